@@ -1,0 +1,87 @@
+//! What is served: any tower service from requests to responses.
+
+use std::error::Error as StdError;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use crate::Body;
+
+/// An error of an app, as tower's layers use it.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// A call in progress.
+pub(crate) type Call<B> = Pin<Box<dyn Future<Output = Result<Response<B>, BoxError>>>>;
+
+/// An app: implemented for every tower [`Service`] from [`Request<Body>`] to [`Response`] that can be cloned.
+///
+/// An axum `Router` is one; so is a `Router` with layers, a tower stack of your own, or a `tower::service_fn`. The app need not
+/// be `Send`: each core has its own. You never implement this trait yourself.
+pub trait App: Clone + 'static + sealed::Sealed {
+    /// The body of its responses.
+    type ResponseBody: http_body::Body<Data: bytes::Buf, Error: Into<BoxError>> + 'static;
+
+    #[doc(hidden)]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>>;
+
+    #[doc(hidden)]
+    #[allow(clippy::type_complexity, reason = "`Call` is this type, but is not public")]
+    fn call(
+        &mut self,
+        request: Request<Body>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Self::ResponseBody>, BoxError>>>>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+impl<S, B> sealed::Sealed for S where S: Service<Request<Body>, Response = Response<B>> {}
+
+impl<S, B> App for S
+where
+    S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: 'static> + Clone + 'static,
+    B: http_body::Body<Data: bytes::Buf, Error: Into<BoxError>> + 'static,
+{
+    type ResponseBody = B;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Service::poll_ready(self, cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Call<B> {
+        Box::pin(BoxedError { future: Service::call(self, request) })
+    }
+}
+
+pin_project! {
+    /// A service's future with its error boxed.
+    struct BoxedError<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F, T, E> Future for BoxedError<F>
+where
+    F: Future<Output = Result<T, E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<T, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().future.poll(cx).map_err(Into::into)
+    }
+}
+
+/// Calls an app that was not ready: waits for it on a clone, as tower demands.
+pub(crate) fn call_when_ready<A: App>(mut app: A, request: Request<Body>) -> Call<A::ResponseBody> {
+    Box::pin(async move {
+        std::future::poll_fn(|cx| app.poll_ready(cx)).await?;
+        app.call(request).await
+    })
+}

@@ -1,0 +1,333 @@
+//! An exchange that could not be finished at once: its task, and what the task shares with the engine.
+//!
+//! The task waits for the handler, then pumps the response body, frame by frame, as far as the connection's output credit
+//! allows. It never touches the socket: bytes go through the [`Link`] to the engine, which sends them when their turn comes.
+//!
+//! The invariant: a link that was handed out ends in `Finished` or `Failed`, whatever becomes of the task: returned,
+//! panicked or aborted.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use baiwan_driver::Token;
+use baiwan_http1::{
+    BodyLength, CHUNK_END, ResponseContext, ResponseError, ResponseFraming, ResponsePlan, encode_chunk_head,
+    encode_last_chunk, encode_response_head,
+};
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, response};
+use http_body::Body as HttpBody;
+
+use super::Core;
+use super::connection::Feed;
+use crate::BoxError;
+use crate::app::Call;
+use crate::clock::Date;
+use crate::status::add;
+
+/// A task stops asking its body for more while so many bytes wait to be sent.
+pub(super) const OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// Data up to this size is copied behind its head; larger data is sent from where it is.
+pub(super) const COPY_BYTES_MAX: usize = 16 * 1024;
+/// A connection whose peer still has so much body to send is not worth keeping.
+pub(super) const DISCARD_BYTES_MAX: usize = 64 * 1024;
+
+/// What an exchange's task and the engine share.
+#[derive(Debug)]
+pub(super) struct Link {
+    token: Token,
+    core: Rc<Core>,
+    shared: RefCell<Shared>,
+    /// The token is in the inbox, and the engine has not looked yet.
+    posted: Cell<bool>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    output: VecDeque<Bytes>,
+    /// Bytes given to the engine or about to be, and not sent yet.
+    owed: usize,
+    /// The task waits until less is owed.
+    waker: Option<Waker>,
+    phase: Phase,
+    feed: Option<Feed>,
+}
+
+/// How far an exchange's task has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// The handler has not answered.
+    Waiting,
+    /// The head is on its way.
+    Responding,
+    /// All of the answer is on its way.
+    Finished { keep_alive: bool },
+    /// There will be no (more) answer.
+    Failed { head_sent: bool },
+}
+
+impl Link {
+    pub(super) fn new(token: Token, core: Rc<Core>, phase: Phase, feed: Option<Feed>) -> Rc<Self> {
+        let shared = Shared { output: VecDeque::new(), owed: 0, waker: None, phase, feed };
+        Rc::new(Self { token, core, shared: RefCell::new(shared), posted: Cell::new(false) })
+    }
+
+    fn post(&self) {
+        if !self.posted.replace(true) {
+            self.core.inbox().push(self.token);
+        }
+    }
+
+    /// The engine takes what is there to be sent; says how far the task has come.
+    pub(super) fn take_output(&self, output: &mut VecDeque<Bytes>) -> Phase {
+        self.posted.set(false);
+        let mut shared = self.shared.borrow_mut();
+        output.append(&mut shared.output);
+        shared.phase
+    }
+
+    /// The engine has sent `count` bytes.
+    pub(super) fn handle_sent(&self, count: usize) {
+        let mut shared = self.shared.borrow_mut();
+        shared.owed = shared.owed.saturating_sub(count);
+        if shared.owed < OUTPUT_BYTES_MAX
+            && let Some(waker) = shared.waker.take()
+        {
+            drop(shared);
+            waker.wake();
+        }
+    }
+
+    /// The request's body, for as long as the exchange lasts.
+    pub(super) fn with_feed<R>(&self, visit: impl FnOnce(&mut Option<Feed>) -> R) -> R {
+        visit(&mut self.shared.borrow_mut().feed)
+    }
+
+    fn poll_credit(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut shared = self.shared.borrow_mut();
+        if shared.owed < OUTPUT_BYTES_MAX {
+            return Poll::Ready(());
+        }
+        shared.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn advance(&self, phase: Phase) {
+        self.shared.borrow_mut().phase = phase;
+        self.post();
+    }
+
+    fn send(&self, front: Vec<u8>, queue: VecDeque<Bytes>) {
+        let mut shared = self.shared.borrow_mut();
+        shared.owed += front.len() + queue.iter().map(Bytes::len).sum::<usize>();
+        if !front.is_empty() {
+            shared.output.push_back(Bytes::from(front));
+        }
+        shared.output.extend(queue);
+        drop(shared);
+        self.post();
+    }
+}
+
+/// Ends a link as failed unless it was finished before.
+struct Unfinished(Rc<Link>);
+
+impl Unfinished {
+    fn new(link: Rc<Link>) -> Self {
+        let counter = &link.core.status().exchanges;
+        add(counter, 1);
+        Self(link)
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let counter = &self.0.core.status().exchanges;
+        add(counter, u64::MAX);
+        if std::thread::panicking() {
+            add(&self.0.core.status().handler_panics, 1);
+        }
+        let phase = self.0.shared.borrow().phase;
+        match phase {
+            Phase::Finished { .. } => {}
+            Phase::Waiting => self.0.advance(Phase::Failed { head_sent: false }),
+            Phase::Responding | Phase::Failed { .. } => self.0.advance(Phase::Failed { head_sent: true }),
+        }
+    }
+}
+
+/// The task of an exchange whose handler was not ready.
+pub(super) async fn run<B>(call: Call<B>, link: Rc<Link>, context: ResponseContext)
+where
+    B: HttpBody<Data: Buf, Error: Into<BoxError>>,
+{
+    let unfinished = Unfinished::new(link);
+    let link = &unfinished.0;
+    let Ok(response) = call.await else { return };
+    let (head, body) = response.into_parts();
+    let kept = link.with_feed(|feed| keeps_alive(feed.as_ref()));
+    let context = link.core.context(context, kept);
+    let mut front = Vec::new();
+    let Ok((plan, body)) = encode_head(&mut front, &head, body, context, &link.core.date()) else { return };
+    link.send(front, VecDeque::new());
+    link.advance(Phase::Responding);
+    pump(body, BodyWriter::new(plan.framing), link, plan.keep_alive).await;
+}
+
+/// The task of an exchange whose handler was ready, but whose body was not: `writer` knows what was sent of it.
+pub(super) async fn run_body<B>(body: Pin<Box<B>>, writer: BodyWriter, link: Rc<Link>, keep_alive: bool)
+where
+    B: HttpBody<Data: Buf, Error: Into<BoxError>>,
+{
+    let unfinished = Unfinished::new(link);
+    pump(body, writer, &unfinished.0, keep_alive).await;
+}
+
+async fn pump<B>(mut body: Pin<Box<B>>, mut writer: BodyWriter, link: &Link, keep_alive: bool)
+where
+    B: HttpBody<Data: Buf, Error: Into<BoxError>>,
+{
+    while !writer.is_complete() {
+        poll_fn(|cx| link.poll_credit(cx)).await;
+        let frame = poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+        let (mut front, mut queue) = (Vec::new(), VecDeque::new());
+        let written = writer.write(frame, body.is_end_stream(), &mut front, &mut queue);
+        link.send(front, queue);
+        if written.is_err() {
+            return;
+        }
+    }
+    link.advance(Phase::Finished { keep_alive: keep_alive && !writer.ends_with_connection() });
+}
+
+/// Whether what is left of a request's body lets the connection go on after the answer.
+pub(super) fn keeps_alive(feed: Option<&Feed>) -> bool {
+    match feed {
+        None => true,
+        // The peer waits for a `100 Continue` that will not come: whether it sends the body anyway cannot be known.
+        Some(feed) if feed.continue_due => feed.decoder.is_complete(),
+        Some(feed) => feed.decoder.remaining_hint().is_none_or(|left| left <= DISCARD_BYTES_MAX as u64),
+    }
+}
+
+/// Encodes the head of a response and says what is to be done with its body.
+pub(super) fn encode_head<B: HttpBody>(
+    out: &mut Vec<u8>,
+    head: &response::Parts,
+    body: B,
+    context: ResponseContext,
+    date: &Date,
+) -> Result<(ResponsePlan, Pin<Box<B>>), ResponseError> {
+    let length = body.size_hint().exact().map_or(BodyLength::Unknown, BodyLength::Exact);
+    let plan = encode_response_head(out, head.status, &head.headers, length, context, date)?;
+    Ok((plan, Box::pin(body)))
+}
+
+/// Frames of a response body on their way to bytes: the framing, and what it still demands.
+#[derive(Debug)]
+pub(super) struct BodyWriter {
+    framing: ResponseFraming,
+    /// Bytes that the announced length still demands.
+    left: u64,
+    complete: bool,
+}
+
+/// The body is not what its head announced, or it failed. The connection can only be cut.
+#[derive(Debug)]
+pub(super) struct BodyFailed;
+
+impl BodyWriter {
+    pub(super) fn new(framing: ResponseFraming) -> Self {
+        let (left, complete) = match framing {
+            ResponseFraming::NoBody => (0, true),
+            ResponseFraming::Length(length) => (length, length == 0),
+            ResponseFraming::Chunked | ResponseFraming::UntilClose => (0, false),
+        };
+        Self { framing, left, complete }
+    }
+
+    /// Whether all of the body was written.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Whether only the end of the connection tells the peer that the body is complete.
+    pub(super) fn ends_with_connection(&self) -> bool {
+        self.framing == ResponseFraming::UntilClose
+    }
+
+    /// Writes the next frame, or the end: small data behind what is in `front`, large data into `queue`, which comes after
+    /// it. `last` says that the body has nothing after this frame.
+    pub(super) fn write<D: Buf, E>(
+        &mut self,
+        frame: Option<Result<http_body::Frame<D>, E>>,
+        last: bool,
+        front: &mut Vec<u8>,
+        queue: &mut VecDeque<Bytes>,
+    ) -> Result<(), BodyFailed> {
+        match frame {
+            Some(Err(_)) => return Err(BodyFailed),
+            None => return self.end(None, front),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => self.write_data(data, front, queue)?,
+                Err(frame) => return self.end(frame.trailers_ref(), front),
+            },
+        }
+        match last && !self.complete {
+            true if queue.is_empty() => self.end(None, front),
+            // What ends the body must come after the queue: that is for the next call.
+            _ => Ok(()),
+        }
+    }
+
+    fn write_data<D: Buf>(
+        &mut self,
+        mut data: D,
+        front: &mut Vec<u8>,
+        queue: &mut VecDeque<Bytes>,
+    ) -> Result<(), BodyFailed> {
+        let count = data.remaining();
+        if count == 0 {
+            return Ok(());
+        }
+        let chunked = self.framing == ResponseFraming::Chunked;
+        if let ResponseFraming::Length(_) = self.framing {
+            self.left = self.left.checked_sub(count as u64).ok_or(BodyFailed)?;
+            self.complete = self.left == 0;
+        }
+        if chunked {
+            encode_chunk_head(front, count as u64);
+        }
+        if count > COPY_BYTES_MAX {
+            queue.push_back(data.copy_to_bytes(count));
+            if chunked {
+                queue.push_back(Bytes::from_static(CHUNK_END));
+            }
+            return Ok(());
+        }
+        while data.has_remaining() {
+            let piece = data.chunk();
+            front.extend_from_slice(piece);
+            let taken = piece.len();
+            data.advance(taken);
+        }
+        if chunked {
+            front.extend_from_slice(CHUNK_END);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, trailers: Option<&HeaderMap>, front: &mut Vec<u8>) -> Result<(), BodyFailed> {
+        match self.framing {
+            ResponseFraming::Chunked => encode_last_chunk(front, trailers),
+            ResponseFraming::Length(_) if self.left > 0 => return Err(BodyFailed),
+            ResponseFraming::Length(_) | ResponseFraming::UntilClose | ResponseFraming::NoBody => {}
+        }
+        self.complete = true;
+        Ok(())
+    }
+}

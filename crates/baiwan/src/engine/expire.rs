@@ -1,0 +1,269 @@
+//! Deadlines that have passed, the server's stop, and the end of connections.
+//!
+//! A stop gives every connection its chance: those that are being answered are answered, those that were idle for a while are
+//! looked at once more and closed, a few at a time, so that a million clients do not come back in the same second.
+//!
+//! The invariant: `close` is the only place where a connection ends, and it counts exactly one reason.
+
+use std::time::Duration;
+
+use baiwan_driver::{Close, Driver};
+use http::StatusCode;
+use tokio::time::Instant;
+
+use super::connection::{Flags, State};
+use super::{Engine, RECEIVE_BYTES_MAX, is_stopping};
+use crate::BodyError;
+use crate::app::App;
+use crate::clock::{TICK, Tick};
+use crate::status::{CloseReason, Phase};
+
+/// Deadlines looked at in one turn.
+const TURN_EXPIRIES_MAX: usize = 4096;
+/// Connections looked at in one turn when the server begins to stop.
+const TURN_DRAINS_MAX: usize = 1024;
+/// How long the rest of a body, or the peer's end of stream, is waited for.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection that was idle for so long when the server stops is closed; the others get the time that is left of it.
+const DRAIN_IDLE: Duration = Duration::from_secs(5);
+/// Idle connections are closed at this rate when the server stops, but all of them within `DRAIN_IDLE`.
+const DRAIN_CLOSES_PER_SECOND: u64 = 20_000;
+
+/// The stop of this core.
+#[derive(Debug)]
+pub(super) struct Drain {
+    /// Slots before this one were looked at.
+    cursor: u32,
+    slots_end: u32,
+    /// What is still open then is cut.
+    ends: Instant,
+    /// Over how many ticks the idle connections are spread.
+    spread: u32,
+}
+
+impl Drain {
+    pub(super) fn is_settled(&self) -> bool {
+        self.cursor >= self.slots_end
+    }
+
+    pub(super) fn ends(&self) -> Instant {
+        self.ends
+    }
+}
+
+impl<D: Driver, A: App> Engine<D, A> {
+    pub(super) fn set_deadline(&mut self, index: u32, deadline: Tick) {
+        self.connections.get_mut(index).expect("the caller has it").deadline = deadline;
+        self.wheel.schedule(&mut self.connections, index);
+    }
+
+    pub(super) fn set_exchange_deadline(&mut self, index: u32) {
+        let active = &self.connections.get(index).expect("the caller has it").active;
+        let due = active.as_ref().map_or(Tick::NEVER, |active| active.due());
+        self.set_deadline(index, due);
+    }
+
+    /// Acts on the deadlines that have passed.
+    pub(super) fn expire(&mut self) {
+        let mut expired = std::mem::take(&mut self.lists.expired);
+        let now = self.clock.tick();
+        self.wheel.expire(&mut self.connections, now, TURN_EXPIRIES_MAX, &mut expired);
+        for index in expired.drain(..) {
+            self.handle_deadline(index, now);
+        }
+        self.lists.expired = expired;
+    }
+
+    fn handle_deadline(&mut self, index: u32, now: Tick) {
+        let slot = self.connections.get(index).expect("a linked slot is in use");
+        match slot.state {
+            State::Idle if self.drain.is_some() => self.close_if_silent(index),
+            State::Idle => self.close(index, CloseReason::KeepAliveTimeout),
+            State::Head => {
+                let reason = CloseReason::HeaderTimeout;
+                self.answer_and_close(index, StatusCode::REQUEST_TIMEOUT, reason.name(), reason);
+            }
+            State::Exchange => self.handle_exchange_deadline(index, now),
+            State::Flush => self.close(index, CloseReason::WriteTimeout),
+            State::Drain => self.linger(index, CloseReason::BodyUnread),
+            State::Linger => {
+                let reason = slot.reason;
+                self.close(index, reason);
+            }
+        }
+    }
+
+    fn handle_exchange_deadline(&mut self, index: u32, now: Tick) {
+        let active = self.connections.get_mut(index).expect("a linked slot is in use").activate();
+        let (status, reason, failure) = if active.write_due <= now {
+            return self.close(index, CloseReason::WriteTimeout);
+        } else if active.body_due <= now {
+            (StatusCode::REQUEST_TIMEOUT, CloseReason::BodyTimeout, BodyError::TimedOut)
+        } else {
+            debug_assert!(active.request_due <= now, "one of the three has passed");
+            (StatusCode::SERVICE_UNAVAILABLE, CloseReason::RequestTimeout, BodyError::Over)
+        };
+        match self.end_exchange(index, failure) {
+            true => self.close(index, reason),
+            false => self.answer_and_close(index, status, reason.name(), reason),
+        }
+    }
+
+    /// Everything is answered and sent: on to what waits, or to the next request.
+    pub(super) fn finish_answer(&mut self, index: u32) {
+        let due = self.clock.deadline(Some(DRAIN_TIMEOUT));
+        let slot = self.connections.get_mut(index).expect("the caller has it");
+        let active = slot.activate();
+        if active.unread.is_some() {
+            slot.state = State::Drain;
+            self.set_deadline(index, due);
+            return self.enqueue(index);
+        }
+        if active.set_aside.is_empty() {
+            self.become_idle(index);
+        } else {
+            slot.state = State::Idle;
+            slot.flags.set(Flags::INPUT);
+        }
+        self.enqueue(index);
+    }
+
+    /// Waits for the next request, and holds nothing.
+    pub(super) fn become_idle(&mut self, index: u32) {
+        let timeout = match self.drain {
+            Some(_) => Some(DRAIN_IDLE),
+            None => self.settings.keep_alive_timeout,
+        };
+        let deadline = self.clock.deadline(timeout);
+        let slot = self.connections.get_mut(index).expect("the caller has it");
+        slot.state = State::Idle;
+        slot.active = None;
+        self.set_deadline(index, deadline);
+    }
+
+    /// Ends our direction, and discards what still comes in, so that the peer can read the last answer: closing with
+    /// bytes unread would reset the connection and could destroy it (RFC 9112, section 9.6).
+    pub(super) fn linger(&mut self, index: u32, reason: CloseReason) {
+        let deadline = self.clock.deadline(Some(DRAIN_TIMEOUT));
+        let slot = self.connections.get_mut(index).expect("the caller has it");
+        slot.state = State::Linger;
+        slot.reason = reason;
+        slot.active = None;
+        slot.flags.clear(Flags::INPUT);
+        self.driver.shutdown_write(&slot.socket);
+        self.set_deadline(index, deadline);
+        self.enqueue(index);
+    }
+
+    /// Ends a connection.
+    pub(super) fn close(&mut self, index: u32, reason: CloseReason) {
+        self.end_exchange_if_any(index);
+        self.wheel.remove(&mut self.connections, index);
+        // What was encoded for it in this batch is not sent any more.
+        self.outgoing.retain(|outgoing| !outgoing.is_for(index));
+        let slot = self.connections.remove(index);
+        let cut = matches!(
+            reason,
+            CloseReason::Reset | CloseReason::WriteTimeout | CloseReason::HandlerFailed | CloseReason::DrainTimeout
+        );
+        let how = if cut && slot.state != State::Linger { Close::Reset } else { Close::Orderly };
+        self.driver.close(slot.socket, how);
+        match slot.flags.has(Flags::UNCOUNTED) {
+            true => self.turned_away -= 1,
+            false => self.core.status.closed(),
+        }
+        self.core.status().count_close(reason);
+    }
+
+    fn end_exchange_if_any(&mut self, index: u32) {
+        if self.connections.get(index).is_some_and(|slot| slot.active.is_some()) {
+            self.end_exchange(index, BodyError::Disconnected);
+        }
+    }
+
+    /// Ends all connections.
+    pub(super) fn close_all(&mut self, reason: CloseReason) {
+        for index in 0..self.connections.end() {
+            if self.connections.get(index).is_some() {
+                self.close(index, reason);
+            }
+        }
+    }
+
+    /// Follows the server to its stop. Returns whether this core is done.
+    pub(super) fn stop(&mut self) -> bool {
+        if !is_stopping(&self.core.status) {
+            return false;
+        }
+        self.begin_drain();
+        // What was in a backlog has been accepted; what comes now finds nobody.
+        self.listeners.retain(|listener| listener.ready && listener.resumes.is_none());
+        let now = self.clock.now();
+        let drain = self.drain.as_ref().expect("begun above");
+        if self.core.status.phase() == Phase::Stopping || now >= drain.ends {
+            self.listeners.clear();
+            self.close_all(CloseReason::DrainTimeout);
+        }
+        self.settle();
+        self.connections.len() == 0 && self.listeners.is_empty()
+    }
+
+    fn begin_drain(&mut self) {
+        if self.drain.is_some() {
+            return;
+        }
+        self.core.stopping.set(true);
+        // Whatever the last accept said, one more is due.
+        for listener in &mut self.listeners {
+            (listener.ready, listener.resumes) = (true, None);
+        }
+        let timeout = self.settings.shutdown_timeout.saturating_sub(self.settings.shutdown_delay);
+        let seconds = Duration::from_secs(self.connections.len() as u64) / DRAIN_CLOSES_PER_SECOND as u32;
+        let spread = seconds.min(DRAIN_IDLE).min(timeout / 2);
+        self.drain = Some(Drain {
+            cursor: 0,
+            slots_end: self.connections.end(),
+            ends: self.clock.now() + timeout,
+            spread: (spread.as_millis() / TICK.as_millis()) as u32,
+        });
+    }
+
+    /// Gives each idle connection, a number of them in each turn, its time to close.
+    fn settle(&mut self) {
+        let Some(drain) = &mut self.drain else { return };
+        let (from, to) = (drain.cursor, drain.slots_end.min(drain.cursor + TURN_DRAINS_MAX as u32));
+        let (spread, slots_end) = (u64::from(drain.spread), u64::from(drain.slots_end.max(1)));
+        drain.cursor = to;
+        let now = self.clock.tick();
+        let idle_since = |deadline: Tick| match self.settings.keep_alive_timeout {
+            Some(timeout) if deadline != Tick::NEVER => deadline.0.saturating_sub((timeout.as_millis() / TICK.as_millis()) as u32),
+            _ => now.0,
+        };
+        let mut due = Vec::new();
+        for index in from..to {
+            if let Some(slot) = self.connections.get(index).filter(|slot| slot.state == State::Idle) {
+                let quiet = idle_since(slot.deadline) + (DRAIN_IDLE.as_millis() / TICK.as_millis()) as u32;
+                let turn = now.0 + (u64::from(index) * spread / slots_end) as u32;
+                due.push((index, Tick(quiet.max(turn))));
+            }
+        }
+        for (index, deadline) in due {
+            self.set_deadline(index, deadline);
+        }
+    }
+
+    /// Closes an idle connection of a server that stops, unless a request has come at the last moment.
+    fn close_if_silent(&mut self, index: u32) {
+        let slot = self.connections.get(index).expect("a linked slot is in use");
+        let outcome = self.driver.receive_into(&slot.socket, &mut self.area[..RECEIVE_BYTES_MAX]);
+        match outcome {
+            Ok(count) if count > 0 => {
+                let area = std::mem::take(&mut self.area);
+                self.process(index, &area[..count]);
+                self.area = area;
+                self.transmit();
+            }
+            _ => self.close(index, CloseReason::Drained),
+        }
+    }
+}

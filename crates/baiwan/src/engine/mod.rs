@@ -1,0 +1,402 @@
+//! The engine of one core: a single future that owns all of the core's connections.
+//!
+//! [`Engine::turn`] is the loop, one named and bounded step after the other. The engine contains no HTTP syntax (that is
+//! `baiwan-http1`) and no system calls (that is the driver); it decides what happens next on which connection. It runs as the
+//! root future of a Tokio runtime, beside the tasks that handlers make.
+//!
+//! | file | part |
+//! |---|---|
+//! | `connection` | states, deadlines, the slot |
+//! | `receive` | ready connections: bytes to heads and bodies |
+//! | `respond` | a head to an answer, or to a task |
+//! | `exchange` | the task, and what it shares with the engine |
+//! | `transmit` | answers to bytes on the wire |
+//! | `expire` | deadlines, stopping, closing |
+//! | `slab`, `wheel` | where connections live, when they are due |
+//!
+//! The invariant: when the future is pending, every connection is either waited for by the driver, by its exchange's task, or
+//! by its deadline; nothing is left to do that no event will announce.
+
+mod connection;
+mod exchange;
+mod expire;
+mod receive;
+mod respond;
+mod slab;
+#[cfg(test)]
+mod tests;
+mod transmit;
+mod wheel;
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use baiwan_driver::{AcceptEnd, Accepted, Driver, Events, Received, Token};
+use baiwan_http1::ResponseContext;
+use tokio::time::{Instant, Sleep};
+
+use self::connection::{Flags, Slot, State};
+use self::slab::Slab;
+use self::transmit::Outgoing;
+use self::wheel::Wheel;
+use crate::app::App;
+use crate::clock::{Clock, Date};
+use crate::inbox::Inbox;
+use crate::settings::Settings;
+use crate::status::{CloseReason, CoreStatus, Phase, Status, add};
+
+/// Events that one turn takes from the driver.
+const TURN_EVENTS_MAX: usize = 512;
+/// Ready connections that one turn serves.
+const TURN_CONNECTIONS_MAX: usize = 512;
+/// Connections that one turn accepts from each listener.
+const TURN_ACCEPTS_MAX: usize = 64;
+/// Connections received from, served and sent to together.
+const BATCH_MAX: usize = 64;
+/// Bytes taken from a connection at once while a head is expected.
+const RECEIVE_BYTES_MAX: usize = 16 * 1024;
+/// Bytes taken from a connection at once while a body is expected.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a connection that may wait for their turn.
+const SET_ASIDE_BYTES_MAX: usize = 16 * 1024;
+/// Answers wait for the end of their batch no longer than this.
+const TRANSMIT_DELAY_MAX: Duration = Duration::from_micros(200);
+/// Answers wait for the end of their batch while they have fewer bytes than this.
+const TRANSMIT_AREA_BYTES: usize = 256 * 1024;
+/// Connections beyond the maximum that are told so at the same time; further ones are reset.
+const TURNED_AWAY_MAX: usize = 1024;
+/// How long a listener rests when the system has no more files or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const _: () = assert!(SET_ASIDE_BYTES_MAX >= RECEIVE_BYTES_MAX);
+
+/// The tokens of listeners have a generation that no slot has.
+const LISTENER_GENERATION: u64 = 0;
+
+/// What the engine and the tasks of its core share.
+#[derive(Debug)]
+struct Core {
+    status: Arc<Status>,
+    index: usize,
+    date: Cell<Date>,
+    /// Answers end their connections.
+    stopping: Cell<bool>,
+}
+
+impl Core {
+    fn status(&self) -> &CoreStatus {
+        &self.status.cores[self.index]
+    }
+
+    fn inbox(&self) -> &Arc<Inbox> {
+        &self.status().inbox
+    }
+
+    fn date(&self) -> Date {
+        self.date.get()
+    }
+
+    /// Whether an answer may leave its connection open is known only when its head is written.
+    fn context(&self, context: ResponseContext, kept: bool) -> ResponseContext {
+        ResponseContext { keep_alive: context.keep_alive && kept && !self.stopping.get(), ..context }
+    }
+}
+
+struct Listener<D: Driver> {
+    listener: D::Listener,
+    token: Token,
+    /// Connections may wait in its backlog.
+    ready: bool,
+    /// It rests until then.
+    resumes: Option<Instant>,
+}
+
+/// The state of one core.
+pub(crate) struct Engine<D: Driver, A: App> {
+    driver: D,
+    app: A,
+    settings: Arc<Settings>,
+    core: Rc<Core>,
+    clock: Clock,
+    listeners: Vec<Listener<D>>,
+    connections: Slab<Slot<D::Socket>>,
+    wheel: Wheel,
+    /// Connections with something to do, each at most once; see `Flags::QUEUED`.
+    ready: VecDeque<u32>,
+    /// Answers encoded in this batch.
+    outgoing: Vec<Outgoing>,
+    out: Vec<u8>,
+    /// Where everything is received. Lent out during a batch.
+    area: Vec<u8>,
+    events: Events,
+    lists: Lists<D::Socket>,
+    sleep: Pin<Box<Sleep>>,
+    /// When the answers that wait began to wait, at the earliest.
+    transmitted: Instant,
+    /// Connections that are being told that there are too many.
+    turned_away: usize,
+    drain: Option<expire::Drain>,
+}
+
+/// Lists that are empty between their uses; kept for their capacity.
+struct Lists<S> {
+    accepted: Vec<Accepted<S>>,
+    batch: Vec<u32>,
+    received: Vec<Received>,
+    sent: Vec<io::Result<usize>>,
+    tokens: Vec<Token>,
+    expired: Vec<u32>,
+}
+
+impl<D: Driver, A: App> Engine<D, A> {
+    /// An engine for the `index`-th core of `status`. Call it within the runtime that will poll it.
+    pub(crate) fn new(
+        mut driver: D,
+        app: A,
+        settings: Arc<Settings>,
+        status: Arc<Status>,
+        index: usize,
+        bound: Vec<D::Bound>,
+    ) -> io::Result<Self> {
+        let clock = Clock::start();
+        let mut listeners = Vec::new();
+        for (number, bound) in bound.into_iter().enumerate() {
+            let token = Token(LISTENER_GENERATION << 32 | number as u64);
+            let listener = driver.add_listener(bound, token)?;
+            // What came before the registration is found by looking.
+            listeners.push(Listener { listener, token, ready: true, resumes: None });
+        }
+        let core = Core { status, index, date: Cell::new(*clock.date()), stopping: Cell::new(false) };
+        Ok(Self {
+            driver,
+            app,
+            settings,
+            core: Rc::new(core),
+            wheel: Wheel::new(clock.tick()),
+            listeners,
+            connections: Slab::new(),
+            ready: VecDeque::new(),
+            outgoing: Vec::new(),
+            out: Vec::new(),
+            area: vec![0; (BATCH_MAX * RECEIVE_BYTES_MAX).max(BODY_BYTES_MAX)],
+            events: Events::with_capacity(TURN_EVENTS_MAX),
+            lists: Lists {
+                accepted: Vec::new(),
+                batch: Vec::new(),
+                received: Vec::new(),
+                sent: Vec::new(),
+                tokens: Vec::new(),
+                expired: Vec::new(),
+            },
+            sleep: Box::pin(tokio::time::sleep_until(clock.now())),
+            transmitted: clock.now(),
+            clock,
+            turned_away: 0,
+            drain: None,
+        })
+    }
+
+    /// Runs until the server has stopped and every connection of this core is closed.
+    ///
+    /// # Errors
+    /// When the kernel's readiness interface fails.
+    pub(crate) async fn run(mut self) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.turn(cx)).await
+    }
+
+    /// One turn of the loop. It yields to Tokio after each.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.core.inbox().begin_turn();
+        self.core.status().turned();
+        self.clock.read();
+        self.core.date.set(*self.clock.date());
+
+        let _ = self.wait(cx)?;
+        self.accept();
+        self.take_messages();
+        self.serve_ready();
+        self.expire();
+        if self.stop() {
+            return Poll::Ready(Ok(()));
+        }
+        self.publish();
+
+        if self.has_work() || self.wait(cx)?.is_ready() || self.poll_sleep(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        } else if !self.core.inbox().end_turn(cx.waker()) {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Takes in what the driver reports: it marks connections and puts them into the ready queue. No more is done, so this
+    /// may be called at any time.
+    fn wait(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+        if self.driver.poll_wait(cx, &mut self.events)?.is_pending() {
+            return Ok(Poll::Pending);
+        }
+        for at in 0..self.events.len() {
+            let event = self.events.at(at);
+            if event.token.0 >> 32 == LISTENER_GENERATION {
+                self.listeners[event.token.0 as usize].ready = true;
+                continue;
+            }
+            let Some(index) = self.connections.find(event.token) else { continue };
+            let Some(slot) = self.connections.get_mut(index) else { continue };
+            if event.readable {
+                slot.flags.set(Flags::READABLE);
+            }
+            if event.hangup || event.reset {
+                slot.flags.set(Flags::HANGUP);
+            }
+            if event.writable {
+                slot.flags.clear(Flags::BLOCKED);
+            }
+            match event.reset {
+                true => self.close(index, CloseReason::Reset),
+                false => self.enqueue(index),
+            }
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    /// Accepts from every listener that has something, up to a maximum each.
+    fn accept(&mut self) {
+        for number in 0..self.listeners.len() {
+            self.resume_listener(number);
+            let listener = &mut self.listeners[number];
+            if !listener.ready || listener.resumes.is_some() {
+                continue;
+            }
+            let end = self.driver.accept(&listener.listener, TURN_ACCEPTS_MAX, &mut self.lists.accepted);
+            match end {
+                AcceptEnd::Drained => listener.ready = false,
+                AcceptEnd::Max => {}
+                AcceptEnd::Exhausted(error) => {
+                    tracing::warn!(%error, "cannot accept connections for now");
+                    listener.resumes = Some(self.clock.now() + ACCEPT_PAUSE);
+                    if let Err(error) = self.driver.set_listening(&listener.listener, listener.token, false) {
+                        tracing::error!(%error, "cannot pause a listener");
+                    }
+                }
+            }
+            let mut accepted = std::mem::take(&mut self.lists.accepted);
+            for connection in accepted.drain(..) {
+                self.open(connection);
+            }
+            self.lists.accepted = accepted;
+        }
+    }
+
+    fn resume_listener(&mut self, number: usize) {
+        let listener = &mut self.listeners[number];
+        if listener.resumes.is_none_or(|at| at > self.clock.now()) {
+            return;
+        }
+        match self.driver.set_listening(&listener.listener, listener.token, true) {
+            Ok(()) => (listener.resumes, listener.ready) = (None, true),
+            Err(error) => {
+                tracing::error!(%error, "cannot resume a listener");
+                listener.resumes = Some(self.clock.now() + ACCEPT_PAUSE);
+            }
+        }
+    }
+
+    /// Gives an accepted connection a slot and has it watched.
+    fn open(&mut self, connection: Accepted<D::Socket>) {
+        add(&self.core.status().accepted, 1);
+        let counted = self.core.status.try_open();
+        let index = self.connections.insert(Slot::new(connection.socket, connection.peer));
+        let token = self.connections.token(index);
+        let slot = self.connections.get_mut(index).expect("just inserted");
+        if !counted {
+            slot.flags.set(Flags::UNCOUNTED);
+            self.turned_away += 1;
+            if self.turned_away > TURNED_AWAY_MAX {
+                return self.close(index, CloseReason::OverLimit);
+            }
+        }
+        if let Err(error) = self.driver.watch(&slot.socket, token) {
+            tracing::warn!(%error, "cannot watch a connection");
+            self.close(index, CloseReason::System);
+        } else if counted {
+            self.become_idle(index);
+        } else {
+            self.turn_away(index);
+        }
+    }
+
+    /// Looks after the connections whose exchange or body has news.
+    fn take_messages(&mut self) {
+        let mut tokens = std::mem::take(&mut self.lists.tokens);
+        self.core.inbox().take(&mut tokens);
+        for token in tokens.drain(..) {
+            if let Some(index) = self.connections.find(token) {
+                self.take_output(index);
+            }
+        }
+        self.lists.tokens = tokens;
+    }
+
+    fn enqueue(&mut self, index: u32) {
+        let slot = self.connections.get_mut(index).expect("a queued connection exists");
+        if !slot.flags.has(Flags::QUEUED) {
+            slot.flags.set(Flags::QUEUED);
+            self.ready.push_back(index);
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        let listeners = self.listeners.iter().any(|listener| listener.ready && listener.resumes.is_none());
+        let due = self.wheel.next_due().is_some_and(|due| due <= self.clock.tick());
+        !self.ready.is_empty() || listeners || due || self.drain.as_ref().is_some_and(|drain| !drain.is_settled())
+    }
+
+    /// Has the turn come back when the next deadline is due.
+    fn poll_sleep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let wheel = self.wheel.next_due().map(|due| self.clock.instant(due));
+        let drain = self.drain.as_ref().map(expire::Drain::ends);
+        let listeners = self.listeners.iter().filter_map(|listener| listener.resumes);
+        let Some(next) = wheel.into_iter().chain(drain).chain(listeners).min() else { return Poll::Pending };
+        if self.sleep.deadline() != next {
+            self.sleep.as_mut().reset(next);
+        }
+        self.sleep.as_mut().poll(cx)
+    }
+
+    /// Shows others what this core holds.
+    fn publish(&self) {
+        let status = self.core.status();
+        status.slots.store(self.connections.len() as u64, Relaxed);
+        status.deadlines.store(self.wheel.len() as u64, Relaxed);
+    }
+}
+
+impl<D: Driver, A: App> Drop for Engine<D, A> {
+    fn drop(&mut self) {
+        self.close_all(CloseReason::DrainTimeout);
+        self.publish();
+    }
+}
+
+/// Whether a turn may poll another handler: not when the budget is spent that Tokio gives a task for one poll.
+fn has_budget() -> bool {
+    tokio::task::coop::has_budget_remaining()
+}
+
+/// How far the server is, as this core sees it.
+fn is_stopping(status: &Status) -> bool {
+    matches!(status.phase(), Phase::Draining | Phase::Stopping)
+}
+
+/// The states in which the engine receives of its own accord.
+fn receives(state: State) -> bool {
+    matches!(state, State::Idle | State::Head | State::Drain | State::Linger)
+}

@@ -1,0 +1,481 @@
+//! Ready connections: what arrives becomes heads and bodies.
+//!
+//! Connections that expect a new request are received from in batches, into the core's one area; bytes are copied out of it
+//! only if they must wait. A body is received when its handler asks for it, and only then.
+//!
+//! The invariant: while an exchange lasts, nothing but its body is received, and at most `SET_ASIDE_BYTES_MAX` bytes wait.
+
+use std::io;
+
+use baiwan_driver::{Driver, Received};
+use baiwan_http1::{BodyDecoder, BodyEvent, CONTINUE, Limits, Refusal};
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::connection::{Flags, State};
+use super::exchange::DISCARD_BYTES_MAX;
+use super::respond::Step;
+use super::{
+    BATCH_MAX, BODY_BYTES_MAX, Engine, RECEIVE_BYTES_MAX, SET_ASIDE_BYTES_MAX, TURN_CONNECTIONS_MAX, has_budget,
+    receives,
+};
+use crate::BodyError;
+use crate::app::App;
+use crate::clock::Tick;
+use crate::status::CloseReason;
+
+/// Requests that are answered at once on one connection in one turn.
+const INLINE_ANSWERS_MAX: usize = 16;
+/// How long a handler waits for the next bytes of a body.
+const BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// What a receive says about a connection, beside its bytes.
+enum Arrival {
+    Bytes(usize),
+    Nothing,
+    End,
+    Failed,
+}
+
+impl<D: Driver, A: App> Engine<D, A> {
+    /// Serves ready connections, batch by batch, up to the turn's maximum.
+    pub(super) fn serve_ready(&mut self) {
+        let mut left = self.ready.len().min(TURN_CONNECTIONS_MAX);
+        while left > 0 {
+            while left > 0 && self.lists.batch.len() < BATCH_MAX {
+                left -= 1;
+                let Some(index) = self.ready.pop_front() else { break };
+                self.visit(index);
+            }
+            self.receive_batch();
+            self.transmit();
+            if !has_budget() {
+                return;
+            }
+        }
+    }
+
+    /// Does what one ready connection needs; puts it into the batch if that is to receive.
+    fn visit(&mut self, index: u32) {
+        // The place may have been freed, or used again, since it was queued.
+        let Some(slot) = self.connections.get_mut(index).filter(|slot| slot.flags.has(Flags::QUEUED)) else { return };
+        slot.flags.clear(Flags::QUEUED);
+        let (state, flags) = (slot.state, slot.flags);
+        let owes = slot.owes();
+        if owes && !flags.has(Flags::BLOCKED) {
+            self.outgoing_queue(index);
+        }
+        match state {
+            State::Exchange => self.visit_exchange(index),
+            // Nothing new before all is sent that is owed.
+            _ if owes => {}
+            State::Flush => self.handle_flushed(index),
+            _ if flags.has(Flags::INPUT) => self.process_set_aside(index),
+            _ if flags.has(Flags::READABLE) && receives(state) => {
+                let slot = self.connections.get(index).expect("visited");
+                match slot.active.as_ref().is_some_and(|active| !active.set_aside.is_empty()) {
+                    true => self.receive_rest_of_head(index),
+                    false => self.lists.batch.push(index),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Receives from the connections of the batch and processes what each has sent.
+    fn receive_batch(&mut self) {
+        let mut batch = std::mem::take(&mut self.lists.batch);
+        let mut area = std::mem::take(&mut self.area);
+        let mut received = std::mem::take(&mut self.lists.received);
+        let sockets = batch.iter().map(|index| &self.connections.get(*index).expect("in the batch").socket);
+        self.driver.receive(sockets, RECEIVE_BYTES_MAX, &mut area, &mut received);
+        debug_assert_eq!(received.len(), batch.len(), "the area has room for a whole batch");
+        for (index, Received { start, outcome }) in batch.drain(..).zip(received.drain(..)) {
+            match self.arrival(index, outcome, RECEIVE_BYTES_MAX) {
+                Arrival::Bytes(count) => self.handle_bytes(index, &area[start..start + count]),
+                Arrival::End => self.handle_end(index),
+                Arrival::Failed => self.close(index, CloseReason::Reset),
+                Arrival::Nothing => {}
+            }
+            self.transmit_if_late();
+        }
+        self.lists.batch = batch;
+        self.lists.received = received;
+        self.area = area;
+    }
+
+    /// Receives once into the area. The caller takes the area out while it looks at the bytes.
+    fn receive_once(&mut self, index: u32, bytes_max: usize) -> Arrival {
+        let slot = self.connections.get(index).expect("the caller has it");
+        let outcome = self.driver.receive_into(&slot.socket, &mut self.area[..bytes_max]);
+        self.arrival(index, outcome, bytes_max)
+    }
+
+    /// Keeps `READABLE` true to its meaning: an empty or a short receive has emptied the socket, unless the end of the
+    /// stream, which is announced only once, is still behind the bytes.
+    fn arrival(&mut self, index: u32, outcome: io::Result<usize>, bytes_max: usize) -> Arrival {
+        let slot = self.connections.get_mut(index).expect("the caller has it");
+        match outcome {
+            Ok(0) => Arrival::End,
+            Ok(count) => {
+                if count < bytes_max && !slot.flags.has(Flags::HANGUP) {
+                    slot.flags.clear(Flags::READABLE);
+                }
+                Arrival::Bytes(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                slot.flags.clear(Flags::READABLE);
+                Arrival::Nothing
+            }
+            Err(_) => Arrival::Failed,
+        }
+    }
+
+    /// The peer has ended its direction, and everything before that was processed.
+    fn handle_end(&mut self, index: u32) {
+        let slot = self.connections.get(index).expect("the caller has it");
+        let reason = match slot.state {
+            State::Linger => slot.reason,
+            State::Drain => CloseReason::BodyUnread,
+            State::Idle | State::Head | State::Exchange | State::Flush => CloseReason::PeerClosed,
+        };
+        self.close(index, reason);
+    }
+
+    fn handle_bytes(&mut self, index: u32, bytes: &[u8]) {
+        let slot = self.connections.get_mut(index).expect("the caller has it");
+        match slot.state {
+            State::Idle | State::Head => self.process(index, bytes),
+            State::Drain => self.discard_body(index, bytes),
+            State::Linger => self.discard(index, bytes.len()),
+            State::Exchange | State::Flush => unreachable!("nothing is received in {:?}", slot.state),
+        }
+        self.enqueue_if_readable(index);
+    }
+
+    fn enqueue_if_readable(&mut self, index: u32) {
+        if let Some(slot) = self.connections.get(index)
+            && slot.flags.has(Flags::READABLE)
+            && receives(slot.state)
+        {
+            self.enqueue(index);
+        }
+    }
+
+    fn receive_rest_of_head(&mut self, index: u32) {
+        let slot = self.connections.get(index).expect("visited");
+        let waiting = slot.active.as_ref().map_or(0, |active| active.set_aside.len());
+        // A head of so many bytes was refused before it came to this.
+        debug_assert!(waiting < SET_ASIDE_BYTES_MAX);
+        match self.receive_once(index, SET_ASIDE_BYTES_MAX - waiting) {
+            Arrival::Bytes(count) => {
+                let area = std::mem::take(&mut self.area);
+                self.handle_bytes(index, &area[..count]);
+                self.area = area;
+            }
+            Arrival::End => self.handle_end(index),
+            Arrival::Failed => self.close(index, CloseReason::Reset),
+            Arrival::Nothing => {}
+        }
+    }
+
+    fn process_set_aside(&mut self, index: u32) {
+        self.process(index, &[]);
+        self.enqueue_if_readable(index);
+    }
+
+    /// Answers the requests in what was set aside and `bytes`, in order, until one has to wait or the bytes are used up.
+    pub(super) fn process(&mut self, index: u32, bytes: &[u8]) {
+        let slot = self.connections.get_mut(index).expect("the caller has it");
+        slot.flags.clear(Flags::INPUT);
+        let was = slot.state;
+        let (mut kept, mut decoder) = match &mut slot.active {
+            Some(active) => (std::mem::take(&mut active.set_aside), std::mem::take(&mut active.head)),
+            None => (Vec::new(), Default::default()),
+        };
+        if !kept.is_empty() {
+            kept.extend_from_slice(bytes);
+        }
+        let input = if kept.is_empty() { bytes } else { &kept[..] };
+        let begin = self.out.len();
+        let mut position = 0;
+        let mut answers = 0;
+        let wait = loop {
+            let rest = &input[position..];
+            if rest.is_empty() {
+                break Wait::Request;
+            }
+            let owes = self.connections.get(index).expect("the caller has it").owes();
+            if answers == INLINE_ANSWERS_MAX || owes || !has_budget() {
+                break Wait::Turn;
+            }
+            match decoder.decode(rest, &self.settings.http) {
+                Ok(None) => break Wait::Head,
+                Ok(Some((head, consumed))) => {
+                    let body = &rest[consumed..];
+                    match self.begin_exchange(index, head, body) {
+                        Step::Answered { body_bytes } => position += consumed + body_bytes,
+                        Step::Pending { body_bytes } => {
+                            position += consumed + body_bytes;
+                            break Wait::Exchange;
+                        }
+                        Step::Over => break Wait::Nothing,
+                    }
+                    answers += 1;
+                }
+                Err(refusal) => {
+                    self.refuse(index, refusal);
+                    break Wait::Nothing;
+                }
+            }
+        };
+        self.outgoing_area(index, begin);
+        if let Wait::Nothing = wait {
+            return;
+        }
+        self.set_aside(index, kept, bytes, position);
+        let slot = self.connections.get_mut(index).expect("the caller has it");
+        match wait {
+            Wait::Nothing | Wait::Exchange => {}
+            // An answer that is sent from where it is comes first; what was set aside is looked at when it is out.
+            _ if slot.owes() => self.flush(index),
+            Wait::Request => self.become_idle(index),
+            Wait::Head => {
+                slot.state = State::Head;
+                slot.activate().head = decoder;
+                if was != State::Head || position > 0 {
+                    self.set_deadline(index, self.clock.deadline(self.settings.header_timeout));
+                }
+            }
+            Wait::Turn => {
+                slot.state = State::Idle;
+                slot.flags.set(Flags::INPUT);
+                self.enqueue(index);
+            }
+        }
+    }
+
+    /// Keeps what comes from `position` on: of `kept`, if that is where the bytes are, otherwise of `bytes`.
+    fn set_aside(&mut self, index: u32, mut kept: Vec<u8>, bytes: &[u8], position: usize) {
+        if kept.is_empty() {
+            kept.extend_from_slice(&bytes[position..]);
+        } else {
+            kept.drain(..position);
+        }
+        if kept.is_empty() {
+            return;
+        }
+        assert!(kept.len() <= SET_ASIDE_BYTES_MAX, "what waits is bounded by what is received");
+        self.connections.get_mut(index).expect("the caller has it").activate().set_aside = kept;
+    }
+
+    /// Sees to an exchange that is ready for something: its body, or the peer's end.
+    fn visit_exchange(&mut self, index: u32) {
+        let slot = self.connections.get(index).expect("visited");
+        let exchange = slot.active.as_ref().and_then(|active| active.exchange.as_ref());
+        let Some(exchange) = exchange else { return };
+        let (open, wanted) = exchange.link.with_feed(|feed| match feed {
+            Some(feed) => (!feed.decoder.is_complete(), feed.stream.is_wanted()),
+            None => (false, false),
+        });
+        if open && wanted {
+            self.feed(index);
+        } else if !open && slot.flags.has(Flags::HANGUP) && !self.settings.half_close {
+            // Nobody is left to take the answer.
+            self.close(index, CloseReason::PeerClosed);
+        }
+    }
+
+    /// Receives the next bytes of a body that its handler waits for.
+    fn feed(&mut self, index: u32) {
+        let slot = self.connections.get_mut(index).expect("visited");
+        let readable = slot.flags.has(Flags::READABLE);
+        let active = slot.active.as_mut().expect("an exchange is active");
+        let link = std::rc::Rc::clone(&active.exchange.as_ref().expect("visited").link);
+        let (continue_due, left) = link.with_feed(|feed| {
+            let feed = feed.as_mut().expect("a wanted body has a feed");
+            (std::mem::take(&mut feed.continue_due), feed.decoder.remaining_hint())
+        });
+        if continue_due {
+            active.output.push_back(Bytes::from_static(CONTINUE));
+            self.enqueue(index);
+        }
+        if !readable {
+            return self.wait_for_body(index);
+        }
+        // Never more than the body has left, so that what follows it stays in the kernel.
+        let bytes_max = left.map_or(SET_ASIDE_BYTES_MAX, |left| left.min(BODY_BYTES_MAX as u64) as usize);
+        match self.receive_once(index, bytes_max) {
+            Arrival::Bytes(count) => {
+                let area = std::mem::take(&mut self.area);
+                self.hand_over(index, &link, &area[..count]);
+                self.area = area;
+            }
+            Arrival::Nothing => self.wait_for_body(index),
+            Arrival::End => {
+                link.with_feed(|feed| feed.as_ref().map(|feed| feed.stream.handle_failure(BodyError::Disconnected)));
+                self.close(index, CloseReason::PeerClosed);
+            }
+            Arrival::Failed => {
+                link.with_feed(|feed| feed.as_ref().map(|feed| feed.stream.handle_failure(BodyError::Disconnected)));
+                self.close(index, CloseReason::Reset);
+            }
+        }
+    }
+
+    fn wait_for_body(&mut self, index: u32) {
+        let due = self.clock.deadline(Some(BODY_TIMEOUT));
+        let active = self.connections.get_mut(index).expect("visited").activate();
+        if active.body_due == Tick::NEVER {
+            active.body_due = due;
+        }
+        self.set_exchange_deadline(index);
+    }
+
+    /// Decodes bytes of a body and hands its data to the handler.
+    fn hand_over(&mut self, index: u32, link: &super::exchange::Link, bytes: &[u8]) {
+        let limits = &self.settings.http;
+        let outcome = link.with_feed(|feed| {
+            let feed = feed.as_mut().expect("a wanted body has a feed");
+            let decoded = decode_body(&mut feed.decoder, bytes, limits)?;
+            if !decoded.data.is_empty() {
+                feed.stream.handle_chunk(decoded.data.clone());
+            }
+            if let Some(trailers) = decoded.complete {
+                feed.stream.handle_complete(trailers);
+            }
+            Ok((decoded.data.is_empty() && !feed.decoder.is_complete(), decoded.consumed))
+        });
+        let slot = self.connections.get_mut(index).expect("the caller has it");
+        let active = slot.activate();
+        active.body_due = Tick::NEVER;
+        match outcome {
+            Ok((hungry, consumed)) => {
+                active.set_aside.extend_from_slice(&bytes[consumed..]);
+                if hungry || slot.flags.has(Flags::HANGUP) {
+                    self.enqueue(index);
+                }
+                self.set_exchange_deadline(index);
+            }
+            Err(refusal) => self.refuse_body(index, refusal),
+        }
+    }
+
+    /// The rest of a body is wrong, and its handler is at work: it hears of it, and the peer, if nothing was answered yet.
+    fn refuse_body(&mut self, index: u32, refusal: Refusal) {
+        let failure = BodyError::Malformed(refusal.name());
+        if self.end_exchange(index, failure) {
+            self.close(index, CloseReason::Refused);
+        } else {
+            self.refuse(index, refusal);
+        }
+    }
+
+    /// Bytes of a body that nobody reads any more.
+    fn discard_body(&mut self, index: u32, bytes: &[u8]) {
+        let limits = self.settings.http;
+        let slot = self.connections.get_mut(index).expect("the caller has it");
+        let active = slot.activate();
+        active.discarded_bytes += bytes.len();
+        let decoder = active.unread.as_mut().expect("a body is being drained");
+        let mut position = 0;
+        loop {
+            match decoder.decode(&bytes[position..], &limits) {
+                Ok(step) => {
+                    position += step.consumed;
+                    match step.event {
+                        BodyEvent::Data(_) => {}
+                        BodyEvent::More if active.discarded_bytes > DISCARD_BYTES_MAX => {
+                            return self.linger(index, CloseReason::BodyUnread);
+                        }
+                        BodyEvent::More => return,
+                        BodyEvent::Complete(_) => break,
+                    }
+                }
+                Err(refusal) => return self.refuse(index, refusal),
+            }
+        }
+        active.unread = None;
+        active.discarded_bytes = 0;
+        slot.state = State::Idle;
+        self.process(index, &bytes[position..]);
+    }
+
+    fn discard(&mut self, index: u32, count: usize) {
+        let slot = self.connections.get_mut(index).expect("the caller has it");
+        let active = slot.activate();
+        active.discarded_bytes += count;
+        if active.discarded_bytes > DISCARD_BYTES_MAX {
+            let reason = slot.reason;
+            self.close(index, reason);
+        }
+    }
+
+    /// Answers what the peer did wrong, and lingers.
+    pub(super) fn refuse(&mut self, index: u32, refusal: Refusal) {
+        tracing::debug!(rule = refusal.name(), "refused a request");
+        self.answer_and_close(index, refusal.status(), refusal.name(), CloseReason::Refused);
+    }
+
+    /// Answers a peer that may not stay.
+    pub(super) fn turn_away(&mut self, index: u32) {
+        let reason = "too-many-connections";
+        self.answer_and_close(index, StatusCode::SERVICE_UNAVAILABLE, reason, CloseReason::OverLimit);
+    }
+}
+
+/// What the requests of a connection wait for when processing ends.
+enum Wait {
+    /// The next request.
+    Request,
+    /// The rest of a head.
+    Head,
+    /// The next turn.
+    Turn,
+    /// The exchange that was begun.
+    Exchange,
+    /// The connection takes no more requests, or is closed.
+    Nothing,
+}
+
+/// A piece of a request's body.
+pub(super) struct Decoded {
+    pub(super) data: Bytes,
+    /// Bytes of the input that belong to the body.
+    pub(super) consumed: usize,
+    /// The body has ended, with these trailers.
+    pub(super) complete: Option<Option<Box<http::HeaderMap>>>,
+}
+
+/// Decodes all that `input` holds of a body; its data comes in one piece.
+pub(super) fn decode_body(decoder: &mut BodyDecoder, input: &[u8], limits: &Limits) -> Result<Decoded, Refusal> {
+    let mut first = 0..0;
+    let mut gathered = Vec::new();
+    let mut consumed = 0;
+    let complete = loop {
+        let step = decoder.decode(&input[consumed..], limits)?;
+        if let BodyEvent::Data(range) = &step.event {
+            let range = consumed + range.start..consumed + range.end;
+            if first.is_empty() {
+                first = range;
+            } else {
+                if gathered.is_empty() {
+                    gathered.reserve(input.len() - first.start);
+                    gathered.extend_from_slice(&input[first.clone()]);
+                }
+                gathered.extend_from_slice(&input[range]);
+            }
+        }
+        consumed += step.consumed;
+        match step.event {
+            BodyEvent::Data(_) => {}
+            BodyEvent::More => break None,
+            BodyEvent::Complete(trailers) => break Some(trailers),
+        }
+    };
+    let data = match gathered.is_empty() {
+        true => Bytes::copy_from_slice(&input[first]),
+        false => Bytes::from(gathered),
+    };
+    Ok(Decoded { data, consumed, complete })
+}

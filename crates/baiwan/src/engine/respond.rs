@@ -1,0 +1,332 @@
+//! A complete head becomes an answer at once, or an exchange that is waited for.
+//!
+//! The handler is polled once, here, without a waker. Most are ready: then the answer is encoded into the core's transmit area
+//! and nothing was allocated for the connection. What is not ready moves into a task as it is.
+//!
+//! The invariant: a handler runs at most once per request, only for a head that broke no rule, and whatever it does (return,
+//! fail, panic) ends in exactly one answer or a cut connection.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use baiwan_driver::Driver;
+use baiwan_http1::{
+    BodyDecoder, BodyFraming, Refusal, RequestHead, ResponseContext, ResponsePlan, encode_error_response,
+    encode_error_response_head,
+};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body as HttpBody;
+
+use super::connection::{Exchange, Feed, Flags, State};
+use super::exchange::{self, BodyWriter, Link, Phase, encode_head, keeps_alive};
+use super::receive::decode_body;
+use super::{Engine, has_budget};
+use crate::app::{App, Call, call_when_ready};
+use crate::body::Stream;
+use crate::clock::Tick;
+use crate::status::{CloseReason, add};
+use crate::{Body, BodyError, BoxError};
+
+/// What became of a request.
+pub(super) enum Step {
+    /// It is answered; so many bytes of what follows its head were its body.
+    Answered { body_bytes: usize },
+    /// It is in progress.
+    Pending { body_bytes: usize },
+    /// The connection takes no further request, or not yet.
+    Over,
+}
+
+impl<D: Driver, A: App> Engine<D, A> {
+    /// Runs the handler for a request. `rest` is what was received behind its head.
+    pub(super) fn begin_exchange(&mut self, index: u32, head: RequestHead, rest: &[u8]) -> Step {
+        add(&self.core.status().requests, 1);
+        let RequestHead { request, framing, keep_alive, expects_continue, .. } = head;
+        let head_request = request.method() == Method::HEAD;
+        let context = ResponseContext { head_request, version: request.version(), keep_alive };
+        self.note_method(index, head_request);
+        let (body, feed, body_bytes) = match self.begin_body(index, framing, expects_continue, rest) {
+            Ok(begun) => begun,
+            Err(refusal) => {
+                self.refuse(index, refusal);
+                return Step::Over;
+            }
+        };
+        let mut request = request.map(|()| body);
+        self.add_extensions(index, &mut request);
+        match catch_unwind(AssertUnwindSafe(|| self.call(request))) {
+            Ok((_, Poll::Ready(Ok(response)))) => self.respond(index, response, feed, context, body_bytes),
+            Ok((call, Poll::Pending)) => {
+                let link = Link::new(self.connections.token(index), Rc::clone(&self.core), Phase::Waiting, feed);
+                let task = tokio::task::spawn_local(exchange::run(call, Rc::clone(&link), context));
+                let due = self.clock.deadline(self.settings.request_timeout);
+                self.wait_for_exchange(index, Exchange { link, task: task.abort_handle() }, due);
+                Step::Pending { body_bytes }
+            }
+            Ok((_, Poll::Ready(Err(error)))) => {
+                tracing::error!(%error, "the app failed");
+                self.fail(index)
+            }
+            Err(_) => {
+                add(&self.core.status().handler_panics, 1);
+                self.fail(index)
+            }
+        }
+    }
+
+    fn note_method(&mut self, index: u32, head_request: bool) {
+        let flags = &mut self.connections.get_mut(index).expect("the caller has it").flags;
+        match head_request {
+            true => flags.set(Flags::HEAD_REQUEST),
+            false => flags.clear(Flags::HEAD_REQUEST),
+        }
+    }
+
+    /// Makes the request's body: whole, if all of it is in `rest`, otherwise a stream that begins with what is there.
+    fn begin_body(
+        &mut self,
+        index: u32,
+        framing: BodyFraming,
+        expects_continue: bool,
+        rest: &[u8],
+    ) -> Result<(Body, Option<Feed>, usize), Refusal> {
+        if framing == BodyFraming::None {
+            return Ok((Body::empty(), None, 0));
+        }
+        let mut decoder = BodyDecoder::new(framing);
+        let bytes_left = decoder.remaining_hint();
+        let decoded = decode_body(&mut decoder, rest, &self.settings.http)?;
+        if let Some(None) = decoded.complete {
+            return Ok((Body::from(decoded.data), None, decoded.consumed));
+        }
+        let inbox = Arc::clone(self.core.inbox());
+        let stream = Stream::new(self.connections.token(index), inbox, bytes_left, decoded.data);
+        if let Some(trailers) = decoded.complete {
+            stream.handle_complete(trailers);
+        }
+        // A peer that has begun to send the body does not wait.
+        let continue_due = expects_continue && decoded.consumed == 0;
+        let body = Body::from_stream(Arc::clone(&stream));
+        Ok((body, Some(Feed { decoder, stream, continue_due }), decoded.consumed))
+    }
+
+    #[cfg(feature = "axum")]
+    fn add_extensions(&self, index: u32, request: &mut Request<Body>) {
+        let peer = self.connections.get(index).expect("the caller has it").peer.expand();
+        request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
+    }
+
+    #[cfg(not(feature = "axum"))]
+    fn add_extensions(&self, index: u32, request: &mut Request<Body>) {
+        request.extensions_mut().insert(self.connections.get(index).expect("the caller has it").peer.expand());
+    }
+
+    /// Calls the app and polls the call once.
+    #[allow(clippy::type_complexity, reason = "the call and what its first poll said, taken apart at once")]
+    fn call(
+        &mut self,
+        request: Request<Body>,
+    ) -> (Call<A::ResponseBody>, Poll<Result<Response<A::ResponseBody>, BoxError>>) {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut call: Call<A::ResponseBody> = match self.app.poll_ready(cx) {
+            Poll::Ready(Ok(())) => self.app.call(request),
+            Poll::Ready(Err(error)) => Box::pin(std::future::ready(Err(error))),
+            Poll::Pending => call_when_ready(self.app.clone(), request),
+        };
+        let polled = call.as_mut().poll(cx);
+        (call, polled)
+    }
+
+    /// Encodes an answer that is there: its head, and its body if that is there too.
+    fn respond(
+        &mut self,
+        index: u32,
+        response: Response<A::ResponseBody>,
+        feed: Option<Feed>,
+        context: ResponseContext,
+        body_bytes: usize,
+    ) -> Step {
+        let begin = self.out.len();
+        let context = self.core.context(context, keeps_alive(feed.as_ref()));
+        let (head, body) = response.into_parts();
+        let (plan, mut body) = match encode_head(&mut self.out, &head, body, context, self.clock.date()) {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                tracing::error!(%error, "the app's answer cannot be sent");
+                return self.fail(index);
+            }
+        };
+        let mut writer = BodyWriter::new(plan.framing);
+        let mut queue = VecDeque::new();
+        if !writer.is_complete() && has_budget() {
+            let written = catch_unwind(AssertUnwindSafe(|| self.write_first(&mut body, &mut writer, &mut queue)));
+            if !matches!(written, Ok(Ok(()))) {
+                // Nothing has left yet, so there can be a proper answer instead.
+                self.out.truncate(begin);
+                return self.fail(index);
+            }
+        }
+        if !queue.is_empty() {
+            self.connections.get_mut(index).expect("the caller has it").activate().output.append(&mut queue);
+        }
+        if writer.is_complete() {
+            return self.complete(index, feed, plan, &writer, body_bytes);
+        }
+        let link = Link::new(self.connections.token(index), Rc::clone(&self.core), Phase::Responding, feed);
+        let task = tokio::task::spawn_local(exchange::run_body(body, writer, Rc::clone(&link), plan.keep_alive));
+        self.wait_for_exchange(index, Exchange { link, task: task.abort_handle() }, Tick::NEVER);
+        Step::Pending { body_bytes }
+    }
+
+    fn write_first(
+        &mut self,
+        body: &mut Pin<Box<A::ResponseBody>>,
+        writer: &mut BodyWriter,
+        queue: &mut VecDeque<Bytes>,
+    ) -> Result<(), exchange::BodyFailed> {
+        match body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(frame) => writer.write(frame, body.is_end_stream(), &mut self.out, queue),
+        }
+    }
+
+    /// The whole answer is encoded.
+    fn complete(
+        &mut self,
+        index: u32,
+        feed: Option<Feed>,
+        plan: ResponsePlan,
+        writer: &BodyWriter,
+        body_bytes: usize,
+    ) -> Step {
+        if !plan.keep_alive || writer.ends_with_connection() {
+            self.end_after_flush(index, CloseReason::Complete);
+            return Step::Over;
+        }
+        match feed.filter(|feed| !feed.decoder.is_complete()) {
+            None => Step::Answered { body_bytes },
+            Some(feed) => {
+                feed.stream.handle_failure(BodyError::Over);
+                self.connections.get_mut(index).expect("the caller has it").activate().unread = Some(feed.decoder);
+                self.flush(index);
+                Step::Over
+            }
+        }
+    }
+
+    fn wait_for_exchange(&mut self, index: u32, exchange: Exchange, request_due: Tick) {
+        let slot = self.connections.get_mut(index).expect("the caller has it");
+        slot.state = State::Exchange;
+        // A peer that has hung up already, or a body that is wanted already, is seen to at the next visit.
+        let hangup = slot.flags.has(Flags::HANGUP);
+        let active = slot.activate();
+        active.exchange = Some(exchange);
+        active.request_due = request_due;
+        self.set_exchange_deadline(index);
+        if hangup {
+            self.enqueue(index);
+        }
+    }
+
+    /// The app has no answer: ours instead, and the end.
+    fn fail(&mut self, index: u32) -> Step {
+        self.answer_and_close(
+            index,
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the-request-could-not-be-handled",
+            CloseReason::HandlerFailed,
+        );
+        Step::Over
+    }
+
+    /// Takes what an exchange's task has made, and goes on as far as that allows.
+    pub(super) fn take_output(&mut self, index: u32) {
+        let slot = self.connections.get_mut(index).expect("the caller has it");
+        let Some(active) = &mut slot.active else { return };
+        let Some(exchange) = &active.exchange else { return };
+        let phase = exchange.link.take_output(&mut active.output);
+        if phase != Phase::Waiting {
+            active.request_due = Tick::NEVER;
+        }
+        match phase {
+            Phase::Waiting | Phase::Responding => self.enqueue(index),
+            Phase::Finished { keep_alive } => self.finish_exchange(index, keep_alive),
+            Phase::Failed { head_sent: true } => self.close(index, CloseReason::HandlerFailed),
+            Phase::Failed { head_sent: false } => {
+                self.end_exchange(index, BodyError::Over);
+                self.fail(index);
+            }
+        }
+    }
+
+    /// All of the answer is there; what is left is to send it.
+    fn finish_exchange(&mut self, index: u32, keep_alive: bool) {
+        let active = self.connections.get_mut(index).expect("the caller has it").activate();
+        let exchange = active.exchange.take().expect("an exchange has finished");
+        (active.request_due, active.body_due) = (Tick::NEVER, Tick::NEVER);
+        let feed = exchange.link.with_feed(Option::take).filter(|feed| !feed.decoder.is_complete());
+        if let Some(feed) = feed {
+            feed.stream.handle_failure(BodyError::Over);
+            active.unread = Some(feed.decoder);
+        }
+        match keep_alive {
+            true => self.flush(index),
+            false => self.end_after_flush(index, CloseReason::Complete),
+        }
+    }
+
+    /// Ends an exchange before its time. Returns whether the head of its answer is on its way or gone.
+    pub(super) fn end_exchange(&mut self, index: u32, failure: BodyError) -> bool {
+        let active = self.connections.get_mut(index).expect("the caller has it").activate();
+        let Some(exchange) = active.exchange.take() else { return false };
+        (active.request_due, active.body_due) = (Tick::NEVER, Tick::NEVER);
+        exchange.task.abort();
+        if let Some(feed) = exchange.link.with_feed(Option::take) {
+            feed.stream.handle_failure(failure);
+        }
+        exchange.link.take_output(&mut VecDeque::new()) != Phase::Waiting
+    }
+
+    /// Sends an answer of the server's own; then the connection lingers and closes.
+    pub(super) fn answer_and_close(&mut self, index: u32, status: StatusCode, text: &str, reason: CloseReason) {
+        let mut bytes = Vec::new();
+        let slot = self.connections.get_mut(index).expect("the caller has it");
+        match slot.flags.has(Flags::HEAD_REQUEST) {
+            true => encode_error_response_head(&mut bytes, status, text, self.clock.date()),
+            false => encode_error_response(&mut bytes, status, text, self.clock.date()),
+        }
+        let active = slot.activate();
+        active.set_aside = Vec::new();
+        active.unread = None;
+        active.output.push_back(Bytes::from(bytes));
+        self.end_after_flush(index, reason);
+    }
+
+    /// Nothing follows what is owed now.
+    pub(super) fn end_after_flush(&mut self, index: u32, reason: CloseReason) {
+        let slot = self.connections.get_mut(index).expect("the caller has it");
+        slot.flags.set(Flags::CLOSING);
+        slot.flags.clear(Flags::INPUT);
+        slot.reason = reason;
+        self.flush(index);
+    }
+
+    /// Goes on when everything is sent.
+    pub(super) fn flush(&mut self, index: u32) {
+        let due = self.clock.deadline(self.settings.write_timeout);
+        let slot = self.connections.get_mut(index).expect("the caller has it");
+        slot.state = State::Flush;
+        let active = slot.activate();
+        if active.write_due == Tick::NEVER {
+            active.write_due = due;
+        }
+        let due = active.write_due;
+        self.set_deadline(index, due);
+        self.enqueue(index);
+    }
+}

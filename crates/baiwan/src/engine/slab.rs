@@ -1,0 +1,195 @@
+//! The core's connections: slots in chunks, numbered from 0.
+//!
+//! Chunks never move, so growing to a million copies nothing; the lowest free slot is taken first and an empty chunk at any
+//! place is given back, so the slab shrinks again after a peak. Each insertion gets a generation of its own, and a token is
+//! both: what is said about a slot's former tenant is recognised and dropped.
+
+use baiwan_driver::Token;
+
+use super::wheel::NONE;
+
+/// Slots in a chunk: with 64 bytes each, 64 KiB.
+const CHUNK_SLOTS: usize = 1024;
+
+#[derive(Debug)]
+pub(crate) struct Slab<T> {
+    chunks: Vec<Option<Chunk<T>>>,
+    /// One bit for each chunk that exists and has a free slot, or does not exist.
+    roomy: Vec<u64>,
+    len: usize,
+    next_generation: u32,
+}
+
+#[derive(Debug)]
+struct Chunk<T> {
+    entries: Box<[Entry<T>]>,
+    free: u32,
+    used: usize,
+}
+
+#[derive(Debug)]
+enum Entry<T> {
+    Free { next: u32 },
+    Used { generation: u32, value: T },
+}
+
+impl<T> Slab<T> {
+    /// What one slot costs.
+    #[cfg(test)]
+    pub(super) const ENTRY_BYTES: usize = size_of::<Entry<T>>();
+
+    pub(crate) fn new() -> Self {
+        Self { chunks: Vec::new(), roomy: Vec::new(), len: 0, next_generation: 0 }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// One more than the highest index that can be in use.
+    pub(crate) fn end(&self) -> u32 {
+        (self.chunks.len() * CHUNK_SLOTS) as u32
+    }
+
+    pub(crate) fn insert(&mut self, value: T) -> u32 {
+        let place = self.first_roomy();
+        let chunk = self.chunks[place].get_or_insert_with(Chunk::new);
+        let within = chunk.free as usize;
+        let Entry::Free { next } = chunk.entries[within] else { unreachable!("the free list holds free entries") };
+        self.next_generation = self.next_generation.wrapping_add(1);
+        chunk.entries[within] = Entry::Used { generation: self.next_generation, value };
+        chunk.free = next;
+        chunk.used += 1;
+        if next == NONE {
+            self.roomy[place / 64] &= !(1 << (place % 64));
+        }
+        self.len += 1;
+        (place * CHUNK_SLOTS + within) as u32
+    }
+
+    /// # Panics
+    /// If the slot is free.
+    pub(crate) fn remove(&mut self, index: u32) -> T {
+        let (place, within) = (index as usize / CHUNK_SLOTS, index as usize % CHUNK_SLOTS);
+        let chunk = self.chunks[place].as_mut().expect("a used slot has a chunk");
+        let entry = std::mem::replace(&mut chunk.entries[within], Entry::Free { next: chunk.free });
+        let Entry::Used { value, .. } = entry else { panic!("slot {index} is removed once") };
+        chunk.free = within as u32;
+        chunk.used -= 1;
+        self.roomy[place / 64] |= 1 << (place % 64);
+        // The first chunk stays, so that a server with few connections does not make and drop it all the time.
+        if chunk.used == 0 && place > 0 {
+            self.chunks[place] = None;
+            while let Some(None) = self.chunks.last() {
+                self.chunks.pop();
+                self.roomy[self.chunks.len() / 64] &= !(1 << (self.chunks.len() % 64));
+            }
+        }
+        self.len -= 1;
+        value
+    }
+
+    pub(crate) fn get(&self, index: u32) -> Option<&T> {
+        match self.entry(index)? {
+            Entry::Used { value, .. } => Some(value),
+            Entry::Free { .. } => None,
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
+        let chunk = self.chunks.get_mut(index as usize / CHUNK_SLOTS)?.as_mut()?;
+        match &mut chunk.entries[index as usize % CHUNK_SLOTS] {
+            Entry::Used { value, .. } => Some(value),
+            Entry::Free { .. } => None,
+        }
+    }
+
+    /// The token of a used slot.
+    ///
+    /// # Panics
+    /// If the slot is free.
+    pub(crate) fn token(&self, index: u32) -> Token {
+        match self.entry(index) {
+            Some(Entry::Used { generation, .. }) => Token(u64::from(*generation) << 32 | u64::from(index)),
+            _ => panic!("slot {index} has a tenant"),
+        }
+    }
+
+    /// The slot that a token stands for, if its tenant is still the same.
+    pub(crate) fn find(&self, token: Token) -> Option<u32> {
+        let index = token.0 as u32;
+        match self.entry(index)? {
+            Entry::Used { generation, .. } if u64::from(*generation) == token.0 >> 32 => Some(index),
+            _ => None,
+        }
+    }
+
+    fn entry(&self, index: u32) -> Option<&Entry<T>> {
+        let chunk = self.chunks.get(index as usize / CHUNK_SLOTS)?.as_ref()?;
+        Some(&chunk.entries[index as usize % CHUNK_SLOTS])
+    }
+
+    fn first_roomy(&mut self) -> usize {
+        for (word, bits) in self.roomy.iter().enumerate() {
+            if *bits != 0 {
+                return word * 64 + bits.trailing_zeros() as usize;
+            }
+        }
+        let place = self.chunks.len();
+        self.chunks.push(None);
+        if place / 64 == self.roomy.len() {
+            self.roomy.push(0);
+        }
+        self.roomy[place / 64] |= 1 << (place % 64);
+        place
+    }
+}
+
+impl<T> Chunk<T> {
+    fn new() -> Self {
+        let next = |within: usize| if within + 1 == CHUNK_SLOTS { NONE } else { within as u32 + 1 };
+        let entries = (0..CHUNK_SLOTS).map(|within| Entry::Free { next: next(within) }).collect();
+        Self { entries, free: 0, used: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_former_tenants_token_finds_nothing() {
+        let mut slab = Slab::new();
+        let index = slab.insert('a');
+        let token = slab.token(index);
+        assert_eq!(slab.find(token), Some(index));
+        slab.remove(index);
+        assert_eq!(slab.find(token), None);
+        assert_eq!(slab.insert('b'), index, "the slot is used again");
+        assert_eq!(slab.find(token), None);
+        assert_eq!(slab.get(index), Some(&'b'));
+    }
+
+    #[test]
+    fn it_grows_by_chunks_fills_holes_first_and_shrinks_again() {
+        let mut slab = Slab::new();
+        let count = 70 * CHUNK_SLOTS as u32;
+        for index in 0..count {
+            assert_eq!(slab.insert(index), index);
+        }
+        assert_eq!(slab.len(), count as usize);
+        // A whole chunk in the middle goes and comes back.
+        for index in 2048..3072 {
+            assert_eq!(slab.remove(index), index);
+        }
+        assert!(slab.chunks[2].is_none());
+        assert_eq!(slab.get(2048), None);
+        assert_eq!(slab.insert(7), 2048);
+        slab.remove(2048);
+        for index in (0..count).filter(|index| !(2048..3072).contains(index)) {
+            slab.remove(index);
+        }
+        assert_eq!((slab.len(), slab.end()), (0, CHUNK_SLOTS as u32));
+        assert_eq!(slab.insert(1), 0);
+    }
+}

@@ -1,0 +1,49 @@
+//! Serves an axum app, or any tower service, to very many connections.
+//!
+//! Change one line, keep the app: handlers, extractors, layers, sqlx, reqwest, tracing and everything else made for Tokio work
+//! as before. An idle connection costs 64 bytes of the process's memory instead of tens of kilobytes.
+//!
+//! ```no_run
+//! use axum::{Router, routing::get};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), baiwan::Error> {
+//!     let app = Router::new().route("/", get(|| async { "hello" }));
+//!     baiwan::serve("0.0.0.0:8080", app).await // was: axum::serve(listener, app).await
+//! }
+//! ```
+//!
+//! [`Server::builder`] is for those who want more: several listeners, Unix sockets, limits, timeouts, an app per core.
+//!
+//! # What is different
+//!
+//! Each core has a thread, a Tokio runtime of its own and a clone of the app. So `tokio::task::block_in_place` panics (use
+//! `spawn_blocking`), tasks stay on the core that spawned them, and the connections of a pool belong to the runtime that
+//! opened them: make pools that are opened before the server starts with the runtime that runs `main`, which stays alive, or
+//! one for each core with [`Builder::serve_with`]. `ConnectInfo<SocketAddr>` is there without being asked for; over a Unix
+//! socket it is `0.0.0.0:0`.
+//!
+//! Linux is the platform. Elsewhere the same service runs over hyper ([`EventLoop::Portable`]), for development.
+
+mod app;
+mod body;
+mod capacity;
+mod clock;
+#[cfg(target_os = "linux")]
+mod engine;
+mod error;
+mod inbox;
+mod listen;
+mod portable;
+mod server;
+mod settings;
+mod shutdown;
+mod status;
+
+pub use app::{App, BoxError};
+pub use body::{Body, BodyError};
+pub use capacity::Capacity;
+pub use error::Error;
+pub use server::{Builder, Running, Server, serve};
+pub use settings::{EventLoop, parse_timeout};
+pub use status::{CloseReason, Counts, Health};

@@ -1,0 +1,298 @@
+//! What the cores tell the rest of the process, and what they are told: atomics, and nothing else.
+//!
+//! Each core writes its own counters, on cache lines of its own; they are added up when somebody asks. Cores share one number,
+//! that of all connections, because its maximum is for the process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::inbox::Inbox;
+
+/// A core that has not taken a turn for so long after it was asked to is stuck.
+const TURN_DUE: Duration = Duration::from_secs(5);
+
+/// Why a connection ended. Every connection ends with exactly one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The peer ended the stream between two requests, or while it was not answered yet.
+    PeerClosed,
+    /// The peer reset the connection, or it failed in the network.
+    Reset,
+    /// One side had asked for it with `Connection: close` (or HTTP/1.0 implied it), and the answer was sent.
+    Complete,
+    /// No request came within the keep-alive timeout.
+    KeepAliveTimeout,
+    /// A request's head was not complete within the header timeout; answered 408.
+    HeaderTimeout,
+    /// The handler had no response head within the request timeout; answered 503.
+    RequestTimeout,
+    /// The peer stopped sending the request's body; answered 408.
+    BodyTimeout,
+    /// The peer stopped receiving the answer.
+    WriteTimeout,
+    /// The peer broke a rule of HTTP; answered with a status of 400 or above.
+    Refused,
+    /// The answer was sent while more of the request's body was on its way than is worth receiving.
+    BodyUnread,
+    /// The handler panicked or its body failed.
+    HandlerFailed,
+    /// The server was at its maximum of connections; answered 503.
+    OverLimit,
+    /// The server stopped, and the connection was idle.
+    Drained,
+    /// The server stopped, and the time for an orderly stop was over.
+    DrainTimeout,
+    /// The system refused something that the connection needs.
+    System,
+}
+
+impl CloseReason {
+    /// All reasons, in the order of their numbers.
+    pub const ALL: [Self; 15] = [
+        Self::PeerClosed,
+        Self::Reset,
+        Self::Complete,
+        Self::KeepAliveTimeout,
+        Self::HeaderTimeout,
+        Self::RequestTimeout,
+        Self::BodyTimeout,
+        Self::WriteTimeout,
+        Self::Refused,
+        Self::BodyUnread,
+        Self::HandlerFailed,
+        Self::OverLimit,
+        Self::Drained,
+        Self::DrainTimeout,
+        Self::System,
+    ];
+
+    /// The name in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PeerClosed => "peer-closed",
+            Self::Reset => "reset",
+            Self::Complete => "complete",
+            Self::KeepAliveTimeout => "keep-alive-timeout",
+            Self::HeaderTimeout => "header-timeout",
+            Self::RequestTimeout => "request-timeout",
+            Self::BodyTimeout => "body-timeout",
+            Self::WriteTimeout => "write-timeout",
+            Self::Refused => "refused",
+            Self::BodyUnread => "body-unread",
+            Self::HandlerFailed => "handler-failed",
+            Self::OverLimit => "over-limit",
+            Self::Drained => "drained",
+            Self::DrainTimeout => "drain-timeout",
+            Self::System => "system",
+        }
+    }
+}
+
+/// How far the server is on its way from start to stop.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    Starting,
+    Serving,
+    /// Still serving, but asks not to be sent more: the shutdown delay.
+    NotReady,
+    /// Accepts no more, and ends each connection as soon as it can be done in order.
+    Draining,
+    /// Ends every connection now.
+    Stopping,
+}
+
+#[derive(Debug)]
+pub(crate) struct Status {
+    phase: AtomicU8,
+    connections: AtomicU64,
+    pub(crate) connections_max: u64,
+    pub(crate) cores: Box<[CoreStatus]>,
+    started: Instant,
+}
+
+/// One core's side; aligned so that no two cores write to one cache line (two, as processors fetch them in pairs).
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct CoreStatus {
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) accepted: AtomicU64,
+    pub(crate) requests: AtomicU64,
+    pub(crate) exchanges: AtomicU64,
+    pub(crate) slots: AtomicU64,
+    pub(crate) deadlines: AtomicU64,
+    pub(crate) handler_panics: AtomicU64,
+    closed: [AtomicU64; CloseReason::ALL.len()],
+    /// When somebody asked the core to take a turn, in milliseconds since the start, plus one; 0 when it has since.
+    turn_asked_ms: AtomicU64,
+}
+
+impl Status {
+    pub(crate) fn new(cores: usize, connections_max: u64) -> Arc<Self> {
+        Arc::new(Self {
+            phase: AtomicU8::new(Phase::Starting as u8),
+            connections: AtomicU64::new(0),
+            connections_max,
+            cores: (0..cores).map(|_| CoreStatus::default()).collect(),
+            started: Instant::now(),
+        })
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Relaxed) {
+            0 => Phase::Starting,
+            1 => Phase::Serving,
+            2 => Phase::NotReady,
+            3 => Phase::Draining,
+            _ => Phase::Stopping,
+        }
+    }
+
+    /// Goes on to a later phase and tells every core. Never goes back.
+    pub(crate) fn advance(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Relaxed);
+        for core in &self.cores {
+            core.inbox.wake();
+        }
+    }
+
+    /// Counts a connection in; `false`, and not counted, if that would be one too many.
+    pub(crate) fn try_open(&self) -> bool {
+        if self.connections.fetch_add(1, Relaxed) < self.connections_max {
+            return true;
+        }
+        self.connections.fetch_sub(1, Relaxed);
+        false
+    }
+
+    /// Counts a connection out.
+    pub(crate) fn closed(&self) {
+        self.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+impl CoreStatus {
+    pub(crate) fn count_close(&self, reason: CloseReason) {
+        add(&self.closed[reason as usize], 1);
+    }
+
+    /// The core has taken a turn.
+    pub(crate) fn turned(&self) {
+        if self.turn_asked_ms.load(Relaxed) != 0 {
+            self.turn_asked_ms.store(0, Relaxed);
+        }
+    }
+}
+
+/// Adds to a counter that only this core writes: no locked instruction is needed.
+pub(crate) fn add(counter: &AtomicU64, count: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(count), Relaxed);
+}
+
+/// The state of a running server: whether it lives and is ready, and what it counts.
+///
+/// Clones are handles on the same server. Get one from [`Builder::health`](crate::Builder::health) before the server starts,
+/// and give it to the handlers that answer an orchestrator.
+#[derive(Clone, Debug)]
+pub struct Health(pub(crate) Arc<std::sync::OnceLock<Arc<Status>>>);
+
+/// Numbers of a running server, added up over its cores. Each is exact, but they are not taken at one instant.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Connections that are open.
+    pub connections: u64,
+    /// Slots in use; those of connections that are being turned away are among them.
+    pub slots: u64,
+    /// Handlers and response bodies that are being waited for, each in a task.
+    pub exchanges: u64,
+    /// Deadlines that are set.
+    pub deadlines: u64,
+    /// Connections accepted since the start.
+    pub accepted: u64,
+    /// Requests whose head was accepted since the start.
+    pub requests: u64,
+    /// Handlers that panicked.
+    pub handler_panics: u64,
+    /// Connections ended since the start, by reason.
+    pub closed: Vec<(CloseReason, u64)>,
+}
+
+impl Health {
+    /// Whether every core takes turns. A core that was asked to, now or at an earlier call, and did not within 5 seconds
+    /// is stuck: a handler blocks it. The answer does not wait, so one that is asked regularly is a watchdog.
+    pub fn is_live(&self) -> bool {
+        let Some(status) = self.0.get() else { return false };
+        let now_ms = u64::try_from(status.started.elapsed().as_millis()).unwrap_or(u64::MAX) + 1;
+        let mut live = true;
+        for core in &status.cores {
+            match core.turn_asked_ms.load(Relaxed) {
+                0 => {
+                    core.turn_asked_ms.store(now_ms, Relaxed);
+                    core.inbox.wake();
+                }
+                asked_ms => live &= now_ms.saturating_sub(asked_ms) < TURN_DUE.as_millis() as u64,
+            }
+        }
+        live
+    }
+
+    /// Whether new connections are welcome: started, not stopping, and below the maximum.
+    pub fn is_ready(&self) -> bool {
+        let Some(status) = self.0.get() else { return false };
+        status.phase() == Phase::Serving && status.connections.load(Relaxed) < status.connections_max
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> u64 {
+        self.0.get().map_or(0, |status| status.connections.load(Relaxed))
+    }
+
+    /// Everything that is counted.
+    pub fn counts(&self) -> Counts {
+        let Some(status) = self.0.get() else { return Counts::default() };
+        let sum = |counter: fn(&CoreStatus) -> &AtomicU64| -> u64 {
+            status.cores.iter().map(|core| counter(core).load(Relaxed)).sum()
+        };
+        let closed = |reason: CloseReason| -> u64 {
+            status.cores.iter().map(|core| core.closed[reason as usize].load(Relaxed)).sum()
+        };
+        Counts {
+            connections: status.connections.load(Relaxed),
+            slots: sum(|core| &core.slots),
+            exchanges: sum(|core| &core.exchanges),
+            deadlines: sum(|core| &core.deadlines),
+            accepted: sum(|core| &core.accepted),
+            requests: sum(|core| &core.requests),
+            handler_panics: sum(|core| &core.handler_panics),
+            closed: CloseReason::ALL.map(|reason| (reason, closed(reason))).to_vec(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_numbered_as_they_are_listed_and_named_apart() {
+        for (number, reason) in CloseReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, number);
+        }
+        let names: std::collections::HashSet<_> = CloseReason::ALL.map(CloseReason::name).into();
+        assert_eq!(names.len(), CloseReason::ALL.len());
+    }
+
+    #[test]
+    fn the_maximum_of_connections_is_exact() {
+        let status = Status::new(1, 2);
+        assert!(status.try_open() && status.try_open() && !status.try_open());
+        status.closed();
+        assert!(status.try_open() && !status.try_open());
+    }
+}

@@ -1,0 +1,297 @@
+//! The Linux backend: one epoll instance per core, nested in Tokio's own.
+//!
+//! Tokio waits on one descriptor, ours, and hears of it only that something happened; the events themselves are fetched here.
+//! Sockets are edge-triggered and watched for input only, so an idle connection costs no event; interest in output is added
+//! when the kernel refuses bytes for the first time. Listeners are level-triggered and exclusive, so that a listener shared
+//! by cores wakes one of them.
+//!
+//! The invariant: Tokio's readiness is cleared only after our instance reported fewer events than asked for, that is, was
+//! seen empty.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::{
+    self, AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
+    sockopt,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::{
+    AcceptEnd, Accepted, Address, BoundListener, Close, Driver, Event, Events, Peer, Received, Token, Transmit,
+};
+
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+/// Chunks handed to the kernel in one call; what is left goes with the next.
+const SLICES_MAX: usize = 64;
+/// Connections that died in the backlog are skipped; this many in one call, so that a storm of them cannot hold the core.
+const ACCEPT_SKIPS_MAX: usize = 64;
+
+const INPUT: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
+const INPUT_AND_OUTPUT: EventFlags = INPUT.union(EventFlags::OUT);
+
+/// Readiness through epoll, bytes through `recv`, `send` and `sendmsg`.
+pub struct EpollDriver {
+    epoll: AsyncFd<OwnedFd>,
+    /// Where the kernel writes its events; emptied by each wait.
+    raw: Vec<epoll::Event>,
+}
+
+/// A TCP or Unix connection.
+#[derive(Debug)]
+pub struct Socket(OwnedFd);
+
+/// A TCP or Unix listener.
+#[derive(Debug)]
+pub struct Listener(OwnedFd);
+
+impl EpollDriver {
+    /// Opens the epoll instance and registers it with the Tokio runtime that this is called within.
+    ///
+    /// # Errors
+    /// When the process is out of files or memory.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime with I/O enabled.
+    pub fn new() -> io::Result<Self> {
+        let fd = epoll::create(CreateFlags::CLOEXEC)?;
+        // SAFETY: `fd` is an open epoll descriptor that the `AsyncFd` owns from here on; it is never taken out or replaced,
+        // and `OwnedFd::as_raw_fd` always returns the descriptor that it owns.
+        let epoll = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE)? };
+        Ok(Self { epoll, raw: Vec::new() })
+    }
+}
+
+impl fmt::Debug for EpollDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EpollDriver").field("epoll", &self.epoll).finish_non_exhaustive()
+    }
+}
+
+impl Driver for EpollDriver {
+    type Socket = Socket;
+    type Listener = Listener;
+    type Bound = BoundListener;
+
+    fn poll_wait(&mut self, cx: &mut Context<'_>, events: &mut Events) -> Poll<io::Result<()>> {
+        events.clear();
+        self.raw.reserve(events.capacity());
+        loop {
+            let mut readiness = ready!(self.epoll.poll_read_ready(cx))?;
+            self.raw.clear();
+            // `spare_capacity` may be larger than asked for; the bound on a turn is the caller's.
+            let room = &mut self.raw.spare_capacity_mut()[..events.capacity()];
+            let (seen, _) = match epoll::wait(readiness.get_inner(), room, Some(&NOW)) {
+                Err(Errno::INTR) => continue,
+                outcome => outcome?,
+            };
+            events.list.extend(seen.iter().map(|event| decode(*event)));
+            if events.len() < events.capacity() {
+                readiness.clear_ready();
+            }
+            if !events.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    fn add_listener(&mut self, bound: BoundListener, token: Token) -> io::Result<Listener> {
+        let listener = Listener(bound.into_fd());
+        self.set_listening(&listener, token, true)?;
+        Ok(listener)
+    }
+
+    fn set_listening(&mut self, listener: &Listener, token: Token, on: bool) -> io::Result<()> {
+        match on {
+            true => {
+                let flags = EventFlags::IN | EventFlags::EXCLUSIVE;
+                epoll::add(&self.epoll, &listener.0, EventData::new_u64(token.0), flags)?;
+            }
+            false => epoll::delete(&self.epoll, &listener.0)?,
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, listener: &Listener, max: usize, accepted: &mut Vec<Accepted<Socket>>) -> AcceptEnd {
+        let (mut taken, mut skipped) = (0, 0);
+        while taken < max && skipped < ACCEPT_SKIPS_MAX {
+            match net::acceptfrom_with(&listener.0, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+                Ok((fd, name)) => {
+                    let peer = name.and_then(|name| SocketAddr::try_from(name).ok()).map_or(Peer::Unix, Peer::Ip);
+                    accepted.push(Accepted { socket: Socket(fd), peer });
+                    taken += 1;
+                }
+                Err(Errno::AGAIN) => return AcceptEnd::Drained,
+                Err(error) if concerns_one_connection(error) => skipped += 1,
+                Err(error) => return AcceptEnd::Exhausted(error.into()),
+            }
+        }
+        AcceptEnd::Max
+    }
+
+    fn watch(&mut self, socket: &Socket, token: Token) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, &socket.0, EventData::new_u64(token.0), INPUT)?)
+    }
+
+    fn receive<'a>(
+        &mut self,
+        sockets: impl Iterator<Item = &'a Socket>,
+        bytes_max: usize,
+        area: &mut [u8],
+        received: &mut Vec<Received>,
+    ) {
+        let mut start = 0;
+        for socket in sockets {
+            let Some(room) = area.get_mut(start..start + bytes_max) else { return };
+            let outcome = self.receive_into(socket, room);
+            let taken = *outcome.as_ref().unwrap_or(&0);
+            received.push(Received { start, outcome });
+            start += taken;
+        }
+    }
+
+    fn receive_into(&mut self, socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match net::recv(&socket.0, &mut *buffer, RecvFlags::DONTWAIT) {
+                Err(Errno::INTR) => {}
+                Ok((_, taken)) => return Ok(taken),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn transmit<'a>(&mut self, entries: impl Iterator<Item = Transmit<'a, Socket>>, sent: &mut Vec<io::Result<usize>>) {
+        for entry in entries {
+            let (outcome, offered) = match entry.queue {
+                Some(queue) if !queue.is_empty() => send_queue(entry.socket, entry.front, queue),
+                _ => (send(entry.socket, entry.front), entry.front.len()),
+            };
+            let taken = match &outcome {
+                Ok(taken) => *taken,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(_) => offered,
+            };
+            // A short send says that the buffer is full. Adding the interest reports at once if there is room again already.
+            let armed = match taken < offered {
+                true => {
+                    let data = EventData::new_u64(entry.token.0);
+                    epoll::modify(&self.epoll, &entry.socket.0, data, INPUT_AND_OUTPUT).map_err(io::Error::from)
+                }
+                false => Ok(()),
+            };
+            sent.push(armed.and(outcome));
+        }
+    }
+
+    fn shutdown_write(&mut self, socket: &Socket) {
+        let _ = net::shutdown(&socket.0, Shutdown::Write);
+    }
+
+    fn close(&mut self, socket: Socket, how: Close) {
+        if how == Close::Reset {
+            let _ = sockopt::set_socket_linger(&socket.0, Some(std::time::Duration::ZERO));
+        }
+        // The last descriptor of a socket takes its registration with it.
+        drop(socket);
+    }
+
+    fn release(&mut self, socket: Socket) -> io::Result<OwnedFd> {
+        epoll::delete(&self.epoll, &socket.0)?;
+        Ok(socket.0)
+    }
+
+    fn connect(&mut self, address: &Address, token: Token) -> io::Result<Socket> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (fd, outcome) = match address {
+            Address::Tcp(address) => {
+                let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+                let fd = net::socket_with(family, SocketType::STREAM, flags, None)?;
+                sockopt::set_tcp_nodelay(&fd, true)?;
+                let outcome = net::connect(&fd, address);
+                (fd, outcome)
+            }
+            Address::Unix(path) => {
+                let fd = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+                let outcome = net::connect(&fd, &SocketAddrUnix::new(path.as_path())?);
+                (fd, outcome)
+            }
+        };
+        match outcome {
+            Ok(()) | Err(Errno::INPROGRESS) => {}
+            Err(error) => return Err(error.into()),
+        }
+        epoll::add(&self.epoll, &fd, EventData::new_u64(token.0), INPUT_AND_OUTPUT)?;
+        Ok(Socket(fd))
+    }
+}
+
+/// Whether an error of accept says only that the connection about to come out is gone (accept(2), "Error handling"), that a
+/// firewall forbids it, or that a signal came.
+fn concerns_one_connection(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::CONNABORTED
+            | Errno::INTR
+            | Errno::PERM
+            | Errno::PROTO
+            | Errno::NETDOWN
+            | Errno::NOPROTOOPT
+            | Errno::HOSTDOWN
+            | Errno::NONET
+            | Errno::HOSTUNREACH
+            | Errno::OPNOTSUPP
+            | Errno::NETUNREACH
+            | Errno::TIMEDOUT
+    )
+}
+
+fn decode(event: epoll::Event) -> Event {
+    let flags = event.flags;
+    Event {
+        token: Token(event.data.u64()),
+        readable: flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR),
+        writable: flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR),
+        hangup: flags.intersects(EventFlags::RDHUP | EventFlags::HUP),
+        reset: flags.contains(EventFlags::ERR),
+    }
+}
+
+fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match net::send(&socket.0, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Err(Errno::INTR) => {}
+            outcome => return outcome.map_err(io::Error::from),
+        }
+    }
+}
+
+/// Sends the front and as many chunks of the queue as fit one call; also says how many bytes that was an offer of.
+fn send_queue(socket: &Socket, front: &[u8], queue: &VecDeque<Bytes>) -> (io::Result<usize>, usize) {
+    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+    let (mut count, mut offered) = (0, 0);
+    let chunks = std::iter::once(front).chain(queue.iter().map(|chunk| &chunk[..]));
+    for (slot, chunk) in slices.iter_mut().zip(chunks.filter(|chunk| !chunk.is_empty())) {
+        *slot = IoSlice::new(chunk);
+        count += 1;
+        offered += chunk.len();
+    }
+    let mut control: [MaybeUninit<u8>; 0] = [];
+    loop {
+        let mut control = SendAncillaryBuffer::new(&mut control);
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        match net::sendmsg(&socket.0, &slices[..count], &mut control, flags) {
+            Err(Errno::INTR) => {}
+            outcome => return (outcome.map_err(io::Error::from), offered),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Listening sockets: made, inherited or shared, before a driver takes them in.
+//!
+//! The options that every connection needs are set on the listener, because Linux hands them down to what it accepts: that
+//! saves a system call for each connection.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, ipproto, sockopt};
+
+use crate::Address;
+
+/// How many connections may wait to be accepted. The kernel lowers it to `net.core.somaxconn`.
+const BACKLOG_MAX: i32 = 65_535;
+/// When to ask a silent peer whether it still lives. Mobile networks forget a connection after 5 minutes or more.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES_MAX: u32 = 4;
+
+/// How to open a listening socket.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct ListenOptions {
+    /// Several sockets may listen on the same port; the kernel spreads connections over them by hash. Ignored for Unix
+    /// sockets.
+    pub reuse_port: bool,
+}
+
+/// A listening socket that no driver has taken in yet.
+#[derive(Debug)]
+pub struct BoundListener {
+    fd: OwnedFd,
+    address: Address,
+}
+
+impl BoundListener {
+    /// Binds and listens. Port 0 takes a free port: see [`address`](Self::address). A Unix socket's file that nobody
+    /// listens on any more is replaced.
+    ///
+    /// # Errors
+    /// What the system says: `AddrInUse`, `PermissionDenied`, `AddrNotAvailable`, …
+    pub fn bind(address: &Address, options: ListenOptions) -> io::Result<Self> {
+        let fd = open(address, options)?;
+        net::listen(&fd, BACKLOG_MAX)?;
+        Self::from_fd(fd)
+    }
+
+    /// Whether `address` could be bound by a socket that does not share its port. Sockets with `reuse_port` would join a
+    /// stranger's silently; asking first turns that into the error that an operator expects.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub fn probe(address: &Address) -> io::Result<()> {
+        match address {
+            Address::Tcp(_) => open(address, ListenOptions::default()).map(drop),
+            Address::Unix(_) => Ok(()),
+        }
+    }
+
+    /// Takes over a socket that already listens, such as one inherited from systemd or opened by the standard library.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it does not listen; otherwise what the system says.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        if !sockopt::socket_acceptconn(&fd)? {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket does not listen"));
+        }
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        let name = net::getsockname(&fd)?;
+        let address = match SocketAddr::try_from(name.clone()) {
+            Ok(address) => {
+                hand_down(&fd)?;
+                Address::Tcp(address)
+            }
+            Err(_) => {
+                let name = SocketAddrUnix::try_from(name)?;
+                let path = name.path_bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+                Address::Unix(path.unwrap_or_default().into())
+            }
+        };
+        Ok(Self { fd, address })
+    }
+
+    /// Where it listens, with the port that the system chose.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// A second handle on the same socket and backlog, for another core.
+    ///
+    /// # Errors
+    /// When the process is out of files.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()?, address: self.address.clone() })
+    }
+
+    /// The descriptor, for whoever serves it by other means.
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+}
+
+impl AsFd for BoundListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn open(address: &Address, options: ListenOptions) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    match address {
+        Address::Tcp(address) => {
+            let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+            let fd = net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+            sockopt::set_socket_reuseaddr(&fd, true)?;
+            if options.reuse_port {
+                sockopt::set_socket_reuseport(&fd, true)?;
+            }
+            if address.is_ipv6() {
+                // `[::]` serves both versions whatever the system's default is.
+                sockopt::set_ipv6_v6only(&fd, false)?;
+            }
+            net::bind(&fd, address)?;
+            Ok(fd)
+        }
+        Address::Unix(path) => {
+            let fd = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+            let name = SocketAddrUnix::new(path.as_path())?;
+            match net::bind(&fd, &name) {
+                Err(rustix::io::Errno::ADDRINUSE) if is_abandoned(&name)? => {
+                    std::fs::remove_file(path)?;
+                    net::bind(&fd, &name)?;
+                }
+                outcome => outcome?,
+            }
+            Ok(fd)
+        }
+    }
+}
+
+/// Whether nobody listens on a Unix socket's file any more.
+fn is_abandoned(name: &SocketAddrUnix) -> io::Result<bool> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    Ok(net::connect(&fd, name) == Err(rustix::io::Errno::CONNREFUSED))
+}
+
+/// Sets what accepted connections inherit.
+fn hand_down(fd: &OwnedFd) -> io::Result<()> {
+    sockopt::set_tcp_nodelay(fd, true)?;
+    sockopt::set_socket_keepalive(fd, true)?;
+    sockopt::set_tcp_keepidle(fd, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(fd, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(fd, KEEPALIVE_PROBES_MAX)?;
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! `uri-host [ ":" port ]`, the value of Host and the authority of a target (RFC 9110 7.2, RFC 3986 3.2).
+//!
+//! This splits and validates; it resolves nothing. A user name, a path, a list and an empty host are not valid. A
+//! literal in brackets must be an IPv6 address without a zone: IPvFuture (RFC 3986 3.2.2) names no protocol that
+//! exists.
+
+use std::net::Ipv6Addr;
+
+use crate::octet;
+
+/// A valid host and its port.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HostPort<'a> {
+    /// A registered name, an IPv4 address, or an IPv6 address in brackets. Never empty.
+    pub(crate) host: &'a [u8],
+    /// None where there is no colon or no digit after it, which RFC 3986 3.2.3 allows.
+    pub(crate) port: Option<u16>,
+}
+
+impl<'a> HostPort<'a> {
+    /// Splits and validates; None where `value` is not `uri-host [ ":" port ]`.
+    pub(crate) fn parse(value: &'a [u8]) -> Option<HostPort<'a>> {
+        let (host, rest) = match value.first()? {
+            b'[' => {
+                let end = memchr::memchr(b']', value)?;
+                is_ipv6(&value[1..end]).then(|| value.split_at(end + 1))?
+            }
+            _ => {
+                let end = memchr::memchr(b':', value).unwrap_or(value.len());
+                is_registered_name(&value[..end]).then(|| value.split_at(end))?
+            }
+        };
+        match rest {
+            [] => Some(HostPort { host, port: None }),
+            [b':', digits @ ..] => Some(HostPort { host, port: parse_port(digits)? }),
+            _ => None,
+        }
+    }
+
+    /// Whether both name the same origin server, given the port that a missing one stands for.
+    pub(crate) fn is_same(&self, other: &HostPort<'_>, default_port: u16) -> bool {
+        self.host.eq_ignore_ascii_case(other.host)
+            && self.port.unwrap_or(default_port) == other.port.unwrap_or(default_port)
+    }
+}
+
+fn is_ipv6(literal: &[u8]) -> bool {
+    str::from_utf8(literal).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
+}
+
+fn is_registered_name(name: &[u8]) -> bool {
+    if octet::all(name, octet::REG_NAME) {
+        // A comma is a sub-delim, yet in a Host it is two values that something has joined.
+        return !name.is_empty() && !name.contains(&b',');
+    }
+    let mut rest = name;
+    loop {
+        rest = match rest {
+            [] => return true,
+            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => rest,
+            [byte, rest @ ..] if *byte != b',' && octet::is(*byte, octet::REG_NAME) => rest,
+            _ => return false,
+        }
+    }
+}
+
+/// The outer None is an invalid port, the inner one an empty port.
+fn parse_port(digits: &[u8]) -> Option<Option<u16>> {
+    if digits.is_empty() {
+        return Some(None);
+    }
+    let mut port: u16 = 0;
+    for &digit in digits {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        port = port.checked_mul(10)?.checked_add(u16::from(digit - b'0'))?;
+    }
+    Some(Some(port))
+}

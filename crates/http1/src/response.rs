@@ -1,0 +1,264 @@
+//! Encoding an answer: head, chunks, and the short answers that the server gives by itself.
+//!
+//! The application says what it answers; how the message is framed and whether the connection persists is decided here,
+//! in one place ([`plan`]), before the first byte is written. Invariant: what is written is one well-formed message, or
+//! nothing.
+
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, TRANSFER_ENCODING};
+use http::{StatusCode, Version};
+
+use crate::octet;
+use crate::rules::parse_length;
+use crate::trailers;
+
+/// Sent when the application begins to read a body that the client holds back.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// Follows the data of each chunk.
+pub const CHUNK_END: &[u8] = b"\r\n";
+/// Ends a chunked body without trailers.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// What the response head must know of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseContext {
+    /// Whether the method is HEAD.
+    pub head_request: bool,
+    /// The version of the request.
+    pub version: Version,
+    /// Whether request and server both want the connection to persist.
+    pub keep_alive: bool,
+}
+
+/// What is known of the length of a response body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLength {
+    /// So many bytes.
+    Exact(u64),
+    /// Known only at its end.
+    Unknown,
+}
+
+/// What an encoded response head has announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponsePlan {
+    /// How the body must follow.
+    pub framing: ResponseFraming,
+    /// Whether the connection persists after the body.
+    pub keep_alive: bool,
+}
+
+/// How a response body must be sent (RFC 9112 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseFraming {
+    /// Not at all, whatever the application has: HEAD, 101, 204, 205, 304.
+    NoBody,
+    /// Exactly so many bytes.
+    Length(u64),
+    /// In chunks: [`encode_chunk_head`], data, [`CHUNK_END`]; then [`encode_last_chunk`].
+    Chunked,
+    /// As it is; the end of the connection ends it. HTTP/1.0 only.
+    UntilClose,
+}
+
+/// What the application did wrong. Nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResponseError {
+    /// Content-Length is no number, or not the length of the body.
+    #[error("the Content-Length of the response is not the length of its body")]
+    LengthMismatch,
+    /// A 1xx status other than 101, or any 1xx to an HTTP/1.0 client, as the final answer.
+    #[error("an interim status cannot be the final answer")]
+    InterimStatus,
+}
+
+/// Appends status line, fields and the empty line to `out`. `date` is an IMF-fixdate (RFC 9110 5.6.7), added unless the
+/// application has set one. `length` is that of the body at hand.
+///
+/// Transfer-Encoding and the connection options `close` and `keep-alive` are replaced by what holds. With `Unknown`, a
+/// Content-Length of the application becomes the framing, and the caller must see to it that the body has that length.
+///
+/// # Errors
+///
+/// What the application did wrong. `out` is then as it was.
+pub fn encode_response_head(
+    out: &mut Vec<u8>,
+    status: StatusCode,
+    headers: &HeaderMap,
+    length: BodyLength,
+    context: ResponseContext,
+    date: &[u8; 29],
+) -> Result<ResponsePlan, ResponseError> {
+    let (plan, content_length) = plan(status, headers, length, context)?;
+    let fields_bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    out.reserve(fields_bytes + FIXED_BYTES_MAX);
+    encode_status_line(out, status);
+    for (name, value) in headers {
+        if name != CONTENT_LENGTH && name != TRANSFER_ENCODING && name != CONNECTION {
+            encode_field(out, name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    if !headers.contains_key(DATE) {
+        encode_field(out, b"date", date);
+    }
+    if let Some(length) = content_length {
+        encode_field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes());
+    }
+    if plan.framing == ResponseFraming::Chunked {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    encode_connection(out, status, headers, plan.keep_alive, context.version);
+    out.extend_from_slice(b"\r\n");
+    Ok(plan)
+}
+
+/// Room for all that this module adds to the fields of the application.
+const FIXED_BYTES_MAX: usize = 256;
+
+/// Decides framing, persistence and the Content-Length to announce.
+fn plan(
+    status: StatusCode,
+    headers: &HeaderMap,
+    length: BodyLength,
+    context: ResponseContext,
+) -> Result<(ResponsePlan, Option<u64>), ResponseError> {
+    let http_1_0 = context.version == Version::HTTP_10;
+    // RFC 9110 15.2: no 1xx to an HTTP/1.0 client.
+    if status.is_informational() && (status != StatusCode::SWITCHING_PROTOCOLS || http_1_0) {
+        return Err(ResponseError::InterimStatus);
+    }
+    let announced = announced_length(headers)?;
+    let (framing, content_length) = match (status.as_u16(), length) {
+        (101 | 204, _) => (ResponseFraming::NoBody, None),
+        // RFC 9110 15.3.6: no content, and said so.
+        (205, _) => (ResponseFraming::NoBody, (!context.head_request).then_some(0)),
+        (304, _) => (ResponseFraming::NoBody, announced),
+        // An empty body is what many handlers give for HEAD, so its length says nothing.
+        (_, BodyLength::Exact(0) | BodyLength::Unknown) if context.head_request => (ResponseFraming::NoBody, announced),
+        (_, BodyLength::Exact(length)) if context.head_request => (ResponseFraming::NoBody, announced.or(Some(length))),
+        (_, BodyLength::Exact(length)) => match announced {
+            Some(announced) if announced != length => return Err(ResponseError::LengthMismatch),
+            _ => (ResponseFraming::Length(length), Some(length)),
+        },
+        (_, BodyLength::Unknown) => match announced {
+            Some(length) => (ResponseFraming::Length(length), Some(length)),
+            None if http_1_0 => (ResponseFraming::UntilClose, None),
+            None => (ResponseFraming::Chunked, None),
+        },
+    };
+    let keep_alive = context.keep_alive
+        && framing != ResponseFraming::UntilClose
+        && !connection_options(headers).any(|option| option.eq_ignore_ascii_case(b"close"));
+    Ok((ResponsePlan { framing, keep_alive }, content_length))
+}
+
+/// The Content-Length that the application has set, if any.
+fn announced_length(headers: &HeaderMap) -> Result<Option<u64>, ResponseError> {
+    let mut values = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    match (parse_length(value.as_bytes()), values.next()) {
+        (Some(length), None) => Ok(Some(length)),
+        _ => Err(ResponseError::LengthMismatch),
+    }
+}
+
+fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .map(octet::trim)
+        .filter(|option| !option.is_empty())
+}
+
+/// One Connection field: the options of the application, and whether the connection persists where that is not what the
+/// version implies. After 101 there is no connection of ours any more.
+fn encode_connection(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap, keep_alive: bool, version: Version) {
+    let ours: Option<&[u8]> = match (keep_alive, version) {
+        _ if status == StatusCode::SWITCHING_PROTOCOLS => None,
+        (false, _) => Some(b"close"),
+        (true, Version::HTTP_10) => Some(b"keep-alive"),
+        (true, _) => None,
+    };
+    let theirs = connection_options(headers)
+        .filter(|option| !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive"));
+    let mut separator: &[u8] = b"connection: ";
+    for option in theirs.chain(ours) {
+        out.extend_from_slice(separator);
+        out.extend_from_slice(option);
+        separator = b", ";
+    }
+    if separator == b", " {
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn encode_status_line(out: &mut Vec<u8>, status: StatusCode) {
+    if status == StatusCode::OK {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        return;
+    }
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    // RFC 9112 4: the space stays where there is no reason phrase.
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+#[inline]
+fn encode_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the size line of a chunk. So many bytes of data and [`CHUNK_END`] must follow.
+///
+/// # Panics
+///
+/// When `bytes` is 0: that would end the body.
+pub fn encode_chunk_head(out: &mut Vec<u8>, bytes: u64) {
+    assert_ne!(bytes, 0, "a chunk without data ends the body");
+    let digits = 16 - bytes.leading_zeros() / 4;
+    for digit in (0..digits).rev() {
+        out.push(b"0123456789abcdef"[(bytes >> (4 * digit) & 0xf) as usize]);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the end of a chunked body. Trailer fields that must not be sent as such are left out (RFC 9110 6.5.1).
+pub fn encode_last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers.into_iter().flatten() {
+        if !trailers::is_forbidden(name) {
+            encode_field(out, name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a complete answer that closes the connection, with one line of text such as `400 Bad Request: host-missing`.
+/// `reason` is usually [`Refusal::name`](crate::Refusal::name). For a HEAD request use [`encode_error_response_head`].
+pub fn encode_error_response(out: &mut Vec<u8>, status: StatusCode, reason: &str, date: &[u8; 29]) {
+    encode_error_response_head(out, status, reason, date);
+    encode_error_text(out, status, reason);
+}
+
+/// Appends what [`encode_error_response`] does, without the body. It announces the length that the body would have.
+pub fn encode_error_response_head(out: &mut Vec<u8>, status: StatusCode, reason: &str, date: &[u8; 29]) {
+    let mut text = Vec::new();
+    encode_error_text(&mut text, status, reason);
+    encode_status_line(out, status);
+    encode_field(out, b"date", date);
+    encode_field(out, b"content-type", b"text/plain");
+    encode_field(out, b"content-length", itoa::Buffer::new().format(text.len()).as_bytes());
+    out.extend_from_slice(b"connection: close\r\n\r\n");
+}
+
+fn encode_error_text(out: &mut Vec<u8>, status: StatusCode, reason: &str) {
+    for part in [status.as_str(), " ", status.canonical_reason().unwrap_or_default(), ": ", reason, "\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}

@@ -1,0 +1,145 @@
+//! Every refusal can happen, has a status of its kind and a name of its own.
+
+use std::collections::HashSet;
+
+use baiwan_http1::{Limits, Refusal};
+
+use crate::harness::{chunked, refused, refused_with};
+
+/// The shortest bytes that lead to each refusal, apart from those of a body and those that need long ones.
+const HEADS: &[(Refusal, &str)] = &[
+    (Refusal::BareLineFeed, "\n"),
+    (Refusal::BareCarriageReturn, "\rx"),
+    (Refusal::ControlByte, "\0"),
+    (Refusal::LeadingLines, "\r\n\r\n\r\n"),
+    (Refusal::RequestLineMalformed, " "),
+    (Refusal::MethodInvalid, "("),
+    (Refusal::TargetInvalid, "GET /# HTTP/1.1\r\n"),
+    (Refusal::TargetForm, "GET a HTTP/1.1\r\n"),
+    (Refusal::TargetAuthority, "GET http:// HTTP/1.1\r\n"),
+    (Refusal::ConnectUnsupported, "CONNECT a:1 HTTP/1.1\r\n"),
+    (Refusal::VersionMalformed, "GET / x\r\n"),
+    (Refusal::VersionUnsupported, "GET / HTTP/2.0\r\n"),
+    (Refusal::FieldLineFolded, "GET / HTTP/1.1\r\n a\r\n"),
+    (Refusal::FieldColonMissing, "GET / HTTP/1.1\r\na\r\n"),
+    (Refusal::FieldNameInvalid, "GET / HTTP/1.1\r\n:\r\n"),
+    (Refusal::FieldNameSpace, "GET / HTTP/1.1\r\na :\r\n"),
+    (Refusal::HostMissing, "GET / HTTP/1.1\r\n\r\n"),
+    (Refusal::HostRepeated, "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n"),
+    (Refusal::HostInvalid, "GET / HTTP/1.1\r\nHost:\r\n"),
+    (Refusal::HostMismatch, "GET http://a HTTP/1.1\r\nHost: b\r\n"),
+    (Refusal::LengthInvalid, "GET / HTTP/1.1\r\nContent-Length:\r\n"),
+    (Refusal::LengthRepeated, "GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n"),
+    (Refusal::LengthAndTransferEncoding, "GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n"),
+    (Refusal::TransferEncodingInvalid, "GET / HTTP/1.1\r\nTransfer-Encoding:\r\n"),
+    (Refusal::TransferEncodingRepeated, "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding:\r\n"),
+    (Refusal::TransferEncodingVersion, "GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n"),
+    (Refusal::TransferEncodingUnknown, "GET / HTTP/1.1\r\nTransfer-Encoding: a, chunked\r\n"),
+    (Refusal::ExpectationUnknown, "GET / HTTP/1.1\r\nExpect:\r\n"),
+    (
+        Refusal::WebsocketWithBody,
+        "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+    ),
+];
+
+const BODIES: &[(Refusal, &str)] = &[
+    (Refusal::ChunkSizeInvalid, "\r"),
+    (Refusal::ChunkSizeTooLarge, "8000000000000000"),
+    (Refusal::ChunkExtensionInvalid, "0;\r"),
+    (Refusal::ChunkEndMissing, "1\r\nxx"),
+];
+
+/// With every limit at its least.
+const LIMITED: &[(Refusal, &str)] = &[
+    (Refusal::HeadTooLarge, "GET / HTTP/1.0\r\nA: 0123456789012345678901234567890123456789"),
+    (Refusal::MethodTooLong, "POSTS"),
+    (Refusal::TargetTooLong, "GET /a"),
+    (Refusal::FieldsTooMany, "GET / HTTP/1.0\r\nA: b\r\nC: d\r\nE"),
+    (Refusal::BodyTooLarge, "POST / HTTP/1.0\r\nContent-Length: 3\r\n"),
+    (Refusal::ChunkExtensionsTooLarge, "2;a"),
+    (Refusal::ChunkOverhead, "0000"),
+    (Refusal::TrailersTooLarge, "0\r\nA: bcd\r"),
+    (Refusal::TrailersTooMany, "0\r\na:\r\nb:\r\nc"),
+];
+
+const LEAST: Limits = Limits {
+    head_bytes_max: 58,
+    target_bytes_max: 1,
+    method_bytes_max: 4,
+    fields_max: 2,
+    leading_crlf_max: 0,
+    body_bytes_max: 2,
+    chunk_extension_bytes_max: 1,
+    trailer_bytes_max: 6,
+    chunk_overhead_bytes_max: 3,
+    chunk_overhead_ratio_max: 0,
+};
+
+#[test]
+fn every_refusal_can_happen() {
+    let mut seen = HashSet::new();
+    for (refusal, input) in HEADS {
+        refused(*refusal, input.as_bytes());
+        seen.insert(*refusal);
+    }
+    for (refusal, input) in BODIES {
+        refused(*refusal, &chunked(input));
+        seen.insert(*refusal);
+    }
+    for (refusal, input) in LIMITED {
+        let is_head = input.starts_with(|first: char| first.is_ascii_uppercase());
+        let input = if is_head { input.as_bytes().to_vec() } else { chunked(input) };
+        let limits = match refusal {
+            Refusal::TrailersTooMany => Limits { trailer_bytes_max: 20, ..LEAST },
+            _ => LEAST,
+        };
+        refused_with(*refusal, &input, limits);
+        seen.insert(*refusal);
+    }
+    let missing: Vec<_> = Refusal::ALL.iter().filter(|refusal| !seen.contains(refusal)).collect();
+    assert!(missing.is_empty(), "no case leads to {missing:?}");
+}
+
+#[test]
+fn names_are_distinct_and_in_kebab_case() {
+    let names: HashSet<_> = Refusal::ALL.iter().map(|refusal| refusal.name()).collect();
+    assert_eq!(names.len(), Refusal::ALL.len());
+    for name in names {
+        assert!(
+            name.split('-').all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase())),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn names_follow_the_variants() {
+    for refusal in Refusal::ALL {
+        let mut kebab = String::new();
+        for letter in format!("{refusal:?}").chars() {
+            if letter.is_ascii_uppercase() && !kebab.is_empty() {
+                kebab.push('-');
+            }
+            kebab.push(letter.to_ascii_lowercase());
+        }
+        assert_eq!(refusal.name(), kebab);
+    }
+}
+
+#[test]
+fn statuses_are_those_of_the_rfc() {
+    for refusal in Refusal::ALL {
+        let expected = match refusal {
+            Refusal::BodyTooLarge => 413,
+            Refusal::TargetTooLong => 414,
+            Refusal::ExpectationUnknown => 417,
+            Refusal::HeadTooLarge | Refusal::FieldsTooMany | Refusal::TrailersTooLarge | Refusal::TrailersTooMany => {
+                431
+            }
+            Refusal::ConnectUnsupported | Refusal::TransferEncodingUnknown => 501,
+            Refusal::VersionUnsupported => 505,
+            _ => 400,
+        };
+        assert_eq!(refusal.status().as_u16(), expected, "{refusal:?}");
+    }
+}

@@ -239,7 +239,8 @@ pub fn encode_last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends a complete answer that closes the connection, with one line of text such as `400 Bad Request: host-missing`.
+/// Appends a complete answer that closes the connection, with one line of text such as `400 Bad Request: host-missing`. A 503
+/// says when to come back: after a second (RFC 9110 10.2.3).
 /// `reason` is usually [`Refusal::name`](crate::Refusal::name). For a HEAD request use [`encode_error_response_head`].
 pub fn encode_error_response(out: &mut Vec<u8>, status: StatusCode, reason: &str, date: &[u8; 29]) {
     encode_error_response_head(out, status, reason, date);
@@ -254,6 +255,9 @@ pub fn encode_error_response_head(out: &mut Vec<u8>, status: StatusCode, reason:
     encode_field(out, b"date", date);
     encode_field(out, b"content-type", b"text/plain");
     encode_field(out, b"content-length", itoa::Buffer::new().format(text.len()).as_bytes());
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        encode_field(out, b"retry-after", b"1");
+    }
     out.extend_from_slice(b"connection: close\r\n\r\n");
 }
 

@@ -252,7 +252,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn promise_2_an_idle_connection_is_one_small_slot() {
-        assert!(Slab::<Slot<baiwan_driver::epoll::Socket>>::ENTRY_BYTES <= 64);
+        const { assert!(Slab::<Slot<baiwan_driver::epoll::Socket>>::ENTRY_BYTES <= 64) };
     }
 
     #[test]

@@ -19,7 +19,7 @@ use baiwan_http1::{
     encode_last_chunk, encode_response_head,
 };
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, response};
+use http::{HeaderMap, StatusCode, response};
 use http_body::Body as HttpBody;
 
 use super::Core;
@@ -222,6 +222,10 @@ pub(super) fn encode_head<B: HttpBody>(
     context: ResponseContext,
     date: &Date,
 ) -> Result<(ResponsePlan, Pin<Box<B>>), ResponseError> {
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        // No protocol is offered to the app to switch to.
+        return Err(ResponseError::InterimStatus);
+    }
     let length = body.size_hint().exact().map_or(BodyLength::Unknown, BodyLength::Exact);
     let plan = encode_response_head(out, head.status, &head.headers, length, context, date)?;
     Ok((plan, Box::pin(body)))

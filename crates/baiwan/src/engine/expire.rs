@@ -190,16 +190,12 @@ impl<D: Driver, A: App> Engine<D, A> {
         }
     }
 
-    /// Follows the server to its stop. Returns whether this core is done.
-    pub(super) fn stop(&mut self) -> bool {
-        if !is_stopping(&self.core.status) {
-            return false;
-        }
-        self.begin_drain();
+    /// Goes on with the stop. Returns whether this core is done.
+    pub(super) fn has_stopped(&mut self) -> bool {
+        let Some(drain) = &self.drain else { return false };
         // What was in a backlog has been accepted; what comes now finds nobody.
         self.listeners.retain(|listener| listener.ready && listener.resumes.is_none());
         let now = self.clock.now();
-        let drain = self.drain.as_ref().expect("begun above");
         if self.core.status.phase() == Phase::Stopping || now >= drain.ends {
             self.listeners.clear();
             self.close_all(CloseReason::DrainTimeout);
@@ -208,8 +204,9 @@ impl<D: Driver, A: App> Engine<D, A> {
         self.connections.len() == 0 && self.listeners.is_empty()
     }
 
-    fn begin_drain(&mut self) {
-        if self.drain.is_some() {
+    /// Follows the server when it begins to stop: before anything else is answered in this turn.
+    pub(super) fn begin_stop(&mut self) {
+        if self.drain.is_some() || !is_stopping(&self.core.status) {
             return;
         }
         self.core.stopping.set(true);

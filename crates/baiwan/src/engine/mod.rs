@@ -218,19 +218,23 @@ impl<D: Driver, A: App> Engine<D, A> {
         self.clock.read();
         self.core.date.set(*self.clock.date());
 
+        self.begin_stop();
         let _ = self.wait(cx)?;
         self.accept();
         self.take_messages();
         self.serve_ready();
         self.expire();
-        if self.stop() {
+        if self.has_stopped() {
             return Poll::Ready(Ok(()));
         }
         self.publish();
 
-        if self.has_work() || self.wait(cx)?.is_ready() || self.poll_sleep(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        } else if !self.core.inbox().end_turn(cx.waker()) {
+        // Events that come in while the engine looks are left for the next turn.
+        let sleeps = !self.has_work()
+            && self.wait(cx)?.is_pending()
+            && self.poll_sleep(cx).is_pending()
+            && self.core.inbox().end_turn(cx.waker());
+        if !sleeps {
             cx.waker().wake_by_ref();
         }
         Poll::Pending

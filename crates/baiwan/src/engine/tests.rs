@@ -1,1 +1,7 @@
-#![cfg(test)]
+//! The whole engine on a network in memory, with a held clock: deterministic, single-threaded, no sleeps.
+
+mod deadlines;
+mod exchanges;
+mod mixed;
+mod rig;
+mod stopping;

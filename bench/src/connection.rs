@@ -1,0 +1,126 @@
+//! One connection of the client: a raw socket and the part of an answer that has come.
+//!
+//! Opening is blocking, one after the other, and never timed. Under load every call is non-blocking.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_timeout};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, recv, send, socket_with};
+
+use crate::exchange::{Exchange, Progress};
+
+/// A server that is silent for longer has failed.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest answer is far smaller, so one read takes all that is there.
+const RECEIVE_BYTES: usize = 64 << 10;
+/// So many connections share a source address: addresses never run out of ports, however many are open or closing.
+const CONNECTIONS_PER_ADDRESS: usize = 2_000;
+
+/// Where bytes are received: one for all connections of the client.
+pub(crate) struct Receiver(Box<[u8]>);
+
+impl Receiver {
+    pub(crate) fn new() -> Self {
+        Self(vec![0; RECEIVE_BYTES].into_boxed_slice())
+    }
+}
+
+/// A socket that is bound, and after [`connect`](Self::connect) connected.
+pub(crate) struct Connection {
+    socket: OwnedFd,
+    /// Empty unless an answer came in pieces.
+    partial: Vec<u8>,
+}
+
+impl Connection {
+    /// A socket with a port of its own in 127.0.0.0/8. Closing it resets the connection, so that none lingers.
+    pub(crate) fn bound(index: usize) -> Result<Self> {
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+            .context("cannot open a socket")?;
+        set_socket_linger(&socket, Some(Duration::ZERO))?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_TIMEOUT))?;
+        let host = 1 + (index / CONNECTIONS_PER_ADDRESS) as u32;
+        let address = Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 0).to_bits() + host);
+        bind(&socket, &SocketAddrV4::new(address, 0)).with_context(|| format!("cannot bind to {address}"))?;
+        Ok(Self { socket, partial: Vec::new() })
+    }
+
+    pub(crate) fn connect(&self, server: SocketAddrV4) -> Result<()> {
+        connect(&self.socket, &server).with_context(|| format!("cannot connect to {server}"))
+    }
+
+    /// Sends the request. It always fits into the socket's buffer, because one request is outstanding at most.
+    pub(crate) fn send(&self, exchange: &Exchange) -> Result<()> {
+        let request = exchange.request();
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let sent = send(&self.socket, request, flags).context("cannot send a request")?;
+        ensure!(sent == request.len(), "only {sent} of a request's {} bytes were taken", request.len());
+        Ok(())
+    }
+
+    /// Takes what has come, without waiting. True when the answer is whole and right.
+    pub(crate) fn receive_nowait(&mut self, exchange: &Exchange, receiver: &mut Receiver) -> Result<bool> {
+        self.receive(exchange, receiver, RecvFlags::DONTWAIT)
+    }
+
+    /// Sends a request and waits for its answer.
+    pub(crate) fn ask(&mut self, exchange: &Exchange, receiver: &mut Receiver) -> Result<()> {
+        self.send(exchange)?;
+        while !self.receive(exchange, receiver, RecvFlags::empty())? {}
+        Ok(())
+    }
+
+    /// As [`ask`](Self::ask), for an answer that is a number.
+    pub(crate) fn ask_number(&mut self, exchange: &Exchange, receiver: &mut Receiver) -> Result<u64> {
+        self.ask(exchange, receiver)?;
+        // The answer is still in front of the receiver: it is too short to come in pieces on one host.
+        let end = receiver.0.iter().position(|byte| *byte == 0).unwrap_or(receiver.0.len());
+        let number = crate::exchange::number(&receiver.0[..end]);
+        number.context("the answer came in pieces")
+    }
+
+    /// Fails unless the connection is open and silent.
+    pub(crate) fn check_silent(&self) -> Result<()> {
+        let mut byte = [0];
+        match recv(&self.socket, &mut byte, RecvFlags::DONTWAIT | RecvFlags::PEEK) {
+            Err(Errno::AGAIN) => Ok(()),
+            Ok((0, _)) => bail!("closed by the server"),
+            Ok(_) => bail!("bytes that nobody asked for"),
+            Err(error) => Err(error).context("broken"),
+        }
+    }
+
+    fn receive(&mut self, exchange: &Exchange, receiver: &mut Receiver, flags: RecvFlags) -> Result<bool> {
+        let count = match recv(&self.socket, &mut receiver.0[..], flags) {
+            Ok((0, _)) => bail!("closed by the server"),
+            Ok((count, _)) => count,
+            Err(Errno::INTR) => return Ok(false),
+            Err(Errno::AGAIN) if flags.contains(RecvFlags::DONTWAIT) => return Ok(false),
+            Err(Errno::AGAIN) => bail!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
+            Err(error) => return Err(error).context("cannot receive"),
+        };
+        let progress = if self.partial.is_empty() {
+            exchange.progress(&receiver.0[..count])
+        } else {
+            self.partial.extend_from_slice(&receiver.0[..count]);
+            exchange.progress(&self.partial)
+        };
+        match progress {
+            Progress::Whole => self.partial = Vec::new(),
+            Progress::Partial if self.partial.is_empty() => self.partial.extend_from_slice(&receiver.0[..count]),
+            Progress::Partial => {}
+            Progress::Wrong(what) => bail!("{what}"),
+        }
+        Ok(self.partial.is_empty())
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

@@ -1,0 +1,150 @@
+//! Every wait has a deadline, each with its own answer and reason.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::routing::{get as route_get, post};
+
+use super::rig::{Rig, get, statuses};
+use crate::settings::Settings;
+use crate::status::CloseReason;
+
+/// Deadlines are kept to the tick.
+const TICK: Duration = crate::clock::TICK;
+
+fn app() -> Router {
+    Router::new()
+        .route("/", route_get(|| async { "hello" }))
+        .route("/never", route_get(std::future::pending::<&str>))
+        .route("/echo", post(|body: Bytes| async { body }))
+        .route("/large", route_get(|| async { vec![b'x'; 100_000] }))
+}
+
+async fn assert_due(rig: &Rig, after: Duration, is_over: impl Fn() -> bool) {
+    rig.pass(after - 2 * TICK).await;
+    assert!(!is_over(), "not before its time");
+    rig.pass(4 * TICK).await;
+    assert!(is_over(), "and no later than a tick after it");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_silent_connection_is_closed_after_the_keep_alive_timeout() {
+    let rig = Rig::new(app());
+    let mut peer = rig.connect();
+    rig.settle().await;
+    rig.pass(Duration::from_secs(50)).await;
+    peer.send(get("/"));
+    rig.settle().await;
+    assert_eq!(statuses(&peer.receive()), [200]);
+    assert_due(&rig, Duration::from_secs(75), || peer.is_at_end()).await;
+    assert_eq!(rig.closed(CloseReason::KeepAliveTimeout), 1);
+    drop(peer);
+    rig.settle().await;
+    rig.assert_empty();
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_head_has_its_time_from_its_first_byte_however_often_a_byte_comes() {
+    let rig = Rig::new(app());
+    let mut peer = rig.connect();
+    let head = get("/");
+    let mut bytes = head.bytes();
+    for _ in 0..9 {
+        peer.send([bytes.next().unwrap()]);
+        rig.pass(Duration::from_secs(1)).await;
+    }
+    assert!(!peer.is_at_end());
+    rig.pass(Duration::from_millis(1200)).await;
+    assert_eq!(statuses(&peer.receive()), [408]);
+    assert!(peer.is_at_end());
+    drop(peer);
+    rig.settle().await;
+    assert_eq!(rig.closed(CloseReason::HeaderTimeout), 1);
+    rig.assert_empty();
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_handler_that_takes_too_long_is_dropped_and_its_peer_told_to_come_back() {
+    let settings = Settings { request_timeout: Some(Duration::from_secs(30)), ..Settings::default() };
+    let rig = Rig::with_settings(app(), settings);
+    let mut peer = rig.connect();
+    peer.send(get("/never"));
+    rig.pass(Duration::from_secs(29)).await;
+    assert_eq!(peer.receive(), "");
+    assert_eq!(rig.counts().exchanges, 1);
+    rig.pass(Duration::from_millis(1200)).await;
+    let answer = peer.receive();
+    assert!(statuses(&answer) == [503] && answer.contains("retry-after: 1"), "{answer}");
+    assert_eq!(rig.counts().exchanges, 0);
+    drop(peer);
+    rig.settle().await;
+    assert_eq!(rig.closed(CloseReason::RequestTimeout), 1);
+    rig.assert_empty();
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_body_that_stops_coming_is_given_up() {
+    let rig = Rig::new(app());
+    let mut peer = rig.connect();
+    peer.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc");
+    rig.pass(Duration::from_secs(29)).await;
+    assert_eq!(peer.receive(), "");
+    rig.pass(Duration::from_millis(1200)).await;
+    assert_eq!(statuses(&peer.receive()), [408]);
+    drop(peer);
+    rig.settle().await;
+    assert_eq!(rig.closed(CloseReason::BodyTimeout), 1);
+    rig.assert_empty();
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_peer_that_stops_reading_is_reset_and_one_that_goes_on_is_not() {
+    let rig = Rig::with(app(), Settings::default(), 10, 10_000);
+    let mut peer = rig.connect();
+    peer.send(get("/large"));
+    for _ in 0..5 {
+        rig.pass(Duration::from_secs(25)).await;
+        assert!(!peer.0.is_reset(), "there was progress");
+        assert!(!peer.receive().is_empty());
+    }
+    rig.settle().await;
+    assert_due(&rig, Duration::from_secs(30), || peer.0.is_reset()).await;
+    drop(peer);
+    rig.settle().await;
+    assert_eq!(rig.closed(CloseReason::WriteTimeout), 1);
+    rig.assert_empty();
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_peer_that_does_not_hang_up_after_the_last_answer_is_left_after_a_second() {
+    let rig = Rig::new(app());
+    let mut peer = rig.connect();
+    peer.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    rig.settle().await;
+    assert!(peer.receive().ends_with("hello") && peer.is_at_end());
+    assert_eq!(rig.counts().slots, 1);
+    rig.pass(Duration::from_millis(1200)).await;
+    assert_eq!(rig.counts().slots, 0);
+    assert_eq!(rig.closed(CloseReason::Complete), 1);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn without_timeouts_nothing_is_cut() {
+    let settings = Settings {
+        header_timeout: None,
+        keep_alive_timeout: None,
+        request_timeout: None,
+        write_timeout: None,
+        ..Settings::default()
+    };
+    let rig = Rig::with_settings(app(), settings);
+    let mut peers = [rig.connect(), rig.connect(), rig.connect()];
+    peers[1].send("GET / HT");
+    peers[2].send(get("/never"));
+    rig.settle().await;
+    tokio::time::advance(Duration::from_secs(1_000_000)).await;
+    rig.settle().await;
+    assert_eq!(rig.counts().slots, 3);
+    assert_eq!(rig.counts().deadlines, 0);
+}

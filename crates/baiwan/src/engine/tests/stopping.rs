@@ -1,0 +1,104 @@
+//! The stop: what was received is answered, what is idle is closed, and at the end everything is over.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get as route_get;
+
+use super::rig::{Rig, get, statuses};
+use crate::status::{CloseReason, Phase};
+
+fn app() -> Router {
+    let slow = || async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        "slow"
+    };
+    Router::new()
+        .route("/", route_get(|| async { "hello" }))
+        .route("/slow", route_get(slow))
+        .route("/never", route_get(std::future::pending::<&str>))
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn everything_that_was_received_is_answered_and_then_closed() {
+    let rig = Rig::new(app());
+    let (mut busy, mut idle, mut late, mut half) = (rig.connect(), rig.connect(), rig.connect(), rig.connect());
+    busy.send(get("/slow"));
+    half.send("GET / HTTP/1.1\r\n");
+    rig.settle().await;
+    rig.status.advance(Phase::Draining);
+    // In the backlog, and in the socket, at the very moment.
+    let mut queued = rig.connect();
+    queued.send(get("/"));
+    late.send(get("/"));
+    rig.settle().await;
+    for peer in [&mut queued, &mut late] {
+        let answer = peer.receive();
+        assert!(statuses(&answer) == [200] && answer.contains("connection: close"), "{answer}");
+        assert!(peer.is_at_end());
+    }
+    assert!(!idle.is_at_end(), "it was used a moment ago and gets its time");
+    half.send("Host: a\r\n\r\n");
+    rig.pass(Duration::from_millis(2200)).await;
+    let answer = busy.receive();
+    assert!(answer.contains("connection: close") && answer.ends_with("slow"), "{answer}");
+    assert!(half.receive().ends_with("hello"));
+    rig.pass(Duration::from_millis(3000)).await;
+    assert!(idle.is_at_end());
+    assert_eq!(idle.receive(), "");
+    assert_eq!(rig.closed(CloseReason::Drained), 1);
+    assert!(rig.engine.is_finished());
+    drop((busy, idle, late, half, queued));
+    rig.assert_empty();
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_long_idle_connection_is_closed_soon_unless_a_request_is_on_its_way() {
+    let rig = Rig::new(app());
+    let (idle, mut lucky) = (rig.connect(), rig.connect());
+    rig.pass(Duration::from_secs(20)).await;
+    rig.status.advance(Phase::Draining);
+    lucky.send(get("/"));
+    rig.pass(Duration::from_millis(200)).await;
+    assert!(idle.is_at_end());
+    assert!(lucky.receive().ends_with("hello"));
+    rig.pass(Duration::from_millis(1200)).await;
+    assert!(rig.engine.is_finished());
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_is_open_when_the_time_is_over_is_cut() {
+    let rig = Rig::new(app());
+    let mut stuck = rig.connect();
+    stuck.send(get("/never"));
+    rig.settle().await;
+    rig.status.advance(Phase::Draining);
+    rig.pass(Duration::from_millis(24_800)).await;
+    assert!(!rig.engine.is_finished());
+    rig.pass(Duration::from_millis(400)).await;
+    assert!(rig.engine.is_finished());
+    assert!(stuck.0.is_reset());
+    assert_eq!(rig.closed(CloseReason::DrainTimeout), 1);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_second_signal_ends_it_at_once() {
+    let rig = Rig::new(app());
+    let mut stuck = rig.connect();
+    stuck.send(get("/never"));
+    rig.settle().await;
+    rig.status.advance(Phase::Stopping);
+    rig.settle().await;
+    assert!(rig.engine.is_finished() && stuck.0.is_reset());
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn readiness_follows_the_phase() {
+    let rig = Rig::new(app());
+    assert!(rig.health.is_ready() && rig.health.is_live());
+    rig.settle().await;
+    rig.status.advance(Phase::NotReady);
+    assert!(!rig.health.is_ready());
+    assert!(rig.exchange(&get("/")).await.ends_with("hello"), "not ready, and serving");
+    assert!(rig.health.is_live());
+}

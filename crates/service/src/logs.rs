@@ -1,0 +1,34 @@
+//! Logs, and everything else that is said to the operator, go to standard error, so that all of it is in one place
+//! and in order; standard output stays empty. A stderr that is gone never stops the service.
+
+use std::io::{self, IsTerminal, Write};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::LogFormat;
+
+/// Starts logging for the process and says whether it is JSON. `level` was checked when the settings were read.
+///
+/// # Errors
+///
+/// Logging was started before, or `level` is no filter.
+pub fn start(level: &str, format: LogFormat) -> anyhow::Result<bool> {
+    let json = match format {
+        LogFormat::Auto => !io::stderr().is_terminal(),
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(level)?)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    let started = if json { subscriber.json().flatten_event(true).try_init() } else { subscriber.try_init() };
+    started.map_err(|error| anyhow::anyhow!("logging: {error}"))?;
+    Ok(json)
+}
+
+/// Writes `text` to standard error in one piece.
+pub fn print_to_stderr(text: &str) {
+    // There is nowhere left to report a failure.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}

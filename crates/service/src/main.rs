@@ -1,0 +1,23 @@
+//! The binary `baiwan`. Exit codes: 0 stopped as asked, 1 it could not start or run, 2 a wrong setting or argument.
+
+use std::process::ExitCode;
+
+use baiwan_service::cli::{self, Command};
+use baiwan_service::{logs, serve};
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os()) {
+        Ok(command) => command,
+        Err(refusal) => return refusal.print(),
+    };
+    match command {
+        Command::Serve(config) => match serve::run(&config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                // One line, whatever the causes were: they are joined with colons.
+                logs::print_to_stderr(&format!("baiwan: {error:#}\n"));
+                ExitCode::FAILURE
+            }
+        },
+    }
+}

@@ -1,0 +1,101 @@
+//! `baiwan serve`: starts store and engine, says what is in force, and stops them in order.
+//!
+//! The order is the invariant: the store opens before the first connection and closes after the last one, so that a
+//! request that was received can always be stored. The engine owns signals, draining and deadlines.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tracing::info;
+
+use crate::clock::Uptime;
+use crate::config::Config;
+use crate::logs;
+use crate::routes::{Core, Probe, router};
+use crate::startup::Startup;
+use crate::store::Store;
+
+impl Probe for baiwan::Health {
+    fn is_live(&self) -> bool {
+        baiwan::Health::is_live(self)
+    }
+
+    fn is_ready(&self) -> bool {
+        baiwan::Health::is_ready(self)
+    }
+}
+
+/// Serves until SIGTERM or Ctrl-C; returns when the last connection is gone and the store is closed.
+///
+/// # Errors
+///
+/// What keeps it from starting or from stopping cleanly, in one line that says what to do.
+pub fn run(config: &Config) -> anyhow::Result<()> {
+    let json = logs::start(&config.log_level, config.log_format)?;
+    let uptime = Uptime::start();
+    let database = config
+        .database_path(std::env::var_os("STATE_DIRECTORY").as_deref())
+        .context("the working directory cannot be read; set DATABASE_URL to an absolute path")?;
+    let store = Store::open(&database)?;
+    let builder = server(config);
+    let probe = Arc::new(builder.health());
+    let prototype = store.for_core();
+    let running = builder.start_with(move |_core| {
+        router(Core { store: prototype.clone(), probe: Arc::<baiwan::Health>::clone(&probe), uptime })
+    })?;
+    let limits = running.limits();
+    let startup = Startup {
+        config,
+        addresses: running.addresses(),
+        event_loop: running.event_loop().name().to_owned(),
+        workers: running.workers(),
+        connections_max: limits.max_connections,
+        notes: limits.notes.clone(),
+        database,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let drained = runtime.block_on(wait(running, || startup.announce(json)));
+    let commits = store.commits();
+    store.close();
+    drained?;
+    info!(uptime_seconds = uptime.seconds(), commits, "stopped");
+    Ok(())
+}
+
+/// Waits for the end; announces the start once signals are listened for, which the first poll does: who reads that the
+/// service is ready may stop it right away.
+async fn wait(running: baiwan::Running, announce: impl FnOnce()) -> Result<(), baiwan::Error> {
+    let mut ended = pin!(running.wait());
+    let mut announce = Some(announce);
+    poll_fn(|cx| {
+        let outcome = ended.as_mut().poll(cx);
+        if let Some(announce) = announce.take() {
+            announce();
+        }
+        outcome
+    })
+    .await
+}
+
+fn server(config: &Config) -> baiwan::Builder {
+    let mut builder = baiwan::Server::builder()
+        .bind(SocketAddr::new(config.host, config.port))
+        .header_timeout(config.header_timeout.0)
+        .keep_alive_timeout(config.keep_alive_timeout.0)
+        .request_timeout(config.request_timeout.0)
+        .write_timeout(config.write_timeout.0)
+        .shutdown_delay(config.shutdown_delay.0.unwrap_or_default())
+        .shutdown_timeout(config.shutdown_timeout)
+        .event_loop(config.event_loop);
+    // Not set means the engine's default, which it may lower; set means an error when it cannot be had.
+    if let Some(workers) = config.workers {
+        builder = builder.workers(workers);
+    }
+    if let Some(connections_max) = config.max_connections {
+        builder = builder.max_connections(connections_max);
+    }
+    builder
+}

@@ -1,0 +1,145 @@
+//! What is said once the service listens: one aligned block for people, or one JSON line with the same fields.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use tracing::info;
+
+use crate::config::Config;
+use crate::logs;
+
+/// What came out of the start: the settings as they are in force.
+#[derive(Debug)]
+pub struct Startup<'a> {
+    /// The settings as asked for.
+    pub config: &'a Config,
+    /// Where the server listens, as the engine writes it: `ADDRESS:PORT`, or something that no browser opens.
+    pub addresses: Vec<String>,
+    /// The event loop that was chosen.
+    pub event_loop: String,
+    /// Worker threads.
+    pub workers: usize,
+    /// Connections that may be held.
+    pub connections_max: u64,
+    /// What was lowered, and why; whole sentences of the engine.
+    pub notes: Vec<String>,
+    /// The database's absolute path.
+    pub database: PathBuf,
+}
+
+const HOW_TO_STOP: &str = "Ctrl-C or SIGTERM";
+
+impl Startup<'_> {
+    /// Says it on standard error, in the format of the log.
+    pub fn announce(&self, json: bool) {
+        if !json {
+            logs::print_to_stderr(&self.block());
+            return;
+        }
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            addresses = self.links().join(" "),
+            event_loop = self.event_loop,
+            workers = self.workers,
+            max_connections = self.connections_max,
+            notes = self.notes.join("; "),
+            timeouts = self.timeouts(),
+            shutdown = self.shutdown(),
+            database = %self.database.display(),
+            stop = HOW_TO_STOP,
+            "baiwan is ready"
+        );
+    }
+
+    fn block(&self) -> String {
+        let mut limits = vec![format!("{} connections", self.connections_max)];
+        limits.extend(self.notes.iter().cloned());
+        let rows = [
+            ("listening", self.links()),
+            ("event loop", vec![self.event_loop.clone()]),
+            ("workers", vec![self.workers.to_string()]),
+            ("limits", limits),
+            ("timeouts", vec![self.timeouts()]),
+            ("shutdown", vec![self.shutdown()]),
+            ("database", vec![self.database.display().to_string()]),
+            ("stop", vec![HOW_TO_STOP.to_owned()]),
+        ];
+        let mut block = format!("baiwan {} is ready\n", env!("CARGO_PKG_VERSION"));
+        for (label, lines) in rows {
+            for (index, line) in lines.iter().enumerate() {
+                let label = if index == 0 { label } else { "" };
+                let _ = writeln!(block, "  {label:<10}  {line}");
+            }
+        }
+        block
+    }
+
+    fn links(&self) -> Vec<String> {
+        let mut links = Vec::new();
+        for text in &self.addresses {
+            let Ok(address) = text.parse::<SocketAddr>() else {
+                links.push(text.clone());
+                continue;
+            };
+            links.push(format!("http://{address}"));
+            if address.ip().is_unspecified() {
+                // The address for all interfaces is not one that every browser opens.
+                links.push(format!("http://localhost:{}", address.port()));
+            }
+        }
+        links
+    }
+
+    fn timeouts(&self) -> String {
+        let config = self.config;
+        format!(
+            "head {}, keep-alive {}, request {}, write {}",
+            config.header_timeout, config.keep_alive_timeout, config.request_timeout, config.write_timeout
+        )
+    }
+
+    fn shutdown(&self) -> String {
+        format!("delay {}, at most {:?} in all", self.config.shutdown_delay, self.config.shutdown_timeout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{self, Command};
+
+    #[test]
+    fn the_block_is_aligned_and_names_what_was_lowered() {
+        let arguments = ["baiwan", "serve", "--request-timeout", "0", "--shutdown-delay", "500ms"];
+        let Ok(Command::Serve(config)) = cli::parse(arguments.map(Into::into)) else {
+            panic!("the settings are right")
+        };
+        let startup = Startup {
+            config: &config,
+            addresses: vec!["0.0.0.0:8080".to_owned(), "[::1]:81".to_owned()],
+            event_loop: "epoll".to_owned(),
+            workers: 2,
+            connections_max: 19_900,
+            notes: vec!["lowered from 1000000: this process may open 20000 files".to_owned()],
+            database: "/var/lib/baiwan/baiwan.db".into(),
+        };
+        let expected = format!(
+            "baiwan {} is ready
+  listening   http://0.0.0.0:8080
+              http://localhost:8080
+              http://[::1]:81
+  event loop  epoll
+  workers     2
+  limits      19900 connections
+              lowered from 1000000: this process may open 20000 files
+  timeouts    head 10s, keep-alive 75s, request none, write 30s
+  shutdown    delay 500ms, at most 25s in all
+  database    /var/lib/baiwan/baiwan.db
+  stop        Ctrl-C or SIGTERM
+",
+            env!("CARGO_PKG_VERSION")
+        );
+        assert_eq!(startup.block(), expected);
+    }
+}

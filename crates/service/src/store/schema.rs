@@ -1,0 +1,250 @@
+//! Opening the file: what it must be, how each connection is set up, and the migrations.
+//!
+//! A file is ours when its `application_id` says so, and new when it is empty; anything else is refused before a byte
+//! of it changes. Migrations run once, at start, in one transaction together with the `user_version` that counts
+//! them, so that a crash leaves either the old schema or the new one.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use thiserror::Error;
+
+/// "Baiw", in the file's header: whose file it is.
+const APPLICATION_ID: i32 = 0x4261_6977;
+
+/// Step `n` leads from `user_version` `n` to `n + 1`. Steps are only ever appended.
+const MIGRATIONS: &[&str] = &["CREATE TABLE users (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT UNIQUE NOT NULL,
+        email TEXT,
+        created_at TEXT NOT NULL
+    );"];
+
+/// The writer waits this long for another process that writes (a backup, an operator's shell).
+const WRITER_BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+/// A reader blocks its core while it waits, and in WAL mode it has next to nothing to wait for.
+const READER_BUSY_TIMEOUT: Duration = Duration::from_millis(50);
+/// The write-ahead log is cut back to this size after a checkpoint.
+const LOG_SIZE_MAX: u32 = 64 << 20;
+
+/// Why the database could not be opened at start; each is one line that says what to do.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The directory of the file is absent.
+    #[error("the directory {} does not exist: create it, or set DATABASE_URL to another path", .0.display())]
+    NoDirectory(PathBuf),
+    /// The path leads to a directory.
+    #[error("{} is a directory: set DATABASE_URL to a file", .0.display())]
+    IsDirectory(PathBuf),
+    /// The file or its directory is not writable.
+    #[error(
+        "the database {} cannot be written ({reason}): give this user write permission on the file and its directory, \
+         or set DATABASE_URL to another path", path.display()
+    )]
+    NotWritable {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        reason: String,
+    },
+    /// Not an SQLite file, or a damaged one.
+    #[error(
+        "{} is not an SQLite database or is damaged ({reason}); it was not changed: restore a backup, or set \
+         DATABASE_URL to another path", path.display()
+    )]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        reason: String,
+    },
+    /// An SQLite file of another program.
+    #[error(
+        "{} is the database of another program; it was not changed: set DATABASE_URL to another path", .0.display()
+    )]
+    Foreign(PathBuf),
+    /// Written by a later version of this service.
+    #[error(
+        "{} has schema version {found}, this baiwan knows versions up to {known}: start the newer baiwan", path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its `user_version`.
+        found: i32,
+        /// The last version this program knows.
+        known: i32,
+    },
+    /// The file system cannot hold a write-ahead log.
+    #[error(
+        "the database {} cannot use a write-ahead log (it stays in mode {mode}): put it on a local file system", path.display()
+    )]
+    NoLog {
+        /// The file.
+        path: PathBuf,
+        /// The journal mode SQLite stays in.
+        mode: String,
+    },
+    /// Anything else that SQLite reports.
+    #[error("the database {} cannot be opened: {reason}", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        reason: String,
+    },
+    /// The writer thread could not be started.
+    #[error("no thread for the database's writer: {0}; raise the limit of processes or lower WORKERS")]
+    Thread(std::io::Error),
+}
+
+impl OpenError {
+    fn of(path: &Path, error: &rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        let reason = error.to_string();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+                Self::NotWritable { path, reason }
+            }
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Self::NotADatabase { path, reason },
+            _ => Self::Sqlite { path, reason },
+        }
+    }
+}
+
+/// Opens at start: creates, checks whose file it is, migrates. The connection is the writer's.
+pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
+    if path.is_dir() {
+        return Err(OpenError::IsDirectory(path.to_owned()));
+    }
+    if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
+        return Err(OpenError::NoDirectory(directory.to_owned()));
+    }
+    refuse_foreign_header(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(|error| OpenError::of(path, &error))?;
+    prepare(path, &mut connection)?;
+    Ok(connection)
+}
+
+/// Merely opening another program's database could move its write-ahead log into the file, so the header is read
+/// first (SQLite file format, section 1.3). What is no database at all is left to SQLite, which changes nothing then.
+fn refuse_foreign_header(path: &Path) -> Result<(), OpenError> {
+    const MAGIC: &[u8] = b"SQLite format 3\0";
+    const OWNER: std::ops::Range<usize> = 68..72;
+    let mut header = [0; 100];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    let foreign = header.starts_with(MAGIC) && header[OWNER] != APPLICATION_ID.to_be_bytes();
+    // A file that is absent or shorter than a header is new, or SQLite says what is wrong with it.
+    if read.is_ok() && foreign { Err(OpenError::Foreign(path.to_owned())) } else { Ok(()) }
+}
+
+fn prepare(path: &Path, connection: &mut Connection) -> Result<(), OpenError> {
+    let failed = |error: rusqlite::Error| OpenError::of(path, &error);
+    connection.busy_timeout(WRITER_BUSY_TIMEOUT).map_err(failed)?;
+    // Nothing may be written before it is known whose file this is.
+    identify(path, connection)?;
+    if connection.is_readonly("main").map_err(failed)? {
+        return Err(OpenError::NotWritable { path: path.to_owned(), reason: "it is read-only".to_owned() });
+    }
+    set_up_writer(connection).map_err(failed)?;
+    // Before the log is switched on, so that the file's own header says whose it is, not only the log.
+    migrate(connection).map_err(failed)?;
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0)).map_err(failed)?;
+    if mode == "wal" { Ok(()) } else { Err(OpenError::NoLog { path: path.to_owned(), mode }) }
+}
+
+fn identify(path: &Path, connection: &Connection) -> Result<(), OpenError> {
+    let failed = |error: rusqlite::Error| OpenError::of(path, &error);
+    let header = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(failed);
+    let (owner, found) = (header("application_id")?, header("user_version")?);
+    let objects: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
+    let is_new = owner == 0 && found == 0 && objects == 0;
+    if owner != APPLICATION_ID && !is_new {
+        return Err(OpenError::Foreign(path.to_owned()));
+    }
+    let known = schema_version();
+    if found > known {
+        return Err(OpenError::Newer { path: path.to_owned(), found, known });
+    }
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Read inside the transaction: another process may have migrated meanwhile.
+    let version: i32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let done = usize::try_from(version).unwrap_or(0);
+    for step in MIGRATIONS.iter().skip(done) {
+        transaction.execute_batch(step)?;
+    }
+    if done < MIGRATIONS.len() {
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", schema_version())?;
+    }
+    transaction.commit()
+}
+
+fn schema_version() -> i32 {
+    i32::try_from(MIGRATIONS.len()).expect("a handful of migrations")
+}
+
+fn set_up_writer(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // This one answers with the value that is now in force.
+    connection.pragma_update_and_check(None, "journal_size_limit", LOG_SIZE_MAX, |_| Ok(()))
+}
+
+/// Opens the writer's connection after a failure. Never creates: a file that vanished is not replaced by an empty one.
+pub(super) fn open_again(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(WRITER_BUSY_TIMEOUT)?;
+    set_up_writer(&connection)?;
+    Ok(connection)
+}
+
+/// Opens a connection that cannot write. Its file is opened for writing all the same: in WAL mode a reader marks the
+/// part of the log that it reads.
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(READER_BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+/// Moves the write-ahead log into the file and empties it.
+pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_connection_of_the_writer_flushes_at_commit_into_a_log() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        for connection in [open(&path).unwrap(), open_again(&path).unwrap()] {
+            let synchronous: i32 = connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
+            let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+            // 2 is FULL.
+            assert_eq!((synchronous, mode.as_str()), (2, "wal"));
+        }
+    }
+
+    #[test]
+    fn a_file_that_vanished_is_not_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        assert!(open_again(&path).is_err());
+        assert!(open_reader(&path).is_err());
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,248 @@
+//! The service as a process: it starts, answers over TCP, says why it cannot start, and stops without losing a request.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+mod durability;
+mod running;
+
+use std::io::Read;
+use std::net::TcpStream;
+use std::process::Command;
+
+use running::{Client, Running, command, with_settings};
+use rustix::process::{Resource, Rlimit, Signal, prlimit};
+use serde_json::json;
+
+#[test]
+fn every_route_answers_over_tcp() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = Running::start(command(directory.path()));
+    let mut client = service.connect();
+    let mut ask = |method: &str, path: &str, body: &str| client.ask(method, path, body).unwrap();
+    assert!(ask("GET", "/", "").head.contains("text/html"));
+    assert_eq!(ask("GET", "/health", "").json()["status"], "healthy");
+    assert_eq!(ask("GET", "/health/live", "").json()["status"], "live");
+    assert_eq!(ask("GET", "/health/ready", "").json()["status"], "ready");
+    assert_eq!(ask("POST", "/echo", "百万").body, "Echo: 百万".as_bytes());
+    let created = ask("POST", "/api/users", r#"{"name":"Ada"}"#);
+    assert_eq!(created.status, 201);
+    assert!(created.head.contains("location: /api/users/1\r\n"), "{}", created.head);
+    assert_eq!(ask("GET", "/api/users/1", "").json(), created.json());
+    assert_eq!(ask("GET", "/api/users", "").json(), json!({"users": [created.json()], "next": null}));
+    assert_eq!(ask("POST", "/api/users", r#"{"name":"Ada"}"#).status, 409);
+    assert_eq!(ask("HEAD", "/api/users", "").status, 200);
+    assert_eq!(ask("GET", "/nope", "").status, 404);
+    assert_eq!(ask("PUT", "/echo", "").status, 405);
+}
+
+#[test]
+fn the_portable_event_loop_serves_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = command(directory.path());
+    command.env("EVENT_LOOP", "portable");
+    let service = Running::start(command);
+    assert_eq!(service.ready["event_loop"], "portable");
+    let mut client = service.connect();
+    assert_eq!(client.ask("POST", "/api/users", r#"{"name":"Ada"}"#).unwrap().status, 201);
+    assert_eq!(client.ask("POST", "/echo", "hello").unwrap().body, b"Echo: hello");
+    drop(client);
+    service.signal(Signal::TERM);
+    let (status, log) = service.wait();
+    assert!(status.success(), "{log}");
+}
+
+#[test]
+fn the_ready_line_says_what_is_in_force() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = command(directory.path());
+    command.env("WORKERS", "1").env("REQUEST_TIMEOUT", "0");
+    let service = Running::start(command);
+    assert_eq!(service.ready["workers"], 1);
+    assert!(service.ready["timeouts"].as_str().unwrap().contains("request none"));
+    assert!(service.ready["max_connections"].as_u64().unwrap() > 0);
+    assert_eq!(service.ready["database"], directory.path().join("baiwan.db").to_str().unwrap());
+    assert_ne!(service.address.port(), 0);
+}
+
+#[test]
+fn the_block_for_people_goes_to_standard_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = command(directory.path());
+    command.env("LOG_FORMAT", "text").stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut block = String::new();
+    while !block.contains("  stop        Ctrl-C or SIGTERM\n") {
+        assert!(std::io::BufRead::read_line(&mut stderr, &mut block).unwrap() > 0, "{block}");
+    }
+    assert!(block.contains("  listening   http://127.0.0.1:"), "{block}");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::INT).unwrap();
+    assert!(child.wait().unwrap().success());
+    let mut stdout = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    assert_eq!(stdout, "");
+}
+
+#[test]
+fn a_port_in_use_is_one_line_and_exit_code_1() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = Running::start(command(directory.path()));
+    let port = service.address.port().to_string();
+    let output = command(directory.path()).env("PORT", &port).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains(&port) && text.contains("choose another port"), "{text}");
+    // The first one did not notice.
+    assert_eq!(service.connect().ask("GET", "/health", "").unwrap().status, 200);
+}
+
+#[test]
+fn connections_that_cannot_be_had_are_one_line_and_exit_code_1() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = command(directory.path()).env("MAX_CONNECTIONS", "100000000").output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), text.lines().count()), (Some(1), 1), "{text}");
+    assert!(text.contains("MAX_CONNECTIONS=100000000"), "{text}");
+}
+
+#[test]
+fn sigterm_answers_the_request_in_flight_and_stores_what_was_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = Running::start(command(directory.path()));
+    let mut client = service.connect();
+    assert_eq!(client.ask("POST", "/api/users", r#"{"name":"Ada"}"#).unwrap().status, 201);
+    client.send(b"POST /echo HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\nhello").unwrap();
+    // The handler runs: its first bytes have arrived.
+    client.head().unwrap();
+    assert_eq!(client.bytes(11).unwrap(), b"Echo: hello");
+    service.signal(Signal::TERM);
+    // It drains once the listener is gone; the request is still being answered.
+    while TcpStream::connect(service.address).is_ok() {
+        std::thread::yield_now();
+    }
+    client.send(b"world").unwrap();
+    assert_eq!(client.bytes(5).unwrap(), b"world");
+    assert!(client.is_closed_by_server());
+    let (status, log) = service.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.lines().last().unwrap().contains("stopped"), "{log}");
+    assert!(!directory.path().join("baiwan.db-wal").exists(), "the log was moved into the file");
+    let again = Running::start(command(directory.path()));
+    assert_eq!(again.connect().ask("GET", "/api/users/1", "").unwrap().json()["name"], "Ada");
+}
+
+#[test]
+fn sigterm_answers_every_write_that_was_sent_before() {
+    const CLIENTS: usize = 64;
+    let directory = tempfile::tempdir().unwrap();
+    let service = Running::start(command(directory.path()));
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| service.connect()).collect();
+    for client in &mut clients {
+        // Accepted by a core, not merely by the kernel.
+        assert_eq!(client.ask("GET", "/health/live", "").unwrap().status, 200);
+    }
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.send_request("POST", "/api/users", &json!({"name": format!("user {n}")}).to_string()).unwrap();
+    }
+    service.signal(Signal::TERM);
+    for client in &mut clients {
+        assert_eq!(client.answer("POST").unwrap().status, 201);
+    }
+    let (status, log) = service.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    let database = rusqlite::Connection::open(directory.path().join("baiwan.db")).unwrap();
+    let stored: i64 = database.query_row("SELECT count(*) FROM users", [], |row| row.get(0)).unwrap();
+    assert_eq!(stored, 64);
+}
+
+#[test]
+fn echo_of_a_long_text_takes_constant_memory() {
+    static BLOCK: [u8; 64 << 10] = [b'x'; 64 << 10];
+    const BLOCKS: usize = 1024;
+    const GROWTH_MAX_KIB: u64 = 8 << 10;
+    let directory = tempfile::tempdir().unwrap();
+    let service = Running::start(command(directory.path()));
+    let mut client = service.connect();
+    assert_eq!(client.ask("POST", "/echo", "warm").unwrap().body, b"Echo: warm");
+    let before = peak_memory_kib(&service);
+    let mut sender = client.another_hand();
+    let sending = std::thread::spawn(move || {
+        let length = BLOCK.len() * BLOCKS;
+        sender
+            .send(format!("POST /echo HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\n\r\n").as_bytes())
+            .unwrap();
+        (0..BLOCKS).for_each(|_| sender.send(&BLOCK).unwrap());
+    });
+    client.head().unwrap();
+    assert_eq!(client.bytes(6).unwrap(), b"Echo: ");
+    for _ in 0..BLOCKS {
+        assert!(client.bytes(BLOCK.len()).unwrap() == BLOCK);
+    }
+    sending.join().unwrap();
+    let growth = peak_memory_kib(&service) - before;
+    assert!(growth < GROWTH_MAX_KIB, "64 MiB passed through and memory grew by {growth} KiB");
+}
+
+#[test]
+fn echo_asks_for_the_text_of_a_client_that_waits_to_be_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    for event_loop in ["epoll", "portable"] {
+        let mut command = command(directory.path());
+        command.env("EVENT_LOOP", event_loop);
+        let service = Running::start(command);
+        let mut client = service.connect();
+        client.send(b"POST /echo HTTP/1.1\r\nhost: test\r\ncontent-length: 5\r\nexpect: 100-continue\r\n\r\n").unwrap();
+        assert!(client.head().unwrap().starts_with("http/1.1 100 "), "{event_loop}");
+        client.send(b"hello").unwrap();
+        assert_eq!(client.answer("POST").unwrap().body, b"Echo: hello", "{event_loop}");
+    }
+}
+
+/// The most memory that the process has had resident so far.
+fn peak_memory_kib(service: &Running) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", service.pid().as_raw_nonzero())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_body_that_is_too_long_is_413_and_the_server_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = Running::start(command(directory.path()));
+    let mut client = service.connect();
+    // Refused by what it announces: nothing of it needs to be sent.
+    client
+        .send(b"POST /api/users HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: 2000000\r\n\r\n")
+        .unwrap();
+    assert_eq!(client.answer("POST").unwrap().status, 413);
+    assert_eq!(service.connect().ask("GET", "/health", "").unwrap().status, 200);
+}
+
+#[test]
+fn a_disk_that_is_full_is_503_and_needs_no_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    // Without SIGXFSZ, which the shell ignores for us, a file that may not grow is an error like a full disk.
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", r#"trap '' XFSZ; exec "$0" serve"#, env!("CARGO_BIN_EXE_baiwan")]);
+    let service = Running::start(with_settings(shell, directory.path()));
+    let mut client = service.connect();
+    let mut add = |name: &str| client.ask("POST", "/api/users", &json!({"name": name}).to_string()).unwrap();
+    assert_eq!(add("before").status, 201);
+    let limit = |current| {
+        prlimit(Some(service.pid()), Resource::Fsize, Rlimit { current, maximum: None }).unwrap();
+    };
+    limit(Some(0));
+    let refused = add("during");
+    assert_eq!(refused.status, 503);
+    assert!(refused.head.contains("retry-after: 1\r\n"), "{}", refused.head);
+    let mut reader = Client::connect(service.address).unwrap();
+    assert_eq!(reader.ask("GET", "/api/users", "").unwrap().json()["users"].as_array().unwrap().len(), 1);
+    limit(None);
+    assert_eq!(add("after").status, 201);
+    drop((client, reader));
+    service.signal(Signal::TERM);
+    let (status, log) = service.wait();
+    assert!(status.success(), "{log}");
+    assert!(log.contains("cannot be written") && log.contains("can be written again"), "{log}");
+}

@@ -1,0 +1,166 @@
+//! The real binary, started by a test, and the smallest client that can talk to it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// A test that waits longer than this for a byte has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A process that is ready; killed when it is dropped.
+pub(crate) struct Running {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    /// The line that said it is ready.
+    pub(crate) ready: Value,
+    log: Option<JoinHandle<String>>,
+}
+
+/// The binary with its database in `directory`, on a free port, and nothing of this test's environment.
+pub(crate) fn command(directory: &Path) -> Command {
+    with_settings(Command::new(env!("CARGO_BIN_EXE_baiwan")), directory)
+}
+
+pub(crate) fn with_settings(mut command: Command, directory: &Path) -> Command {
+    command.env_clear().env("STATE_DIRECTORY", directory).env("HOST", "127.0.0.1").env("PORT", "0");
+    command.env("LOG_FORMAT", "json").stderr(Stdio::piped());
+    command
+}
+
+impl Running {
+    /// Starts the command and returns once it says that it is ready.
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let ready = ready_line(&mut stderr);
+        let first = ready["addresses"].as_str().unwrap().split(' ').next().unwrap();
+        let address = first.strip_prefix("http://").unwrap().parse().unwrap();
+        // Read to the end on a thread, so that the process never waits for a reader.
+        let log = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = stderr.read_to_string(&mut text);
+            text
+        });
+        Self { child, address, ready, log: Some(log) }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Waits for the end; returns how it ended and what it had said since it was ready.
+    pub(crate) fn wait(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().unwrap();
+        (status, self.log.take().unwrap().join().unwrap())
+    }
+
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.address).unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn ready_line(stderr: &mut BufReader<ChildStderr>) -> Value {
+    let mut said = String::new();
+    loop {
+        let mut line = String::new();
+        assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended before it was ready: {said}");
+        let value: Value = serde_json::from_str(&line).unwrap_or_default();
+        if value["message"] == "baiwan is ready" {
+            return value;
+        }
+        said.push_str(&line);
+    }
+}
+
+/// One connection, kept alive.
+pub(crate) struct Client(BufReader<TcpStream>);
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+impl Client {
+    pub(crate) fn connect(address: SocketAddr) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.0.get_mut().write_all(bytes)
+    }
+
+    /// The same connection, for another thread to send on.
+    pub(crate) fn another_hand(&self) -> Self {
+        Self(BufReader::new(self.0.get_ref().try_clone().unwrap()))
+    }
+
+    pub(crate) fn ask(&mut self, method: &str, path: &str, body: &str) -> std::io::Result<Answer> {
+        self.send_request(method, path, body)?;
+        self.answer(method)
+    }
+
+    pub(crate) fn send_request(&mut self, method: &str, path: &str, body: &str) -> std::io::Result<()> {
+        let length = body.len();
+        let fields = format!("host: test\r\ncontent-type: application/json\r\ncontent-length: {length}");
+        self.send(format!("{method} {path} HTTP/1.1\r\n{fields}\r\n\r\n{body}").as_bytes())
+    }
+
+    /// Reads a whole answer to a request of that method.
+    pub(crate) fn answer(&mut self, method: &str) -> std::io::Result<Answer> {
+        let head = self.head()?;
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+        let body = self.bytes(if method == "HEAD" { 0 } else { length })?;
+        Ok(Answer { status, head, body })
+    }
+
+    /// Reads a status line and fields, through the empty line.
+    pub(crate) fn head(&mut self) -> std::io::Result<String> {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if self.0.read_line(&mut head)? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(head.to_ascii_lowercase())
+    }
+
+    pub(crate) fn bytes(&mut self, count: usize) -> std::io::Result<Vec<u8>> {
+        let mut bytes = vec![0; count];
+        self.0.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Whether the server has closed the connection, after waiting for it.
+    pub(crate) fn is_closed_by_server(&mut self) -> bool {
+        matches!(self.0.read(&mut [0]), Ok(0))
+    }
+}

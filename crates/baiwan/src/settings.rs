@@ -119,7 +119,9 @@ mod tests {
         assert_eq!(parse_timeout("500ms"), Ok(Some(Duration::from_millis(500))));
         assert_eq!(parse_timeout("2m"), Ok(Some(Duration::from_secs(120))));
         assert_eq!(parse_timeout("0s"), Ok(None));
-        for wrong in ["", "s", "-1s", "1.5s", "10", "1 s", "10 s ", "1d", "99999999999999999999s", "18446744073709551615h"] {
+        for wrong in
+            ["", "s", "-1s", "1.5s", "10", "1 s", "10 s ", "1d", "99999999999999999999s", "18446744073709551615h"]
+        {
             assert!(parse_timeout(wrong).is_err(), "{wrong:?}");
         }
     }

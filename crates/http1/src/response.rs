@@ -89,16 +89,16 @@ pub fn encode_response_head(
     context: ResponseContext,
     date: &[u8; 29],
 ) -> Result<ResponsePlan, ResponseError> {
-    let (plan, content_length) = plan(status, headers, length, context)?;
-    let fields_bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    out.reserve(fields_bytes + FIXED_BYTES_MAX);
+    let noted = Noted::of(headers)?;
+    let (plan, content_length) = plan(status, headers, &noted, length, context)?;
+    out.reserve(noted.bytes + FIXED_BYTES_MAX);
     encode_status_line(out, status);
     for (name, value) in headers {
         if name != CONTENT_LENGTH && name != TRANSFER_ENCODING && name != CONNECTION {
             encode_field(out, name.as_str().as_bytes(), value.as_bytes());
         }
     }
-    if !headers.contains_key(DATE) {
+    if !noted.date {
         encode_field(out, b"date", date);
     }
     if let Some(length) = content_length {
@@ -107,7 +107,9 @@ pub fn encode_response_head(
     if plan.framing == ResponseFraming::Chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
-    encode_connection(out, status, headers, plan.keep_alive, context.version);
+    if noted.connection || !plan.keep_alive || context.version == Version::HTTP_10 {
+        encode_connection(out, status, headers, plan.keep_alive, context.version);
+    }
     out.extend_from_slice(b"\r\n");
     Ok(plan)
 }
@@ -119,6 +121,7 @@ const FIXED_BYTES_MAX: usize = 256;
 fn plan(
     status: StatusCode,
     headers: &HeaderMap,
+    noted: &Noted,
     length: BodyLength,
     context: ResponseContext,
 ) -> Result<(ResponsePlan, Option<u64>), ResponseError> {
@@ -127,7 +130,7 @@ fn plan(
     if status.is_informational() && (status != StatusCode::SWITCHING_PROTOCOLS || http_1_0) {
         return Err(ResponseError::InterimStatus);
     }
-    let announced = announced_length(headers)?;
+    let announced = noted.content_length;
     let (framing, content_length) = match (status.as_u16(), length) {
         (101 | 204, _) => (ResponseFraming::NoBody, None),
         // RFC 9110 15.3.6: no content, and said so.
@@ -148,17 +151,33 @@ fn plan(
     };
     let keep_alive = context.keep_alive
         && framing != ResponseFraming::UntilClose
-        && !connection_options(headers).any(|option| option.eq_ignore_ascii_case(b"close"));
+        && !(noted.connection && connection_options(headers).any(|option| option.eq_ignore_ascii_case(b"close")));
     Ok((ResponsePlan { framing, keep_alive }, content_length))
 }
 
-/// The Content-Length that the application has set, if any.
-fn announced_length(headers: &HeaderMap) -> Result<Option<u64>, ResponseError> {
-    let mut values = headers.get_all(CONTENT_LENGTH).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    match (parse_length(value.as_bytes()), values.next()) {
-        (Some(length), None) => Ok(Some(length)),
-        _ => Err(ResponseError::LengthMismatch),
+/// What one pass over the fields of the application finds: most answers have none of these, and then nothing is looked up.
+struct Noted {
+    content_length: Option<u64>,
+    connection: bool,
+    date: bool,
+    /// Bytes that all fields take at most.
+    bytes: usize,
+}
+
+impl Noted {
+    fn of(headers: &HeaderMap) -> Result<Self, ResponseError> {
+        let mut noted = Self { content_length: None, connection: false, date: false, bytes: 0 };
+        for (name, value) in headers {
+            noted.bytes += name.as_str().len() + value.len() + 4;
+            if name == CONTENT_LENGTH {
+                // Two of them are one too many, whatever they say.
+                let length = parse_length(value.as_bytes()).filter(|_| noted.content_length.is_none());
+                noted.content_length = Some(length.ok_or(ResponseError::LengthMismatch)?);
+            }
+            noted.connection |= name == CONNECTION;
+            noted.date |= name == DATE;
+        }
+        Ok(noted)
     }
 }
 

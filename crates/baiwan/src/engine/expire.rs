@@ -233,7 +233,9 @@ impl<D: Driver, A: App> Engine<D, A> {
         drain.cursor = to;
         let now = self.clock.tick();
         let idle_since = |deadline: Tick| match self.settings.keep_alive_timeout {
-            Some(timeout) if deadline != Tick::NEVER => deadline.0.saturating_sub((timeout.as_millis() / TICK.as_millis()) as u32),
+            Some(timeout) if deadline != Tick::NEVER => {
+                deadline.0.saturating_sub((timeout.as_millis() / TICK.as_millis()) as u32)
+            }
             _ => now.0,
         };
         let mut due = Vec::new();

@@ -129,7 +129,14 @@ async fn what_breaks_a_rule_is_refused_by_name_and_the_rest_is_not_looked_at() {
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn a_panic_before_the_head_is_a_500_for_that_request_only() {
     let app = hello()
-        .route("/panic", route_get(|| async { if true { panic!("on purpose") } }))
+        .route(
+            "/panic",
+            route_get(|| async {
+                if true {
+                    panic!("on purpose")
+                }
+            }),
+        )
         .route(
             "/panic-late",
             route_get(|| async {
@@ -313,9 +320,8 @@ async fn a_body_that_turns_out_wrong_is_refused_if_nothing_was_answered() {
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn continue_is_said_when_the_handler_wants_the_body_and_not_before() {
     let rig = Rig::new(hello());
-    let head = |path: &str| {
-        format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
-    };
+    let head =
+        |path: &str| format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
     let mut peer = rig.connect();
     peer.send(head("/echo"));
     rig.settle().await;

@@ -114,12 +114,7 @@ async fn run(seed: u64) -> (u64, u64) {
         for place in &mut clients {
             if place.is_none() && made < REQUESTS {
                 let peer = rig.connect();
-                *place = Some(Client {
-                    peer,
-                    due: VecDeque::new(),
-                    arrived: String::new(),
-                    unsent: String::new(),
-                });
+                *place = Some(Client { peer, due: VecDeque::new(), arrived: String::new(), unsent: String::new() });
             }
             let Some(client) = place else { continue };
             client.check(&mut digest);

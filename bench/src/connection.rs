@@ -9,7 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_timeout};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, recv, send, socket_with};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, recv, send, socket_with,
+};
 
 use crate::exchange::{Exchange, Progress};
 
@@ -64,23 +66,34 @@ impl Connection {
 
     /// Takes what has come, without waiting. True when the answer is whole and right.
     pub(crate) fn receive_nowait(&mut self, exchange: &Exchange, receiver: &mut Receiver) -> Result<bool> {
-        self.receive(exchange, receiver, RecvFlags::DONTWAIT)
+        let received = self.receive(receiver, RecvFlags::DONTWAIT)?;
+        let progress = if self.partial.is_empty() {
+            exchange.progress(received)
+        } else {
+            self.partial.extend_from_slice(received);
+            exchange.progress(&self.partial)
+        };
+        match progress {
+            Progress::Whole => self.partial.clear(),
+            Progress::Partial if self.partial.is_empty() => self.partial.extend_from_slice(received),
+            Progress::Partial => {}
+            Progress::Wrong(what) => bail!("{what}"),
+        }
+        Ok(progress == Progress::Whole)
     }
 
-    /// Sends a request and waits for its answer.
-    pub(crate) fn ask(&mut self, exchange: &Exchange, receiver: &mut Receiver) -> Result<()> {
+    /// Sends a request, waits for its answer and returns it.
+    pub(crate) fn ask(&self, exchange: &Exchange, receiver: &mut Receiver) -> Result<Vec<u8>> {
         self.send(exchange)?;
-        while !self.receive(exchange, receiver, RecvFlags::empty())? {}
-        Ok(())
-    }
-
-    /// As [`ask`](Self::ask), for an answer that is a number.
-    pub(crate) fn ask_number(&mut self, exchange: &Exchange, receiver: &mut Receiver) -> Result<u64> {
-        self.ask(exchange, receiver)?;
-        // The answer is still in front of the receiver: it is too short to come in pieces on one host.
-        let end = receiver.0.iter().position(|byte| *byte == 0).unwrap_or(receiver.0.len());
-        let number = crate::exchange::number(&receiver.0[..end]);
-        number.context("the answer came in pieces")
+        let mut answer = Vec::new();
+        loop {
+            answer.extend_from_slice(self.receive(receiver, RecvFlags::empty())?);
+            match exchange.progress(&answer) {
+                Progress::Whole => return Ok(answer),
+                Progress::Partial => {}
+                Progress::Wrong(what) => bail!("{what}"),
+            }
+        }
     }
 
     /// Fails unless the connection is open and silent.
@@ -94,28 +107,16 @@ impl Connection {
         }
     }
 
-    fn receive(&mut self, exchange: &Exchange, receiver: &mut Receiver, flags: RecvFlags) -> Result<bool> {
-        let count = match recv(&self.socket, &mut receiver.0[..], flags) {
+    /// The bytes that came; none when there is nothing yet, or a signal came first.
+    fn receive<'a>(&self, receiver: &'a mut Receiver, flags: RecvFlags) -> Result<&'a [u8]> {
+        match recv(&self.socket, &mut receiver.0[..], flags) {
             Ok((0, _)) => bail!("closed by the server"),
-            Ok((count, _)) => count,
-            Err(Errno::INTR) => return Ok(false),
-            Err(Errno::AGAIN) if flags.contains(RecvFlags::DONTWAIT) => return Ok(false),
+            Ok((count, _)) => Ok(&receiver.0[..count]),
+            Err(Errno::INTR) => Ok(&[]),
+            Err(Errno::AGAIN) if flags.contains(RecvFlags::DONTWAIT) => Ok(&[]),
             Err(Errno::AGAIN) => bail!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
-            Err(error) => return Err(error).context("cannot receive"),
-        };
-        let progress = if self.partial.is_empty() {
-            exchange.progress(&receiver.0[..count])
-        } else {
-            self.partial.extend_from_slice(&receiver.0[..count]);
-            exchange.progress(&self.partial)
-        };
-        match progress {
-            Progress::Whole => self.partial = Vec::new(),
-            Progress::Partial if self.partial.is_empty() => self.partial.extend_from_slice(&receiver.0[..count]),
-            Progress::Partial => {}
-            Progress::Wrong(what) => bail!("{what}"),
+            Err(error) => Err(error).context("cannot receive"),
         }
-        Ok(self.partial.is_empty())
     }
 }
 

@@ -6,8 +6,10 @@ use crate::Error;
 const CONNECTIONS_DEFAULT: u64 = 1_000_000;
 /// Files that are not connections: standard streams, listeners, databases, logs, what handlers open.
 const FILES_RESERVED: u64 = 128;
-/// Files of each core: its runtime, its epoll instance, its listeners.
-const FILES_PER_CORE: u64 = 16;
+/// Files of each core: its runtime, its epoll instance, its listeners; and connections that are being turned away.
+const FILES_PER_CORE: u64 = 16 + TURNED_AWAY_MAX as u64;
+/// Connections beyond the maximum that a core tells so at the same time; further ones are reset.
+pub(crate) const TURNED_AWAY_MAX: usize = 64;
 /// Kernel and user memory of an idle connection, rounded up: 3,640 bytes of sockets, 208 of epoll, a slot of 64.
 const BYTES_PER_CONNECTION: u64 = 4096;
 
@@ -74,7 +76,7 @@ mod tests {
     #[test]
     fn the_default_is_lowered_and_says_why() {
         let capacity = decide(None, 2, 20_000, Some(24 << 30)).unwrap();
-        assert_eq!(capacity.max_connections, 20_000 - 128 - 32);
+        assert_eq!(capacity.max_connections, 20_000 - 128 - 2 * (16 + 64));
         assert!(capacity.notes[0].contains("20000 files"), "{:?}", capacity.notes);
         let capacity = decide(None, 2, u64::MAX, Some(1 << 30)).unwrap();
         assert_eq!(capacity.max_connections, (1 << 30) / 4096);

@@ -5,7 +5,7 @@
 //! The list is bounded by its writers: a connection is put in at most once by its exchange and once by its body until the
 //! engine has looked.
 //!
-//! The invariant: when the engine sleeps, the list is empty or the wake-up is on its way.
+//! The invariant: when the engine sleeps, there is nothing here that it has not seen, or the wake-up is on its way.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -19,8 +19,10 @@ pub(crate) struct Inbox(Mutex<State>);
 struct State {
     tokens: Vec<Token>,
     waker: Option<Waker>,
-    /// The engine is in a turn and will look at the list before it sleeps.
+    /// The engine is in a turn and will look here before it sleeps.
     awake: bool,
+    /// Something has changed elsewhere that this turn may have looked at before it changed.
+    changed: bool,
 }
 
 impl Inbox {
@@ -36,9 +38,11 @@ impl Inbox {
         Self::wake_if_asleep(&mut state);
     }
 
-    /// Makes the engine take a turn, to look at what has changed elsewhere.
+    /// Makes the engine take another turn, to look at what has changed elsewhere.
     pub(crate) fn wake(&self) {
-        Self::wake_if_asleep(&mut self.lock());
+        let mut state = self.lock();
+        state.changed = true;
+        Self::wake_if_asleep(&mut state);
     }
 
     fn wake_if_asleep(state: &mut State) {
@@ -49,9 +53,18 @@ impl Inbox {
         }
     }
 
+    /// The engine is gone. What is put in from here on is forgotten with the inbox; the runtime is let go at once, because
+    /// whoever holds this would hold its files too.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        (state.waker, state.tokens) = (None, Vec::new());
+    }
+
     /// The engine begins a turn.
     pub(crate) fn begin_turn(&self) {
-        self.lock().awake = true;
+        let mut state = self.lock();
+        state.awake = true;
+        state.changed = false;
     }
 
     /// Moves all tokens into `tokens`, which must be empty.
@@ -60,10 +73,10 @@ impl Inbox {
         std::mem::swap(&mut self.lock().tokens, tokens);
     }
 
-    /// The engine wants to sleep. Returns whether it may: not if a token came in since.
+    /// The engine wants to sleep. Returns whether it may: not if a token came in or something changed since.
     pub(crate) fn end_turn(&self, waker: &Waker) -> bool {
         let mut state = self.lock();
-        if !state.tokens.is_empty() {
+        if !state.tokens.is_empty() || state.changed {
             return false;
         }
         state.awake = false;
@@ -72,5 +85,23 @@ impl Inbox {
             none => *none = Some(waker.clone()),
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_during_a_turn_keeps_the_engine_awake() {
+        let inbox = Inbox::default();
+        inbox.begin_turn();
+        inbox.wake();
+        assert!(!inbox.end_turn(Waker::noop()), "the turn may have looked before");
+        inbox.begin_turn();
+        inbox.push(Token(1));
+        assert!(!inbox.end_turn(Waker::noop()));
+        inbox.take(&mut Vec::new());
+        assert!(inbox.end_turn(Waker::noop()));
     }
 }

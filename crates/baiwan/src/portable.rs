@@ -6,7 +6,9 @@
 use std::io;
 use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixListener as StdUnixListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use baiwan_driver::{Address, Peer};
@@ -92,6 +94,7 @@ impl<A: App> Portable<A> {
             () = tokio::time::sleep(timeout) => {}
             () = self.phase(Phase::Stopping) => {}
         }
+        self.status.cores[self.index].inbox.close();
         Ok(())
     }
 
@@ -99,13 +102,16 @@ impl<A: App> Portable<A> {
     async fn phase(&self, phase: Phase) {
         let core = &self.status.cores[self.index];
         std::future::poll_fn(|cx| {
-            core.inbox.begin_turn();
-            core.turned();
-            if self.status.phase() >= phase {
-                return std::task::Poll::Ready(());
+            loop {
+                core.inbox.begin_turn();
+                core.turned();
+                if self.status.phase() >= phase {
+                    return Poll::Ready(());
+                }
+                if core.inbox.end_turn(cx.waker()) {
+                    return Poll::Pending;
+                }
             }
-            core.inbox.end_turn(cx.waker());
-            std::task::Poll::Pending
         })
         .await;
     }
@@ -181,7 +187,7 @@ impl<A: App> Connection<A> {
         request.extensions_mut().insert(axum::extract::ConnectInfo(peer.socket_address()));
         #[cfg(not(feature = "axum"))]
         request.extensions_mut().insert(peer.socket_address());
-        let call = call_when_ready(self.app.clone(), request);
+        let call = self.call(request);
         let response = match self.settings.request_timeout {
             None => call.await?,
             Some(timeout) => match tokio::time::timeout(timeout, call).await {
@@ -195,7 +201,24 @@ impl<A: App> Connection<A> {
                 }
             },
         };
+        let Some(response) = response else {
+            let response = Response::builder().status(StatusCode::INTERNAL_SERVER_ERROR);
+            return Ok(response.header(header::CONNECTION, "close").body(Answer::Empty)?);
+        };
         Ok(response.map(|body| Answer::App(Box::pin(body))))
+    }
+
+    /// Calls the app. `None` if it panicked: that costs this request alone.
+    async fn call(&self, request: Request<Body>) -> Result<Option<Response<A::ResponseBody>>, BoxError> {
+        let mut call = call_when_ready(self.app.clone(), request);
+        std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
+            Ok(polled) => polled.map_ok(Some),
+            Err(_) => {
+                add(&self.status.cores[self.index].handler_panics, 1);
+                Poll::Ready(Ok(None))
+            }
+        })
+        .await
     }
 }
 
@@ -224,10 +247,10 @@ where
 
     fn poll_frame(
         mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut *self {
-            Self::Empty => std::task::Poll::Ready(None),
+            Self::Empty => Poll::Ready(None),
             Self::App(body) => body.as_mut().poll_frame(cx).map(|frame| {
                 frame.map(|frame| {
                     let frame = frame.map_err(Into::into)?;

@@ -223,6 +223,13 @@ pub struct Counts {
     pub closed: Vec<(CloseReason, u64)>,
 }
 
+impl Counts {
+    /// Connections ended since the start for one reason.
+    pub fn closed_by(&self, reason: CloseReason) -> u64 {
+        self.closed.iter().find(|(known, _)| *known == reason).map_or(0, |(_, count)| *count)
+    }
+}
+
 impl Health {
     /// Whether every core takes turns. A core that was asked to, now or at an earlier call, and did not within 5 seconds
     /// is stuck: a handler blocks it. The answer does not wait, so one that is asked regularly is a watchdog.

@@ -2,8 +2,8 @@
 //!
 //! Tokio waits on one descriptor, ours, and hears of it only that something happened; the events themselves are fetched here.
 //! Sockets are edge-triggered and watched for input only, so an idle connection costs no event; interest in output is added
-//! when the kernel refuses bytes for the first time. Listeners are level-triggered and exclusive, so that a listener shared
-//! by cores wakes one of them.
+//! when the kernel refuses bytes for the first time. Listeners are level-triggered. One that is shared by cores wakes all of
+//! them (exclusive wake-ups do not reach through nested instances), and the first to accept has it.
 //!
 //! The invariant: Tokio's readiness is cleared only after our instance reported fewer events than asked for, that is, was
 //! seen empty.
@@ -27,9 +27,7 @@ use rustix::net::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::{
-    AcceptEnd, Accepted, Address, BoundListener, Close, Driver, Event, Events, Peer, Received, Token, Transmit,
-};
+use crate::{AcceptEnd, Accepted, Address, BoundListener, Close, Driver, Event, Events, Peer, Token, Transmit};
 
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// Chunks handed to the kernel in one call; what is left goes with the next.
@@ -114,8 +112,7 @@ impl Driver for EpollDriver {
     fn set_listening(&mut self, listener: &Listener, token: Token, on: bool) -> io::Result<()> {
         match on {
             true => {
-                let flags = EventFlags::IN | EventFlags::EXCLUSIVE;
-                epoll::add(&self.epoll, &listener.0, EventData::new_u64(token.0), flags)?;
+                epoll::add(&self.epoll, &listener.0, EventData::new_u64(token.0), EventFlags::IN)?;
             }
             false => epoll::delete(&self.epoll, &listener.0)?,
         }
@@ -141,23 +138,6 @@ impl Driver for EpollDriver {
 
     fn watch(&mut self, socket: &Socket, token: Token) -> io::Result<()> {
         Ok(epoll::add(&self.epoll, &socket.0, EventData::new_u64(token.0), INPUT)?)
-    }
-
-    fn receive<'a>(
-        &mut self,
-        sockets: impl Iterator<Item = &'a Socket>,
-        bytes_max: usize,
-        area: &mut [u8],
-        received: &mut Vec<Received>,
-    ) {
-        let mut start = 0;
-        for socket in sockets {
-            let Some(room) = area.get_mut(start..start + bytes_max) else { return };
-            let outcome = self.receive_into(socket, room);
-            let taken = *outcome.as_ref().unwrap_or(&0);
-            received.push(Received { start, outcome });
-            start += taken;
-        }
     }
 
     fn receive_into(&mut self, socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {

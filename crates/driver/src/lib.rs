@@ -92,7 +92,7 @@ pub trait Driver {
 
     /// Receives once from each of `sockets` into `area`, one behind the other, and appends one [`Received`] for each to
     /// `received`. At most `bytes_max` are taken from one socket. Ends early, with fewer results than sockets, when less than
-    /// `bytes_max` is left of the area.
+    /// `bytes_max` is left of the area. A backend that can do better than one call after the other has its own.
     fn receive<'a>(
         &mut self,
         sockets: impl Iterator<Item = &'a Self::Socket>,
@@ -100,7 +100,17 @@ pub trait Driver {
         area: &mut [u8],
         received: &mut Vec<Received>,
     ) where
-        Self: 'a;
+        Self: 'a,
+    {
+        let mut start = 0;
+        for socket in sockets {
+            let Some(room) = area.get_mut(start..start + bytes_max) else { return };
+            let outcome = self.receive_into(socket, room);
+            let taken = *outcome.as_ref().unwrap_or(&0);
+            received.push(Received { start, outcome });
+            start += taken;
+        }
+    }
 
     /// Receives once into `buffer`. `Ok(0)` is the end of the stream.
     ///

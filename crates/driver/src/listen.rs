@@ -6,6 +6,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, ipproto, sockopt};
@@ -128,7 +130,7 @@ fn open(address: &Address, options: ListenOptions) -> io::Result<OwnedFd> {
             let fd = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
             let name = SocketAddrUnix::new(path.as_path())?;
             match net::bind(&fd, &name) {
-                Err(rustix::io::Errno::ADDRINUSE) if is_abandoned(&name)? => {
+                Err(rustix::io::Errno::ADDRINUSE) if is_socket(path) && is_abandoned(&name)? => {
                     std::fs::remove_file(path)?;
                     net::bind(&fd, &name)?;
                 }
@@ -137,6 +139,11 @@ fn open(address: &Address, options: ListenOptions) -> io::Result<OwnedFd> {
             Ok(fd)
         }
     }
+}
+
+/// Only a socket's file may be replaced: any other is somebody's data.
+fn is_socket(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
 }
 
 /// Whether nobody listens on a Unix socket's file any more.

@@ -9,13 +9,13 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::{AcceptEnd, Accepted, Address, Close, Driver, Event, Events, Peer, Received, Token, Transmit};
+use crate::{AcceptEnd, Accepted, Address, Close, Driver, Event, Events, Peer, Token, Transmit};
 
 /// Bytes that an endpoint holds until they are received, when nothing else is asked for.
 const INBOX_BYTES_MAX: usize = 64 * 1024;
@@ -141,8 +141,9 @@ impl SimPeer {
 
     /// Takes everything that has arrived.
     pub fn receive(&mut self) -> Vec<u8> {
-        let mut bytes = vec![0; 1 << 20];
-        let taken = self.net.0.borrow_mut().receive(self.endpoint, &mut bytes).unwrap_or(0);
+        let mut net = self.net.0.borrow_mut();
+        let mut bytes = vec![0; net.endpoint(self.endpoint).inbox.len()];
+        let taken = net.receive(self.endpoint, &mut bytes).unwrap_or(0);
         bytes.truncate(taken);
         bytes
     }
@@ -268,9 +269,7 @@ impl Net {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
         let taken = endpoint.inbox.len().min(buffer.len());
-        for (to, from) in buffer.iter_mut().zip(endpoint.inbox.drain(..taken)) {
-            *to = from;
-        }
+        endpoint.inbox.read_exact(&mut buffer[..taken])?;
         if taken == 0 && !endpoint.ended && !buffer.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -389,23 +388,6 @@ impl Driver for SimDriver {
             net.report(socket.0, true, false);
         }
         Ok(())
-    }
-
-    fn receive<'a>(
-        &mut self,
-        sockets: impl Iterator<Item = &'a SimSocket>,
-        bytes_max: usize,
-        area: &mut [u8],
-        received: &mut Vec<Received>,
-    ) {
-        let mut start = 0;
-        for socket in sockets {
-            let Some(room) = area.get_mut(start..start + bytes_max) else { return };
-            let outcome = self.receive_into(socket, room);
-            let taken = *outcome.as_ref().unwrap_or(&0);
-            received.push(Received { start, outcome });
-            start += taken;
-        }
     }
 
     fn receive_into(&mut self, socket: &SimSocket, buffer: &mut [u8]) -> io::Result<usize> {

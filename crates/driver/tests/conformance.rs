@@ -422,6 +422,11 @@ mod epoll {
         assert_eq!(bound.address(), &address);
         let second = BoundListener::bind(&address, ListenOptions::default()).unwrap_err();
         assert_eq!(second.kind(), io::ErrorKind::AddrInUse, "a listener that lives is left alone");
+        let data = path.with_extension("txt");
+        std::fs::write(&data, "precious").unwrap();
+        BoundListener::bind(&Address::Unix(data.clone()), ListenOptions::default()).unwrap_err();
+        assert_eq!(std::fs::read_to_string(&data).unwrap(), "precious", "a file that is no socket is left alone");
+        std::fs::remove_file(data).unwrap();
         let mut rig = Rig::new(EpollDriver::new().unwrap(), bound, address.clone());
         let _client = rig.driver.connect(&address, CLIENT).unwrap();
         assert_eq!(rig.accept().await.peer, Peer::Unix);

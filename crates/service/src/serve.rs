@@ -9,7 +9,8 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use anyhow::Context;
-use tracing::info;
+use baiwan::CloseReason;
+use tracing::{info, warn};
 
 use crate::clock::Uptime;
 use crate::config::Config;
@@ -41,7 +42,8 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         .context("the working directory cannot be read; set DATABASE_URL to an absolute path")?;
     let store = Store::open(&database)?;
     let builder = server(config);
-    let probe = Arc::new(builder.health());
+    let health = builder.health();
+    let probe = Arc::new(health.clone());
     let prototype = store.for_core();
     let running = builder.start_with(move |_core| {
         router(Core { store: prototype.clone(), probe: Arc::<baiwan::Health>::clone(&probe), uptime })
@@ -61,6 +63,13 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let commits = store.commits();
     store.close();
     drained?;
+    let cut = health.counts().closed_by(CloseReason::DrainTimeout);
+    if cut > 0 {
+        warn!(
+            connections = cut,
+            "connections were cut: the time for an orderly stop was over, or a second signal came"
+        );
+    }
     info!(uptime_seconds = uptime.seconds(), commits, "stopped");
     Ok(())
 }

@@ -29,7 +29,6 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use baiwan_driver::Peer;
 use baiwan_http1::{BodyDecoder, HeadDecoder};
@@ -39,7 +38,6 @@ use tokio::task::AbortHandle;
 use super::exchange::Link;
 use super::slab::Slab;
 use super::wheel::{self, Slots};
-use crate::body::Stream;
 use crate::clock::Tick;
 use crate::status::CloseReason;
 
@@ -56,7 +54,7 @@ pub(super) enum State {
 
 /// What is known about a connection beside its state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Flags(u8);
+pub(super) struct Flags(u16);
 
 impl Flags {
     pub(super) const NONE: Self = Self(0);
@@ -76,6 +74,8 @@ impl Flags {
     pub(super) const UNCOUNTED: Self = Self(64);
     /// The request that is being answered is a HEAD: its answer has no body, errors included.
     pub(super) const HEAD_REQUEST: Self = Self(128);
+    /// The connection has a part in the batch that leaves next; it has one at the most.
+    pub(super) const SENDING: Self = Self(256);
 
     pub(super) fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
@@ -128,15 +128,6 @@ pub(super) struct Active {
 pub(super) struct Exchange {
     pub(super) link: Rc<Link>,
     pub(super) task: AbortHandle,
-}
-
-/// The request's body on its way to the handler.
-#[derive(Debug)]
-pub(super) struct Feed {
-    pub(super) decoder: BodyDecoder,
-    pub(super) stream: Arc<Stream>,
-    /// The peer waits for `100 Continue` before it sends the body.
-    pub(super) continue_due: bool,
 }
 
 impl Active {

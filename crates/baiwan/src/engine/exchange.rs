@@ -23,7 +23,7 @@ use http::{HeaderMap, StatusCode, response};
 use http_body::Body as HttpBody;
 
 use super::Core;
-use super::connection::Feed;
+use super::feed::{Feed, keeps_alive};
 use crate::BoxError;
 use crate::app::Call;
 use crate::clock::Date;
@@ -33,9 +33,6 @@ use crate::status::add;
 pub(super) const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 /// Data up to this size is copied behind its head; larger data is sent from where it is.
 pub(super) const COPY_BYTES_MAX: usize = 16 * 1024;
-/// A connection whose peer still has so much body to send is not worth keeping.
-pub(super) const DISCARD_BYTES_MAX: usize = 64 * 1024;
-
 /// What an exchange's task and the engine share.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -71,8 +68,9 @@ pub(super) enum Phase {
 }
 
 impl Link {
-    pub(super) fn new(token: Token, core: Rc<Core>, phase: Phase, feed: Option<Feed>) -> Rc<Self> {
-        let shared = Shared { output: VecDeque::new(), owed: 0, waker: None, phase, feed };
+    /// `owed` bytes of the answer are on their way already.
+    pub(super) fn new(token: Token, core: Rc<Core>, phase: Phase, feed: Option<Feed>, owed: usize) -> Rc<Self> {
+        let shared = Shared { output: VecDeque::new(), owed, waker: None, phase, feed };
         Rc::new(Self { token, core, shared: RefCell::new(shared), posted: Cell::new(false) })
     }
 
@@ -88,6 +86,11 @@ impl Link {
         let mut shared = self.shared.borrow_mut();
         output.append(&mut shared.output);
         shared.phase
+    }
+
+    /// How far the task has come.
+    pub(super) fn phase(&self) -> Phase {
+        self.shared.borrow().phase
     }
 
     /// The engine has sent `count` bytes.
@@ -202,16 +205,6 @@ where
         }
     }
     link.advance(Phase::Finished { keep_alive: keep_alive && !writer.ends_with_connection() });
-}
-
-/// Whether what is left of a request's body lets the connection go on after the answer.
-pub(super) fn keeps_alive(feed: Option<&Feed>) -> bool {
-    match feed {
-        None => true,
-        // The peer waits for a `100 Continue` that will not come: whether it sends the body anyway cannot be known.
-        Some(feed) if feed.continue_due => feed.decoder.is_complete(),
-        Some(feed) => feed.decoder.remaining_hint().is_none_or(|left| left <= DISCARD_BYTES_MAX as u64),
-    }
 }
 
 /// Encodes the head of a response and says what is to be done with its body.

@@ -11,8 +11,8 @@ use baiwan_driver::{Close, Driver};
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::connection::{Flags, State};
-use super::{Engine, RECEIVE_BYTES_MAX, is_stopping};
+use super::connection::{Flags, Slot, State};
+use super::{Engine, Listener, RECEIVE_BYTES_MAX, is_stopping};
 use crate::BodyError;
 use crate::app::App;
 use crate::clock::{TICK, Tick};
@@ -28,6 +28,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 const DRAIN_IDLE: Duration = Duration::from_secs(5);
 /// Idle connections are closed at this rate when the server stops, but all of them within `DRAIN_IDLE`.
 const DRAIN_CLOSES_PER_SECOND: u64 = 20_000;
+
+/// No stop takes longer, whatever it is allowed.
+const DRAIN_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The stop of this core.
 #[derive(Debug)]
@@ -77,6 +80,11 @@ impl<D: Driver, A: App> Engine<D, A> {
     fn handle_deadline(&mut self, index: u32, now: Tick) {
         let slot = self.connections.get(index).expect("a linked slot is in use");
         match slot.state {
+            // Requests wait for their turn here: they are served before anything is decided.
+            State::Idle | State::Head if slot.flags.has(Flags::INPUT) => {
+                self.set_deadline(index, Tick(now.0 + 1));
+                self.enqueue(index);
+            }
             State::Idle if self.drain.is_some() => self.close_if_silent(index),
             State::Idle => self.close(index, CloseReason::KeepAliveTimeout),
             State::Head => {
@@ -84,7 +92,7 @@ impl<D: Driver, A: App> Engine<D, A> {
                 self.answer_and_close(index, StatusCode::REQUEST_TIMEOUT, reason.name(), reason);
             }
             State::Exchange => self.handle_exchange_deadline(index, now),
-            State::Flush => self.close(index, CloseReason::WriteTimeout),
+            State::Flush => self.try_once_more(index, now),
             State::Drain => self.linger(index, CloseReason::BodyUnread),
             State::Linger => {
                 let reason = slot.reason;
@@ -96,7 +104,7 @@ impl<D: Driver, A: App> Engine<D, A> {
     fn handle_exchange_deadline(&mut self, index: u32, now: Tick) {
         let active = self.connections.get_mut(index).expect("a linked slot is in use").activate();
         let (status, reason, failure) = if active.write_due <= now {
-            return self.close(index, CloseReason::WriteTimeout);
+            return self.try_once_more(index, now);
         } else if active.body_due <= now {
             (StatusCode::REQUEST_TIMEOUT, CloseReason::BodyTimeout, BodyError::TimedOut)
         } else {
@@ -106,6 +114,17 @@ impl<D: Driver, A: App> Engine<D, A> {
         match self.end_exchange(index, failure) {
             true => self.close(index, reason),
             false => self.answer_and_close(index, status, reason.name(), reason),
+        }
+    }
+
+    /// The kernel says that there is room only when there is much. A peer that reads slowly but steadily has made some, and
+    /// whether it has shows in a last attempt.
+    fn try_once_more(&mut self, index: u32, now: Tick) {
+        self.outgoing_queue(index);
+        self.transmit();
+        let slot = self.connections.get(index).filter(|slot| slot.owes());
+        if slot.and_then(|slot| slot.active.as_ref()).is_some_and(|active| active.write_due <= now) {
+            self.close(index, CloseReason::WriteTimeout);
         }
     }
 
@@ -192,12 +211,15 @@ impl<D: Driver, A: App> Engine<D, A> {
 
     /// Goes on with the stop. Returns whether this core is done.
     pub(super) fn has_stopped(&mut self) -> bool {
-        let Some(drain) = &self.drain else { return false };
+        let Some(ends) = self.drain.as_ref().map(Drain::ends) else { return false };
         // What was in a backlog has been accepted; what comes now finds nobody.
-        self.listeners.retain(|listener| listener.ready && listener.resumes.is_none());
+        let (kept, drained) = std::mem::take(&mut self.listeners).into_iter().partition(|listener| listener.ready);
+        self.listeners = kept;
+        self.drop_listeners(drained);
         let now = self.clock.now();
-        if self.core.status.phase() == Phase::Stopping || now >= drain.ends {
-            self.listeners.clear();
+        if self.core.status.phase() == Phase::Stopping || now >= ends {
+            let rest = std::mem::take(&mut self.listeners);
+            self.drop_listeners(rest);
             self.close_all(CloseReason::DrainTimeout);
         }
         self.settle();
@@ -214,15 +236,23 @@ impl<D: Driver, A: App> Engine<D, A> {
         for listener in &mut self.listeners {
             (listener.ready, listener.resumes) = (true, None);
         }
-        let timeout = self.settings.shutdown_timeout.saturating_sub(self.settings.shutdown_delay);
+        let timeout = self.settings.shutdown_timeout.saturating_sub(self.settings.shutdown_delay).min(DRAIN_MAX);
         let seconds = Duration::from_secs(self.connections.len() as u64) / DRAIN_CLOSES_PER_SECOND as u32;
         let spread = seconds.min(DRAIN_IDLE).min(timeout / 2);
         self.drain = Some(Drain {
             cursor: 0,
             slots_end: self.connections.end(),
             ends: self.clock.now() + timeout,
-            spread: (spread.as_millis() / TICK.as_millis()) as u32,
+            spread: whole_ticks(spread),
         });
+    }
+
+    /// A listener may be held by somebody else too, and would be reported to us for as long: so it is taken out first.
+    fn drop_listeners(&mut self, listeners: Vec<Listener<D>>) {
+        for listener in listeners {
+            // One that rested was taken out already.
+            let _ = self.driver.set_listening(&listener.listener, listener.token, false);
+        }
     }
 
     /// Gives each idle connection, a number of them in each turn, its time to close.
@@ -233,15 +263,13 @@ impl<D: Driver, A: App> Engine<D, A> {
         drain.cursor = to;
         let now = self.clock.tick();
         let idle_since = |deadline: Tick| match self.settings.keep_alive_timeout {
-            Some(timeout) if deadline != Tick::NEVER => {
-                deadline.0.saturating_sub((timeout.as_millis() / TICK.as_millis()) as u32)
-            }
+            Some(timeout) if deadline != Tick::NEVER => deadline.0.saturating_sub(whole_ticks(timeout)),
             _ => now.0,
         };
         let mut due = Vec::new();
         for index in from..to {
-            if let Some(slot) = self.connections.get(index).filter(|slot| slot.state == State::Idle) {
-                let quiet = idle_since(slot.deadline) + (DRAIN_IDLE.as_millis() / TICK.as_millis()) as u32;
+            if let Some(slot) = self.connections.get(index).filter(|slot| is_quiet(slot)) {
+                let quiet = idle_since(slot.deadline) + whole_ticks(DRAIN_IDLE);
                 let turn = now.0 + (u64::from(index) * spread / slots_end) as u32;
                 due.push((index, Tick(quiet.max(turn))));
             }
@@ -265,4 +293,13 @@ impl<D: Driver, A: App> Engine<D, A> {
             _ => self.close(index, CloseReason::Drained),
         }
     }
+}
+
+/// Whether a connection waits for a request, and has none that waits for it.
+fn is_quiet<S>(slot: &Slot<S>) -> bool {
+    slot.state == State::Idle && !slot.flags.has(Flags::INPUT) && !slot.flags.has(Flags::QUEUED)
+}
+
+fn whole_ticks(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis() / TICK.as_millis()).unwrap_or(u32::MAX)
 }

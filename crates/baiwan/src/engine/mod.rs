@@ -10,6 +10,7 @@
 //! | `receive` | ready connections: bytes to heads and bodies |
 //! | `respond` | a head to an answer, or to a task |
 //! | `exchange` | the task, and what it shares with the engine |
+//! | `feed` | a request's body on its way to its handler |
 //! | `transmit` | answers to bytes on the wire |
 //! | `expire` | deadlines, stopping, closing |
 //! | `slab`, `wheel` | where connections live, when they are due |
@@ -20,6 +21,7 @@
 mod connection;
 mod exchange;
 mod expire;
+mod feed;
 mod receive;
 mod respond;
 mod slab;
@@ -47,6 +49,7 @@ use self::slab::Slab;
 use self::transmit::Outgoing;
 use self::wheel::Wheel;
 use crate::app::App;
+use crate::capacity::TURNED_AWAY_MAX;
 use crate::clock::{Clock, Date};
 use crate::inbox::Inbox;
 use crate::settings::Settings;
@@ -70,10 +73,10 @@ const SET_ASIDE_BYTES_MAX: usize = 16 * 1024;
 const TRANSMIT_DELAY_MAX: Duration = Duration::from_micros(200);
 /// Answers wait for the end of their batch while they have fewer bytes than this.
 const TRANSMIT_AREA_BYTES: usize = 256 * 1024;
-/// Connections beyond the maximum that are told so at the same time; further ones are reset.
-const TURNED_AWAY_MAX: usize = 1024;
 /// How long a listener rests when the system has no more files or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A turn that has lasted so long begins no further batch.
+const TURN_TIME_MAX: Duration = Duration::from_millis(5);
 
 const _: () = assert!(SET_ASIDE_BYTES_MAX >= RECEIVE_BYTES_MAX);
 
@@ -129,7 +132,7 @@ pub(crate) struct Engine<D: Driver, A: App> {
     connections: Slab<Slot<D::Socket>>,
     wheel: Wheel,
     /// Connections with something to do, each at most once; see `Flags::QUEUED`.
-    ready: VecDeque<u32>,
+    ready: VecDeque<Token>,
     /// Answers encoded in this batch.
     outgoing: Vec<Outgoing>,
     out: Vec<u8>,
@@ -217,6 +220,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         self.core.status().turned();
         self.clock.read();
         self.core.date.set(*self.clock.date());
+        self.transmitted = self.clock.now();
 
         self.begin_stop();
         let _ = self.wait(cx)?;
@@ -249,7 +253,10 @@ impl<D: Driver, A: App> Engine<D, A> {
         for at in 0..self.events.len() {
             let event = self.events.at(at);
             if event.token.0 >> 32 == LISTENER_GENERATION {
-                self.listeners[event.token.0 as usize].ready = true;
+                // A listener that is gone may still be spoken of, if another process holds its socket.
+                if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.token == event.token) {
+                    listener.ready = true;
+                }
                 continue;
             }
             let Some(index) = self.connections.find(event.token) else { continue };
@@ -350,10 +357,12 @@ impl<D: Driver, A: App> Engine<D, A> {
     }
 
     fn enqueue(&mut self, index: u32) {
+        let token = self.connections.token(index);
         let slot = self.connections.get_mut(index).expect("a queued connection exists");
         if !slot.flags.has(Flags::QUEUED) {
             slot.flags.set(Flags::QUEUED);
-            self.ready.push_back(index);
+            // A token, because the place may have another tenant by the time that its turn comes.
+            self.ready.push_back(token);
         }
     }
 
@@ -387,6 +396,7 @@ impl<D: Driver, A: App> Drop for Engine<D, A> {
     fn drop(&mut self) {
         self.close_all(CloseReason::DrainTimeout);
         self.publish();
+        self.core.inbox().close();
     }
 }
 

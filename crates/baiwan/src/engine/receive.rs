@@ -8,16 +8,17 @@
 use std::io;
 
 use baiwan_driver::{Driver, Received};
-use baiwan_http1::{BodyDecoder, BodyEvent, CONTINUE, Limits, Refusal};
+use baiwan_http1::{BodyEvent, CONTINUE, HeadDecoder, Refusal};
 use bytes::Bytes;
 use http::StatusCode;
 
 use super::connection::{Flags, State};
-use super::exchange::DISCARD_BYTES_MAX;
+use super::exchange::{Link, OUTPUT_BYTES_MAX, Phase};
+use super::feed::{DISCARD_BYTES_MAX, decode_body};
 use super::respond::Step;
 use super::{
-    BATCH_MAX, BODY_BYTES_MAX, Engine, RECEIVE_BYTES_MAX, SET_ASIDE_BYTES_MAX, TURN_CONNECTIONS_MAX, has_budget,
-    receives,
+    BATCH_MAX, BODY_BYTES_MAX, Engine, RECEIVE_BYTES_MAX, SET_ASIDE_BYTES_MAX, TRANSMIT_DELAY_MAX,
+    TURN_CONNECTIONS_MAX, TURN_TIME_MAX, has_budget, receives,
 };
 use crate::BodyError;
 use crate::app::App;
@@ -42,14 +43,18 @@ impl<D: Driver, A: App> Engine<D, A> {
     pub(super) fn serve_ready(&mut self) {
         let mut left = self.ready.len().min(TURN_CONNECTIONS_MAX);
         while left > 0 {
-            while left > 0 && self.lists.batch.len() < BATCH_MAX {
-                left -= 1;
-                let Some(index) = self.ready.pop_front() else { break };
-                self.visit(index);
+            let visits = left.min(BATCH_MAX);
+            left -= visits;
+            for _ in 0..visits {
+                // Whoever was queued may be gone since.
+                let token = self.ready.pop_front().expect("no more are visited than were queued");
+                if let Some(index) = self.connections.find(token) {
+                    self.visit(index);
+                }
             }
             self.receive_batch();
             self.transmit();
-            if !has_budget() {
+            if !has_budget() || self.clock.precise().duration_since(self.clock.now()) > TURN_TIME_MAX {
                 return;
             }
         }
@@ -57,8 +62,7 @@ impl<D: Driver, A: App> Engine<D, A> {
 
     /// Does what one ready connection needs; puts it into the batch if that is to receive.
     fn visit(&mut self, index: u32) {
-        // The place may have been freed, or used again, since it was queued.
-        let Some(slot) = self.connections.get_mut(index).filter(|slot| slot.flags.has(Flags::QUEUED)) else { return };
+        let slot = self.connections.get_mut(index).expect("the caller has it");
         slot.flags.clear(Flags::QUEUED);
         let (state, flags) = (slot.state, slot.flags);
         let owes = slot.owes();
@@ -182,11 +186,16 @@ impl<D: Driver, A: App> Engine<D, A> {
     fn process_set_aside(&mut self, index: u32) {
         self.process(index, &[]);
         self.enqueue_if_readable(index);
+        self.transmit_if_late();
     }
 
     /// Answers the requests in what was set aside and `bytes`, in order, until one has to wait or the bytes are used up.
     pub(super) fn process(&mut self, index: u32, bytes: &[u8]) {
-        let slot = self.connections.get_mut(index).expect("the caller has it");
+        if self.connections.get(index).expect("the caller has it").flags.has(Flags::SENDING) {
+            // What the connection has in this batch must leave before there is more.
+            self.transmit();
+        }
+        let Some(slot) = self.connections.get_mut(index) else { return };
         slot.flags.clear(Flags::INPUT);
         let was = slot.state;
         let (mut kept, mut decoder) = match &mut slot.active {
@@ -196,44 +205,14 @@ impl<D: Driver, A: App> Engine<D, A> {
         if !kept.is_empty() {
             kept.extend_from_slice(bytes);
         }
-        let input = if kept.is_empty() { bytes } else { &kept[..] };
         let begin = self.out.len();
-        let mut position = 0;
-        let mut answers = 0;
-        let wait = loop {
-            let rest = &input[position..];
-            if rest.is_empty() {
-                break Wait::Request;
-            }
-            let owes = self.connections.get(index).expect("the caller has it").owes();
-            if answers == INLINE_ANSWERS_MAX || owes || !has_budget() {
-                break Wait::Turn;
-            }
-            match decoder.decode(rest, &self.settings.http) {
-                Ok(None) => break Wait::Head,
-                Ok(Some((head, consumed))) => {
-                    let body = &rest[consumed..];
-                    match self.begin_exchange(index, head, body) {
-                        Step::Answered { body_bytes } => position += consumed + body_bytes,
-                        Step::Pending { body_bytes } => {
-                            position += consumed + body_bytes;
-                            break Wait::Exchange;
-                        }
-                        Step::Over => break Wait::Nothing,
-                    }
-                    answers += 1;
-                }
-                Err(refusal) => {
-                    self.refuse(index, refusal);
-                    break Wait::Nothing;
-                }
-            }
-        };
+        let input = if kept.is_empty() { bytes } else { &kept[..] };
+        let (wait, position) = self.answer(index, input, &mut decoder);
         self.outgoing_area(index, begin);
         if let Wait::Nothing = wait {
             return;
         }
-        self.set_aside(index, kept, bytes, position);
+        self.set_aside(index, kept, bytes, position, decoder);
         let slot = self.connections.get_mut(index).expect("the caller has it");
         match wait {
             Wait::Nothing | Wait::Exchange => {}
@@ -242,21 +221,65 @@ impl<D: Driver, A: App> Engine<D, A> {
             Wait::Request => self.become_idle(index),
             Wait::Head => {
                 slot.state = State::Head;
-                slot.activate().head = decoder;
                 if was != State::Head || position > 0 {
                     self.set_deadline(index, self.clock.deadline(self.settings.header_timeout));
                 }
             }
             Wait::Turn => {
-                slot.state = State::Idle;
                 slot.flags.set(Flags::INPUT);
+                // A head that has begun keeps its deadline, however busy the core is.
+                if was != State::Head || position > 0 {
+                    slot.state = State::Idle;
+                    self.set_deadline(index, self.clock.deadline(self.settings.keep_alive_timeout));
+                }
                 self.enqueue(index);
             }
         }
     }
 
-    /// Keeps what comes from `position` on: of `kept`, if that is where the bytes are, otherwise of `bytes`.
-    fn set_aside(&mut self, index: u32, mut kept: Vec<u8>, bytes: &[u8], position: usize) {
+    /// Answers what `input` holds. Returns what comes next, and how many bytes are done with.
+    fn answer(&mut self, index: u32, input: &[u8], decoder: &mut HeadDecoder) -> (Wait, usize) {
+        let begin = self.out.len();
+        let mut position = 0;
+        let mut answers = 0;
+        loop {
+            let rest = &input[position..];
+            if rest.is_empty() {
+                return (Wait::Request, position);
+            }
+            let slot = self.connections.get_mut(index).expect("the caller has it");
+            slot.flags.clear(Flags::HEAD_REQUEST);
+            if slot.owes() || !self.may_answer_another(begin, answers) {
+                return (Wait::Turn, position);
+            }
+            let (head, consumed) = match decoder.decode(rest, &self.settings.http) {
+                Ok(Some(decoded)) => decoded,
+                Ok(None) => return (Wait::Head, position),
+                Err(refusal) => {
+                    self.refuse(index, refusal);
+                    return (Wait::Nothing, position);
+                }
+            };
+            position += consumed;
+            match self.begin_exchange(index, head, &input[position..]) {
+                Step::Answered { body_bytes } => position += body_bytes,
+                Step::Pending { body_bytes } => return (Wait::Exchange, position + body_bytes),
+                Step::Over => return (Wait::Nothing, position),
+            }
+            answers += 1;
+        }
+    }
+
+    /// Whether a connection whose answers of this turn begin at `begin` may have one more before the others have theirs.
+    fn may_answer_another(&self, begin: usize, answers: usize) -> bool {
+        let bytes = self.out.len() - begin;
+        let late = || answers > 0 && self.clock.precise().duration_since(self.transmitted) > TRANSMIT_DELAY_MAX;
+        answers < INLINE_ANSWERS_MAX && bytes < OUTPUT_BYTES_MAX && has_budget() && !late()
+    }
+
+    /// Keeps what comes from `position` on, of `kept`, if that is where the bytes are, otherwise of `bytes`; and how much of it
+    /// the decoder has looked at.
+    fn set_aside(&mut self, index: u32, mut kept: Vec<u8>, bytes: &[u8], position: usize, head: HeadDecoder) {
         if kept.is_empty() {
             kept.extend_from_slice(&bytes[position..]);
         } else {
@@ -266,7 +289,8 @@ impl<D: Driver, A: App> Engine<D, A> {
             return;
         }
         assert!(kept.len() <= SET_ASIDE_BYTES_MAX, "what waits is bounded by what is received");
-        self.connections.get_mut(index).expect("the caller has it").activate().set_aside = kept;
+        let active = self.connections.get_mut(index).expect("the caller has it").activate();
+        (active.set_aside, active.head) = (kept, head);
     }
 
     /// Sees to an exchange that is ready for something: its body, or the peer's end.
@@ -292,11 +316,12 @@ impl<D: Driver, A: App> Engine<D, A> {
         let readable = slot.flags.has(Flags::READABLE);
         let active = slot.active.as_mut().expect("an exchange is active");
         let link = std::rc::Rc::clone(&active.exchange.as_ref().expect("visited").link);
-        let (continue_due, left) = link.with_feed(|feed| {
+        let (continue_due, left, stream) = link.with_feed(|feed| {
             let feed = feed.as_mut().expect("a wanted body has a feed");
-            (std::mem::take(&mut feed.continue_due), feed.decoder.remaining_hint())
+            (std::mem::take(&mut feed.continue_due), feed.decoder.remaining_hint(), feed.stream.share())
         });
-        if continue_due {
+        // After the head of the answer it would be taken for its body.
+        if continue_due && link.phase() == Phase::Waiting {
             active.output.push_back(Bytes::from_static(CONTINUE));
             self.enqueue(index);
         }
@@ -313,11 +338,11 @@ impl<D: Driver, A: App> Engine<D, A> {
             }
             Arrival::Nothing => self.wait_for_body(index),
             Arrival::End => {
-                link.with_feed(|feed| feed.as_ref().map(|feed| feed.stream.handle_failure(BodyError::Disconnected)));
+                stream.handle_failure(BodyError::Disconnected);
                 self.close(index, CloseReason::PeerClosed);
             }
             Arrival::Failed => {
-                link.with_feed(|feed| feed.as_ref().map(|feed| feed.stream.handle_failure(BodyError::Disconnected)));
+                stream.handle_failure(BodyError::Disconnected);
                 self.close(index, CloseReason::Reset);
             }
         }
@@ -333,25 +358,25 @@ impl<D: Driver, A: App> Engine<D, A> {
     }
 
     /// Decodes bytes of a body and hands its data to the handler.
-    fn hand_over(&mut self, index: u32, link: &super::exchange::Link, bytes: &[u8]) {
+    fn hand_over(&mut self, index: u32, link: &Link, bytes: &[u8]) {
         let limits = &self.settings.http;
-        let outcome = link.with_feed(|feed| {
+        let (decoded, stream) = link.with_feed(|feed| {
             let feed = feed.as_mut().expect("a wanted body has a feed");
-            let decoded = decode_body(&mut feed.decoder, bytes, limits)?;
-            if !decoded.data.is_empty() {
-                feed.stream.handle_chunk(decoded.data.clone());
-            }
-            if let Some(trailers) = decoded.complete {
-                feed.stream.handle_complete(trailers);
-            }
-            Ok((decoded.data.is_empty() && !feed.decoder.is_complete(), decoded.consumed))
+            (decode_body(&mut feed.decoder, bytes, limits), feed.stream.share())
         });
         let slot = self.connections.get_mut(index).expect("the caller has it");
         let active = slot.activate();
         active.body_due = Tick::NEVER;
-        match outcome {
-            Ok((hungry, consumed)) => {
-                active.set_aside.extend_from_slice(&bytes[consumed..]);
+        match decoded {
+            Ok(decoded) => {
+                active.set_aside.extend_from_slice(&bytes[decoded.consumed..]);
+                let hungry = decoded.data.is_empty() && decoded.complete.is_none();
+                if !decoded.data.is_empty() {
+                    stream.handle_chunk(decoded.data);
+                }
+                if let Some(trailers) = decoded.complete {
+                    stream.handle_complete(trailers);
+                }
                 if hungry || slot.flags.has(Flags::HANGUP) {
                     self.enqueue(index);
                 }
@@ -436,46 +461,4 @@ enum Wait {
     Exchange,
     /// The connection takes no more requests, or is closed.
     Nothing,
-}
-
-/// A piece of a request's body.
-pub(super) struct Decoded {
-    pub(super) data: Bytes,
-    /// Bytes of the input that belong to the body.
-    pub(super) consumed: usize,
-    /// The body has ended, with these trailers.
-    pub(super) complete: Option<Option<Box<http::HeaderMap>>>,
-}
-
-/// Decodes all that `input` holds of a body; its data comes in one piece.
-pub(super) fn decode_body(decoder: &mut BodyDecoder, input: &[u8], limits: &Limits) -> Result<Decoded, Refusal> {
-    let mut first = 0..0;
-    let mut gathered = Vec::new();
-    let mut consumed = 0;
-    let complete = loop {
-        let step = decoder.decode(&input[consumed..], limits)?;
-        if let BodyEvent::Data(range) = &step.event {
-            let range = consumed + range.start..consumed + range.end;
-            if first.is_empty() {
-                first = range;
-            } else {
-                if gathered.is_empty() {
-                    gathered.reserve(input.len() - first.start);
-                    gathered.extend_from_slice(&input[first.clone()]);
-                }
-                gathered.extend_from_slice(&input[range]);
-            }
-        }
-        consumed += step.consumed;
-        match step.event {
-            BodyEvent::Data(_) => {}
-            BodyEvent::More => break None,
-            BodyEvent::Complete(trailers) => break Some(trailers),
-        }
-    };
-    let data = match gathered.is_empty() {
-        true => Bytes::copy_from_slice(&input[first]),
-        false => Bytes::from(gathered),
-    };
-    Ok(Decoded { data, consumed, complete })
 }

@@ -22,15 +22,15 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 
-use super::connection::{Exchange, Feed, Flags, State};
-use super::exchange::{self, BodyWriter, Link, Phase, encode_head, keeps_alive};
-use super::receive::decode_body;
+use super::connection::{Exchange, Flags, State};
+use super::exchange::{self, BodyWriter, Link, Phase, encode_head};
+use super::feed::{Feed, FeedStream, decode_body, keeps_alive};
 use super::{Engine, has_budget};
 use crate::app::{App, Call, call_when_ready};
 use crate::body::Stream;
 use crate::clock::Tick;
 use crate::status::{CloseReason, add};
-use crate::{Body, BodyError, BoxError};
+use crate::{Body, BodyError};
 
 /// What became of a request.
 pub(super) enum Step {
@@ -40,6 +40,23 @@ pub(super) enum Step {
     Pending { body_bytes: usize },
     /// The connection takes no further request, or not yet.
     Over,
+}
+
+/// What the app made of a request.
+enum Called<A: App> {
+    /// Nothing yet.
+    Pending(Call<A::ResponseBody>),
+    /// An answer, whose head is encoded; and its body, if that is not all written.
+    Answered { plan: ResponsePlan, writer: BodyWriter, queue: VecDeque<Bytes>, body: Option<Pin<Box<A::ResponseBody>>> },
+    /// Nothing that can be sent.
+    Failed,
+}
+
+impl<A: App> Called<A> {
+    fn failed(error: &dyn std::error::Error) -> Self {
+        tracing::error!(%error, "the app's answer cannot be sent");
+        Self::Failed
+    }
 }
 
 impl<D: Driver, A: App> Engine<D, A> {
@@ -59,21 +76,38 @@ impl<D: Driver, A: App> Engine<D, A> {
         };
         let mut request = request.map(|()| body);
         self.add_extensions(index, &mut request);
-        match catch_unwind(AssertUnwindSafe(|| self.call(request))) {
-            Ok((_, Poll::Ready(Ok(response)))) => self.respond(index, response, feed, context, body_bytes),
-            Ok((call, Poll::Pending)) => {
-                let link = Link::new(self.connections.token(index), Rc::clone(&self.core), Phase::Waiting, feed);
+        let begin = self.out.len();
+        // Whatever the app does in here, it costs this request alone: calling it, polling it, and dropping what is its own.
+        match catch_unwind(AssertUnwindSafe(|| self.call(request, feed.as_ref(), context))) {
+            Ok(Called::Pending(call)) => {
+                let token = self.connections.token(index);
+                let link = Link::new(token, Rc::clone(&self.core), Phase::Waiting, feed, 0);
                 let task = tokio::task::spawn_local(exchange::run(call, Rc::clone(&link), context));
                 let due = self.clock.deadline(self.settings.request_timeout);
                 self.wait_for_exchange(index, Exchange { link, task: task.abort_handle() }, due);
                 Step::Pending { body_bytes }
             }
-            Ok((_, Poll::Ready(Err(error)))) => {
-                tracing::error!(%error, "the app failed");
+            Ok(Called::Answered { plan, writer, queue, body }) => {
+                let owed = queue.iter().map(Bytes::len).sum();
+                if owed > 0 {
+                    self.connections.get_mut(index).expect("the caller has it").activate().output.extend(queue);
+                }
+                let Some(body) = body else { return self.complete(index, feed, plan, &writer, body_bytes) };
+                let token = self.connections.token(index);
+                let link = Link::new(token, Rc::clone(&self.core), Phase::Responding, feed, owed);
+                let pump = exchange::run_body(body, writer, Rc::clone(&link), plan.keep_alive);
+                let task = tokio::task::spawn_local(pump);
+                self.wait_for_exchange(index, Exchange { link, task: task.abort_handle() }, Tick::NEVER);
+                Step::Pending { body_bytes }
+            }
+            Ok(Called::Failed) => {
+                self.out.truncate(begin);
                 self.fail(index)
             }
             Err(_) => {
                 add(&self.core.status().handler_panics, 1);
+                // Nothing has left yet, so there can be a proper answer instead.
+                self.out.truncate(begin);
                 self.fail(index)
             }
         }
@@ -111,7 +145,8 @@ impl<D: Driver, A: App> Engine<D, A> {
         }
         // A peer that has begun to send the body does not wait.
         let continue_due = expects_continue && decoded.consumed == 0;
-        let body = Body::from_stream(Arc::clone(&stream));
+        let stream = FeedStream::new(stream);
+        let body = Body::from_stream(stream.share());
         Ok((body, Some(Feed { decoder, stream, continue_due }), decoded.consumed))
     }
 
@@ -126,73 +161,51 @@ impl<D: Driver, A: App> Engine<D, A> {
         request.extensions_mut().insert(self.connections.get(index).expect("the caller has it").peer.expand());
     }
 
-    /// Calls the app and polls the call once.
-    #[allow(clippy::type_complexity, reason = "the call and what its first poll said, taken apart at once")]
-    fn call(
-        &mut self,
-        request: Request<Body>,
-    ) -> (Call<A::ResponseBody>, Poll<Result<Response<A::ResponseBody>, BoxError>>) {
+    /// Calls the app, polls the call once, and encodes what is there.
+    fn call(&mut self, request: Request<Body>, feed: Option<&Feed>, context: ResponseContext) -> Called<A> {
         let cx = &mut Context::from_waker(Waker::noop());
         let mut call: Call<A::ResponseBody> = match self.app.poll_ready(cx) {
             Poll::Ready(Ok(())) => self.app.call(request),
-            Poll::Ready(Err(error)) => Box::pin(std::future::ready(Err(error))),
-            Poll::Pending => call_when_ready(self.app.clone(), request),
+            Poll::Ready(Err(error)) => return Called::failed(&*error),
+            // What was polled has its place in whatever it waits for, so it is this one that must wait on.
+            Poll::Pending => {
+                let fresh = self.app.clone();
+                call_when_ready(std::mem::replace(&mut self.app, fresh), request)
+            }
         };
-        let polled = call.as_mut().poll(cx);
-        (call, polled)
+        match call.as_mut().poll(cx) {
+            Poll::Pending => Called::Pending(call),
+            Poll::Ready(Err(error)) => Called::failed(&*error),
+            Poll::Ready(Ok(response)) => self.encode(response, feed, context),
+        }
     }
 
     /// Encodes an answer that is there: its head, and its body if that is there too.
-    fn respond(
+    fn encode(
         &mut self,
-        index: u32,
         response: Response<A::ResponseBody>,
-        feed: Option<Feed>,
+        feed: Option<&Feed>,
         context: ResponseContext,
-        body_bytes: usize,
-    ) -> Step {
-        let begin = self.out.len();
-        let context = self.core.context(context, keeps_alive(feed.as_ref()));
+    ) -> Called<A> {
+        let context = self.core.context(context, keeps_alive(feed));
         let (head, body) = response.into_parts();
         let (plan, mut body) = match encode_head(&mut self.out, &head, body, context, self.clock.date()) {
             Ok(encoded) => encoded,
-            Err(error) => {
-                tracing::error!(%error, "the app's answer cannot be sent");
-                return self.fail(index);
-            }
+            Err(error) => return Called::failed(&error),
         };
         let mut writer = BodyWriter::new(plan.framing);
         let mut queue = VecDeque::new();
-        if !writer.is_complete() && has_budget() {
-            let written = catch_unwind(AssertUnwindSafe(|| self.write_first(&mut body, &mut writer, &mut queue)));
-            if !matches!(written, Ok(Ok(()))) {
-                // Nothing has left yet, so there can be a proper answer instead.
-                self.out.truncate(begin);
-                return self.fail(index);
+        if !writer.is_complete()
+            && has_budget()
+            && let Poll::Ready(frame) = body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop()))
+        {
+            let last = body.is_end_stream();
+            if writer.write(frame, last, &mut self.out, &mut queue).is_err() {
+                return Called::Failed;
             }
         }
-        if !queue.is_empty() {
-            self.connections.get_mut(index).expect("the caller has it").activate().output.append(&mut queue);
-        }
-        if writer.is_complete() {
-            return self.complete(index, feed, plan, &writer, body_bytes);
-        }
-        let link = Link::new(self.connections.token(index), Rc::clone(&self.core), Phase::Responding, feed);
-        let task = tokio::task::spawn_local(exchange::run_body(body, writer, Rc::clone(&link), plan.keep_alive));
-        self.wait_for_exchange(index, Exchange { link, task: task.abort_handle() }, Tick::NEVER);
-        Step::Pending { body_bytes }
-    }
-
-    fn write_first(
-        &mut self,
-        body: &mut Pin<Box<A::ResponseBody>>,
-        writer: &mut BodyWriter,
-        queue: &mut VecDeque<Bytes>,
-    ) -> Result<(), exchange::BodyFailed> {
-        match body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop())) {
-            Poll::Pending => Ok(()),
-            Poll::Ready(frame) => writer.write(frame, body.is_end_stream(), &mut self.out, queue),
-        }
+        let body = (!writer.is_complete()).then_some(body);
+        Called::Answered { plan, writer, queue, body }
     }
 
     /// The whole answer is encoded.
@@ -211,7 +224,6 @@ impl<D: Driver, A: App> Engine<D, A> {
         match feed.filter(|feed| !feed.decoder.is_complete()) {
             None => Step::Answered { body_bytes },
             Some(feed) => {
-                feed.stream.handle_failure(BodyError::Over);
                 self.connections.get_mut(index).expect("the caller has it").activate().unread = Some(feed.decoder);
                 self.flush(index);
                 Step::Over
@@ -254,7 +266,10 @@ impl<D: Driver, A: App> Engine<D, A> {
             active.request_due = Tick::NEVER;
         }
         match phase {
-            Phase::Waiting | Phase::Responding => self.enqueue(index),
+            Phase::Waiting | Phase::Responding => {
+                self.set_exchange_deadline(index);
+                self.enqueue(index);
+            }
             Phase::Finished { keep_alive } => self.finish_exchange(index, keep_alive),
             Phase::Failed { head_sent: true } => self.close(index, CloseReason::HandlerFailed),
             Phase::Failed { head_sent: false } => {
@@ -270,10 +285,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         let exchange = active.exchange.take().expect("an exchange has finished");
         (active.request_due, active.body_due) = (Tick::NEVER, Tick::NEVER);
         let feed = exchange.link.with_feed(Option::take).filter(|feed| !feed.decoder.is_complete());
-        if let Some(feed) = feed {
-            feed.stream.handle_failure(BodyError::Over);
-            active.unread = Some(feed.decoder);
-        }
+        active.unread = feed.map(|feed| feed.decoder);
         match keep_alive {
             true => self.flush(index),
             false => self.end_after_flush(index, CloseReason::Complete),

@@ -56,7 +56,8 @@ impl<T> Slab<T> {
         let chunk = self.chunks[place].get_or_insert_with(Chunk::new);
         let within = chunk.free as usize;
         let Entry::Free { next } = chunk.entries[within] else { unreachable!("the free list holds free entries") };
-        self.next_generation = self.next_generation.wrapping_add(1);
+        // Generation 0 belongs to listeners.
+        self.next_generation = self.next_generation.checked_add(1).unwrap_or(1);
         chunk.entries[within] = Entry::Used { generation: self.next_generation, value };
         chunk.free = next;
         chunk.used += 1;
@@ -168,6 +169,17 @@ mod tests {
         assert_eq!(slab.insert('b'), index, "the slot is used again");
         assert_eq!(slab.find(token), None);
         assert_eq!(slab.get(index), Some(&'b'));
+    }
+
+    #[test]
+    fn generations_wrap_around_the_one_of_listeners() {
+        let mut slab = Slab::new();
+        slab.next_generation = u32::MAX - 1;
+        let mut generation = || {
+            let index = slab.insert(());
+            slab.token(index).0 >> 32
+        };
+        assert_eq!([generation(), generation(), generation()], [u64::from(u32::MAX), 1, 2]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod deadlines;
 mod exchanges;
+mod hostile;
 mod mixed;
 mod rig;
 mod stopping;

@@ -36,7 +36,7 @@ impl<D: Driver, A: App> Engine<D, A> {
     pub(super) fn outgoing_area(&mut self, index: u32, start: usize) {
         let end = self.out.len();
         if end > start {
-            self.outgoing.push(Outgoing { index, start, end });
+            self.outgoing_range(index, start, end);
         } else if self.connections.get(index).is_some_and(|slot| slot.owes()) {
             self.enqueue(index);
         }
@@ -45,7 +45,15 @@ impl<D: Driver, A: App> Engine<D, A> {
     /// Has a connection's queue sent.
     pub(super) fn outgoing_queue(&mut self, index: u32) {
         let end = self.out.len();
-        self.outgoing.push(Outgoing { index, start: end, end });
+        self.outgoing_range(index, end, end);
+    }
+
+    fn outgoing_range(&mut self, index: u32, start: usize, end: usize) {
+        let flags = &mut self.connections.get_mut(index).expect("the caller has it").flags;
+        // Sent twice in one batch, a queue would be answers told twice.
+        assert!(!flags.has(Flags::SENDING), "a connection has one part in a batch");
+        flags.set(Flags::SENDING);
+        self.outgoing.push(Outgoing { index, start, end });
     }
 
     /// Sends early when the answers that wait are many or old.
@@ -93,7 +101,8 @@ impl<D: Driver, A: App> Engine<D, A> {
             Err(_) => return self.close(index, CloseReason::Reset),
         };
         let due = self.clock.deadline(self.settings.write_timeout);
-        let Some(slot) = self.connections.get_mut(index) else { return };
+        let slot = self.connections.get_mut(index).expect("closing forgets what is outgoing");
+        slot.flags.clear(Flags::SENDING);
         let front = &self.out[start..end];
         if count < front.len() {
             let rest = Bytes::copy_from_slice(&front[count..]);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use baiwan_driver::sim::{SimNet, SimPeer};
 
+use crate::app::App;
 use crate::engine::Engine;
 use crate::settings::Settings;
 use crate::status::{CloseReason, Counts, Health, Phase, Status};
@@ -31,7 +32,11 @@ impl Rig {
         Self::with(app, settings, 1000, 64 * 1024)
     }
 
-    pub(super) fn with(app: Router, settings: Settings, connections_max: u64, inbox_bytes_max: usize) -> Self {
+    pub(super) fn serving(app: impl App) -> Self {
+        Self::with(app, Settings::default(), 1000, 64 * 1024)
+    }
+
+    pub(super) fn with(app: impl App, settings: Settings, connections_max: u64, inbox_bytes_max: usize) -> Self {
         let net = SimNet::new(inbox_bytes_max);
         let status = Status::new(1, connections_max);
         let bound = vec![net.bind(address())];
@@ -79,7 +84,7 @@ impl Rig {
     }
 
     pub(super) fn closed(&self, reason: CloseReason) -> u64 {
-        self.counts().closed[reason as usize].1
+        self.counts().closed_by(reason)
     }
 
     /// As below, and every peer has left too.

@@ -1,0 +1,125 @@
+//! The command line. Pure: words in, a command out.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::rows::{Plan, ROWS, Row};
+
+pub(crate) const HELP: &str = "\
+Measures Baiwan and axum on hyper with the same app, in turns, and prints a report.
+
+usage: bench [OPTIONS] [ROW...]
+
+Without ROW, every row is measured, and the report is also written to bench/RESULTS.md and bench/results.json.
+
+  --quick        a short pass with few connections that shows that everything works; writes nothing
+  --rounds N     turns of each server in each row (5)
+  --seconds N    length of the timed part (3)
+  --patience N   seconds that may be spent waiting for other processes, in all (600; quick: 0)
+  --output DIR   write RESULTS.md and results.json to DIR
+  --list         list the rows
+  --help         print this
+";
+
+/// What to do.
+pub(crate) enum Command {
+    Help,
+    List,
+    Run(Run),
+}
+
+pub(crate) struct Run {
+    pub(crate) plan: Plan,
+    pub(crate) quick: bool,
+    pub(crate) rows: Vec<&'static Row>,
+    /// `None`: only print.
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// Reads the words after the program's name. `tree` is where a whole run is written to.
+pub(crate) fn parse(words: &[String], tree: &str) -> Result<Command, String> {
+    let (mut quick, mut rounds, mut seconds, mut patience, mut output) = (false, None, None, None, None);
+    let mut names: Vec<&str> = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+        match word.as_str() {
+            "--help" | "-h" => return Ok(Command::Help),
+            "--list" => return Ok(Command::List),
+            "--quick" => quick = true,
+            "--rounds" => rounds = Some(number(word, value()?, 1..=100)?),
+            "--seconds" => seconds = Some(number(word, value()?, 1..=600)?),
+            "--patience" => patience = Some(number(word, value()?, 0..=86_400)?),
+            "--output" => output = Some(PathBuf::from(value()?)),
+            option if option.starts_with('-') => return Err(format!("unknown option {option}; see --help")),
+            name if ROWS.iter().any(|row| row.name == name) => names.push(name),
+            name => return Err(format!("unknown row {name}; see --list")),
+        }
+    }
+    let mut plan = if quick { Plan::QUICK } else { Plan::FULL };
+    if let Some(rounds) = rounds {
+        plan.rounds = rounds as usize;
+    }
+    if let Some(seconds) = seconds {
+        plan.timed = Duration::from_secs(seconds);
+    }
+    if let Some(patience) = patience {
+        plan.patience = Duration::from_secs(patience);
+    }
+    // Part of the rows must not replace a report of all.
+    if output.is_none() && names.is_empty() && !quick {
+        output = Some(PathBuf::from(tree));
+    }
+    let rows = ROWS.iter().filter(|row| names.is_empty() || names.contains(&row.name)).collect();
+    Ok(Command::Run(Run { plan, quick, rows, output }))
+}
+
+fn number(option: &str, text: &str, allowed: RangeInclusive<u64>) -> Result<u64, String> {
+    let number = text.parse::<u64>().ok().filter(|number| allowed.contains(number));
+    number.ok_or_else(|| format!("{option} takes a number from {} to {}, not {text}", allowed.start(), allowed.end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(line: &str) -> Result<Run, String> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        match parse(&words, "tree")? {
+            Command::Run(run) => Ok(run),
+            _ => Err("not a run".to_owned()),
+        }
+    }
+
+    #[test]
+    fn only_a_full_run_of_all_rows_is_written_to_the_tree() {
+        assert_eq!(run("").unwrap().output, Some(PathBuf::from("tree")));
+        assert_eq!(run("--quick").unwrap().output, None);
+        assert_eq!(run("idle").unwrap().output, None);
+        assert_eq!(run("--quick --output x").unwrap().output, Some(PathBuf::from("x")));
+    }
+
+    #[test]
+    fn rows_are_selected_by_name_in_the_order_of_the_report() {
+        let names = |line: &str| run(line).unwrap().rows.iter().map(|row| row.name).collect::<Vec<_>>();
+        assert_eq!(names("sse get-small"), ["get-small", "sse"]);
+        assert_eq!(names("").len(), ROWS.len());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for line in ["--fast", "latency", "--rounds", "--rounds 0", "--seconds x", "--patience -1"] {
+            let message = run(line).err().unwrap();
+            assert!(line.split(' ').all(|word| message.contains(word)), "{line}: {message}");
+            assert_eq!(message.lines().count(), 1);
+        }
+    }
+
+    #[test]
+    fn options_change_the_plan() {
+        let plan = run("--quick --rounds 2 --seconds 7").unwrap().plan;
+        assert_eq!((plan.rounds, plan.timed), (2, Duration::from_secs(7)));
+        assert_eq!(plan.connections_max, Plan::QUICK.connections_max);
+    }
+}

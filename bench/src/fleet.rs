@@ -1,0 +1,81 @@
+//! Many connections of the client and the epoll instance that watches them.
+
+use std::net::SocketAddrV4;
+use std::os::fd::OwnedFd;
+
+use anyhow::{Context, Result};
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::time::Timespec;
+
+use crate::connection::{Connection, Receiver};
+use crate::exchange::Exchange;
+
+/// Events taken by one wait.
+const EVENTS_MAX: usize = 512;
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+const SOON: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// Whether a wait may sleep.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    Spin,
+    Sleep,
+}
+
+/// Connections that were all answered once, and are watched.
+pub(crate) struct Fleet {
+    connections: Vec<Connection>,
+    epoll: OwnedFd,
+    events: Vec<Event>,
+    receiver: Receiver,
+}
+
+impl Fleet {
+    /// Opens `count` connections, asks on each once, and watches them.
+    pub(crate) fn open(server: SocketAddrV4, count: usize, exchange: &Exchange) -> Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC).context("cannot create an epoll instance")?;
+        let mut receiver = Receiver::new();
+        let mut connections = Vec::with_capacity(count);
+        for index in 0..count {
+            let connection = Connection::bound(index)?;
+            connection.connect(server)?;
+            connection.ask(exchange, &mut receiver).with_context(|| describe(index))?;
+            // Edge-triggered: one read takes all there is, so the next bytes are a new edge.
+            let interest = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
+            epoll::add(&epoll, &connection, EventData::new_u64(index as u64), interest)?;
+            connections.push(connection);
+        }
+        Ok(Self { connections, epoll, events: Vec::with_capacity(EVENTS_MAX), receiver })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    pub(crate) fn send(&self, index: usize, exchange: &Exchange) -> Result<()> {
+        self.connections[index].send(exchange).with_context(|| describe(index))
+    }
+
+    /// Waits for bytes and replaces `ready` with the connections that have some.
+    pub(crate) fn wait(&mut self, wait: Wait, ready: &mut Vec<usize>) -> Result<()> {
+        ready.clear();
+        self.events.clear();
+        let timeout = if wait == Wait::Spin { &NOW } else { &SOON };
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), Some(timeout)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error).context("cannot wait"),
+        }
+        ready.extend(self.events.iter().map(|event| event.data.u64() as usize));
+        Ok(())
+    }
+
+    /// Takes what came on a connection. True when its answer is whole.
+    pub(crate) fn receive(&mut self, index: usize, exchange: &Exchange) -> Result<bool> {
+        self.connections[index].receive_nowait(exchange, &mut self.receiver).with_context(|| describe(index))
+    }
+}
+
+pub(crate) fn describe(index: usize) -> String {
+    format!("connection {index}")
+}

@@ -1,0 +1,113 @@
+//! A request's body on its way from the area to its handler.
+//!
+//! What a receive brought is decoded at once, and its data is copied out of the area in one piece: that copy is the one chunk that
+//! the handler asked for. Nothing here receives; when to is decided in `receive`.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use baiwan_http1::{BodyDecoder, BodyEvent, Limits, Refusal};
+use bytes::Bytes;
+
+use crate::BodyError;
+use crate::body::Stream;
+
+/// A connection whose peer still has so much body to send is not worth keeping.
+pub(super) const DISCARD_BYTES_MAX: usize = 64 * 1024;
+
+/// The request's body on its way to the handler.
+#[derive(Debug)]
+pub(super) struct Feed {
+    pub(super) decoder: BodyDecoder,
+    pub(super) stream: FeedStream,
+    /// The peer waits for `100 Continue` before it sends the body.
+    pub(super) continue_due: bool,
+}
+
+/// The engine's end of a streamed body. When it is dropped, whoever holds the other end hears that no more will come.
+#[derive(Debug)]
+pub(super) struct FeedStream(Arc<Stream>);
+
+impl FeedStream {
+    pub(super) fn new(stream: Arc<Stream>) -> Self {
+        Self(stream)
+    }
+
+    /// Another handle, to hand over data without holding what the feed is part of.
+    pub(super) fn share(&self) -> Arc<Stream> {
+        Arc::clone(&self.0)
+    }
+
+    /// Whether the body still exists.
+    fn is_held(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+}
+
+impl Deref for FeedStream {
+    type Target = Stream;
+
+    fn deref(&self) -> &Stream {
+        &self.0
+    }
+}
+
+impl Drop for FeedStream {
+    fn drop(&mut self) {
+        self.0.handle_failure(BodyError::Over);
+    }
+}
+
+/// Whether what is left of a request's body lets the connection go on after the answer.
+pub(super) fn keeps_alive(feed: Option<&Feed>) -> bool {
+    match feed {
+        None => true,
+        // The peer waits for a `100 Continue` that will not come: whether it sends the body anyway cannot be known.
+        Some(feed) if feed.continue_due => feed.decoder.is_complete(),
+        // Somebody holds the body and may read it yet, as an answer that is made of it does.
+        Some(feed) if feed.stream.is_held() => true,
+        Some(feed) => feed.decoder.remaining_hint().is_none_or(|left| left <= DISCARD_BYTES_MAX as u64),
+    }
+}
+
+/// A piece of a request's body.
+pub(super) struct Decoded {
+    pub(super) data: Bytes,
+    /// Bytes of the input that belong to the body.
+    pub(super) consumed: usize,
+    /// The body has ended, with these trailers.
+    pub(super) complete: Option<Option<Box<http::HeaderMap>>>,
+}
+
+/// Decodes all that `input` holds of a body; its data comes in one piece.
+pub(super) fn decode_body(decoder: &mut BodyDecoder, input: &[u8], limits: &Limits) -> Result<Decoded, Refusal> {
+    let mut first = 0..0;
+    let mut gathered = Vec::new();
+    let mut consumed = 0;
+    let complete = loop {
+        let step = decoder.decode(&input[consumed..], limits)?;
+        if let BodyEvent::Data(range) = &step.event {
+            let range = consumed + range.start..consumed + range.end;
+            if first.is_empty() {
+                first = range;
+            } else {
+                if gathered.is_empty() {
+                    gathered.reserve(input.len() - first.start);
+                    gathered.extend_from_slice(&input[first.clone()]);
+                }
+                gathered.extend_from_slice(&input[range]);
+            }
+        }
+        consumed += step.consumed;
+        match step.event {
+            BodyEvent::Data(_) => {}
+            BodyEvent::More => break None,
+            BodyEvent::Complete(trailers) => break Some(trailers),
+        }
+    };
+    let data = match gathered.is_empty() {
+        true => Bytes::copy_from_slice(&input[first]),
+        false => Bytes::from(gathered),
+    };
+    Ok(Decoded { data, consumed, complete })
+}

@@ -1,0 +1,82 @@
+//! An unchanged axum 0.8 `Router`, and what people put into one, on real sockets: each case runs on both event loops.
+//!
+//! | file | part |
+//! |---|---|
+//! | `rig` | a private server on a free port, a client that reads what comes, waiting for a condition |
+//! | `extractors`, `layers` | what axum and tower-http bring |
+//! | `streams` | bodies that come and go in pieces, and back-pressure |
+//! | `ecosystem` | Tokio, reqwest and sqlx inside handlers |
+//! | `hub` | state that the cores share |
+//! | `listening`, `ending` | addresses and limits; panics, dropping, stopping |
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+mod ecosystem;
+mod ending;
+mod extractors;
+mod hub;
+mod layers;
+mod listening;
+mod rig;
+mod streams;
+
+/// Makes of each case a test for each event loop.
+macro_rules! on_both_event_loops {
+    ($($file:ident: $($case:ident),* $(,)?;)*) => {
+        mod epoll {
+            $($(#[test]
+            fn $case() {
+                crate::$file::$case(baiwan::EventLoop::Epoll);
+            })*)*
+        }
+
+        mod portable {
+            $($(#[test]
+            fn $case() {
+                crate::$file::$case(baiwan::EventLoop::Portable);
+            })*)*
+        }
+    };
+}
+
+on_both_event_loops! {
+    extractors:
+        extractors_give_what_the_request_says,
+        an_extractor_that_refuses_answers_itself,
+        connect_info_is_the_address_of_the_client,
+        methods_and_paths_are_matched_as_axum_does;
+    layers:
+        the_trace_layer_sees_each_request_and_its_answer,
+        the_cors_layer_answers_a_preflight,
+        the_timeout_layer_answers_for_a_handler_that_is_late,
+        the_compression_layer_compresses_for_those_who_ask,
+        a_layer_around_the_whole_router_changes_what_is_routed;
+    streams:
+        an_upload_of_a_gibibyte_needs_no_memory,
+        a_handler_that_does_not_read_stops_its_sender,
+        a_reader_that_stops_stops_the_producer,
+        a_request_and_its_answer_stream_at_the_same_time,
+        events_arrive_one_by_one_while_the_stream_is_open;
+    ecosystem:
+        tasks_timers_and_blocking_calls_work_in_handlers,
+        a_handler_fetches_from_its_own_server_and_from_another,
+        a_pool_from_before_the_start_serves_all_cores,
+        a_pool_for_each_core_is_made_on_its_thread;
+    hub:
+        a_hub_connects_clients_of_two_cores;
+    listening:
+        a_unix_socket_is_served,
+        a_socket_that_listens_already_is_taken_over,
+        the_ipv6_wildcard_serves_both_versions,
+        an_address_in_use_is_one_clear_line,
+        running_inside_a_runtime_is_an_error,
+        one_connection_too_many_is_not_served;
+    ending:
+        a_panic_costs_its_own_request_alone,
+        a_panic_in_a_response_body_cuts_that_answer_alone,
+        dropping_the_server_cuts_its_connections,
+        a_stop_answers_what_was_received,
+        a_stop_is_seen_whenever_it_comes,
+        a_plain_tower_service_is_an_app,
+        an_app_that_cannot_leave_its_thread_is_served;
+}

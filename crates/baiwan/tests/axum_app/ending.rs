@@ -2,9 +2,10 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -15,7 +16,7 @@ use futures_util::stream;
 use http_body_util::{BodyExt, Full};
 use tokio::sync::Notify;
 
-use crate::rig::{Rig, eventually, server};
+use crate::rig::{Rig, builder, eventually, server};
 
 const STOPS: usize = 300;
 
@@ -114,6 +115,33 @@ pub(crate) fn a_stop_answers_what_was_received(event_loop: EventLoop) {
     drop(waiting);
     stopping.join().unwrap().unwrap();
     assert_eq!(health.connections(), 0);
+}
+
+pub(crate) fn a_stop_leaves_a_listener_that_somebody_else_holds(event_loop: EventLoop) {
+    let go = Arc::new(Notify::new());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // As a supervisor does that hands its socket to the next server.
+    let held = listener.try_clone().unwrap();
+    let rig = Rig::start(builder(event_loop).listener(listener), waiting_app(&go));
+    let (address, health) = (rig.address(), rig.health.clone());
+    let mut waiting = rig.connect();
+    waiting.send("GET /wait HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually("the request is taken in", || health.counts().requests == 1);
+    let stopping = rig.begin_stop();
+    eventually("the server stops", || !health.is_ready());
+    // Whoever comes now, for a while, may still be answered; and then waits for the next server.
+    let mut left = None;
+    eventually("a connection is left in the backlog", || {
+        let before = health.counts().accepted;
+        left = Some(TcpStream::connect(&address).unwrap());
+        std::thread::park_timeout(Duration::from_millis(20));
+        health.counts().accepted == before
+    });
+    go.notify_one();
+    assert_eq!(waiting.answer(false).text(), "after all");
+    drop(waiting);
+    stopping.join().unwrap().unwrap();
+    assert!(held.accept().is_ok(), "the next server finds it");
 }
 
 pub(crate) fn a_stop_is_seen_whenever_it_comes(event_loop: EventLoop) {

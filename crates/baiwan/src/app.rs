@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -84,4 +85,11 @@ pub(crate) fn call_when_ready<A: App>(mut app: A, request: Request<Body>) -> Cal
         std::future::poll_fn(|cx| app.poll_ready(cx)).await?;
         app.call(request).await
     })
+}
+
+/// Tells the app who asks: as axum's `ConnectInfo`, or without axum as the bare address.
+pub(crate) fn add_peer(request: &mut Request<Body>, peer: SocketAddr) {
+    #[cfg(feature = "axum")]
+    let peer = axum::extract::ConnectInfo(peer);
+    request.extensions_mut().insert(peer);
 }

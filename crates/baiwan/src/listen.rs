@@ -1,6 +1,7 @@
 //! From addresses to one set of listening sockets for each core.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use baiwan_driver::Address;
 
@@ -10,6 +11,9 @@ use crate::Error;
 pub(crate) use baiwan_driver::BoundListener;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use elsewhere::BoundListener;
+
+/// How long a listener rests when the system has no more files or memory.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Something to listen on, as the user gave it.
 #[derive(Debug)]

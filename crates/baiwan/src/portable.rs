@@ -9,7 +9,6 @@ use std::os::unix::net::UnixListener as StdUnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use baiwan_driver::{Address, Peer};
 use bytes::{Buf, Bytes};
@@ -22,14 +21,11 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::app::{App, call_when_ready};
-use crate::listen::BoundListener;
+use crate::app::{App, add_peer, call_when_ready};
+use crate::listen::{ACCEPT_PAUSE, BoundListener};
 use crate::settings::Settings;
 use crate::status::{CloseReason, Phase, Status, add};
 use crate::{Body, BoxError};
-
-/// How long a listener rests when the system has no more files or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// One core's share of the server.
 pub(crate) struct Portable<A> {
@@ -183,10 +179,7 @@ impl<A: App> Connection<A> {
     ) -> Result<Response<Answer<A::ResponseBody>>, BoxError> {
         add(&self.status.cores[self.index].requests, 1);
         let mut request = request.map(Body::from_hyper);
-        #[cfg(feature = "axum")]
-        request.extensions_mut().insert(axum::extract::ConnectInfo(peer.socket_address()));
-        #[cfg(not(feature = "axum"))]
-        request.extensions_mut().insert(peer.socket_address());
+        add_peer(&mut request, peer.socket_address());
         let call = self.call(request);
         let response = match self.settings.request_timeout {
             None => call.await?,

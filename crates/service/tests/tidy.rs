@@ -194,7 +194,6 @@ fn every_path_in_a_document_exists() {
         let places = ["crates/", "bench/", "tests/", ".ci/", "docs/"];
         for path in quoted(&text).filter(|text| places.iter().any(|place| text.starts_with(place))) {
             let path = path.split([' ', ':']).next().unwrap();
-            // Written by a run of the bench.
             assert!(root().join(path).exists(), "{document} names {path}");
         }
     }

@@ -136,6 +136,17 @@ impl Link {
     }
 }
 
+impl Phase {
+    /// Whether the head of an answer is on its way or gone.
+    pub(super) fn head_sent(self) -> bool {
+        match self {
+            Self::Waiting => false,
+            Self::Responding | Self::Finished { .. } => true,
+            Self::Failed { head_sent } => head_sent,
+        }
+    }
+}
+
 /// Ends a link as failed unless it was finished before.
 struct Unfinished(Rc<Link>);
 
@@ -154,11 +165,9 @@ impl Drop for Unfinished {
         if std::thread::panicking() {
             add(&self.0.core.status().handler_panics, 1);
         }
-        let phase = self.0.shared.borrow().phase;
-        match phase {
+        match self.0.phase() {
             Phase::Finished { .. } => {}
-            Phase::Waiting => self.0.advance(Phase::Failed { head_sent: false }),
-            Phase::Responding | Phase::Failed { .. } => self.0.advance(Phase::Failed { head_sent: true }),
+            phase => self.0.advance(Phase::Failed { head_sent: phase.head_sent() }),
         }
     }
 }
@@ -204,7 +213,7 @@ where
             return;
         }
     }
-    link.advance(Phase::Finished { keep_alive: keep_alive && !writer.ends_with_connection() });
+    link.advance(Phase::Finished { keep_alive });
 }
 
 /// Encodes the head of a response and says what is to be done with its body.
@@ -250,11 +259,6 @@ impl BodyWriter {
     /// Whether all of the body was written.
     pub(super) fn is_complete(&self) -> bool {
         self.complete
-    }
-
-    /// Whether only the end of the connection tells the peer that the body is complete.
-    pub(super) fn ends_with_connection(&self) -> bool {
-        self.framing == ResponseFraming::UntilClose
     }
 
     /// Writes the next frame, or the end: small data behind what is in `front`, large data into `queue`, which comes after

@@ -52,6 +52,7 @@ use crate::app::App;
 use crate::capacity::TURNED_AWAY_MAX;
 use crate::clock::{Clock, Date};
 use crate::inbox::Inbox;
+use crate::listen::ACCEPT_PAUSE;
 use crate::settings::Settings;
 use crate::status::{CloseReason, CoreStatus, Phase, Status, add};
 
@@ -73,8 +74,6 @@ const SET_ASIDE_BYTES_MAX: usize = 16 * 1024;
 const TRANSMIT_DELAY_MAX: Duration = Duration::from_micros(200);
 /// Answers wait for the end of their batch while they have fewer bytes than this.
 const TRANSMIT_AREA_BYTES: usize = 256 * 1024;
-/// How long a listener rests when the system has no more files or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A turn that has lasted so long begins no further batch.
 const TURN_TIME_MAX: Duration = Duration::from_millis(5);
 

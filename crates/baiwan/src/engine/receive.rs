@@ -95,12 +95,8 @@ impl<D: Driver, A: App> Engine<D, A> {
         self.driver.receive(sockets, RECEIVE_BYTES_MAX, &mut area, &mut received);
         debug_assert_eq!(received.len(), batch.len(), "the area has room for a whole batch");
         for (index, Received { start, outcome }) in batch.drain(..).zip(received.drain(..)) {
-            match self.arrival(index, outcome, RECEIVE_BYTES_MAX) {
-                Arrival::Bytes(count) => self.handle_bytes(index, &area[start..start + count]),
-                Arrival::End => self.handle_end(index),
-                Arrival::Failed => self.close(index, CloseReason::Reset),
-                Arrival::Nothing => {}
-            }
+            let arrival = self.arrival(index, outcome, RECEIVE_BYTES_MAX);
+            self.handle_arrival(index, arrival, &area[start..]);
             self.transmit_if_late();
         }
         self.lists.batch = batch;
@@ -132,6 +128,16 @@ impl<D: Driver, A: App> Engine<D, A> {
                 Arrival::Nothing
             }
             Err(_) => Arrival::Failed,
+        }
+    }
+
+    /// Acts on what a receive brought, outside of an exchange; `area` begins with its bytes.
+    fn handle_arrival(&mut self, index: u32, arrival: Arrival, area: &[u8]) {
+        match arrival {
+            Arrival::Bytes(count) => self.handle_bytes(index, &area[..count]),
+            Arrival::End => self.handle_end(index),
+            Arrival::Failed => self.close(index, CloseReason::Reset),
+            Arrival::Nothing => {}
         }
     }
 
@@ -171,16 +177,10 @@ impl<D: Driver, A: App> Engine<D, A> {
         let waiting = slot.active.as_ref().map_or(0, |active| active.set_aside.len());
         // A head of so many bytes was refused before it came to this.
         debug_assert!(waiting < SET_ASIDE_BYTES_MAX);
-        match self.receive_once(index, SET_ASIDE_BYTES_MAX - waiting) {
-            Arrival::Bytes(count) => {
-                let area = std::mem::take(&mut self.area);
-                self.handle_bytes(index, &area[..count]);
-                self.area = area;
-            }
-            Arrival::End => self.handle_end(index),
-            Arrival::Failed => self.close(index, CloseReason::Reset),
-            Arrival::Nothing => {}
-        }
+        let arrival = self.receive_once(index, SET_ASIDE_BYTES_MAX - waiting);
+        let area = std::mem::take(&mut self.area);
+        self.handle_arrival(index, arrival, &area);
+        self.area = area;
     }
 
     fn process_set_aside(&mut self, index: u32) {
@@ -207,7 +207,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         }
         let begin = self.out.len();
         let input = if kept.is_empty() { bytes } else { &kept[..] };
-        let (wait, position) = self.answer(index, input, &mut decoder);
+        let (wait, position) = self.answer(index, input, &mut decoder, begin);
         self.outgoing_area(index, begin);
         if let Wait::Nothing = wait {
             return;
@@ -237,9 +237,9 @@ impl<D: Driver, A: App> Engine<D, A> {
         }
     }
 
-    /// Answers what `input` holds. Returns what comes next, and how many bytes are done with.
-    fn answer(&mut self, index: u32, input: &[u8], decoder: &mut HeadDecoder) -> (Wait, usize) {
-        let begin = self.out.len();
+    /// Answers what `input` holds; the answers begin at `begin` of the area. Returns what comes next, and how many bytes of the
+    /// input are done with.
+    fn answer(&mut self, index: u32, input: &[u8], decoder: &mut HeadDecoder, begin: usize) -> (Wait, usize) {
         let mut position = 0;
         let mut answers = 0;
         loop {

@@ -26,7 +26,7 @@ use super::connection::{Exchange, Flags, State};
 use super::exchange::{self, BodyWriter, Link, Phase, encode_head};
 use super::feed::{Feed, FeedStream, decode_body, keeps_alive};
 use super::{Engine, has_budget};
-use crate::app::{App, Call, call_when_ready};
+use crate::app::{App, Call, add_peer, call_when_ready};
 use crate::body::Stream;
 use crate::clock::Tick;
 use crate::status::{CloseReason, add};
@@ -66,7 +66,9 @@ impl<D: Driver, A: App> Engine<D, A> {
         let RequestHead { request, framing, keep_alive, expects_continue, .. } = head;
         let head_request = request.method() == Method::HEAD;
         let context = ResponseContext { head_request, version: request.version(), keep_alive };
-        self.note_method(index, head_request);
+        if head_request {
+            self.connections.get_mut(index).expect("the caller has it").flags.set(Flags::HEAD_REQUEST);
+        }
         let (body, feed, body_bytes) = match self.begin_body(index, framing, expects_continue, rest) {
             Ok(begun) => begun,
             Err(refusal) => {
@@ -75,7 +77,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             }
         };
         let mut request = request.map(|()| body);
-        self.add_extensions(index, &mut request);
+        add_peer(&mut request, self.connections.get(index).expect("the caller has it").peer.expand());
         let begin = self.out.len();
         // Whatever the app does in here, it costs this request alone: calling it, polling it, and dropping what is its own.
         match catch_unwind(AssertUnwindSafe(|| self.call(request, feed.as_ref(), context))) {
@@ -92,7 +94,7 @@ impl<D: Driver, A: App> Engine<D, A> {
                 if owed > 0 {
                     self.connections.get_mut(index).expect("the caller has it").activate().output.extend(queue);
                 }
-                let Some(body) = body else { return self.complete(index, feed, plan, &writer, body_bytes) };
+                let Some(body) = body else { return self.complete(index, feed, plan, body_bytes) };
                 let token = self.connections.token(index);
                 let link = Link::new(token, Rc::clone(&self.core), Phase::Responding, feed, owed);
                 let pump = exchange::run_body(body, writer, Rc::clone(&link), plan.keep_alive);
@@ -110,14 +112,6 @@ impl<D: Driver, A: App> Engine<D, A> {
                 self.out.truncate(begin);
                 self.fail(index)
             }
-        }
-    }
-
-    fn note_method(&mut self, index: u32, head_request: bool) {
-        let flags = &mut self.connections.get_mut(index).expect("the caller has it").flags;
-        match head_request {
-            true => flags.set(Flags::HEAD_REQUEST),
-            false => flags.clear(Flags::HEAD_REQUEST),
         }
     }
 
@@ -148,17 +142,6 @@ impl<D: Driver, A: App> Engine<D, A> {
         let stream = FeedStream::new(stream);
         let body = Body::from_stream(stream.share());
         Ok((body, Some(Feed { decoder, stream, continue_due }), decoded.consumed))
-    }
-
-    #[cfg(feature = "axum")]
-    fn add_extensions(&self, index: u32, request: &mut Request<Body>) {
-        let peer = self.connections.get(index).expect("the caller has it").peer.expand();
-        request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
-    }
-
-    #[cfg(not(feature = "axum"))]
-    fn add_extensions(&self, index: u32, request: &mut Request<Body>) {
-        request.extensions_mut().insert(self.connections.get(index).expect("the caller has it").peer.expand());
     }
 
     /// Calls the app, polls the call once, and encodes what is there.
@@ -209,15 +192,8 @@ impl<D: Driver, A: App> Engine<D, A> {
     }
 
     /// The whole answer is encoded.
-    fn complete(
-        &mut self,
-        index: u32,
-        feed: Option<Feed>,
-        plan: ResponsePlan,
-        writer: &BodyWriter,
-        body_bytes: usize,
-    ) -> Step {
-        if !plan.keep_alive || writer.ends_with_connection() {
+    fn complete(&mut self, index: u32, feed: Option<Feed>, plan: ResponsePlan, body_bytes: usize) -> Step {
+        if !plan.keep_alive {
             self.end_after_flush(index, CloseReason::Complete);
             return Step::Over;
         }
@@ -301,7 +277,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         if let Some(feed) = exchange.link.with_feed(Option::take) {
             feed.stream.handle_failure(failure);
         }
-        exchange.link.take_output(&mut VecDeque::new()) != Phase::Waiting
+        exchange.link.phase().head_sent()
     }
 
     /// Sends an answer of the server's own; then the connection lingers and closes.

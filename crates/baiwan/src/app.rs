@@ -87,6 +87,14 @@ pub(crate) fn call_when_ready<A: App>(mut app: A, request: Request<Body>) -> Cal
     })
 }
 
+/// Tells axum's extractors how much of a body they may collect; a route's own `DefaultBodyLimit` comes later and wins.
+pub(crate) fn limit_buffered_body(request: &mut Request<Body>, bytes_max: usize) {
+    #[cfg(feature = "axum")]
+    axum::extract::DefaultBodyLimit::max(bytes_max).apply(request);
+    #[cfg(not(feature = "axum"))]
+    let _ = (request, bytes_max);
+}
+
 /// Tells the app who asks: as axum's `ConnectInfo`, or without axum as the bare address.
 pub(crate) fn add_peer(request: &mut Request<Body>, peer: SocketAddr) {
     #[cfg(feature = "axum")]

@@ -14,6 +14,8 @@ pub(crate) use elsewhere::BoundListener;
 
 /// How long a listener rests when the system has no more files or memory.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// It is said at most once in so long.
+pub(crate) const COMPLAINT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Something to listen on, as the user gave it.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::app::{App, add_peer, call_when_ready};
+use crate::app::{App, add_peer, call_when_ready, limit_buffered_body};
 use crate::listen::{ACCEPT_PAUSE, BoundListener};
 use crate::settings::Settings;
 use crate::status::{CloseReason, Phase, Status, add};
@@ -179,6 +179,7 @@ impl<A: App> Connection<A> {
     ) -> Result<Response<Answer<A::ResponseBody>>, BoxError> {
         add(&self.status.cores[self.index].requests, 1);
         let mut request = request.map(Body::from_hyper);
+        limit_buffered_body(&mut request, self.settings.buffered_body_bytes_max);
         add_peer(&mut request, peer.socket_address());
         let call = self.call(request);
         let response = match self.settings.request_timeout {

@@ -71,8 +71,8 @@ impl Server {
     }
 
     /// A builder with what the environment says: `HOST` and `PORT` (default `0.0.0.0` and `8080`), `WORKERS`,
-    /// `MAX_CONNECTIONS`, `HEADER_TIMEOUT`, `KEEP_ALIVE_TIMEOUT`, `REQUEST_TIMEOUT`, `WRITE_TIMEOUT`, `SHUTDOWN_DELAY`,
-    /// `SHUTDOWN_TIMEOUT` and `EVENT_LOOP`. A variable that is empty counts as not set.
+    /// `MAX_CONNECTIONS`, `HEADER_TIMEOUT`, `KEEP_ALIVE_TIMEOUT`, `BODY_TIMEOUT`, `BODY_MIN_RATE`, `REQUEST_TIMEOUT`,
+    /// `WRITE_TIMEOUT`, `SHUTDOWN_DELAY`, `SHUTDOWN_TIMEOUT` and `EVENT_LOOP`. A variable that is empty counts as not set.
     ///
     /// # Errors
     /// [`Error::Variable`] names the first variable with a wrong value, the value, and what is allowed.
@@ -100,7 +100,7 @@ impl Server {
         };
         let port = match read("PORT") {
             None => 8080,
-            Some(text) => text.parse::<u16>().map_err(|_| wrong("PORT", &text, "a number from 0 to 65535"))?,
+            Some(text) => text.parse::<u16>().map_err(|_| wrong("PORT", &text, allowed_port(&text)))?,
         };
         let host = read("HOST").unwrap_or_else(|| "0.0.0.0".to_owned());
         let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host };
@@ -111,6 +111,11 @@ impl Server {
         builder.settings = Settings {
             header_timeout: timeout("HEADER_TIMEOUT", defaults.header_timeout)?,
             keep_alive_timeout: timeout("KEEP_ALIVE_TIMEOUT", defaults.keep_alive_timeout)?,
+            body_timeout: timeout("BODY_TIMEOUT", defaults.body_timeout)?,
+            body_rate_min: match read("BODY_MIN_RATE") {
+                None => defaults.body_rate_min,
+                Some(text) => text.parse().map_err(|_| wrong("BODY_MIN_RATE", &text, "bytes a second; 0 is any"))?,
+            },
             request_timeout: timeout("REQUEST_TIMEOUT", defaults.request_timeout)?,
             write_timeout: timeout("WRITE_TIMEOUT", defaults.write_timeout)?,
             shutdown_delay: timeout("SHUTDOWN_DELAY", None)?.unwrap_or_default(),
@@ -121,6 +126,15 @@ impl Server {
             builder.event_loop = text.parse().map_err(|allowed| wrong("EVENT_LOOP", &text, allowed))?;
         }
         Ok(builder)
+    }
+}
+
+fn allowed_port(text: &str) -> &'static str {
+    match text.contains("://") {
+        true => {
+            "a number from 0 to 65535; Kubernetes sets such a value for a service: `enableServiceLinks: false` prevents it"
+        }
+        false => "a number from 0 to 65535",
     }
 }
 
@@ -182,6 +196,35 @@ impl Builder {
     /// How long a connection may wait for its next request. Default 75 s.
     pub fn keep_alive_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.settings.keep_alive_timeout = timeout;
+        self
+    }
+
+    /// How long a request's body may take in all, from the end of its head; it ends while a handler waits for it. Default 1 h;
+    /// then 408.
+    pub fn body_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.settings.body_timeout = timeout;
+        self
+    }
+
+    /// How many bytes a second a request's body must bring while a handler waits for it, on average. A peer begins with 5
+    /// seconds of patience and never has more than 30. Default 500; 0 is any; then 408.
+    pub fn body_min_rate(mut self, bytes_per_second: u32) -> Self {
+        self.settings.body_rate_min = bytes_per_second;
+        self
+    }
+
+    /// How many bytes of a request's body axum's extractors (`Bytes`, `String`, `Json`, `Form`) may collect, where a route has
+    /// no [`DefaultBodyLimit`](https://docs.rs/axum/latest/axum/extract/struct.DefaultBodyLimit.html) of its own. Default
+    /// 1 MiB; then 413. A body that is read as a stream is not concerned.
+    pub fn buffered_body_limit(mut self, bytes: usize) -> Self {
+        self.settings.buffered_body_bytes_max = bytes;
+        self
+    }
+
+    /// How many bytes any request's body may have, streams included. Default unlimited; then 413, at once if its
+    /// `Content-Length` says so. Has no effect with [`EventLoop::Portable`].
+    pub fn body_limit(mut self, bytes: u64) -> Self {
+        self.settings.http.body_bytes_max = bytes;
         self
     }
 
@@ -556,6 +599,8 @@ mod tests {
             ("WORKERS", "0"),
             ("MAX_CONNECTIONS", "many"),
             ("KEEP_ALIVE_TIMEOUT", "75"),
+            ("BODY_TIMEOUT", "1 h"),
+            ("BODY_MIN_RATE", "-1"),
             ("EVENT_LOOP", "kqueue"),
         ] {
             let message = from(&[(name, value)]).unwrap_err().to_string();

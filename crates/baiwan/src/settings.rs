@@ -12,10 +12,16 @@ pub(crate) struct Settings {
     /// From the first byte of a head to its last. `None`: no limit, here and below.
     pub(crate) header_timeout: Option<Duration>,
     pub(crate) keep_alive_timeout: Option<Duration>,
+    /// From the head of a request to the end of its body.
+    pub(crate) body_timeout: Option<Duration>,
+    /// Bytes a second that a body must bring while it is waited for; 0 is any.
+    pub(crate) body_rate_min: u32,
     /// From the head of a request to the head of its answer.
     pub(crate) request_timeout: Option<Duration>,
     /// Without any progress in sending.
     pub(crate) write_timeout: Option<Duration>,
+    /// Bytes of a request's body that axum's extractors collect, unless a route says otherwise. Streams are not concerned.
+    pub(crate) buffered_body_bytes_max: usize,
     /// A peer that has ended its direction still gets its answer.
     pub(crate) half_close: bool,
     pub(crate) shutdown_delay: Duration,
@@ -29,8 +35,11 @@ impl Default for Settings {
             http: Limits::default(),
             header_timeout: Some(Duration::from_secs(10)),
             keep_alive_timeout: Some(Duration::from_secs(75)),
+            body_timeout: Some(Duration::from_hours(1)),
+            body_rate_min: 500,
             request_timeout: None,
             write_timeout: Some(Duration::from_secs(30)),
+            buffered_body_bytes_max: 1024 * 1024,
             half_close: false,
             shutdown_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(25),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use baiwan_http1::Refusal;
 use tokio::time::Instant;
 
 use crate::inbox::Inbox;
@@ -49,11 +50,13 @@ pub enum CloseReason {
     DrainTimeout,
     /// The system refused something that the connection needs.
     System,
+    /// The loop of its core panicked.
+    CoreFailed,
 }
 
 impl CloseReason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::PeerClosed,
         Self::Reset,
         Self::Complete,
@@ -69,6 +72,7 @@ impl CloseReason {
         Self::Drained,
         Self::DrainTimeout,
         Self::System,
+        Self::CoreFailed,
     ];
 
     /// The name in logs and metrics.
@@ -89,6 +93,7 @@ impl CloseReason {
             Self::Drained => "drained",
             Self::DrainTimeout => "drain-timeout",
             Self::System => "system",
+            Self::CoreFailed => "core-failed",
         }
     }
 }
@@ -127,9 +132,22 @@ pub(crate) struct CoreStatus {
     pub(crate) slots: AtomicU64,
     pub(crate) deadlines: AtomicU64,
     pub(crate) handler_panics: AtomicU64,
-    closed: [AtomicU64; CloseReason::ALL.len()],
+    pub(crate) core_panics: AtomicU64,
+    pub(crate) accept_failures: AtomicU64,
+    closed: Tally<{ CloseReason::ALL.len() }>,
+    refused: Tally<{ Refusal::ALL.len() }>,
     /// When somebody asked the core to take a turn, in milliseconds since the start, plus one; 0 when it has since.
     turn_asked_ms: AtomicU64,
+}
+
+/// A counter for each of `N` things.
+#[derive(Debug)]
+struct Tally<const N: usize>([AtomicU64; N]);
+
+impl<const N: usize> Default for Tally<N> {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; N])
+    }
 }
 
 impl Status {
@@ -178,7 +196,11 @@ impl Status {
 
 impl CoreStatus {
     pub(crate) fn count_close(&self, reason: CloseReason) {
-        add(&self.closed[reason as usize], 1);
+        add(&self.closed.0[reason as usize], 1);
+    }
+
+    pub(crate) fn count_refusal(&self, refusal: Refusal) {
+        add(&self.refused.0[refusal.index()], 1);
     }
 
     /// The core has taken a turn.
@@ -219,14 +241,26 @@ pub struct Counts {
     pub requests: u64,
     /// Handlers that panicked.
     pub handler_panics: u64,
+    /// Loops of cores that panicked; each cost the connections of its core.
+    pub core_panics: u64,
+    /// Times that the system refused to accept or to watch a connection: it was out of files or memory.
+    pub accept_failures: u64,
     /// Connections ended since the start, by reason.
     pub closed: Vec<(CloseReason, u64)>,
+    /// Requests refused since the start, by the rule that they broke: its name in kebab case, as in the answer, for example
+    /// `host-missing`.
+    pub refused: Vec<(&'static str, u64)>,
 }
 
 impl Counts {
     /// Connections ended since the start for one reason.
     pub fn closed_by(&self, reason: CloseReason) -> u64 {
         self.closed.iter().find(|(known, _)| *known == reason).map_or(0, |(_, count)| *count)
+    }
+
+    /// Requests refused since the start for breaking one rule, by its name.
+    pub fn refused_by(&self, rule: &str) -> u64 {
+        self.refused.iter().find(|(known, _)| *known == rule).map_or(0, |(_, count)| *count)
     }
 }
 
@@ -267,7 +301,11 @@ impl Health {
             status.cores.iter().map(|core| counter(core).load(Relaxed)).sum()
         };
         let closed = |reason: CloseReason| -> u64 {
-            status.cores.iter().map(|core| core.closed[reason as usize].load(Relaxed)).sum()
+            status.cores.iter().map(|core| core.closed.0[reason as usize].load(Relaxed)).sum()
+        };
+        let refused = |refusal: &Refusal| -> (&'static str, u64) {
+            let count = |core: &CoreStatus| core.refused.0[refusal.index()].load(Relaxed);
+            (refusal.name(), status.cores.iter().map(count).sum())
         };
         Counts {
             connections: status.connections.load(Relaxed),
@@ -277,7 +315,10 @@ impl Health {
             accepted: sum(|core| &core.accepted),
             requests: sum(|core| &core.requests),
             handler_panics: sum(|core| &core.handler_panics),
+            core_panics: sum(|core| &core.core_panics),
+            accept_failures: sum(|core| &core.accept_failures),
             closed: CloseReason::ALL.map(|reason| (reason, closed(reason))).to_vec(),
+            refused: Refusal::ALL.iter().map(refused).collect(),
         }
     }
 }

@@ -78,5 +78,6 @@ pub use limits::{FIELDS_CEILING, HEAD_BYTES_CEILING, Limits};
 pub use refusal::Refusal;
 pub use response::{
     BodyLength, CHUNK_END, CONTINUE, LAST_CHUNK, ResponseContext, ResponseError, ResponseFraming, ResponsePlan,
-    encode_chunk_head, encode_error_response, encode_error_response_head, encode_last_chunk, encode_response_head,
+    TOO_MANY_CONNECTIONS, encode_chunk_head, encode_error_response, encode_error_response_head, encode_last_chunk,
+    encode_response_head,
 };

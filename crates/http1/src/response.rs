@@ -280,6 +280,12 @@ pub fn encode_error_response_head(out: &mut Vec<u8>, status: StatusCode, reason:
     out.extend_from_slice(b"connection: close\r\n\r\n");
 }
 
+/// A whole answer for a peer beyond the maximum of connections, made before anybody came: what [`encode_error_response`] would
+/// make, without the `Date` that an answer of this class may lack (RFC 9110 6.6.1).
+pub const TOO_MANY_CONNECTIONS: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 46\r\n\
+    retry-after: 1\r\nconnection: close\r\n\r\n503 Service Unavailable: too-many-connections\n";
+
 fn encode_error_text(out: &mut Vec<u8>, status: StatusCode, reason: &str) {
     for part in [status.as_str(), " ", status.canonical_reason().unwrap_or_default(), ": ", reason, "\n"] {
         out.extend_from_slice(part.as_bytes());

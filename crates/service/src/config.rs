@@ -67,6 +67,15 @@ pub struct Config {
     #[arg(long, env = "KEEP_ALIVE_TIMEOUT", hide_env_values = true, default_value = "75s", value_name = "DURATION")]
     pub keep_alive_timeout: Timeout,
 
+    /// Time for a request's whole body
+    #[arg(long, env = "BODY_TIMEOUT", hide_env_values = true, default_value = "1h", value_name = "DURATION")]
+    pub body_timeout: Timeout,
+
+    /// Bytes a second that a request's body must bring on average, after 5 seconds of grace; 0 is any
+    #[arg(long, env = "BODY_MIN_RATE", hide_env_values = true, default_value = "500", value_name = "BYTES",
+          value_parser = parse_rate)]
+    pub body_min_rate: u32,
+
     /// Time until a response begins
     #[arg(long, env = "REQUEST_TIMEOUT", hide_env_values = true, default_value = "30s", value_name = "DURATION")]
     pub request_timeout: Timeout,
@@ -203,6 +212,12 @@ fn parse_connections(text: &str) -> Result<u64, String> {
 /// Digits only: no sign, no spaces.
 fn whole_number(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+fn parse_rate(text: &str) -> Result<u32, String> {
+    whole_number(text)
+        .and_then(|rate| u32::try_from(rate).ok())
+        .ok_or_else(|| format!("a whole number of bytes a second from 0 (any) to {}", u32::MAX))
 }
 
 fn parse_database_url(text: &str) -> Result<PathBuf, &'static str> {

@@ -95,6 +95,8 @@ fn server(config: &Config) -> baiwan::Builder {
         .header_timeout(config.header_timeout.0)
         .keep_alive_timeout(config.keep_alive_timeout.0)
         .request_timeout(config.request_timeout.0)
+        .body_timeout(config.body_timeout.0)
+        .body_min_rate(config.body_min_rate)
         .write_timeout(config.write_timeout.0)
         .shutdown_delay(config.shutdown_delay.0.unwrap_or_default())
         .shutdown_timeout(config.shutdown_timeout)

@@ -94,8 +94,12 @@ impl Startup<'_> {
     fn timeouts(&self) -> String {
         let config = self.config;
         format!(
-            "head {}, keep-alive {}, request {}, write {}",
-            config.header_timeout, config.keep_alive_timeout, config.request_timeout, config.write_timeout
+            "head {}, keep-alive {}, body {}, request {}, write {}",
+            config.header_timeout,
+            config.keep_alive_timeout,
+            config.body_timeout,
+            config.request_timeout,
+            config.write_timeout
         )
     }
 

@@ -17,6 +17,8 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("KEEP_ALIVE_TIMEOUT", "-1s", "0 is none"),
     ("REQUEST_TIMEOUT", "1.5s", "500ms, 10s or 2m"),
     ("WRITE_TIMEOUT", "1d", "500ms, 10s or 2m"),
+    ("BODY_TIMEOUT", "1 h", "500ms, 10s or 2m"),
+    ("BODY_MIN_RATE", "500B", "bytes a second"),
     ("SHUTDOWN_DELAY", "25s", "less than SHUTDOWN_TIMEOUT"),
     ("SHUTDOWN_TIMEOUT", "0", "from 1ms to 24h"),
     ("EVENT_LOOP", "kqueue", "auto, epoll or portable"),

@@ -36,6 +36,8 @@ use bytes::Bytes;
 use tokio::task::AbortHandle;
 
 use super::exchange::Link;
+use super::feed::DISCARD_BYTES_MAX;
+use super::pace::Pace;
 use super::slab::Slab;
 use super::wheel::{self, Slots};
 use crate::clock::Tick;
@@ -101,8 +103,30 @@ pub(super) struct Slot<S> {
     pub(super) flags: Flags,
     /// The reason to count once the connection has lingered.
     pub(super) reason: CloseReason,
+    pub(super) discarded: Discarded,
     pub(super) active: Option<Box<Active>>,
 }
+
+/// What was discarded in `Drain` or `Linger`, in units of 256 bytes, rounded up each time: a slot has one byte for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Discarded(u8);
+
+impl Discarded {
+    pub(super) const NOTHING: Self = Self(0);
+    const UNIT_BYTES: usize = 256;
+
+    /// Adds so many bytes. Returns whether all of it still stays below [`DISCARD_BYTES_MAX`].
+    pub(super) fn add(&mut self, bytes: usize) -> bool {
+        let units = u8::try_from(bytes.div_ceil(Self::UNIT_BYTES)).ok();
+        match units.and_then(|units| self.0.checked_add(units)) {
+            Some(sum) => *self = Self(sum),
+            None => return false,
+        }
+        true
+    }
+}
+
+const _: () = assert!(DISCARD_BYTES_MAX as usize == (u8::MAX as usize + 1) * Discarded::UNIT_BYTES);
 
 /// What a connection holds while it is not idle.
 #[derive(Debug)]
@@ -116,10 +140,9 @@ pub(super) struct Active {
     pub(super) exchange: Option<Exchange>,
     /// The rest of a request's body that nobody reads any more (`Drain`).
     pub(super) unread: Option<BodyDecoder>,
-    /// Bytes discarded in `Drain` or `Linger`.
-    pub(super) discarded_bytes: usize,
     pub(super) request_due: Tick,
-    pub(super) body_due: Tick,
+    /// How long the request's body is waited for.
+    pub(super) pace: Pace,
     pub(super) write_due: Tick,
 }
 
@@ -130,6 +153,13 @@ pub(super) struct Exchange {
     pub(super) task: AbortHandle,
 }
 
+impl Exchange {
+    /// Whether somebody may still read the request's body.
+    pub(super) fn awaits_body(&self) -> bool {
+        self.link.with_feed(|feed| feed.as_ref().is_some_and(|feed| feed.stream.is_held()))
+    }
+}
+
 impl Active {
     pub(super) fn new() -> Self {
         Self {
@@ -138,16 +168,15 @@ impl Active {
             output: VecDeque::new(),
             exchange: None,
             unread: None,
-            discarded_bytes: 0,
             request_due: Tick::NEVER,
-            body_due: Tick::NEVER,
+            pace: Pace::NONE,
             write_due: Tick::NEVER,
         }
     }
 
     /// The least of the deadlines that an exchange can have.
     pub(super) fn due(&self) -> Tick {
-        self.request_due.min(self.body_due).min(self.write_due)
+        self.request_due.min(self.pace.due()).min(self.write_due)
     }
 }
 
@@ -161,6 +190,7 @@ impl<S> Slot<S> {
             state: State::Idle,
             flags: Flags::NONE,
             reason: CloseReason::PeerClosed,
+            discarded: Discarded::NOTHING,
             active: None,
         }
     }
@@ -189,7 +219,7 @@ impl<S> Slots for Slab<Slot<S>> {
 pub(super) struct CompactPeer {
     ip: [u8; 16],
     scope: [u8; 4],
-    port: u16,
+    port: [u8; 2],
     family: Family,
 }
 
@@ -202,9 +232,9 @@ enum Family {
 
 impl From<Peer> for CompactPeer {
     fn from(peer: Peer) -> Self {
-        let mut compact = Self { ip: [0; 16], scope: [0; 4], port: 0, family: Family::Unix };
+        let mut compact = Self { ip: [0; 16], scope: [0; 4], port: [0; 2], family: Family::Unix };
         if let Peer::Ip(address) = peer {
-            compact.port = address.port();
+            compact.port = address.port().to_ne_bytes();
             match address {
                 SocketAddr::V4(address) => {
                     compact.ip[..4].copy_from_slice(&address.ip().octets());
@@ -224,12 +254,13 @@ impl From<Peer> for CompactPeer {
 impl CompactPeer {
     pub(super) fn expand(&self) -> SocketAddr {
         let [a, b, c, d, ..] = self.ip;
+        let port = u16::from_ne_bytes(self.port);
         let v4 = IpAddr::V4(Ipv4Addr::new(a, b, c, d));
         match self.family {
-            Family::V4 => SocketAddr::new(v4, self.port),
+            Family::V4 => SocketAddr::new(v4, port),
             Family::V6 => {
                 let scope = u32::from_ne_bytes(self.scope);
-                SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::from(self.ip), self.port, 0, scope))
+                SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::from(self.ip), port, 0, scope))
             }
             Family::Unix => Peer::Unix.socket_address(),
         }

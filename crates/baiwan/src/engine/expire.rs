@@ -11,7 +11,7 @@ use baiwan_driver::{Close, Driver};
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::connection::{Flags, Slot, State};
+use super::connection::{Discarded, Flags, Slot, State};
 use super::{Engine, Listener, RECEIVE_BYTES_MAX, is_stopping};
 use crate::BodyError;
 use crate::app::App;
@@ -47,6 +47,11 @@ pub(super) struct Drain {
 impl Drain {
     pub(super) fn is_settled(&self) -> bool {
         self.cursor >= self.slots_end
+    }
+
+    /// Nobody is left to be looked at.
+    pub(super) fn skip(&mut self) {
+        self.cursor = self.slots_end;
     }
 
     pub(super) fn ends(&self) -> Instant {
@@ -105,7 +110,12 @@ impl<D: Driver, A: App> Engine<D, A> {
         let active = self.connections.get_mut(index).expect("a linked slot is in use").activate();
         let (status, reason, failure) = if active.write_due <= now {
             return self.try_once_more(index, now);
-        } else if active.body_due <= now {
+        } else if active.pace.due() <= now {
+            if !active.exchange.as_ref().is_some_and(|exchange| exchange.awaits_body()) {
+                // The handler has dropped the body, so nobody waits for it any more.
+                active.pace.stop();
+                return self.set_exchange_deadline(index);
+            }
             (StatusCode::REQUEST_TIMEOUT, CloseReason::BodyTimeout, BodyError::TimedOut)
         } else {
             debug_assert!(active.request_due <= now, "one of the three has passed");
@@ -135,6 +145,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         let active = slot.activate();
         if active.unread.is_some() {
             slot.state = State::Drain;
+            slot.discarded = Discarded::NOTHING;
             self.set_deadline(index, due);
             return self.enqueue(index);
         }
@@ -167,6 +178,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         let slot = self.connections.get_mut(index).expect("the caller has it");
         slot.state = State::Linger;
         slot.reason = reason;
+        slot.discarded = Discarded::NOTHING;
         slot.active = None;
         slot.flags.clear(Flags::INPUT);
         self.driver.shutdown_write(&slot.socket);
@@ -183,7 +195,11 @@ impl<D: Driver, A: App> Engine<D, A> {
         let slot = self.connections.remove(index);
         let cut = matches!(
             reason,
-            CloseReason::Reset | CloseReason::WriteTimeout | CloseReason::HandlerFailed | CloseReason::DrainTimeout
+            CloseReason::Reset
+                | CloseReason::WriteTimeout
+                | CloseReason::HandlerFailed
+                | CloseReason::DrainTimeout
+                | CloseReason::CoreFailed
         );
         let how = if cut && slot.state != State::Linger { Close::Reset } else { Close::Orderly };
         self.driver.close(slot.socket, how);

@@ -13,7 +13,7 @@ use crate::BodyError;
 use crate::body::Stream;
 
 /// A connection whose peer still has so much body to send is not worth keeping.
-pub(super) const DISCARD_BYTES_MAX: usize = 64 * 1024;
+pub(super) const DISCARD_BYTES_MAX: u32 = 64 * 1024;
 
 /// The request's body on its way to the handler.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl FeedStream {
     }
 
     /// Whether the body still exists.
-    fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
 }
@@ -66,7 +66,7 @@ pub(super) fn keeps_alive(feed: Option<&Feed>) -> bool {
         Some(feed) if feed.continue_due => feed.decoder.is_complete(),
         // Somebody holds the body and may read it yet, as an answer that is made of it does.
         Some(feed) if feed.stream.is_held() => true,
-        Some(feed) => feed.decoder.remaining_hint().is_none_or(|left| left <= DISCARD_BYTES_MAX as u64),
+        Some(feed) => feed.decoder.remaining_hint().is_none_or(|left| left <= u64::from(DISCARD_BYTES_MAX)),
     }
 }
 

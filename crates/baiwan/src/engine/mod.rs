@@ -6,23 +6,29 @@
 //!
 //! | file | part |
 //! |---|---|
+//! | `accept` | new connections, those too many, and a system that refuses them |
 //! | `connection` | states, deadlines, the slot |
 //! | `receive` | ready connections: bytes to heads and bodies |
 //! | `respond` | a head to an answer, or to a task |
 //! | `exchange` | the task, and what it shares with the engine |
 //! | `feed` | a request's body on its way to its handler |
+//! | `pace` | how fast it must come |
 //! | `transmit` | answers to bytes on the wire |
 //! | `expire` | deadlines, stopping, closing |
+//! | `recover` | what is left of a core whose loop panicked |
 //! | `slab`, `wheel` | where connections live, when they are due |
 //!
 //! The invariant: when the future is pending, every connection is either waited for by the driver, by its exchange's task, or
 //! by its deadline; nothing is left to do that no event will announce.
 
+mod accept;
 mod connection;
 mod exchange;
 mod expire;
 mod feed;
+mod pace;
 mod receive;
+mod recover;
 mod respond;
 mod slab;
 #[cfg(test)]
@@ -40,7 +46,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use baiwan_driver::{AcceptEnd, Accepted, Driver, Events, Received, Token};
+use baiwan_driver::{Accepted, Driver, Events, Received, Token};
 use baiwan_http1::ResponseContext;
 use tokio::time::{Instant, Sleep};
 
@@ -49,12 +55,10 @@ use self::slab::Slab;
 use self::transmit::Outgoing;
 use self::wheel::Wheel;
 use crate::app::App;
-use crate::capacity::TURNED_AWAY_MAX;
 use crate::clock::{Clock, Date};
 use crate::inbox::Inbox;
-use crate::listen::ACCEPT_PAUSE;
 use crate::settings::Settings;
-use crate::status::{CloseReason, CoreStatus, Phase, Status, add};
+use crate::status::{CloseReason, CoreStatus, Phase, Status};
 
 /// Events that one turn takes from the driver.
 const TURN_EVENTS_MAX: usize = 512;
@@ -77,6 +81,10 @@ const TRANSMIT_AREA_BYTES: usize = 256 * 1024;
 /// A turn that has lasted so long begins no further batch.
 const TURN_TIME_MAX: Duration = Duration::from_millis(5);
 
+/// Where everything is received.
+const AREA_BYTES: usize = BATCH_MAX * RECEIVE_BYTES_MAX;
+
+const _: () = assert!(AREA_BYTES >= BODY_BYTES_MAX);
 const _: () = assert!(SET_ASIDE_BYTES_MAX >= RECEIVE_BYTES_MAX);
 
 /// The tokens of listeners have a generation that no slot has.
@@ -144,6 +152,10 @@ pub(crate) struct Engine<D: Driver, A: App> {
     transmitted: Instant,
     /// Connections that are being told that there are too many.
     turned_away: usize,
+    /// When it was last said that the system refuses connections.
+    complained: Option<Instant>,
+    /// When the loop panicked, lately.
+    panics: recover::Panics,
     drain: Option<expire::Drain>,
 }
 
@@ -155,6 +167,19 @@ struct Lists<S> {
     sent: Vec<io::Result<usize>>,
     tokens: Vec<Token>,
     expired: Vec<u32>,
+}
+
+impl<S> Lists<S> {
+    fn new() -> Self {
+        Self {
+            accepted: Vec::new(),
+            batch: Vec::new(),
+            received: Vec::new(),
+            sent: Vec::new(),
+            tokens: Vec::new(),
+            expired: Vec::new(),
+        }
+    }
 }
 
 impl<D: Driver, A: App> Engine<D, A> {
@@ -187,20 +212,15 @@ impl<D: Driver, A: App> Engine<D, A> {
             ready: VecDeque::new(),
             outgoing: Vec::new(),
             out: Vec::new(),
-            area: vec![0; (BATCH_MAX * RECEIVE_BYTES_MAX).max(BODY_BYTES_MAX)],
+            area: vec![0; AREA_BYTES],
             events: Events::with_capacity(TURN_EVENTS_MAX),
-            lists: Lists {
-                accepted: Vec::new(),
-                batch: Vec::new(),
-                received: Vec::new(),
-                sent: Vec::new(),
-                tokens: Vec::new(),
-                expired: Vec::new(),
-            },
+            lists: Lists::new(),
             sleep: Box::pin(tokio::time::sleep_until(clock.now())),
             transmitted: clock.now(),
             clock,
             turned_away: 0,
+            complained: None,
+            panics: Default::default(),
             drain: None,
         })
     }
@@ -208,9 +228,9 @@ impl<D: Driver, A: App> Engine<D, A> {
     /// Runs until the server has stopped and every connection of this core is closed.
     ///
     /// # Errors
-    /// When the kernel's readiness interface fails.
+    /// When the kernel's readiness interface fails, or the loop panics again and again.
     pub(crate) async fn run(mut self) -> io::Result<()> {
-        std::future::poll_fn(|cx| self.turn(cx)).await
+        std::future::poll_fn(|cx| self.turn_and_recover(cx)).await
     }
 
     /// One turn of the loop. It yields to Tokio after each.
@@ -275,72 +295,6 @@ impl<D: Driver, A: App> Engine<D, A> {
             }
         }
         Ok(Poll::Ready(()))
-    }
-
-    /// Accepts from every listener that has something, up to a maximum each.
-    fn accept(&mut self) {
-        for number in 0..self.listeners.len() {
-            self.resume_listener(number);
-            let listener = &mut self.listeners[number];
-            if !listener.ready || listener.resumes.is_some() {
-                continue;
-            }
-            let end = self.driver.accept(&listener.listener, TURN_ACCEPTS_MAX, &mut self.lists.accepted);
-            match end {
-                AcceptEnd::Drained => listener.ready = false,
-                AcceptEnd::Max => {}
-                AcceptEnd::Exhausted(error) => {
-                    tracing::warn!(%error, "cannot accept connections for now");
-                    listener.resumes = Some(self.clock.now() + ACCEPT_PAUSE);
-                    if let Err(error) = self.driver.set_listening(&listener.listener, listener.token, false) {
-                        tracing::error!(%error, "cannot pause a listener");
-                    }
-                }
-            }
-            let mut accepted = std::mem::take(&mut self.lists.accepted);
-            for connection in accepted.drain(..) {
-                self.open(connection);
-            }
-            self.lists.accepted = accepted;
-        }
-    }
-
-    fn resume_listener(&mut self, number: usize) {
-        let listener = &mut self.listeners[number];
-        if listener.resumes.is_none_or(|at| at > self.clock.now()) {
-            return;
-        }
-        match self.driver.set_listening(&listener.listener, listener.token, true) {
-            Ok(()) => (listener.resumes, listener.ready) = (None, true),
-            Err(error) => {
-                tracing::error!(%error, "cannot resume a listener");
-                listener.resumes = Some(self.clock.now() + ACCEPT_PAUSE);
-            }
-        }
-    }
-
-    /// Gives an accepted connection a slot and has it watched.
-    fn open(&mut self, connection: Accepted<D::Socket>) {
-        add(&self.core.status().accepted, 1);
-        let counted = self.core.status.try_open();
-        let index = self.connections.insert(Slot::new(connection.socket, connection.peer));
-        let token = self.connections.token(index);
-        let slot = self.connections.get_mut(index).expect("just inserted");
-        if !counted {
-            slot.flags.set(Flags::UNCOUNTED);
-            self.turned_away += 1;
-            if self.turned_away > TURNED_AWAY_MAX {
-                return self.close(index, CloseReason::OverLimit);
-            }
-        }
-        if let Err(error) = self.driver.watch(&slot.socket, token) {
-            tracing::warn!(%error, "cannot watch a connection");
-            self.close(index, CloseReason::System);
-        } else if counted {
-            self.become_idle(index);
-        } else {
-            self.turn_away(index);
-        }
     }
 
     /// Looks after the connections whose exchange or body has news.

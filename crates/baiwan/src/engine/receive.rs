@@ -10,11 +10,10 @@ use std::io;
 use baiwan_driver::{Driver, Received};
 use baiwan_http1::{BodyEvent, CONTINUE, HeadDecoder, Refusal};
 use bytes::Bytes;
-use http::StatusCode;
 
 use super::connection::{Flags, State};
 use super::exchange::{Link, OUTPUT_BYTES_MAX, Phase};
-use super::feed::{DISCARD_BYTES_MAX, decode_body};
+use super::feed::decode_body;
 use super::respond::Step;
 use super::{
     BATCH_MAX, BODY_BYTES_MAX, Engine, RECEIVE_BYTES_MAX, SET_ASIDE_BYTES_MAX, TRANSMIT_DELAY_MAX,
@@ -22,13 +21,12 @@ use super::{
 };
 use crate::BodyError;
 use crate::app::App;
-use crate::clock::Tick;
 use crate::status::CloseReason;
 
 /// Requests that are answered at once on one connection in one turn.
 const INLINE_ANSWERS_MAX: usize = 16;
-/// How long a handler waits for the next bytes of a body.
-const BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+/// Bytes of a refused request that a log line shows.
+const SAMPLE_BYTES_MAX: usize = 120;
 
 /// What a receive says about a connection, beside its bytes.
 enum Arrival {
@@ -256,7 +254,7 @@ impl<D: Driver, A: App> Engine<D, A> {
                 Ok(Some(decoded)) => decoded,
                 Ok(None) => return (Wait::Head, position),
                 Err(refusal) => {
-                    self.refuse(index, refusal);
+                    self.refuse(index, refusal, &rest[decoder.refused_at().min(rest.len())..]);
                     return (Wait::Nothing, position);
                 }
             };
@@ -349,11 +347,8 @@ impl<D: Driver, A: App> Engine<D, A> {
     }
 
     fn wait_for_body(&mut self, index: u32) {
-        let due = self.clock.deadline(Some(BODY_TIMEOUT));
         let active = self.connections.get_mut(index).expect("visited").activate();
-        if active.body_due == Tick::NEVER {
-            active.body_due = due;
-        }
+        active.pace.wait(&self.clock, self.settings.body_rate_min);
         self.set_exchange_deadline(index);
     }
 
@@ -366,7 +361,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         });
         let slot = self.connections.get_mut(index).expect("the caller has it");
         let active = slot.activate();
-        active.body_due = Tick::NEVER;
+        active.pace.handle_bytes(bytes.len(), self.clock.tick(), self.settings.body_rate_min);
         match decoded {
             Ok(decoded) => {
                 active.set_aside.extend_from_slice(&bytes[decoded.consumed..]);
@@ -382,17 +377,18 @@ impl<D: Driver, A: App> Engine<D, A> {
                 }
                 self.set_exchange_deadline(index);
             }
-            Err(refusal) => self.refuse_body(index, refusal),
+            Err(refusal) => self.refuse_body(index, refusal, bytes),
         }
     }
 
     /// The rest of a body is wrong, and its handler is at work: it hears of it, and the peer, if nothing was answered yet.
-    fn refuse_body(&mut self, index: u32, refusal: Refusal) {
+    fn refuse_body(&mut self, index: u32, refusal: Refusal, bytes: &[u8]) {
         let failure = BodyError::Malformed(refusal.name());
         if self.end_exchange(index, failure) {
+            self.note_refusal(index, refusal, bytes);
             self.close(index, CloseReason::Refused);
         } else {
-            self.refuse(index, refusal);
+            self.refuse(index, refusal, bytes);
         }
     }
 
@@ -400,8 +396,8 @@ impl<D: Driver, A: App> Engine<D, A> {
     fn discard_body(&mut self, index: u32, bytes: &[u8]) {
         let limits = self.settings.http;
         let slot = self.connections.get_mut(index).expect("the caller has it");
-        let active = slot.activate();
-        active.discarded_bytes += bytes.len();
+        let bearable = slot.discarded.add(bytes.len());
+        let active = slot.active.as_mut().expect("a body is being drained");
         let decoder = active.unread.as_mut().expect("a body is being drained");
         let mut position = 0;
         loop {
@@ -410,42 +406,50 @@ impl<D: Driver, A: App> Engine<D, A> {
                     position += step.consumed;
                     match step.event {
                         BodyEvent::Data(_) => {}
-                        BodyEvent::More if active.discarded_bytes > DISCARD_BYTES_MAX => {
+                        BodyEvent::More if !bearable => {
                             return self.linger(index, CloseReason::BodyUnread);
                         }
                         BodyEvent::More => return,
                         BodyEvent::Complete(_) => break,
                     }
                 }
-                Err(refusal) => return self.refuse(index, refusal),
+                Err(refusal) => return self.refuse(index, refusal, &bytes[position..]),
             }
         }
         active.unread = None;
-        active.discarded_bytes = 0;
         slot.state = State::Idle;
         self.process(index, &bytes[position..]);
     }
 
     fn discard(&mut self, index: u32, count: usize) {
         let slot = self.connections.get_mut(index).expect("the caller has it");
-        let active = slot.activate();
-        active.discarded_bytes += count;
-        if active.discarded_bytes > DISCARD_BYTES_MAX {
+        if !slot.discarded.add(count) {
             let reason = slot.reason;
             self.close(index, reason);
         }
     }
 
-    /// Answers what the peer did wrong, and lingers.
-    pub(super) fn refuse(&mut self, index: u32, refusal: Refusal) {
-        tracing::debug!(rule = refusal.name(), "refused a request");
+    /// Answers what the peer did wrong, and lingers. `wrong` begins with the line that broke the rule, or close before it.
+    pub(super) fn refuse(&mut self, index: u32, refusal: Refusal, wrong: &[u8]) {
+        self.note_refusal(index, refusal, wrong);
         self.answer_and_close(index, refusal.status(), refusal.name(), CloseReason::Refused);
     }
 
-    /// Answers a peer that may not stay.
-    pub(super) fn turn_away(&mut self, index: u32) {
-        let reason = "too-many-connections";
-        self.answer_and_close(index, StatusCode::SERVICE_UNAVAILABLE, reason, CloseReason::OverLimit);
+    /// Shows an operator which rule was broken, by whom, and how.
+    fn note_refusal(&self, index: u32, refusal: Refusal, wrong: &[u8]) {
+        self.core.status().count_refusal(refusal);
+        let peer = || self.connections.get(index).expect("the caller has it").peer.expand();
+        tracing::debug!(rule = refusal.name(), peer = %peer(), sample = %Sample(wrong), "refused a request");
+    }
+}
+
+/// The beginning of what a peer sent, fit for a log: everything but plain ASCII is escaped.
+struct Sample<'a>(&'a [u8]);
+
+impl std::fmt::Display for Sample<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown = &self.0[..self.0.len().min(SAMPLE_BYTES_MAX)];
+        write!(f, "{}{}", shown.escape_ascii(), if shown.len() < self.0.len() { "…" } else { "" })
     }
 }
 

@@ -25,8 +25,9 @@ use http_body::Body as HttpBody;
 use super::connection::{Exchange, Flags, State};
 use super::exchange::{self, BodyWriter, Link, Phase, encode_head};
 use super::feed::{Feed, FeedStream, decode_body, keeps_alive};
+use super::pace::Pace;
 use super::{Engine, has_budget};
-use crate::app::{App, Call, add_peer, call_when_ready};
+use crate::app::{App, Call, add_peer, call_when_ready, limit_buffered_body};
 use crate::body::Stream;
 use crate::clock::Tick;
 use crate::status::{CloseReason, add};
@@ -72,11 +73,14 @@ impl<D: Driver, A: App> Engine<D, A> {
         let (body, feed, body_bytes) = match self.begin_body(index, framing, expects_continue, rest) {
             Ok(begun) => begun,
             Err(refusal) => {
-                self.refuse(index, refusal);
+                self.refuse(index, refusal, rest);
                 return Step::Over;
             }
         };
         let mut request = request.map(|()| body);
+        if framing != BodyFraming::None {
+            limit_buffered_body(&mut request, self.settings.buffered_body_bytes_max);
+        }
         add_peer(&mut request, self.connections.get(index).expect("the caller has it").peer.expand());
         let begin = self.out.len();
         // Whatever the app does in here, it costs this request alone: calling it, polling it, and dropping what is its own.
@@ -212,7 +216,9 @@ impl<D: Driver, A: App> Engine<D, A> {
         slot.state = State::Exchange;
         // A peer that has hung up already, or a body that is wanted already, is seen to at the next visit.
         let hangup = slot.flags.has(Flags::HANGUP);
+        let ends = self.clock.deadline(self.settings.body_timeout);
         let active = slot.activate();
+        active.pace = Pace::begin(ends);
         active.exchange = Some(exchange);
         active.request_due = request_due;
         self.set_exchange_deadline(index);
@@ -259,7 +265,8 @@ impl<D: Driver, A: App> Engine<D, A> {
     fn finish_exchange(&mut self, index: u32, keep_alive: bool) {
         let active = self.connections.get_mut(index).expect("the caller has it").activate();
         let exchange = active.exchange.take().expect("an exchange has finished");
-        (active.request_due, active.body_due) = (Tick::NEVER, Tick::NEVER);
+        active.request_due = Tick::NEVER;
+        active.pace.stop();
         let feed = exchange.link.with_feed(Option::take).filter(|feed| !feed.decoder.is_complete());
         active.unread = feed.map(|feed| feed.decoder);
         match keep_alive {
@@ -272,7 +279,8 @@ impl<D: Driver, A: App> Engine<D, A> {
     pub(super) fn end_exchange(&mut self, index: u32, failure: BodyError) -> bool {
         let active = self.connections.get_mut(index).expect("the caller has it").activate();
         let Some(exchange) = active.exchange.take() else { return false };
-        (active.request_due, active.body_due) = (Tick::NEVER, Tick::NEVER);
+        active.request_due = Tick::NEVER;
+        active.pace.stop();
         exchange.task.abort();
         if let Some(feed) = exchange.link.with_feed(Option::take) {
             feed.stream.handle_failure(failure);

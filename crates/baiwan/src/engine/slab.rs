@@ -42,6 +42,11 @@ impl<T> Slab<T> {
         Self { chunks: Vec::new(), roomy: Vec::new(), len: 0, next_generation: 0 }
     }
 
+    /// An empty slab whose tokens are not those of this one.
+    pub(crate) fn successor(&self) -> Self {
+        Self { next_generation: self.next_generation, ..Self::new() }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }

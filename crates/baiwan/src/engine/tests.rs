@@ -2,6 +2,7 @@
 
 mod deadlines;
 mod exchanges;
+mod failing;
 mod hostile;
 mod mixed;
 mod rig;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::Request;
 use axum::routing::{get as route_get, post};
+use http_body_util::BodyExt;
 
 use super::rig::{Rig, get, statuses};
 use crate::settings::Settings;
@@ -29,7 +31,7 @@ async fn assert_due(rig: &Rig, after: Duration, is_over: impl Fn() -> bool) {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn a_silent_connection_is_closed_after_the_keep_alive_timeout() {
+async fn row_49_a_silent_connection_is_closed_after_the_keep_alive_timeout() {
     let rig = Rig::new(app());
     let mut peer = rig.connect();
     rig.settle().await;
@@ -45,7 +47,7 @@ async fn a_silent_connection_is_closed_after_the_keep_alive_timeout() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn a_head_has_its_time_from_its_first_byte_however_often_a_byte_comes() {
+async fn row_36_a_head_has_its_time_from_its_first_byte_however_often_a_byte_comes() {
     let rig = Rig::new(app());
     let mut peer = rig.connect();
     let head = get("/");
@@ -83,23 +85,107 @@ async fn a_handler_that_takes_too_long_is_dropped_and_its_peer_told_to_come_back
     rig.assert_empty();
 }
 
+/// The head of an upload of so many bytes.
+fn upload(bytes: usize) -> String {
+    format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {bytes}\r\n\r\n")
+}
+
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn a_body_that_stops_coming_is_given_up() {
+async fn row_37_a_body_that_does_not_come_is_given_up_after_its_grace() {
+    for begun in ["", "abc"] {
+        let rig = Rig::new(app());
+        let mut peer = rig.connect();
+        peer.send(upload(10) + begun);
+        rig.settle().await;
+        let grace = Duration::from_millis(5_000 + 2 * begun.len() as u64);
+        assert_due(&rig, grace, || rig.counts().exchanges == 0).await;
+        assert_eq!(statuses(&peer.receive()), [408]);
+        drop(peer);
+        rig.settle().await;
+        assert_eq!(rig.closed(CloseReason::BodyTimeout), 1);
+        rig.assert_empty();
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_37_a_body_below_the_minimum_rate_is_given_up_and_one_above_it_is_not() {
+    // Bytes a second, and whether the body is given up. The clock is coarse, so not at the rate itself.
+    for (rate, given_up) in [(10, true), (400, true), (600, false), (5_000, false)] {
+        let rig = Rig::new(app());
+        let mut peer = rig.connect();
+        peer.send(upload(rate * 60));
+        let mut answer = String::new();
+        for _ in 0..60 * 4 {
+            if answer.is_empty() {
+                peer.send("x".repeat(rate / 4));
+            }
+            rig.pass(Duration::from_millis(250)).await;
+            answer += &peer.receive();
+        }
+        assert_eq!(statuses(&answer), [if given_up { 408 } else { 200 }], "{rate} bytes a second");
+        drop(peer);
+        rig.settle().await;
+        assert_eq!(rig.closed(CloseReason::BodyTimeout), u64::from(given_up));
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_37_a_fast_body_may_rest_for_half_a_minute_and_no_longer() {
     let rig = Rig::new(app());
     let mut peer = rig.connect();
-    peer.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc");
+    peer.send(upload(100_000));
+    for _ in 0..10 {
+        peer.send("x".repeat(5_000));
+        rig.settle().await;
+    }
     rig.pass(Duration::from_secs(29)).await;
     assert_eq!(peer.receive(), "");
     rig.pass(Duration::from_millis(1200)).await;
     assert_eq!(statuses(&peer.receive()), [408]);
-    drop(peer);
-    rig.settle().await;
-    assert_eq!(rig.closed(CloseReason::BodyTimeout), 1);
-    rig.assert_empty();
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn a_peer_that_stops_reading_is_reset_and_one_that_goes_on_is_not() {
+async fn row_37_a_body_has_an_end_however_fast_it_comes() {
+    let settings = Settings { body_timeout: Some(Duration::from_secs(60)), ..Settings::default() };
+    let rig = Rig::with_settings(app(), settings);
+    let mut peer = rig.connect();
+    peer.send(upload(1_000_000));
+    for _ in 0..59 {
+        peer.send("x".repeat(5_000));
+        rig.pass(Duration::from_secs(1)).await;
+    }
+    assert_eq!(peer.receive(), "");
+    rig.pass(Duration::from_millis(1200)).await;
+    assert_eq!(statuses(&peer.receive()), [408]);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn only_a_body_that_somebody_waits_for_can_be_late() {
+    // One handler does not ask, the other has stopped to.
+    let not_asking = |request: Request| async {
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        drop(request);
+        "late"
+    };
+    let giving_up = |request: Request| async {
+        let asked = tokio::time::timeout(Duration::from_secs(1), request.into_body().collect()).await;
+        assert!(asked.is_err());
+        tokio::time::sleep(Duration::from_secs(99)).await;
+        "late"
+    };
+    let rig = Rig::new(Router::new().route("/not-asking", post(not_asking)).route("/giving-up", post(giving_up)));
+    for path in ["/not-asking", "/giving-up"] {
+        let mut peer = rig.connect();
+        peer.send(upload(10).replace("/echo", path));
+        rig.pass(Duration::from_secs(99)).await;
+        assert_eq!(peer.receive(), "");
+        rig.pass(Duration::from_secs(2)).await;
+        assert_eq!(statuses(&peer.receive()), [200], "{path}");
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_38_a_peer_that_stops_reading_is_reset_and_one_that_goes_on_is_not() {
     let rig = Rig::with(app(), Settings::default(), 10, 10_000);
     let mut peer = rig.connect();
     peer.send(get("/large"));
@@ -147,4 +233,27 @@ async fn without_timeouts_nothing_is_cut() {
     rig.settle().await;
     assert_eq!(rig.counts().slots, 3);
     assert_eq!(rig.counts().deadlines, 0);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_100_after_a_long_sleep_of_the_machine_each_deadline_is_acted_on_once() {
+    let settings = Settings { request_timeout: Some(Duration::from_secs(30)), ..Settings::default() };
+    let rig = Rig::with_settings(app(), settings);
+    let mut peers: Vec<_> = (0..30).map(|_| rig.connect()).collect();
+    for group in peers.chunks_mut(10).zip(["", "GET / HT", "GET /never HTTP/1.1\r\nHost: a\r\n\r\n"]) {
+        group.0.iter_mut().for_each(|peer| peer.send(group.1));
+    }
+    rig.settle().await;
+    tokio::time::advance(Duration::from_hours(1)).await;
+    rig.settle().await;
+    for (place, peer) in peers.iter_mut().enumerate() {
+        assert_eq!(statuses(&peer.receive()), [&[][..], &[408], &[503]][place / 10]);
+        assert!(peer.is_at_end());
+    }
+    assert_eq!(statuses(&rig.exchange(&get("/")).await), [200]);
+    drop(peers);
+    rig.settle().await;
+    let closed = [CloseReason::KeepAliveTimeout, CloseReason::HeaderTimeout, CloseReason::RequestTimeout];
+    assert_eq!(closed.map(|reason| rig.closed(reason)), [10, 10, 10]);
+    rig.assert_empty();
 }

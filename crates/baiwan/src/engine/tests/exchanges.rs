@@ -127,7 +127,7 @@ async fn what_breaks_a_rule_is_refused_by_name_and_the_rest_is_not_looked_at() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn a_panic_before_the_head_is_a_500_for_that_request_only() {
+async fn row_97_a_panic_before_the_head_is_a_500_for_that_request_only() {
     let app = hello()
         .route(
             "/panic",
@@ -222,7 +222,7 @@ where
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn a_reader_that_stops_stops_the_producer() {
+async fn row_38_a_reader_that_stops_stops_the_producer() {
     let made = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&made);
     let endless = move || {
@@ -318,7 +318,7 @@ async fn a_body_that_turns_out_wrong_is_refused_if_nothing_was_answered() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn continue_is_said_when_the_handler_wants_the_body_and_not_before() {
+async fn row_30_continue_is_said_when_the_handler_wants_the_body_and_not_before() {
     let rig = Rig::new(hello());
     let head =
         |path: &str| format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
@@ -339,7 +339,7 @@ async fn continue_is_said_when_the_handler_wants_the_body_and_not_before() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn a_small_body_that_nobody_reads_is_drained_and_a_large_one_ends_the_connection() {
+async fn row_29_a_small_body_that_nobody_reads_is_drained_and_a_large_one_ends_the_connection() {
     let rig = Rig::new(hello());
     let mut peer = rig.connect();
     peer.send("POST /ignore HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n");
@@ -365,7 +365,7 @@ async fn a_small_body_that_nobody_reads_is_drained_and_a_large_one_ends_the_conn
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn requests_before_the_end_of_the_stream_are_answered() {
+async fn row_52_requests_before_the_end_of_the_stream_are_answered() {
     let rig = Rig::new(hello());
     let mut peer = rig.connect();
     peer.send(get("/") + &get("/"));
@@ -398,7 +398,7 @@ fn watched(dropped: &Arc<AtomicBool>) -> Router {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn a_peer_that_leaves_drops_its_handler() {
+async fn row_52_a_peer_that_leaves_drops_its_handler() {
     for reset in [true, false] {
         let dropped = Arc::new(AtomicBool::new(false));
         let rig = Rig::new(watched(&dropped));
@@ -417,7 +417,7 @@ async fn a_peer_that_leaves_drops_its_handler() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn half_close_lets_the_handler_finish_for_a_peer_that_only_ended_its_direction() {
+async fn row_52_half_close_lets_the_handler_finish_for_a_peer_that_only_ended_its_direction() {
     let dropped = Arc::new(AtomicBool::new(false));
     let rig = Rig::with_settings(watched(&dropped), Settings { half_close: true, ..Settings::default() });
     let mut peer = rig.connect();
@@ -471,7 +471,7 @@ fn pieces() -> impl futures_core::Stream<Item = Result<Bytes, Infallible>> {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn a_connection_beyond_the_maximum_is_told_so_and_the_others_stay() {
+async fn row_110_a_connection_beyond_the_maximum_is_told_so_and_the_others_stay() {
     let rig = Rig::with(hello(), Settings::default(), 2, 64 * 1024);
     let mut held = [rig.connect(), rig.connect()];
     rig.settle().await;

@@ -26,7 +26,7 @@ fn spending(bytes: usize) -> Router {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn a_place_that_changes_hands_while_it_is_queued_belongs_to_the_new_peer_alone() {
+async fn row_55_a_place_that_changes_hands_while_it_is_queued_belongs_to_the_new_peer_alone() {
     let rig = Rig::with(spending(17_000), Settings::default(), 10_000, 1 << 26);
     let burst = get("/").repeat(100);
     let mut peers: Vec<_> = (0..300).map(|_| rig.connect()).collect();
@@ -48,7 +48,7 @@ async fn a_place_that_changes_hands_while_it_is_queued_belongs_to_the_new_peer_a
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn requests_that_wait_for_their_turn_are_answered_when_the_server_stops() {
+async fn row_104_requests_that_wait_for_their_turn_are_answered_when_the_server_stops() {
     let rig = Rig::with(spending(10), Settings::default(), 10_000, 1 << 20);
     let mut peers: Vec<_> = (0..300).map(|_| rig.connect()).collect();
     for peer in &mut peers {
@@ -97,7 +97,7 @@ async fn a_head_keeps_its_deadline_when_the_core_is_busy() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn one_pipeliner_makes_no_more_answers_at_a_time_than_output_may_wait() {
+async fn row_43_one_pipeliner_makes_no_more_answers_at_a_time_than_output_may_wait() {
     let rig = Rig::with(spending(15_000), Settings::default(), 10, 1);
     let mut peer = rig.connect();
     let mut sent = 0;
@@ -173,7 +173,7 @@ impl Drop for Panicking {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn a_panic_anywhere_in_the_apps_code_costs_one_request() {
+async fn row_97_a_panic_anywhere_in_the_apps_code_costs_one_request() {
     for place in ["size_hint", "drop"] {
         let app = Router::new().route("/", route_get(|| async { "fine" }));
         let rig = Rig::new(app.layer(axum::middleware::map_response(move |response: Response<Body>| async move {

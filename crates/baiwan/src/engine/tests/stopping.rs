@@ -20,7 +20,7 @@ fn app() -> Router {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn everything_that_was_received_is_answered_and_then_closed() {
+async fn row_104_everything_that_was_received_is_answered_and_then_closed() {
     let rig = Rig::new(app());
     let (mut busy, mut idle, mut late, mut half) = (rig.connect(), rig.connect(), rig.connect(), rig.connect());
     busy.send(get("/slow"));
@@ -82,7 +82,7 @@ async fn what_is_open_when_the_time_is_over_is_cut() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn a_second_signal_ends_it_at_once() {
+async fn row_108_a_second_signal_ends_it_at_once() {
     let rig = Rig::new(app());
     let mut stuck = rig.connect();
     stuck.send(get("/never"));

@@ -1,0 +1,105 @@
+//! New connections: accepted, turned away at the maximum, or refused by the system.
+//!
+//! A system that is out of files or memory says so at each accept. Trying at once again would spin, so the listener rests for a
+//! moment, with its backlog untouched, and the connections that exist notice nothing. A log line says so at most once a second.
+
+use baiwan_driver::{AcceptEnd, Accepted, Driver, Transmit};
+use baiwan_http1::TOO_MANY_CONNECTIONS;
+
+use super::connection::{Flags, Slot};
+use super::{Engine, TURN_ACCEPTS_MAX};
+use crate::app::App;
+use crate::capacity::TURNED_AWAY_MAX;
+use crate::listen::{ACCEPT_PAUSE, COMPLAINT_PAUSE};
+use crate::status::{CloseReason, add};
+
+impl<D: Driver, A: App> Engine<D, A> {
+    /// Accepts from every listener that has something, up to a maximum each.
+    pub(super) fn accept(&mut self) {
+        for number in 0..self.listeners.len() {
+            self.resume_listener(number);
+            let listener = &mut self.listeners[number];
+            if !listener.ready || listener.resumes.is_some() {
+                continue;
+            }
+            let end = self.driver.accept(&listener.listener, TURN_ACCEPTS_MAX, &mut self.lists.accepted);
+            match end {
+                AcceptEnd::Drained => listener.ready = false,
+                AcceptEnd::Max => {}
+                AcceptEnd::Exhausted(error) => {
+                    listener.resumes = Some(self.clock.now() + ACCEPT_PAUSE);
+                    if let Err(error) = self.driver.set_listening(&listener.listener, listener.token, false) {
+                        tracing::error!(%error, "cannot pause a listener");
+                    }
+                    self.complain(&error, "cannot accept connections for now; those that wait are kept");
+                }
+            }
+            let mut accepted = std::mem::take(&mut self.lists.accepted);
+            for connection in accepted.drain(..) {
+                self.open(connection);
+            }
+            self.lists.accepted = accepted;
+        }
+    }
+
+    fn resume_listener(&mut self, number: usize) {
+        let listener = &mut self.listeners[number];
+        if listener.resumes.is_none_or(|at| at > self.clock.now()) {
+            return;
+        }
+        match self.driver.set_listening(&listener.listener, listener.token, true) {
+            Ok(()) => (listener.resumes, listener.ready) = (None, true),
+            Err(error) => {
+                listener.resumes = Some(self.clock.now() + ACCEPT_PAUSE);
+                self.complain(&error, "cannot resume a listener for now");
+            }
+        }
+    }
+
+    /// Counts what the system refused, and says so at most once a second.
+    fn complain(&mut self, error: &std::io::Error, what: &'static str) {
+        add(&self.core.status().accept_failures, 1);
+        let now = self.clock.now();
+        if self.complained.is_none_or(|at| now.duration_since(at) >= COMPLAINT_PAUSE) {
+            self.complained = Some(now);
+            tracing::warn!(%error, core = self.core.index, "{what}");
+        }
+    }
+
+    /// Gives an accepted connection a slot and has it watched.
+    fn open(&mut self, connection: Accepted<D::Socket>) {
+        add(&self.core.status().accepted, 1);
+        let counted = self.core.status.try_open();
+        let index = self.connections.insert(Slot::new(connection.socket, connection.peer));
+        let token = self.connections.token(index);
+        let slot = self.connections.get_mut(index).expect("just inserted");
+        if !counted {
+            slot.flags.set(Flags::UNCOUNTED);
+            self.turned_away += 1;
+            if self.turned_away > TURNED_AWAY_MAX {
+                return self.close(index, CloseReason::OverLimit);
+            }
+        }
+        if let Err(error) = self.driver.watch(&slot.socket, token) {
+            self.complain(&error, "cannot watch a connection");
+            self.close(index, CloseReason::System);
+        } else if counted {
+            self.become_idle(index);
+        } else {
+            self.turn_away(index);
+        }
+    }
+
+    /// Answers a peer that may not stay. Whatever the load, this allocates nothing.
+    fn turn_away(&mut self, index: u32) {
+        let slot = self.connections.get(index).expect("the caller has it");
+        let token = self.connections.token(index);
+        let answer = Transmit { socket: &slot.socket, token, front: TOO_MANY_CONNECTIONS, queue: None };
+        self.driver.transmit(std::iter::once(answer), &mut self.lists.sent);
+        // A connection that has just begun has room for so little, or is dead.
+        match self.lists.sent.pop() {
+            Some(Ok(count)) if count == TOO_MANY_CONNECTIONS.len() => self.linger(index, CloseReason::OverLimit),
+            _ => self.close(index, CloseReason::OverLimit),
+        }
+    }
+}

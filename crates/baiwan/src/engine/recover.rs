@@ -1,0 +1,106 @@
+//! A core whose loop panicked.
+//!
+//! Handlers are caught where they run. What unwinds to here is a bug of ours, or of something of the app's that runs in our
+//! hands, such as dropping the bytes of an answer. It costs the connections of this core and nothing else: they are reset, the
+//! loop begins anew with the same listeners, and the tasks of the core's runtime never notice. A core that goes on panicking
+//! gives up, so that a supervisor can start the process afresh.
+
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use baiwan_driver::{Close, Driver};
+use tokio::time::Instant;
+
+use super::connection::{Flags, Slot};
+use super::wheel::Wheel;
+use super::{AREA_BYTES, Engine, Lists};
+use crate::BodyError;
+use crate::app::App;
+use crate::status::{CloseReason, add};
+
+/// A core that panics so often ...
+const PANICS_MAX: usize = 3;
+/// ... in so long ends the server.
+const PANICS_WITHIN: Duration = Duration::from_secs(60);
+
+/// When the loop panicked, lately: at most `PANICS_MAX` times.
+#[derive(Debug, Default)]
+pub(super) struct Panics(VecDeque<Instant>);
+
+impl Panics {
+    /// Notes one more. Returns whether that was one too many.
+    fn note(&mut self, now: Instant) -> bool {
+        self.0.retain(|at| now.duration_since(*at) < PANICS_WITHIN);
+        self.0.push_back(now);
+        self.0.len() >= PANICS_MAX
+    }
+}
+
+impl<D: Driver, A: App> Engine<D, A> {
+    /// One turn; if it panics, the core begins anew.
+    pub(super) fn turn_and_recover(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match catch_unwind(AssertUnwindSafe(|| self.turn(cx))) {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                add(&self.core.status().core_panics, 1);
+                let connections = self.connections.len();
+                tracing::error!(core = self.core.index, connections, "the loop panicked: its connections are reset");
+                self.begin_anew();
+                cx.waker().wake_by_ref();
+                match self.panics.note(self.clock.now()) {
+                    false => Poll::Pending,
+                    true => Poll::Ready(Err(io::Error::other("the loop panicked 3 times within a minute"))),
+                }
+            }
+        }
+    }
+
+    /// Ends every connection, without trust in anything that was going on, and starts with empty hands.
+    fn begin_anew(&mut self) {
+        let next = self.connections.successor();
+        let mut connections = std::mem::replace(&mut self.connections, next);
+        self.wheel = Wheel::new(self.clock.tick());
+        self.ready.clear();
+        self.outgoing.clear();
+        self.out.clear();
+        self.area.resize(AREA_BYTES, 0);
+        let lists = std::mem::replace(&mut self.lists, Lists::new());
+        self.turned_away = 0;
+        for listener in &mut self.listeners {
+            listener.ready = listener.resumes.is_none();
+        }
+        if let Some(drain) = &mut self.drain {
+            drain.skip();
+        }
+        for index in 0..connections.end() {
+            if connections.get(index).is_some() {
+                self.abandon(connections.remove(index));
+            }
+        }
+        for accepted in lists.accepted {
+            // Accepted, and not counted yet.
+            self.driver.close(accepted.socket, Close::Reset);
+        }
+    }
+
+    fn abandon(&mut self, slot: Slot<D::Socket>) {
+        let Slot { socket, flags, active, .. } = slot;
+        self.driver.close(socket, Close::Reset);
+        if !flags.has(Flags::UNCOUNTED) {
+            self.core.status.closed();
+        }
+        self.core.status().count_close(CloseReason::CoreFailed);
+        // What the app left behind may panic again when it is dropped: that is all that is lost then.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(exchange) = active.and_then(|mut active| active.exchange.take()) {
+                exchange.task.abort();
+                if let Some(feed) = exchange.link.with_feed(Option::take) {
+                    feed.stream.handle_failure(BodyError::Disconnected);
+                }
+            }
+        }));
+    }
+}

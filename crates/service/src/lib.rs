@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod logs;
 pub mod problem;
+mod refusals;
 pub mod routes;
 pub mod serve;
 pub mod startup;

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use crate::clock::Uptime;
 use crate::config::Config;
 use crate::logs;
+use crate::refusals::Refusals;
 use crate::routes::{Core, Probe, router};
 use crate::startup::Startup;
 use crate::store::Store;
@@ -59,7 +60,9 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         database,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let drained = runtime.block_on(wait(running, || startup.announce(json)));
+    let mut refusals = Refusals::new(health.clone());
+    let drained = runtime.block_on(wait(running, &mut refusals, || startup.announce(json)));
+    refusals.say();
     let commits = store.commits();
     store.close();
     drained?;
@@ -76,14 +79,17 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
 
 /// Waits for the end; announces the start once signals are listened for, which the first poll does: who reads that the
 /// service is ready may stop it right away.
-async fn wait(running: baiwan::Running, announce: impl FnOnce()) -> Result<(), baiwan::Error> {
+async fn wait(running: baiwan::Running, refusals: &mut Refusals, announce: impl FnOnce()) -> Result<(), baiwan::Error> {
     let mut ended = pin!(running.wait());
+    let mut saying = pin!(refusals.say_every_minute());
     let mut announce = Some(announce);
     poll_fn(|cx| {
         let outcome = ended.as_mut().poll(cx);
         if let Some(announce) = announce.take() {
             announce();
         }
+        // It goes on for as long as the server does.
+        let _ = saying.as_mut().poll(cx);
         outcome
     })
     .await

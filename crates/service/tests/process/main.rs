@@ -11,7 +11,7 @@ use std::process::Command;
 
 use running::{Client, Running, command, with_settings};
 use rustix::process::{Resource, Rlimit, Signal, prlimit};
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[test]
 fn every_route_answers_over_tcp() {
@@ -130,6 +130,27 @@ fn sigterm_answers_the_request_in_flight_and_stores_what_was_acknowledged() {
     assert!(!directory.path().join("baiwan.db-wal").exists(), "the log was moved into the file");
     let again = Running::start(command(directory.path()));
     assert_eq!(again.connect().ask("GET", "/api/users/1", "").unwrap().json()["name"], "Ada");
+}
+
+#[test]
+fn an_operator_sees_which_rules_were_broken() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = command(directory.path());
+    command.env("LOG_LEVEL", "debug");
+    let service = Running::start(command);
+    for _ in 0..3 {
+        let mut client = service.connect();
+        client.send(b"GET / HTTP/1.1\r\nx: \x1b[2J\r\n\r\n").unwrap();
+        assert_eq!(client.answer("GET").unwrap().status, 400);
+    }
+    service.signal(Signal::TERM);
+    let (_, log) = service.wait();
+    assert!(log.contains(r#""rules":"control-byte=3""#), "{log}");
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let refused: Vec<_> = lines.iter().filter(|line| line["rule"] == "control-byte").collect();
+    assert_eq!(refused.len(), 3, "{log}");
+    assert_eq!(refused[0]["sample"], r"x: \x1b[2J\r\n\r\n");
+    assert!(refused[0]["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
 }
 
 #[test]

@@ -433,6 +433,21 @@ mod epoll {
         std::fs::remove_file(path).unwrap();
     }
 
+    #[tokio::test]
+    async fn row_49_an_accepted_connection_gives_up_a_peer_that_is_gone_after_three_minutes() {
+        use rustix::net::sockopt;
+
+        let mut rig = rig();
+        let pair = rig.pair().await;
+        let fd = rig.driver.release(pair.server).unwrap();
+        assert!(sockopt::socket_keepalive(&fd).unwrap());
+        let idle = sockopt::tcp_keepidle(&fd).unwrap();
+        let probing = sockopt::tcp_keepintvl(&fd).unwrap() * sockopt::tcp_keepcnt(&fd).unwrap();
+        assert_eq!(idle + probing, Duration::from_secs(180));
+        // With a user timeout the kernel ignores the number of probes: both must say the same.
+        assert_eq!(u128::from(sockopt::tcp_user_timeout(&fd).unwrap()), (idle + probing).as_millis());
+    }
+
     #[test]
     fn a_port_that_is_taken_is_noticed_although_ports_are_shared() {
         let shared = ListenOptions { reuse_port: true };

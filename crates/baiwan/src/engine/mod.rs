@@ -74,6 +74,8 @@ const SET_ASIDE_BYTES_MAX: usize = 16 * 1024;
 const TRANSMIT_DELAY_MAX: Duration = Duration::from_micros(200);
 /// Answers wait for the end of their batch while they have fewer bytes than this.
 const TRANSMIT_AREA_BYTES: usize = 256 * 1024;
+/// What the system refuses to everybody who comes is said no more often than this.
+const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// A turn that has lasted so long begins no further batch.
 const TURN_TIME_MAX: Duration = Duration::from_millis(5);
 
@@ -144,6 +146,8 @@ pub(crate) struct Engine<D: Driver, A: App> {
     transmitted: Instant,
     /// Connections that are being told that there are too many.
     turned_away: usize,
+    /// When the log was last told that the system refuses something.
+    refusal_logged: Option<Instant>,
     drain: Option<expire::Drain>,
 }
 
@@ -201,6 +205,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             transmitted: clock.now(),
             clock,
             turned_away: 0,
+            refusal_logged: None,
             drain: None,
         })
     }
@@ -290,11 +295,11 @@ impl<D: Driver, A: App> Engine<D, A> {
                 AcceptEnd::Drained => listener.ready = false,
                 AcceptEnd::Max => {}
                 AcceptEnd::Exhausted(error) => {
-                    tracing::warn!(%error, "cannot accept connections for now");
                     listener.resumes = Some(self.clock.now() + ACCEPT_PAUSE);
                     if let Err(error) = self.driver.set_listening(&listener.listener, listener.token, false) {
                         tracing::error!(%error, "cannot pause a listener");
                     }
+                    self.warn_of_refusal(&error, "cannot accept connections for now");
                 }
             }
             let mut accepted = std::mem::take(&mut self.lists.accepted);
@@ -313,9 +318,16 @@ impl<D: Driver, A: App> Engine<D, A> {
         match self.driver.set_listening(&listener.listener, listener.token, true) {
             Ok(()) => (listener.resumes, listener.ready) = (None, true),
             Err(error) => {
-                tracing::error!(%error, "cannot resume a listener");
                 listener.resumes = Some(self.clock.now() + ACCEPT_PAUSE);
+                self.warn_of_refusal(&error, "cannot resume a listener for now");
             }
+        }
+    }
+
+    fn warn_of_refusal(&mut self, error: &io::Error, what: &str) {
+        if self.refusal_logged.is_none_or(|at| self.clock.now().duration_since(at) >= REFUSAL_LOG_INTERVAL) {
+            self.refusal_logged = Some(self.clock.now());
+            tracing::warn!(%error, "{what}");
         }
     }
 
@@ -334,8 +346,8 @@ impl<D: Driver, A: App> Engine<D, A> {
             }
         }
         if let Err(error) = self.driver.watch(&slot.socket, token) {
-            tracing::warn!(%error, "cannot watch a connection");
             self.close(index, CloseReason::System);
+            self.warn_of_refusal(&error, "cannot watch a connection");
         } else if counted {
             self.become_idle(index);
         } else {

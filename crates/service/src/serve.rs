@@ -4,12 +4,15 @@
 //! request that was received can always be stored. The engine owns signals, draining and deadlines.
 
 use std::future::{Future, poll_fn};
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use baiwan::CloseReason;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::clock::Uptime;
@@ -18,6 +21,9 @@ use crate::logs;
 use crate::routes::{Core, Probe, router};
 use crate::startup::Startup;
 use crate::store::Store;
+
+/// A storm of signals is one line in so long.
+const HANGUP_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Probe for baiwan::Health {
     fn is_live(&self) -> bool {
@@ -59,7 +65,14 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         database,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let drained = runtime.block_on(wait(running, || startup.announce(json)));
+    let drained = runtime.block_on(async {
+        // Whose terminal is gone ends, as any program does.
+        if !std::io::stderr().is_terminal() {
+            let hangups = signal(SignalKind::hangup()).map_err(baiwan::Error::Signals)?;
+            tokio::spawn(shrug_off(hangups));
+        }
+        wait(running, || startup.announce(json)).await
+    });
     let commits = store.commits();
     store.close();
     drained?;
@@ -87,6 +100,14 @@ async fn wait(running: baiwan::Running, announce: impl FnOnce()) -> Result<(), b
         outcome
     })
     .await
+}
+
+/// Says what a SIGHUP does not do.
+async fn shrug_off(mut hangups: tokio::signal::unix::Signal) {
+    while hangups.recv().await.is_some() {
+        info!("SIGHUP changes nothing: settings are read at the start");
+        tokio::time::sleep(HANGUP_LOG_INTERVAL).await;
+    }
 }
 
 fn server(config: &Config) -> baiwan::Builder {

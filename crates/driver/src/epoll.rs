@@ -32,7 +32,8 @@ use crate::{AcceptEnd, Accepted, Address, BoundListener, Close, Driver, Event, E
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// Chunks handed to the kernel in one call; what is left goes with the next.
 const SLICES_MAX: usize = 64;
-/// Connections that died in the backlog are skipped; this many in one call, so that a storm of them cannot hold the core.
+/// Connections that died in the backlog are skipped; this many in one call, so that a storm of them cannot hold the core. When
+/// nothing else came out of a call, the refusals do not concern single connections, whatever they say.
 const ACCEPT_SKIPS_MAX: usize = 64;
 
 const INPUT: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
@@ -110,30 +111,24 @@ impl Driver for EpollDriver {
     }
 
     fn set_listening(&mut self, listener: &Listener, token: Token, on: bool) -> io::Result<()> {
-        match on {
-            true => {
-                epoll::add(&self.epoll, &listener.0, EventData::new_u64(token.0), EventFlags::IN)?;
-            }
-            false => epoll::delete(&self.epoll, &listener.0)?,
+        let outcome = match on {
+            true => epoll::add(&self.epoll, &listener.0, EventData::new_u64(token.0), EventFlags::IN),
+            false => epoll::delete(&self.epoll, &listener.0),
+        };
+        match outcome {
+            // It is as it was asked to be: an earlier change failed.
+            Err(Errno::EXIST) if on => Ok(()),
+            Err(Errno::NOENT) if !on => Ok(()),
+            outcome => Ok(outcome?),
         }
-        Ok(())
     }
 
     fn accept(&mut self, listener: &Listener, max: usize, accepted: &mut Vec<Accepted<Socket>>) -> AcceptEnd {
-        let (mut taken, mut skipped) = (0, 0);
-        while taken < max && skipped < ACCEPT_SKIPS_MAX {
-            match net::acceptfrom_with(&listener.0, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-                Ok((fd, name)) => {
-                    let peer = name.and_then(|name| SocketAddr::try_from(name).ok()).map_or(Peer::Unix, Peer::Ip);
-                    accepted.push(Accepted { socket: Socket(fd), peer });
-                    taken += 1;
-                }
-                Err(Errno::AGAIN) => return AcceptEnd::Drained,
-                Err(error) if concerns_one_connection(error) => skipped += 1,
-                Err(error) => return AcceptEnd::Exhausted(error.into()),
-            }
-        }
-        AcceptEnd::Max
+        accept_up_to(max, accepted, || {
+            let (fd, name) = net::acceptfrom_with(&listener.0, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+            let peer = name.and_then(|name| SocketAddr::try_from(name).ok()).map_or(Peer::Unix, Peer::Ip);
+            Ok(Accepted { socket: Socket(fd), peer })
+        })
     }
 
     fn watch(&mut self, socket: &Socket, token: Token) -> io::Result<()> {
@@ -215,6 +210,32 @@ impl Driver for EpollDriver {
     }
 }
 
+/// Accepts until the backlog is empty, `max` connections are there, or the system refuses more than single connections.
+fn accept_up_to<S>(
+    max: usize,
+    accepted: &mut Vec<Accepted<S>>,
+    mut accept: impl FnMut() -> Result<Accepted<S>, Errno>,
+) -> AcceptEnd {
+    let (mut taken, mut skipped) = (0, 0);
+    while taken < max {
+        match accept() {
+            Ok(connection) => {
+                accepted.push(connection);
+                taken += 1;
+            }
+            Err(Errno::AGAIN) => return AcceptEnd::Drained,
+            Err(error) if !concerns_one_connection(error) => return AcceptEnd::Exhausted(error.into()),
+            Err(error) => {
+                skipped += 1;
+                if skipped == ACCEPT_SKIPS_MAX {
+                    return if taken == 0 { AcceptEnd::Exhausted(error.into()) } else { AcceptEnd::Max };
+                }
+            }
+        }
+    }
+    AcceptEnd::Max
+}
+
 /// Whether an error of accept says only that the connection about to come out is gone (accept(2), "Error handling"), that a
 /// firewall forbids it, or that a signal came.
 fn concerns_one_connection(error: Errno) -> bool {
@@ -272,6 +293,53 @@ fn send_queue(socket: &Socket, front: &[u8], queue: &VecDeque<Bytes>) -> (io::Re
         match net::sendmsg(&socket.0, &slices[..count], &mut control, flags) {
             Err(Errno::INTR) => {}
             outcome => return (outcome.map_err(io::Error::from), offered),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes of calls that end so, one after the other; the last ending repeats. Also says how many calls there were.
+    fn accept(endings: &[Result<(), Errno>], max: usize) -> (AcceptEnd, usize, usize) {
+        let (mut accepted, mut calls) = (Vec::new(), 0);
+        let end = accept_up_to(max, &mut accepted, || {
+            let ending = endings[calls.min(endings.len() - 1)];
+            calls += 1;
+            ending.map(|()| Accepted { socket: (), peer: Peer::Unix })
+        });
+        (end, accepted.len(), calls)
+    }
+
+    #[test]
+    fn row_47_a_refusal_of_one_connection_is_skipped() {
+        for error in [Errno::CONNABORTED, Errno::INTR, Errno::PERM, Errno::PROTO, Errno::NETDOWN, Errno::TIMEDOUT] {
+            let (end, accepted, _) = accept(&[Ok(()), Err(error), Ok(()), Err(error), Err(Errno::AGAIN)], 64);
+            assert!(matches!(end, AcceptEnd::Drained), "{error}: {end:?}");
+            assert_eq!(accepted, 2, "{error}");
+        }
+    }
+
+    #[test]
+    fn row_47_a_lack_of_files_or_memory_ends_the_call() {
+        for error in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::INVAL, Errno::BADF] {
+            let (end, accepted, calls) = accept(&[Ok(()), Err(error)], 64);
+            assert!(matches!(&end, AcceptEnd::Exhausted(said) if said.raw_os_error() == Some(error.raw_os_error())));
+            assert_eq!((accepted, calls), (1, 2), "{error}");
+        }
+    }
+
+    #[test]
+    fn row_47_a_refusal_that_does_not_end_is_waited_out() {
+        for error in [Errno::PERM, Errno::CONNABORTED, Errno::INTR] {
+            let (end, _, calls) = accept(&[Err(error)], 64);
+            assert!(matches!(&end, AcceptEnd::Exhausted(said) if said.raw_os_error() == Some(error.raw_os_error())));
+            assert_eq!(calls, ACCEPT_SKIPS_MAX);
+            // Among many, some may still get through: then there may be more.
+            let (end, accepted, calls) = accept(&[Ok(()), Err(error)], 64);
+            assert!(matches!(end, AcceptEnd::Max), "{end:?}");
+            assert_eq!((accepted, calls), (1, 1 + ACCEPT_SKIPS_MAX));
         }
     }
 }

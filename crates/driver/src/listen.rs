@@ -20,6 +20,15 @@ const BACKLOG_MAX: i32 = 65_535;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES_MAX: u32 = 4;
+/// A peer that has acknowledged nothing for so long is gone, be it that it owes an answer to a probe or that it left bytes lying;
+/// one that has no room for so long, too. With such a timeout Linux does not count probes (tcp(7), `TCP_USER_TIMEOUT`), so it is
+/// the time that they take.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(180);
+
+const _: () = assert!(
+    UNACKNOWLEDGED_MAX.as_secs()
+        == KEEPALIVE_IDLE.as_secs() + KEEPALIVE_INTERVAL.as_secs() * KEEPALIVE_PROBES_MAX as u64
+);
 
 /// How to open a listening socket.
 #[derive(Clone, Copy, Default, Debug)]
@@ -160,5 +169,6 @@ fn hand_down(fd: &OwnedFd) -> io::Result<()> {
     sockopt::set_tcp_keepidle(fd, KEEPALIVE_IDLE)?;
     sockopt::set_tcp_keepintvl(fd, KEEPALIVE_INTERVAL)?;
     sockopt::set_tcp_keepcnt(fd, KEEPALIVE_PROBES_MAX)?;
+    sockopt::set_tcp_user_timeout(fd, UNACKNOWLEDGED_MAX.as_millis() as u32)?;
     Ok(())
 }

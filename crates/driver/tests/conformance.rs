@@ -166,10 +166,15 @@ async fn accept_stops_at_its_maximum_and_can_be_asked_again_at_once<D: Driver>(m
 
 async fn a_listener_can_pause_and_its_backlog_waits<D: Driver>(mut rig: Rig<D>) {
     let address = rig.address.clone();
-    rig.driver.set_listening(&rig.listener, LISTENER, false).unwrap();
+    // Said twice, it means the same.
+    for _ in 0..2 {
+        rig.driver.set_listening(&rig.listener, LISTENER, false).unwrap();
+    }
     let _client = rig.driver.connect(&address, CLIENT).unwrap();
     assert!(rig.is_quiet(LISTENER).await);
-    rig.driver.set_listening(&rig.listener, LISTENER, true).unwrap();
+    for _ in 0..2 {
+        rig.driver.set_listening(&rig.listener, LISTENER, true).unwrap();
+    }
     rig.accept().await;
 }
 
@@ -431,6 +436,21 @@ mod epoll {
         let _client = rig.driver.connect(&address, CLIENT).unwrap();
         assert_eq!(rig.accept().await.peer, Peer::Unix);
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn row_49_an_accepted_connection_gives_up_a_peer_that_is_gone_after_three_minutes() {
+        use rustix::net::sockopt;
+
+        let mut rig = rig();
+        let pair = rig.pair().await;
+        let fd = rig.driver.release(pair.server).unwrap();
+        assert!(sockopt::socket_keepalive(&fd).unwrap());
+        let idle = sockopt::tcp_keepidle(&fd).unwrap();
+        let probing = sockopt::tcp_keepintvl(&fd).unwrap() * sockopt::tcp_keepcnt(&fd).unwrap();
+        assert_eq!(idle + probing, Duration::from_secs(180));
+        // With a user timeout the kernel ignores the number of probes: both must say the same.
+        assert_eq!(u128::from(sockopt::tcp_user_timeout(&fd).unwrap()), (idle + probing).as_millis());
     }
 
     #[test]

@@ -4,12 +4,15 @@
 //! request that was received can always be stored. The engine owns signals, draining and deadlines.
 
 use std::future::{Future, poll_fn};
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use baiwan::CloseReason;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::clock::Uptime;
@@ -19,6 +22,9 @@ use crate::refusals::Refusals;
 use crate::routes::{Core, Probe, router};
 use crate::startup::Startup;
 use crate::store::Store;
+
+/// A storm of signals is one line in so long.
+const HANGUP_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Probe for baiwan::Health {
     fn is_live(&self) -> bool {
@@ -61,7 +67,14 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut refusals = Refusals::new(health.clone());
-    let drained = runtime.block_on(wait(running, &mut refusals, || startup.announce(json)));
+    let drained = runtime.block_on(async {
+        // Whose terminal is gone ends, as any program does.
+        if !std::io::stderr().is_terminal() {
+            let hangups = signal(SignalKind::hangup()).map_err(baiwan::Error::Signals)?;
+            tokio::spawn(shrug_off(hangups));
+        }
+        wait(running, &mut refusals, || startup.announce(json)).await
+    });
     refusals.say();
     let commits = store.commits();
     store.close();
@@ -93,6 +106,14 @@ async fn wait(running: baiwan::Running, refusals: &mut Refusals, announce: impl 
         outcome
     })
     .await
+}
+
+/// Says what a SIGHUP does not do.
+async fn shrug_off(mut hangups: tokio::signal::unix::Signal) {
+    while hangups.recv().await.is_some() {
+        info!("SIGHUP changes nothing: settings are read at the start");
+        tokio::time::sleep(HANGUP_LOG_INTERVAL).await;
+    }
 }
 
 fn server(config: &Config) -> baiwan::Builder {

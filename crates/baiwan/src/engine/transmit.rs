@@ -103,6 +103,11 @@ impl<D: Driver, A: App> Engine<D, A> {
         let due = self.clock.deadline(self.settings.write_timeout);
         let slot = self.connections.get_mut(index).expect("closing forgets what is outgoing");
         slot.flags.clear(Flags::SENDING);
+        // Bytes may have been taken although no event said that there is room: the last attempt of `try_once_more`.
+        match blocked {
+            true => slot.flags.set(Flags::BLOCKED),
+            false => slot.flags.clear(Flags::BLOCKED),
+        }
         let front = &self.out[start..end];
         if count < front.len() {
             let rest = Bytes::copy_from_slice(&front[count..]);
@@ -119,9 +124,6 @@ impl<D: Driver, A: App> Engine<D, A> {
                 active.write_due = Tick::NEVER;
             }
             return self.handle_flushed(index);
-        }
-        if blocked {
-            slot.flags.set(Flags::BLOCKED);
         }
         let active = slot.activate();
         if count > 0 || active.write_due == Tick::NEVER {

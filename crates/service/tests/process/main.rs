@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod durability;
+mod kernel;
 mod running;
 
 use std::io::Read;
@@ -186,7 +187,7 @@ fn echo_of_a_long_text_takes_constant_memory() {
     let service = Running::start(command(directory.path()));
     let mut client = service.connect();
     assert_eq!(client.ask("POST", "/echo", "warm").unwrap().body, b"Echo: warm");
-    let before = peak_memory_kib(&service);
+    let before = service.peak_memory_kib();
     let mut sender = client.another_hand();
     let sending = std::thread::spawn(move || {
         let length = BLOCK.len() * BLOCKS;
@@ -201,7 +202,7 @@ fn echo_of_a_long_text_takes_constant_memory() {
         assert!(client.bytes(BLOCK.len()).unwrap() == BLOCK);
     }
     sending.join().unwrap();
-    let growth = peak_memory_kib(&service) - before;
+    let growth = service.peak_memory_kib() - before;
     assert!(growth < GROWTH_MAX_KIB, "64 MiB passed through and memory grew by {growth} KiB");
 }
 
@@ -218,13 +219,6 @@ fn echo_asks_for_the_text_of_a_client_that_waits_to_be_asked() {
         client.send(b"hello").unwrap();
         assert_eq!(client.answer("POST").unwrap().body, b"Echo: hello", "{event_loop}");
     }
-}
-
-/// The most memory that the process has had resident so far.
-fn peak_memory_kib(service: &Running) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", service.pid().as_raw_nonzero())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
 }
 
 #[test]

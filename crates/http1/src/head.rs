@@ -50,14 +50,14 @@ pub enum BodyFraming {
 
 /// The resumable state of a head that is still arriving: no bytes, only positions and facts.
 ///
-/// Command: [`decode`](HeadDecoder::decode), as often as bytes arrive. Getter:
-/// [`bytes_examined`](HeadDecoder::bytes_examined).
+/// Command: [`decode`](HeadDecoder::decode), as often as bytes arrive. Getters:
+/// [`refused_at`](HeadDecoder::refused_at), [`bytes_examined`](HeadDecoder::bytes_examined).
 #[derive(Clone, Debug, Default)]
 pub struct HeadDecoder {
     examined: u64,
     /// Where the scanner goes on.
     scanned: u32,
-    /// Where the line that is being scanned begins.
+    /// Where the line that is being scanned begins, or the one that was refused.
     line_start: u32,
     /// Field lines that are complete.
     fields: u16,
@@ -90,6 +90,10 @@ impl HeadDecoder {
     /// When `input` is shorter than at the call before.
     pub fn decode(&mut self, input: &[u8], limits: &Limits) -> Result<Option<(RequestHead, usize)>, Refusal> {
         let window = &input[..input.len().min(limits.head_window())];
+        if self.scanned == 0 {
+            // It may still say where the head before was refused.
+            self.line_start = 0;
+        }
         if self.scanned == 0 && !window.is_empty() {
             self.examined += window.len() as u64;
             if let Some((head, consumed)) = decode_whole(window, limits) {
@@ -98,23 +102,26 @@ impl HeadDecoder {
                 return Ok(Some((head, consumed)));
             }
         }
-        let result = self.scan(window, limits);
-        match result {
-            Ok(None) if window.len() == limits.head_window() => {
-                self.restart();
-                Err(Refusal::HeadTooLarge)
-            }
-            Ok(None) => Ok(None),
+        let refusal = match self.scan(window, limits) {
+            Ok(None) if window.len() == limits.head_window() => Refusal::HeadTooLarge,
+            Ok(None) => return Ok(None),
             Ok(Some(head)) => {
                 let consumed = self.scanned as usize;
                 self.restart();
-                Ok(Some((head, consumed)))
+                return Ok(Some((head, consumed)));
             }
-            Err(refusal) => {
-                self.restart();
-                Err(refusal)
-            }
-        }
+            Err(refusal) => refusal,
+        };
+        let line_start = self.line_start;
+        self.restart();
+        self.line_start = line_start;
+        Err(refusal)
+    }
+
+    /// After [`decode`](HeadDecoder::decode) has refused: where in its `input` the refused line begins, at most
+    /// `input.len()`. Where only the whole head shows what is wrong, as with a missing Host, it is the request line.
+    pub fn refused_at(&self) -> usize {
+        self.line_start as usize
     }
 
     /// Bytes that were looked at since the decoder was made, one for each pass over each byte. For tests that show that
@@ -243,8 +250,10 @@ impl HeadDecoder {
         } else {
             LaterMinor::No
         };
+        let leading = leading_crlf(head, usize::MAX);
+        self.line_start = leading as u32;
         Rules::resume(self.facts).finish()?;
-        let head = &head[leading_crlf(head, usize::MAX)..];
+        let head = &head[leading..];
         let parsed = parse_whole(head, limits, later_minor);
         debug_assert!(parsed.is_some(), "the scanner accepted what the parser refuses");
         parsed.map(|(head, _)| head).ok_or(Refusal::RequestLineMalformed)

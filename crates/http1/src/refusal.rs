@@ -19,6 +19,11 @@ macro_rules! refusals {
             /// Every refusal, in the order of the table.
             pub const ALL: &[Refusal] = &[$(Refusal::$variant),+];
 
+            /// Its place in [`ALL`](Refusal::ALL), for tables with an entry for each rule.
+            pub fn index(self) -> usize {
+                self as usize
+            }
+
             /// The status to answer with. The connection closes after it.
             pub fn status(self) -> StatusCode {
                 match self { $(Refusal::$variant => StatusCode::$status,)+ }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use baiwan_http1::{Limits, Refusal};
+use baiwan_http1::{HeadDecoder, Limits, Refusal};
 
 use crate::harness::{chunked, refused, refused_with};
 
@@ -98,6 +98,55 @@ fn every_refusal_can_happen() {
     }
     let missing: Vec<_> = Refusal::ALL.iter().filter(|refusal| !seen.contains(refusal)).collect();
     assert!(missing.is_empty(), "no case leads to {missing:?}");
+}
+
+#[test]
+fn a_refusal_knows_its_place() {
+    for (index, refusal) in Refusal::ALL.iter().enumerate() {
+        assert_eq!(refusal.index(), index, "{refusal:?}");
+    }
+}
+
+/// `input` must be refused, whole and byte by byte, in its line that begins with `line`.
+fn refused_in(line: &str, input: &[u8]) {
+    let limits = Limits::default();
+    let place = place_of(input, line.as_bytes());
+    let mut whole = HeadDecoder::default();
+    whole.decode(input, &limits).expect_err("it is wrong");
+    assert_eq!(whole.refused_at(), place, "whole: {}", input.escape_ascii());
+    let mut pieces = HeadDecoder::default();
+    (1..=input.len()).find(|length| pieces.decode(&input[..*length], &limits).is_err()).expect("it is wrong");
+    assert_eq!(pieces.refused_at(), place, "byte by byte: {}", input.escape_ascii());
+    // What it says of one head does not change how the next one is read.
+    let (_, consumed) = pieces.decode(NEXT, &limits).expect("it is right").expect("it is whole");
+    assert_eq!(consumed, NEXT.len());
+    for length in 1..NEXT.len() {
+        assert!(whole.decode(&NEXT[..length], &limits).expect("it is right").is_none());
+    }
+    assert!(whole.decode(NEXT, &limits).expect("it is right").is_some());
+}
+
+const NEXT: &[u8] = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n";
+
+fn place_of(input: &[u8], part: &[u8]) -> usize {
+    input.windows(part.len()).position(|window| window == part).expect("the part is there")
+}
+
+#[test]
+fn a_refusal_says_in_which_line() {
+    refused_in("G(", b"G(");
+    refused_in("GET /# ", b"\r\nGET /# HTTP/1.1\r\nHost: a\r\n\r\n");
+    refused_in("B : c", b"GET / HTTP/1.1\r\nHost: a\r\nB : c\r\n\r\n");
+    refused_in(" folded", b"GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n folded\r\n\r\n");
+    refused_in("C: \0", b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nC: \0d\r\n\r\n");
+    // It takes the whole head to see these.
+    refused_in("GET / ", b"\r\nGET / HTTP/1.1\r\nA: b\r\n\r\n");
+    refused_in(
+        "PUT / ",
+        b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+    );
+    let long = format!("GET / HTTP/1.1\r\nHost: a\r\nLong: {}", "x".repeat(17_000));
+    refused_in("Long", long.as_bytes());
 }
 
 #[test]

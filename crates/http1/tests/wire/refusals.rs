@@ -35,7 +35,7 @@ const HEADS: &[(Refusal, &str)] = &[
     (Refusal::TransferEncodingRepeated, "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding:\r\n"),
     (Refusal::TransferEncodingVersion, "GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n"),
     (Refusal::TransferEncodingUnknown, "GET / HTTP/1.1\r\nTransfer-Encoding: a, chunked\r\n"),
-    (Refusal::ExpectationUnknown, "GET / HTTP/1.1\r\nExpect:\r\n"),
+    (Refusal::ExpectationUnknown, "GET / HTTP/1.1\r\nExpect: y\r\n"),
     (
         Refusal::WebsocketWithBody,
         "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",

@@ -417,7 +417,11 @@ impl<D: Driver, A: App> Engine<D, A> {
                         BodyEvent::Complete(_) => break,
                     }
                 }
-                Err(refusal) => return self.refuse(index, refusal),
+                Err(refusal) => {
+                    // Its request was answered: a second answer would be taken for that to the next one.
+                    tracing::debug!(rule = refusal.name(), "refused the rest of a body");
+                    return self.linger(index, CloseReason::Refused);
+                }
             }
         }
         active.unread = None;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use baiwan_http1::{HeadDecoder, Limits, Refusal};
+use baiwan_http1::{HeadDecoder, Limits, Refusal, is_head_request};
 
 use crate::harness::{chunked, refused, refused_with};
 
@@ -147,6 +147,18 @@ fn a_refusal_says_in_which_line() {
     );
     let long = format!("GET / HTTP/1.1\r\nHost: a\r\nLong: {}", "x".repeat(17_000));
     refused_in("Long", long.as_bytes());
+}
+
+#[test]
+fn a_refused_head_request_is_known_as_one() {
+    for input in ["HEAD ", "HEAD / HTTP/1.1\r\n\r\n", "\r\n\r\nHEAD /# x", "\r\n\r\n\r\nHEAD  "] {
+        assert!(is_head_request(input.as_bytes()), "{input:?}");
+    }
+    for input in
+        ["", "HEAD", "HEADS / HTTP/1.1\r\n", "head / HTTP/1.1\r\n", "GET /HEAD HTTP/1.1\r\n", "\nHEAD / ", " HEAD / "]
+    {
+        assert!(!is_head_request(input.as_bytes()), "{input:?}");
+    }
 }
 
 #[test]

@@ -15,8 +15,6 @@ fn row_23_an_absolute_form_is_served_as_its_path() {
         ("http://probe/", "probe:80"),
         ("http://probe:/", "probe"),
         ("http://probe:8080/", "probe:8080"),
-        ("https://probe/", "probe"),
-        ("https://probe:443/", "probe"),
         ("http://[::1]:8080/", "[::1]:8080"),
         ("http://127.0.0.1/", "127.0.0.1"),
         ("http://probe?a=b", "probe"),
@@ -37,7 +35,6 @@ fn row_23_an_absolute_form_that_differs_from_host_is_refused() {
         ("http://probe:81/", "probe"),
         ("http://probe/", "probe:81"),
         ("http://probe/", "probe:443"),
-        ("https://probe/", "probe:80"),
         ("http://probe.other/", "probe"),
         ("http://probe/", "probe."),
         ("http://probe/", "pro%62e"),
@@ -51,6 +48,16 @@ fn row_23_an_absolute_form_that_differs_from_host_is_refused() {
     cases.refused(400, to("http://probe/", ""));
     cases.refused(400, to("http://probe/", "probe/"));
     cases.refused(400, "GET http://probe/ HTTP/1.1\r\nHost: probe\r\nHost: probe\r\n\r\n");
+    cases.run();
+}
+
+#[test]
+fn an_https_target_needs_a_secured_connection() {
+    let mut cases = Cases::default();
+    for target in ["https://probe/", "https://probe", "HTTPS://probe/", "https://probe:443/", "https://probe/?a=b"] {
+        cases.refused_line(421, format!("GET {target} HTTP/1.1"));
+    }
+    cases.refused(421, "GET https://probe/ HTTP/1.0\r\n\r\n");
     cases.run();
 }
 

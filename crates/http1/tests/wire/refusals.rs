@@ -17,6 +17,7 @@ const HEADS: &[(Refusal, &str)] = &[
     (Refusal::TargetInvalid, "GET /# HTTP/1.1\r\n"),
     (Refusal::TargetForm, "GET a HTTP/1.1\r\n"),
     (Refusal::TargetAuthority, "GET http:// HTTP/1.1\r\n"),
+    (Refusal::TargetScheme, "GET https://a HTTP/1.1\r\n"),
     (Refusal::ConnectUnsupported, "CONNECT a:1 HTTP/1.1\r\n"),
     (Refusal::VersionMalformed, "GET / x\r\n"),
     (Refusal::VersionUnsupported, "GET / HTTP/2.0\r\n"),
@@ -194,6 +195,7 @@ fn statuses_are_those_of_the_rfc() {
             Refusal::BodyTooLarge => 413,
             Refusal::TargetTooLong => 414,
             Refusal::ExpectationUnknown => 417,
+            Refusal::TargetScheme => 421,
             Refusal::HeadTooLarge | Refusal::FieldsTooMany | Refusal::TrailersTooLarge | Refusal::TrailersTooMany => {
                 431
             }

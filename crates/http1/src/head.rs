@@ -19,7 +19,7 @@ use http::Request;
 use crate::octet;
 use crate::parse::{LaterMinor, parse_whole};
 use crate::rules::{Facts, Rules};
-use crate::{Limits, Refusal};
+use crate::{HEAD_BYTES_CEILING, Limits, Refusal};
 
 /// A request head that follows every rule.
 #[derive(Debug)]
@@ -258,6 +258,13 @@ impl HeadDecoder {
         debug_assert!(parsed.is_some(), "the scanner accepted what the parser refuses");
         parsed.map(|(head, _)| head).ok_or(Refusal::RequestLineMalformed)
     }
+}
+
+/// Whether the head that `input` begins with, complete or not, right or wrong, is one of HEAD: then even a refusal has no
+/// body (RFC 9110 9.3.2). `input` is that of [`HeadDecoder::decode`].
+pub fn is_head_request(input: &[u8]) -> bool {
+    let limit = input.len().min(HEAD_BYTES_CEILING);
+    input[leading_crlf(&input[..limit], usize::MAX)..].starts_with(b"HEAD ")
 }
 
 /// Judges a method that has no end yet, and whose first `judged` bytes have been found right.

@@ -73,7 +73,7 @@ mod target;
 mod trailers;
 
 pub use body::{BodyDecoder, BodyEvent, BodyStep};
-pub use head::{BodyFraming, HeadDecoder, RequestHead};
+pub use head::{BodyFraming, HeadDecoder, RequestHead, is_head_request};
 pub use limits::{FIELDS_CEILING, HEAD_BYTES_CEILING, Limits};
 pub use refusal::Refusal;
 pub use response::{

@@ -64,6 +64,8 @@ refusals! {
         "the form of the target does not suit the method (RFC 9112 3.2)"
     BAD_REQUEST TargetAuthority "target-authority"
         "the authority in the target is not valid (RFC 9112 3.2.2)"
+    MISDIRECTED_REQUEST TargetScheme "target-scheme"
+        "the target is https, and the connection is not secured (RFC 9110 7.4)"
     NOT_IMPLEMENTED ConnectUnsupported "connect-unsupported"
         "CONNECT is not supported (RFC 9110 9.3.6)"
     BAD_REQUEST VersionMalformed "version-malformed"

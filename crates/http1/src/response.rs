@@ -135,7 +135,10 @@ fn plan(
         (101 | 204, _) => (ResponseFraming::NoBody, None),
         // RFC 9110 15.3.6: no content, and said so.
         (205, _) => (ResponseFraming::NoBody, (!context.head_request).then_some(0)),
-        (304, _) => (ResponseFraming::NoBody, announced),
+        // RFC 9110 8.6: the length that 200 would have, or none. That of the body at hand, as frameworks add it, is another.
+        (304, length) => {
+            (ResponseFraming::NoBody, announced.filter(|&announced| length != BodyLength::Exact(announced)))
+        }
         // An empty body is what many handlers give for HEAD, so its length says nothing.
         (_, BodyLength::Exact(0) | BodyLength::Unknown) if context.head_request => (ResponseFraming::NoBody, announced),
         (_, BodyLength::Exact(length)) if context.head_request => (ResponseFraming::NoBody, announced.or(Some(length))),

@@ -11,13 +11,8 @@ use crate::octet;
 pub(crate) enum Target<'a> {
     /// A path and a query.
     Origin,
-    /// A whole `http` or `https` URI, as clients send it to proxies.
-    Absolute {
-        /// The authority, which is what the Host field must say too.
-        authority: HostPort<'a>,
-        /// The port that a missing one stands for: 80 or 443.
-        default_port: u16,
-    },
+    /// A whole `http` URI, as clients send it to proxies, with its authority, which is what the Host field must say too.
+    Absolute(HostPort<'a>),
     /// `*`, with OPTIONS.
     Asterisk,
 }
@@ -37,33 +32,28 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Splits a target in absolute form without judging the path. None where it is not `http` or `https`.
-fn split_absolute(target: &[u8]) -> Option<(&[u8], &[u8], u16)> {
-    let (scheme_length, default_port) = if starts_with_ignore_case(target, b"http://") {
-        (b"http://".len(), 80)
-    } else if starts_with_ignore_case(target, b"https://") {
-        (b"https://".len(), 443)
-    } else {
-        return None;
-    };
-    let rest = &target[scheme_length..];
-    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#' | b'\\')).unwrap_or(rest.len());
-    Some((&rest[..end], &rest[end..], default_port))
-}
+/// The port of an `http` URI that names none.
+pub(crate) const DEFAULT_PORT: u16 = 80;
 
+/// A target that begins with no slash. `https` is refused: no connection here is secured, and what is asked for in secrecy must
+/// not be answered without it (RFC 9110 7.4).
 fn parse_absolute(target: &[u8]) -> Result<Target<'_>, Refusal> {
-    let Some((authority, path_and_query, default_port)) = split_absolute(target) else {
+    let secure = starts_with_ignore_case(target, b"https://");
+    if !secure && !starts_with_ignore_case(target, b"http://") {
         // A byte that no form allows says more than the form that the rest does not have.
         let is_text = target.iter().all(|&byte| octet::is(byte, octet::PATH | octet::QUERY));
         return Err(if is_text { Refusal::TargetForm } else { Refusal::TargetInvalid });
-    };
+    }
+    let rest = &target[if secure { b"https://".len() } else { b"http://".len() }..];
+    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#' | b'\\')).unwrap_or(rest.len());
+    let (authority, path_and_query) = rest.split_at(end);
     check_path_and_query(path_and_query)?;
     // `http::Uri` holds no host with percent-encoding, and no name that can be resolved has one.
     if authority.contains(&b'%') {
         return Err(Refusal::TargetAuthority);
     }
     let authority = HostPort::parse(authority).ok_or(Refusal::TargetAuthority)?;
-    Ok(Target::Absolute { authority, default_port })
+    if secure { Err(Refusal::TargetScheme) } else { Ok(Target::Absolute(authority)) }
 }
 
 fn check_path_and_query(bytes: &[u8]) -> Result<(), Refusal> {

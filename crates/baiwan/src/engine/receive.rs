@@ -8,7 +8,7 @@
 use std::io;
 
 use baiwan_driver::{Driver, Received};
-use baiwan_http1::{BodyEvent, CONTINUE, HeadDecoder, Refusal};
+use baiwan_http1::{BodyEvent, CONTINUE, HeadDecoder, Refusal, is_head_request};
 use bytes::Bytes;
 
 use super::connection::{Flags, State};
@@ -250,7 +250,12 @@ impl<D: Driver, A: App> Engine<D, A> {
             if slot.owes() || !self.may_answer_another(begin, answers) {
                 return (Wait::Turn, position);
             }
-            let (head, consumed) = match decoder.decode(rest, &self.settings.http) {
+            let decoded = decoder.decode(rest, &self.settings.http);
+            if !matches!(decoded, Ok(Some(_))) && is_head_request(rest) {
+                // What the server says by itself, now or when the rest is late, has no body then.
+                self.connections.get_mut(index).expect("the caller has it").flags.set(Flags::HEAD_REQUEST);
+            }
+            let (head, consumed) = match decoded {
                 Ok(Some(decoded)) => decoded,
                 Ok(None) => return (Wait::Head, position),
                 Err(refusal) => {
@@ -413,7 +418,11 @@ impl<D: Driver, A: App> Engine<D, A> {
                         BodyEvent::Complete(_) => break,
                     }
                 }
-                Err(refusal) => return self.refuse(index, refusal, &bytes[position..]),
+                Err(refusal) => {
+                    // Its request was answered: a second answer would be taken for that to the next one.
+                    self.note_refusal(index, refusal, &bytes[position..]);
+                    return self.linger(index, CloseReason::Refused);
+                }
             }
         }
         active.unread = None;

@@ -138,10 +138,13 @@ fn row_30_expectations() {
     let old = accepted(b"POST / HTTP/1.0\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\nx");
     assert!(!old.expects_continue);
     for value in
-        ["", "y", "y 100-continue", "100-continue y", "100-continue, y", "100-continu", "100-continue;a=b", "200-ok"]
+        [",", "y", "y 100-continue", "100-continue y", "100-continue, y", "100-continu", "100-continue;a=b", "200-ok"]
     {
         refused_field(ExpectationUnknown, &format!("Expect: {value}\r\n"));
     }
+    // No member at all; what is folded behind it is refused as a fold.
+    assert!(!accepted_with_body("Expect:\r\nContent-Length: 1\r\n", "x").expects_continue);
+    refused_field(FieldLineFolded, "Expect:\r\n 100-continue\r\n");
 }
 
 fn accepted_with_body(lines: &str, body: &str) -> crate::harness::Head {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use baiwan_http1::{HeadDecoder, Limits, Refusal};
+use baiwan_http1::{HeadDecoder, Limits, Refusal, is_head_request};
 
 use crate::harness::{chunked, refused, refused_with};
 
@@ -17,6 +17,7 @@ const HEADS: &[(Refusal, &str)] = &[
     (Refusal::TargetInvalid, "GET /# HTTP/1.1\r\n"),
     (Refusal::TargetForm, "GET a HTTP/1.1\r\n"),
     (Refusal::TargetAuthority, "GET http:// HTTP/1.1\r\n"),
+    (Refusal::TargetScheme, "GET https://a HTTP/1.1\r\n"),
     (Refusal::ConnectUnsupported, "CONNECT a:1 HTTP/1.1\r\n"),
     (Refusal::VersionMalformed, "GET / x\r\n"),
     (Refusal::VersionUnsupported, "GET / HTTP/2.0\r\n"),
@@ -35,7 +36,7 @@ const HEADS: &[(Refusal, &str)] = &[
     (Refusal::TransferEncodingRepeated, "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding:\r\n"),
     (Refusal::TransferEncodingVersion, "GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n"),
     (Refusal::TransferEncodingUnknown, "GET / HTTP/1.1\r\nTransfer-Encoding: a, chunked\r\n"),
-    (Refusal::ExpectationUnknown, "GET / HTTP/1.1\r\nExpect:\r\n"),
+    (Refusal::ExpectationUnknown, "GET / HTTP/1.1\r\nExpect: y\r\n"),
     (
         Refusal::WebsocketWithBody,
         "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
@@ -150,6 +151,18 @@ fn a_refusal_says_in_which_line() {
 }
 
 #[test]
+fn a_refused_head_request_is_known_as_one() {
+    for input in ["HEAD ", "HEAD / HTTP/1.1\r\n\r\n", "\r\n\r\nHEAD /# x", "\r\n\r\n\r\nHEAD  "] {
+        assert!(is_head_request(input.as_bytes()), "{input:?}");
+    }
+    for input in
+        ["", "HEAD", "HEADS / HTTP/1.1\r\n", "head / HTTP/1.1\r\n", "GET /HEAD HTTP/1.1\r\n", "\nHEAD / ", " HEAD / "]
+    {
+        assert!(!is_head_request(input.as_bytes()), "{input:?}");
+    }
+}
+
+#[test]
 fn names_are_distinct_and_in_kebab_case() {
     let names: HashSet<_> = Refusal::ALL.iter().map(|refusal| refusal.name()).collect();
     assert_eq!(names.len(), Refusal::ALL.len());
@@ -182,6 +195,7 @@ fn statuses_are_those_of_the_rfc() {
             Refusal::BodyTooLarge => 413,
             Refusal::TargetTooLong => 414,
             Refusal::ExpectationUnknown => 417,
+            Refusal::TargetScheme => 421,
             Refusal::HeadTooLarge | Refusal::FieldsTooMany | Refusal::TrailersTooLarge | Refusal::TrailersTooMany => {
                 431
             }

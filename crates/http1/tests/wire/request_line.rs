@@ -54,14 +54,12 @@ fn row_23_absolute_form() {
     assert_eq!(head.target, "http://a.example/x?y");
     accepted(b"GET HTTP://A.example HTTP/1.1\r\nHost: a.EXAMPLE\r\n\r\n");
     accepted(b"GET http://a.example?q HTTP/1.1\r\nHost: a.example:80\r\n\r\n");
-    accepted(b"GET https://a:443/ HTTP/1.1\r\nHost: a\r\n\r\n");
-    accepted(b"GET https://a:/ HTTP/1.1\r\nHost: a:443\r\n\r\n");
+    accepted(b"GET http://a:/ HTTP/1.1\r\nHost: a:80\r\n\r\n");
     accepted(b"GET http://[::1]:80/ HTTP/1.1\r\nHost: [::1]\r\n\r\n");
     accepted(b"GET http://a/ HTTP/1.0\r\n\r\n");
     accepted(b"OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n");
     refused(HostMismatch, b"GET http://a.example/ HTTP/1.1\r\nHost: b.example\r\n");
     refused(HostMismatch, b"GET http://a/ HTTP/1.1\r\nHost: a:443\r\n");
-    refused(HostMismatch, b"GET https://a/ HTTP/1.1\r\nHost: a:80\r\n");
     refused(HostMismatch, b"\r\nGET http://a/ HTTP/1.0\r\nHost: b\r\n");
     refused(HostInvalid, b"GET http://a/ HTTP/1.1\r\nHost: a/b\r\n");
     refused(HostMissing, b"GET http://a/ HTTP/1.1\r\n\r\n");
@@ -72,6 +70,17 @@ fn row_23_absolute_form() {
     for target in ["http://[::1/", "http://[::g]/", "http://[v1.a]/", "http://a,b/", "http://a:1:2/", "http://a:+1/"] {
         refused_line(TargetAuthority, &format!("GET {target} HTTP/1.1"));
     }
+}
+
+#[test]
+fn an_https_target_needs_a_secured_connection() {
+    for target in ["https://a", "https://a/", "HTTPS://a:443/", "httpS://[::1]/?q"] {
+        refused_line(TargetScheme, &format!("GET {target} HTTP/1.1"));
+    }
+    refused_line(TargetScheme, "OPTIONS https://a HTTP/1.0");
+    // What is not valid is that first.
+    refused_line(TargetAuthority, "GET https:// HTTP/1.1");
+    refused_line(TargetInvalid, "GET https://a/# HTTP/1.1");
 }
 
 #[test]

@@ -134,6 +134,10 @@ fn statuses_without_a_body() {
         assert_eq!(encode(205, &[], length, HTTP_1_1), Ok(("content-length: 0\r\n".to_owned(), none)));
         assert_eq!(encode(205, five, length, HTTP_1_1), Ok(("content-length: 0\r\n".to_owned(), none)));
     }
+    // The length of the body that is left out is not that of the answer 200.
+    for (value, body) in [("5", 5), ("0", 0)] {
+        assert_eq!(encode(304, &[("content-length", value)], Exact(body), HTTP_1_1), Ok((String::new(), none)));
+    }
     assert_eq!(encode(204, &[], Unknown, HTTP_1_0), Ok(("connection: keep-alive\r\n".to_owned(), none)));
 }
 

@@ -298,6 +298,18 @@ async fn a_refusal_after_a_head_request_has_its_body() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn a_head_request_that_is_late_is_answered_without_a_body() {
+    let rig = Rig::new(spending(5));
+    let mut peer = rig.connect();
+    peer.send("HEAD / HTTP/1.1\r\nHost");
+    rig.settle().await;
+    rig.pass(std::time::Duration::from_secs(11)).await;
+    let answer = peer.receive();
+    assert_eq!(statuses(&answer), [408]);
+    assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn a_core_that_is_asked_from_within_a_turn_answers_with_the_next() {
     let health: Arc<std::sync::OnceLock<crate::Health>> = Arc::default();
     let asking = Arc::clone(&health);

@@ -189,7 +189,7 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn every_path_in_a_document_exists() {
-    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"] {
+    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "docs/rfc.md"] {
         let text = read(document);
         let places = ["crates/", "bench/", "tests/", ".ci/", "docs/"];
         for path in quoted(&text).filter(|text| places.iter().any(|place| text.starts_with(place))) {
@@ -197,6 +197,32 @@ fn every_path_in_a_document_exists() {
             assert!(root().join(path).exists(), "{document} names {path}");
         }
     }
+}
+
+#[test]
+fn the_rules_of_the_rfcs_have_tests() {
+    let code: String =
+        rust_files().iter().filter(|path| is_test(path)).map(|path| fs::read_to_string(path).unwrap()).collect();
+    let text = read("docs/rfc.md");
+    let mut rules = 0;
+    for row in text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| section")) {
+        let columns: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let last = columns.last().unwrap();
+        // What is no name of a function is a word of the protocol.
+        let is_name = |word: &&str| {
+            word.len() > 3
+                && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        };
+        let tests: Vec<&str> = quoted(last).filter(is_name).filter(|word| word.contains('_')).collect();
+        for test in &tests {
+            assert!(code.contains(&format!("fn {test}(")), "docs/rfc.md names the test {test}");
+        }
+        if columns.len() == 4 && ["http1", "engine", "axum"].contains(&columns[2]) {
+            assert!(!tests.is_empty(), "no test for a rule: {row}");
+            rules += 1;
+        }
+    }
+    assert!(rules > 60, "{rules} rules with tests");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::wire::{Answer, Fence, Way, exchange, read_answers};
 
 const NEXT: &str = "GET /smuggled HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n";
 /// Places at which each case is cut in two, at most.
-const CUTS_MAX: usize = 12;
+const CUTS_MAX: usize = 8;
 /// Longer cases are not sent byte by byte.
 const BYTE_BY_BYTE_MAX: usize = 2048;
 const THREADS: usize = 4;

@@ -26,7 +26,7 @@ fn spending(bytes: usize) -> Router {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn a_place_that_changes_hands_while_it_is_queued_belongs_to_the_new_peer_alone() {
+async fn row_55_a_place_that_changes_hands_while_it_is_queued_belongs_to_the_new_peer_alone() {
     let rig = Rig::with(spending(17_000), Settings::default(), 10_000, 1 << 26);
     let burst = get("/").repeat(100);
     let mut peers: Vec<_> = (0..300).map(|_| rig.connect()).collect();

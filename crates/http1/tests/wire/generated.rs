@@ -92,7 +92,7 @@ fn text(regex: &str) -> impl Strategy<Value = String> + use<> {
 pub(crate) fn request() -> impl Strategy<Value = Made> {
     let target = prop_oneof![text("/[a-z0-9._~!$&'()*+,;=:@%/-]{0,20}"), text("/[a-z]{0,3}\\?[a-z0-9/?&=%-]{0,10}")];
     let method_and_target = prop_oneof![
-        6 => (text("GET|HEAD|POST|PUT|[A-Z!#$%&'*+.^_`|~-]{1,6}"), target),
+        6 => (text("GET|HEAD|POST|PUT|[A-Z!#$%&'*+.^_`|~-]{1,6}|PROPPATCH"), target),
         1 => (Just("OPTIONS".to_owned()), Just("*".to_owned())),
         1 => (Just("GET".to_owned()), text("http://A\\.example(:80)?(/[a-z]{0,3})?(\\?[a-z]{0,3})?")),
     ];
@@ -145,7 +145,25 @@ pub(crate) enum Change {
     /// Inserts a copy of a part in another place.
     Copy(Index, Index, Index),
     Truncate(Index),
+    /// Inserts a line after the end of another.
+    Line(Index, &'static str),
 }
+
+/// Lines that say something of framing or routing, once too often or not as they should.
+const LINES: &[&str] = &[
+    "Host: a.example\r\n",
+    "Content-Length: 3\r\n",
+    "Content-Length: 0\r\n",
+    "content-length: 03\r\n",
+    "Transfer-Encoding: chunked\r\n",
+    "Transfer-Encoding: gzip, chunked\r\n",
+    "transfer-encoding: chunked\t\r\n",
+    " folded\r\n",
+    "x-a : b\r\n",
+    "x-b: c\n",
+    "Upgrade: websocket\r\n",
+    "\r\n",
+];
 
 /// Few enough changes that what is spoiled stays close to valid, and sometimes none.
 pub(crate) fn changes() -> impl Strategy<Value = Vec<Change>> {
@@ -157,6 +175,7 @@ pub(crate) fn changes() -> impl Strategy<Value = Vec<Change>> {
         3 => (index(), byte).prop_map(|(index, byte)| Change::Replace(index, byte)),
         2 => (index(), index(), index()).prop_map(|(start, end, to)| Change::Copy(start, end, to)),
         1 => index().prop_map(Change::Truncate),
+        3 => (index(), select(LINES)).prop_map(|(index, line)| Change::Line(index, line)),
     ];
     prop::collection::vec(change, 0..4)
 }
@@ -168,6 +187,11 @@ pub(crate) fn changed(mut bytes: Vec<u8>, changes: &[Change]) -> Vec<u8> {
         match change {
             Change::Insert(index, byte) => bytes.insert(place(index), *byte),
             Change::Truncate(index) => bytes.truncate(place(index)),
+            Change::Line(index, line) => {
+                let ends: Vec<usize> = memchr::memchr_iter(b'\n', &bytes).map(|end| end + 1).chain([0]).collect();
+                let place = *index.get(&ends);
+                bytes.splice(place..place, line.bytes());
+            }
             Change::Copy(one, other, to) => {
                 let (one, other, to) = (place(one), place(other), place(to));
                 let part = bytes[one.min(other)..one.max(other)].to_vec();

@@ -209,6 +209,8 @@ proptest! {
             let ours = head.request.headers().iter().map(|(name, value)| pair(name.as_str(), value.as_bytes())).collect();
             prop_assert_eq!(grouped(theirs), grouped(ours));
             prop_assert_eq!(framing_of(parsed.headers), Some(head.framing));
+            let hosts = parsed.headers.iter().filter(|field| field.name.eq_ignore_ascii_case("host")).count();
+            prop_assert!(hosts == 1 || hosts == 0 && parsed.version == Some(0));
         }
     }
 
@@ -276,5 +278,5 @@ fn generated_wires_reach_both_ends_of_requests_and_refusals() {
             }
         }
     }
-    assert!(heads > 500 && ends > 500 && refusals.len() > 20, "{heads} heads, {ends} ends, {refusals:?}");
+    assert!(heads > 500 && ends > 300 && refusals.len() > 20, "{heads} heads, {ends} ends, {refusals:?}");
 }

@@ -1,6 +1,7 @@
 //! Work is linear in the bytes, however they arrive. Counted, not timed.
 
 use baiwan_http1::{HeadDecoder, Limits};
+use proptest::prelude::*;
 
 /// Bytes examined for `head`, which must be complete, in pieces of `size`.
 fn examined(head: &[u8], size: usize, limits: &Limits) -> u64 {
@@ -39,6 +40,42 @@ fn row_40_one_byte_at_a_time_is_linear() {
             let pieces = examined(&head, size, &limits);
             assert!(pieces <= 3 * whole, "{pieces} of {whole} in pieces of {size}");
         }
+    }
+}
+
+/// Heads of exactly 16 KiB, with a target and lines of any lengths.
+fn head_of_16_kib() -> impl Strategy<Value = Vec<u8>> {
+    let lines = prop::collection::vec((1..400_usize, 0..1500_usize), 0..98);
+    (0..8000_usize, lines).prop_map(|(target, lines)| {
+        let mut head = format!("GET /{} HTTP/1.1\r\nHost: a\r\n", "t".repeat(target));
+        for (name, value) in lines {
+            let line = format!("{}:{}\r\n", "n".repeat(name), "v".repeat(value));
+            if head.len() + line.len() + "n:\r\n\r\n".len() <= 16_384 {
+                head += &line;
+            }
+        }
+        // What is left becomes a name, whose bytes are looked at once more than any others.
+        let left = 16_384 - head.len() - ":\r\n\r\n".len();
+        (head + &"n".repeat(left) + ":\r\n\r\n").into_bytes()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn row_40_16_kib_in_pieces_of_one_byte_examine_at_most_3_times_the_bytes_of_one_piece(
+        head in head_of_16_kib(),
+        size in 2..16_384_usize,
+    ) {
+        let limits = Limits::default();
+        let whole = examined(&head, head.len(), &limits);
+        prop_assert_eq!(whole, 16_384);
+        let single = examined(&head, 1, &limits);
+        prop_assert!(single <= 3 * whole, "{} of {}", single, whole);
+        // The first piece may be looked at once more, in the hope that it is whole.
+        let pieces = examined(&head, size, &limits);
+        prop_assert!(pieces <= 3 * whole + size as u64, "{} of {} in pieces of {}", pieces, whole, size);
     }
 }
 

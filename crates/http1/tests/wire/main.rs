@@ -7,6 +7,7 @@ mod body;
 mod body_refused;
 mod fields;
 mod framing;
+mod generated;
 mod harness;
 mod linear;
 mod properties;

@@ -39,6 +39,7 @@ mod server;
 mod settings;
 mod shutdown;
 mod status;
+mod transport;
 
 pub use app::{App, BoxError};
 pub use body::{Body, BodyError};

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::inbox::Inbox;
+use crate::transport::TransportCounts;
 
 /// A core that has not taken a turn for so long after it was asked to is stuck.
 const TURN_DUE: Duration = Duration::from_secs(5);
@@ -23,7 +24,8 @@ pub enum CloseReason {
     PeerClosed,
     /// The peer reset the connection, or it failed in the network.
     Reset,
-    /// One side had asked for it with `Connection: close` (or HTTP/1.0 implied it), and the answer was sent.
+    /// One side had asked for it with `Connection: close` (or HTTP/1.0 implied it), and the answer was sent; or the app ended
+    /// a connection that it had taken to another protocol.
     Complete,
     /// No request came within the keep-alive timeout.
     KeepAliveTimeout,
@@ -127,6 +129,8 @@ pub(crate) struct CoreStatus {
     pub(crate) slots: AtomicU64,
     pub(crate) deadlines: AtomicU64,
     pub(crate) handler_panics: AtomicU64,
+    /// The only counters here that other threads write too.
+    pub(crate) transports: TransportCounts,
     closed: [AtomicU64; CloseReason::ALL.len()],
     /// When somebody asked the core to take a turn, in milliseconds since the start, plus one; 0 when it has since.
     turn_asked_ms: AtomicU64,
@@ -181,6 +185,10 @@ impl CoreStatus {
         add(&self.closed[reason as usize], 1);
     }
 
+    fn closed_by(&self, reason: CloseReason) -> u64 {
+        self.closed[reason as usize].load(Relaxed) + self.transports.closed(reason).load(Relaxed)
+    }
+
     /// The core has taken a turn.
     pub(crate) fn turned(&self) {
         if self.turn_asked_ms.load(Relaxed) != 0 {
@@ -207,6 +215,8 @@ pub struct Health(pub(crate) Arc<std::sync::OnceLock<Arc<Status>>>);
 pub struct Counts {
     /// Connections that are open.
     pub connections: u64,
+    /// Those of them that an app has taken to another protocol, such as WebSocket.
+    pub upgraded: u64,
     /// Slots in use; those of connections that are being turned away are among them.
     pub slots: u64,
     /// Handlers and response bodies that are being waited for, each in a task.
@@ -266,11 +276,10 @@ impl Health {
         let sum = |counter: fn(&CoreStatus) -> &AtomicU64| -> u64 {
             status.cores.iter().map(|core| counter(core).load(Relaxed)).sum()
         };
-        let closed = |reason: CloseReason| -> u64 {
-            status.cores.iter().map(|core| core.closed[reason as usize].load(Relaxed)).sum()
-        };
+        let closed = |reason: CloseReason| -> u64 { status.cores.iter().map(|core| core.closed_by(reason)).sum() };
         Counts {
             connections: status.connections.load(Relaxed),
+            upgraded: sum(|core| core.transports.upgraded()),
             slots: sum(|core| &core.slots),
             exchanges: sum(|core| &core.exchanges),
             deadlines: sum(|core| &core.deadlines),

@@ -222,6 +222,10 @@ impl From<Peer> for CompactPeer {
 }
 
 impl CompactPeer {
+    pub(super) fn is_unix(&self) -> bool {
+        matches!(self.family, Family::Unix)
+    }
+
     pub(super) fn expand(&self) -> SocketAddr {
         let [a, b, c, d, ..] = self.ip;
         let v4 = IpAddr::V4(Ipv4Addr::new(a, b, c, d));

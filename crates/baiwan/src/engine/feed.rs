@@ -12,8 +12,7 @@ use bytes::Bytes;
 use crate::BodyError;
 use crate::body::Stream;
 
-/// A connection whose peer still has so much body to send is not worth keeping.
-pub(super) const DISCARD_BYTES_MAX: usize = 64 * 1024;
+pub(super) use crate::settings::LINGER_BYTES_MAX as DISCARD_BYTES_MAX;
 
 /// The request's body on its way to the handler.
 #[derive(Debug)]

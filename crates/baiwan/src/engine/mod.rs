@@ -12,6 +12,7 @@
 //! | `exchange` | the task, and what it shares with the engine |
 //! | `feed` | a request's body on its way to its handler |
 //! | `transmit` | answers to bytes on the wire |
+//! | `upgrade` | offers of another protocol go to hyper |
 //! | `expire` | deadlines, stopping, closing |
 //! | `slab`, `wheel` | where connections live, when they are due |
 //!
@@ -28,6 +29,7 @@ mod slab;
 #[cfg(test)]
 mod tests;
 mod transmit;
+mod upgrade;
 mod wheel;
 
 use std::cell::Cell;
@@ -55,6 +57,7 @@ use crate::inbox::Inbox;
 use crate::listen::ACCEPT_PAUSE;
 use crate::settings::Settings;
 use crate::status::{CloseReason, CoreStatus, Phase, Status, add};
+use crate::transport::Transports;
 
 /// Events that one turn takes from the driver.
 const TURN_EVENTS_MAX: usize = 512;
@@ -144,6 +147,8 @@ pub(crate) struct Engine<D: Driver, A: App> {
     transmitted: Instant,
     /// Connections that are being told that there are too many.
     turned_away: usize,
+    /// Connections that were handed to hyper.
+    transports: Arc<Transports>,
     drain: Option<expire::Drain>,
 }
 
@@ -175,6 +180,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             // What came before the registration is found by looking.
             listeners.push(Listener { listener, token, ready: true, resumes: None });
         }
+        let transports = Transports::new(&settings, Arc::clone(&status), index);
         let core = Core { status, index, date: Cell::new(*clock.date()), stopping: Cell::new(false) };
         Ok(Self {
             driver,
@@ -201,6 +207,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             transmitted: clock.now(),
             clock,
             turned_away: 0,
+            transports,
             drain: None,
         })
     }
@@ -394,6 +401,7 @@ impl<D: Driver, A: App> Engine<D, A> {
 impl<D: Driver, A: App> Drop for Engine<D, A> {
     fn drop(&mut self) {
         self.close_all(CloseReason::DrainTimeout);
+        self.transports.cut();
         self.publish();
         self.core.inbox().close();
     }

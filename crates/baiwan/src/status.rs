@@ -1,7 +1,8 @@
 //! What the cores tell the rest of the process, and what they are told: atomics, and nothing else.
 //!
-//! Each core writes its own counters, on cache lines of its own; they are added up when somebody asks. Cores share one number,
-//! that of all connections, because its maximum is for the process.
+//! Each core writes its own counters, on cache lines of its own; they are added up when somebody asks. Only those of
+//! connections that hyper or the app holds are written by other threads too (`transport`). Cores share one number, that of all
+//! connections, because its maximum is for the process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};

@@ -21,6 +21,10 @@ enum Expected {
     FirstChunk(Vec<u8>),
     /// Any number, as the whole body.
     Number,
+    /// Exactly the end of a head of a 101, with this line.
+    Switch(&'static [u8]),
+    /// Exactly these bytes, which are not HTTP.
+    Bytes(&'static [u8]),
 }
 
 /// What the bytes received so far amount to.
@@ -70,12 +74,34 @@ impl Exchange {
         Self { request: get("/held"), expected: Expected::Number }
     }
 
+    /// The handshake of RFC 6455, section 1.3.
+    pub(crate) fn switch() -> Self {
+        let fields = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                      Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        let mut request = get("/ws");
+        request.truncate(request.len() - 2);
+        request.extend_from_slice(fields.as_bytes());
+        Self { request, expected: Expected::Switch(b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") }
+    }
+
+    /// A text frame, masked with zeros, and its echo.
+    pub(crate) fn message() -> Self {
+        Self { request: b"\x81\x85\0\0\0\0hello".to_vec(), expected: Expected::Bytes(b"\x81\x05hello") }
+    }
+
     pub(crate) fn request(&self) -> &[u8] {
         &self.request
     }
 
     /// Judges all bytes that came since the request was sent.
     pub(crate) fn progress(&self, received: &[u8]) -> Progress {
+        if let Expected::Bytes(expected) = self.expected {
+            return match expected.strip_prefix(received) {
+                Some([]) => Progress::Whole,
+                Some(_) => Progress::Partial,
+                None => wrong("other bytes", received),
+            };
+        }
         let Some(end) = memmem::find(received, b"\r\n\r\n") else {
             return match received.len() {
                 0..=HEAD_BYTES_MAX => Progress::Partial,
@@ -83,10 +109,16 @@ impl Exchange {
             };
         };
         let (head, body) = (&received[..end], &received[end + 4..]);
-        if !head.starts_with(b"HTTP/1.1 200 ") {
-            return wrong("a status other than 200", head);
+        let status: &[u8] = if let Expected::Switch(_) = self.expected { b"HTTP/1.1 101 " } else { b"HTTP/1.1 200 " };
+        if !head.starts_with(status) {
+            return wrong("another status", head);
         }
         match &self.expected {
+            Expected::Bytes(_) => unreachable!("has no head"),
+            Expected::Switch(accept) => match header(head, "sec-websocket-accept") {
+                Some(found) if found == *accept && body.is_empty() => Progress::Whole,
+                _ => wrong("no switch", received),
+            },
             Expected::Body(expected) => whole_body(head, body, expected),
             Expected::FirstChunk(expected) => first_chunk(head, body, expected),
             Expected::Number => match content_length(head) {
@@ -195,6 +227,18 @@ mod tests {
         assert_eq!(progress("00d\r\ndata: hello\n\n\r\n"), Progress::Whole);
         assert!(matches!(progress("0\r\n\r\n"), Progress::Wrong(_)));
         assert!(matches!(progress("d\r\ndata: other\n\n\r\n"), Progress::Wrong(_)));
+    }
+
+    #[test]
+    fn a_switch_and_a_message_are_exact() {
+        let answer = b"HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+        assert!(Exchange::switch().request().ends_with(b"==\r\n\r\n"));
+        assert_eq!(Exchange::switch().progress(answer), Progress::Whole);
+        assert_eq!(Exchange::switch().progress(&answer[..answer.len() - 1]), Progress::Partial);
+        assert!(matches!(Exchange::switch().progress(&answer.to_ascii_uppercase()), Progress::Wrong(_)));
+        assert_eq!(Exchange::message().progress(b"\x81\x05hel"), Progress::Partial);
+        assert_eq!(Exchange::message().progress(b"\x81\x05hello"), Progress::Whole);
+        assert!(matches!(Exchange::message().progress(b"\x81\x05hello!"), Progress::Wrong(_)));
     }
 
     #[test]

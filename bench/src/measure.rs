@@ -121,6 +121,10 @@ fn enter(connection: &Connection, state: State, receiver: &mut Receiver) -> Resu
     match state {
         State::Idle => connection.ask(&Exchange::hello(), receiver).map(drop),
         State::Stream => connection.ask(&Exchange::stream(), receiver).map(drop),
+        State::WebSocket => {
+            connection.ask(&Exchange::switch(), receiver)?;
+            connection.ask(&Exchange::message(), receiver).map(drop)
+        }
         State::Pending => connection.send(&Exchange::pending()),
     }
 }

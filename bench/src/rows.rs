@@ -42,6 +42,8 @@ pub(crate) enum State {
     Pending,
     /// Its stream had one event and stays open.
     Stream,
+    /// A WebSocket that had one message each way and stays open.
+    WebSocket,
 }
 
 impl Route {
@@ -58,7 +60,7 @@ impl Route {
 const RATE: Work = Work::FixedRate { per_second: 10_000 };
 
 /// All rows, in the order of the report.
-pub(crate) const ROWS: [Row; 11] = [
+pub(crate) const ROWS: [Row; 12] = [
     row("get-small", "`GET /`", Work::Closed(Route::Hello), 64),
     row("get-medium", "`GET /`", Work::Closed(Route::Hello), 1_000),
     row("get-large", "`GET /`", Work::Closed(Route::Hello), 9_000),
@@ -70,6 +72,7 @@ pub(crate) const ROWS: [Row; 11] = [
     row("idle", "idle, was answered once", Work::Hold(State::Idle), 15_000),
     row("pending", "handler pending", Work::Hold(State::Pending), 15_000),
     row("sse", "SSE stream, one event sent", Work::Hold(State::Stream), 15_000),
+    row("ws", "WebSocket, idle, one message echoed", Work::Hold(State::WebSocket), 15_000),
 ];
 
 const fn row(name: &'static str, title: &'static str, work: Work, connections: usize) -> Row {

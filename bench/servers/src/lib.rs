@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::response::Sse;
+use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::response::sse::Event;
+use axum::response::{Response, Sse};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
@@ -40,6 +41,7 @@ pub fn app() -> Router {
         .route("/pending", get(pending))
         .route("/held", get(held))
         .route("/sse", get(events))
+        .route("/ws", get(web_socket))
         .with_state(Held::default())
 }
 
@@ -60,6 +62,18 @@ async fn held(State(held): State<Held>) -> String {
 /// One event, then silence.
 async fn events() -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     Sse::new(stream::once(async { Ok(Event::default().data("hello")) }).chain(stream::pending()))
+}
+
+async fn web_socket(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(echo)
+}
+
+async fn echo(mut socket: WebSocket) {
+    while let Some(Ok(message)) = socket.recv().await {
+        if socket.send(message).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Writes the address as the first line of standard output, and ties the process to its parent: a server that outlives the

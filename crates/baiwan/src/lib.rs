@@ -23,6 +23,10 @@
 //! one for each core with [`Builder::serve_with`]. `ConnectInfo<SocketAddr>` is there without being asked for; over a Unix
 //! socket it is `0.0.0.0:0`.
 //!
+//! Upgrades work as with hyper, axum's `WebSocketUpgrade` among them. A request that offers a protocol is its connection's last
+//! if the app does not answer 101; an offer beside a request body, and `h2c`, are ignored. A stop ends an upgraded connection
+//! when it was silent for 5 seconds, and all at the shutdown timeout.
+//!
 //! Linux is the platform. Elsewhere the same service runs over hyper ([`EventLoop::Portable`]), for development.
 
 mod app;
@@ -39,6 +43,7 @@ mod server;
 mod settings;
 mod shutdown;
 mod status;
+mod transport;
 
 pub use app::{App, BoxError};
 pub use body::{Body, BodyError};

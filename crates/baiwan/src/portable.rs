@@ -1,22 +1,30 @@
 //! The same service over hyper on plain Tokio, for systems without our engine and for comparing with it.
 //!
-//! Each connection is a task. Limits, timeouts, the stop and the counts are those of the engine as far as hyper has them;
-//! there is no write timeout, and the peer's end of stream is hyper's business.
+//! Each connection is a task. Limits, timeouts, the stop and the counts are those of the engine as far as hyper has them; the
+//! peer's end of stream is hyper's business. The engine has connections served here too, for one request each: those that may
+//! switch to another protocol.
+//!
+//! The invariant: only an answer of 101 hands a connection to the app, and no byte of another protocol before it. hyper by
+//! itself would do so after any last answer to a request with an `Upgrade` field.
 
+use std::cell::Cell;
+use std::future::Future;
 use std::io;
 use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use baiwan_driver::{Address, Peer};
 use bytes::{Buf, Bytes};
-use http::{Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::{Frame, Incoming, SizeHint};
-use hyper::service::service_fn;
+use hyper::server::conn::http1;
+use hyper::service::{HttpService, service_fn};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -25,6 +33,7 @@ use crate::app::{App, add_peer, call_when_ready, limit_buffered_body};
 use crate::listen::{ACCEPT_PAUSE, BoundListener};
 use crate::settings::Settings;
 use crate::status::{CloseReason, Phase, Status, add};
+use crate::transport::{Record, Stream, Transport, Transports};
 use crate::{Body, BoxError};
 
 /// One core's share of the server.
@@ -68,6 +77,7 @@ impl<A: App> Portable<A> {
     /// Serves until the server stops and every connection has ended, or the time for that is over.
     pub(crate) async fn run(mut self) -> io::Result<()> {
         let (drain, draining) = watch::channel(false);
+        let transports = Transports::new(&self.settings, Arc::clone(&self.status), self.index);
         let mut acceptors = JoinSet::new();
         for listener in std::mem::take(&mut self.listeners) {
             let connection = Connection {
@@ -75,33 +85,33 @@ impl<A: App> Portable<A> {
                 settings: Arc::clone(&self.settings),
                 status: Arc::clone(&self.status),
                 index: self.index,
-                draining: draining.clone(),
+                draining: Some(draining.clone()),
             };
-            acceptors.spawn_local(accept(listener, connection));
+            acceptors.spawn_local(accept(listener, connection, Arc::clone(&transports)));
         }
         drop(draining);
-        self.phase(Phase::Draining).await;
+        self.until(|| self.status.phase() >= Phase::Draining).await;
         acceptors.shutdown().await;
-        // Receivers live as long as the connections do.
         let _ = drain.send(true);
+        transports.begin_drain();
         let timeout = self.settings.shutdown_timeout.saturating_sub(self.settings.shutdown_delay);
         tokio::select! {
-            () = drain.closed() => {}
             () = tokio::time::sleep(timeout) => {}
-            () = self.phase(Phase::Stopping) => {}
+            () = self.until(|| self.status.phase() >= Phase::Stopping || transports.all_closed()) => {}
         }
+        transports.cut();
         self.status.cores[self.index].inbox.close();
         Ok(())
     }
 
-    /// Waits until the server has come so far.
-    async fn phase(&self, phase: Phase) {
+    /// Waits for a condition, looking whenever the core is woken.
+    async fn until(&self, condition: impl Fn() -> bool) {
         let core = &self.status.cores[self.index];
         std::future::poll_fn(|cx| {
             loop {
                 core.inbox.begin_turn();
                 core.turned();
-                if self.status.phase() >= phase {
+                if condition() {
                     return Poll::Ready(());
                 }
                 if core.inbox.end_turn(cx.waker()) {
@@ -113,25 +123,27 @@ impl<A: App> Portable<A> {
     }
 }
 
-/// What a connection needs.
+/// What serves a connection.
 #[derive(Clone)]
-struct Connection<A> {
+pub(crate) struct Connection<A> {
     app: A,
     settings: Arc<Settings>,
     status: Arc<Status>,
     index: usize,
-    draining: watch::Receiver<bool>,
+    /// Becomes true when the server stops. None where one request is served, and then the connection ends.
+    draining: Option<watch::Receiver<bool>>,
 }
 
-async fn accept<A: App>(listener: Listener, connection: Connection<A>) {
+async fn accept<A: App>(listener: Listener, connection: Connection<A>, transports: Arc<Transports>) {
     loop {
         let outcome = match &listener {
             Listener::Tcp(listener) => listener.accept().await.map(|(stream, address)| {
                 let _ = stream.set_nodelay(true);
-                start(stream, Peer::Ip(address), &connection);
+                start(Stream::Tcp(stream), Peer::Ip(address), &connection, &transports);
             }),
             Listener::Unix(listener) => {
-                listener.accept().await.map(|(stream, _)| start(stream, Peer::Unix, &connection))
+                let accepted = listener.accept().await;
+                accepted.map(|(stream, _)| start(Stream::Unix(stream), Peer::Unix, &connection, &transports))
             }
         };
         if let Err(error) = outcome {
@@ -141,7 +153,7 @@ async fn accept<A: App>(listener: Listener, connection: Connection<A>) {
     }
 }
 
-fn start<A: App>(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: Peer, connection: &Connection<A>) {
+fn start<A: App>(stream: Stream, peer: Peer, connection: &Connection<A>, transports: &Arc<Transports>) {
     let core = &connection.status.cores[connection.index];
     add(&core.accepted, 1);
     if !connection.status.try_open() {
@@ -149,56 +161,95 @@ fn start<A: App>(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: Pe
         core.count_close(CloseReason::OverLimit);
         return;
     }
-    tokio::task::spawn_local(connection.clone().serve(stream, peer));
+    let transport = transports.open(stream, Bytes::new());
+    tokio::task::spawn_local(connection.clone().serve(transport, peer));
 }
 
 impl<A: App> Connection<A> {
-    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: Peer) {
-        let _closed = Closed(Arc::clone(&self.status), self.index);
-        let mut draining = self.draining.clone();
-        let mut http = hyper::server::conn::http1::Builder::new();
+    /// One that ends after the answer to its first request, unless that is a 101.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn for_one_request(app: A, settings: Arc<Settings>, status: Arc<Status>, index: usize) -> Self {
+        Self { app, settings, status, index, draining: None }
+    }
+
+    /// Serves a connection until it ends, or until it is the app's.
+    pub(crate) async fn serve(self, transport: Transport, peer: Peer) {
+        let switch = Switch { record: transport.record(), allowed: Cell::new(false) };
+        let mut http = http1::Builder::new();
         http.timer(TokioTimer::new());
-        http.header_read_timeout(self.settings.header_timeout);
         http.half_close(self.settings.half_close);
-        let service = service_fn(|request| self.answer(request, peer));
-        let connection = http.serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(connection);
-        tokio::select! {
-            // How it ended concerns the peer alone.
-            _ = &mut connection => return,
-            _ = draining.wait_for(|draining| *draining) => {}
+        // Where one request is served, its head is there.
+        http.header_read_timeout(self.draining.as_ref().and(self.settings.header_timeout));
+        let service = service_fn(|request| self.answer(request, peer, &switch));
+        let mut connection = http.serve_connection(TokioIo::new(transport), service);
+        let outcome = tokio::select! {
+            outcome = until_switched(&mut connection, &switch) => outcome,
+            () = self.drain() => {
+                Pin::new(&mut connection).graceful_shutdown();
+                until_switched(&mut connection, &switch).await
+            }
+        };
+        match outcome {
+            Some(outcome) => {
+                note(&switch.record, outcome);
+                // hyper leaves out the orderly end where an upgrade was possible.
+                let _ = connection.into_parts().io.into_inner().linger().await;
+            }
+            None => note(&switch.record, connection.with_upgrades().await),
         }
-        connection.as_mut().graceful_shutdown();
-        let _ = connection.await;
+    }
+
+    /// Waits until the server stops.
+    async fn drain(&self) {
+        match self.draining.clone() {
+            // A sender that is gone says the same.
+            Some(mut draining) => drop(draining.wait_for(|draining| *draining).await),
+            None => std::future::pending().await,
+        }
     }
 
     async fn answer(
         &self,
         request: Request<Incoming>,
         peer: Peer,
+        switch: &Switch,
     ) -> Result<Response<Answer<A::ResponseBody>>, BoxError> {
         add(&self.status.cores[self.index].requests, 1);
+        let may_switch = may_switch(&request);
         let mut request = request.map(Body::from_hyper);
         limit_buffered_body(&mut request, self.settings.buffered_body_bytes_max);
+        if !may_switch {
+            request.extensions_mut().remove::<OnUpgrade>();
+        }
         add_peer(&mut request, peer.socket_address());
         let call = self.call(request);
-        let response = match self.settings.request_timeout {
-            None => call.await?,
-            Some(timeout) => match tokio::time::timeout(timeout, call).await {
-                Ok(response) => response?,
-                Err(_) => {
-                    let response = Response::builder()
-                        .status(StatusCode::SERVICE_UNAVAILABLE)
-                        .header(header::RETRY_AFTER, "1")
-                        .header(header::CONNECTION, "close");
-                    return Ok(response.body(Answer::Empty)?);
-                }
-            },
+        let outcome = match self.settings.request_timeout {
+            None => Ok(call.await),
+            Some(timeout) => tokio::time::timeout(timeout, call).await,
         };
-        let Some(response) = response else {
-            let response = Response::builder().status(StatusCode::INTERNAL_SERVER_ERROR);
-            return Ok(response.header(header::CONNECTION, "close").body(Answer::Empty)?);
+        let mut response = match outcome {
+            Ok(Ok(Some(response))) => response,
+            Ok(Ok(None)) => return instead(&switch.record, CloseReason::HandlerFailed),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the app failed");
+                return instead(&switch.record, CloseReason::HandlerFailed);
+            }
+            Err(_) => return instead(&switch.record, CloseReason::RequestTimeout),
         };
+        match response.status() {
+            StatusCode::SWITCHING_PROTOCOLS if may_switch => {
+                switch.record.switch();
+                switch.allowed().await;
+            }
+            StatusCode::SWITCHING_PROTOCOLS => {
+                tracing::error!("the app switches to a protocol that was not offered");
+                return instead(&switch.record, CloseReason::HandlerFailed);
+            }
+            _ if self.draining.is_none() => {
+                response.headers_mut().append(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
         Ok(response.map(|body| Answer::App(Box::pin(body))))
     }
 
@@ -216,19 +267,73 @@ impl<A: App> Connection<A> {
     }
 }
 
-/// Counts a connection out, however it ends.
-struct Closed(Arc<Status>, usize);
+/// An answer of 101 waits until the connection is prepared for it.
+struct Switch {
+    record: Arc<Record>,
+    allowed: Cell<bool>,
+}
 
-impl Drop for Closed {
-    fn drop(&mut self) {
-        self.0.closed();
-        self.0.cores[self.1].count_close(CloseReason::PeerClosed);
+impl Switch {
+    /// Whoever allows it polls next.
+    async fn allowed(&self) {
+        let polled = |_: &mut Context<'_>| if self.allowed.get() { Poll::Ready(()) } else { Poll::Pending };
+        std::future::poll_fn(polled).await;
+    }
+}
+
+/// The answer of a server whose app has none. It is the connection's last.
+fn instead<B>(record: &Record, reason: CloseReason) -> Result<Response<Answer<B>>, BoxError> {
+    record.note(reason);
+    let response = match reason {
+        CloseReason::RequestTimeout => {
+            Response::builder().status(StatusCode::SERVICE_UNAVAILABLE).header(header::RETRY_AFTER, "1")
+        }
+        _ => Response::builder().status(StatusCode::INTERNAL_SERVER_ERROR),
+    };
+    Ok(response.header(header::CONNECTION, "close").body(Answer::Empty)?)
+}
+
+/// Whether the app may answer 101: something else than `h2c` is offered (RFC 9113, section 3.1), and no body comes before it.
+fn may_switch(request: &Request<Incoming>) -> bool {
+    let mut offers = request.headers().get_all(header::UPGRADE).iter();
+    request.extensions().get::<OnUpgrade>().is_some()
+        && offers.any(|offer| !offer.as_bytes().eq_ignore_ascii_case(b"h2c"))
+        && hyper::body::Body::is_end_stream(request.body())
+}
+
+/// Drives a connection until it ends; `None` if the app has answered 101, which is not sent yet.
+async fn until_switched<S>(
+    connection: &mut http1::Connection<TokioIo<Transport>, S>,
+    switch: &Switch,
+) -> Option<hyper::Result<()>>
+where
+    S: HttpService<Incoming, ResBody: 'static, Error: Into<BoxError>>,
+    <S::ResBody as hyper::body::Body>::Error: Into<BoxError>,
+{
+    std::future::poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending if switch.record.has_switched() => {
+            switch.allowed.set(true);
+            Poll::Ready(None)
+        }
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
+/// Notes what hyper says about the end of a connection, where that is not a matter of its socket.
+fn note(record: &Record, outcome: hyper::Result<()>) {
+    match outcome {
+        Err(error) if error.is_parse() => record.note(CloseReason::Refused),
+        Err(error) if error.is_timeout() => record.note(CloseReason::HeaderTimeout),
+        Err(error) if error.is_user() => record.note(CloseReason::HandlerFailed),
+        _ => {}
     }
 }
 
 /// The app's body, or none, with data as bytes.
 enum Answer<B> {
-    App(std::pin::Pin<Box<B>>),
+    App(Pin<Box<B>>),
     Empty,
 }
 
@@ -239,10 +344,7 @@ where
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::App(body) => body.as_mut().poll_frame(cx).map(|frame| {

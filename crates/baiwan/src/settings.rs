@@ -5,6 +5,13 @@ use std::time::Duration;
 
 use baiwan_http1::Limits;
 
+/// How long the rest of a body, or the peer's end of stream, is waited for.
+pub(crate) const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection whose peer still has so much to send is not worth keeping.
+pub(crate) const LINGER_BYTES_MAX: usize = 64 * 1024;
+/// A connection that was idle for so long when the server stops is closed; the others get the time that is left of it.
+pub(crate) const DRAIN_IDLE: Duration = Duration::from_secs(5);
+
 /// The settings of every core.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {

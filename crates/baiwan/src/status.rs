@@ -1,7 +1,8 @@
 //! What the cores tell the rest of the process, and what they are told: atomics, and nothing else.
 //!
-//! Each core writes its own counters, on cache lines of its own; they are added up when somebody asks. Cores share one number,
-//! that of all connections, because its maximum is for the process.
+//! Each core writes its own counters, on cache lines of its own; they are added up when somebody asks. Only those of
+//! connections that hyper or the app holds are written by other threads too (`transport`). Cores share one number, that of all
+//! connections, because its maximum is for the process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -11,6 +12,7 @@ use baiwan_http1::Refusal;
 use tokio::time::Instant;
 
 use crate::inbox::Inbox;
+use crate::transport::TransportCounts;
 
 /// A core that has not taken a turn for so long after it was asked to is stuck.
 const TURN_DUE: Duration = Duration::from_secs(5);
@@ -24,7 +26,8 @@ pub enum CloseReason {
     PeerClosed,
     /// The peer reset the connection, or it failed in the network.
     Reset,
-    /// One side had asked for it with `Connection: close` (or HTTP/1.0 implied it), and the answer was sent.
+    /// One side had asked for it with `Connection: close` (or HTTP/1.0 implied it), and the answer was sent; or the app ended
+    /// a connection that it had taken to another protocol.
     Complete,
     /// No request came within the keep-alive timeout.
     KeepAliveTimeout,
@@ -134,6 +137,8 @@ pub(crate) struct CoreStatus {
     pub(crate) handler_panics: AtomicU64,
     pub(crate) core_panics: AtomicU64,
     pub(crate) accept_failures: AtomicU64,
+    /// The only counters here that other threads write too.
+    pub(crate) transports: TransportCounts,
     closed: Tally<{ CloseReason::ALL.len() }>,
     refused: Tally<{ Refusal::ALL.len() }>,
     /// When somebody asked the core to take a turn, in milliseconds since the start, plus one; 0 when it has since.
@@ -203,6 +208,10 @@ impl CoreStatus {
         add(&self.refused.0[refusal.index()], 1);
     }
 
+    fn closed_by(&self, reason: CloseReason) -> u64 {
+        self.closed.0[reason as usize].load(Relaxed) + self.transports.closed(reason).load(Relaxed)
+    }
+
     /// The core has taken a turn.
     pub(crate) fn turned(&self) {
         if self.turn_asked_ms.load(Relaxed) != 0 {
@@ -229,6 +238,8 @@ pub struct Health(pub(crate) Arc<std::sync::OnceLock<Arc<Status>>>);
 pub struct Counts {
     /// Connections that are open.
     pub connections: u64,
+    /// Those of them that an app has taken to another protocol, such as WebSocket.
+    pub upgraded: u64,
     /// Slots in use; those of connections that are being turned away are among them.
     pub slots: u64,
     /// Handlers and response bodies that are being waited for, each in a task.
@@ -300,15 +311,14 @@ impl Health {
         let sum = |counter: fn(&CoreStatus) -> &AtomicU64| -> u64 {
             status.cores.iter().map(|core| counter(core).load(Relaxed)).sum()
         };
-        let closed = |reason: CloseReason| -> u64 {
-            status.cores.iter().map(|core| core.closed.0[reason as usize].load(Relaxed)).sum()
-        };
+        let closed = |reason: CloseReason| -> u64 { status.cores.iter().map(|core| core.closed_by(reason)).sum() };
         let refused = |refusal: &Refusal| -> (&'static str, u64) {
             let count = |core: &CoreStatus| core.refused.0[refusal.index()].load(Relaxed);
             (refusal.name(), status.cores.iter().map(count).sum())
         };
         Counts {
             connections: status.connections.load(Relaxed),
+            upgraded: sum(|core| core.transports.upgraded()),
             slots: sum(|core| &core.slots),
             exchanges: sum(|core| &core.exchanges),
             deadlines: sum(|core| &core.deadlines),

@@ -82,6 +82,8 @@ impl Driver for EpollDriver {
     type Listener = Listener;
     type Bound = BoundListener;
 
+    const RELEASES: bool = true;
+
     fn poll_wait(&mut self, cx: &mut Context<'_>, events: &mut Events) -> Poll<io::Result<()>> {
         events.clear();
         self.raw.reserve(events.capacity());

@@ -56,6 +56,8 @@ pub trait Driver {
     type Listener: fmt::Debug;
     /// A listening socket that is not yet part of a driver, and may have come from another thread.
     type Bound;
+    /// Whether sockets have a descriptor that [`release`](Driver::release) can give away.
+    const RELEASES: bool;
 
     /// Waits, as part of the task that `cx` stands for, until at least one event is there, then replaces the contents of
     /// `events` with at most [`Events::capacity`] of them. More may be there: call again before waiting elsewhere.

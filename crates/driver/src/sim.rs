@@ -332,6 +332,8 @@ impl Driver for SimDriver {
     type Listener = SimListener;
     type Bound = SimBound;
 
+    const RELEASES: bool = false;
+
     fn poll_wait(&mut self, cx: &mut Context<'_>, events: &mut Events) -> Poll<io::Result<()>> {
         events.clear();
         let mut net = self.0.0.borrow_mut();

@@ -126,7 +126,7 @@ impl Discarded {
     }
 }
 
-const _: () = assert!(DISCARD_BYTES_MAX as usize == (u8::MAX as usize + 1) * Discarded::UNIT_BYTES);
+const _: () = assert!(DISCARD_BYTES_MAX == (u8::MAX as usize + 1) * Discarded::UNIT_BYTES);
 
 /// What a connection holds while it is not idle.
 #[derive(Debug)]
@@ -252,6 +252,10 @@ impl From<Peer> for CompactPeer {
 }
 
 impl CompactPeer {
+    pub(super) fn is_unix(&self) -> bool {
+        matches!(self.family, Family::Unix)
+    }
+
     pub(super) fn expand(&self) -> SocketAddr {
         let [a, b, c, d, ..] = self.ip;
         let port = u16::from_ne_bytes(self.port);

@@ -16,16 +16,13 @@ use super::{Engine, Listener, RECEIVE_BYTES_MAX, is_stopping};
 use crate::BodyError;
 use crate::app::App;
 use crate::clock::{TICK, Tick};
+use crate::settings::{DRAIN_IDLE, LINGER_TIMEOUT as DRAIN_TIMEOUT};
 use crate::status::{CloseReason, Phase};
 
 /// Deadlines looked at in one turn.
 const TURN_EXPIRIES_MAX: usize = 4096;
 /// Connections looked at in one turn when the server begins to stop.
 const TURN_DRAINS_MAX: usize = 1024;
-/// How long the rest of a body, or the peer's end of stream, is waited for.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// A connection that was idle for so long when the server stops is closed; the others get the time that is left of it.
-const DRAIN_IDLE: Duration = Duration::from_secs(5);
 /// Idle connections are closed at this rate when the server stops, but all of them within `DRAIN_IDLE`.
 const DRAIN_CLOSES_PER_SECOND: u64 = 20_000;
 
@@ -237,9 +234,10 @@ impl<D: Driver, A: App> Engine<D, A> {
             let rest = std::mem::take(&mut self.listeners);
             self.drop_listeners(rest);
             self.close_all(CloseReason::DrainTimeout);
+            return true;
         }
         self.settle();
-        self.connections.len() == 0 && self.listeners.is_empty()
+        self.connections.len() == 0 && self.listeners.is_empty() && self.transports.all_closed()
     }
 
     /// Follows the server when it begins to stop: before anything else is answered in this turn.
@@ -248,6 +246,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             return;
         }
         self.core.stopping.set(true);
+        self.transports.begin_drain();
         // Whatever the last accept said, one more is due.
         for listener in &mut self.listeners {
             (listener.ready, listener.resumes) = (true, None);

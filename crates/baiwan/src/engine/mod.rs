@@ -14,6 +14,7 @@
 //! | `feed` | a request's body on its way to its handler |
 //! | `pace` | how fast it must come |
 //! | `transmit` | answers to bytes on the wire |
+//! | `upgrade` | offers of another protocol go to hyper |
 //! | `expire` | deadlines, stopping, closing |
 //! | `recover` | what is left of a core whose loop panicked |
 //! | `slab`, `wheel` | where connections live, when they are due |
@@ -34,6 +35,7 @@ mod slab;
 #[cfg(test)]
 mod tests;
 mod transmit;
+mod upgrade;
 mod wheel;
 
 use std::cell::Cell;
@@ -59,6 +61,7 @@ use crate::clock::{Clock, Date};
 use crate::inbox::Inbox;
 use crate::settings::Settings;
 use crate::status::{CloseReason, CoreStatus, Phase, Status};
+use crate::transport::Transports;
 
 /// Events that one turn takes from the driver.
 const TURN_EVENTS_MAX: usize = 512;
@@ -156,6 +159,8 @@ pub(crate) struct Engine<D: Driver, A: App> {
     complained: Option<Instant>,
     /// When the loop panicked, lately.
     panics: recover::Panics,
+    /// Connections that were handed to hyper.
+    transports: Arc<Transports>,
     drain: Option<expire::Drain>,
 }
 
@@ -200,6 +205,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             // What came before the registration is found by looking.
             listeners.push(Listener { listener, token, ready: true, resumes: None });
         }
+        let transports = Transports::new(&settings, Arc::clone(&status), index);
         let core = Core { status, index, date: Cell::new(*clock.date()), stopping: Cell::new(false) };
         Ok(Self {
             driver,
@@ -221,6 +227,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             turned_away: 0,
             complained: None,
             panics: Default::default(),
+            transports,
             drain: None,
         })
     }
@@ -348,6 +355,7 @@ impl<D: Driver, A: App> Engine<D, A> {
 impl<D: Driver, A: App> Drop for Engine<D, A> {
     fn drop(&mut self) {
         self.close_all(CloseReason::DrainTimeout);
+        self.transports.cut();
         self.publish();
         self.core.inbox().close();
     }

@@ -263,6 +263,14 @@ impl<D: Driver, A: App> Engine<D, A> {
                     return (Wait::Nothing, position);
                 }
             };
+            if self.may_switch(&head) {
+                // What was answered before leaves first; then this head is looked at once more.
+                if self.out.len() > begin {
+                    return (Wait::Turn, position);
+                }
+                self.give_to_hyper(index, rest);
+                return (Wait::Nothing, position);
+            }
             position += consumed;
             match self.begin_exchange(index, head, &input[position..]) {
                 Step::Answered { body_bytes } => position += body_bytes,

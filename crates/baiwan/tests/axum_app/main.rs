@@ -7,6 +7,7 @@
 //! | `streams` | bodies that come and go in pieces, and back-pressure |
 //! | `ecosystem` | Tokio, reqwest and sqlx inside handlers |
 //! | `hub` | state that the cores share |
+//! | `upgrades` | other protocols than HTTP |
 //! | `listening`, `ending` | addresses and limits; panics, dropping, stopping |
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
@@ -19,6 +20,7 @@ mod layers;
 mod listening;
 mod rig;
 mod streams;
+mod upgrades;
 
 /// Makes of each case a test for each event loop.
 macro_rules! on_both_event_loops {
@@ -80,4 +82,26 @@ on_both_event_loops! {
         a_stop_is_seen_whenever_it_comes,
         a_plain_tower_service_is_an_app,
         an_app_that_cannot_leave_its_thread_is_served;
+    upgrades:
+        a_web_socket_carries_text_binary_and_a_mebibyte,
+        row_31_bytes_behind_the_head_wait_for_the_101,
+        row_31_without_a_101_no_byte_reaches_the_protocol,
+        row_31_an_offer_with_a_body_is_not_taken,
+        row_32_a_wrong_handshake_is_refused,
+        row_33_h2c_is_ignored,
+        an_offer_that_the_app_ignores_is_answered,
+        answers_leave_before_the_connection_switches,
+        each_end_of_a_web_socket_has_its_reason,
+        web_sockets_count_as_connections,
+        a_stop_ends_silent_web_sockets_first_and_the_others_at_its_end,
+        a_stop_without_time_cuts_web_sockets,
+        a_stop_ends_when_the_last_web_socket_does,
+        a_panic_before_the_101_is_a_500,
+        a_handler_that_is_late_to_switch_is_a_503,
+        an_app_that_fails_or_switches_unasked_is_a_500,
+        a_panic_of_the_apps_clone_costs_its_own_request_alone,
+        a_peer_that_takes_nothing_is_given_up,
+        a_peer_that_takes_little_is_kept,
+        a_web_socket_may_live_on_another_thread,
+        a_unix_socket_carries_web_sockets;
 }

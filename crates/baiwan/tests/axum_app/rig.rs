@@ -180,7 +180,7 @@ impl<S: Read + Write> Client<S> {
     /// Reads the head of an answer.
     pub(crate) fn head(&mut self) -> Answer {
         let line = self.line();
-        let status = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
+        let status = line.strip_prefix("HTTP/1.1 ").or(line.strip_prefix("HTTP/1.0 ")).and_then(|rest| rest.get(..3));
         let status = status.unwrap_or_else(|| panic!("not the start of an answer: {line:?}")).parse().unwrap();
         let mut fields = Vec::new();
         loop {
@@ -214,6 +214,13 @@ impl<S: Read + Write> Client<S> {
         assert!(bytes.ends_with(b"\r\n"));
         bytes.truncate(bytes.len() - 2);
         Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
+    }
+
+    /// Reads so many bytes.
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes).unwrap();
+        bytes
     }
 
     /// Waits for the end of the connection; anything that comes before it is wrong.

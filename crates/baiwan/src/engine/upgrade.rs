@@ -1,0 +1,58 @@
+//! A request that offers another protocol leaves the engine: hyper serves it, on the same core.
+//!
+//! What `http1` has accepted is replayed to hyper as it was received, with whatever came behind it, and the same app is
+//! called. If it answers 101, the connection is the app's; any other answer is the connection's last, because bytes behind the
+//! head may belong to the protocol that was offered and must not be taken for a request.
+//!
+//! The invariant: a connection leaves only when nothing is owed to it and no body is expected from it, and it stays counted
+//! until its [`Transport`](crate::transport::Transport) is dropped.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use baiwan_driver::{Driver, Peer};
+use baiwan_http1::{BodyFraming, RequestHead};
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::Engine;
+use crate::app::App;
+use crate::portable::Connection;
+use crate::status::{CloseReason, add};
+use crate::transport::Stream;
+
+impl<D: Driver, A: App> Engine<D, A> {
+    /// Whether the app may answer 101 to this request. Otherwise the offer is ignored (RFC 9110, section 7.8), as it is where
+    /// there is a body: the peer would have to send that first, under rules and deadlines that are the engine's.
+    pub(super) fn may_switch(&self, head: &RequestHead) -> bool {
+        D::RELEASES && head.upgrade && head.framing == BodyFraming::None
+    }
+
+    /// Gives a connection to hyper; `received` begins with the head of its request.
+    pub(super) fn give_to_hyper(&mut self, index: u32, received: &[u8]) {
+        let Ok(app) = catch_unwind(AssertUnwindSafe(|| self.app.clone())) else {
+            add(&self.core.status().handler_panics, 1);
+            let (status, reason) = (StatusCode::INTERNAL_SERVER_ERROR, CloseReason::HandlerFailed);
+            return self.answer_and_close(index, status, "the-request-could-not-be-handled", reason);
+        };
+        self.wheel.remove(&mut self.connections, index);
+        let slot = self.connections.remove(index);
+        debug_assert!(!slot.owes(), "what was answered before has left");
+        let peer = if slot.peer.is_unix() { Peer::Unix } else { Peer::Ip(slot.peer.expand()) };
+        let released = self.driver.release(slot.socket).and_then(|fd| Stream::from_fd(fd, slot.peer.is_unix()));
+        match released {
+            Ok(stream) => {
+                let transport = self.transports.open(stream, Bytes::copy_from_slice(received));
+                let settings = Arc::clone(&self.settings);
+                let status = Arc::clone(&self.core.status);
+                let connection = Connection::for_one_request(app, settings, status, self.core.index);
+                tokio::task::spawn_local(connection.serve(transport, peer));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot give a connection to hyper");
+                self.core.status.closed();
+                self.core.status().count_close(CloseReason::System);
+            }
+        }
+    }
+}

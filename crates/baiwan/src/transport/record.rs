@@ -1,0 +1,328 @@
+//! What a core knows of its transports, wherever they are.
+//!
+//! A transport may live and die on any thread. So what is counted here is counted with atomic additions, and what the core's
+//! stop must reach is in a list behind a lock of this core, which is taken when a connection is handed over and when it ends.
+//!
+//! The invariant: a connection is counted out once, after its socket was closed, with one reason; and a core that waits for
+//! the last one is woken by it.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Waker;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use super::{Stream, Transport};
+use crate::settings::{DRAIN_IDLE, Settings};
+use crate::status::{CloseReason, Phase, Status};
+
+/// Connections that a stop ends together, and the pause before the next.
+const ENDS_MAX: usize = 1000;
+const ENDS_PAUSE: Duration = Duration::from_millis(50);
+/// Records kept without looking for those whose connection is gone.
+const RECORDS_MIN: usize = 64;
+/// No reason is recorded.
+const NONE: u8 = u8::MAX;
+
+/// What any thread may count of a core's transports.
+#[derive(Debug, Default)]
+pub(crate) struct TransportCounts {
+    open: AtomicU64,
+    upgraded: AtomicU64,
+    closed: [AtomicU64; CloseReason::ALL.len()],
+}
+
+impl TransportCounts {
+    /// Those that have switched protocols.
+    pub(crate) fn upgraded(&self) -> &AtomicU64 {
+        &self.upgraded
+    }
+
+    /// How many ended for a reason.
+    pub(crate) fn closed(&self, reason: CloseReason) -> &AtomicU64 {
+        &self.closed[reason as usize]
+    }
+}
+
+/// The transports of one core.
+#[derive(Debug)]
+pub(crate) struct Transports {
+    status: Arc<Status>,
+    index: usize,
+    write_timeout: Option<Duration>,
+    /// Its timers serve transports that were moved to another thread, whatever runs there.
+    runtime: Handle,
+    started: Instant,
+    records: Mutex<Vec<Weak<Record>>>,
+    /// The server stops.
+    draining: AtomicBool,
+    /// A task ends silent connections.
+    drained: AtomicBool,
+    /// The core has ended; its runtime takes along what is open.
+    cut: AtomicBool,
+}
+
+impl Transports {
+    /// Those of the `index`-th core. Call it within that core's runtime.
+    pub(crate) fn new(settings: &Settings, status: Arc<Status>, index: usize) -> Arc<Self> {
+        Arc::new(Self {
+            status,
+            index,
+            write_timeout: settings.write_timeout,
+            runtime: Handle::current(),
+            started: Instant::now(),
+            records: Mutex::default(),
+            draining: AtomicBool::new(false),
+            drained: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
+        })
+    }
+
+    /// Takes over a connection that is counted as open, and what was received from it and not looked at.
+    pub(crate) fn open(self: &Arc<Self>, stream: Stream, replay: Bytes) -> Transport {
+        self.counts().open.fetch_add(1, Relaxed);
+        let record = Arc::new(Record {
+            transports: Arc::clone(self),
+            active_ms: AtomicU64::new(self.now_ms()),
+            reason: AtomicU8::new(NONE),
+            switched: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            reader: Mutex::default(),
+        });
+        let mut records = self.records();
+        if records.len() == records.capacity() {
+            records.retain(|record| record.strong_count() > 0);
+            // Room for as many again, so that the next look is far away.
+            let count = records.len();
+            records.reserve(count.max(RECORDS_MIN));
+        }
+        records.push(Arc::downgrade(&record));
+        drop(records);
+        self.end_silent_ones();
+        Transport::new(stream, replay, Counted(record))
+    }
+
+    /// Whether no transport is open.
+    pub(crate) fn all_closed(&self) -> bool {
+        // Pairs with the fence in `Counted`: either the count is seen here, or the phase is seen there and wakes this core.
+        fence(SeqCst);
+        self.counts().open.load(Acquire) == 0
+    }
+
+    /// The server stops: connections that have switched end when they are silent.
+    pub(crate) fn begin_drain(self: &Arc<Self>) {
+        self.draining.store(true, Relaxed);
+        self.end_silent_ones();
+    }
+
+    /// The core ends, and everything that is open with it.
+    pub(crate) fn cut(&self) {
+        self.cut.store(true, Relaxed);
+    }
+
+    fn counts(&self) -> &TransportCounts {
+        &self.status.cores[self.index].transports
+    }
+
+    fn records(&self) -> MutexGuard<'_, Vec<Weak<Record>>> {
+        // Nothing panics while the lock is held, and the list is valid at every moment.
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Keeps the list as short as it was after a peak; whoever closes pays for it, a step for each record and close.
+    fn shrink(&self, open: u64) {
+        let mut records = self.records();
+        if records.len() > RECORDS_MIN && records.len() as u64 > 2 * open {
+            records.retain(|record| record.strong_count() > 0);
+            records.shrink_to(RECORDS_MIN);
+        }
+    }
+
+    /// Has a task end silent connections for as long as there are some, once the server stops.
+    fn end_silent_ones(self: &Arc<Self>) {
+        if self.draining.load(Relaxed) && !self.records().is_empty() && !self.drained.swap(true, Relaxed) {
+            tokio::task::spawn_local(Arc::clone(self).drain());
+        }
+    }
+
+    async fn drain(self: Arc<Self>) {
+        loop {
+            let live: Vec<Arc<Record>> = self.records().iter().filter_map(Weak::upgrade).collect();
+            let (mut ended, mut next_ms) = (0, u64::MAX);
+            for record in live.iter().filter(|record| !record.ended.load(Relaxed)) {
+                let due_ms = record.silent_at_ms();
+                if due_ms > self.now_ms() {
+                    next_ms = next_ms.min(due_ms);
+                    continue;
+                }
+                record.end();
+                ended += 1;
+                if ended % ENDS_MAX == 0 {
+                    tokio::time::sleep(ENDS_PAUSE).await;
+                }
+            }
+            if next_ms == u64::MAX {
+                break;
+            }
+            drop(live);
+            tokio::time::sleep_until(self.started + Duration::from_millis(next_ms)).await;
+        }
+        // From here on a new one starts this again.
+        self.drained.store(false, Relaxed);
+    }
+}
+
+/// What is known of a transport, wherever it is.
+#[derive(Debug)]
+pub(crate) struct Record {
+    transports: Arc<Transports>,
+    /// When bytes were last received or sent, in milliseconds since the core's start.
+    active_ms: AtomicU64,
+    /// The number of the reason why it ends; the first that is noted stays.
+    reason: AtomicU8,
+    /// The app has answered 101.
+    switched: AtomicBool,
+    /// Its reader sees the end of the stream, whatever comes.
+    ended: AtomicBool,
+    reader: Mutex<Option<Waker>>,
+}
+
+impl Record {
+    /// Notes why the connection ends, unless something else came first.
+    pub(crate) fn note(&self, reason: CloseReason) {
+        // What fails while everything is cut fails because of that.
+        let reason = if self.is_cut() { CloseReason::DrainTimeout } else { reason };
+        let _ = self.reason.compare_exchange(NONE, reason as u8, Relaxed, Relaxed);
+    }
+
+    /// The app answers 101: what follows is not HTTP.
+    pub(crate) fn switch(&self) {
+        if !self.switched.swap(true, Relaxed) {
+            self.transports.counts().upgraded.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Whether the app has answered 101.
+    pub(crate) fn has_switched(&self) -> bool {
+        self.switched.load(Relaxed)
+    }
+
+    /// Records that bytes were received or sent.
+    pub(super) fn touch(&self) {
+        self.active_ms.store(self.transports.now_ms(), Relaxed);
+    }
+
+    /// Whether its reader sees the end of the stream.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Acquire)
+    }
+
+    /// Has the reader woken when the stop ends the stream. Returns whether that has happened already.
+    pub(super) fn wait_for_end(&self, waker: &Waker) -> bool {
+        let mut reader = self.reader();
+        match &mut *reader {
+            Some(current) => current.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+        drop(reader);
+        // It may have come before the waker was there.
+        self.has_ended()
+    }
+
+    /// Whether the core has ended, and everything ends with it.
+    pub(super) fn is_cut(&self) -> bool {
+        self.transports.cut.load(Relaxed)
+    }
+
+    /// The transport is dropped. Returns whether what the peer did not take yet should be dropped too, as the engine does it.
+    pub(super) fn handle_drop(&self) -> bool {
+        let cut_off = |reason: u8| reason == NONE || reason == CloseReason::Drained as u8;
+        if self.is_cut() && cut_off(self.reason.load(Relaxed)) {
+            self.reason.store(CloseReason::DrainTimeout as u8, Relaxed);
+        }
+        self.ends_by(&[CloseReason::WriteTimeout, CloseReason::HandlerFailed, CloseReason::DrainTimeout])
+    }
+
+    /// Whether nobody is there any more to read what is sent.
+    pub(super) fn is_peer_gone(&self) -> bool {
+        self.ends_by(&[CloseReason::PeerClosed, CloseReason::Reset, CloseReason::WriteTimeout])
+    }
+
+    fn ends_by(&self, reasons: &[CloseReason]) -> bool {
+        let noted = self.reason.load(Relaxed);
+        reasons.iter().any(|reason| *reason as u8 == noted)
+    }
+
+    pub(super) fn write_timeout(&self) -> Option<Duration> {
+        self.transports.write_timeout
+    }
+
+    /// Whose timers serve it.
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.transports.runtime
+    }
+
+    fn reader(&self) -> MutexGuard<'_, Option<Waker>> {
+        // Nothing panics while the lock is held.
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When it will have been silent for long enough, in milliseconds since the core's start. A request that is not answered
+    /// yet is not silence.
+    fn silent_at_ms(&self) -> u64 {
+        let since_ms = match self.has_switched() {
+            true => self.active_ms.load(Relaxed),
+            false => self.transports.now_ms(),
+        };
+        since_ms + DRAIN_IDLE.as_millis() as u64
+    }
+
+    /// Ends the stream that its reader sees.
+    fn end(&self) {
+        self.note(CloseReason::Drained);
+        self.ended.store(true, Release);
+        let waker = self.reader().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// Counts a connection out when it is dropped.
+#[derive(Debug)]
+pub(super) struct Counted(Arc<Record>);
+
+impl Counted {
+    pub(super) fn record(&self) -> &Arc<Record> {
+        &self.0
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let transports = &self.0.transports;
+        let (status, counts) = (&transports.status, transports.counts());
+        let reason = self.0.reason.load(Relaxed);
+        // Nothing else has ended it, so it was ended here: by an answer that was the last, or by the app.
+        let reason = if reason == NONE { CloseReason::Complete as u8 } else { reason };
+        counts.closed[usize::from(reason)].fetch_add(1, Relaxed);
+        if self.0.has_switched() {
+            counts.upgraded.fetch_sub(1, Relaxed);
+        }
+        status.closed();
+        let open = counts.open.fetch_sub(1, Release) - 1;
+        transports.shrink(open);
+        fence(SeqCst);
+        if status.phase() >= Phase::Draining {
+            status.cores[transports.index].inbox.wake();
+        }
+    }
+}

@@ -14,6 +14,7 @@
 //! | `transmit` | answers to bytes on the wire |
 //! | `expire` | deadlines, stopping, closing |
 //! | `slab`, `wheel` | where connections live, when they are due |
+//! | `simulation` | all of it on a network in memory, decided by a seed; not part of the product |
 //!
 //! The invariant: when the future is pending, every connection is either waited for by the driver, by its exchange's task, or
 //! by its deadline; nothing is left to do that no event will announce.
@@ -24,6 +25,8 @@ mod expire;
 mod feed;
 mod receive;
 mod respond;
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) mod simulation;
 mod slab;
 #[cfg(test)]
 mod tests;

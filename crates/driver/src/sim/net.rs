@@ -103,7 +103,10 @@ impl Net {
             self.digest = (self.digest ^ part).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
         }
         if let Some(trace) = &mut self.trace {
-            trace.push(format!("{what} #{place} {outcome}"));
+            match outcome {
+                u64::MAX => trace.push(format!("{what} #{place} fails")),
+                outcome => trace.push(format!("{what} #{place} {outcome:#x}")),
+            }
         }
     }
 

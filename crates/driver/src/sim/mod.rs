@@ -127,7 +127,8 @@ impl SimNet {
         self.0.borrow().calls[call as usize]
     }
 
-    /// How much has been done for the driver's engine: events, accepted connections, transfers that did not block.
+    /// How much has been done for the driver's engine: events, accepted connections, transfers that did not block,
+    /// closed connections.
     pub fn work(&self) -> u64 {
         self.0.borrow().work
     }

@@ -37,7 +37,7 @@ pub(super) struct Net {
     stale: Vec<(u64, Event)>,
     /// Accepting fails until that step, with that error.
     exhausted: Option<(u64, i32)>,
-    /// Things done for the driver's engine: events, connections, transfers.
+    /// Things done for the driver's engine: events, connections, transfers, ends.
     pub(super) work: u64,
     pub(super) digest: u64,
     pub(super) trace: Option<Vec<String>>,
@@ -231,6 +231,7 @@ impl Net {
     pub(super) fn close(&mut self, index: usize, how: Close) {
         self.shutdown_write(index);
         let Some(endpoint) = self.endpoints[index].take() else { return };
+        self.work += u64::from(endpoint.token.is_some());
         self.free.push(index);
         self.ready.retain(|ready| *ready != index);
         self.delayed.retain(|(_, delayed)| *delayed != index);

@@ -79,6 +79,9 @@ pub(super) fn at_rest(engine: &Engine<SimDriver, SimApp>, net: &SimNet, now: Tic
             State::Idle | State::Head | State::Drain | State::Linger if !owes && unseen.input => {
                 return failed("although there is something to receive");
             }
+            State::Idle | State::Head | State::Drain | State::Linger if !owes && slot.flags.has(Flags::READABLE) => {
+                return failed("marked as readable");
+            }
             State::Exchange if wants && unseen.input => return failed("although its body goes on"),
             State::Exchange if bodyless && unseen.end && !engine.settings.half_close => {
                 return failed("although nobody is left to take the answer");

@@ -341,11 +341,15 @@ impl Peer {
             ("cut", expect == Some(Expect::Cut) && self.answers.is_in_body()),
             ("cut before its head was read", matches!(expect, Some(Expect::Cut)) && reset),
             ("refused after its head", expect == Some(Expect::RefusedOrCut)),
-            ("end of its own", self.shut && (!settings.half_close || !begun)),
+            ("end of its own", self.shut && (!settings.half_close || !front.is_some_and(Due::is_sent))),
             ("stop, nothing due", times.stopped.is_some() && (!begun || self.is_late())),
             ("stop, time over", over),
             ("keep-alive", (!begun || self.is_late()) && since(idle, settings.keep_alive_timeout)),
             ("write", reset && since(self.read, settings.write_timeout)),
+            (
+                "write, with room that was announced too late",
+                reset && self.is_late() && front.is_some_and(|due| since(due.began, settings.write_timeout)),
+            ),
             ("body", front.is_some_and(|due| due.longest_gap(times.now) >= BODY_PATIENCE_MIN)),
             ("crowd", times.crowded && self.answered == 0),
         ];

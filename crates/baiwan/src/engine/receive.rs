@@ -417,7 +417,11 @@ impl<D: Driver, A: App> Engine<D, A> {
                         BodyEvent::Complete(_) => break,
                     }
                 }
-                Err(refusal) => return self.refuse(index, refusal),
+                Err(refusal) => {
+                    // The request has its answer; a second one would be taken for the answer to the next.
+                    tracing::debug!(rule = refusal.name(), "refused the rest of a body");
+                    return self.linger(index, CloseReason::Refused);
+                }
             }
         }
         active.unread = None;

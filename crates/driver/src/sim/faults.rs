@@ -28,8 +28,7 @@ pub enum Call {
 
 impl Call {
     /// All kinds.
-    pub const ALL: [Self; 6] =
-        [Self::Accept, Self::Listen, Self::Watch, Self::Receive, Self::Transmit, Self::Event];
+    pub const ALL: [Self; 6] = [Self::Accept, Self::Listen, Self::Watch, Self::Receive, Self::Transmit, Self::Event];
 
     /// What can happen at such a call.
     pub fn faults(self) -> Vec<Fault> {

@@ -190,6 +190,11 @@ pub(super) fn frames_of(a: usize) -> (usize, usize) {
     (a % 8, a / 8)
 }
 
+/// How to ask for that.
+pub(super) fn stream_of(frames: usize, frame_bytes: usize) -> usize {
+    frames + 8 * frame_bytes
+}
+
 impl SimBody {
     fn of(app: &SimApp, id: u32, frames: Vec<Bytes>) -> Self {
         Self {
@@ -264,9 +269,9 @@ impl http_body::Body for SimBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.pipe.as_ref().map_or(self.frames.is_empty() && self.left == 0 && self.end == End::Complete, |pipe| {
-            pipe.is_end_stream()
-        })
+        self.pipe
+            .as_ref()
+            .map_or(self.frames.is_empty() && self.left == 0 && self.end == End::Complete, |pipe| pipe.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {

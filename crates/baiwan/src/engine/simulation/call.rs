@@ -30,15 +30,19 @@ fn plan(scenario: u64) -> Plan {
         jumps: false,
         slow: false,
         stop_at: (scenario.is_multiple_of(2)).then_some(9),
+        cut_at: None,
         rude: 0,
     }
 }
+
+/// The `number`-th call of a kind, and which of its faults.
+pub(super) type At = (Call, u64, usize);
 
 /// Plays a scenario with one fault at one call; without, if there is none.
 ///
 /// # Errors
 /// What did not hold.
-pub fn at_call(scenario: u64, fault: Option<(Call, u64, usize)>, trace: bool) -> Result<[u64; Call::ALL.len()], String> {
+pub fn at_call(scenario: u64, fault: Option<At>, trace: bool) -> Result<[u64; Call::ALL.len()], String> {
     let faults = match fault {
         Some((call, number, kind)) => Faults::at_call(call, number, call.faults()[kind]),
         None => Faults::at_random(Decisions::from_bytes(&[]), Rates::default()),
@@ -52,7 +56,7 @@ pub fn at_call(scenario: u64, fault: Option<(Call, u64, usize)>, trace: bool) ->
 ///
 /// # Errors
 /// The call and the fault, as [`at_call`] takes them, and what did not hold.
-pub fn every_call(scenario: u64) -> Result<Outcomes, (Option<(Call, u64, usize)>, String)> {
+pub fn every_call(scenario: u64) -> Result<Outcomes, (Option<At>, String)> {
     let calls = at_call(scenario, None, false).map_err(|why| (None, why))?;
     let mut runs = 0;
     for (call, count) in Call::ALL.into_iter().zip(calls) {

@@ -134,6 +134,8 @@ struct World {
     opened: usize,
     next_id: u32,
     stopped: Option<Instant>,
+    /// It was told to stop at once.
+    cut: bool,
     /// Nothing delays what the engine is told of a connection but what the connection knows itself.
     punctual: bool,
     trace: bool,
@@ -141,12 +143,7 @@ struct World {
 
 impl World {
     /// Plays a plan from beginning to end.
-    fn play(
-        plan: Plan,
-        decisions: Decisions,
-        faults: Option<Faults>,
-        trace: bool,
-    ) -> Result<Outcome, String> {
+    fn play(plan: Plan, decisions: Decisions, faults: Option<Faults>, trace: bool) -> Result<Outcome, String> {
         Self::play_and(plan, decisions, faults, trace, |_| ()).map(|(outcome, ())| outcome)
     }
 
@@ -158,7 +155,8 @@ impl World {
         trace: bool,
         ask: impl FnOnce(&SimNet) -> T,
     ) -> Result<(Outcome, T), String> {
-        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build_local(LocalOptions::default());
+        let runtime =
+            Builder::new_current_thread().enable_time().start_paused(true).build_local(LocalOptions::default());
         let runtime = runtime.map_err(|error| error.to_string())?;
         runtime.block_on(async {
             let punctual = faults.is_none() && plan.rates.exhausted == 0;
@@ -201,6 +199,7 @@ impl World {
             opened: 0,
             next_id: 0,
             stopped: None,
+            cut: false,
             punctual: true,
             trace,
         }
@@ -233,6 +232,11 @@ impl World {
         self.net.step();
         if self.plan.stop_at == Some(step) {
             self.stop();
+        }
+        if self.plan.cut_at == Some(step) {
+            self.stop();
+            self.cut = true;
+            self.status.advance(Phase::Stopping);
         }
         self.open_peers();
         self.act(step);
@@ -334,37 +338,37 @@ impl World {
 
     /// Peers read until there is nothing more, and judge.
     async fn look(&mut self, step: Duration) -> Result<(), Verdict> {
-        for _ in 0..8 {
+        for _ in 0..LOOKS {
             let mut any = false;
             for at in 0..self.peers.len() {
-                let times = Times {
-                    now: Instant::now(),
-                    settings: &self.plan.settings,
-                    stopped: self.stopped,
-                    crowded: self.plan.connections_max < self.plan.peers as u64,
-                    slack: TICK + step,
-                    punctual: self.punctual && self.stopped.is_none(),
-                };
-                let peer = &mut self.peers[at];
-                any |= peer.look(&times).map_err(|why| format!("peer {}: {why}", peer.name))?;
+                any |= self.ask(at, |peer, times| peer.look(times), step)?;
             }
             if !any {
                 break;
             }
             self.settle().await?;
         }
-        for peer in &self.peers {
-            let times = Times {
-                now: Instant::now(),
-                settings: &self.plan.settings,
-                stopped: self.stopped,
-                crowded: self.plan.connections_max < self.plan.peers as u64,
-                slack: TICK + step,
-                punctual: self.punctual && self.stopped.is_none(),
-            };
-            peer.judge_patience(&times).map_err(|why| format!("peer {}: {why}", peer.name))?;
-        }
-        Ok(())
+        (0..self.peers.len()).try_for_each(|at| self.ask(at, |peer, times| peer.judge_patience(times), step))
+    }
+
+    /// Asks one peer what it makes of what has happened.
+    fn ask<T>(
+        &mut self,
+        at: usize,
+        question: impl FnOnce(&mut Peer, &Times<'_>) -> Result<T, Verdict>,
+        step: Duration,
+    ) -> Result<T, Verdict> {
+        let times = Times {
+            now: Instant::now(),
+            settings: &self.plan.settings,
+            stopped: self.stopped,
+            cut: self.cut,
+            crowded: self.plan.connections_max < self.plan.peers as u64,
+            slack: TICK + step,
+            punctual: self.punctual && self.stopped.is_none(),
+        };
+        let peer = &mut self.peers[at];
+        question(peer, &times).map_err(|why| format!("peer {}: {why}", peer.name))
     }
 
     /// No more faults; everybody finishes what was begun.
@@ -421,9 +425,11 @@ impl World {
         }
     }
 
-    /// Whether the engine has no connection, not even one that is turned away.
+    /// Whether the engine has no connection, not even one that is turned away or waits to be accepted.
     fn is_empty(&self) -> bool {
-        self.shared.engine.borrow().as_ref().is_none_or(|engine| engine.connections.len() == 0)
+        let peers = self.peers.iter().filter(|peer| peer.sim.is_some()).count();
+        self.net.endpoints() == peers
+            && self.shared.engine.borrow().as_ref().is_none_or(|engine| engine.connections.len() == 0)
     }
 
     fn counts(&self) -> Counts {

@@ -31,7 +31,10 @@ pub(super) fn after_turn(engine: &Engine<SimDriver, SimApp>, frame_bytes: usize)
         let linked = active.exchange.as_ref().map_or(0, |exchange| exchange.link.waiting_bytes());
         let most = OUTPUT_BYTES_MAX + frame_bytes + FRAMING_BYTES_MAX;
         if queued + linked > most {
-            return Err(format!("{queued} and {linked} bytes of output are held for slot {}, more than {most}", index - 1));
+            return Err(format!(
+                "{queued} and {linked} bytes of output are held for slot {}, more than {most}",
+                index - 1
+            ));
         }
     }
     Ok(())
@@ -73,8 +76,9 @@ pub(super) fn at_rest(engine: &Engine<SimDriver, SimApp>, net: &SimNet, now: Tic
                 feed.as_ref().is_some_and(|feed| !feed.decoder.is_complete() && feed.stream.is_wanted())
             })
         });
-        let bodyless = exchange
-            .is_some_and(|exchange| exchange.link.with_feed(|feed| feed.as_ref().is_none_or(|f| f.decoder.is_complete())));
+        let bodyless = exchange.is_some_and(|exchange| {
+            exchange.link.with_feed(|feed| feed.as_ref().is_none_or(|f| f.decoder.is_complete()))
+        });
         match slot.state {
             State::Idle | State::Head | State::Drain | State::Linger if !owes && unseen.input => {
                 return failed("although there is something to receive");
@@ -118,4 +122,3 @@ pub(super) fn at_end(counts: &crate::Counts) -> Result<(), Verdict> {
         false => Err(format!("something is left: {counts:?}")),
     }
 }
-

@@ -22,6 +22,8 @@ pub(super) struct Times<'a> {
     pub(super) now: Instant,
     pub(super) settings: &'a Settings,
     pub(super) stopped: Option<Instant>,
+    /// It was told to stop at once.
+    pub(super) cut: bool,
     /// There may have been more connections than are allowed.
     pub(super) crowded: bool,
     /// Deadlines may be as late as this.
@@ -196,7 +198,14 @@ impl Peer {
         loop {
             if self.due.back().is_none_or(Due::is_sent) {
                 let Some(asking) = self.queue.pop_front() else { return };
-                self.due.push_back(Due { asking, began: now, sent: 0, progress: now, gap: Duration::ZERO, head_sent: None });
+                self.due.push_back(Due {
+                    asking,
+                    began: now,
+                    sent: 0,
+                    progress: now,
+                    gap: Duration::ZERO,
+                    head_sent: None,
+                });
             }
             let first = self.due.len() == 1;
             let due = self.due.back_mut().expect("pushed above");
@@ -238,17 +247,18 @@ impl Peer {
         let bytes = sim.receive_up_to(most);
         let any = !bytes.is_empty();
         if any {
-            self.read = times.now;
             self.answers.push(&bytes);
             self.check(times)?;
-        } else if !self.deaf && self.manner.reads.is_none() {
-            self.read = times.now;
         }
         let sim = self.sim.as_ref().expect("seen above");
         if sim.is_at_end() && (!self.deaf || sim.is_reset()) {
             self.over = true;
             self.judge_end(times)?;
             self.sim = None;
+        }
+        // Only now, as the end may have come because nothing was read before.
+        if any || (!self.deaf && self.manner.reads.is_none()) {
+            self.read = times.now;
         }
         Ok(any)
     }
@@ -271,7 +281,11 @@ impl Peer {
                     }
                     if !ours {
                         if !closes || !self.explains(status, Some(due), times) {
-                            return Err(format!("{} for request {} without a reason", self.answers.rest(), due.asking.id));
+                            return Err(format!(
+                                "{} for request {} without a reason",
+                                self.answers.rest(),
+                                due.asking.id
+                            ));
                         }
                     } else if let Err(why) = is_expected(due, closes) {
                         return Err(format!("{status} for request {}: {why}", due.asking.id));
@@ -299,7 +313,8 @@ impl Peer {
     /// Whether there is a reason for an answer of the server's own.
     fn explains(&self, status: u16, due: Option<&Due>, times: &Times<'_>) -> bool {
         let Times { now, settings, .. } = times;
-        let since = |moment: Instant, timeout: Option<Duration>| timeout.is_some_and(|timeout| *now >= moment + timeout);
+        let since =
+            |moment: Instant, timeout: Option<Duration>| timeout.is_some_and(|timeout| *now >= moment + timeout);
         match (status, due) {
             (503, _) if times.crowded && self.answered == 0 => true,
             (503, Some(due)) => due.head_sent.is_some_and(|sent| since(sent, settings.request_timeout)),
@@ -322,13 +337,12 @@ impl Peer {
     fn judge_end(&self, times: &Times<'_>) -> Result<(), Verdict> {
         let sim = self.sim.as_ref().expect("the caller has it");
         let reset = sim.is_reset();
-        let since = |moment: Instant, timeout: Option<Duration>| {
-            timeout.is_some_and(|timeout| times.now >= moment + timeout)
-        };
+        let since =
+            |moment: Instant, timeout: Option<Duration>| timeout.is_some_and(|timeout| times.now >= moment + timeout);
         let Times { settings, .. } = times;
-        let over = times.stopped.is_some_and(|at| {
-            since(at, Some(settings.shutdown_timeout.saturating_sub(settings.shutdown_delay)))
-        });
+        let over = times
+            .stopped
+            .is_some_and(|at| since(at, Some(settings.shutdown_timeout.saturating_sub(settings.shutdown_delay))));
         // Whoever reads slowly does not know since when the server has nothing to do for it.
         let idle = if self.manner.is_attentive() { self.activity } else { self.sent };
         let front = self.due.front();
@@ -343,7 +357,7 @@ impl Peer {
             ("refused after its head", expect == Some(Expect::RefusedOrCut)),
             ("end of its own", self.shut && (!settings.half_close || !front.is_some_and(Due::is_sent))),
             ("stop, nothing due", times.stopped.is_some() && (!begun || self.is_late())),
-            ("stop, time over", over),
+            ("stop, time over", over || times.cut),
             ("keep-alive", (!begun || self.is_late()) && since(idle, settings.keep_alive_timeout)),
             ("write", reset && since(self.read, settings.write_timeout)),
             (
@@ -356,7 +370,8 @@ impl Peer {
         match reasons.iter().any(|(_, holds)| *holds) {
             true => Ok(()),
             false => {
-                let due: Vec<_> = self.due.iter().map(|due| (due.asking.id, due.asking.expect, due.is_sent())).collect();
+                let due: Vec<_> =
+                    self.due.iter().map(|due| (due.asking.id, due.asking.expect, due.is_sent())).collect();
                 Err(format!("the connection was ended (reset: {reset}) without a reason; due: {due:?}"))
             }
         }
@@ -441,7 +456,11 @@ fn is_expected(due: &Due, closes: bool) -> Result<(), &'static str> {
     match due.asking.expect {
         Expect::Failed | Expect::Refused | Expect::Nothing => Err("the app did not answer this"),
         _ if due.head_sent.is_none() => Err("its head was not sent yet"),
-        _ if due.asking.closes && !closes && due.asking.expect != Expect::RefusedOrCut && due.asking.expect != Expect::Cut => {
+        _ if due.asking.closes
+            && !closes
+            && due.asking.expect != Expect::RefusedOrCut
+            && due.asking.expect != Expect::Cut =>
+        {
             Err("it asked for the end and was not told of it")
         }
         _ => Ok(()),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use baiwan_driver::sim::{Decisions, Rates};
 
-use super::app::{FRAME_BYTES_MAX, body_of, frames_of};
+use super::app::{FRAME_BYTES_MAX, body_of, frames_of, stream_of};
 use crate::settings::Settings;
 
 /// The frame of a run.
@@ -24,6 +24,8 @@ pub(super) struct Plan {
     pub(super) slow: bool,
     /// The server is told to stop at this step.
     pub(super) stop_at: Option<usize>,
+    /// And at this one to stop at once.
+    pub(super) cut_at: Option<usize>,
     /// How many peers of a thousand misbehave.
     pub(super) rude: usize,
 }
@@ -43,6 +45,7 @@ impl Plan {
             jumps: decisions.chance(250),
             slow: decisions.chance(350),
             stop_at: decisions.chance(350).then(|| decisions.below(steps)),
+            cut_at: decisions.chance(50).then(|| decisions.below(steps)),
             rude: decisions.one_of(&[0, 300, 600]),
         }
     }
@@ -80,7 +83,9 @@ fn rates(decisions: &Decisions) -> Rates {
     };
     match kind {
         1 | 2 => soft,
-        _ => Rates { reset: rate(20), error: rate(20), watch: rate(100), exhausted: rate(300), dead: rate(100), ..soft },
+        _ => {
+            Rates { reset: rate(20), error: rate(20), watch: rate(100), exhausted: rate(300), dead: rate(100), ..soft }
+        }
     }
 }
 
@@ -177,13 +182,23 @@ pub(super) fn request(decisions: &Decisions, id: u32, inbox_bytes_max: usize, ru
             asking.frame_bytes = big;
             without_body(asking, "now", Expect::Body(big), big)
         }
-        8 | 9 => without_body(Asking { sleeps: true, ..asking }, "stream", streamed, length),
+        8 => {
+            // More than a connection may hold of an answer.
+            let frame_bytes = decisions.within(1..=25_000.min(most / 8));
+            let frames = decisions.within(3..=7);
+            asking.frame_bytes = frame_bytes;
+            let streamed = Expect::Body(frames * frame_bytes);
+            without_body(Asking { sleeps: true, ..asking }, "stream", streamed, stream_of(frames, frame_bytes))
+        }
+        9 => without_body(Asking { sleeps: true, ..asking }, "stream", streamed, length),
         10 if rude => without_body(Asking { closes: true, ..asking }, "panic-in-call", Expect::Failed, 0),
         11 if rude => without_body(Asking { closes: true, ..asking }, "panic", Expect::Failed, 0),
         12 if rude => without_body(Asking { closes: true, ..asking }, "panic-late", Expect::Failed, 0),
         13 if rude => without_body(Asking { closes: true, ..asking }, "error", Expect::Failed, 0),
         14 if rude => without_body(Asking { sleeps: true, closes: true, ..asking }, "fail", Expect::Cut, length),
-        15 if rude => without_body(Asking { sleeps: true, closes: true, ..asking }, "panic-in-body", Expect::Cut, length),
+        15 if rude => {
+            without_body(Asking { sleeps: true, closes: true, ..asking }, "panic-in-body", Expect::Cut, length)
+        }
         16 if rude => without_body(Asking { sleeps: true, ..asking }, "never", Expect::Nothing, 0),
         17 if rude => {
             let kind = decisions.one_of(&["echo", "pipe", "ignore", "lazy-echo"]);
@@ -302,14 +317,8 @@ impl Manner {
     pub(super) fn decide(decisions: &Decisions, plan: &Plan) -> Self {
         let rude = decisions.chance(plan.rude);
         let mishap = || {
-            let all = [
-                Mishap::Close,
-                Mishap::Reset,
-                Mishap::HalfClose,
-                Mishap::Garbage,
-                Mishap::Silence,
-                Mishap::Deafness,
-            ];
+            let all =
+                [Mishap::Close, Mishap::Reset, Mishap::HalfClose, Mishap::Garbage, Mishap::Silence, Mishap::Deafness];
             (decisions.below(plan.steps), decisions.one_of(&all))
         };
         Self {

@@ -382,7 +382,9 @@ impl World {
             self.act(self.plan.steps + step);
             self.settle().await?;
             self.look(Duration::ZERO).await?;
-            self.pass(Duration::from_millis(25)).await?;
+            // At first in small steps; for answers that take their time, in larger ones.
+            let ms = if step < CALM_STEPS_MAX / 2 { 25 } else { 200 };
+            self.pass(Duration::from_millis(ms)).await?;
         }
         for peer in &self.peers {
             peer.judge_calm().map_err(|why| format!("peer {}: {why}", peer.name))?;

@@ -69,6 +69,8 @@ pub(super) struct Peer {
     pub(super) answers: Answers,
     /// When the connection was opened, or the last answer was complete.
     activity: Instant,
+    /// When the server may have had nothing to do for the connection, at the earliest.
+    idle: Instant,
     /// When something was sent last.
     sent: Instant,
     /// When something was read last, or nothing was there.
@@ -96,6 +98,7 @@ impl Peer {
             due: VecDeque::new(),
             answers: Answers::default(),
             activity: now,
+            idle: now,
             sent: now,
             read: now,
             quiet: false,
@@ -299,7 +302,8 @@ impl Peer {
                         self.answered += 1;
                         self.rest.extend_from_slice(&due.asking.bytes[due.sent..]);
                     }
-                    self.activity = times.now;
+                    // The server may have sent the last of it at any time since something was read before.
+                    (self.activity, self.idle) = (times.now, self.read);
                 }
             }
         }
@@ -344,7 +348,7 @@ impl Peer {
             .stopped
             .is_some_and(|at| since(at, Some(settings.shutdown_timeout.saturating_sub(settings.shutdown_delay))));
         // Whoever reads slowly does not know since when the server has nothing to do for it.
-        let idle = if self.manner.is_attentive() { self.activity } else { self.sent };
+        let idle = if self.manner.is_attentive() { self.idle } else { self.sent };
         let front = self.due.front();
         let begun = front.is_some();
         let expect = front.map(|due| due.asking.expect);

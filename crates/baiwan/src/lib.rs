@@ -45,6 +45,13 @@ mod shutdown;
 mod status;
 mod transport;
 
+/// The whole server on a network in memory; for tests and fuzzers of this crate.
+#[cfg(all(any(test, feature = "simulation"), target_os = "linux"))]
+#[doc(hidden)]
+pub mod simulation {
+    pub use crate::engine::simulation::{Outcome, Outcomes, at_call, every_call, replay, run, run_bytes};
+}
+
 pub use app::{App, BoxError};
 pub use body::{Body, BodyError};
 pub use capacity::Capacity;

@@ -110,6 +110,12 @@ impl Link {
         visit(&mut self.shared.borrow_mut().feed)
     }
 
+    /// Bytes that the engine has not taken yet.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.shared.borrow().output.iter().map(Bytes::len).sum()
+    }
+
     fn poll_credit(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut shared = self.shared.borrow_mut();
         if shared.owed < OUTPUT_BYTES_MAX {

@@ -18,6 +18,7 @@
 //! | `expire` | deadlines, stopping, closing |
 //! | `recover` | what is left of a core whose loop panicked |
 //! | `slab`, `wheel` | where connections live, when they are due |
+//! | `simulation` | all of it on a network in memory, decided by a seed; not part of the product |
 //!
 //! The invariant: when the future is pending, every connection is either waited for by the driver, by its exchange's task, or
 //! by its deadline; nothing is left to do that no event will announce.
@@ -31,6 +32,8 @@ mod pace;
 mod receive;
 mod recover;
 mod respond;
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) mod simulation;
 mod slab;
 #[cfg(test)]
 mod tests;

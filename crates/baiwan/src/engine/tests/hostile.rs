@@ -290,6 +290,23 @@ async fn whoever_still_reads_a_body_after_the_answer_hears_that_it_is_over() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn a_body_that_turns_out_wrong_after_its_answer_gets_no_second_one() {
+    let rig = Rig::new(Router::new().route("/", post(|| async { "answered" })));
+    let mut peer = rig.connect();
+    peer.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
+    rig.settle().await;
+    assert_eq!(statuses(&peer.receive()), [200]);
+    peer.send("zz\r\n");
+    rig.settle().await;
+    assert_eq!(peer.receive(), "", "it would be taken for the answer to the next request");
+    assert!(peer.is_at_end());
+    drop(peer);
+    rig.settle().await;
+    assert_eq!(rig.closed(CloseReason::Refused), 1);
+    rig.assert_empty();
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn a_refusal_after_a_head_request_has_its_body() {
     let rig = Rig::new(spending(5));
     let answers = rig.exchange("HEAD / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\n\r\n").await;

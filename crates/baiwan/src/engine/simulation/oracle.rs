@@ -1,0 +1,125 @@
+//! What must hold inside of the engine: after every turn, and when it sleeps.
+
+use baiwan_driver::sim::{SimDriver, SimNet};
+
+use super::super::connection::{Flags, State};
+use super::super::exchange::OUTPUT_BYTES_MAX;
+use super::super::wheel::Link as WheelLink;
+use super::super::{Engine, SET_ASIDE_BYTES_MAX};
+use super::Verdict;
+use super::app::SimApp;
+use crate::clock::Tick;
+
+/// Heads, chunk sizes and errors that may stand beside the data of an answer.
+const FRAMING_BYTES_MAX: usize = 4096;
+
+/// After every turn: nobody holds more than is allowed. `frame_bytes` is the largest frame that the app makes.
+pub(super) fn after_turn(engine: &Engine<SimDriver, SimApp>, frame_bytes: usize) -> Result<(), Verdict> {
+    let mut left = engine.connections.len();
+    let mut index = 0;
+    while left > 0 {
+        let slot = engine.connections.get(index);
+        index += 1;
+        let Some(slot) = slot else { continue };
+        left -= 1;
+        let Some(active) = &slot.active else { continue };
+        let waiting = active.set_aside.len();
+        if waiting > SET_ASIDE_BYTES_MAX {
+            return Err(format!("{waiting} bytes are set aside for slot {}", index - 1));
+        }
+        let queued: usize = active.output.iter().map(bytes::Bytes::len).sum();
+        let linked = active.exchange.as_ref().map_or(0, |exchange| exchange.link.waiting_bytes());
+        let most = OUTPUT_BYTES_MAX + frame_bytes + FRAMING_BYTES_MAX;
+        if queued + linked > most {
+            return Err(format!(
+                "{queued} and {linked} bytes of output are held for slot {}, more than {most}",
+                index - 1
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// When the engine sleeps: nothing was overlooked, nothing is overdue.
+pub(super) fn at_rest(engine: &Engine<SimDriver, SimApp>, net: &SimNet, now: Tick) -> Result<(), Verdict> {
+    let mut left = engine.connections.len();
+    let mut linked = 0;
+    let mut index = 0;
+    while left > 0 {
+        let slot = engine.connections.get(index);
+        index += 1;
+        let Some(slot) = slot else { continue };
+        left -= 1;
+        let failed = |what: &str| Err(format!("slot {} sleeps in {:?} {what}", index - 1, slot.state));
+        if slot.state == State::Idle && slot.active.is_some() && !slot.flags.has(Flags::INPUT) {
+            return failed("and holds memory");
+        }
+        // One that was set when it was over already fires with the next tick.
+        if slot.deadline <= now && engine.wheel.next_due() != Some(Tick(now.0 + 1)) {
+            return failed("although its deadline has passed");
+        }
+        match slot.link == WheelLink::UNLINKED {
+            false => linked += 1,
+            true if slot.deadline != Tick::NEVER => return failed("with a deadline that nobody watches"),
+            true => {}
+        }
+        if must_have_deadline(engine, slot.state) && slot.deadline == Tick::NEVER {
+            return failed("without a deadline");
+        }
+        let unseen = net.unseen(&slot.socket);
+        let owes = slot.owes();
+        if owes && unseen.room && !unseen.end {
+            return failed("with output, although there is room");
+        }
+        let exchange = slot.active.as_ref().and_then(|active| active.exchange.as_ref());
+        let wants = exchange.is_some_and(|exchange| {
+            exchange.link.with_feed(|feed| {
+                feed.as_ref().is_some_and(|feed| !feed.decoder.is_complete() && feed.stream.is_wanted())
+            })
+        });
+        let bodyless = exchange.is_some_and(|exchange| {
+            exchange.link.with_feed(|feed| feed.as_ref().is_none_or(|f| f.decoder.is_complete()))
+        });
+        match slot.state {
+            State::Idle | State::Head | State::Drain | State::Linger if !owes && unseen.input => {
+                return failed("although there is something to receive");
+            }
+            State::Idle | State::Head | State::Drain | State::Linger if !owes && slot.flags.has(Flags::READABLE) => {
+                return failed("marked as readable");
+            }
+            State::Exchange if wants && unseen.input => return failed("although its body goes on"),
+            State::Exchange if bodyless && unseen.end && !engine.settings.half_close => {
+                return failed("although nobody is left to take the answer");
+            }
+            _ => {}
+        }
+    }
+    if linked != engine.wheel.len() {
+        return Err(format!("{linked} slots are in the wheel, which counts {}", engine.wheel.len()));
+    }
+    if !engine.ready.is_empty() || !engine.outgoing.is_empty() || !engine.out.is_empty() {
+        return Err("work is left and nobody does it".into());
+    }
+    Ok(())
+}
+
+fn must_have_deadline(engine: &Engine<SimDriver, SimApp>, state: State) -> bool {
+    let settings = &engine.settings;
+    match state {
+        State::Idle => settings.keep_alive_timeout.is_some(),
+        State::Head => settings.header_timeout.is_some(),
+        State::Flush => settings.write_timeout.is_some(),
+        State::Drain | State::Linger => true,
+        State::Exchange => false,
+    }
+}
+
+/// Nothing is left of a server that has served: said by its own counters.
+pub(super) fn at_end(counts: &crate::Counts) -> Result<(), Verdict> {
+    let closed: u64 = counts.closed.iter().map(|(_, count)| count).sum();
+    let left = (counts.connections, counts.slots, counts.exchanges, counts.deadlines);
+    match left == (0, 0, 0, 0) && closed == counts.accepted {
+        true => Ok(()),
+        false => Err(format!("something is left: {counts:?}")),
+    }
+}

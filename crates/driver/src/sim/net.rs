@@ -1,0 +1,503 @@
+//! The state of the network: endpoints, backlogs, and the events that are on their way.
+//!
+//! What peers do is done as it is asked for; what the driver does passes the faults first.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::task::Waker;
+
+use super::faults::{self, Call, Fault, Faults};
+use super::{SimSocket, Unseen};
+use crate::{AcceptEnd, Accepted, Close, Event, Events, Peer, Token};
+
+/// Connections that may wait to be accepted, for each listener.
+const BACKLOG_MAX: usize = 4096;
+/// Steps for which nothing can be accepted, at most.
+const EXHAUSTED_STEPS_MAX: usize = 30;
+
+#[derive(Debug, Default)]
+pub(super) struct Net {
+    endpoints: Vec<Option<Endpoint>>,
+    /// Places of endpoints that are gone, used again at once, as the kernel does with descriptors.
+    free: Vec<usize>,
+    pub(super) listeners: Vec<Listener>,
+    /// Endpoints with an event to report, each at most once.
+    ready: VecDeque<usize>,
+    pub(super) inbox_bytes_max: usize,
+    next_port: u16,
+    pub(super) waker: Option<Waker>,
+    pub(super) faults: Option<Faults>,
+    /// Calls of each kind so far.
+    pub(super) calls: [u64; Call::ALL.len()],
+    step: u64,
+    /// Endpoints whose events come later, and when.
+    delayed: Vec<(u64, usize)>,
+    /// Events about sockets that are closed, and when they come.
+    stale: Vec<(u64, Event)>,
+    /// Accepting fails until that step, with that error.
+    exhausted: Option<(u64, i32)>,
+    /// Things done for the driver's engine: events, connections, transfers, ends.
+    pub(super) work: u64,
+    pub(super) digest: u64,
+    pub(super) trace: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Endpoint {
+    other: Option<usize>,
+    pub(super) inbox: VecDeque<u8>,
+    /// The other side has ended its direction.
+    pub(super) ended: bool,
+    /// This side has ended its direction.
+    shut: bool,
+    pub(super) reset: bool,
+    /// The other side was refused bytes and wants to know when there is room.
+    refused: bool,
+    /// A fault has killed the connection.
+    pub(super) faulted: bool,
+    /// An event about the connection came later than it should have.
+    pub(super) late: bool,
+    pub(super) token: Option<Token>,
+    pending: Pending,
+}
+
+/// What the next wait reports about an endpoint.
+#[derive(Clone, Copy, Default, Debug)]
+struct Pending {
+    queued: bool,
+    readable: bool,
+    writable: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) address: SocketAddr,
+    pub(super) backlog: VecDeque<(usize, SocketAddr)>,
+    pub(super) token: Option<Token>,
+    pub(super) announce: bool,
+    pub(super) closed: bool,
+}
+
+impl Net {
+    pub(super) fn new(inbox_bytes_max: usize) -> Self {
+        Self { inbox_bytes_max, next_port: 40_000, ..Self::default() }
+    }
+
+    pub(super) fn endpoint(&self, index: usize) -> &Endpoint {
+        self.endpoints[index].as_ref().expect("an endpoint is not used after it was closed")
+    }
+
+    pub(super) fn endpoint_mut(&mut self, index: usize) -> &mut Endpoint {
+        self.endpoints[index].as_mut().expect("an endpoint is not used after it was closed")
+    }
+
+    pub(super) fn endpoints(&self) -> usize {
+        self.endpoints.iter().flatten().count()
+    }
+
+    /// Puts what happens into the digest, and into the trace.
+    fn note(&mut self, what: &str, place: usize, outcome: u64) {
+        for part in [what.len() as u64, u64::from(what.as_bytes()[0]), place as u64, outcome] {
+            // As FNV-1a, by words instead of bytes.
+            self.digest = (self.digest ^ part).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
+        }
+        if let Some(trace) = &mut self.trace {
+            match outcome {
+                u64::MAX => trace.push(format!("{what} #{place} fails")),
+                outcome => trace.push(format!("{what} #{place} {outcome:#x}")),
+            }
+        }
+    }
+
+    /// The fault at this call, if there is one; noted, and its connection marked.
+    fn fault(&mut self, call: Call, index: Option<usize>) -> Option<Fault> {
+        let number = self.calls[call as usize];
+        self.calls[call as usize] += 1;
+        let fault = self.faults.as_ref()?.at(call, number)?;
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("FAULT {call:?} {number}: {fault:?}"));
+        }
+        if let (true, Some(index)) = (fault.is_deadly(), index) {
+            self.mark_faulted(index);
+        }
+        Some(fault)
+    }
+
+    fn mark_faulted(&mut self, index: usize) {
+        let endpoint = self.endpoint_mut(index);
+        endpoint.faulted = true;
+        if let Some(other) = endpoint.other {
+            self.endpoint_mut(other).faulted = true;
+        }
+    }
+
+    fn insert(&mut self) -> usize {
+        match self.free.pop() {
+            Some(index) => {
+                self.endpoints[index] = Some(Endpoint::default());
+                index
+            }
+            None => {
+                self.endpoints.push(Some(Endpoint::default()));
+                self.endpoints.len() - 1
+            }
+        }
+    }
+
+    pub(super) fn connect(&mut self, address: SocketAddr) -> io::Result<usize> {
+        let open = |l: &Listener| l.address == address && !l.closed && l.backlog.len() < BACKLOG_MAX;
+        let listener = self.listeners.iter().position(open).ok_or(io::ErrorKind::ConnectionRefused)?;
+        let (here, there) = (self.insert(), self.insert());
+        self.endpoint_mut(here).other = Some(there);
+        self.endpoint_mut(there).other = Some(here);
+        self.next_port = self.next_port.checked_add(1).unwrap_or(1024);
+        let name = SocketAddr::from((Ipv4Addr::LOCALHOST, self.next_port));
+        self.listeners[listener].backlog.push_back((there, name));
+        self.listeners[listener].announce = true;
+        self.note("connect", here, there as u64);
+        self.wake();
+        Ok(here)
+    }
+
+    pub(super) fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn report(&mut self, index: usize, readable: bool, writable: bool) {
+        let endpoint = self.endpoint_mut(index);
+        endpoint.pending.readable |= readable;
+        endpoint.pending.writable |= writable;
+        if endpoint.token.is_some() && !endpoint.pending.queued {
+            endpoint.pending.queued = true;
+            self.ready.push_back(index);
+            self.wake();
+        }
+    }
+
+    pub(super) fn send(&mut self, index: usize, bytes: &[u8]) -> io::Result<usize> {
+        let endpoint = self.endpoint(index);
+        if endpoint.reset {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        let (false, Some(other)) = (endpoint.shut, endpoint.other) else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        let inbox_bytes_max = self.inbox_bytes_max;
+        let there = self.endpoint_mut(other);
+        let taken = bytes.len().min(inbox_bytes_max - there.inbox.len());
+        there.inbox.extend(&bytes[..taken]);
+        there.refused |= taken < bytes.len();
+        if taken > 0 {
+            self.report(other, true, false);
+        }
+        match taken {
+            0 if !bytes.is_empty() => Err(io::ErrorKind::WouldBlock.into()),
+            taken => Ok(taken),
+        }
+    }
+
+    pub(super) fn receive(&mut self, index: usize, buffer: &mut [u8]) -> io::Result<usize> {
+        let endpoint = self.endpoint_mut(index);
+        if endpoint.reset {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        let taken = endpoint.inbox.len().min(buffer.len());
+        endpoint.inbox.read_exact(&mut buffer[..taken])?;
+        if taken == 0 && !endpoint.ended && !buffer.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        if taken > 0
+            && std::mem::take(&mut endpoint.refused)
+            && let Some(other) = endpoint.other
+        {
+            self.report(other, false, true);
+        }
+        Ok(taken)
+    }
+
+    pub(super) fn shutdown_write(&mut self, index: usize) {
+        let endpoint = self.endpoint_mut(index);
+        let first = !std::mem::replace(&mut endpoint.shut, true);
+        if let (true, Some(other)) = (first, endpoint.other) {
+            self.endpoint_mut(other).ended = true;
+            self.report(other, true, false);
+        }
+    }
+
+    /// As the kernel does: closing with bytes that were not received resets the connection.
+    pub(super) fn close(&mut self, index: usize, how: Close) {
+        self.shutdown_write(index);
+        let Some(endpoint) = self.endpoints[index].take() else { return };
+        self.work += u64::from(endpoint.token.is_some());
+        self.free.push(index);
+        self.ready.retain(|ready| *ready != index);
+        self.delayed.retain(|(_, delayed)| *delayed != index);
+        if let Some(other) = endpoint.other {
+            let there = self.endpoint_mut(other);
+            there.other = None;
+            if how == Close::Reset || !endpoint.inbox.is_empty() {
+                there.reset = true;
+                self.report(other, true, true);
+            }
+        }
+        if let (Some(faults), Some(token)) = (&self.faults, endpoint.token)
+            && faults.decisions().chance(faults.rates.stale)
+        {
+            let yes = || faults.decisions().chance(500);
+            let (readable, writable, hangup, reset) = (yes(), yes(), yes(), yes());
+            let at = self.step + faults.decisions().below(3) as u64;
+            self.stale.push((at, Event { token, readable, writable, hangup, reset }));
+        }
+    }
+
+    /// Ends a connection in both directions, as a reset on its way between the two does.
+    fn break_connection(&mut self, index: usize) {
+        let other = self.endpoint(index).other;
+        for side in [Some(index), other].into_iter().flatten() {
+            self.endpoint_mut(side).reset = true;
+            self.report(side, true, true);
+        }
+    }
+
+    /// One step of the simulation: what was to come later may be due now.
+    pub(super) fn step(&mut self) {
+        self.step += 1;
+        let step = self.step;
+        for (_, index) in self.delayed.extract_if(.., |(at, _)| *at <= step) {
+            self.ready.push_back(index);
+        }
+        if self.exhausted.is_some_and(|(until, _)| until <= step) {
+            self.exhausted = None;
+        }
+        if let Some(faults) = &self.faults
+            && faults.decisions().chance(faults.rates.spurious)
+        {
+            let index = faults.decisions().below(self.endpoints.len().max(1));
+            let writable = faults.decisions().chance(300);
+            if self.endpoints.get(index).is_some_and(Option::is_some) {
+                self.report(index, true, writable);
+            }
+        }
+        if !self.ready.is_empty() || self.stale.iter().any(|(at, _)| *at <= step) {
+            self.wake();
+        }
+    }
+
+    /// What is on its way at last arrives, and no more faults happen.
+    pub(super) fn calm(&mut self) {
+        self.faults = None;
+        self.exhausted = None;
+        for (at, _) in &mut self.delayed {
+            *at = 0;
+        }
+        self.step();
+    }
+
+    /// What an engine was not told about a socket of its own, although it should have been.
+    pub(super) fn unseen(&self, index: usize) -> Unseen {
+        let endpoint = self.endpoint(index);
+        if endpoint.pending.queued {
+            return Unseen::default();
+        }
+        let there = endpoint.other.map(|other| self.endpoint(other));
+        Unseen {
+            input: !endpoint.inbox.is_empty() || endpoint.ended || endpoint.reset,
+            end: endpoint.inbox.is_empty() && (endpoint.ended || endpoint.reset),
+            room: there.is_none_or(|there| there.inbox.len() < self.inbox_bytes_max && !there.refused),
+        }
+    }
+
+    pub(super) fn collect(&mut self, events: &mut Events) {
+        for listener in &mut self.listeners {
+            let (true, Some(token)) = (listener.announce, listener.token) else { continue };
+            if events.len() < events.capacity() {
+                listener.announce = false;
+                events.list.push(Event { token, readable: true, writable: false, hangup: false, reset: false });
+            }
+        }
+        while events.len() < events.capacity()
+            && let Some(at) = self.stale.iter().position(|(at, _)| *at <= self.step)
+        {
+            events.list.push(self.stale.remove(at).1);
+        }
+        while events.len() < events.capacity() {
+            let Some(index) = self.ready.pop_front() else { break };
+            match self.fault(Call::Event, Some(index)) {
+                Some(Fault::Delay(steps)) => {
+                    self.mark_late(index);
+                    self.delayed.push((self.step + steps, index));
+                    continue;
+                }
+                Some(_) => self.break_connection(index),
+                None => {}
+            }
+            let endpoint = self.endpoint_mut(index);
+            let pending = std::mem::take(&mut endpoint.pending);
+            let Some(token) = endpoint.token else { continue };
+            let Pending { readable, writable, .. } = pending;
+            let (hangup, reset) = (endpoint.ended || endpoint.reset, endpoint.reset);
+            events.list.push(Event { token, readable, writable, hangup, reset });
+            self.note("event", index, token.0);
+        }
+        self.work += events.len() as u64;
+    }
+
+    fn mark_late(&mut self, index: usize) {
+        let endpoint = self.endpoint_mut(index);
+        endpoint.late = true;
+        if let Some(other) = endpoint.other {
+            self.endpoint_mut(other).late = true;
+        }
+    }
+
+    pub(super) fn set_listening(&mut self, number: usize, token: Token, on: bool) -> io::Result<()> {
+        if on && let Some(Fault::Error(number)) = self.fault(Call::Listen, None) {
+            return Err(faults::error(number));
+        }
+        let listener = &mut self.listeners[number];
+        listener.token = on.then_some(token);
+        listener.announce = on && !listener.backlog.is_empty();
+        self.wake();
+        Ok(())
+    }
+
+    pub(super) fn close_listener(&mut self, number: usize) {
+        self.listeners[number].closed = true;
+        for (index, _) in std::mem::take(&mut self.listeners[number].backlog) {
+            self.close(index, Close::Reset);
+        }
+    }
+
+    pub(super) fn accept(
+        &mut self,
+        number: usize,
+        mut max: usize,
+        accepted: &mut Vec<Accepted<SimSocket>>,
+    ) -> AcceptEnd {
+        if self.listeners[number].backlog.is_empty() {
+            self.listeners[number].announce = false;
+            return AcceptEnd::Drained;
+        }
+        if let Some((_, error)) = self.exhausted {
+            return self.cannot_accept(number, error);
+        }
+        match self.fault(Call::Accept, None) {
+            Some(Fault::Error(error)) => {
+                let steps = self.faults.as_ref().map_or(0, |faults| faults.decisions().below(EXHAUSTED_STEPS_MAX));
+                self.exhausted = Some((self.step + steps as u64 + 1, error));
+                return self.cannot_accept(number, error);
+            }
+            Some(Fault::Short(most)) => max = max.min(most),
+            Some(Fault::Reset) => {
+                let (dead, _) = self.listeners[number].backlog.pop_front().expect("seen above");
+                self.mark_faulted(dead);
+                self.close(dead, Close::Reset);
+            }
+            _ => {}
+        }
+        let listener = &mut self.listeners[number];
+        let count = listener.backlog.len().min(max);
+        let taken = listener.backlog.drain(..count);
+        accepted.extend(taken.map(|(index, name)| Accepted { socket: SimSocket(index), peer: Peer::Ip(name) }));
+        listener.announce = !listener.backlog.is_empty();
+        self.work += count as u64;
+        self.note("accept", number, count as u64);
+        match count < max {
+            true => AcceptEnd::Drained,
+            false => AcceptEnd::Max,
+        }
+    }
+
+    fn cannot_accept(&mut self, number: usize, error: i32) -> AcceptEnd {
+        // Level-triggered: it is said again for as long as somebody waits.
+        self.listeners[number].announce = true;
+        self.note("exhausted", number, error as u64);
+        AcceptEnd::Exhausted(faults::error(error))
+    }
+
+    pub(super) fn watch(&mut self, index: usize, token: Token) -> io::Result<()> {
+        if let Some(Fault::Error(number)) = self.fault(Call::Watch, Some(index)) {
+            return Err(faults::error(number));
+        }
+        let endpoint = self.endpoint_mut(index);
+        endpoint.token = Some(token);
+        if !endpoint.inbox.is_empty() || endpoint.ended || endpoint.reset {
+            self.report(index, true, false);
+        }
+        Ok(())
+    }
+
+    /// Receives for the driver.
+    pub(super) fn receive_faulty(&mut self, index: usize, buffer: &mut [u8]) -> io::Result<usize> {
+        let outcome = match self.fault(Call::Receive, Some(index)) {
+            None | Some(Fault::Delay(_)) => self.receive(index, buffer),
+            Some(Fault::Short(most)) => {
+                let most = most.min(buffer.len());
+                let outcome = self.receive(index, &mut buffer[..most]);
+                let endpoint = self.endpoint(index);
+                // As if what is left had come a moment later.
+                if !endpoint.inbox.is_empty() || endpoint.ended {
+                    self.report(index, true, false);
+                }
+                outcome
+            }
+            Some(Fault::Again) => {
+                self.report(index, true, false);
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            Some(Fault::Error(number)) => Err(faults::error(number)),
+            Some(Fault::Reset) => {
+                self.break_connection(index);
+                self.receive(index, buffer)
+            }
+        };
+        let blocked = outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        self.work += u64::from(!blocked);
+        self.note("receive", index, outcome.as_ref().map_or(u64::MAX, |count| *count as u64));
+        outcome
+    }
+
+    /// Sends, for the driver, as many of the chunks as there is room for.
+    pub(super) fn transmit<'a>(&mut self, index: usize, chunks: impl Iterator<Item = &'a [u8]>) -> io::Result<usize> {
+        let mut most = usize::MAX;
+        match self.fault(Call::Transmit, Some(index)) {
+            None | Some(Fault::Delay(_)) => {}
+            Some(Fault::Short(bytes)) => most = bytes,
+            Some(Fault::Again) => most = 0,
+            Some(Fault::Error(number)) => return Err(faults::error(number)),
+            Some(Fault::Reset) => self.break_connection(index),
+        }
+        let mut outcome = Ok(0);
+        for chunk in chunks.filter(|chunk| !chunk.is_empty()) {
+            let offered = &chunk[..chunk.len().min(most)];
+            let result = match offered.is_empty() {
+                true => Err(io::ErrorKind::WouldBlock.into()),
+                false => self.send(index, offered),
+            };
+            match (result, &mut outcome) {
+                (Ok(taken), Ok(sum)) => {
+                    *sum += taken;
+                    most -= taken;
+                    if taken < chunk.len() {
+                        break;
+                    }
+                }
+                (Err(error), Ok(0)) => {
+                    outcome = Err(error);
+                    break;
+                }
+                _ => break,
+            }
+        }
+        if most != usize::MAX && most == 0 {
+            // There is room, and so an event.
+            self.report(index, false, true);
+        }
+        self.work += u64::from(outcome.is_ok());
+        self.note("transmit", index, outcome.as_ref().map_or(u64::MAX, |count| *count as u64));
+        outcome
+    }
+}

@@ -283,7 +283,9 @@ impl<D: Driver, A: App> Engine<D, A> {
         };
         let mut due = Vec::new();
         for index in from..to {
-            if let Some(slot) = self.connections.get(index).filter(|slot| is_quiet(slot)) {
+            // One that became idle during the stop, or nearly was over before it, has its time already.
+            let is_due = |slot: &&Slot<D::Socket>| slot.deadline > Tick(now.0 + whole_ticks(DRAIN_IDLE) + 1);
+            if let Some(slot) = self.connections.get(index).filter(|slot| is_quiet(slot)).filter(is_due) {
                 let quiet = idle_since(slot.deadline) + whole_ticks(DRAIN_IDLE);
                 let turn = now.0 + (u64::from(index) * spread / slots_end) as u32;
                 due.push((index, Tick(quiet.max(turn))));

@@ -232,6 +232,7 @@ impl Net {
         self.shutdown_write(index);
         let Some(endpoint) = self.endpoints[index].take() else { return };
         self.work += u64::from(endpoint.token.is_some());
+        self.note("close", index, u64::from(how == Close::Reset));
         self.free.push(index);
         self.ready.retain(|ready| *ready != index);
         self.delayed.retain(|(_, delayed)| *delayed != index);

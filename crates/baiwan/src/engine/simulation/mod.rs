@@ -363,6 +363,7 @@ impl World {
             settings: &self.plan.settings,
             stopped: self.stopped,
             cut: self.cut,
+            inbox_bytes_max: self.plan.inbox_bytes_max,
             crowded: self.plan.connections_max < self.plan.peers as u64,
             slack: TICK + step,
             punctual: self.punctual && self.stopped.is_none(),

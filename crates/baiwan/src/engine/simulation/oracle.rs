@@ -43,13 +43,14 @@ pub(super) fn after_turn(engine: &Engine<SimDriver, SimApp>, frame_bytes: usize)
 /// When the engine sleeps: nothing was overlooked, nothing is overdue.
 pub(super) fn at_rest(engine: &Engine<SimDriver, SimApp>, net: &SimNet, now: Tick) -> Result<(), Verdict> {
     let mut left = engine.connections.len();
-    let mut linked = 0;
+    let (mut linked, mut uncounted) = (0, 0);
     let mut index = 0;
     while left > 0 {
         let slot = engine.connections.get(index);
         index += 1;
         let Some(slot) = slot else { continue };
         left -= 1;
+        uncounted += usize::from(slot.flags.has(Flags::UNCOUNTED));
         let failed = |what: &str| Err(format!("slot {} sleeps in {:?} {what}", index - 1, slot.state));
         if slot.state == State::Idle && slot.active.is_some() && !slot.flags.has(Flags::INPUT) {
             return failed("and holds memory");
@@ -93,6 +94,9 @@ pub(super) fn at_rest(engine: &Engine<SimDriver, SimApp>, net: &SimNet, now: Tic
             }
             _ => {}
         }
+    }
+    if uncounted != engine.turned_away {
+        return Err(format!("{} connections are turned away, not {uncounted}", engine.turned_away));
     }
     if linked != engine.wheel.len() {
         return Err(format!("{linked} slots are in the wheel, which counts {}", engine.wheel.len()));

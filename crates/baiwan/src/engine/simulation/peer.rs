@@ -24,6 +24,7 @@ pub(super) struct Times<'a> {
     pub(super) stopped: Option<Instant>,
     /// It was told to stop at once.
     pub(super) cut: bool,
+    pub(super) inbox_bytes_max: usize,
     /// There may have been more connections than are allowed.
     pub(super) crowded: bool,
     /// Deadlines may be as late as this.
@@ -411,16 +412,19 @@ impl Peer {
                     false => Ok(()),
                 }
             }
-            Some(due) if self.deaf && self.owes_more_than_fits(due) && late(self.read, settings.write_timeout) => {
+            Some(due)
+                if self.deaf
+                    && self.owes_more_than_fits(due, times)
+                    && late(self.read.max(due.progress), settings.write_timeout) =>
+            {
                 Err("it was not cut although it reads nothing".into())
             }
             _ => Ok(()),
         }
     }
 
-    fn owes_more_than_fits(&self, due: &Due) -> bool {
-        // Room for more than any network here has.
-        let fits = 2 * 65_536 + self.answers.at();
+    fn owes_more_than_fits(&self, due: &Due, times: &Times<'_>) -> bool {
+        let fits = times.inbox_bytes_max + self.answers.at();
         due.is_sent() && !due.asking.sleeps && matches!(due.asking.expect, Expect::Body(length) if length > fits)
     }
 

@@ -234,7 +234,7 @@ fn broken_body(decisions: &Decisions, asking: Asking, kind: &str, length: usize,
     // The last chunk is what is always there.
     let end = body.len() - b"0\r\n\r\n".len();
     body.truncate(end);
-    body.extend_from_slice(decisions.one_of(&[b"xyz\r\n\r\n" as &[u8], b"-1\r\n", b"5\r\nabcdefgh", b"\n0\r\n\r\n"]));
+    body.extend_from_slice(decisions.one_of(&[b"xyz\r\n\r\n" as &[u8], b"-1\r\n", b"5 \r\nabcde\r\n", b"\n0\r\n\r\n"]));
     let asking = Asking { expect: Expect::RefusedOrCut, closes: true, may_close: true, sleeps: ms > 0, ..asking };
     let framing = "Transfer-Encoding: chunked\r\n".to_owned();
     finish(decisions, asking, &format!("POST /{kind}/{id}/{length}/{ms}"), Some((framing, body)))

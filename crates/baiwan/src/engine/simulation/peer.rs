@@ -14,7 +14,7 @@ use super::answer::{Answers, Seen};
 use super::plan::{Asking, Ending, Expect, Manner, Mishap, garbage};
 use crate::settings::Settings;
 
-/// The engine allows a body that stops coming more than this, whatever else it demands of bodies.
+/// The engine waits for a body in all at least so long, and longer for each byte that comes.
 const BODY_PATIENCE_MIN: Duration = Duration::from_secs(5);
 
 /// What a peer needs to know of the world to judge.
@@ -40,16 +40,16 @@ pub(super) struct Due {
     pub(super) sent: usize,
     /// When bytes of it were sent last, and when its head was complete.
     pub(super) progress: Instant,
-    /// The longest time in which nothing of it was sent, although more was to come.
-    pub(super) gap: Duration,
+    /// The time in all in which nothing of it was sent, although more was to come.
+    pub(super) paused: Duration,
     pub(super) head_sent: Option<Instant>,
 }
 
 impl Due {
-    /// How long it has stopped at most.
-    fn longest_gap(&self, now: Instant) -> Duration {
+    /// How long it was waited for in all, at the most.
+    fn pauses(&self, now: Instant) -> Duration {
         let open = if self.is_sent() { Duration::ZERO } else { now - self.progress };
-        self.gap.max(open)
+        self.paused + open
     }
 
     pub(super) fn is_sent(&self) -> bool {
@@ -207,7 +207,7 @@ impl Peer {
                     began: now,
                     sent: 0,
                     progress: now,
-                    gap: Duration::ZERO,
+                    paused: Duration::ZERO,
                     head_sent: None,
                 });
             }
@@ -225,7 +225,7 @@ impl Peer {
             most -= taken;
             due.sent += taken;
             self.sent = now;
-            due.gap = due.gap.max(now - due.progress);
+            due.paused += now - due.progress;
             due.progress = now;
             if due.sent >= due.asking.head_bytes && due.head_sent.is_none() {
                 due.head_sent = Some(now);
@@ -330,7 +330,7 @@ impl Peer {
             (408, Some(due)) => {
                 let head = due.head_sent.unwrap_or(*now) - due.began;
                 settings.header_timeout.is_some_and(|timeout| head >= timeout)
-                    || due.longest_gap(*now) >= BODY_PATIENCE_MIN
+                    || due.pauses(*now) >= BODY_PATIENCE_MIN
             }
             (500, Some(due)) => due.asking.expect == Expect::Failed,
             (400.., Some(due)) => matches!(due.asking.expect, Expect::Refused | Expect::RefusedOrCut),
@@ -369,7 +369,7 @@ impl Peer {
                 "write, with room that was announced too late",
                 reset && self.is_late() && front.is_some_and(|due| since(due.began, settings.write_timeout)),
             ),
-            ("body", front.is_some_and(|due| due.longest_gap(times.now) >= BODY_PATIENCE_MIN)),
+            ("body", front.is_some_and(|due| due.pauses(times.now) >= BODY_PATIENCE_MIN)),
             ("crowd", times.crowded && self.answered == 0),
         ];
         match reasons.iter().any(|(_, holds)| *holds) {

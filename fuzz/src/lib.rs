@@ -27,3 +27,8 @@ pub fn replay(property: fn(&[u8])) -> std::io::Result<()> {
     }
     Ok(())
 }
+
+/// Plays the whole server with the peers, faults and pieces that `data` decides; see `baiwan::simulation`.
+pub fn engine(data: &[u8]) {
+    baiwan::simulation::run_bytes(data);
+}

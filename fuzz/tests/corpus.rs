@@ -31,3 +31,8 @@ fn bodies_of_the_corpus() {
 fn answers_of_the_corpus() {
     replay("response", baiwan_fuzz::response);
 }
+
+#[test]
+fn runs_of_the_engine_in_the_corpus() {
+    replay("engine", baiwan_fuzz::engine);
+}

@@ -8,6 +8,7 @@ use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::{Html, Response};
 use axum::routing::get;
 use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 
 /// Messages that a slow reader may fall behind; then it misses some.
 const BEHIND_MAX: usize = 64;
@@ -41,13 +42,9 @@ async fn talk(mut socket: WebSocket, room: Room) {
                 None | Some(Err(_)) => return,
             },
             text = said.recv() => match text {
-                Ok(text) => {
-                    if socket.send(Message::text(text)).await.is_err() {
-                        return;
-                    }
-                }
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => return,
+                Ok(text) => if socket.send(Message::text(text)).await.is_err() { return },
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
             },
         }
     }

@@ -189,7 +189,8 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn every_path_in_a_document_exists() {
-    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "docs/rfc.md"] {
+    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "docs/rfc.md", "docs/threats.md"]
+    {
         let text = read(document);
         let places = ["crates/", "bench/", "tests/", ".ci/", "docs/"];
         for path in quoted(&text).filter(|text| places.iter().any(|place| text.starts_with(place))) {
@@ -197,6 +198,38 @@ fn every_path_in_a_document_exists() {
             assert!(root().join(path).exists(), "{document} names {path}");
         }
     }
+}
+
+/// Names of the form `row_NN_…` of test functions in the tree.
+fn tests_of_rows() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for path in rust_files() {
+        let text = fs::read_to_string(&path).unwrap();
+        for rest in text.split(concat!("fn ", "row_")).skip(1) {
+            found.insert(format!("row_{}", rest.split('(').next().unwrap()));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_row_of_the_threats_has_its_tests_and_every_such_test_its_row() {
+    const ROWS: u32 = 110;
+    let text = read("docs/threats.md");
+    let mut documented = BTreeSet::new();
+    for number in 1..=ROWS {
+        let row = text.lines().find(|line| line.starts_with(&format!("| {number} |")));
+        let row = row.unwrap_or_else(|| panic!("docs/threats.md has no row {number}"));
+        let tests: Vec<&str> = quoted(row).filter(|name| name.starts_with("row_")).collect();
+        let waits = row.contains("comes with") || row.contains("nobody:");
+        assert!(waits || !tests.is_empty(), "docs/threats.md names no test for row {number}");
+        for test in tests {
+            let of_row = test.strip_prefix("row_").unwrap().split('_').next().unwrap().parse() == Ok(number);
+            assert!(of_row, "docs/threats.md names {test} in row {number}");
+            documented.insert(test.to_owned());
+        }
+    }
+    assert_eq!(documented, tests_of_rows());
 }
 
 #[test]

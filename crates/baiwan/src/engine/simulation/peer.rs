@@ -329,8 +329,7 @@ impl Peer {
             }
             (408, Some(due)) => {
                 let head = due.head_sent.unwrap_or(*now) - due.began;
-                settings.header_timeout.is_some_and(|timeout| head >= timeout)
-                    || due.pauses(*now) >= BODY_PATIENCE_MIN
+                settings.header_timeout.is_some_and(|timeout| head >= timeout) || due.pauses(*now) >= BODY_PATIENCE_MIN
             }
             (500, Some(due)) => due.asking.expect == Expect::Failed,
             (400.., Some(due)) => matches!(due.asking.expect, Expect::Refused | Expect::RefusedOrCut),

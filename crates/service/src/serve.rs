@@ -53,7 +53,10 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let probe = Arc::new(health.clone());
     let prototype = store.for_core();
     let running = builder.start_with(move |_core| {
-        router(Core { store: prototype.clone(), probe: Arc::<baiwan::Health>::clone(&probe), uptime })
+        let store = prototype.clone();
+        // It opens its file now: later the process may be out of files. What is wrong with it shows at each read.
+        let _ = store.check();
+        router(Core { store, probe: Arc::<baiwan::Health>::clone(&probe), uptime })
     })?;
     let limits = running.limits();
     let startup = Startup {

@@ -87,8 +87,6 @@ fn row_46_without_files_nobody_notices_but_those_who_wait() {
             client.ask("POST", "/api/users", &json!({"name": number.to_string()}).to_string()).unwrap().status,
             201
         );
-        // The store opens its files when they are first needed.
-        ask(client, "/api/users");
     }
     let files = service.files();
     let first_free =

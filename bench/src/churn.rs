@@ -3,7 +3,9 @@
 //! A few hundred at a time are opened, answered once and closed. In the middle, as many as the row says are open at once. Every
 //! second connection is closed in order, the others are reset.
 
+use std::collections::VecDeque;
 use std::net::SocketAddrV4;
+use std::ops::Range;
 
 use anyhow::{Context, Result};
 
@@ -26,13 +28,16 @@ pub(crate) const USER_GROWTH_PERCENT: &str = "user_growth_percent";
 /// The growth as a part of what is allowed: 10 % and 1 MiB.
 pub(crate) const ALLOWANCE_PERCENT: &str = "growth_percent_of_allowance";
 
-/// So many are opened before the first of them is closed. They fit into any server's backlog.
-const BATCH: usize = 256;
+/// So many are opened before the first of them is answered. They fit into the backlog of 128 that std and Tokio ask for: the
+/// kernel lets a connection wait for a second that finds none left.
+const BATCH: usize = 100;
+/// Batches that are open at any time.
+const BATCHES: usize = 3;
 
 pub(crate) fn measure(server: &Server, plan: &Plan, peak: usize) -> Result<Figures> {
     let mut receiver = Receiver::new();
     warm_up(server, &mut receiver)?;
-    come_and_go(server.address(), 0..2 * BATCH, &mut receiver)?;
+    come_and_go(server.address(), 0..2 * BATCHES * BATCH, &mut receiver)?;
     settle(2 * plan.settle);
     let before = server.user_bytes()?;
 
@@ -62,15 +67,19 @@ fn figures(before: f64, at_peak: f64, after: f64) -> Figures {
     ])
 }
 
-fn come_and_go(server: SocketAddrV4, indexes: std::ops::Range<usize>, receiver: &mut Receiver) -> Result<()> {
+fn come_and_go(server: SocketAddrV4, indexes: Range<usize>, receiver: &mut Receiver) -> Result<()> {
+    let mut open = VecDeque::with_capacity(BATCHES);
     for begin in indexes.clone().step_by(BATCH) {
-        go(come(server, begin..(begin + BATCH).min(indexes.end), receiver)?)?;
+        if open.len() == BATCHES {
+            open.pop_front().map_or(Ok(()), go)?;
+        }
+        open.push_back(come(server, begin..(begin + BATCH).min(indexes.end), receiver)?);
     }
-    Ok(())
+    open.into_iter().try_for_each(go)
 }
 
 /// Opens a batch of connections and waits until each was answered.
-fn come(server: SocketAddrV4, batch: std::ops::Range<usize>, receiver: &mut Receiver) -> Result<Vec<Connection>> {
+fn come(server: SocketAddrV4, batch: Range<usize>, receiver: &mut Receiver) -> Result<Vec<Connection>> {
     let hello = Exchange::hello();
     let open = |index| {
         let connection = Connection::bound(index)?;

@@ -134,13 +134,13 @@ pub(crate) struct Plan {
     pub(crate) stall: &'static Stall,
 }
 
-/// The course of a row with stalled connections. All but `watched` must end before the server's shortest deadline.
+/// The course of a row with stalled connections. The load must end before the server's shortest deadline.
 #[derive(Clone, Debug)]
 pub(crate) struct Stall {
     /// Load of the client beside them, before they stall and again while they do; what comes first is not timed.
     pub(crate) warm: Duration,
     pub(crate) timed: Duration,
-    /// Nothing happens at all, so that what the server uses is theirs.
+    /// Nothing happens at all, so that what the server uses is theirs. It ends before the first deadline in any case.
     pub(crate) quiet: Duration,
     /// From when they stall until those that are still there count as not cut.
     pub(crate) watched: Duration,
@@ -159,7 +159,7 @@ impl Plan {
         stall: &Stall {
             warm: Duration::from_millis(500),
             timed: Duration::from_secs(2),
-            quiet: Duration::from_millis(1500),
+            quiet: Duration::from_secs(3),
             watched: Duration::from_secs(20),
             deadline: None,
         },

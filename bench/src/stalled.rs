@@ -17,7 +17,7 @@ use crate::exchange::Exchange;
 use crate::fixed_rate::Rate;
 use crate::fleet::{Fleet, Wait};
 use crate::measure::{Figures, OTHERS_CORES, P50_US, P99_US, USER_BYTES, rate_figures, warm_up};
-use crate::rows::{Plan, Stage, Stall};
+use crate::rows::{Plan, Stage};
 use crate::server::Server;
 
 pub(crate) const P50_BEFORE_US: &str = "latency_p50_before_us";
@@ -42,6 +42,8 @@ pub(crate) const CUT_LAST_MS: &str = "last_cut_after_deadline_ms";
 pub(crate) const BESIDE_CONNECTIONS: usize = 16;
 pub(crate) const BESIDE_PER_SECOND: u64 = 1_000;
 
+/// How long before the first deadline the quiet time ends at the latest.
+const QUIET_MARGIN: Duration = Duration::from_millis(200);
 const TIMEOUT_ANSWER: &[u8] = b"HTTP/1.1 408 ";
 
 impl Stage {
@@ -81,9 +83,11 @@ pub(crate) fn measure(server: &Server, plan: &Plan, count: usize, stage: Stage) 
     let meanwhile = rate_figures(server, &mut beside, &rate)?;
     let mut figures = latencies(&before, &meanwhile);
     figures.insert(USER_BYTES, (server.user_bytes()? as f64 - user as f64) / count as f64);
-    let quiet = quiet_figures(server, stall, count)?;
+    let first_deadline = began[0] + deadline_ns;
+    let left = Duration::from_nanos(first_deadline.saturating_sub(now_ns())).saturating_sub(QUIET_MARGIN);
+    let quiet = quiet_figures(server, stall.quiet.min(left), count)?;
     // What overran the deadline was not measured while they stalled.
-    let in_time = now_ns() < began[0] + deadline_ns;
+    let in_time = !left.is_zero() && now_ns() < first_deadline;
     if in_time {
         figures.extend(quiet);
     } else {
@@ -118,9 +122,9 @@ fn latencies(before: &Figures, meanwhile: &Figures) -> Figures {
 }
 
 /// The server's CPU time while nobody sends anything.
-fn quiet_figures(server: &Server, stall: &Stall, count: usize) -> Result<Figures> {
+fn quiet_figures(server: &Server, quiet: Duration, count: usize) -> Result<Figures> {
     let (begin, used) = (now_ns(), server.cpu_ns()?);
-    settle(stall.quiet);
+    settle(quiet);
     let (cpu_ns, wall_ns) = ((server.cpu_ns()? - used) as f64, (now_ns() - begin) as f64);
     let connection_seconds = count as f64 * wall_ns / SECOND_NS as f64;
     Ok(Figures::from([

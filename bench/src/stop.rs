@@ -1,6 +1,6 @@
 //! A stop under full load: what becomes of the requests that were sent.
 //!
-//! Every connection has a request, or a pipelined pair, outstanding at any time. The server is told to stop in the middle of that.
+//! Every connection always has a request, or a pipelined pair, outstanding. In the middle of that the server is told to stop.
 //! An answer that says `Connection: close` is the last on its connection; what was sent behind it was not received, and a
 //! client would repeat it elsewhere.
 

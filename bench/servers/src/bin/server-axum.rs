@@ -1,5 +1,5 @@
-//! The app on `axum::serve`, which is hyper, on Tokio's current-thread runtime. It has no deadlines by default; SIGTERM stops it in
-//! order, as it stops Baiwan.
+//! The app on `axum::serve`, which is hyper, on Tokio's current-thread runtime. It has no deadlines by default. SIGTERM stops it
+//! in order, as it stops Baiwan.
 
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;

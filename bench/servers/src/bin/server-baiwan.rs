@@ -1,5 +1,5 @@
-//! The app on Baiwan, one worker. Deadlines stay on, as in production; only rows with stalled connections come near one, and may
-//! set it (`HEADER_TIMEOUT`, `BODY_TIMEOUT`). After the stop it says how many requests it has received.
+//! The app on Baiwan, one worker. Deadlines stay on, as in production. Only rows with stalled connections come near one, and
+//! may set it (`HEADER_TIMEOUT`, `BODY_TIMEOUT`). After the stop it says how many requests it has received.
 
 use std::time::Duration;
 

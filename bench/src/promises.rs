@@ -57,7 +57,7 @@ const STALLED: [Line; 12] = [
     line(stalled::P99_RATIO, "p99, while / before", 2, Bound::AtMost(2.0)),
     line(USER_BYTES, "user memory of each, bytes", 0, Bound::AtMost(4096.0)),
     line(stalled::STALLED_CPU_US, "server CPU for each and second, µs", 3, Bound::None),
-    line(stalled::STALLED_CPU_PERCENT, "server CPU for all, % of a core", 2, Bound::AtMost(0.5)),
+    line(stalled::STALLED_CPU_PERCENT, "server CPU for all, % of a core", 2, Bound::AtMost(0.1)),
     line(stalled::CUT_PERCENT, "cut while watched, %", 1, Bound::AtLeast(100.0)),
     line(stalled::TOLD_PERCENT, "answered 408, %", 1, Bound::None),
     line(stalled::CUT_FIRST_MS, "first cut after its deadline, ms", 0, Bound::AtLeast(0.0)),
@@ -83,7 +83,10 @@ const STOP_COUNTS: [Line; 6] = [
     line(stop::BROKEN, "answers cut off, or wrong", 0, Bound::AtMost(0.0)),
 ];
 
-const STOP: [Line; 1] = [line(stop::STOP_MS, "from the signal to the end, ms", 1, Bound::None)];
+const STOP: [Line; 2] = [
+    line(stop::DRAINED_MS, "from the signal to the end of the last connection, ms", 1, Bound::None),
+    line(stop::STOP_MS, "from the signal to the end of the server, ms", 1, Bound::None),
+];
 
 /// The lines of a row: those of which a round is an example, and those that are added up.
 fn lines(work: Work) -> (&'static [Line], &'static [Line]) {

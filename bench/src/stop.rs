@@ -28,6 +28,8 @@ pub(crate) const LOST: &str = "requests_lost";
 pub(crate) const UNANSWERED: &str = "requests_unanswered";
 /// Answers of which only a part came, and wrong ones.
 pub(crate) const BROKEN: &str = "answers_broken";
+/// From the signal to the end of the last connection.
+pub(crate) const DRAINED_MS: &str = "drained_ms";
 /// From the signal to the end of the process.
 pub(crate) const STOP_MS: &str = "stop_ms";
 
@@ -49,9 +51,12 @@ pub(crate) fn measure(server: &mut Server, plan: &Plan, connections: usize) -> R
         let silence = now_ns() - told;
         ensure!(silence < STOP_TIMEOUT.as_nanos() as u64, "{} connections are open after the stop", load.open);
     }
-    let counts = load.counts;
+    let (counts, drained) = (load.counts, now_ns());
     let (ended, said) = server.wait_end()?;
-    Ok(figures(&counts, received(&said)?, ended - told))
+    let mut figures = figures(&counts, received(&said)?);
+    figures.insert(DRAINED_MS, (drained - told) as f64 / 1_000_000.0);
+    figures.insert(STOP_MS, (ended - told) as f64 / 1_000_000.0);
+    Ok(figures)
 }
 
 /// What a server has said at last: how many requests it has received; or nothing.
@@ -62,13 +67,12 @@ fn received(said: &str) -> Result<Option<u64>> {
     }
 }
 
-fn figures(counts: &Counts, received: Option<u64>, stop_ns: u64) -> Figures {
+fn figures(counts: &Counts, received: Option<u64>) -> Figures {
     let mut figures = Figures::from([
         (SENT, counts.sent as f64),
         (ANSWERED, counts.answered as f64),
         (UNANSWERED, counts.sent as f64 - counts.answered as f64),
         (BROKEN, counts.broken as f64),
-        (STOP_MS, stop_ns as f64 / 1_000_000.0),
     ]);
     if let Some(received) = received {
         figures.insert(RECEIVED, received as f64);
@@ -228,7 +232,7 @@ mod tests {
     #[test]
     fn a_request_is_lost_when_it_was_received_and_not_answered() {
         let counts = Counts { sent: 10, answered: 7, broken: 0 };
-        let figures = figures(&counts, Some(8), 0);
+        let figures = figures(&counts, Some(8));
         assert_eq!((figures[LOST], figures[UNANSWERED]), (1.0, 3.0));
         assert_eq!((received("8\n").unwrap(), received("").unwrap()), (Some(8), None));
         assert!(received("eight").is_err());

@@ -14,7 +14,7 @@ usage: bench [OPTIONS] [ROW...]
 Without ROW, every row is measured, and the report is also written to bench/RESULTS.md and bench/results.json.
 
   --quick        a short pass with few connections that shows that everything works; writes nothing
-  --rounds N     turns of each server in each row (5)
+  --rounds N     turns of each server in each row (5; stalled rows and churn: 3; stop: 20)
   --seconds N    length of the timed part (3)
   --patience N   seconds that may be spent waiting for other processes, in all (600; quick: 0)
   --output DIR   write RESULTS.md and results.json to DIR
@@ -59,7 +59,7 @@ pub(crate) fn parse(words: &[String], tree: &str) -> Result<Command, String> {
     }
     let mut plan = if quick { Plan::QUICK } else { Plan::FULL };
     if let Some(rounds) = rounds {
-        plan.rounds = rounds as usize;
+        plan.rounds = Some(rounds as usize);
     }
     if let Some(seconds) = seconds {
         plan.timed = Duration::from_secs(seconds);
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn options_change_the_plan() {
         let plan = run("--quick --rounds 2 --seconds 7").unwrap().plan;
-        assert_eq!((plan.rounds, plan.timed), (2, Duration::from_secs(7)));
+        assert_eq!((plan.rounds, plan.timed), (Some(2), Duration::from_secs(7)));
         assert_eq!(plan.connections_max, Plan::QUICK.connections_max);
     }
 }

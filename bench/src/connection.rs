@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, recv, send, socket_with,
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, bind, connect, recv, send, shutdown,
+    socket_with,
 };
 
 use crate::exchange::{Exchange, Progress};
@@ -29,6 +30,14 @@ impl Receiver {
     pub(crate) fn new() -> Self {
         Self(vec![0; RECEIVE_BYTES].into_boxed_slice())
     }
+}
+
+/// What came on a connection that its server may end.
+pub(crate) enum Arrival<'a> {
+    Nothing,
+    Bytes(&'a [u8]),
+    /// In order or not.
+    End,
 }
 
 /// A socket that is bound, and after [`connect`](Self::connect) connected.
@@ -64,6 +73,39 @@ impl Connection {
         Ok(())
     }
 
+    /// Sends bytes that fit into the socket's buffer. False when the connection has ended, and nothing was sent.
+    pub(crate) fn send_or_end(&self, bytes: &[u8]) -> Result<bool> {
+        match send(&self.socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(sent) => {
+                ensure!(sent == bytes.len(), "only {sent} of {} bytes were taken", bytes.len());
+                Ok(true)
+            }
+            Err(Errno::PIPE | Errno::CONNRESET) => Ok(false),
+            Err(error) => Err(error).context("cannot send"),
+        }
+    }
+
+    /// Takes what has come, without waiting, and judges nothing.
+    pub(crate) fn arrival_nowait<'a>(&self, receiver: &'a mut Receiver) -> Result<Arrival<'a>> {
+        match recv(&self.socket, &mut receiver.0[..], RecvFlags::DONTWAIT) {
+            Ok((0, _)) | Err(Errno::CONNRESET | Errno::PIPE) => Ok(Arrival::End),
+            Ok((count, _)) => Ok(Arrival::Bytes(&receiver.0[..count])),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(Arrival::Nothing),
+            Err(error) => Err(error).context("cannot receive"),
+        }
+    }
+
+    /// Ends both directions; the socket stays.
+    pub(crate) fn end(&self) {
+        // One that the server has reset has ended already.
+        let _ = shutdown(&self.socket, Shutdown::Both);
+    }
+
+    /// Closes the connection in order instead of resetting it.
+    pub(crate) fn close(self) -> Result<()> {
+        set_socket_linger(&self.socket, None).context("cannot close in order")
+    }
+
     /// Takes what has come, without waiting. True when the answer is whole and right.
     pub(crate) fn receive_nowait(&mut self, exchange: &Exchange, receiver: &mut Receiver) -> Result<bool> {
         let received = self.receive(receiver, RecvFlags::DONTWAIT)?;
@@ -85,6 +127,11 @@ impl Connection {
     /// Sends a request, waits for its answer and returns it.
     pub(crate) fn ask(&self, exchange: &Exchange, receiver: &mut Receiver) -> Result<Vec<u8>> {
         self.send(exchange)?;
+        self.wait_answer(exchange, receiver)
+    }
+
+    /// Waits for the answer to what was sent and returns it.
+    pub(crate) fn wait_answer(&self, exchange: &Exchange, receiver: &mut Receiver) -> Result<Vec<u8>> {
         let mut answer = Vec::new();
         loop {
             answer.extend_from_slice(self.receive(receiver, RecvFlags::empty())?);

@@ -136,6 +136,18 @@ pub(crate) fn number(received: &[u8]) -> Option<u64> {
     str::from_utf8(&received[end + 4..]).ok()?.parse().ok()
 }
 
+/// The length of the answer that `received` begins with, once its head is there; it announces the length of its body.
+pub(crate) fn answer_bytes(received: &[u8]) -> Option<usize> {
+    let end = memmem::find(received, b"\r\n\r\n")?;
+    Some(end + 4 + content_length(&received[..end])?)
+}
+
+/// Whether the server takes no request after this answer.
+pub(crate) fn says_close(answer: &[u8]) -> bool {
+    let end = memmem::find(answer, b"\r\n\r\n").unwrap_or(answer.len());
+    header(&answer[..end], "connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close"))
+}
+
 fn get(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n").into_bytes()
 }

@@ -5,6 +5,7 @@
 //! the time that is due.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -19,6 +20,13 @@ pub(crate) struct Rate {
     /// Sent before the timed part.
     pub(crate) warm_requests: u64,
     pub(crate) timed_requests: u64,
+}
+
+impl Rate {
+    pub(crate) fn of(per_second: u64, warm: Duration, timed: Duration) -> Self {
+        let requests = |duration: Duration| per_second * duration.as_millis() as u64 / 1000;
+        Self { per_second, warm_requests: requests(warm), timed_requests: requests(timed) }
+    }
 }
 
 /// Where the requests stand.

@@ -8,7 +8,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::time::Timespec;
 
-use crate::connection::{Connection, Receiver};
+use crate::connection::{Arrival, Connection, Receiver};
 use crate::exchange::Exchange;
 
 /// Events taken by one wait.
@@ -57,6 +57,11 @@ impl Fleet {
         self.connections[index].send(exchange).with_context(|| describe(index))
     }
 
+    /// Sends any bytes. False when the connection has ended.
+    pub(crate) fn send_or_end(&self, index: usize, bytes: &[u8]) -> Result<bool> {
+        self.connections[index].send_or_end(bytes).with_context(|| describe(index))
+    }
+
     /// Waits for bytes and replaces `ready` with the connections that have some.
     pub(crate) fn wait(&mut self, wait: Wait, ready: &mut Vec<usize>) -> Result<()> {
         ready.clear();
@@ -73,6 +78,16 @@ impl Fleet {
     /// Takes what came on a connection. True when its answer is whole.
     pub(crate) fn receive(&mut self, index: usize, exchange: &Exchange) -> Result<bool> {
         self.connections[index].receive_nowait(exchange, &mut self.receiver).with_context(|| describe(index))
+    }
+
+    /// Takes what came on a connection that its server may end. To be repeated until there is nothing, or the end.
+    pub(crate) fn arrival(&mut self, index: usize) -> Result<Arrival<'_>> {
+        self.connections[index].arrival_nowait(&mut self.receiver).with_context(|| describe(index))
+    }
+
+    /// Ends a connection from this side too.
+    pub(crate) fn end(&self, index: usize) {
+        self.connections[index].end();
     }
 }
 

@@ -7,10 +7,12 @@
 //! ```text
 //! main → cli → rows × rounds × servers → measure ┬ closed_loop ┐
 //!                                                ├ fixed_rate  ┴ fleet → connection → exchange
-//!                                                └ hold (memory)         server, proc_files, kernel_memory
-//! results → report (Markdown), JSON
+//!                                                ├ hold (memory)         server, proc_files, kernel_memory
+//!                                                └ stalled, churn, stop  (what is promised under attack and at the end)
+//! results → report → promises (Markdown), JSON
 //! ```
 
+mod churn;
 mod cli;
 mod clock;
 mod closed_loop;
@@ -22,10 +24,13 @@ mod fleet;
 mod kernel_memory;
 mod measure;
 mod proc_files;
+mod promises;
 mod report;
 mod results;
 mod rows;
 mod server;
+mod stalled;
+mod stop;
 mod summary;
 
 use std::fs;
@@ -60,7 +65,7 @@ fn main() -> ExitCode {
         }
         Ok(Command::List) => {
             for row in &ROWS {
-                println!("{:12} {} ({} connections)", row.name, row.title.replace('`', ""), row.connections);
+                println!("{:13} {} ({} connections)", row.name, row.title.replace('`', ""), row.connections);
             }
             return ExitCode::SUCCESS;
         }
@@ -106,9 +111,10 @@ fn measure_all(run: &Run, words: &[String]) -> Result<String> {
 /// All rounds of one row; the servers take turns, so that a drifting machine hits all alike.
 fn measure_row(row: &'static Row, bench: &mut Bench) -> Result<RowResults> {
     let mut rounds: [Vec<_>; SERVERS.len()] = Default::default();
-    for round in 1..=bench.plan.rounds {
+    let count = bench.plan.rounds(row);
+    for round in 1..=count {
         for (name, figures) in SERVERS.iter().zip(&mut rounds) {
-            eprintln!("{}: {name}, round {round} of {}", row.name, bench.plan.rounds);
+            eprintln!("{}: {name}, round {round} of {count}", row.name);
             let measured = bench.measure_calm(row, name);
             figures.push(measured.with_context(|| format!("row {}, server {name}, round {round}", row.name))?);
         }
@@ -130,8 +136,7 @@ impl Bench<'_> {
     /// there is patience; returns what was disturbed least. Only the others' CPU time decides, never the figures.
     fn measure_calm(&mut self, row: &Row, name: &str) -> Result<Figures> {
         let others = |figures: &Figures| figures.get(OTHERS_CORES).copied().unwrap_or(0.0);
-        if matches!(row.work, Work::Hold(_)) {
-            // Memory does not depend on who else runs.
+        if !row.work.needs_calm() {
             return self.measure_once(row, name);
         }
         self.wait_for_calm()?;
@@ -163,7 +168,9 @@ impl Bench<'_> {
     }
 
     fn measure_once(&self, row: &Row, name: &str) -> Result<Figures> {
-        let server = Server::start(name, &self.programs, &self.cores)?;
-        measure(row, self.plan, &server)
+        // The other rows must not come near a deadline.
+        let deadline = self.plan.stall.deadline.filter(|_| matches!(row.work, Work::Stalled(_)));
+        let mut server = Server::start(name, &self.programs, &self.cores, deadline)?;
+        measure(row, self.plan, &mut server)
     }
 }

@@ -15,6 +15,7 @@ use crate::proc_files;
 use crate::rows::{Plan, Row, State, Work};
 use crate::server::Server;
 use crate::summary::percentile;
+use crate::{churn, stalled, stop};
 
 /// Server CPU for one request, in microseconds.
 pub(crate) const CPU_US: &str = "cpu_us_per_request";
@@ -37,12 +38,15 @@ pub(crate) type Figures = BTreeMap<&'static str, f64>;
 /// Connections that a server has served and closed before its memory is first read.
 const WARM_CONNECTIONS: usize = 200;
 
-pub(crate) fn measure(row: &Row, plan: &Plan, server: &Server) -> Result<Figures> {
+pub(crate) fn measure(row: &Row, plan: &Plan, server: &mut Server) -> Result<Figures> {
     let connections = plan.connections(row);
     match row.work {
         Work::Closed(route) => closed(server, plan, connections, &route.exchange()),
         Work::FixedRate { per_second } => rate(server, plan, connections, per_second),
         Work::Hold(state) => hold(server, plan, connections, state),
+        Work::Stalled(stage) => stalled::measure(server, plan, connections, stage),
+        Work::Churn => churn::measure(server, plan, connections),
+        Work::Stop => stop::measure(server, plan, connections),
     }
 }
 
@@ -59,15 +63,14 @@ fn closed(server: &Server, plan: &Plan, connections: usize, exchange: &Exchange)
 }
 
 fn rate(server: &Server, plan: &Plan, connections: usize, per_second: u64) -> Result<Figures> {
-    let exchange = Exchange::hello();
-    let mut fleet = Fleet::open(server.address(), connections, &exchange)?;
-    let rate = Rate {
-        per_second,
-        warm_requests: per_second * plan.warm.as_millis() as u64 / 1000,
-        timed_requests: per_second * plan.timed.as_millis() as u64 / 1000,
-    };
+    let mut fleet = Fleet::open(server.address(), connections, &Exchange::hello())?;
+    rate_figures(server, &mut fleet, &Rate::of(per_second, plan.warm, plan.timed))
+}
+
+/// `GET /` at a constant rate: latency, and the server's CPU.
+pub(crate) fn rate_figures(server: &Server, fleet: &mut Fleet, rate: &Rate) -> Result<Figures> {
     let mut readings = Vec::new();
-    let mut latencies = fixed_rate::run(&mut fleet, &exchange, &rate, || {
+    let mut latencies = fixed_rate::run(fleet, &Exchange::hello(), rate, || {
         readings.push(Usage::read(server)?);
         Ok(())
     })?;
@@ -86,11 +89,7 @@ fn rate(server: &Server, plan: &Plan, connections: usize, per_second: u64) -> Re
 /// client does not watch these connections, so that all of epoll's memory is the server's.
 fn hold(server: &Server, plan: &Plan, count: usize, state: State) -> Result<Figures> {
     let mut receiver = Receiver::new();
-    for index in 0..WARM_CONNECTIONS {
-        let connection = Connection::bound(index)?;
-        connection.connect(server.address())?;
-        connection.ask(&Exchange::hello(), &mut receiver)?;
-    }
+    warm_up(server, &mut receiver)?;
     settle(plan.settle);
     let before = kernel_memory::bytes()?;
     let connections = (0..count).map(Connection::bound).collect::<Result<Vec<_>>>()?;
@@ -114,6 +113,16 @@ fn hold(server: &Server, plan: &Plan, count: usize, state: State) -> Result<Figu
         (KERNEL_BYTES, growth(kernel, kernel_after)),
         (CLIENT_KERNEL_BYTES, growth(before, kernel)),
     ]))
+}
+
+/// What a server allocates once is there before its memory is first read.
+pub(crate) fn warm_up(server: &Server, receiver: &mut Receiver) -> Result<()> {
+    for index in 0..WARM_CONNECTIONS {
+        let connection = Connection::bound(index)?;
+        connection.connect(server.address())?;
+        connection.ask(&Exchange::hello(), receiver)?;
+    }
+    Ok(())
 }
 
 /// Brings a connection into the state that is measured.

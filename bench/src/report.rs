@@ -4,11 +4,13 @@ use std::fmt::Write;
 
 use crate::kernel_memory;
 use crate::measure::{CLIENT_KERNEL_BYTES, CPU_US, KERNEL_BYTES, P50_US, P99_US, REQUESTS_PER_SECOND, USER_BYTES};
+use crate::promises;
 use crate::results::{Results, RowResults};
-use crate::rows::Work;
+use crate::rows::{ROUNDS, ROUNDS_LONG, ROUNDS_STOP, Work};
 use crate::summary::Summary;
 
-const NONE: &str = "-";
+/// In the place of a figure that a row does not have.
+pub(crate) const NONE: &str = "-";
 
 /// The whole report.
 pub(crate) fn markdown(results: &Results<'_>) -> String {
@@ -30,6 +32,7 @@ pub(crate) fn markdown(results: &Results<'_>) -> String {
     if !held.is_empty() {
         text.push_str(&memory_table(&held));
     }
+    text.push_str(&promises::section(rows));
     text.push_str(&headline(rows));
     text
 }
@@ -49,7 +52,7 @@ fn setting(results: &Results<'_>) -> String {
          | crates | {crates} |\n\
          | sources | {commit} |\n\
          | command | `{command}` |\n\
-         | rounds | {rounds} for each server in turns, {warm} s to warm up, {timed} s timed |\n\
+         | rounds | {rounds}, for each server in turns, {warm} s to warm up, {timed} s timed |\n\
          | load before the run | {load} |\n\
          | other processes and guests during timed parts | {others}; {repeated} measurements repeated |\n\n\
          Figures are medians of the rounds, with the least and the most in brackets; ratios are of medians. Every round has a\n\
@@ -63,12 +66,16 @@ fn setting(results: &Results<'_>) -> String {
         crates = environment.crates_text(),
         commit = environment.commit,
         command = environment.command,
-        rounds = plan.rounds,
+        rounds = plan.rounds.map_or_else(usual_rounds, |rounds| rounds.to_string()),
         warm = plan.warm.as_secs_f64(),
         timed = plan.timed.as_secs_f64(),
         load = environment.load_before,
         repeated = results.repeated,
     )
+}
+
+fn usual_rounds() -> String {
+    format!("{ROUNDS} ({ROUNDS_LONG} with stalled connections and of churn, {ROUNDS_STOP} stops)")
 }
 
 fn closed_table(rows: &[&RowResults]) -> String {
@@ -144,6 +151,7 @@ fn headline(rows: &[RowResults]) -> String {
     let mut text = String::from(
         "\n## In short\n\n| | connections | Baiwan | axum on hyper | axum / Baiwan |\n|---|---|---|---|---|\n",
     );
+    let heading = text.len();
     for (name, figure, title, unit, digits) in FIGURES {
         let Some(row) = rows.iter().find(|row| row.row.name == name) else { continue };
         let [baiwan, axum] = [0, 1].map(|server| median(row, server, figure, digits));
@@ -151,14 +159,14 @@ fn headline(rows: &[RowResults]) -> String {
         let ratio = ratio(row, figure);
         let _ = writeln!(text, "| {title} | {connections} | {baiwan} {unit} | {axum} {unit} | {ratio} |");
     }
-    text
+    if text.len() > heading { text } else { String::new() }
 }
 
 fn pair(row: &RowResults, figure: &str, digits: usize) -> [String; 2] {
     [0, 1].map(|server| row.summary(server, figure).map_or_else(|| NONE.to_owned(), |summary| spread(summary, digits)))
 }
 
-fn spread(summary: Summary, digits: usize) -> String {
+pub(crate) fn spread(summary: Summary, digits: usize) -> String {
     let [median, min, max] = [summary.median, summary.min, summary.max].map(|value| grouped(value, digits));
     format!("{median} ({min} to {max})")
 }
@@ -176,7 +184,7 @@ fn ratio(row: &RowResults, figure: &str) -> String {
 }
 
 /// A number with commas between thousands.
-fn grouped(value: f64, digits: usize) -> String {
+pub(crate) fn grouped(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");
     let (sign, text) = text.strip_prefix('-').map_or(("", &text[..]), |text| ("-", text));
     let (whole, fraction) = text.split_once('.').map_or((text, None), |(whole, fraction)| (whole, Some(fraction)));

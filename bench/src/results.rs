@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::environment::Environment;
 use crate::measure::{Figures, OTHERS_CORES};
-use crate::rows::{Plan, Row};
+use crate::promises;
+use crate::rows::{Plan, ROUNDS, Row};
 use crate::server::SERVERS;
 use crate::summary::Summary;
 
@@ -23,6 +24,11 @@ impl RowResults {
         Summary::of(self.rounds[server].iter().filter_map(|figures| figures.get(figure).copied()))
     }
 
+    /// The sum of a figure of a server over all rounds.
+    pub(crate) fn total(&self, server: usize, figure: &str) -> Option<f64> {
+        self.rounds[server].iter().filter_map(|figures| figures.get(figure).copied()).reduce(|sum, value| sum + value)
+    }
+
     /// The others' median divided by Baiwan's.
     pub(crate) fn ratio(&self, figure: &str) -> Option<f64> {
         let [baiwan, other] = [0, 1].map(|server| self.summary(server, figure));
@@ -35,6 +41,7 @@ impl RowResults {
             "row": self.row.name,
             "title": self.row.title.replace('`', ""),
             "connections": self.connections,
+            "promised": promises::bounds(self.row.work),
             "rounds": servers,
         })
     }
@@ -72,7 +79,7 @@ impl Results<'_> {
             "command": environment.command,
             "load_averages_before": environment.load_before,
             "quick": self.quick,
-            "rounds": self.plan.rounds,
+            "rounds": self.plan.rounds.unwrap_or(ROUNDS),
             "warm_seconds": self.plan.warm.as_secs_f64(),
             "timed_seconds": self.plan.timed.as_secs_f64(),
             "repeated": self.repeated,

@@ -22,7 +22,16 @@ pub(crate) enum Work {
     FixedRate { per_second: u64 },
     /// Nothing but open connections.
     Hold(State),
+    /// Connections that stop in the middle of a request, beside a client that does not.
+    Stalled(Stage),
+    /// [`CHURN_TIMES`] as many connections come and go; at one moment, the row's number is there at once.
+    Churn,
+    /// SIGTERM while every connection is busy.
+    Stop,
 }
+
+/// How many times its most connections at once a row with [`Work::Churn`] opens and closes in all.
+pub(crate) const CHURN_TIMES: usize = 20;
 
 /// A route that answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +55,27 @@ pub(crate) enum State {
     WebSocket,
 }
 
+/// Where a stalled connection has stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    /// In the middle of a head.
+    Head,
+    /// In the middle of a body whose length is known.
+    Body,
+    /// In the middle of a line with a chunk's size.
+    Chunk,
+}
+
+impl Work {
+    /// Whether its figures depend on who else runs. Memory and counts do not.
+    pub(crate) fn needs_calm(self) -> bool {
+        match self {
+            Self::Closed(_) | Self::FixedRate { .. } | Self::Stalled(_) => true,
+            Self::Hold(_) | Self::Churn | Self::Stop => false,
+        }
+    }
+}
+
 impl Route {
     pub(crate) fn exchange(self) -> Exchange {
         match self {
@@ -60,7 +90,7 @@ impl Route {
 const RATE: Work = Work::FixedRate { per_second: 10_000 };
 
 /// All rows, in the order of the report.
-pub(crate) const ROWS: [Row; 12] = [
+pub(crate) const ROWS: [Row; 17] = [
     row("get-small", "`GET /`", Work::Closed(Route::Hello), 64),
     row("get-medium", "`GET /`", Work::Closed(Route::Hello), 1_000),
     row("get-large", "`GET /`", Work::Closed(Route::Hello), 9_000),
@@ -73,16 +103,29 @@ pub(crate) const ROWS: [Row; 12] = [
     row("pending", "handler pending", Work::Hold(State::Pending), 15_000),
     row("sse", "SSE stream, one event sent", Work::Hold(State::Stream), 15_000),
     row("ws", "WebSocket, idle, one message echoed", Work::Hold(State::WebSocket), 15_000),
+    row("stalled-head", "half a head", Work::Stalled(Stage::Head), 10_000),
+    row("stalled-body", "half a body, with its length", Work::Stalled(Stage::Body), 10_000),
+    row("stalled-chunk", "half a chunk-size line", Work::Stalled(Stage::Chunk), 10_000),
+    row("churn", "connect, `GET /`, close", Work::Churn, 10_000),
+    row("stop", "SIGTERM at full load", Work::Stop, 64),
 ];
 
 const fn row(name: &'static str, title: &'static str, work: Work, connections: usize) -> Row {
     Row { name, title, work, connections }
 }
 
+/// Turns of each server, where a plan does not say otherwise.
+pub(crate) const ROUNDS: usize = 5;
+/// The same, in rows of which one round takes long.
+pub(crate) const ROUNDS_LONG: usize = 3;
+/// The same, where a round is one stop.
+pub(crate) const ROUNDS_STOP: usize = 20;
+
 /// How thoroughly rows are measured.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    pub(crate) rounds: usize,
+    /// For every row, instead of its own number.
+    pub(crate) rounds: Option<usize>,
     pub(crate) warm: Duration,
     pub(crate) timed: Duration,
     /// How long the kernel and the server may take to tidy up before memory is read.
@@ -91,29 +134,67 @@ pub(crate) struct Plan {
     pub(crate) patience: Duration,
     /// Rows that want more connections get this many.
     pub(crate) connections_max: usize,
+    pub(crate) stall: &'static Stall,
+}
+
+/// The course of a row with stalled connections. The load must end before the server's shortest deadline.
+#[derive(Clone, Debug)]
+pub(crate) struct Stall {
+    /// Load of the client beside them, before they stall and again while they do; what comes first is not timed.
+    pub(crate) warm: Duration,
+    pub(crate) timed: Duration,
+    /// Nothing happens at all, so that what the server uses is theirs. It ends before the first deadline in any case.
+    pub(crate) quiet: Duration,
+    /// From when they stall until those that are still there count as not cut.
+    pub(crate) watched: Duration,
+    /// The server's deadlines, where they are not to be its own.
+    pub(crate) deadline: Option<Duration>,
 }
 
 impl Plan {
     pub(crate) const FULL: Self = Self {
-        rounds: 5,
+        rounds: None,
         warm: Duration::from_secs(1),
         timed: Duration::from_secs(3),
         settle: Duration::from_secs(1),
         patience: Duration::from_secs(600),
         connections_max: usize::MAX,
+        stall: &Stall {
+            warm: Duration::from_millis(500),
+            timed: Duration::from_secs(2),
+            quiet: Duration::from_secs(3),
+            watched: Duration::from_secs(20),
+            deadline: None,
+        },
     };
 
     /// Shows that everything works. Its figures are not worth quoting.
     pub(crate) const QUICK: Self = Self {
-        rounds: 1,
+        rounds: Some(1),
         warm: Duration::from_millis(100),
         timed: Duration::from_millis(400),
         settle: Duration::from_millis(300),
         patience: Duration::ZERO,
         connections_max: 500,
+        stall: &Stall {
+            warm: Duration::from_millis(100),
+            timed: Duration::from_millis(200),
+            quiet: Duration::from_millis(100),
+            watched: Duration::from_millis(1500),
+            deadline: Some(Duration::from_millis(800)),
+        },
     };
 
     pub(crate) fn connections(&self, row: &Row) -> usize {
         row.connections.min(self.connections_max)
+    }
+
+    /// Turns of each server in a row.
+    pub(crate) fn rounds(&self, row: &Row) -> usize {
+        self.rounds.unwrap_or(match row.work {
+            Work::Closed(_) | Work::FixedRate { .. } | Work::Hold(_) => ROUNDS,
+            Work::Stalled(_) | Work::Churn => ROUNDS_LONG,
+            Work::Stop => ROUNDS_STOP,
+        })
     }
 }

@@ -1,38 +1,55 @@
 //! A server process: started on its core, measured from outside, killed when dropped.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
+use crate::clock::{now_ns, settle};
 use crate::proc_files;
 
 /// The servers, in the order of their turns.
 pub(crate) const SERVERS: [&str; 2] = ["baiwan", "axum"];
 
+/// A server that takes longer to stop has failed.
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often to look whether a server has ended.
+const END_POLL: Duration = Duration::from_millis(1);
+
 /// A running server.
 pub(crate) struct Server {
     child: Child,
+    output: BufReader<ChildStdout>,
     address: SocketAddrV4,
 }
 
 impl Server {
-    /// Starts `server-NAME` on the server's core and waits until it listens.
-    pub(crate) fn start(name: &str, programs: &Path, cores: &Cores) -> Result<Self> {
+    /// Starts `server-NAME` on the server's core and waits until it listens. `deadline` is for heads and bodies, instead of the
+    /// server's own.
+    pub(crate) fn start(name: &str, programs: &Path, cores: &Cores, deadline: Option<Duration>) -> Result<Self> {
         let program = programs.join(format!("server-{name}"));
         // The child inherits the affinity that this thread has at the moment.
         pin(cores.server)?;
-        let child = Command::new(&program).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let mut command = Command::new(&program);
+        for variable in ["HEADER_TIMEOUT", "BODY_TIMEOUT"] {
+            command.env_remove(variable);
+            if let Some(deadline) = deadline {
+                command.env(variable, format!("{}ms", deadline.as_millis()));
+            }
+        }
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         pin(cores.client)?;
         let mut child = child.with_context(|| format!("cannot start {}", program.display()))?;
         let output = child.stdout.take().context("the server has no output")?;
-        let mut server = Self { child, address: SocketAddrV4::new([127, 0, 0, 1].into(), 0) };
+        let output = BufReader::new(output);
+        let mut server = Self { child, output, address: SocketAddrV4::new([127, 0, 0, 1].into(), 0) };
         let mut line = String::new();
-        BufReader::new(output).read_line(&mut line).context("cannot read the server's address")?;
+        server.output.read_line(&mut line).context("cannot read the server's address")?;
         server.address = line.trim().parse().with_context(|| format!("the server did not start: {line:?}"))?;
         Ok(server)
     }
@@ -47,6 +64,28 @@ impl Server {
 
     pub(crate) fn user_bytes(&self) -> Result<u64> {
         proc_files::user_bytes(self.child.id())
+    }
+
+    /// Asks the server to stop in order.
+    pub(crate) fn terminate(&self) -> Result<()> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).context("cannot send a signal")
+    }
+
+    /// Waits until the process has ended by itself. Returns when, and what it said at last.
+    pub(crate) fn wait_end(&mut self) -> Result<(u64, String)> {
+        let begin = now_ns();
+        let status = loop {
+            if let Some(status) = self.child.try_wait()? {
+                break status;
+            }
+            ensure!(now_ns() - begin < STOP_TIMEOUT.as_nanos() as u64, "the server did not stop");
+            settle(END_POLL);
+        };
+        let end = now_ns();
+        ensure!(status.success(), "the server ended with {status}");
+        let mut said = String::new();
+        self.output.read_to_string(&mut said).context("cannot read what the server said")?;
+        Ok((end, said))
     }
 }
 

@@ -83,7 +83,15 @@ async fn echo(mut socket: WebSocket) {
 /// When the bench is not there to read.
 pub fn announce(address: impl Display) -> std::io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    say(address)
+}
+
+/// Writes a line to standard output, where the bench reads it.
+///
+/// # Errors
+/// When the bench is not there to read.
+pub fn say(line: impl Display) -> std::io::Result<()> {
     let mut output = std::io::stdout().lock();
-    writeln!(output, "{address}")?;
+    writeln!(output, "{line}")?;
     output.flush()
 }

@@ -1,4 +1,5 @@
-//! The app on Baiwan, one worker. Deadlines stay on, as in production, but no connection reaches one.
+//! The app on Baiwan, one worker. Deadlines stay on, as in production. Only rows with stalled connections come near one, and
+//! may set it (`HEADER_TIMEOUT`, `BODY_TIMEOUT`). After the stop it says how many requests it has received.
 
 use std::time::Duration;
 
@@ -6,14 +7,26 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let server = baiwan::Server::builder()
-        .bind("127.0.0.1:0")
-        .workers(1)
-        .keep_alive_timeout(Some(KEEP_ALIVE_TIMEOUT))
-        .start(bench_servers::app())?;
+    let mut builder =
+        baiwan::Server::builder().bind("127.0.0.1:0").workers(1).keep_alive_timeout(Some(KEEP_ALIVE_TIMEOUT));
+    if let Some(timeout) = deadline("HEADER_TIMEOUT")? {
+        builder = builder.header_timeout(Some(timeout));
+    }
+    if let Some(timeout) = deadline("BODY_TIMEOUT")? {
+        builder = builder.body_timeout(Some(timeout));
+    }
+    let health = builder.health();
+    let server = builder.start(bench_servers::app())?;
     for address in server.addresses() {
         bench_servers::announce(address)?;
     }
     server.wait().await?;
+    bench_servers::say(health.counts().requests)?;
     Ok(())
+}
+
+/// A deadline that the bench wants, if any.
+fn deadline(variable: &str) -> anyhow::Result<Option<Duration>> {
+    let Ok(text) = std::env::var(variable) else { return Ok(None) };
+    baiwan::parse_timeout(&text).map_err(|allowed| anyhow::anyhow!("{variable} is {allowed}, not {text}"))
 }

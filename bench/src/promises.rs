@@ -1,0 +1,270 @@
+//! What Baiwan promises under attack and at its end: the lines of the report that stand beside a bound. Pure.
+//!
+//! A figure that misses its bound is shown as it is, with a mark; one that could not be measured is marked too. Nothing fails
+//! because of it: this is a report, not a test.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::churn;
+use crate::measure::USER_BYTES;
+use crate::report::{NONE, grouped, spread};
+use crate::results::RowResults;
+use crate::rows::{CHURN_TIMES, State, Work};
+use crate::server::SERVERS;
+use crate::stalled;
+use crate::stop;
+
+/// The limit of a figure that keeps a promise.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Bound {
+    None,
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+/// A figure of the report, and what was promised about it.
+struct Line {
+    figure: &'static str,
+    title: &'static str,
+    digits: usize,
+    bound: Bound,
+}
+
+/// What the rounds say about a bound.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Verdict {
+    Kept,
+    /// Some rounds missed it, but not their median.
+    MissedInSome,
+    Missed,
+    NotMeasured,
+}
+
+const fn line(figure: &'static str, title: &'static str, digits: usize, bound: Bound) -> Line {
+    Line { figure, title, digits, bound }
+}
+
+const IDLE: [Line; 1] = [line(USER_BYTES, "user memory, bytes", 0, Bound::AtMost(256.0))];
+
+/// No CPU at all cannot be seen from outside: the least that a server does is to look at its clock.
+const STALLED: [Line; 12] = [
+    line(stalled::P50_BEFORE_US, "p50 beside them, before, µs", 0, Bound::None),
+    line(stalled::P50_WHILE_US, "p50 beside them, while they stall, µs", 0, Bound::None),
+    line(stalled::P99_BEFORE_US, "p99 beside them, before, µs", 0, Bound::None),
+    line(stalled::P99_WHILE_US, "p99 beside them, while they stall, µs", 0, Bound::None),
+    line(stalled::P99_RATIO, "p99, while / before", 2, Bound::AtMost(2.0)),
+    line(USER_BYTES, "user memory of each, bytes", 0, Bound::AtMost(4096.0)),
+    line(stalled::STALLED_CPU_US, "server CPU for each and second, µs", 3, Bound::None),
+    line(stalled::STALLED_CPU_PERCENT, "server CPU for all, % of a core", 2, Bound::AtMost(0.1)),
+    line(stalled::CUT_PERCENT, "cut while watched, %", 1, Bound::AtLeast(100.0)),
+    line(stalled::TOLD_PERCENT, "answered 408, %", 1, Bound::None),
+    line(stalled::CUT_FIRST_MS, "first cut after its deadline, ms", 0, Bound::AtLeast(0.0)),
+    line(stalled::CUT_LAST_MS, "last cut after its deadline, ms", 0, Bound::AtMost(1000.0)),
+];
+
+const CHURN: [Line; 6] = [
+    line(churn::USER_BEFORE_BYTES, "user memory before, bytes", 0, Bound::None),
+    line(churn::USER_PEAK_BYTES, "with most connections at once, bytes", 0, Bound::None),
+    line(churn::USER_AFTER_BYTES, "when all have gone, bytes", 0, Bound::None),
+    line(churn::USER_GROWTH_BYTES, "growth, bytes", 0, Bound::None),
+    line(churn::USER_GROWTH_PERCENT, "growth, %", 1, Bound::None),
+    line(churn::ALLOWANCE_PERCENT, "growth, % of 10 % + 1 MiB", 0, Bound::AtMost(100.0)),
+];
+
+/// Counts are added up over the rounds.
+const STOP_COUNTS: [Line; 6] = [
+    line(stop::SENT, "requests sent whole", 0, Bound::None),
+    line(stop::RECEIVED, "received, as the server counts", 0, Bound::None),
+    line(stop::ANSWERED, "answered whole", 0, Bound::None),
+    line(stop::LOST, "received and not answered: lost", 0, Bound::AtMost(0.0)),
+    line(stop::UNANSWERED, "sent and not answered, lost or not received", 0, Bound::None),
+    line(stop::BROKEN, "answers cut off, or wrong", 0, Bound::AtMost(0.0)),
+];
+
+const STOP: [Line; 2] = [
+    line(stop::DRAINED_MS, "from the signal to the end of the last connection, ms", 1, Bound::None),
+    line(stop::STOP_MS, "from the signal to the end of the server, ms", 1, Bound::None),
+];
+
+/// The lines of a row: those of which a round is an example, and those that are added up.
+fn lines(work: Work) -> (&'static [Line], &'static [Line]) {
+    match work {
+        Work::Hold(State::Idle) => (&IDLE, &[]),
+        Work::Stalled(_) => (&STALLED, &[]),
+        Work::Churn => (&CHURN, &[]),
+        Work::Stop => (&STOP, &STOP_COUNTS),
+        Work::Closed(_) | Work::FixedRate { .. } | Work::Hold(_) => (&[], &[]),
+    }
+}
+
+/// The section of the report, if any of its rows was measured.
+pub(crate) fn section(rows: &[RowResults]) -> String {
+    let (mut text, mut last) = (String::new(), None);
+    for row in rows {
+        let (spreads, totals) = lines(row.row.work);
+        if spreads.is_empty() {
+            continue;
+        }
+        if text.is_empty() {
+            text.push_str(
+                "\n## Promises\n\n\
+                 What Baiwan promises stands beside what was measured. **missed**: the median, or the sum, is not what was\n\
+                 promised; *missed in some*: only some rounds are not. Nothing is promised for axum on hyper, which has no\n\
+                 deadlines in its default settings.\n",
+            );
+        }
+        // Rows of one kind share a table.
+        let kind = std::mem::discriminant(&row.row.work);
+        if last.replace(kind) != Some(kind) {
+            text.push_str(&introduction(row));
+            text.push_str("\n| | connections | | promised | Baiwan | axum on hyper |\n|---|---|---|---|---|---|\n");
+        }
+        for line in totals {
+            let cells = [0, 1].map(|server| row.total(server, line.figure));
+            let verdict = judge(line.bound, cells[0].map(|total| [total; 3]));
+            text.push_str(&table_line(row, line, verdict, cells.map(|cell| cell.map(|sum| grouped(sum, line.digits)))));
+        }
+        for line in spreads {
+            let cells = [0, 1].map(|server| row.summary(server, line.figure));
+            let verdict = judge(line.bound, cells[0].map(|summary| [summary.min, summary.median, summary.max]));
+            text.push_str(&table_line(
+                row,
+                line,
+                verdict,
+                cells.map(|cell| cell.map(|cell| spread(cell, line.digits))),
+            ));
+        }
+    }
+    text
+}
+
+fn introduction(row: &RowResults) -> String {
+    match row.row.work {
+        Work::Stalled(_) => format!(
+            "\n### Stalled connections\n\n\
+             Each was answered once, then sends a part of a request and nothing more. Beside them {connections} connections ask for\n\
+             `GET /`, {rate} times a second in all. Memory is the growth of the server's PSS from before they were opened. CPU is\n\
+             that of the whole server while nobody sends anything. Times of cuts are after Baiwan's deadlines: 10 s for a head, 5 s\n\
+             for a body that brings nothing more.\n",
+            connections = stalled::BESIDE_CONNECTIONS,
+            rate = grouped(stalled::BESIDE_PER_SECOND as f64, 0),
+        ),
+        Work::Churn => format!(
+            "\n### Come and gone\n\n\
+             {all} connections in all are opened, answered once and closed, every second one by a reset; once in the middle, as\n\
+             many as the table says are open at once. Memory is the server's PSS.\n",
+            all = grouped((row.connections * CHURN_TIMES) as f64, 0),
+        ),
+        Work::Stop => format!(
+            "\n### Stop under full load\n\n\
+             Every connection always has a request outstanding (`GET /`, `POST /echo`, `GET /sleep`), every fourth a pipelined pair,\n\
+             when SIGTERM comes. Counts are sums of {rounds} stops; what was received is what the server itself has counted.\n",
+            rounds = row.rounds[0].len(),
+        ),
+        _ => "\n### Idle connections\n".to_owned(),
+    }
+}
+
+fn table_line(row: &RowResults, line: &Line, verdict: Verdict, cells: [Option<String>; SERVERS.len()]) -> String {
+    let [baiwan, axum] = cells.map(|cell| cell.unwrap_or_else(|| NONE.to_owned()));
+    let promised = match line.bound {
+        Bound::None => String::new(),
+        Bound::AtMost(bound) => format!("≤ {}", number(bound)),
+        Bound::AtLeast(bound) => format!("≥ {}", number(bound)),
+    };
+    let mark = match verdict {
+        Verdict::Kept => "",
+        Verdict::MissedInSome => " *missed in some*",
+        Verdict::Missed => " **missed**",
+        Verdict::NotMeasured => " **not measured**",
+    };
+    let mut text = String::new();
+    let connections = grouped(row.connections as f64, 0);
+    let _ =
+        writeln!(text, "| {} | {connections} | {} | {promised} | {baiwan}{mark} | {axum} |", row.row.title, line.title);
+    text
+}
+
+/// A bound, without digits that say nothing.
+fn number(bound: f64) -> String {
+    grouped(bound, usize::from(bound.fract() != 0.0))
+}
+
+/// The figure is the least, the median and the most of the rounds.
+fn judge(bound: Bound, figure: Option<[f64; 3]>) -> Verdict {
+    let keeps = |value: f64| match bound {
+        Bound::None => true,
+        Bound::AtMost(bound) => value <= bound,
+        Bound::AtLeast(bound) => value >= bound,
+    };
+    match figure {
+        None if bound == Bound::None => Verdict::Kept,
+        None => Verdict::NotMeasured,
+        Some([_, median, _]) if !keeps(median) => Verdict::Missed,
+        Some([min, _, max]) if !keeps(min) || !keeps(max) => Verdict::MissedInSome,
+        Some(_) => Verdict::Kept,
+    }
+}
+
+/// The bounds of a row by their figures, for the raw results.
+pub(crate) fn bounds(work: Work) -> Value {
+    let (spreads, totals) = lines(work);
+    let bound = |line: &Line| match line.bound {
+        Bound::None => None,
+        Bound::AtMost(bound) => Some((line.figure.to_owned(), json!({ "at_most": bound }))),
+        Bound::AtLeast(bound) => Some((line.figure.to_owned(), json!({ "at_least": bound }))),
+    };
+    Value::Object(spreads.iter().chain(totals).filter_map(bound).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::Figures;
+    use crate::rows::ROWS;
+
+    fn results(name: &str, baiwan: &[Figures]) -> RowResults {
+        let row = ROWS.iter().find(|row| row.name == name).unwrap();
+        RowResults { row, connections: row.connections, rounds: [baiwan.to_vec(), Vec::new()] }
+    }
+
+    fn found(text: &str, title: &str) -> String {
+        text.lines().find(|line| line.contains(title)).unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_missed_bound_is_shown_with_its_figure() {
+        let rounds = [1.5, 2.5, 3.5].map(|ratio| Figures::from([(stalled::P99_RATIO, ratio)]));
+        let text = section(&[results("stalled-head", &rounds)]);
+        assert!(found(&text, "while / before").ends_with("| ≤ 2 | 2.50 (1.50 to 3.50) **missed** | - |"), "{text}");
+        let text = section(&[results("stalled-head", &[&rounds[..1], &rounds].concat())]);
+        assert!(found(&text, "while / before").contains("2.00 (1.50 to 3.50) *missed in some*"), "{text}");
+    }
+
+    #[test]
+    fn a_bound_without_a_figure_is_not_kept() {
+        let text = section(&[results("stalled-head", &[Figures::from([(stalled::CUT_PERCENT, 99.0)])])]);
+        assert!(found(&text, "last cut").contains("| - **not measured** |"), "{text}");
+        assert!(found(&text, "cut while watched").contains("**missed**"), "{text}");
+        assert!(found(&text, "p99 beside them, before").ends_with("|  | - | - |"), "{text}");
+    }
+
+    #[test]
+    fn one_lost_request_in_all_rounds_is_seen() {
+        let rounds = [0.0, 1.0, 0.0].map(|lost| Figures::from([(stop::LOST, lost), (stop::SENT, 1000.0)]));
+        let text = section(&[results("stop", &rounds)]);
+        assert!(found(&text, "lost |").contains("| ≤ 0 | 1 **missed** |"), "{text}");
+        assert!(found(&text, "sent whole").contains("| 3,000 |"), "{text}");
+    }
+
+    #[test]
+    fn every_new_promise_has_a_bound_in_the_raw_results() {
+        let bounds = |name: &str| bounds(ROWS.iter().find(|row| row.name == name).unwrap().work);
+        assert_eq!(bounds("idle"), json!({ "user_bytes_per_connection": { "at_most": 256.0 } }));
+        assert_eq!(bounds("stop")[stop::LOST], json!({ "at_most": 0.0 }));
+        assert_eq!(bounds("stalled-chunk")[stalled::CUT_FIRST_MS], json!({ "at_least": 0.0 }));
+        assert_eq!(bounds("json"), json!({}));
+    }
+}

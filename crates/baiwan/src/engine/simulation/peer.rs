@@ -29,6 +29,8 @@ pub(super) struct Times<'a> {
     pub(super) crowded: bool,
     /// Deadlines may be as late as this.
     pub(super) slack: Duration,
+    /// A receive may say that nothing is there although something is.
+    pub(super) agains: bool,
     /// Nothing delays what the engine is told.
     pub(super) punctual: bool,
 }
@@ -350,6 +352,10 @@ impl Peer {
             .is_some_and(|at| since(at, Some(settings.shutdown_timeout.saturating_sub(settings.shutdown_delay))));
         // Whoever reads slowly does not know since when the server has nothing to do for it.
         let idle = if self.manner.is_attentive() { self.idle } else { self.sent };
+        let stopped = |due: &Due| {
+            let late = self.is_late() && since(due.began, Some(BODY_PATIENCE_MIN));
+            late || due.longest_gap(times.now) >= BODY_PATIENCE_MIN
+        };
         let front = self.due.front();
         let begun = front.is_some();
         let expect = front.map(|due| due.asking.expect);
@@ -361,7 +367,7 @@ impl Peer {
             ("cut before its head was read", matches!(expect, Some(Expect::Cut)) && reset),
             ("refused after its head", expect == Some(Expect::RefusedOrCut)),
             ("end of its own", self.shut && (!settings.half_close || !front.is_some_and(Due::is_sent))),
-            ("stop, nothing due", times.stopped.is_some() && (!begun || self.is_late())),
+            ("stop, nothing due", times.stopped.is_some() && (!begun || self.is_late() && times.agains)),
             ("stop, time over", over || times.cut),
             ("keep-alive", (!begun || self.is_late()) && since(idle, settings.keep_alive_timeout)),
             ("write", reset && since(self.read, settings.write_timeout)),
@@ -369,7 +375,7 @@ impl Peer {
                 "write, with room that was announced too late",
                 reset && self.is_late() && front.is_some_and(|due| since(due.began, settings.write_timeout)),
             ),
-            ("body", front.is_some_and(|due| due.longest_gap(times.now) >= BODY_PATIENCE_MIN)),
+            ("body", self.due.iter().any(stopped)),
             ("crowd", times.crowded && self.answered == 0),
         ];
         match reasons.iter().any(|(_, holds)| *holds) {
@@ -425,7 +431,8 @@ impl Peer {
 
     fn owes_more_than_fits(&self, due: &Due, times: &Times<'_>) -> bool {
         let fits = times.inbox_bytes_max + self.answers.at();
-        due.is_sent() && !due.asking.sleeps && matches!(due.asking.expect, Expect::Body(length) if length > fits)
+        let whole = due.is_sent() && !due.asking.sleeps && !due.asking.head_request;
+        whole && matches!(due.asking.expect, Expect::Body(length) if length > fits)
     }
 
     /// When all is calm a peer that behaves has all its answers.

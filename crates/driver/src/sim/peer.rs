@@ -42,6 +42,13 @@ impl SimPeer {
         endpoint.reset || (endpoint.ended && endpoint.inbox.is_empty())
     }
 
+    /// Whether the other side will send no more, whatever there still is to receive.
+    pub fn is_ended(&self) -> bool {
+        let net = self.net.0.borrow();
+        let endpoint = net.endpoint(self.endpoint);
+        endpoint.reset || endpoint.ended
+    }
+
     /// Whether the other side has reset the connection.
     pub fn is_reset(&self) -> bool {
         self.net.0.borrow().endpoint(self.endpoint).reset

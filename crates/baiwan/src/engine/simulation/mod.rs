@@ -368,7 +368,7 @@ impl World {
             crowded: self.plan.connections_max < self.plan.peers as u64,
             slack: TICK + step,
             agains: self.plan.rates.again > 0,
-            punctual: self.punctual && self.stopped.is_none(),
+            punctual: self.punctual,
         };
         let peer = &mut self.peers[at];
         question(peer, &times).map_err(|why| format!("peer {}: {why}", peer.name))

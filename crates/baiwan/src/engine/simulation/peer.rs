@@ -12,8 +12,11 @@ use tokio::time::Instant;
 use super::Verdict;
 use super::answer::{Answers, Seen};
 use super::plan::{Asking, Ending, Expect, Manner, Mishap, garbage};
+use crate::clock::TICK;
 use crate::settings::Settings;
 
+/// How long a connection may be idle when the server stops.
+const DRAIN_IDLE: Duration = Duration::from_secs(5);
 /// The engine allows a body that stops coming more than this, whatever else it demands of bodies.
 const BODY_PATIENCE_MIN: Duration = Duration::from_secs(5);
 
@@ -390,7 +393,7 @@ impl Peer {
 
     /// No deadline is missed: what the peer is due by now must have come.
     pub(super) fn judge_patience(&self, times: &Times<'_>) -> Result<(), Verdict> {
-        if self.over || self.sim.as_ref().is_none_or(|sim| self.is_late() || sim.is_faulted()) {
+        if self.over || self.sim.as_ref().is_none_or(|sim| self.is_late() || sim.is_faulted() || sim.is_ended()) {
             return Ok(());
         }
         let Times { now, settings, slack, .. } = times;
@@ -401,8 +404,16 @@ impl Peer {
             return Ok(());
         }
         let attentive = self.manner.is_attentive() && !self.deaf;
+        let idle = attentive && self.due.is_empty() && self.rest.is_empty();
+        if let Some(stopped) = times.stopped {
+            // Since when it is idle is itself known to a tick only.
+            return match idle && late(self.activity.max(stopped) + TICK, Some(DRAIN_IDLE)) {
+                true => Err("idle for longer than a server that stops allows".into()),
+                false => Ok(()),
+            };
+        }
         match self.due.front() {
-            None if attentive && late(self.activity, settings.keep_alive_timeout) => {
+            None if idle && late(self.activity, settings.keep_alive_timeout) => {
                 Err("idle for longer than the keep-alive timeout".into())
             }
             Some(due) if attentive && due.head_sent.is_none() => {
@@ -418,21 +429,29 @@ impl Peer {
                     false => Ok(()),
                 }
             }
-            Some(due)
-                if self.deaf
-                    && self.owes_more_than_fits(due, times)
-                    && late(self.read.max(due.progress), settings.write_timeout) =>
-            {
+            Some(_) if self.deaf && self.is_blocked_since(times).is_some_and(|at| late(at, settings.write_timeout)) => {
                 Err("it was not cut although it reads nothing".into())
             }
             _ => Ok(()),
         }
     }
 
-    fn owes_more_than_fits(&self, due: &Due, times: &Times<'_>) -> bool {
+    /// Since when, at the latest, the server has had more for a deaf peer than fits on the way.
+    fn is_blocked_since(&self, times: &Times<'_>) -> Option<Instant> {
         let fits = times.inbox_bytes_max + self.answers.at();
-        let whole = due.is_sent() && !due.asking.sleeps && !due.asking.head_request;
-        whole && matches!(due.asking.expect, Expect::Body(length) if length > fits)
+        let (mut owed, mut since) = (0, self.read);
+        for due in self.due.iter().take_while(|due| due.is_sent() && !due.asking.sleeps) {
+            since = since.max(due.progress);
+            match due.asking.expect {
+                Expect::Body(length) if !due.asking.head_request => owed += length,
+                Expect::Body(_) => {}
+                _ => return None,
+            }
+            if owed > fits {
+                return Some(since);
+            }
+        }
+        None
     }
 
     /// When all is calm a peer that behaves has all its answers.

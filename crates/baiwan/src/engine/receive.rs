@@ -350,7 +350,13 @@ impl<D: Driver, A: App> Engine<D, A> {
             Arrival::Nothing => self.wait_for_body(index),
             Arrival::End => {
                 stream.handle_failure(BodyError::Disconnected);
-                self.close(index, CloseReason::PeerClosed);
+                if self.settings.half_close && self.connections.get(index).is_some_and(|slot| slot.owes()) {
+                    // The answer to an earlier request is on its way to a peer that still listens.
+                    self.end_exchange(index, BodyError::Disconnected);
+                    self.end_after_flush(index, CloseReason::PeerClosed);
+                } else {
+                    self.close(index, CloseReason::PeerClosed);
+                }
             }
             Arrival::Failed => {
                 stream.handle_failure(BodyError::Disconnected);

@@ -99,7 +99,7 @@ impl SimNet {
     /// `ConnectionRefused` when nobody listens there or the backlog is full.
     pub fn connect(&self, address: SocketAddr) -> io::Result<SimPeer> {
         let endpoint = self.0.borrow_mut().connect(address)?;
-        Ok(SimPeer { net: self.clone(), endpoint })
+        Ok(SimPeer { net: self.clone(), endpoint, close: Close::Orderly })
     }
 
     /// How many endpoints exist: two for each connection that neither side has closed, one where only one side has.

@@ -319,6 +319,8 @@ impl Net {
                 events.list.push(Event { token, readable: true, writable: false, hangup: false, reset: false });
             }
         }
+        // What a listener announces is done when it is accepted.
+        let announced = events.len();
         while events.len() < events.capacity()
             && let Some(at) = self.stale.iter().position(|(at, _)| *at <= self.step)
         {
@@ -343,7 +345,7 @@ impl Net {
             events.list.push(Event { token, readable, writable, hangup, reset });
             self.note("event", index, token.0);
         }
-        self.work += events.len() as u64;
+        self.work += (events.len() - announced) as u64;
     }
 
     fn mark_late(&mut self, index: usize) {

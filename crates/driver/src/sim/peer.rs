@@ -10,6 +10,8 @@ use crate::Close;
 pub struct SimPeer {
     pub(super) net: SimNet,
     pub(super) endpoint: usize,
+    /// How it closes when it is dropped.
+    pub(super) close: Close,
 }
 
 impl SimPeer {
@@ -42,6 +44,13 @@ impl SimPeer {
         endpoint.reset || (endpoint.ended && endpoint.inbox.is_empty())
     }
 
+    /// Whether the other side will send no more, whatever there still is to receive.
+    pub fn is_ended(&self) -> bool {
+        let net = self.net.0.borrow();
+        let endpoint = net.endpoint(self.endpoint);
+        endpoint.reset || endpoint.ended
+    }
+
     /// Whether the other side has reset the connection.
     pub fn is_reset(&self) -> bool {
         self.net.0.borrow().endpoint(self.endpoint).reset
@@ -68,14 +77,13 @@ impl SimPeer {
     }
 
     /// Resets the connection.
-    pub fn reset(self) {
-        self.net.0.borrow_mut().close(self.endpoint, Close::Reset);
-        std::mem::forget(self);
+    pub fn reset(mut self) {
+        self.close = Close::Reset;
     }
 }
 
 impl Drop for SimPeer {
     fn drop(&mut self) {
-        self.net.0.borrow_mut().close(self.endpoint, Close::Orderly);
+        self.net.0.borrow_mut().close(self.endpoint, self.close);
     }
 }

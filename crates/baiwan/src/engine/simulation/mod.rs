@@ -165,6 +165,7 @@ impl World {
             world.punctual = punctual;
             let outcome = world.live().await;
             world.print_trace();
+            world.say(|| format!("{:?}", world.counts()));
             Ok((outcome?, ask(&world.net)))
         })
     }
@@ -366,7 +367,8 @@ impl World {
             inbox_bytes_max: self.plan.inbox_bytes_max,
             crowded: self.plan.connections_max < self.plan.peers as u64,
             slack: TICK + step,
-            punctual: self.punctual && self.stopped.is_none(),
+            agains: self.plan.rates.again > 0,
+            punctual: self.punctual,
         };
         let peer = &mut self.peers[at];
         question(peer, &times).map_err(|why| format!("peer {}: {why}", peer.name))

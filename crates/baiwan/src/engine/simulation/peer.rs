@@ -12,8 +12,11 @@ use tokio::time::Instant;
 use super::Verdict;
 use super::answer::{Answers, Seen};
 use super::plan::{Asking, Ending, Expect, Manner, Mishap, garbage};
+use crate::clock::TICK;
 use crate::settings::Settings;
 
+/// How long a connection may be idle when the server stops.
+const DRAIN_IDLE: Duration = Duration::from_secs(5);
 /// The engine waits for a body in all at least so long, and longer for each byte that comes.
 const BODY_PATIENCE_MIN: Duration = Duration::from_secs(5);
 
@@ -29,6 +32,8 @@ pub(super) struct Times<'a> {
     pub(super) crowded: bool,
     /// Deadlines may be as late as this.
     pub(super) slack: Duration,
+    /// A receive may say that nothing is there although something is.
+    pub(super) agains: bool,
     /// Nothing delays what the engine is told.
     pub(super) punctual: bool,
 }
@@ -349,6 +354,10 @@ impl Peer {
             .is_some_and(|at| since(at, Some(settings.shutdown_timeout.saturating_sub(settings.shutdown_delay))));
         // Whoever reads slowly does not know since when the server has nothing to do for it.
         let idle = if self.manner.is_attentive() { self.idle } else { self.sent };
+        let stopped = |due: &Due| {
+            let late = self.is_late() && since(due.began, Some(BODY_PATIENCE_MIN));
+            late || due.pauses(times.now) >= BODY_PATIENCE_MIN
+        };
         let front = self.due.front();
         let begun = front.is_some();
         let expect = front.map(|due| due.asking.expect);
@@ -360,7 +369,7 @@ impl Peer {
             ("cut before its head was read", matches!(expect, Some(Expect::Cut)) && reset),
             ("refused after its head", expect == Some(Expect::RefusedOrCut)),
             ("end of its own", self.shut && (!settings.half_close || !front.is_some_and(Due::is_sent))),
-            ("stop, nothing due", times.stopped.is_some() && (!begun || self.is_late())),
+            ("stop, nothing due", times.stopped.is_some() && (!begun || self.is_late() && times.agains)),
             ("stop, time over", over || times.cut),
             ("keep-alive", (!begun || self.is_late()) && since(idle, settings.keep_alive_timeout)),
             ("write", reset && since(self.read, settings.write_timeout)),
@@ -368,7 +377,7 @@ impl Peer {
                 "write, with room that was announced too late",
                 reset && self.is_late() && front.is_some_and(|due| since(due.began, settings.write_timeout)),
             ),
-            ("body", front.is_some_and(|due| due.pauses(times.now) >= BODY_PATIENCE_MIN)),
+            ("body", self.due.iter().any(stopped)),
             ("crowd", times.crowded && self.answered == 0),
         ];
         match reasons.iter().any(|(_, holds)| *holds) {
@@ -383,7 +392,7 @@ impl Peer {
 
     /// No deadline is missed: what the peer is due by now must have come.
     pub(super) fn judge_patience(&self, times: &Times<'_>) -> Result<(), Verdict> {
-        if self.over || self.sim.as_ref().is_none_or(|sim| self.is_late() || sim.is_faulted()) {
+        if self.over || self.sim.as_ref().is_none_or(|sim| self.is_late() || sim.is_faulted() || sim.is_ended()) {
             return Ok(());
         }
         let Times { now, settings, slack, .. } = times;
@@ -394,8 +403,16 @@ impl Peer {
             return Ok(());
         }
         let attentive = self.manner.is_attentive() && !self.deaf;
+        let idle = attentive && self.due.is_empty() && self.rest.is_empty();
+        if let Some(stopped) = times.stopped {
+            // Since when it is idle is itself known to a tick only.
+            return match idle && late(self.activity.max(stopped) + TICK, Some(DRAIN_IDLE)) {
+                true => Err("idle for longer than a server that stops allows".into()),
+                false => Ok(()),
+            };
+        }
         match self.due.front() {
-            None if attentive && late(self.activity, settings.keep_alive_timeout) => {
+            None if idle && late(self.activity, settings.keep_alive_timeout) => {
                 Err("idle for longer than the keep-alive timeout".into())
             }
             Some(due) if attentive && due.head_sent.is_none() => {
@@ -411,20 +428,29 @@ impl Peer {
                     false => Ok(()),
                 }
             }
-            Some(due)
-                if self.deaf
-                    && self.owes_more_than_fits(due, times)
-                    && late(self.read.max(due.progress), settings.write_timeout) =>
-            {
+            Some(_) if self.deaf && self.is_blocked_since(times).is_some_and(|at| late(at, settings.write_timeout)) => {
                 Err("it was not cut although it reads nothing".into())
             }
             _ => Ok(()),
         }
     }
 
-    fn owes_more_than_fits(&self, due: &Due, times: &Times<'_>) -> bool {
+    /// Since when, at the latest, the server has had more for a deaf peer than fits on the way.
+    fn is_blocked_since(&self, times: &Times<'_>) -> Option<Instant> {
         let fits = times.inbox_bytes_max + self.answers.at();
-        due.is_sent() && !due.asking.sleeps && matches!(due.asking.expect, Expect::Body(length) if length > fits)
+        let (mut owed, mut since) = (0, self.read);
+        for due in self.due.iter().take_while(|due| due.is_sent() && !due.asking.sleeps) {
+            since = since.max(due.progress);
+            match due.asking.expect {
+                Expect::Body(length) if !due.asking.head_request => owed += length,
+                Expect::Body(_) => {}
+                _ => return None,
+            }
+            if owed > fits {
+                return Some(since);
+            }
+        }
+        None
     }
 
     /// When all is calm a peer that behaves has all its answers.

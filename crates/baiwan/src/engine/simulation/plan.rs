@@ -319,7 +319,10 @@ impl Manner {
         let mishap = || {
             let all =
                 [Mishap::Close, Mishap::Reset, Mishap::HalfClose, Mishap::Garbage, Mishap::Silence, Mishap::Deafness];
-            (decisions.below(plan.steps), decisions.one_of(&all))
+            let mishap = decisions.one_of(&all);
+            // Soon, so that there is something that it does not read.
+            let latest = if mishap == Mishap::Deafness { 8 } else { plan.steps };
+            (decisions.below(latest), mishap)
         };
         Self {
             piece_max: decisions.one_of(&[100_000, 3000, 200, if rude { 1 } else { 20 }]),

@@ -290,6 +290,29 @@ async fn whoever_still_reads_a_body_after_the_answer_hears_that_it_is_over() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn a_request_that_is_cut_short_does_not_cut_the_answer_before_it() {
+    let app = Router::new()
+        .route("/large", route_get(|| async { "x".repeat(10_000) }))
+        .route("/echo", post(|body: Bytes| async { body }));
+    let settings = Settings { half_close: true, ..Settings::default() };
+    let rig = Rig::with(app, settings, 10, 1000);
+    let mut peer = rig.connect();
+    peer.send(get("/large") + "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc");
+    peer.0.shutdown_write();
+    let mut answers = String::new();
+    for _ in 0..20 {
+        rig.settle().await;
+        answers += &peer.receive();
+    }
+    assert_eq!(answers.matches('x').count(), 10_000 + "text/plain".matches('x').count());
+    assert!(peer.is_at_end());
+    drop(peer);
+    rig.settle().await;
+    assert_eq!(rig.closed(CloseReason::PeerClosed), 1);
+    rig.assert_empty();
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn a_body_that_turns_out_wrong_after_its_answer_gets_no_second_one() {
     let rig = Rig::new(Router::new().route("/", post(|| async { "answered" })));
     let mut peer = rig.connect();

@@ -314,7 +314,7 @@ impl<D: Driver, A: App> Engine<D, A> {
 
 /// Whether a connection waits for a request, and has none that waits for it.
 fn is_quiet<S>(slot: &Slot<S>) -> bool {
-    slot.state == State::Idle && !slot.flags.has(Flags::INPUT) && !slot.flags.has(Flags::QUEUED)
+    slot.state == State::Idle && !slot.flags.has(Flags::INPUT)
 }
 
 fn whole_ticks(duration: Duration) -> u32 {

@@ -137,7 +137,7 @@ mod tests {
   workers     2
   limits      19900 connections
               lowered from 1000000: this process may open 20000 files
-  timeouts    head 10s, keep-alive 75s, request none, write 30s
+  timeouts    head 10s, keep-alive 75s, body 3600s, request none, write 30s
   shutdown    delay 500ms, at most 25s in all
   database    /var/lib/baiwan/baiwan.db
   stop        Ctrl-C or SIGTERM

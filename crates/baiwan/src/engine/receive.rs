@@ -374,7 +374,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         });
         let slot = self.connections.get_mut(index).expect("the caller has it");
         let active = slot.activate();
-        active.pace.handle_bytes(bytes.len(), self.clock.tick(), self.settings.body_rate_min);
+        active.pace.handle_bytes(bytes.len(), &self.clock, self.settings.body_rate_min);
         match decoded {
             Ok(decoded) => {
                 active.set_aside.extend_from_slice(&bytes[decoded.consumed..]);
@@ -383,6 +383,7 @@ impl<D: Driver, A: App> Engine<D, A> {
                     stream.handle_chunk(decoded.data);
                 }
                 if let Some(trailers) = decoded.complete {
+                    active.pace.stop();
                     stream.handle_complete(trailers);
                 }
                 if hungry || slot.flags.has(Flags::HANGUP) {

@@ -113,6 +113,9 @@ impl<D: Driver, A: App> Engine<D, A> {
                 active.pace.stop();
                 return self.set_exchange_deadline(index);
             }
+            if !self.is_body_late(index, now) {
+                return;
+            }
             (StatusCode::REQUEST_TIMEOUT, CloseReason::BodyTimeout, BodyError::TimedOut)
         } else {
             debug_assert!(active.request_due <= now, "one of the three has passed");
@@ -122,6 +125,14 @@ impl<D: Driver, A: App> Engine<D, A> {
             true => self.close(index, reason),
             false => self.answer_and_close(index, status, reason.name(), reason),
         }
+    }
+
+    /// A body may have come that a busy core has not received yet: whether it has shows in a last attempt.
+    fn is_body_late(&mut self, index: u32, now: Tick) -> bool {
+        self.connections.get_mut(index).expect("a linked slot is in use").flags.set(Flags::READABLE);
+        self.visit_exchange(index);
+        let active = self.connections.get(index).and_then(|slot| slot.active.as_ref());
+        active.is_some_and(|active| active.exchange.is_some() && active.pace.due() <= now)
     }
 
     /// The kernel says that there is room only when there is much. A peer that reads slowly but steadily has made some, and

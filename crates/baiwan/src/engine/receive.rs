@@ -305,7 +305,7 @@ impl<D: Driver, A: App> Engine<D, A> {
     }
 
     /// Sees to an exchange that is ready for something: its body, or the peer's end.
-    fn visit_exchange(&mut self, index: u32) {
+    pub(super) fn visit_exchange(&mut self, index: u32) {
         let slot = self.connections.get(index).expect("visited");
         let exchange = slot.active.as_ref().and_then(|active| active.exchange.as_ref());
         let Some(exchange) = exchange else { return };

@@ -163,6 +163,24 @@ async fn row_37_bytes_that_come_just_before_each_tick_do_not_hold_a_handler() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn row_37_a_body_that_came_while_the_core_was_busy_is_not_late() {
+    // More than one turn serves.
+    let rig = Rig::new(app());
+    let mut peers: Vec<_> = (0..900).map(|_| rig.connect()).collect();
+    for peer in &mut peers {
+        peer.send(upload(10));
+    }
+    rig.settle().await;
+    for peer in &mut peers {
+        peer.send("0123456789");
+    }
+    tokio::time::advance(Duration::from_secs(6)).await;
+    rig.settle().await;
+    let late = peers.iter_mut().filter_map(|peer| Some(peer.receive()).filter(|answer| statuses(answer) != [200]));
+    assert_eq!(late.count(), 0);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn row_37_a_body_has_an_end_however_fast_it_comes() {
     let settings = Settings { body_timeout: Some(Duration::from_secs(60)), ..Settings::default() };
     let rig = Rig::with_settings(app(), settings);

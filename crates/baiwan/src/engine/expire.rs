@@ -87,8 +87,8 @@ impl<D: Driver, A: App> Engine<D, A> {
                 self.set_deadline(index, Tick(now.0 + 1));
                 self.enqueue(index);
             }
-            State::Idle if self.drain.is_some() => self.close_if_silent(index),
-            State::Idle => self.close(index, CloseReason::KeepAliveTimeout),
+            State::Idle if self.drain.is_some() => self.close_if_silent(index, CloseReason::Drained),
+            State::Idle => self.close_if_silent(index, CloseReason::KeepAliveTimeout),
             State::Head => {
                 let reason = CloseReason::HeaderTimeout;
                 self.answer_and_close(index, StatusCode::REQUEST_TIMEOUT, reason.name(), reason);
@@ -307,8 +307,8 @@ impl<D: Driver, A: App> Engine<D, A> {
         }
     }
 
-    /// Closes an idle connection of a server that stops, unless a request has come at the last moment.
-    fn close_if_silent(&mut self, index: u32) {
+    /// Closes an idle connection, unless a request has come at the last moment, or while the core could not look.
+    fn close_if_silent(&mut self, index: u32, reason: CloseReason) {
         let slot = self.connections.get(index).expect("a linked slot is in use");
         let outcome = self.driver.receive_into(&slot.socket, &mut self.area[..RECEIVE_BYTES_MAX]);
         match outcome {
@@ -318,7 +318,7 @@ impl<D: Driver, A: App> Engine<D, A> {
                 self.area = area;
                 self.transmit();
             }
-            _ => self.close(index, CloseReason::Drained),
+            _ => self.close(index, reason),
         }
     }
 }

@@ -181,6 +181,22 @@ async fn row_37_a_body_that_came_while_the_core_was_busy_is_not_late() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn row_108_requests_that_came_while_the_process_was_stopped_are_answered() {
+    // More than one turn serves.
+    let rig = Rig::new(app());
+    let mut peers: Vec<_> = (0..900).map(|_| rig.connect()).collect();
+    rig.settle().await;
+    rig.pass(Duration::from_secs(20)).await;
+    for peer in &mut peers {
+        peer.send(get("/"));
+    }
+    tokio::time::advance(Duration::from_secs(60)).await;
+    rig.settle().await;
+    let lost = peers.iter_mut().filter_map(|peer| Some(peer.receive()).filter(|answer| statuses(answer) != [200]));
+    assert_eq!(lost.count(), 0);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn row_37_a_body_has_an_end_however_fast_it_comes() {
     let settings = Settings { body_timeout: Some(Duration::from_secs(60)), ..Settings::default() };
     let rig = Rig::with_settings(app(), settings);

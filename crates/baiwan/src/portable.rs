@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 use crate::app::{App, add_peer, call_when_ready, limit_buffered_body};
 use crate::listen::{ACCEPT_PAUSE, BoundListener};
 use crate::settings::Settings;
-use crate::status::{CloseReason, Phase, Status, add};
+use crate::status::{CloseReason, CoreStatus, Phase, Status, add};
 use crate::transport::{Record, Stream, Transport, Transports};
 use crate::{Body, BoxError};
 
@@ -162,7 +162,13 @@ fn start<A: App>(stream: Stream, peer: Peer, connection: &Connection<A>, transpo
         return;
     }
     let transport = transports.open(stream, Bytes::new());
-    tokio::task::spawn_local(connection.clone().serve(transport, peer));
+    match catch_unwind(AssertUnwindSafe(|| connection.clone())) {
+        Ok(connection) => drop(tokio::task::spawn_local(connection.serve(transport, peer))),
+        Err(_) => {
+            add(&core.handler_panics, 1);
+            transport.record().note(CloseReason::HandlerFailed);
+        }
+    }
 }
 
 impl<A: App> Connection<A> {
@@ -174,6 +180,7 @@ impl<A: App> Connection<A> {
 
     /// Serves a connection until it ends, or until it is the app's.
     pub(crate) async fn serve(self, transport: Transport, peer: Peer) {
+        let _panics = CountPanic(&self.status.cores[self.index]);
         let switch = Switch { record: transport.record(), allowed: Cell::new(false) };
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new());
@@ -255,15 +262,30 @@ impl<A: App> Connection<A> {
 
     /// Calls the app. `None` if it panicked: that costs this request alone.
     async fn call(&self, request: Request<Body>) -> Result<Option<Response<A::ResponseBody>>, BoxError> {
-        let mut call = call_when_ready(self.app.clone(), request);
+        let panicked = || add(&self.status.cores[self.index].handler_panics, 1);
+        let Ok(mut call) = catch_unwind(AssertUnwindSafe(|| call_when_ready(self.app.clone(), request))) else {
+            panicked();
+            return Ok(None);
+        };
         std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
             Ok(polled) => polled.map_ok(Some),
             Err(_) => {
-                add(&self.status.cores[self.index].handler_panics, 1);
+                panicked();
                 Poll::Ready(Ok(None))
             }
         })
         .await
+    }
+}
+
+/// Counts a panic that ends the task of a connection: one of the app's body, which hyper asks.
+struct CountPanic<'a>(&'a CoreStatus);
+
+impl Drop for CountPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            add(&self.0.handler_panics, 1);
+        }
     }
 }
 

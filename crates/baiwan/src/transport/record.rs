@@ -248,6 +248,10 @@ impl Record {
 
     /// The transport is dropped. Returns whether what the peer did not take yet should be dropped too, as the engine does it.
     pub(super) fn handle_drop(&self) -> bool {
+        if std::thread::panicking() {
+            // Whoever held it, the app or hyper with the app's body in its hands, unwinds.
+            self.note(CloseReason::HandlerFailed);
+        }
         let cut_off = |reason: u8| reason == NONE || reason == CloseReason::Drained as u8;
         if self.is_cut() && cut_off(self.reason.load(Relaxed)) {
             self.reason.store(CloseReason::DrainTimeout as u8, Relaxed);

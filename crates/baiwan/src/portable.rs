@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 
 use baiwan_driver::{Address, Peer};
 use bytes::{Buf, Bytes};
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
@@ -223,6 +223,7 @@ impl<A: App> Connection<A> {
     ) -> Result<Response<Answer<A::ResponseBody>>, BoxError> {
         add(&self.status.cores[self.index].requests, 1);
         let may_switch = may_switch(&request);
+        let head_request = request.method() == Method::HEAD;
         let mut request = request.map(Body::from_hyper);
         limit_buffered_body(&mut request, self.settings.buffered_body_bytes_max);
         if !may_switch {
@@ -243,7 +244,13 @@ impl<A: App> Connection<A> {
             }
             Err(_) => return instead(&switch.record, CloseReason::RequestTimeout),
         };
+        // The framing is the server's, and hyper believes what the app says of it.
+        response.headers_mut().remove(header::TRANSFER_ENCODING);
         match response.status() {
+            _ if !is_length_right(&response, head_request) => {
+                tracing::error!("the Content-Length of the response is not the length of its body");
+                return instead(&switch.record, CloseReason::HandlerFailed);
+            }
             StatusCode::SWITCHING_PROTOCOLS if may_switch => {
                 switch.record.switch();
                 switch.allowed().await;
@@ -256,6 +263,10 @@ impl<A: App> Connection<A> {
                 response.headers_mut().append(header::CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}
+        }
+        if response.status() == StatusCode::RESET_CONTENT {
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+            return Ok(response.map(|_| Answer::Empty));
         }
         Ok(response.map(|body| Answer::App(Box::pin(body))))
     }
@@ -321,6 +332,22 @@ fn may_switch(request: &Request<Incoming>) -> bool {
     request.extensions().get::<OnUpgrade>().is_some()
         && offers.any(|offer| !offer.as_bytes().eq_ignore_ascii_case(b"h2c"))
         && hyper::body::Body::is_end_stream(request.body())
+}
+
+/// Whether a response that has a body says at most once how long that is, and does not lie where it is known.
+fn is_length_right<B: http_body::Body>(response: &Response<B>, head_request: bool) -> bool {
+    let bodiless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
+    if head_request || bodiless.contains(&response.status()) {
+        return true;
+    }
+    let length = response.body().size_hint().exact();
+    let mut announced = response.headers().get_all(header::CONTENT_LENGTH).iter();
+    let right = |value: &HeaderValue| {
+        let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let announced = digits.and_then(|digits| digits.parse::<u64>().ok());
+        announced.is_some_and(|announced| length.is_none_or(|length| length == announced))
+    };
+    announced.next().is_none_or(right) && announced.next().is_none()
 }
 
 /// Drives a connection until it ends; `None` if the app has answered 101, which is not sent yet.

@@ -99,6 +99,7 @@ on_both_event_loops! {
         a_panic_before_the_101_is_a_500,
         a_panic_in_the_body_of_an_answer_to_an_offer_is_the_handlers,
         a_panic_beside_a_web_socket_is_the_handlers,
+        an_answer_to_an_offer_is_framed_by_the_server_alone,
         a_handler_that_is_late_to_switch_is_a_503,
         an_app_that_fails_or_switches_unasked_is_a_500,
         a_panic_of_the_apps_clone_costs_its_own_request_alone,

@@ -455,6 +455,37 @@ pub(crate) fn a_panic_in_the_body_of_an_answer_to_an_offer_is_the_handlers(event
     rig.stop();
 }
 
+pub(crate) fn an_answer_to_an_offer_is_framed_by_the_server_alone(event_loop: EventLoop) {
+    let answer = |status: u16, name: &'static str, value: &'static str| {
+        get(
+            move || async move { Response::builder().status(status).header(name, value).body(Body::from("hello")).unwrap() },
+        )
+    };
+    let app = Router::new()
+        .route("/longer", answer(200, "content-length", "50"))
+        .route("/shorter", answer(200, "content-length", "2"))
+        .route("/coded", answer(200, "transfer-encoding", "gzip"))
+        .route("/reset", answer(205, "content-length", "5"));
+    let rig = Rig::start(server(event_loop), app);
+    for path in ["/longer", "/shorter", "/coded", "/reset"] {
+        for request in [handshake(path), format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").into_bytes()] {
+            let mut client = rig.connect();
+            client.send(request);
+            let answer = client.answer(false);
+            let framing = (answer.status, answer.field("content-length"), answer.field("transfer-encoding"));
+            match path {
+                "/coded" => assert_eq!((framing, answer.text()), ((200, Some("5"), None), "hello")),
+                "/reset" => assert_eq!((framing, answer.text()), ((205, Some("0"), None), "")),
+                _ => assert_eq!((framing.0, framing.2), (500, None), "{path}"),
+            }
+            let _ = client.sender().shutdown(Shutdown::Write);
+            client.expect_end();
+        }
+    }
+    assert_eq!(rig.health.counts().handler_panics, 0);
+    rig.stop();
+}
+
 pub(crate) fn a_panic_beside_a_web_socket_is_the_handlers(event_loop: EventLoop) {
     let panicking = |upgrade: WebSocketUpgrade| async {
         upgrade.on_upgrade(|mut socket| async move {

@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 
 use baiwan_driver::{Address, Peer};
 use bytes::{Buf, Bytes};
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 use crate::app::{App, add_peer, call_when_ready, limit_buffered_body};
 use crate::listen::{ACCEPT_PAUSE, BoundListener};
 use crate::settings::Settings;
-use crate::status::{CloseReason, Phase, Status, add};
+use crate::status::{CloseReason, CoreStatus, Phase, Status, add};
 use crate::transport::{Record, Stream, Transport, Transports};
 use crate::{Body, BoxError};
 
@@ -162,7 +162,13 @@ fn start<A: App>(stream: Stream, peer: Peer, connection: &Connection<A>, transpo
         return;
     }
     let transport = transports.open(stream, Bytes::new());
-    tokio::task::spawn_local(connection.clone().serve(transport, peer));
+    match catch_unwind(AssertUnwindSafe(|| connection.clone())) {
+        Ok(connection) => drop(tokio::task::spawn_local(connection.serve(transport, peer))),
+        Err(_) => {
+            add(&core.handler_panics, 1);
+            transport.record().note(CloseReason::HandlerFailed);
+        }
+    }
 }
 
 impl<A: App> Connection<A> {
@@ -174,6 +180,7 @@ impl<A: App> Connection<A> {
 
     /// Serves a connection until it ends, or until it is the app's.
     pub(crate) async fn serve(self, transport: Transport, peer: Peer) {
+        let _panics = CountPanic(&self.status.cores[self.index]);
         let switch = Switch { record: transport.record(), allowed: Cell::new(false) };
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new());
@@ -216,6 +223,7 @@ impl<A: App> Connection<A> {
     ) -> Result<Response<Answer<A::ResponseBody>>, BoxError> {
         add(&self.status.cores[self.index].requests, 1);
         let may_switch = may_switch(&request);
+        let head_request = request.method() == Method::HEAD;
         let mut request = request.map(Body::from_hyper);
         limit_buffered_body(&mut request, self.settings.buffered_body_bytes_max);
         if !may_switch {
@@ -236,7 +244,13 @@ impl<A: App> Connection<A> {
             }
             Err(_) => return instead(&switch.record, CloseReason::RequestTimeout),
         };
+        // The framing is the server's, and hyper believes what the app says of it.
+        response.headers_mut().remove(header::TRANSFER_ENCODING);
         match response.status() {
+            _ if !is_length_right(&response, head_request) => {
+                tracing::error!("the Content-Length of the response is not the length of its body");
+                return instead(&switch.record, CloseReason::HandlerFailed);
+            }
             StatusCode::SWITCHING_PROTOCOLS if may_switch => {
                 switch.record.switch();
                 switch.allowed().await;
@@ -250,20 +264,39 @@ impl<A: App> Connection<A> {
             }
             _ => {}
         }
+        if response.status() == StatusCode::RESET_CONTENT {
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+            return Ok(response.map(|_| Answer::Empty));
+        }
         Ok(response.map(|body| Answer::App(Box::pin(body))))
     }
 
     /// Calls the app. `None` if it panicked: that costs this request alone.
     async fn call(&self, request: Request<Body>) -> Result<Option<Response<A::ResponseBody>>, BoxError> {
-        let mut call = call_when_ready(self.app.clone(), request);
+        let panicked = || add(&self.status.cores[self.index].handler_panics, 1);
+        let Ok(mut call) = catch_unwind(AssertUnwindSafe(|| call_when_ready(self.app.clone(), request))) else {
+            panicked();
+            return Ok(None);
+        };
         std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
             Ok(polled) => polled.map_ok(Some),
             Err(_) => {
-                add(&self.status.cores[self.index].handler_panics, 1);
+                panicked();
                 Poll::Ready(Ok(None))
             }
         })
         .await
+    }
+}
+
+/// Counts a panic that ends the task of a connection: one of the app's body, which hyper asks.
+struct CountPanic<'a>(&'a CoreStatus);
+
+impl Drop for CountPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            add(&self.0.handler_panics, 1);
+        }
     }
 }
 
@@ -299,6 +332,22 @@ fn may_switch(request: &Request<Incoming>) -> bool {
     request.extensions().get::<OnUpgrade>().is_some()
         && offers.any(|offer| !offer.as_bytes().eq_ignore_ascii_case(b"h2c"))
         && hyper::body::Body::is_end_stream(request.body())
+}
+
+/// Whether a response that has a body says at most once how long that is, and does not lie where it is known.
+fn is_length_right<B: http_body::Body>(response: &Response<B>, head_request: bool) -> bool {
+    let bodiless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
+    if head_request || bodiless.contains(&response.status()) {
+        return true;
+    }
+    let length = response.body().size_hint().exact();
+    let mut announced = response.headers().get_all(header::CONTENT_LENGTH).iter();
+    let right = |value: &HeaderValue| {
+        let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let announced = digits.and_then(|digits| digits.parse::<u64>().ok());
+        announced.is_some_and(|announced| length.is_none_or(|length| length == announced))
+    };
+    announced.next().is_none_or(right) && announced.next().is_none()
 }
 
 /// Drives a connection until it ends; `None` if the app has answered 101, which is not sent yet.

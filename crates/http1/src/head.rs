@@ -33,7 +33,8 @@ pub struct RequestHead {
     /// Whether the client may wait for [`CONTINUE`](crate::CONTINUE) before it sends the body. Never without a body,
     /// never in HTTP/1.0.
     pub expects_continue: bool,
-    /// Whether the client offers another protocol than `h2c`. Where there is a body too, it comes before the switch.
+    /// Whether the client offers another protocol than `h2c`, in HTTP/1.1 itself. Where there is a body too, it comes before
+    /// the switch.
     pub upgrade: bool,
 }
 

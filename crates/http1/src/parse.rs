@@ -30,7 +30,9 @@ pub(crate) fn parse_whole(input: &[u8], limits: &Limits, later_minor: LaterMinor
         // httparse knows 1.0 and 1.1 only. A later minor version is handled as 1.1 (RFC 9110 2.5).
         let mut as_1_1 = input.to_vec();
         as_1_1[index] = b'1';
-        return parse_whole(&as_1_1, limits, LaterMinor::No);
+        let (head, consumed) = parse_whole(&as_1_1, limits, LaterMinor::No)?;
+        // Whoever took the offer up would read the head as it came, with a version that it may not know.
+        return Some((RequestHead { upgrade: false, ..head }, consumed));
     }
     if matches!(input.first(), None | Some(b'\r' | b'\n')) {
         return None;

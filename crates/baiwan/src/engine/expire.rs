@@ -87,8 +87,8 @@ impl<D: Driver, A: App> Engine<D, A> {
                 self.set_deadline(index, Tick(now.0 + 1));
                 self.enqueue(index);
             }
-            State::Idle if self.drain.is_some() => self.close_if_silent(index),
-            State::Idle => self.close(index, CloseReason::KeepAliveTimeout),
+            State::Idle if self.drain.is_some() => self.close_if_silent(index, CloseReason::Drained),
+            State::Idle => self.close_if_silent(index, CloseReason::KeepAliveTimeout),
             State::Head => {
                 let reason = CloseReason::HeaderTimeout;
                 self.answer_and_close(index, StatusCode::REQUEST_TIMEOUT, reason.name(), reason);
@@ -113,6 +113,9 @@ impl<D: Driver, A: App> Engine<D, A> {
                 active.pace.stop();
                 return self.set_exchange_deadline(index);
             }
+            if !self.is_body_late(index, now) {
+                return;
+            }
             (StatusCode::REQUEST_TIMEOUT, CloseReason::BodyTimeout, BodyError::TimedOut)
         } else {
             debug_assert!(active.request_due <= now, "one of the three has passed");
@@ -122,6 +125,14 @@ impl<D: Driver, A: App> Engine<D, A> {
             true => self.close(index, reason),
             false => self.answer_and_close(index, status, reason.name(), reason),
         }
+    }
+
+    /// A body may have come that a busy core has not received yet: whether it has shows in a last attempt.
+    fn is_body_late(&mut self, index: u32, now: Tick) -> bool {
+        self.connections.get_mut(index).expect("a linked slot is in use").flags.set(Flags::READABLE);
+        self.visit_exchange(index);
+        let active = self.connections.get(index).and_then(|slot| slot.active.as_ref());
+        active.is_some_and(|active| active.exchange.is_some() && active.pace.due() <= now)
     }
 
     /// The kernel says that there is room only when there is much. A peer that reads slowly but steadily has made some, and
@@ -296,8 +307,8 @@ impl<D: Driver, A: App> Engine<D, A> {
         }
     }
 
-    /// Closes an idle connection of a server that stops, unless a request has come at the last moment.
-    fn close_if_silent(&mut self, index: u32) {
+    /// Closes an idle connection, unless a request has come at the last moment, or while the core could not look.
+    fn close_if_silent(&mut self, index: u32, reason: CloseReason) {
         let slot = self.connections.get(index).expect("a linked slot is in use");
         let outcome = self.driver.receive_into(&slot.socket, &mut self.area[..RECEIVE_BYTES_MAX]);
         match outcome {
@@ -307,7 +318,7 @@ impl<D: Driver, A: App> Engine<D, A> {
                 self.area = area;
                 self.transmit();
             }
-            _ => self.close(index, CloseReason::Drained),
+            _ => self.close(index, reason),
         }
     }
 }

@@ -305,7 +305,7 @@ impl<D: Driver, A: App> Engine<D, A> {
     }
 
     /// Sees to an exchange that is ready for something: its body, or the peer's end.
-    fn visit_exchange(&mut self, index: u32) {
+    pub(super) fn visit_exchange(&mut self, index: u32) {
         let slot = self.connections.get(index).expect("visited");
         let exchange = slot.active.as_ref().and_then(|active| active.exchange.as_ref());
         let Some(exchange) = exchange else { return };
@@ -380,7 +380,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         });
         let slot = self.connections.get_mut(index).expect("the caller has it");
         let active = slot.activate();
-        active.pace.handle_bytes(bytes.len(), self.clock.tick(), self.settings.body_rate_min);
+        active.pace.handle_bytes(bytes.len(), &self.clock, self.settings.body_rate_min);
         match decoded {
             Ok(decoded) => {
                 active.set_aside.extend_from_slice(&bytes[decoded.consumed..]);
@@ -389,6 +389,7 @@ impl<D: Driver, A: App> Engine<D, A> {
                     stream.handle_chunk(decoded.data);
                 }
                 if let Some(trailers) = decoded.complete {
+                    active.pace.stop();
                     stream.handle_complete(trailers);
                 }
                 if hungry || slot.flags.has(Flags::HANGUP) {

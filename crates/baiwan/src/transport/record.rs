@@ -155,15 +155,17 @@ impl Transports {
 
     async fn drain(self: Arc<Self>) {
         loop {
-            let live: Vec<Arc<Record>> = self.records().iter().filter_map(Weak::upgrade).collect();
+            // Nothing may be kept alive while this pauses: whoever closes then would find the list full of records, every time.
+            let records = self.records().clone();
             let (mut ended, mut next_ms) = (0, u64::MAX);
-            for record in live.iter().filter(|record| !record.ended.load(Relaxed)) {
+            for record in records.iter().filter_map(Weak::upgrade).filter(|record| !record.ended.load(Relaxed)) {
                 let due_ms = record.silent_at_ms();
                 if due_ms > self.now_ms() {
                     next_ms = next_ms.min(due_ms);
                     continue;
                 }
                 record.end();
+                drop(record);
                 ended += 1;
                 if ended % ENDS_MAX == 0 {
                     tokio::time::sleep(ENDS_PAUSE).await;
@@ -172,8 +174,10 @@ impl Transports {
             if next_ms == u64::MAX {
                 break;
             }
-            drop(live);
-            tokio::time::sleep_until(self.started + Duration::from_millis(next_ms)).await;
+            drop(records);
+            // Each look is at all of them, so many that become silent one after the other are ended together.
+            let due = self.started + Duration::from_millis(next_ms);
+            tokio::time::sleep_until(due.max(Instant::now() + ENDS_PAUSE)).await;
         }
         // From here on a new one starts this again.
         self.drained.store(false, Relaxed);
@@ -244,6 +248,10 @@ impl Record {
 
     /// The transport is dropped. Returns whether what the peer did not take yet should be dropped too, as the engine does it.
     pub(super) fn handle_drop(&self) -> bool {
+        if std::thread::panicking() {
+            // Whoever held it, the app or hyper with the app's body in its hands, unwinds.
+            self.note(CloseReason::HandlerFailed);
+        }
         let cut_off = |reason: u8| reason == NONE || reason == CloseReason::Drained as u8;
         if self.is_cut() && cut_off(self.reason.load(Relaxed)) {
             self.reason.store(CloseReason::DrainTimeout as u8, Relaxed);
@@ -324,5 +332,36 @@ impl Drop for Counted {
         if status.phase() >= Phase::Draining {
             status.cores[transports.index].inbox.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "local", start_paused = true)]
+    async fn a_stop_holds_on_to_nothing_that_it_has_ended() {
+        // One descriptor for each.
+        crate::capacity::files();
+        let status = Status::new(1, u64::MAX);
+        let transports = Transports::new(&Settings::default(), Arc::clone(&status), 0);
+        let open = || {
+            assert!(status.try_open());
+            let (ours, _) = tokio::net::UnixStream::pair().expect("a descriptor is left");
+            let transport = transports.open(Stream::Unix(ours), Bytes::new());
+            transport.record().switch();
+            transport
+        };
+        let mut open: Vec<_> = std::iter::repeat_with(open).take(ENDS_MAX + 100).collect();
+        transports.begin_drain();
+        tokio::task::yield_now().await;
+        tokio::time::advance(DRAIN_IDLE + Duration::from_millis(1)).await;
+        tokio::task::yield_now().await;
+        let ended = |open: &[Transport]| open.iter().filter(|transport| transport.record().has_ended()).count();
+        assert_eq!(ended(&open), ENDS_MAX, "the others have to wait");
+        // Whoever closes looks through the list: what has ended must leave it, or the list is looked through in vain each time.
+        open.clear();
+        assert!(transports.records().len() <= RECORDS_MIN, "{} are kept", transports.records().len());
+        assert_eq!(status.cores[0].transports.closed(CloseReason::Drained).load(Relaxed), ENDS_MAX as u64);
     }
 }

@@ -435,6 +435,73 @@ pub(crate) fn a_panic_before_the_101_is_a_500(event_loop: EventLoop) {
     rig.stop();
 }
 
+pub(crate) fn a_panic_in_the_body_of_an_answer_to_an_offer_is_the_handlers(event_loop: EventLoop) {
+    let body = || async {
+        let pieces = futures_util::stream::unfold(0, |number| async move {
+            tokio::task::yield_now().await;
+            assert!(number < 3, "in the body, as the test wants it");
+            Some((Ok::<_, std::convert::Infallible>(Bytes::from_static(b"piece")), number + 1))
+        });
+        Body::from_stream(pieces)
+    };
+    let rig = Rig::start(server(event_loop), Router::new().route("/", get(body)));
+    let mut client = rig.connect();
+    client.send(handshake("/"));
+    assert_eq!(client.head().status, 200);
+    while let Ok(Some(_)) = client.try_chunk() {}
+    client.expect_end();
+    expect_reasons(&rig, &[(CloseReason::HandlerFailed, 1)]);
+    assert_eq!(rig.health.counts().handler_panics, 1);
+    rig.stop();
+}
+
+pub(crate) fn an_answer_to_an_offer_is_framed_by_the_server_alone(event_loop: EventLoop) {
+    let answer = |status: u16, name: &'static str, value: &'static str| {
+        get(
+            move || async move { Response::builder().status(status).header(name, value).body(Body::from("hello")).unwrap() },
+        )
+    };
+    let app = Router::new()
+        .route("/longer", answer(200, "content-length", "50"))
+        .route("/shorter", answer(200, "content-length", "2"))
+        .route("/coded", answer(200, "transfer-encoding", "gzip"))
+        .route("/reset", answer(205, "content-length", "5"));
+    let rig = Rig::start(server(event_loop), app);
+    for path in ["/longer", "/shorter", "/coded", "/reset"] {
+        for request in [handshake(path), format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").into_bytes()] {
+            let mut client = rig.connect();
+            client.send(request);
+            let answer = client.answer(false);
+            let framing = (answer.status, answer.field("content-length"), answer.field("transfer-encoding"));
+            match path {
+                "/coded" => assert_eq!((framing, answer.text()), ((200, Some("5"), None), "hello")),
+                "/reset" => assert_eq!((framing, answer.text()), ((205, Some("0"), None), "")),
+                _ => assert_eq!((framing.0, framing.2), (500, None), "{path}"),
+            }
+            let _ = client.sender().shutdown(Shutdown::Write);
+            client.expect_end();
+        }
+    }
+    assert_eq!(rig.health.counts().handler_panics, 0);
+    rig.stop();
+}
+
+pub(crate) fn a_panic_beside_a_web_socket_is_the_handlers(event_loop: EventLoop) {
+    let panicking = |upgrade: WebSocketUpgrade| async {
+        upgrade.on_upgrade(|mut socket| async move {
+            let _ = socket.recv().await;
+            panic!("with the socket in its hands, as the test wants it");
+        })
+    };
+    let rig = Rig::start(server(event_loop), Router::new().route("/ws", get(panicking)));
+    let mut client = rig.connect();
+    client.send([handshake("/ws"), frame("go")].concat());
+    expect_switch(&mut client);
+    client.expect_end();
+    expect_reasons(&rig, &[(CloseReason::HandlerFailed, 1)]);
+    rig.stop();
+}
+
 pub(crate) fn a_handler_that_is_late_to_switch_is_a_503(event_loop: EventLoop) {
     let builder = server(event_loop).request_timeout(Some(Duration::from_millis(50)));
     let rig = Rig::start(builder, app(&Signals::default()));
@@ -511,6 +578,54 @@ pub(crate) fn a_panic_of_the_apps_clone_costs_its_own_request_alone(event_loop: 
     expect_echo(&mut web_socket, "still there");
     drop((client, web_socket));
     expect_reasons(&rig, &[(CloseReason::PeerClosed, 1), (CloseReason::HandlerFailed, 1)]);
+    rig.stop();
+}
+
+/// An app that cannot be cloned once more.
+struct Dwindling(Arc<AtomicUsize>, Router);
+
+impl Clone for Dwindling {
+    fn clone(&self) -> Self {
+        assert!(self.0.fetch_sub(1, Relaxed) != 1, "while it is cloned, as the test wants it");
+        Self(Arc::clone(&self.0), self.1.clone())
+    }
+}
+
+impl tower::Service<axum::http::Request<baiwan::Body>> for Dwindling {
+    type Response = Response<Body>;
+    type Error = std::convert::Infallible;
+    type Future = axum::routing::future::RouteFuture<Self::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        tower::Service::<axum::http::Request<baiwan::Body>>::poll_ready(&mut self.1, cx)
+    }
+
+    fn call(&mut self, request: axum::http::Request<baiwan::Body>) -> Self::Future {
+        self.1.call(request)
+    }
+}
+
+pub(crate) fn a_panic_of_any_clone_of_the_app_costs_its_own_connection_alone(event_loop: EventLoop) {
+    let left = Arc::new(AtomicUsize::new(usize::MAX / 2));
+    let rig = Rig::start(server(event_loop), Dwindling(Arc::clone(&left), app(&Signals::default())));
+    let mut web_socket = open(&rig, "/ws");
+    // The first clone that an offer costs fails, then the second: by then there is somebody to answer.
+    for clones in [1, 2] {
+        left.store(clones, Relaxed);
+        let mut client = rig.connect();
+        client.send(handshake("/ws"));
+        if event_loop != EventLoop::Portable || clones == 2 {
+            assert_eq!(client.answer(false).status, 500);
+        }
+        client.expect_end();
+    }
+    expect_echo(&mut web_socket, "still there");
+    drop(web_socket);
+    expect_reasons(&rig, &[(CloseReason::PeerClosed, 1), (CloseReason::HandlerFailed, 2)]);
+    assert_eq!(rig.health.counts().handler_panics, 2);
+    let mut client = rig.connect();
+    assert_eq!(client.get("/").status, 200, "others are served");
+    drop(client);
     rig.stop();
 }
 

@@ -189,6 +189,8 @@ fn an_upgrade_needs_both_fields_and_http_1_1() {
     assert!(!accepted_field("Connection: upgrade\r\n").upgrade);
     assert!(!accepted_field("Connection: upgrade\r\nUpgrade:\r\n").upgrade);
     assert!(!accepted(b"GET / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n").upgrade);
+    // Who takes over would have to know the version.
+    assert!(!accepted(b"GET / HTTP/1.2\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: foo\r\n\r\n").upgrade);
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn expected(made: &Made) -> Vec<Event> {
         framing: made.body.framing(),
         keep_alive: !has("connection", "close") && (!is_1_0 || has("connection", "keep-alive")),
         expects_continue: has("expect", "100-continue") && made.body.framing() != BodyFraming::None && !is_1_0,
-        upgrade: has("connection", "upgrade") && has("upgrade", "foo/1") && !is_1_0,
+        upgrade: has("connection", "upgrade") && has("upgrade", "foo/1") && made.version == "HTTP/1.1",
     };
     let data = Some(made.body.data()).filter(|data| !data.is_empty()).map(Event::Data);
     let end = Event::End(pairs(made.body.trailers()));

@@ -145,6 +145,58 @@ async fn row_37_a_fast_body_may_rest_for_half_a_minute_and_no_longer() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn row_37_bytes_that_come_just_before_each_tick_do_not_hold_a_handler() {
+    let rig = Rig::new(app());
+    let mut peer = rig.connect();
+    peer.send(upload(1_000_000));
+    tokio::time::advance(TICK - Duration::from_millis(2)).await;
+    // 31 bytes a second, for 20 seconds.
+    for _ in 0..312 {
+        let _ = peer.0.send(b"xx");
+        rig.settle().await;
+        tokio::time::advance(Duration::from_millis(3)).await;
+        rig.settle().await;
+        tokio::time::advance(TICK - Duration::from_millis(3)).await;
+    }
+    rig.settle().await;
+    assert_eq!(statuses(&peer.receive()), [408]);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_37_a_body_that_came_while_the_core_was_busy_is_not_late() {
+    // More than one turn serves.
+    let rig = Rig::new(app());
+    let mut peers: Vec<_> = (0..900).map(|_| rig.connect()).collect();
+    for peer in &mut peers {
+        peer.send(upload(10));
+    }
+    rig.settle().await;
+    for peer in &mut peers {
+        peer.send("0123456789");
+    }
+    tokio::time::advance(Duration::from_secs(6)).await;
+    rig.settle().await;
+    let late = peers.iter_mut().filter_map(|peer| Some(peer.receive()).filter(|answer| statuses(answer) != [200]));
+    assert_eq!(late.count(), 0);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_108_requests_that_came_while_the_process_was_stopped_are_answered() {
+    // More than one turn serves.
+    let rig = Rig::new(app());
+    let mut peers: Vec<_> = (0..900).map(|_| rig.connect()).collect();
+    rig.settle().await;
+    rig.pass(Duration::from_secs(20)).await;
+    for peer in &mut peers {
+        peer.send(get("/"));
+    }
+    tokio::time::advance(Duration::from_secs(60)).await;
+    rig.settle().await;
+    let lost = peers.iter_mut().filter_map(|peer| Some(peer.receive()).filter(|answer| statuses(answer) != [200]));
+    assert_eq!(lost.count(), 0);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn row_37_a_body_has_an_end_however_fast_it_comes() {
     let settings = Settings { body_timeout: Some(Duration::from_secs(60)), ..Settings::default() };
     let rig = Rig::with_settings(app(), settings);

@@ -89,10 +89,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             }
             State::Idle if self.drain.is_some() => self.close_if_silent(index, CloseReason::Drained),
             State::Idle => self.close_if_silent(index, CloseReason::KeepAliveTimeout),
-            State::Head => {
-                let reason = CloseReason::HeaderTimeout;
-                self.answer_and_close(index, StatusCode::REQUEST_TIMEOUT, reason.name(), reason);
-            }
+            State::Head => self.give_up_head(index, now),
             State::Exchange => self.handle_exchange_deadline(index, now),
             State::Flush => self.try_once_more(index, now),
             State::Drain => self.linger(index, CloseReason::BodyUnread),
@@ -124,6 +121,17 @@ impl<D: Driver, A: App> Engine<D, A> {
         match self.end_exchange(index, failure) {
             true => self.close(index, reason),
             false => self.answer_and_close(index, status, reason.name(), reason),
+        }
+    }
+
+    /// The rest of a head may have come while the core could not look: it is too late only if it is not there now.
+    fn give_up_head(&mut self, index: u32, now: Tick) {
+        self.receive_rest_of_head(index);
+        self.transmit();
+        let slot = self.connections.get(index);
+        if slot.is_some_and(|slot| slot.state == State::Head && slot.deadline <= now) {
+            let reason = CloseReason::HeaderTimeout;
+            self.answer_and_close(index, StatusCode::REQUEST_TIMEOUT, reason.name(), reason);
         }
     }
 

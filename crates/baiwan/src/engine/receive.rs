@@ -170,7 +170,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         }
     }
 
-    fn receive_rest_of_head(&mut self, index: u32) {
+    pub(super) fn receive_rest_of_head(&mut self, index: u32) {
         let slot = self.connections.get(index).expect("visited");
         let waiting = slot.active.as_ref().map_or(0, |active| active.set_aside.len());
         // A head of so many bytes was refused before it came to this.

@@ -197,6 +197,27 @@ async fn row_108_requests_that_came_while_the_process_was_stopped_are_answered()
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn row_108_heads_whose_rest_came_while_the_process_was_stopped_are_answered() {
+    // More than one turn serves.
+    let rig = Rig::new(app());
+    let mut peers: Vec<_> = (0..900).map(|_| rig.connect()).collect();
+    let request = get("/");
+    for peer in &mut peers {
+        peer.send(&request[..10]);
+    }
+    rig.settle().await;
+    for (place, peer) in peers.iter_mut().enumerate() {
+        // The last one goes on, and is not done.
+        peer.send(if place == 899 { &request[10..12] } else { &request[10..] });
+    }
+    tokio::time::advance(Duration::from_secs(60)).await;
+    rig.settle().await;
+    let answers: Vec<_> = peers.iter_mut().map(|peer| statuses(&peer.receive())).collect();
+    assert!(answers[..899].iter().all(|answer| *answer == [200]));
+    assert_eq!(answers[899], [408]);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn row_37_a_body_has_an_end_however_fast_it_comes() {
     let settings = Settings { body_timeout: Some(Duration::from_secs(60)), ..Settings::default() };
     let rig = Rig::with_settings(app(), settings);

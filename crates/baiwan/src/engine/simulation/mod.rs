@@ -54,7 +54,7 @@ const TURNS_FREE: u64 = 6;
 /// Turns for each thing that was done.
 const TURNS_PER_WORK: u64 = 3;
 /// Steps in which everything comes to its end, at most.
-const CALM_STEPS_MAX: usize = 400;
+const CALM_STEPS_MAX: usize = 800;
 /// Steps in which the server's own deadlines end what peers have left open.
 const END_STEPS_MAX: usize = 200;
 

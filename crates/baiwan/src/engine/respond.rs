@@ -228,7 +228,7 @@ impl<D: Driver, A: App> Engine<D, A> {
     }
 
     /// The app has no answer: ours instead, and the end.
-    fn fail(&mut self, index: u32) -> Step {
+    pub(super) fn fail(&mut self, index: u32) -> Step {
         self.answer_and_close(
             index,
             StatusCode::INTERNAL_SERVER_ERROR,

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use baiwan_driver::{Driver, Peer};
 use baiwan_http1::{BodyFraming, RequestHead};
 use bytes::Bytes;
-use http::StatusCode;
 
 use super::Engine;
 use crate::app::App;
@@ -32,8 +31,8 @@ impl<D: Driver, A: App> Engine<D, A> {
     pub(super) fn give_to_hyper(&mut self, index: u32, received: &[u8]) {
         let Ok(app) = catch_unwind(AssertUnwindSafe(|| self.app.clone())) else {
             add(&self.core.status().handler_panics, 1);
-            let (status, reason) = (StatusCode::INTERNAL_SERVER_ERROR, CloseReason::HandlerFailed);
-            return self.answer_and_close(index, status, "the-request-could-not-be-handled", reason);
+            self.fail(index);
+            return;
         };
         self.wheel.remove(&mut self.connections, index);
         let slot = self.connections.remove(index);

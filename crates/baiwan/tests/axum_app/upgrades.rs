@@ -538,49 +538,6 @@ pub(crate) fn an_app_that_fails_or_switches_unasked_is_a_500(event_loop: EventLo
     rig.stop();
 }
 
-/// An app that cannot be cloned any more, once it was told so.
-struct Fragile(Arc<AtomicBool>, Router);
-
-impl Clone for Fragile {
-    fn clone(&self) -> Self {
-        assert!(!self.0.load(Relaxed), "while it is cloned, as the test wants it");
-        Self(Arc::clone(&self.0), self.1.clone())
-    }
-}
-
-impl tower::Service<axum::http::Request<baiwan::Body>> for Fragile {
-    type Response = Response<Body>;
-    type Error = std::convert::Infallible;
-    type Future = axum::routing::future::RouteFuture<Self::Error>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        tower::Service::<axum::http::Request<baiwan::Body>>::poll_ready(&mut self.1, cx)
-    }
-
-    fn call(&mut self, request: axum::http::Request<baiwan::Body>) -> Self::Future {
-        self.1.call(request)
-    }
-}
-
-pub(crate) fn a_panic_of_the_apps_clone_costs_its_own_request_alone(event_loop: EventLoop) {
-    if event_loop == EventLoop::Portable {
-        // It clones the app for each connection, before there is a request.
-        return;
-    }
-    let broken = Arc::new(AtomicBool::new(false));
-    let rig = Rig::start(server(event_loop), Fragile(Arc::clone(&broken), app(&Signals::default())));
-    let mut web_socket = open(&rig, "/ws");
-    broken.store(true, Relaxed);
-    let mut client = rig.connect();
-    client.send(handshake("/ws"));
-    assert_eq!(client.answer(false).status, 500);
-    client.expect_end();
-    expect_echo(&mut web_socket, "still there");
-    drop((client, web_socket));
-    expect_reasons(&rig, &[(CloseReason::PeerClosed, 1), (CloseReason::HandlerFailed, 1)]);
-    rig.stop();
-}
-
 /// An app that cannot be cloned once more.
 struct Dwindling(Arc<AtomicUsize>, Router);
 
@@ -603,6 +560,25 @@ impl tower::Service<axum::http::Request<baiwan::Body>> for Dwindling {
     fn call(&mut self, request: axum::http::Request<baiwan::Body>) -> Self::Future {
         self.1.call(request)
     }
+}
+
+pub(crate) fn a_panic_of_the_apps_clone_costs_its_own_request_alone(event_loop: EventLoop) {
+    if event_loop == EventLoop::Portable {
+        // It clones the app for each connection, before there is a request.
+        return;
+    }
+    let left = Arc::new(AtomicUsize::new(usize::MAX / 2));
+    let rig = Rig::start(server(event_loop), Dwindling(Arc::clone(&left), app(&Signals::default())));
+    let mut web_socket = open(&rig, "/ws");
+    left.store(1, Relaxed);
+    let mut client = rig.connect();
+    client.send(handshake("/ws"));
+    assert_eq!(client.answer(false).status, 500);
+    client.expect_end();
+    expect_echo(&mut web_socket, "still there");
+    drop((client, web_socket));
+    expect_reasons(&rig, &[(CloseReason::PeerClosed, 1), (CloseReason::HandlerFailed, 1)]);
+    rig.stop();
 }
 
 pub(crate) fn a_panic_of_any_clone_of_the_app_costs_its_own_connection_alone(event_loop: EventLoop) {

@@ -1,8 +1,8 @@
 //! What must hold inside of the engine: after every turn, and when it sleeps.
 
-use baiwan_driver::sim::{SimDriver, SimNet};
+use baiwan_driver::sim::{SimDriver, SimNet, SimSocket};
 
-use super::super::connection::{Flags, State};
+use super::super::connection::{Flags, Slot, State};
 use super::super::exchange::OUTPUT_BYTES_MAX;
 use super::super::wheel::Link as WheelLink;
 use super::super::{Engine, SET_ASIDE_BYTES_MAX};
@@ -13,28 +13,25 @@ use crate::clock::Tick;
 /// Heads, chunk sizes and errors that may stand beside the data of an answer.
 const FRAMING_BYTES_MAX: usize = 4096;
 
+/// The connections and their places. It ends with the last one, so an engine that holds few is soon looked through.
+fn slots(engine: &Engine<SimDriver, SimApp>) -> impl Iterator<Item = (u32, &Slot<SimSocket>)> {
+    let found = (0..).filter_map(|index| Some((index, engine.connections.get(index)?)));
+    found.take(engine.connections.len())
+}
+
 /// After every turn: nobody holds more than is allowed. `frame_bytes` is the largest frame that the app makes.
 pub(super) fn after_turn(engine: &Engine<SimDriver, SimApp>, frame_bytes: usize) -> Result<(), Verdict> {
-    let mut left = engine.connections.len();
-    let mut index = 0;
-    while left > 0 {
-        let slot = engine.connections.get(index);
-        index += 1;
-        let Some(slot) = slot else { continue };
-        left -= 1;
+    for (index, slot) in slots(engine) {
         let Some(active) = &slot.active else { continue };
         let waiting = active.set_aside.len();
         if waiting > SET_ASIDE_BYTES_MAX {
-            return Err(format!("{waiting} bytes are set aside for slot {}", index - 1));
+            return Err(format!("{waiting} bytes are set aside for slot {index}"));
         }
         let queued: usize = active.output.iter().map(bytes::Bytes::len).sum();
         let linked = active.exchange.as_ref().map_or(0, |exchange| exchange.link.waiting_bytes());
         let most = OUTPUT_BYTES_MAX + frame_bytes + FRAMING_BYTES_MAX;
         if queued + linked > most {
-            return Err(format!(
-                "{queued} and {linked} bytes of output are held for slot {}, more than {most}",
-                index - 1
-            ));
+            return Err(format!("{queued} and {linked} bytes of output are held for slot {index}, more than {most}"));
         }
     }
     Ok(())
@@ -42,16 +39,10 @@ pub(super) fn after_turn(engine: &Engine<SimDriver, SimApp>, frame_bytes: usize)
 
 /// When the engine sleeps: nothing was overlooked, nothing is overdue.
 pub(super) fn at_rest(engine: &Engine<SimDriver, SimApp>, net: &SimNet, now: Tick) -> Result<(), Verdict> {
-    let mut left = engine.connections.len();
     let (mut linked, mut uncounted) = (0, 0);
-    let mut index = 0;
-    while left > 0 {
-        let slot = engine.connections.get(index);
-        index += 1;
-        let Some(slot) = slot else { continue };
-        left -= 1;
+    for (index, slot) in slots(engine) {
         uncounted += usize::from(slot.flags.has(Flags::UNCOUNTED));
-        let failed = |what: &str| Err(format!("slot {} sleeps in {:?} {what}", index - 1, slot.state));
+        let failed = |what: &str| Err(format!("slot {index} sleeps in {:?} {what}", slot.state));
         if slot.state == State::Idle && slot.active.is_some() && !slot.flags.has(Flags::INPUT) {
             return failed("and holds memory");
         }

@@ -12,8 +12,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -27,7 +27,7 @@ use rustix::net::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::{AcceptEnd, Accepted, Address, BoundListener, Close, Driver, Event, Events, Peer, Token, Transmit};
+use crate::{AcceptEnd, Accepted, Address, Alarm, BoundListener, Close, Driver, Event, Events, Peer, Token, Transmit};
 
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// Chunks handed to the kernel in one call; what is left goes with the next.
@@ -68,6 +68,16 @@ impl EpollDriver {
         // and `OwnedFd::as_raw_fd` always returns the descriptor that it owns.
         let epoll = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE)? };
         Ok(Self { epoll, raw: Vec::new() })
+    }
+
+    /// A clock that reports itself, as readable, under `token`.
+    ///
+    /// # Errors
+    /// When the process is out of files or memory.
+    pub fn add_alarm(&mut self, token: Token) -> io::Result<Alarm> {
+        let alarm = Alarm::new()?;
+        epoll::add(&self.epoll, &alarm, EventData::new_u64(token.0), EventFlags::IN | EventFlags::ET)?;
+        Ok(alarm)
     }
 }
 
@@ -187,13 +197,17 @@ impl Driver for EpollDriver {
         Ok(socket.0)
     }
 
-    fn connect(&mut self, address: &Address, token: Token) -> io::Result<Socket> {
+    fn connect(&mut self, address: &Address, source: Option<IpAddr>, token: Token) -> io::Result<Socket> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (fd, outcome) = match address {
             Address::Tcp(address) => {
                 let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
                 let fd = net::socket_with(family, SocketType::STREAM, flags, None)?;
                 sockopt::set_tcp_nodelay(&fd, true)?;
+                if let Some(source) = source {
+                    choose_port_when_connecting(&fd)?;
+                    net::bind(&fd, &SocketAddr::new(source, 0))?;
+                }
                 let outcome = net::connect(&fd, address);
                 (fd, outcome)
             }
@@ -210,6 +224,23 @@ impl Driver for EpollDriver {
         epoll::add(&self.epoll, &fd, EventData::new_u64(token.0), INPUT_AND_OUTPUT)?;
         Ok(Socket(fd))
     }
+}
+
+/// `IP_BIND_ADDRESS_NO_PORT` (ip(7)): binding to an address takes no port yet. Then a port is free for a connection as long as
+/// no other goes from it to the same peer, not as long as nobody uses it at all. It holds for IPv6 as well.
+fn choose_port_when_connecting(fd: &OwnedFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: `fd` is open; the value is a `c_int` that lives until the call returns, and the length is its size.
+    let outcome = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Accepts until the backlog is empty, `max` connections are there, or the system refuses more than single connections.

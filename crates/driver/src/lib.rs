@@ -21,10 +21,13 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
 
 mod address;
+#[cfg(target_os = "linux")]
+mod alarm;
 #[cfg(target_os = "linux")]
 pub mod epoll;
 #[cfg(target_os = "linux")]
@@ -36,6 +39,8 @@ pub mod sim;
 use bytes::Bytes;
 
 pub use address::{Address, AddressError, Peer};
+#[cfg(target_os = "linux")]
+pub use alarm::Alarm;
 #[cfg(target_os = "linux")]
 pub use file_limit::{FileLimit, raise_file_limit};
 #[cfg(target_os = "linux")]
@@ -142,12 +147,13 @@ pub trait Driver {
     /// What the system says; `Unsupported` where sockets have no descriptor.
     fn release(&mut self, socket: Self::Socket) -> io::Result<OwnedFd>;
 
-    /// Starts to connect. The socket is watched under `token` at once; being writable means that it is connected, and the
-    /// first receive or transmit tells of a failure.
+    /// Starts to connect, from the address `source` where one is given: each has ports of its own, about 28,000 of them. The
+    /// socket is watched under `token` at once; being writable means that it is connected, and the first receive or transmit
+    /// tells of a failure. A Unix socket has no source.
     ///
     /// # Errors
     /// What the system says at once.
-    fn connect(&mut self, address: &Address, token: Token) -> io::Result<Self::Socket>;
+    fn connect(&mut self, address: &Address, source: Option<IpAddr>, token: Token) -> io::Result<Self::Socket>;
 }
 
 /// What an engine calls a socket or listener when it registers it; comes back in each [`Event`].

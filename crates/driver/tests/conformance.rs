@@ -88,7 +88,7 @@ impl<D: Driver> Rig<D> {
 
     async fn pair(&mut self) -> Pair<D> {
         let address = self.address.clone();
-        let client = self.driver.connect(&address, CLIENT).unwrap();
+        let client = self.driver.connect(&address, None, CLIENT).unwrap();
         let accepted = self.accept().await;
         self.driver.watch(&accepted.socket, SERVER).unwrap();
         self.wait_for(CLIENT, |event| event.writable).await;
@@ -135,7 +135,7 @@ fn blocked<T: std::fmt::Debug>(outcome: io::Result<T>) -> bool {
 
 async fn a_connection_is_accepted_with_its_peer<D: Driver>(mut rig: Rig<D>) {
     let address = rig.address.clone();
-    let _client = rig.driver.connect(&address, CLIENT).unwrap();
+    let _client = rig.driver.connect(&address, None, CLIENT).unwrap();
     let accepted = rig.accept().await;
     let Peer::Ip(peer) = accepted.peer else { panic!("a TCP peer has an address") };
     assert!(peer.ip().is_loopback());
@@ -147,7 +147,7 @@ async fn a_connection_is_accepted_with_its_peer<D: Driver>(mut rig: Rig<D>) {
 
 async fn accept_stops_at_its_maximum_and_can_be_asked_again_at_once<D: Driver>(mut rig: Rig<D>) {
     let address = rig.address.clone();
-    let clients: Vec<_> = (0..5).map(|i| rig.driver.connect(&address, Token(i)).unwrap()).collect();
+    let clients: Vec<_> = (0..5).map(|i| rig.driver.connect(&address, None, Token(i)).unwrap()).collect();
     let mut accepted = Vec::new();
     while accepted.len() < clients.len() {
         rig.wait_for(LISTENER, |event| event.readable).await;
@@ -170,7 +170,7 @@ async fn a_listener_can_pause_and_its_backlog_waits<D: Driver>(mut rig: Rig<D>) 
     for _ in 0..2 {
         rig.driver.set_listening(&rig.listener, LISTENER, false).unwrap();
     }
-    let _client = rig.driver.connect(&address, CLIENT).unwrap();
+    let _client = rig.driver.connect(&address, None, CLIENT).unwrap();
     assert!(rig.is_quiet(LISTENER).await);
     for _ in 0..2 {
         rig.driver.set_listening(&rig.listener, LISTENER, true).unwrap();
@@ -198,7 +198,7 @@ async fn an_idle_socket_reports_nothing<D: Driver>(mut rig: Rig<D>) {
 
 async fn what_came_before_the_watch_is_reported<D: Driver>(mut rig: Rig<D>) {
     let address = rig.address.clone();
-    let client = rig.driver.connect(&address, CLIENT).unwrap();
+    let client = rig.driver.connect(&address, None, CLIENT).unwrap();
     let accepted = rig.accept().await;
     rig.wait_for(CLIENT, |event| event.writable).await;
     rig.send(&client, CLIENT, b"early", &[]).unwrap();
@@ -265,7 +265,7 @@ async fn a_closed_socket_is_not_reported_any_more<D: Driver>(mut rig: Rig<D>) {
     assert!(rig.is_quiet(SERVER).await);
     // The place of the closed socket is used again at once, under another token.
     let address = rig.address.clone();
-    let client = rig.driver.connect(&address, Token(3)).unwrap();
+    let client = rig.driver.connect(&address, None, Token(3)).unwrap();
     let accepted = rig.accept().await;
     rig.driver.watch(&accepted.socket, Token(4)).unwrap();
     rig.wait_for(Token(3), |event| event.writable).await;
@@ -279,7 +279,7 @@ async fn a_batch_packs_its_area_and_ends_when_it_is_full<D: Driver>(mut rig: Rig
     let mut pairs = Vec::new();
     for index in 0..3 {
         let (here, there) = (Token(10 + index), Token(20 + index));
-        let client = rig.driver.connect(&address, here).unwrap();
+        let client = rig.driver.connect(&address, None, here).unwrap();
         let server = rig.accept().await.socket;
         rig.driver.watch(&server, there).unwrap();
         rig.wait_for(here, |event| event.writable).await;
@@ -310,7 +310,7 @@ async fn more_events_than_fit_come_with_the_next_wait<D: Driver>(mut rig: Rig<D>
     let address = rig.address.clone();
     let mut pairs = Vec::new();
     for index in 0..20 {
-        let client = rig.driver.connect(&address, Token(100 + index)).unwrap();
+        let client = rig.driver.connect(&address, None, Token(100 + index)).unwrap();
         let server = rig.accept().await.socket;
         rig.driver.watch(&server, Token(200 + index)).unwrap();
         rig.wait_for(Token(100 + index), |event| event.writable).await;
@@ -433,9 +433,39 @@ mod epoll {
         assert_eq!(std::fs::read_to_string(&data).unwrap(), "precious", "a file that is no socket is left alone");
         std::fs::remove_file(data).unwrap();
         let mut rig = Rig::new(EpollDriver::new().unwrap(), bound, address.clone());
-        let _client = rig.driver.connect(&address, CLIENT).unwrap();
+        let _client = rig.driver.connect(&address, None, CLIENT).unwrap();
         assert_eq!(rig.accept().await.peer, Peer::Unix);
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_comes_from_the_address_that_was_asked_for() {
+        let mut rig = rig();
+        let address = rig.address.clone();
+        let source = "127.9.8.7".parse().unwrap();
+        let _client = rig.driver.connect(&address, Some(source), CLIENT).unwrap();
+        let Peer::Ip(peer) = rig.accept().await.peer else { panic!("not a peer with an address") };
+        assert_eq!(peer.ip(), source);
+        let elsewhere = rig.driver.connect(&address, Some("192.0.2.1".parse().unwrap()), CLIENT).unwrap_err();
+        assert_eq!(elsewhere.kind(), io::ErrorKind::AddrNotAvailable, "not an address of this machine");
+    }
+
+    #[tokio::test]
+    async fn an_alarm_rings_once_each_time_it_is_set_and_not_before() {
+        let mut rig = rig();
+        let alarm = rig.driver.add_alarm(CLIENT).unwrap();
+        assert!(rig.is_quiet(CLIENT).await, "an alarm that was not set does not ring");
+        for _ in 0..3 {
+            let duration = Duration::from_micros(300);
+            let start = tokio::time::Instant::now();
+            alarm.ring_in(duration).unwrap();
+            rig.wait_for(CLIENT, |event| event.readable).await;
+            assert!(start.elapsed() >= duration, "it does not ring early");
+            assert!(rig.is_quiet(CLIENT).await, "it rings once");
+        }
+        alarm.ring_in(Duration::from_secs(3600)).unwrap();
+        alarm.ring_in(Duration::ZERO).unwrap();
+        rig.wait_for(CLIENT, |event| event.readable).await;
     }
 
     #[tokio::test]

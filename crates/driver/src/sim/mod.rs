@@ -17,7 +17,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -233,7 +233,7 @@ impl Driver for SimDriver {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn connect(&mut self, address: &Address, token: Token) -> io::Result<SimSocket> {
+    fn connect(&mut self, address: &Address, _source: Option<IpAddr>, token: Token) -> io::Result<SimSocket> {
         let Address::Tcp(address) = address else { return Err(io::ErrorKind::Unsupported.into()) };
         let mut net = self.0.0.borrow_mut();
         let endpoint = net.connect(*address)?;

@@ -1,0 +1,29 @@
+//! A load generator: many connections, closed and open loops, honest latencies.
+//!
+//! ```text
+//!   Plan ──► coordinator ──► worker process ──► driver, http1 ──► the server
+//!              │   ▲          worker process          as many as the limit of open files demands
+//!              │   └───────── a Tally every second
+//!              ▼
+//!            Report ──► summary, JSON, HTML, expectations
+//! ```
+//!
+//! A worker is a process with one thread and one event loop over its share of the connections. What it sends and when is decided
+//! by the [`Phase`] that the coordinator has begun in all of them. In an open loop a request's latency counts from when it was
+//! due, whenever it could be sent. This crate is *not* a benchmark suite: it knows one URL and one request.
+
+mod clock;
+mod coordinator;
+mod latencies;
+mod plan;
+mod report;
+mod tally;
+
+pub use clock::{SECOND_NS, now_ns};
+pub use coordinator::{Observer, Run, run};
+pub use latencies::{Latencies, Quantiles};
+pub use plan::{Phase, Plan, Share, Sources};
+pub use report::{
+    Bytes, Client, Connections, Events, Expectation, PhaseReport, REPORT_VERSION, Report, Requests, Second, Server,
+};
+pub use tally::{ErrorCause, Tally};

@@ -15,9 +15,11 @@
 mod clock;
 mod coordinator;
 mod latencies;
+mod message;
 mod plan;
 mod report;
 mod tally;
+pub mod worker;
 
 pub use clock::{SECOND_NS, now_ns};
 pub use coordinator::{Observer, Run, run};

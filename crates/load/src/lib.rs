@@ -14,15 +14,18 @@
 
 mod clock;
 mod coordinator;
+pub mod kernel_memory;
 mod latencies;
 mod message;
 mod plan;
+pub mod process;
+mod record;
 mod report;
 mod tally;
 pub mod worker;
 
 pub use clock::{SECOND_NS, now_ns};
-pub use coordinator::{Observer, Run, run};
+pub use coordinator::{Observer, Run, SECOND, run};
 pub use latencies::{Latencies, Quantiles};
 pub use plan::{Phase, Plan, Share, Sources};
 pub use report::{

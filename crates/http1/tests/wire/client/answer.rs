@@ -178,6 +178,7 @@ fn fields_of_answers_have_a_limit() {
     let head = "HTTP/1.1 204 No Content\r\nA: b\r\nC: d\r\n";
     refused_with(FieldsTooMany, format!("{head}E").as_bytes(), limits);
     assert_eq!(whole(format!("{head}\r\n").as_bytes(), false, limits).len(), 2);
+    assert_eq!(whole(format!("{head}E: f\r\n\r\n").as_bytes(), false, limits), [Event::Refused(FieldsTooMany)]);
     let many = |count| format!("HTTP/1.1 204 No Content\r\n{}", "A: b\r\n".repeat(count));
     assert_eq!(accepted(format!("{}\r\n", many(100)).as_bytes()).fields.len(), 100);
     refused(FieldsTooMany, format!("{}A", many(100)).as_bytes());

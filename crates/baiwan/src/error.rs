@@ -56,7 +56,7 @@ pub enum Error {
         "FD_TABLES=per-core cannot be had: unshare(CLONE_FILES) failed: {0}; allow the system call `unshare` (containers' \
          seccomp profiles forbid it without CAP_SYS_ADMIN), or use FD_TABLES=shared with a higher limit of files (ulimit -n)"
     )]
-    Unshare(#[source] io::Error),
+    Unshare(io::Error),
     /// A blocking call was made within an async runtime, which it would block.
     #[error("`run` blocks and was called within a Tokio runtime: use `serve(app).await` there")]
     BlockingInRuntime,

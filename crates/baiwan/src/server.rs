@@ -339,7 +339,9 @@ impl Builder {
     /// When it cannot start. Nothing is left running then.
     pub fn start<A: App + Send>(self, app: A) -> Result<Running, Error> {
         if self.fd_tables == FdTables::PerCore && self.tables_by_environment {
-            return Err(Error::FdTables("for this app: its cores may share files; its author can make one for each (serve_with)"));
+            return Err(Error::FdTables(
+                "for this app: its cores may share files; its author can make one for each (serve_with)",
+            ));
         }
         let workers = self.worker_count();
         let makers = std::iter::repeat_n(app, workers).map(|app| move || app).collect();

@@ -104,8 +104,7 @@ impl Home {
     }
 }
 
-const NOT_AT_HOME: &str =
-    "here: start the server within a Tokio runtime, and wait for it on the same one, because cores can wake no later one";
+const NOT_AT_HOME: &str = "here: start the server within a Tokio runtime, and wait for it on the same one, because cores can wake no later one";
 
 /// A server's place in the process. Servers with one table live beside each other; one with tables of its own lives alone: it
 /// would take copies of the others' connections, which then never close, and later ones it could not wake.
@@ -149,10 +148,10 @@ impl Drop for Place {
     }
 }
 
-#[cfg(target_os = "linux")]
-pub(crate) use linux::Listeners;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use elsewhere::Listeners;
+#[cfg(target_os = "linux")]
+pub(crate) use linux::Listeners;
 
 #[cfg(target_os = "linux")]
 mod linux {

@@ -60,7 +60,10 @@ fn a_wrong_value_is_one_line_that_names_variable_value_and_what_is_allowed() {
 #[test]
 fn tables_that_the_event_loop_cannot_have_are_refused() {
     let line = one_line(&baiwan(&["serve"], &[("FD_TABLES", "per-core"), ("EVENT_LOOP", "portable")]), 2);
-    assert_eq!(line, "baiwan: FD_TABLES (or --fd-tables) is \"per-core\"; allowed with EVENT_LOOP=portable is shared\n");
+    assert_eq!(
+        line,
+        "baiwan: FD_TABLES (or --fd-tables) is \"per-core\"; allowed with EVENT_LOOP=portable is shared\n"
+    );
 }
 
 #[test]

@@ -9,8 +9,10 @@
 //! and so is in all tables; what must end when its owner closes it (listeners, connections, the engine's epoll) is opened, or
 //! arrives, afterwards, and so is in one.
 
+use std::cell::Cell;
 use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 
 use tokio::runtime::Handle;
 
@@ -48,13 +50,14 @@ pub enum FdTables {
     ///   threads once for all: a global pool of threads, a log writer, a metrics exporter, a `LazyLock` around a runtime. This
     ///   goes for a runtime that waits for `tokio::signal`, too, because any core may be the one that a signal wakes.
     /// - *What a core starts belongs to it*: `tokio::spawn`, `spawn_blocking`, `tokio::fs`, `std::thread::spawn` and child
-    ///   processes work in handlers, with the core's table. An upgraded connection, a `File` or a socket stays on the core where
-    ///   it was opened. Do not call `spawn_blocking` on the `Handle` of another runtime: that may start a thread with this core's
+    ///   processes work in handlers, with the core's table. An upgraded connection, a `File` or a socket stays on the thread
+    ///   of the core where it was opened. Do not call `spawn_blocking` on the `Handle` of another runtime: that may start a thread with this core's
     ///   table in the other runtime's pool.
     /// - *What is open when the server starts stays open in every core* until that core ends, even if `main` closes it before. Open
     ///   it afterwards if its closing matters.
     ///
-    /// What is enforced: [`Builder::start`](crate::Builder::start) must be called within a Tokio runtime, and
+    /// What is enforced: an upgraded connection cannot be read or written on another thread than its core's, and one that is dropped
+    /// there is sent home to be closed; [`Builder::start`](crate::Builder::start) must be called within a Tokio runtime, and
     /// [`Running::wait`](crate::Running::wait) on the same one; no other server may run in the process; and where the
     /// environment asks for it, the app must come from a factory, because only its author knows what its clones share.
     ///
@@ -85,6 +88,26 @@ impl FromStr for FdTables {
     /// The error says what is allowed.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         [Self::Shared, Self::PerCore].into_iter().find(|choice| choice.name() == text).ok_or("shared or per-core")
+    }
+}
+
+thread_local! {
+    static IS_PARTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The table that a descriptor is in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Table(Option<ThreadId>);
+
+impl Table {
+    /// That of the calling thread.
+    pub(crate) fn here() -> Self {
+        Self(IS_PARTED.get().then(|| thread::current().id()))
+    }
+
+    /// Whether the calling thread may use it. One that a core has started may, too, but cannot be told from others.
+    pub(crate) fn is_here(self) -> bool {
+        self.0.is_none_or(|owner| owner == thread::current().id())
     }
 }
 
@@ -160,7 +183,7 @@ mod linux {
 
     use baiwan_driver::{Handover, unshare_fd_table};
 
-    use super::{BoundListener, FdTables};
+    use super::{BoundListener, FdTables, IS_PARTED};
     use crate::Error;
 
     /// The listeners of one core, before its thread has them.
@@ -205,6 +228,7 @@ mod linux {
                 Self::Here(listeners) => Ok(listeners),
                 Self::OnTheirWay(way) => {
                     unshare_fd_table().map_err(Error::Unshare)?;
+                    IS_PARTED.set(true);
                     way.take().map_err(Error::Start)
                 }
             }

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::{Stream, Transport};
 use crate::settings::{DRAIN_IDLE, Settings};
 use crate::status::{CloseReason, Phase, Status};
+use crate::tables::Table;
 
 /// Connections that a stop ends together, and the pause before the next.
 const ENDS_MAX: usize = 1000;
@@ -56,6 +57,8 @@ pub(crate) struct Transports {
     write_timeout: Option<Duration>,
     /// Its timers serve transports that were moved to another thread, whatever runs there.
     runtime: Handle,
+    /// What their descriptors are in.
+    table: Table,
     started: Instant,
     records: Mutex<Vec<Weak<Record>>>,
     /// The server stops.
@@ -74,6 +77,7 @@ impl Transports {
             index,
             write_timeout: settings.write_timeout,
             runtime: Handle::current(),
+            table: Table::here(),
             started: Instant::now(),
             records: Mutex::default(),
             draining: AtomicBool::new(false),
@@ -276,6 +280,11 @@ impl Record {
     /// Whose timers serve it.
     pub(super) fn runtime(&self) -> &Handle {
         &self.transports.runtime
+    }
+
+    /// What its descriptor is in.
+    pub(super) fn table(&self) -> Table {
+        self.transports.table
     }
 
     fn reader(&self) -> MutexGuard<'_, Option<Waker>> {

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
+use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, State};
-use axum::routing::get;
+use axum::routing::{any, get};
 use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -137,6 +138,48 @@ fn handlers_use_files_threads_and_sockets_of_their_core() {
         }
         assert_eq!(clients[0].get("/child").text(), "child\n");
         drop(clients);
+        rig.stop();
+    });
+}
+
+#[test]
+fn an_upgraded_connection_that_leaves_its_core_fails_and_is_closed_at_home() {
+    async fn echo(mut socket: WebSocket) {
+        while let Some(Ok(message)) = socket.recv().await {
+            if socket.send(message).await.is_err() {
+                return;
+            }
+        }
+    }
+    alone("between::an_upgraded_connection_that_leaves_its_core_fails_and_is_closed_at_home", || {
+        let abroad = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let elsewhere = abroad.handle().clone();
+        let here = |upgrade: WebSocketUpgrade| async { upgrade.on_upgrade(echo) };
+        let there = |upgrade: WebSocketUpgrade| async {
+            upgrade.on_upgrade(|socket| async move { elsewhere.spawn(echo(socket)).await.unwrap() })
+        };
+        let app =
+            Router::new().route("/", get(|| async { "hello" })).route("/here", any(here)).route("/there", any(there));
+        let rig = Rig::start(server(2), app);
+        let mut bystanders: Vec<_> = (0..50).map(|_| rig.connect()).collect();
+        assert!(bystanders.iter_mut().all(|client| client.get("/").text() == "hello"));
+        let handshake = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        for _ in 0..10 {
+            // A text frame of a client, masked with zeros, and the same frame of a server.
+            let (asked, answered) = ([0x81, 0x82, 0, 0, 0, 0, b'h', b'i'], [0x81, 2, b'h', b'i']);
+            let mut here = rig.connect();
+            here.send(format!("GET /here HTTP/1.1\r\nHost: test\r\n{handshake}\r\n"));
+            assert_eq!(here.head().status, 101);
+            here.send(asked);
+            assert_eq!(here.bytes(4), answered);
+            let mut there = rig.connect();
+            there.send(format!("GET /there HTTP/1.1\r\nHost: test\r\n{handshake}\r\n"));
+            assert_eq!(there.head().status, 101);
+            there.expect_end();
+        }
+        assert!(bystanders.iter_mut().all(|client| client.get("/").text() == "hello"));
+        drop(bystanders);
         rig.stop();
     });
 }

@@ -100,7 +100,7 @@ fn a_loop_that_panics_costs_its_connections_and_begins_anew() {
         let mut clients: Vec<_> = (0..50).map(|_| rig.connect()).collect();
         let cores: Vec<String> = clients.iter_mut().map(|client| client.get("/").text().to_owned()).collect();
         let hit = cores[0].clone();
-        let _ = clients[0].send("GET /bomb HTTP/1.1\r\nHost: test\r\n\r\n");
+        clients[0].send("GET /bomb HTTP/1.1\r\nHost: test\r\n\r\n");
         eventually("the loop has panicked", || rig.health.counts().core_panics == 1);
         for (client, core) in clients.iter_mut().zip(&cores).skip(1) {
             match *core == hit {

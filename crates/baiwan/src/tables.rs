@@ -50,8 +50,8 @@ pub enum FdTables {
     ///   threads once for all: a global pool of threads, a log writer, a metrics exporter, a `LazyLock` around a runtime. This
     ///   goes for a runtime that waits for `tokio::signal`, too, because any core may be the one that a signal wakes.
     /// - *What a core starts belongs to it*: `tokio::spawn`, `spawn_blocking`, `tokio::fs`, `std::thread::spawn` and child
-    ///   processes work in handlers, with the core's table. An upgraded connection, a `File` or a socket stays on the thread
-    ///   of the core where it was opened. Do not call `spawn_blocking` on the `Handle` of another runtime: that may start a thread with this core's
+    ///   processes work in handlers, with the core's table. An upgraded connection, a `File` or a socket stays on the core where
+    ///   it was opened. Do not call `spawn_blocking` on the `Handle` of another runtime: that may start a thread with this core's
     ///   table in the other runtime's pool.
     /// - *What is open when the server starts stays open in every core* until that core ends, even if `main` closes it before. Open
     ///   it afterwards if its closing matters.
@@ -65,8 +65,8 @@ pub enum FdTables {
     ///
     /// `/proc/PID/fd` shows the files of the main thread. Those of a core are in `/proc/PID/task/TID/fd`, where
     /// `/proc/PID/task/TID/comm` is `baiwan-core-N`; tools such as `lsof` need to be told (`lsof -K`). The maximum of connections
-    /// is that of all cores; a core whose own table is full answers 503 before the others do. Each start leaves
-    /// some files open for each core (its runtime's, so that it can be woken) until the process ends.
+    /// is that of all cores; a core whose own table is full answers 503 before the others do. Each start leaves some files open
+    /// for each core (its runtime's, so that it can be woken) until the process ends.
     ///
     /// Docker's default seccomp profile forbids `unshare` without `CAP_SYS_ADMIN`: then the start fails and says so.
     PerCore,

@@ -109,7 +109,7 @@ fn a_loop_that_panics_costs_its_connections_and_begins_anew() {
             }
         }
         let lost = cores.iter().filter(|core| **core == hit).count();
-        assert_eq!(rig.health.counts().closed_by(CloseReason::CoreFailed), lost as u64);
+        eventually("all are counted", || rig.health.counts().closed_by(CloseReason::CoreFailed) == lost as u64);
         let served = |number| {
             assert!(number < CONNECTIONS, "its listener is still there");
             rig.connect().get("/").text().to_owned()

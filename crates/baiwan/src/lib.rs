@@ -27,6 +27,9 @@
 //! if the app does not answer 101; an offer beside a request body, and `h2c`, are ignored. A stop ends an upgraded connection
 //! when it was silent for 5 seconds, and all at the shutdown timeout.
 //!
+//! Where the limit on open files is too small and cannot be raised, each core may have an fd table of its own: read
+//! [`FdTables::PerCore`] before.
+//!
 //! Linux is the platform. Elsewhere the same service runs over hyper ([`EventLoop::Portable`]), for development.
 
 mod app;
@@ -43,6 +46,7 @@ mod server;
 mod settings;
 mod shutdown;
 mod status;
+mod tables;
 mod transport;
 
 /// The whole server on a network in memory; for tests and fuzzers of this crate.
@@ -59,3 +63,4 @@ pub use error::Error;
 pub use server::{Builder, Running, Server, serve};
 pub use settings::{EventLoop, parse_timeout};
 pub use status::{CloseReason, Counts, Health};
+pub use tables::FdTables;

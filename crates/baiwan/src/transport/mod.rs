@@ -8,6 +8,9 @@
 //! A core keeps a [`Transports`], through which its stop reaches them: those that have switched and are silent see the end of
 //! the stream, so that their handlers end in order; what is open when the time is over ends with the core's runtime.
 //!
+//! With an fd table for each core, a descriptor means something else on other threads. There a transport does nothing but fail,
+//! and go home when it is dropped.
+//!
 //! The invariant: what is received or sent, and why it ends, is recorded here, whoever holds the transport.
 
 mod record;
@@ -27,7 +30,10 @@ use self::record::Counted;
 pub(crate) use self::record::{Record, TransportCounts, Transports};
 use crate::settings::{LINGER_BYTES_MAX, LINGER_TIMEOUT};
 use crate::status::CloseReason;
+use crate::tables::Table;
 
+const ABROAD: &str =
+    "the connection is in the fd table of the core that accepted it: use it there (FD_TABLES=per-core)";
 /// Bytes discarded in one go while the peer's end of stream is waited for.
 const DISCARD_BYTES: usize = 4096;
 
@@ -75,13 +81,38 @@ macro_rules! on_stream {
 #[derive(Debug)]
 pub(crate) struct Transport {
     // Closed before it is counted out: fields are dropped in their order.
-    stream: Stream,
+    stream: Homing,
     /// Received before, and not read yet.
     replay: Bytes,
     /// Runs while the peer takes nothing, or while its end of stream is waited for.
     timer: Option<Pin<Box<Sleep>>>,
     ending: Ending,
     counted: Counted,
+}
+
+/// A stream that is closed in the fd table that it is in, or not at all.
+#[derive(Debug)]
+struct Homing {
+    stream: Option<Stream>,
+    table: Table,
+}
+
+impl Homing {
+    /// # Errors
+    /// On a thread with another table.
+    fn stream(&mut self) -> io::Result<&mut Stream> {
+        let here = self.table.is_here();
+        self.stream.as_mut().filter(|_| here).ok_or_else(|| io::Error::other(ABROAD))
+    }
+}
+
+impl Drop for Homing {
+    fn drop(&mut self) {
+        if !self.table.is_here() {
+            // Closing would hit whatever has its number here; its core's end will close it.
+            std::mem::forget(self.stream.take());
+        }
+    }
 }
 
 /// How far the orderly end of a connection that has not switched is.
@@ -97,6 +128,7 @@ enum Ending {
 
 impl Transport {
     fn new(stream: Stream, replay: Bytes, counted: Counted) -> Self {
+        let stream = Homing { stream: Some(stream), table: counted.record().table() };
         Self { stream, replay, timer: None, ending: Ending::NotYet, counted }
     }
 
@@ -137,7 +169,7 @@ impl Transport {
                     return Poll::Pending;
                 }
                 ready!(self.poll_timer(cx, timeout));
-                match self.stream.send_nowait(bytes) {
+                match self.stream.stream()?.send_nowait(bytes) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         record.note(CloseReason::WriteTimeout);
                         return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -158,7 +190,7 @@ impl Transport {
     /// 9.6).
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.ending == Ending::NotYet {
-            let outcome = ready!(on_stream!(&mut self.stream, poll_shutdown(cx)));
+            let outcome = ready!(on_stream!(self.stream.stream()?, poll_shutdown(cx)));
             // Who is gone needs no time.
             let gone = outcome.is_err() || self.counted.record().is_peer_gone();
             self.ending = if gone { Ending::Over } else { Ending::Lingering { discarded_bytes: 0 } };
@@ -167,7 +199,7 @@ impl Transport {
         while let Ending::Lingering { discarded_bytes } = self.ending {
             let mut space = [0; DISCARD_BYTES];
             let mut space = ReadBuf::new(&mut space);
-            match on_stream!(&mut self.stream, poll_read(cx, &mut space)) {
+            match on_stream!(self.stream.stream()?, poll_read(cx, &mut space)) {
                 Poll::Ready(Ok(())) if !space.filled().is_empty() => {
                     let discarded_bytes = discarded_bytes + space.filled().len();
                     self.ending = match discarded_bytes > LINGER_BYTES_MAX {
@@ -204,7 +236,7 @@ impl AsyncRead for Transport {
             return Poll::Ready(Ok(()));
         }
         let (before, room) = (buffer.filled().len(), buffer.remaining());
-        let outcome = match on_stream!(&mut this.stream, poll_read(cx, buffer)) {
+        let outcome = match on_stream!(this.stream.stream()?, poll_read(cx, buffer)) {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => {
                 return if record.wait_for_end(cx.waker()) { Poll::Ready(Ok(())) } else { Poll::Pending };
@@ -222,7 +254,7 @@ impl AsyncRead for Transport {
 
 impl AsyncWrite for Transport {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = on_stream!(&mut self.stream, poll_write(cx, bytes));
+        let polled = on_stream!(self.stream.stream()?, poll_write(cx, bytes));
         self.handle_write(cx, bytes, polled)
     }
 
@@ -231,7 +263,7 @@ impl AsyncWrite for Transport {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = on_stream!(&mut self.stream, poll_write_vectored(cx, slices));
+        let polled = on_stream!(self.stream.stream()?, poll_write_vectored(cx, slices));
         let first = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
         self.handle_write(cx, first, polled)
     }
@@ -241,13 +273,13 @@ impl AsyncWrite for Transport {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(&mut self.stream, poll_flush(cx))
+        on_stream!(self.stream.stream()?, poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.counted.record().has_switched() {
             // The other protocol may have half-closed streams of its own.
-            true => on_stream!(&mut self.stream, poll_shutdown(cx)),
+            true => on_stream!(self.stream.stream()?, poll_shutdown(cx)),
             false => self.poll_linger(cx),
         }
     }
@@ -255,12 +287,15 @@ impl AsyncWrite for Transport {
 
 impl Drop for Transport {
     fn drop(&mut self) {
-        let reset = self.counted.record().handle_drop();
-        if reset
-            && self.ending == Ending::NotYet
-            && let Stream::Tcp(stream) = &self.stream
-        {
-            let _ = stream.set_zero_linger();
+        let record = self.counted.record();
+        let reset = record.handle_drop();
+        match self.stream.stream() {
+            Ok(Stream::Tcp(stream)) if reset && self.ending == Ending::NotYet => drop(stream.set_zero_linger()),
+            Ok(_) => {}
+            Err(_) => {
+                let home = Homing { stream: self.stream.stream.take(), table: self.stream.table };
+                record.runtime().spawn(async move { drop(home) });
+            }
         }
     }
 }

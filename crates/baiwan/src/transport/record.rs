@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::{Stream, Transport};
 use crate::settings::{DRAIN_IDLE, Settings};
 use crate::status::{CloseReason, Phase, Status};
+use crate::tables::Table;
 
 /// Connections that a stop ends together, and the pause before the next.
 const ENDS_MAX: usize = 1000;
@@ -56,6 +57,8 @@ pub(crate) struct Transports {
     write_timeout: Option<Duration>,
     /// Its timers serve transports that were moved to another thread, whatever runs there.
     runtime: Handle,
+    /// What their descriptors are in.
+    table: Table,
     started: Instant,
     records: Mutex<Vec<Weak<Record>>>,
     /// The server stops.
@@ -74,6 +77,7 @@ impl Transports {
             index,
             write_timeout: settings.write_timeout,
             runtime: Handle::current(),
+            table: Table::here(),
             started: Instant::now(),
             records: Mutex::default(),
             draining: AtomicBool::new(false),
@@ -278,6 +282,11 @@ impl Record {
         &self.transports.runtime
     }
 
+    /// What its descriptor is in.
+    pub(super) fn table(&self) -> Table {
+        self.transports.table
+    }
+
     fn reader(&self) -> MutexGuard<'_, Option<Waker>> {
         // Nothing panics while the lock is held.
         self.reader.lock().unwrap_or_else(PoisonError::into_inner)
@@ -325,7 +334,7 @@ impl Drop for Counted {
         if self.0.has_switched() {
             counts.upgraded.fetch_sub(1, Relaxed);
         }
-        status.closed();
+        status.closed(transports.index);
         let open = counts.open.fetch_sub(1, Release) - 1;
         transports.shrink(open);
         fence(SeqCst);
@@ -342,11 +351,11 @@ mod tests {
     #[tokio::test(flavor = "local", start_paused = true)]
     async fn a_stop_holds_on_to_nothing_that_it_has_ended() {
         // One descriptor for each.
-        crate::capacity::files();
-        let status = Status::new(1, u64::MAX);
+        crate::capacity::files(crate::FdTables::Shared);
+        let status = Status::new(1, u64::MAX, u64::MAX);
         let transports = Transports::new(&Settings::default(), Arc::clone(&status), 0);
         let open = || {
-            assert!(status.try_open());
+            assert!(status.try_open(0));
             let (ours, _) = tokio::net::UnixStream::pair().expect("a descriptor is left");
             let transport = transports.open(Stream::Unix(ours), Bytes::new());
             transport.record().switch();

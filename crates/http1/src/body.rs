@@ -1,7 +1,9 @@
-//! Decoding a request body, in pieces of any size.
+//! Decoding a body, of a request or of an answer, in pieces of any size.
 //!
 //! ```text
 //!   Length ──────────────────────────────────────────────────────────► End
+//!
+//!   UntilClose ───────── the peer has ended its direction ───────────► End
 //!
 //!   Size ──► Extension ──► SizeEnd ──► Data ──► DataEnd ──► DataLineFeed ──► (Size)
 //!                             │
@@ -17,7 +19,7 @@ use http::HeaderMap;
 
 use crate::chunk::{ChunkExtension, ChunkSize};
 use crate::trailers::TrailerDecoder;
-use crate::{BodyFraming, Limits, Refusal};
+use crate::{BodyFraming, Limits, Refusal, ResponseFraming};
 
 /// What one call of [`BodyDecoder::decode`] made of its input.
 #[derive(Debug)]
@@ -41,8 +43,8 @@ pub enum BodyEvent {
 
 /// The resumable state of a body.
 ///
-/// Command: [`decode`](BodyDecoder::decode). Getters: [`is_complete`](BodyDecoder::is_complete),
-/// [`remaining_hint`](BodyDecoder::remaining_hint).
+/// Command: [`decode`](BodyDecoder::decode). What happened: [`end_of_stream`](BodyDecoder::end_of_stream). Getters:
+/// [`is_complete`](BodyDecoder::is_complete), [`remaining_hint`](BodyDecoder::remaining_hint).
 #[derive(Debug)]
 pub struct BodyDecoder {
     state: State,
@@ -54,6 +56,8 @@ pub struct BodyDecoder {
 enum State {
     /// In a body of known length, with so many bytes to come, at least one.
     Length(u64),
+    /// In a body that the end of the stream ends.
+    UntilClose,
     /// In the digits of a chunk size.
     Size(ChunkSize),
     /// In the extensions after a chunk size.
@@ -74,7 +78,7 @@ enum State {
     Refused(Refusal),
 }
 
-/// What a chunked body has cost so far, in bytes.
+/// What a body has cost so far, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     data: u64,
@@ -83,7 +87,7 @@ struct Counts {
 }
 
 impl BodyDecoder {
-    /// A decoder for the body that follows a head.
+    /// A decoder for the body that follows the head of a request.
     pub fn new(framing: BodyFraming) -> Self {
         let state = match framing {
             BodyFraming::None | BodyFraming::Length(0) => State::End(None),
@@ -91,6 +95,27 @@ impl BodyDecoder {
             BodyFraming::Chunked => State::Size(ChunkSize::default()),
         };
         BodyDecoder { state, counts: Counts::default() }
+    }
+
+    /// A decoder for the body that follows the head of an answer.
+    pub fn for_response(framing: ResponseFraming) -> Self {
+        let state = match framing {
+            ResponseFraming::NoBody | ResponseFraming::Length(0) => State::End(None),
+            ResponseFraming::Length(length) => State::Length(length),
+            ResponseFraming::Chunked => State::Size(ChunkSize::default()),
+            ResponseFraming::UntilClose => State::UntilClose,
+        };
+        BodyDecoder { state, counts: Counts::default() }
+    }
+
+    /// Takes note that the peer has ended its direction, after all that it sent was decoded. Whether the body is whole now:
+    /// one of known length or in chunks must be complete already, and one that ends with the connection is
+    /// [`Complete`](BodyEvent::Complete) from here on (RFC 9112 6.3, 8).
+    pub fn end_of_stream(&mut self) -> bool {
+        if matches!(self.state, State::UntilClose) {
+            self.state = State::End(None);
+        }
+        self.is_complete()
     }
 
     /// Decodes the next piece of the body: `input` is what follows the bytes consumed so far. Call again with
@@ -111,7 +136,7 @@ impl BodyDecoder {
             let Some(&byte) = input.get(consumed) else {
                 return Ok(BodyStep { consumed, event: BodyEvent::More });
             };
-            if let State::Length(remaining) | State::Data(remaining) = self.state {
+            if let Some(remaining) = self.data_to_come(limits)? {
                 let length = remaining.min((input.len() - consumed) as u64);
                 self.take_data(remaining, length);
                 let start = consumed;
@@ -134,6 +159,23 @@ impl BodyDecoder {
             State::Length(remaining) => Some(remaining),
             State::End(_) => Some(0),
             _ => None,
+        }
+    }
+
+    /// How much of what comes next is data, at least one byte; None where it is framing. A body whose length nobody has
+    /// announced is refused at the first byte beyond its limit, however the bytes before it came.
+    fn data_to_come(&mut self, limits: &Limits) -> Result<Option<u64>, Refusal> {
+        match self.state {
+            State::Length(remaining) | State::Data(remaining) => Ok(Some(remaining)),
+            State::UntilClose => {
+                let remaining = limits.body_bytes_max.saturating_sub(self.counts.data);
+                if remaining > 0 {
+                    return Ok(Some(remaining));
+                }
+                self.state = State::Refused(Refusal::BodyTooLarge);
+                Err(Refusal::BodyTooLarge)
+            }
+            _ => Ok(None),
         }
     }
 
@@ -178,7 +220,10 @@ impl BodyDecoder {
                 false => State::Trailers(trailers),
             },
             // These take no framing.
-            (state @ (State::Length(_) | State::Data(_) | State::End(_) | State::Refused(_)), _) => state,
+            (
+                state @ (State::Length(_) | State::UntilClose | State::Data(_) | State::End(_) | State::Refused(_)),
+                _,
+            ) => state,
         })
     }
 
@@ -189,6 +234,7 @@ impl BodyDecoder {
         self.state = match self.state {
             State::Length(_) if left > 0 => State::Length(left),
             State::Length(_) => State::End(None),
+            State::UntilClose => State::UntilClose,
             _ if left > 0 => State::Data(left),
             _ => State::DataEnd,
         };

@@ -16,6 +16,7 @@
 
 use http::Request;
 
+use crate::field_line::split_field_line;
 use crate::octet;
 use crate::parse::{LaterMinor, parse_whole};
 use crate::rules::{Facts, Rules};
@@ -291,18 +292,4 @@ fn decode_whole(window: &[u8], limits: &Limits) -> Option<(RequestHead, usize)> 
 /// Bytes of the empty lines that `bytes` begins with, at most `lines_max` of them.
 fn leading_crlf(bytes: &[u8], lines_max: usize) -> usize {
     2 * bytes.chunks_exact(2).take(lines_max).take_while(|pair| pair == b"\r\n").count()
-}
-
-/// Splits a field line into name and raw value, and judges the name (RFC 9112 5).
-pub(crate) fn split_field_line(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
-    if octet::is_space(line[0]) {
-        return Err(Refusal::FieldLineFolded);
-    }
-    let colon = memchr::memchr(b':', line).ok_or(Refusal::FieldColonMissing)?;
-    let (name, value) = (&line[..colon], &line[colon + 1..]);
-    match name {
-        [.., b' ' | b'\t'] => Err(Refusal::FieldNameSpace),
-        _ if name.is_empty() || !octet::all(name, octet::TOKEN) => Err(Refusal::FieldNameInvalid),
-        _ => Ok((name, value)),
-    }
 }

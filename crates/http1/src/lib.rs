@@ -1,5 +1,7 @@
 //! The HTTP/1.1 engine of baiwan: bytes in, events out.
 //!
+//! The server's role:
+//!
 //! ```text
 //!   bytes ──► HeadDecoder ──► RequestHead ──► (the application)
 //!                │                 │ framing        │
@@ -11,13 +13,28 @@
 //!           encode_error_response, close    data, or encode_chunk_head … encode_last_chunk
 //! ```
 //!
+//! And the client's, with the same bodies:
+//!
+//! ```text
+//!   encode_request_head, then data, or encode_chunk_head … encode_last_chunk
+//!
+//!   bytes ──► ResponseDecoder ──► ResponseHead ──► (interim: the next head)
+//!                   │                  │ framing
+//!                   │             BodyDecoder ──► data, trailers
+//!                   ▼                  ▼  ▲
+//!            ResponseRefusal      Refusal └── end_of_stream: the server has said all
+//! ```
+//!
 //! It does no I/O, reads no clock, and knows no connection: deadlines, buffers and closing are the caller's. It is
-//! strict: where RFC 9112 lets a server choose between repair and refusal, it refuses. Invariant: the same bytes give
+//! strict: where RFC 9112 lets a recipient choose between repair and refusal, it refuses. Invariant: the same bytes give
 //! the same events however they are split, and nothing is allocated in proportion to what the peer merely announces.
 //!
-//! Errors are named by blame: a [`Refusal`] is the peer's doing, a [`ResponseError`] the application's.
+//! Errors are named by blame: a [`Refusal`] or [`ResponseRefusal`] is the peer's doing, a [`ResponseError`] the
+//! application's, a [`RequestError`] the one's who asks.
 //!
-//! # Example
+//! # Examples
+//!
+//! A server:
 //!
 //! ```
 //! use baiwan_http1::*;
@@ -56,18 +73,56 @@
 //! assert!(out.starts_with(b"HTTP/1.1 200 OK\r\n") && out.ends_with(b"content-length: 5\r\n\r\nhello"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! A client:
+//!
+//! ```
+//! use baiwan_http1::*;
+//! use http::{HeaderMap, Method, StatusCode};
+//!
+//! let mut out = Vec::new();
+//! encode_request_head(&mut out, &Method::GET, "/greet?to=all", "a.example:8080", &HeaderMap::new(), None)?;
+//! assert_eq!(out, b"GET /greet?to=all HTTP/1.1\r\nhost: a.example:8080\r\n\r\n");
+//!
+//! let limits = Limits::default();
+//! let input = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n5\r\n all!\r\n0\r\n\r\n";
+//! let mut heads = ResponseDecoder::default();
+//! assert!(heads.decode(&input[..20], false, &limits)?.is_none());
+//! let (head, mut position) = heads.decode(input, false, &limits)?.expect("the head is complete");
+//! assert_eq!((head.status, head.framing), (StatusCode::OK, ResponseFraming::Chunked));
+//! assert_eq!(head.field("transfer-encoding"), Some(&b"chunked"[..]));
+//!
+//! let mut body = BodyDecoder::for_response(head.framing);
+//! let mut data = Vec::new();
+//! while !body.is_complete() {
+//!     let piece = &input[position..];
+//!     let step = body.decode(piece, &limits)?;
+//!     position += step.consumed;
+//!     if let BodyEvent::Data(range) = step.event {
+//!         data.extend_from_slice(&piece[range]);
+//!     }
+//! }
+//! assert_eq!(data, b"hello all!");
+//! assert!(position == input.len() && head.keep_alive, "the connection is free for the next request");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #![forbid(unsafe_code)]
 
 mod body;
 mod chunk;
+mod field_line;
 mod head;
 mod host;
 mod limits;
 mod octet;
 mod parse;
 mod refusal;
+mod request;
 mod response;
+mod response_head;
+mod response_refusal;
+mod response_rules;
 mod rules;
 mod target;
 mod trailers;
@@ -76,8 +131,11 @@ pub use body::{BodyDecoder, BodyEvent, BodyStep};
 pub use head::{BodyFraming, HeadDecoder, RequestHead, is_head_request};
 pub use limits::{FIELDS_CEILING, HEAD_BYTES_CEILING, Limits};
 pub use refusal::Refusal;
+pub use request::{RequestError, encode_request_head};
 pub use response::{
     BodyLength, CHUNK_END, CONTINUE, LAST_CHUNK, ResponseContext, ResponseError, ResponseFraming, ResponsePlan,
     TOO_MANY_CONNECTIONS, encode_chunk_head, encode_error_response, encode_error_response_head, encode_last_chunk,
     encode_response_head,
 };
+pub use response_head::{ResponseDecoder, ResponseHead};
+pub use response_refusal::ResponseRefusal;

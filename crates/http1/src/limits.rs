@@ -8,10 +8,10 @@ pub const HEAD_BYTES_CEILING: usize = 65_534;
 /// The greatest `fields_max` that has an effect: the parser's table on the stack has so many places.
 pub const FIELDS_CEILING: usize = 100;
 
-/// The limits of one request. Greater values than the ceilings count as the ceilings.
+/// The limits of one message. Greater values than the ceilings count as the ceilings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of a request head, from the first byte after the previous message to the empty line, both included.
+    /// Bytes of a head, from the first byte after the previous message to the empty line, both included.
     pub head_bytes_max: usize,
     /// Bytes of the request target.
     pub target_bytes_max: usize,
@@ -19,9 +19,9 @@ pub struct Limits {
     pub method_bytes_max: usize,
     /// Field lines of a head, and field lines of a trailer section.
     pub fields_max: usize,
-    /// Empty lines before a request line that are skipped (RFC 9112 2.2).
+    /// Empty lines before a request line that are skipped (RFC 9112 2.2); before a status line none are.
     pub leading_crlf_max: usize,
-    /// Bytes of a request body, framing not counted.
+    /// Bytes of a body, framing not counted.
     pub body_bytes_max: u64,
     /// Bytes of all chunk extensions of one body together.
     pub chunk_extension_bytes_max: usize,

@@ -11,6 +11,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri};
 
 use crate::RequestHead;
+use crate::field_line::take_line;
 use crate::limits::{FIELDS_CEILING, Limits};
 use crate::octet;
 use crate::rules::Rules;
@@ -76,18 +77,6 @@ fn judge(head: &[u8], method: &[u8], target: &[u8], fields: &[httparse::Header<'
     rules.finish().ok()?;
     debug_assert_eq!(rest, b"\r\n", "the line before ended in CR LF, so the empty line has two bytes");
     Some(rules)
-}
-
-/// Takes the first line off `rest`, which ends where `next` begins or, without a next one, before the empty line. None
-/// where the line does not end in CR LF.
-fn take_line<'a>(rest: &mut &'a [u8], next: Option<&httparse::Header<'_>>) -> Option<&'a [u8]> {
-    let end = match next {
-        Some(next) => next.name.as_ptr().addr() - rest.as_ptr().addr(),
-        None => rest.len().checked_sub(2)?,
-    };
-    let (line, after) = rest.split_at_checked(end)?;
-    *rest = after;
-    line.strip_suffix(b"\r\n")
 }
 
 fn build(

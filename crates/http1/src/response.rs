@@ -29,7 +29,7 @@ pub struct ResponseContext {
     pub keep_alive: bool,
 }
 
-/// What is known of the length of a response body.
+/// What is known of the length of a body that is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyLength {
     /// So many bytes.
@@ -47,16 +47,17 @@ pub struct ResponsePlan {
     pub keep_alive: bool,
 }
 
-/// How a response body must be sent (RFC 9112 6.3).
+/// Where a response body ends (RFC 9112 6.3): how it must be sent, or how it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseFraming {
-    /// Not at all, whatever the application has: HEAD, 101, 204, 205, 304.
+    /// There is none: HEAD, 1xx, 204, 304. Nor is any sent with 205, whatever the application has; a 205 that is received
+    /// is framed by its fields like any other answer.
     NoBody,
-    /// Exactly so many bytes.
+    /// Exactly so many bytes, or none.
     Length(u64),
-    /// In chunks: [`encode_chunk_head`], data, [`CHUNK_END`]; then [`encode_last_chunk`].
+    /// In chunks. To send: [`encode_chunk_head`], data, [`CHUNK_END`]; then [`encode_last_chunk`].
     Chunked,
-    /// As it is; the end of the connection ends it. HTTP/1.0 only.
+    /// As it is; the end of the connection ends it. It is sent to HTTP/1.0 only.
     UntilClose,
 }
 
@@ -229,7 +230,7 @@ fn encode_status_line(out: &mut Vec<u8>, status: StatusCode) {
 }
 
 #[inline]
-fn encode_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+pub(crate) fn encode_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

@@ -186,7 +186,8 @@ impl Rules {
         }
         let value = trim_framing(value).ok_or(Refusal::TransferEncodingInvalid)?;
         if !value.eq_ignore_ascii_case(b"chunked") {
-            return Err(refuse_coding(value));
+            let known_end = ends_in_chunked(value);
+            return Err(if known_end { Refusal::TransferEncodingUnknown } else { Refusal::TransferEncodingInvalid });
         }
         self.facts.add(Facts::CHUNKED);
         self.facts.add(Facts::BODY);
@@ -251,19 +252,19 @@ pub(crate) fn parse_length(digits: &[u8]) -> Option<u64> {
 
 /// Trims spaces from the value of a framing field. A tab there is legal, but so rarely meant well, and read in so many
 /// ways, that it counts as doubt: None.
-fn trim_framing(value: &[u8]) -> Option<&[u8]> {
+pub(crate) fn trim_framing(value: &[u8]) -> Option<&[u8]> {
     (!value.contains(&b'\t')).then(|| octet::trim(value))
 }
 
-/// Why a Transfer-Encoding other than `chunked` alone is refused: as unknown only where it is well-formed and frames
-/// the body all the same, that is, ends in the one `chunked`.
-fn refuse_coding(value: &[u8]) -> Refusal {
+/// Whether a Transfer-Encoding other than `chunked` alone is well-formed and frames the body all the same, that is, ends
+/// in the one `chunked`. Then it is merely unknown.
+pub(crate) fn ends_in_chunked(value: &[u8]) -> bool {
     let mut chunked_last = false;
     for coding in value.split(|&byte| byte == b',').map(octet::trim) {
         if coding.is_empty() || !octet::all(coding, octet::TOKEN) || chunked_last {
-            return Refusal::TransferEncodingInvalid;
+            return false;
         }
         chunked_last = coding.eq_ignore_ascii_case(b"chunked");
     }
-    if chunked_last { Refusal::TransferEncodingUnknown } else { Refusal::TransferEncodingInvalid }
+    chunked_last
 }

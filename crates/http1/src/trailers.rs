@@ -7,7 +7,7 @@
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
-use crate::head::split_field_line;
+use crate::field_line::split_field_line;
 use crate::octet;
 use crate::{Limits, Refusal};
 

@@ -14,16 +14,27 @@
 
 mod clock;
 mod coordinator;
+mod expect;
+mod html;
 mod latencies;
 mod plan;
+pub mod plot;
 mod report;
+mod sources;
+mod summary;
 mod tally;
+mod target;
+pub mod units;
 
 pub use clock::{SECOND_NS, now_ns};
 pub use coordinator::{Observer, Run, run};
+pub use expect::{Expectations, Need};
+pub use html::page;
 pub use latencies::{Latencies, Quantiles};
 pub use plan::{Phase, Plan, Share, Sources};
 pub use report::{
     Bytes, Client, Connections, Events, Expectation, PhaseReport, REPORT_VERSION, Report, Requests, Second, Server,
 };
+pub use summary::{doubt, summary};
 pub use tally::{ErrorCause, Tally};
+pub use target::Target;

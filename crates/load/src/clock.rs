@@ -13,3 +13,10 @@ pub fn now_ns() -> u64 {
     let now = Instant::now();
     now.duration_since(*START.get_or_init(|| now)).as_nanos() as u64
 }
+
+/// Unix time in seconds, to compare with the time that an event carries.
+pub(crate) fn unix_seconds() -> f64 {
+    #[expect(clippy::disallowed_methods, reason = "events carry wall time, because they come from another process")]
+    let now = std::time::SystemTime::now();
+    now.duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}

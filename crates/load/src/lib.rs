@@ -17,6 +17,7 @@ mod coordinator;
 mod expect;
 mod html;
 mod latencies;
+mod message;
 mod plan;
 pub mod plot;
 mod report;
@@ -25,6 +26,7 @@ mod summary;
 mod tally;
 mod target;
 pub mod units;
+pub mod worker;
 
 pub use clock::{SECOND_NS, now_ns};
 pub use coordinator::{Observer, Run, run};

@@ -1,0 +1,312 @@
+//! A worker: one process, one thread, one loop over its share of the connections.
+//!
+//! ```text
+//!   turn:  commands → events → receive → retry, start what is due → transmit → expire → report → (wait)
+//! ```
+//!
+//! It speaks with the coordinator over its standard input and output, and ends when its input does. Invariant: it waits only when
+//! nothing is left to do that no event, command or alarm will announce.
+
+mod connection;
+mod events;
+mod fleet;
+mod reader;
+mod supply;
+
+use std::future::poll_fn;
+use std::io::{self, Write};
+use std::task::{Context, Poll};
+
+use anyhow::{Context as _, bail};
+use tokio::sync::mpsc;
+
+use self::fleet::Fleet;
+use self::supply::{Arrivals, Supply};
+use crate::clock::{SECOND_NS, now_ns};
+use crate::message::{Command, Event};
+use crate::plan::{Phase, Plan, Share};
+
+/// Turns without giving the runtime a chance.
+const TURNS_MAX: usize = 64;
+/// Commands that may wait; there is never more than one of each kind.
+const COMMANDS_MAX: usize = 4;
+/// Without a time limit on answers, opening gives up after so long without any progress.
+const OPENING_PATIENCE_NS: u64 = 10 * SECOND_NS;
+
+/// Runs a worker on the standard input and output of this process, until its input ends.
+///
+/// # Errors
+/// When it cannot speak with the coordinator, or the event loop fails. The coordinator is told before.
+pub fn run() -> anyhow::Result<()> {
+    let outcome = serve();
+    if let Err(error) = &outcome {
+        // If this fails too, the coordinator sees the end of the output.
+        let _ = tell(&Event::Failed(format!("{error:#}")));
+    }
+    outcome
+}
+
+fn serve() -> anyhow::Result<()> {
+    let mut first = String::new();
+    io::stdin().read_line(&mut first).context("there is no plan")?;
+    let Command::Plan(plan, share) = serde_json::from_str(&first)? else { bail!("the first line is no plan") };
+    baiwan_driver::raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let (sender, commands) = mpsc::channel(COMMANDS_MAX);
+    std::thread::spawn(move || read_commands(&sender));
+    runtime.block_on(async {
+        let fleet = Fleet::new(&plan, share)?;
+        let mut worker = Worker { plan: *plan, share, fleet, commands, doing: Doing::Nothing, alarm_at: None };
+        tell(&Event::Ready)?;
+        poll_fn(|cx| worker.poll(cx)).await
+    })
+}
+
+/// Passes the commands on. The channel closes with the input.
+fn read_commands(sender: &mpsc::Sender<Command>) {
+    for line in io::stdin().lines().map_while(Result::ok) {
+        let Ok(command) = serde_json::from_str(&line) else { return };
+        if sender.blocking_send(command).is_err() {
+            return;
+        }
+    }
+}
+
+fn tell(event: &Event) -> anyhow::Result<()> {
+    let mut line = serde_json::to_vec(event)?;
+    line.push(b'\n');
+    let mut output = io::stdout().lock();
+    output.write_all(&line).and_then(|()| output.flush()).context("the coordinator is gone")
+}
+
+struct Worker {
+    plan: Plan,
+    share: Share,
+    fleet: Fleet,
+    commands: mpsc::Receiver<Command>,
+    doing: Doing,
+    /// What the alarm is set to.
+    alarm_at: Option<u64>,
+}
+
+/// What goes on.
+enum Doing {
+    Nothing,
+    Phase { work: Work, next_report: u64 },
+}
+
+/// A phase, as this worker carries it out.
+enum Work {
+    Open { begin: u64, ramp_ns: u64, opening_max: u64, begun: u32, opened: u64, progress_at: u64 },
+    Requests { supply: Supply, each: u32, outstanding_max: u64, give_up: u64 },
+    Hold { end: u64 },
+    Close,
+}
+
+impl Worker {
+    /// One stretch of turns. Ready when the input has ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<anyhow::Result<()>> {
+        for _ in 0..TURNS_MAX {
+            match self.turn(cx) {
+                Ok(Turn::Again) => {}
+                Ok(Turn::Waits) => return Poll::Pending,
+                Ok(Turn::End) => return Poll::Ready(Ok(())),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> anyhow::Result<Turn> {
+        match self.commands.poll_recv(cx) {
+            Poll::Ready(Some(command)) => self.obey(command)?,
+            Poll::Ready(None) => return Ok(Turn::End),
+            Poll::Pending => {}
+        }
+        let quiet = match self.fleet.poll_events(cx) {
+            Poll::Ready(outcome) => {
+                outcome.context("waiting for events failed")?;
+                false
+            }
+            Poll::Pending => true,
+        };
+        self.fleet.receive();
+        let now = now_ns();
+        self.advance(now);
+        self.fleet.transmit();
+        self.fleet.expire(now);
+        self.report(now)?;
+        if !quiet || self.fleet.has_work() {
+            return Ok(Turn::Again);
+        }
+        self.set_alarm()
+    }
+
+    fn obey(&mut self, command: Command) -> anyhow::Result<()> {
+        match command {
+            Command::Plan(..) => bail!("a second plan"),
+            Command::Begin(index) => {
+                let phase = self.plan.phases.get(index).context("a phase that is not in the plan")?.clone();
+                let now = now_ns();
+                self.doing = Doing::Phase { work: self.begin(&phase, now), next_report: now + SECOND_NS };
+            }
+            Command::Stop => self.end()?,
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, phase: &Phase, now: u64) -> Work {
+        let share = self.share;
+        self.fleet.ask_first = matches!(phase, Phase::Open { ask: true, .. });
+        match *phase {
+            Phase::Open { ramp, opening_max, .. } => Work::Open {
+                begin: now,
+                ramp_ns: ramp.as_nanos() as u64,
+                opening_max: share.part_min_1(opening_max),
+                begun: 0,
+                opened: 0,
+                progress_at: now,
+            },
+            Phase::Closed { duration, requests, each, outstanding_max, .. } => {
+                self.fleet.begin_requests();
+                let end = duration.map(|duration| now + duration.as_nanos() as u64);
+                Work::Requests {
+                    supply: Supply::Closed { left: requests.map_or(u64::MAX, |all| share.part(all)), end },
+                    each: each.unwrap_or(u32::MAX),
+                    outstanding_max: outstanding_max.map_or(u64::MAX, |all| share.part_min_1(all)),
+                    give_up: u64::MAX,
+                }
+            }
+            Phase::Rate { per_second, duration, .. } => {
+                self.fleet.begin_requests();
+                let patience = self.plan.timeout.map_or(u64::MAX, |timeout| timeout.as_nanos() as u64);
+                Work::Requests {
+                    supply: Supply::Open(Arrivals::new(now, per_second, duration, share)),
+                    each: u32::MAX,
+                    outstanding_max: u64::MAX,
+                    give_up: now.saturating_add(duration.as_nanos() as u64).saturating_add(patience),
+                }
+            }
+            Phase::Hold { duration } => Work::Hold { end: now + duration.as_nanos() as u64 },
+            Phase::Close => {
+                self.fleet.close_all();
+                Work::Close
+            }
+        }
+    }
+
+    /// Does what is due, and ends the phase when all is done.
+    fn advance(&mut self, now: u64) {
+        let Doing::Phase { work, next_report } = &mut self.doing else { return };
+        let fleet = &mut self.fleet;
+        let is_over = match work {
+            Work::Open { begin, ramp_ns, opening_max, begun, opened, progress_at } => {
+                fleet.retry(now, *opening_max);
+                while *begun < fleet.len()
+                    && fleet.opening() < *opening_max
+                    && *begin + ramp_moment(*ramp_ns, *begun, fleet.len()) <= now
+                {
+                    fleet.open(*begun, now);
+                    *begun += 1;
+                }
+                if fleet.opened_total() != *opened || fleet.opening() == 0 && fleet.next_retry().is_none() {
+                    (*opened, *progress_at) = (fleet.opened_total(), now);
+                }
+                let patience = self.plan.timeout.map_or(OPENING_PATIENCE_NS, |timeout| timeout.as_nanos() as u64);
+                let stuck = fleet.next_retry().is_some() && now > *progress_at + patience;
+                *begun == fleet.len() && !fleet.is_busy() || stuck
+            }
+            Work::Requests { supply, each, outstanding_max, give_up } => {
+                fleet.retry(now, u64::MAX);
+                start_what_is_due(fleet, supply, *each, *outstanding_max, now);
+                if now >= *give_up {
+                    let count = supply.stop(now);
+                    fleet.unsent(count);
+                }
+                let nobody_left = *each != u32::MAX && !fleet.has_idle(*each);
+                let exhausted = supply.is_exhausted(now) || nobody_left || !fleet.has_any();
+                exhausted && fleet.tally.outstanding == 0
+            }
+            Work::Hold { end } => {
+                fleet.retry(now, u64::MAX);
+                now >= *end
+            }
+            Work::Close => true,
+        };
+        if is_over {
+            // The report at the end of the turn says so.
+            *next_report = 0;
+            *work = Work::Close;
+        }
+    }
+
+    /// Sends what has been counted, every second and at the end.
+    fn report(&mut self, now: u64) -> anyhow::Result<()> {
+        let Doing::Phase { next_report, .. } = &mut self.doing else { return Ok(()) };
+        if *next_report == 0 {
+            return self.end();
+        }
+        if now >= *next_report {
+            *next_report += SECOND_NS;
+            let tally = self.fleet.tally.take();
+            tell(&Event::Second(Box::new(tally)))?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> anyhow::Result<()> {
+        if matches!(self.doing, Doing::Nothing) {
+            return Ok(());
+        }
+        self.doing = Doing::Nothing;
+        let tally = self.fleet.tally.take();
+        tell(&Event::Ended(Box::new(tally)))
+    }
+
+    /// Waits, unless something has become due meanwhile.
+    fn set_alarm(&mut self) -> anyhow::Result<Turn> {
+        let Doing::Phase { work, next_report } = &self.doing else { return Ok(Turn::Waits) };
+        let fleet = &mut self.fleet;
+        let own = match work {
+            Work::Open { begin, ramp_ns, opening_max, begun, .. } => (*begun < fleet.len()
+                && fleet.opening() < *opening_max)
+                .then(|| *begin + ramp_moment(*ramp_ns, *begun, fleet.len())),
+            Work::Requests { supply, .. } if fleet.has_idle(u32::MAX) => supply.wake(),
+            Work::Requests { supply: Supply::Closed { end, .. }, .. } => *end,
+            Work::Requests { give_up, .. } => Some(*give_up),
+            Work::Hold { end } => Some(*end),
+            Work::Close => None,
+        };
+        let moments = [Some(*next_report), own, fleet.next_retry(), fleet.next_scan()];
+        let moment = moments.into_iter().flatten().min().unwrap_or(u64::MAX);
+        if moment <= now_ns() {
+            return Ok(Turn::Again);
+        }
+        if self.alarm_at != Some(moment) {
+            self.alarm_at = Some(moment);
+            fleet.wake_at(moment).context("cannot set the alarm")?;
+        }
+        Ok(Turn::Waits)
+    }
+}
+
+enum Turn {
+    Again,
+    Waits,
+    End,
+}
+
+/// When the `index`-th of `count` connections is due, from the begin of a ramp.
+fn ramp_moment(ramp_ns: u64, index: u32, count: u32) -> u64 {
+    (u128::from(ramp_ns) * u128::from(index) / u128::from(count.max(1))) as u64
+}
+
+fn start_what_is_due(fleet: &mut Fleet, supply: &mut Supply, each: u32, outstanding_max: u64, now: u64) {
+    while fleet.tally.outstanding < outstanding_max
+        && let Some(index) = fleet.take_idle(each)
+    {
+        let Some(due) = supply.next(now) else { return fleet.put_back(index) };
+        fleet.start(index, due, now);
+    }
+}

@@ -6,12 +6,14 @@
 
 #![forbid(unsafe_code)]
 
+mod answer;
 mod body;
 mod head;
 mod input;
 mod reference;
 mod response;
 
+pub use answer::check as answer;
 pub use body::check as body;
 pub use head::check as head;
 pub use response::check as response;

@@ -33,6 +33,11 @@ fn answers_of_the_corpus() {
 }
 
 #[test]
+fn answers_that_clients_read_in_the_corpus() {
+    replay("answer", baiwan_fuzz::answer);
+}
+
+#[test]
 fn runs_of_the_engine_in_the_corpus() {
     replay("engine", baiwan_fuzz::engine);
 }

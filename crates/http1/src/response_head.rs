@@ -208,9 +208,6 @@ impl ResponseDecoder {
 /// as a line end, empty lines before the status line) the result is compared with the bytes it came from.
 #[inline]
 fn decode_whole<'a>(window: &'a [u8], head_request: bool, limits: &Limits) -> Option<(ResponseHead<'a>, usize)> {
-    if window[0] != b'H' {
-        return None;
-    }
     let mut table = [const { MaybeUninit::uninit() }; FIELDS_CEILING];
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();

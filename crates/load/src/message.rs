@@ -1,7 +1,7 @@
 //! What the coordinator and its workers say to each other: lines of JSON over pipes.
 //!
-//! A worker is told its plan and share, then one phase after the other. It sends a tally every second, which holds what has
-//! happened since the one before, and another at the end of a phase. When its input ends, so does the worker.
+//! A worker is told its plan and share, then one phase after the other. Ten times a second it sends a tally of what has happened
+//! since the one before, and another at the end of a phase. When its input ends, so does the worker.
 
 use serde::{Deserialize, Serialize};
 
@@ -26,9 +26,9 @@ pub(crate) enum Command {
 pub(crate) enum Event {
     /// It has made its places and waits for the first phase.
     Ready,
-    /// A second of the phase.
-    Second(Box<Tally>),
-    /// The phase has ended; with what happened since the last second.
+    /// What has happened in the phase since the last time.
+    Counted(Box<Tally>),
+    /// The phase has ended; with what has happened since the last time.
     Ended(Box<Tally>),
     /// It cannot go on.
     Failed(String),

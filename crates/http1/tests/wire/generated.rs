@@ -84,7 +84,7 @@ impl Made {
 }
 
 /// What `regex` describes. The expression is compiled here once, not for each value.
-fn text(regex: &str) -> impl Strategy<Value = String> + use<> {
+pub(crate) fn text(regex: &str) -> impl Strategy<Value = String> + use<> {
     prop::string::string_regex(regex).expect("a regular expression")
 }
 
@@ -110,7 +110,7 @@ pub(crate) fn request() -> impl Strategy<Value = Made> {
 }
 
 /// A field of which nothing needs to be known but its bytes, or one that says something of the connection.
-fn field() -> impl Strategy<Value = (String, String)> {
+pub(crate) fn field() -> impl Strategy<Value = (String, String)> {
     let known = select(vec![
         ("Connection", " close"),
         ("connection", "keep-alive, x-a"),

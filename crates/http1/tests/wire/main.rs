@@ -5,6 +5,7 @@
 
 mod body;
 mod body_refused;
+mod client;
 mod fields;
 mod framing;
 mod generated;

@@ -33,6 +33,10 @@ const EVENTS_MAX: usize = 512;
 const COPIES_BYTES_MAX: usize = 256 * 1024;
 /// How long to wait before a connection that could not be opened, or was lost, is opened again.
 const RETRY_NS: u64 = SECOND_NS / 10;
+/// How often to try whether a server that refused a connection still does.
+const PROBE_NS: u64 = SECOND_NS / 20;
+/// Connections of all workers that are being opened at the same time, where no phase says otherwise.
+const OPENING_MAX: u64 = 512;
 /// Connections from one address: those of the ephemeral ports that are surely there.
 const PER_SOURCE_MAX: u64 = 10_000;
 
@@ -60,6 +64,8 @@ pub(super) struct Fleet {
     /// Connections that are being opened, as far as they are limited.
     opening: u64,
     opened_total: u64,
+    /// When the server last refused one, if it has taken none since.
+    refused_at: Option<u64>,
     area: Vec<u8>,
     received: Vec<Received>,
     sent: Vec<io::Result<usize>>,
@@ -73,6 +79,8 @@ pub(super) struct Fleet {
     active: u32,
     timeout_ns: Option<u64>,
     next_scan: u64,
+    /// The most that are opened at the same time, those apart that a request waits for.
+    pub(super) opening_max: u64,
     /// Connections that end are opened again.
     pub(super) reopen: bool,
     /// A connection is asked as soon as it is there, and counts as open when it was answered.
@@ -100,6 +108,8 @@ impl Fleet {
             retries: VecDeque::new(),
             opening: 0,
             opened_total: 0,
+            refused_at: None,
+            opening_max: share.part_min_1(OPENING_MAX),
             area: vec![0; BATCH_MAX * RECEIVE_MAX],
             received: Vec::new(),
             sent: Vec::new(),
@@ -201,11 +211,21 @@ impl Fleet {
         }
     }
 
-    /// Opens again what is due to be, as far as `opening_max` allows.
-    pub(super) fn retry(&mut self, now: u64, opening_max: u64) {
-        while self.opening < opening_max
-            && let Some((due, index)) = self.retries.front().copied()
+    /// How many more may be opened now. While the server refuses connections, one at a time tries whether it still does:
+    /// thousands that knock together would only keep it from coming back.
+    pub(super) fn may_open(&self, now: u64) -> u64 {
+        match self.refused_at {
+            Some(at) if now < at + PROBE_NS => 0,
+            Some(_) => 1u64.saturating_sub(self.opening),
+            None => self.opening_max.saturating_sub(self.opening),
+        }
+    }
+
+    /// Opens again what is due to be.
+    pub(super) fn retry(&mut self, now: u64) {
+        while let Some((due, index)) = self.retries.front().copied()
             && due <= now
+            && self.may_open(now) > 0
         {
             self.retries.pop_front();
             if self.connect_each {
@@ -218,9 +238,19 @@ impl Fleet {
         }
     }
 
-    /// When the next connection is to be opened again.
+    /// When the next connection is to be opened again. None: as soon as there is room, which an event will announce.
     pub(super) fn next_retry(&self) -> Option<u64> {
-        self.retries.front().map(|(due, _)| *due)
+        let (due, _) = self.retries.front()?;
+        match self.refused_at {
+            Some(at) => Some((*due).max(at + PROBE_NS)),
+            None if self.opening < self.opening_max => Some(*due),
+            None => None,
+        }
+    }
+
+    /// Whether connections wait to be opened again.
+    pub(super) fn has_retries(&self) -> bool {
+        !self.retries.is_empty()
     }
 
     fn source(&self, index: u32) -> Option<IpAddr> {
@@ -242,6 +272,7 @@ impl Fleet {
 
     fn connected(&mut self, index: u32) {
         let now = now_ns();
+        self.refused_at = None;
         let connection = &mut self.connections[index as usize];
         connection.connecting = false;
         connection.since = now;
@@ -285,6 +316,9 @@ impl Fleet {
         let now = now_ns();
         let was_open = self.connections[index as usize].is_open();
         let (outstanding, opening) = self.end(index, how);
+        if cause == ErrorCause::Connect {
+            self.refused_at = Some(now);
+        }
         if cause == ErrorCause::Timeout {
             outstanding.iter().for_each(|due| self.tally.latency.record(now.saturating_sub(*due)));
         }
@@ -512,7 +546,7 @@ impl Fleet {
     fn take_in(&mut self, index: u32, outcome: io::Result<usize>, bytes: &[u8], now: u64) {
         let generation = self.connections[index as usize].generation;
         match outcome {
-            Ok(0) => return self.ended(index, now),
+            Ok(0) => self.ended(index, now),
             Ok(taken) => {
                 self.tally.bytes_received += taken as u64;
                 self.read(index, bytes, now);

@@ -26,6 +26,8 @@ use crate::clock::{SECOND_NS, now_ns};
 use crate::message::{Command, Event};
 use crate::plan::{Phase, Plan, Share};
 
+/// How often the coordinator is told what happened.
+const REPORT_NS: u64 = SECOND_NS / 10;
 /// Turns without giving the runtime a chance.
 const TURNS_MAX: usize = 64;
 /// Commands that may wait; there is never more than one of each kind.
@@ -97,7 +99,7 @@ enum Doing {
 
 /// A phase, as this worker carries it out.
 enum Work {
-    Open { begin: u64, ramp_ns: u64, opening_max: u64, begun: u32, opened: u64, progress_at: u64 },
+    Open { begin: u64, ramp_ns: u64, begun: u32, opened: u64, progress_at: u64 },
     Requests { supply: Supply, each: u32, outstanding_max: u64, give_up: u64 },
     Hold { end: u64 },
     Close,
@@ -149,7 +151,7 @@ impl Worker {
             Command::Begin(index) => {
                 let phase = self.plan.phases.get(index).context("a phase that is not in the plan")?.clone();
                 let now = now_ns();
-                self.doing = Doing::Phase { work: self.begin(&phase, now), next_report: now + SECOND_NS };
+                self.doing = Doing::Phase { work: self.begin(&phase, now), next_report: now + REPORT_NS };
             }
             Command::Stop => self.end()?,
         }
@@ -159,15 +161,13 @@ impl Worker {
     fn begin(&mut self, phase: &Phase, now: u64) -> Work {
         let share = self.share;
         self.fleet.ask_first = matches!(phase, Phase::Open { ask: true, .. });
+        if let Phase::Open { opening_max, .. } = phase {
+            self.fleet.opening_max = share.part_min_1(*opening_max);
+        }
         match *phase {
-            Phase::Open { ramp, opening_max, .. } => Work::Open {
-                begin: now,
-                ramp_ns: ramp.as_nanos() as u64,
-                opening_max: share.part_min_1(opening_max),
-                begun: 0,
-                opened: 0,
-                progress_at: now,
-            },
+            Phase::Open { ramp, .. } => {
+                Work::Open { begin: now, ramp_ns: ramp.as_nanos() as u64, begun: 0, opened: 0, progress_at: now }
+            }
             Phase::Closed { duration, requests, each, outstanding_max, .. } => {
                 self.fleet.begin_requests();
                 let end = duration.map(|duration| now + duration.as_nanos() as u64);
@@ -201,24 +201,24 @@ impl Worker {
         let Doing::Phase { work, next_report } = &mut self.doing else { return };
         let fleet = &mut self.fleet;
         let is_over = match work {
-            Work::Open { begin, ramp_ns, opening_max, begun, opened, progress_at } => {
-                fleet.retry(now, *opening_max);
+            Work::Open { begin, ramp_ns, begun, opened, progress_at } => {
+                fleet.retry(now);
                 while *begun < fleet.len()
-                    && fleet.opening() < *opening_max
+                    && fleet.may_open(now) > 0
                     && *begin + ramp_moment(*ramp_ns, *begun, fleet.len()) <= now
                 {
                     fleet.open(*begun, now);
                     *begun += 1;
                 }
-                if fleet.opened_total() != *opened || fleet.opening() == 0 && fleet.next_retry().is_none() {
+                if fleet.opened_total() != *opened || fleet.opening() == 0 && !fleet.has_retries() {
                     (*opened, *progress_at) = (fleet.opened_total(), now);
                 }
                 let patience = self.plan.timeout.map_or(OPENING_PATIENCE_NS, |timeout| timeout.as_nanos() as u64);
-                let stuck = fleet.next_retry().is_some() && now > *progress_at + patience;
+                let stuck = fleet.has_retries() && now > *progress_at + patience;
                 *begun == fleet.len() && !fleet.is_busy() || stuck
             }
             Work::Requests { supply, each, outstanding_max, give_up } => {
-                fleet.retry(now, u64::MAX);
+                fleet.retry(now);
                 start_what_is_due(fleet, supply, *each, *outstanding_max, now);
                 if now >= *give_up {
                     let count = supply.stop(now);
@@ -229,7 +229,7 @@ impl Worker {
                 exhausted && fleet.tally.outstanding == 0
             }
             Work::Hold { end } => {
-                fleet.retry(now, u64::MAX);
+                fleet.retry(now);
                 now >= *end
             }
             Work::Close => true,
@@ -241,16 +241,16 @@ impl Worker {
         }
     }
 
-    /// Sends what has been counted, every second and at the end.
+    /// Sends what has been counted, again and again and at the end.
     fn report(&mut self, now: u64) -> anyhow::Result<()> {
         let Doing::Phase { next_report, .. } = &mut self.doing else { return Ok(()) };
         if *next_report == 0 {
             return self.end();
         }
         if now >= *next_report {
-            *next_report += SECOND_NS;
+            *next_report += REPORT_NS;
             let tally = self.fleet.tally.take();
-            tell(&Event::Second(Box::new(tally)))?;
+            tell(&Event::Counted(Box::new(tally)))?;
         }
         Ok(())
     }
@@ -269,8 +269,7 @@ impl Worker {
         let Doing::Phase { work, next_report } = &self.doing else { return Ok(Turn::Waits) };
         let fleet = &mut self.fleet;
         let own = match work {
-            Work::Open { begin, ramp_ns, opening_max, begun, .. } => (*begun < fleet.len()
-                && fleet.opening() < *opening_max)
+            Work::Open { begin, ramp_ns, begun, .. } => (*begun < fleet.len() && fleet.may_open(now_ns()) > 0)
                 .then(|| *begin + ramp_moment(*ramp_ns, *begun, fleet.len())),
             Work::Requests { supply, .. } if fleet.has_idle(u32::MAX) => supply.wake(),
             Work::Requests { supply: Supply::Closed { end, .. }, .. } => *end,

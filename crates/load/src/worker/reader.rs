@@ -221,11 +221,10 @@ mod tests {
     fn read(stream: &[u8], piece: usize, checks: &Checks) -> Result<Vec<Answer>, &'static str> {
         let (mut reader, mut answers) = (Reader::default(), Vec::new());
         for mut input in stream.chunks(piece) {
-            loop {
-                match reader.advance(&mut input, checks, &mut |_| {})? {
-                    Step::Answered(answer) | Step::Streaming(answer) => answers.push(answer),
-                    Step::More => break,
-                }
+            while let Step::Answered(answer) | Step::Streaming(answer) =
+                reader.advance(&mut input, checks, &mut |_| {})?
+            {
+                answers.push(answer);
             }
         }
         answers.extend(reader.end(checks));

@@ -1,0 +1,87 @@
+//! What the kernel says in `/proc` of a process and its descendants: CPU time and memory. Parsing is apart from reading.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+/// CPU time of a process and its descendants so far, user and system, in nanoseconds.
+///
+/// # Errors
+/// When the process has ended, or `/proc` cannot be read.
+pub fn cpu_ns(pid: u32) -> Result<u64> {
+    let mut sum = 0;
+    for pid in tree(pid)? {
+        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+            // A thread may end meanwhile.
+            let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
+            sum += parse_schedstat(&text).context("an unknown form of schedstat")?;
+        }
+    }
+    Ok(sum)
+}
+
+/// Proportional set size of a process and its descendants, in bytes.
+///
+/// # Errors
+/// As for [`cpu_ns`].
+pub fn user_bytes(pid: u32) -> Result<u64> {
+    let mut sum = 0;
+    for pid in tree(pid)? {
+        let Ok(text) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else { continue };
+        // The memory map of a process that is ending is empty.
+        sum += parse_kilobytes(&text, "Pss:").unwrap_or(0);
+    }
+    Ok(sum)
+}
+
+/// The process and its descendants.
+fn tree(pid: u32) -> Result<Vec<u32>> {
+    let mut pids = vec![pid];
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("process {pid} has ended"))?;
+    for task in tasks {
+        // Kernels without this file do not tell of children.
+        let Ok(children) = fs::read_to_string(task?.path().join("children")) else { continue };
+        for child in children.split_whitespace() {
+            // It may have ended meanwhile.
+            pids.extend(tree(child.parse()?).unwrap_or_default());
+        }
+    }
+    Ok(pids)
+}
+
+/// The first of three numbers: time on a CPU.
+fn parse_schedstat(text: &str) -> Option<u64> {
+    text.split_whitespace().next()?.parse().ok()
+}
+
+/// A line such as `Pss:  120 kB`, in bytes.
+pub(crate) fn parse_kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedstat_begins_with_the_time_on_a_cpu() {
+        assert_eq!(parse_schedstat("123456789 42 7\n"), Some(123_456_789));
+        assert_eq!(parse_schedstat(""), None);
+    }
+
+    #[test]
+    fn kilobytes_are_found_by_the_whole_name() {
+        let text = "Rss:                1916 kB\nPss_Dirty:             3 kB\nPss:                 120 kB\n";
+        assert_eq!(parse_kilobytes(text, "Pss:"), Some(120 * 1024));
+        assert_eq!(parse_kilobytes(text, "Slab:"), None);
+    }
+
+    #[test]
+    fn this_process_can_be_measured_and_one_that_is_gone_cannot() {
+        let pid = std::process::id();
+        assert!(cpu_ns(pid).unwrap() > 0);
+        assert!(user_bytes(pid).unwrap() > 0);
+        assert!(cpu_ns(u32::MAX).unwrap_err().to_string().contains("has ended"));
+    }
+}

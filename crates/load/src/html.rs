@@ -137,9 +137,11 @@ fn charts(report: &Report) -> String {
     if report.events.is_some() {
         over_time("Events", "events/s", Scale::Linear, short, &[("events/s", |piece| piece.events)]);
     }
-    let lines: [Reading; 2] = [("open", |piece| piece.open), ("outstanding", |piece| piece.outstanding)];
-    over_time("Open connections, outstanding requests", "", Scale::Linear, short, &lines);
-    over_time("Errors", "errors/s", Scale::Linear, short, &[("errors/s", |piece| piece.errors)]);
+    let lines: [Reading; 2] = [("open", |piece| piece.open), ("requests outstanding", |piece| piece.outstanding)];
+    over_time("Connections", "", Scale::Linear, short, &lines);
+    if report.series.iter().any(|second| second.errors > 0) {
+        over_time("Errors", "errors/s", Scale::Linear, short, &[("errors/s", |piece| piece.errors)]);
+    }
     let causes = report.errors.iter().filter(|(cause, times)| *cause != "total" && **times > 0);
     let groups: Vec<(String, Vec<f64>)> = causes.map(|(cause, times)| (cause.clone(), vec![*times as f64])).collect();
     if !groups.is_empty() {

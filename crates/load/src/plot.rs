@@ -210,21 +210,18 @@ impl Plane {
     }
 
     fn marks(&self, svg: &mut String, marks: &[(f64, String)]) {
-        // Behind the title of the y axis.
-        let mut free_from = 0.0;
-        for (at, name) in marks {
-            let Some(x) = self.x(*at) else { continue };
-            let width = name.chars().count() as f64 * LETTER;
-            let _ = write!(
-                svg,
-                r#"<path class="mark" d="M{x:.1} {TOP}V{}"><title>{}</title></path>"#,
-                HEIGHT - BOTTOM,
-                escaped(name)
-            );
-            if x >= free_from && x + width < WIDTH {
-                let _ =
-                    write!(svg, r#"<text class="mark" x="{:.1}" y="{}">{}</text>"#, x + 3.0, TOP - 3.0, escaped(name));
-                free_from = x + width + 2.0 * LETTER;
+        let places: Vec<(f64, &str)> = marks
+            .iter()
+            .filter_map(|(at, name)| Some((self.x(*at)?, name.as_str())))
+            .filter(|(x, _)| (LEFT..=WIDTH - RIGHT).contains(x))
+            .collect();
+        for (index, (x, name)) in places.iter().enumerate() {
+            let (below, name_safe) = (HEIGHT - BOTTOM, escaped(name));
+            let _ = write!(svg, r#"<path class="mark" d="M{x:.1} {TOP}V{below}"><title>{name_safe}</title></path>"#);
+            // A name that has no room before the next mark is left to the pointer.
+            let end = x + 3.0 + name.chars().count() as f64 * LETTER;
+            if end <= places.get(index + 1).map_or(WIDTH, |(next, _)| *next) {
+                let _ = write!(svg, r#"<text class="mark" x="{:.1}" y="{}">{name_safe}</text>"#, x + 3.0, TOP - 3.0);
             }
         }
     }
@@ -303,6 +300,20 @@ mod tests {
         let svg = line_chart(&chart(Scale::Linear, vec![(0.0, 0.0), (10.0, 4.0)]));
         let (right, below) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
         assert!(svg.contains(&format!(r#"d="M{LEFT:.1} {below:.1}l0 0L{right:.1} {TOP:.1}""#)), "{svg}");
+    }
+
+    #[test]
+    fn a_mark_outside_is_left_out_and_a_name_without_room_is_left_to_the_pointer() {
+        let mut chart = chart(Scale::Linear, vec![(0.0, 0.0), (10.0, 4.0)]);
+        chart.marks = [(0.0, "begin"), (0.1, "middle"), (9.0, "end"), (11.0, "outside")]
+            .map(|(at, name)| (at, name.to_owned()))
+            .into();
+        let svg = line_chart(&chart);
+        assert!(!svg.contains("outside") && !svg.contains(">begin</text>"), "{svg}");
+        assert!(
+            svg.contains("<title>begin</title>") && svg.contains(">middle</text>") && svg.contains(">end</text>"),
+            "{svg}"
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ const SATURATED: f64 = 0.9;
 /// Sending that is late by so much of the latency is part of what is told.
 const LATE: f64 = 0.1;
 const LABEL: usize = 14;
+const LINE: usize = 80;
 
 /// The summary of a run, with a line feed at its end.
 pub fn summary(report: &Report) -> String {
@@ -23,7 +24,7 @@ pub fn summary(report: &Report) -> String {
         row(&mut text, "", "stopped before its end");
     }
     row(&mut text, "connections", &connections(report));
-    if report.requests.sent > 0 || !report.errors.is_empty() {
+    if report.requests.sent > 0 || report.errors.get("total").is_some_and(|total| *total > 0) {
         row(&mut text, "requests", &requests(report));
     }
     errors(&mut text, report);
@@ -45,9 +46,28 @@ pub fn summary(report: &Report) -> String {
     row(&mut text, "generator", &client(report));
     table(&mut text, report);
     if let Some(doubt) = doubt(report) {
-        let _ = writeln!(text, "\n{doubt}");
+        let _ = writeln!(text, "\n{}", wrapped(&doubt));
     }
     expectations(&mut text, report);
+    text
+}
+
+/// Lines of at most 80 letters, as far as words allow.
+fn wrapped(sentence: &str) -> String {
+    let mut text = String::new();
+    let mut length = 0;
+    for word in sentence.split(' ') {
+        let letters = word.chars().count();
+        let (gap, begin) = if length == 0 { ("", 0) } else { (" ", length + 1) };
+        if begin + letters <= LINE || length == 0 {
+            text.push_str(gap);
+            length = begin + letters;
+        } else {
+            text.push('\n');
+            length = letters;
+        }
+        text.push_str(word);
+    }
     text
 }
 
@@ -81,11 +101,13 @@ fn row(text: &mut String, label: &str, line: &str) {
 
 fn connections(report: &Report) -> String {
     let connections = &report.connections;
-    let mut line = format!("{} of {} opened", count(connections.opened), count(connections.wanted));
-    if connections.wanted == 0 {
-        line = format!("{} opened", count(connections.opened));
-    }
-    if connections.open_seconds > 0.0 {
+    let (opened, wanted) = (count(connections.opened), count(connections.wanted));
+    // With a connection for each request, that many are opened over and over.
+    let mut line = match report.phases.iter().any(|phase| phase.name == "open") {
+        true => format!("{opened} of {wanted} opened"),
+        false => format!("{opened} opened, up to {wanted} at a time"),
+    };
+    if connections.open_seconds > 0.0 && report.phases.iter().any(|phase| phase.name == "open") {
         let _ = write!(line, " in {}", span(connections.open_seconds));
     }
     let _ = write!(line, ", {} lost", count(connections.lost));

@@ -74,6 +74,7 @@ fn carry_out(arguments: &Arguments, plan: &Plan) -> anyhow::Result<Report> {
         url: arguments.url.url.clone(),
         workers: arguments.workers,
         server_pid: arguments.server_pid,
+        every: baiwan_load::SECOND,
         worker: &worker,
     };
     let mut live = Live::new(plan, arguments.quiet, io::stderr().is_terminal());

@@ -81,14 +81,19 @@ fn a_generator_that_was_saturated_or_late_says_so() {
     let mut report = sample::open_loop();
     assert!(!summary(&report).contains("Requests left late"), "all is well");
     report.send_delay.p99 = report.latency.p99 * 0.11;
-    assert!(summary(&report).contains("Requests left late, 1 % of them by 194 µs or more, of 1.76 ms of latency"));
+    let late = "\
+Requests left late, 1 % of them by 194 µs or more, of 1.76 ms of latency: either
+all connections waited for answers, or the generator did not keep up; more
+--connections tell which.
+";
+    assert!(summary(&report).contains(late), "{}", summary(&report));
     report.client.cpu_seconds = 60.0 * 2.0 * 0.95;
-    assert!(summary(&report).contains("saturated: 95 % of its 2 workers' cores in use"));
+    assert!(summary(&report).contains("saturated: 95 % of its 2 workers' cores in use,"));
     let mut report = sample::closed_loop();
     report.send_delay.p99 = report.latency.p99;
     assert!(!summary(&report).contains("Requests left late"), "in a closed loop nothing is due before it is sent");
     report.client.cpu_seconds = 9.5;
-    assert!(summary(&report).contains("saturated: 95 % of its one worker's core in use"));
+    assert!(summary(&report).contains("saturated: 95 % of its one worker's core in use,"));
 }
 
 #[test]
@@ -97,6 +102,14 @@ fn what_a_server_says_does_not_command_the_terminal() {
     report.error_details.insert("bad\u{1b}[2J\u{9b}2J\nerrors 0".to_owned(), 5);
     let text = summary(&report);
     assert!(text.contains("5  bad [2J 2J errors 0\n"), "{text}");
+}
+
+#[test]
+fn a_connection_for_each_request_is_not_one_of_those_asked_for() {
+    let mut report = sample::closed_loop();
+    report.connections.opened = 400_000;
+    report.phases.remove(0);
+    assert!(summary(&report).contains("400,000 opened, up to 1,000 at a time, 0 lost"), "{}", summary(&report));
 }
 
 #[test]

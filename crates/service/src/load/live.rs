@@ -84,17 +84,20 @@ impl Observer for Live {
             Show::Nothing => {}
             Show::Lines => logs::print_to_stderr(&format!("{}\n", announced(phase, self.connections))),
             Show::Bar(bar) => {
-                let template =
-                    if length.is_some() { "{prefix} {bar:20} {percent:>3} %  {msg}" } else { "{prefix}  {msg}" };
+                let template = if length.is_some() {
+                    "{prefix} {bar:16} {percent:>3} %  {wide_msg}"
+                } else {
+                    "{prefix}  {wide_msg}"
+                };
                 let style = ProgressStyle::with_template(template).expect("the template is right");
-                bar.set_style(style.progress_chars("━╸─"));
-                bar.set_prefix(phase.name());
-                bar.set_message("");
                 bar.set_position(0);
                 match length {
                     Some(length) => bar.set_length(length),
                     None => bar.unset_length(),
                 }
+                bar.set_message("");
+                bar.set_prefix(phase.name());
+                bar.set_style(style.progress_chars("━╸─"));
                 bar.tick();
             }
         }

@@ -14,21 +14,32 @@
 
 mod clock;
 mod coordinator;
+mod expect;
+mod html;
 pub mod kernel_memory;
 mod latencies;
 mod message;
 mod plan;
+pub mod plot;
 pub mod process;
 mod record;
 mod report;
+mod sources;
+mod summary;
 mod tally;
+mod target;
+pub mod units;
 pub mod worker;
 
 pub use clock::{SECOND_NS, now_ns};
 pub use coordinator::{Observer, Run, SECOND, run};
+pub use expect::{Expectations, Need};
+pub use html::page;
 pub use latencies::{Latencies, Quantiles};
 pub use plan::{Phase, Plan, Share, Sources};
 pub use report::{
     Bytes, Client, Connections, Events, Expectation, PhaseReport, REPORT_VERSION, Report, Requests, Second, Server,
 };
+pub use summary::{doubt, summary};
 pub use tally::{ErrorCause, Tally};
+pub use target::Target;

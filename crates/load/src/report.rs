@@ -205,8 +205,8 @@ pub struct Second {
 pub struct Expectation {
     /// As it was written.
     pub text: String,
-    /// What was measured. Seconds, where it is a time.
-    pub value: f64,
+    /// What was measured: seconds, bytes, a share of 1, or a count. None: the run did not give it.
+    pub value: Option<f64>,
     /// Whether it holds.
     pub met: bool,
 }

@@ -90,7 +90,7 @@ pub struct Config {
 
     /// Time for the whole stop, the delay included; not 0
     #[arg(long, env = "SHUTDOWN_TIMEOUT", hide_env_values = true, default_value = "25s", value_name = "DURATION",
-          value_parser = parse_shutdown_timeout)]
+          value_parser = parse_length)]
     pub shutdown_timeout: Duration,
 
     /// auto, epoll or portable (hyper on plain Tokio, for development)
@@ -219,7 +219,7 @@ fn parse_connections(text: &str) -> Result<u64, String> {
 }
 
 /// Digits only: no sign, no spaces.
-fn whole_number(text: &str) -> Option<u64> {
+pub(crate) fn whole_number(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
@@ -256,7 +256,8 @@ fn parse_log_level(text: &str) -> Result<String, &'static str> {
     Ok(text.to_owned())
 }
 
-fn parse_shutdown_timeout(text: &str) -> Result<Duration, &'static str> {
+/// A duration that may not be 0.
+pub(crate) fn parse_length(text: &str) -> Result<Duration, &'static str> {
     let duration = parse_duration(text).filter(|duration| !duration.is_zero());
     duration.ok_or("a duration from 1ms to 24h such as 500ms, 10s or 2m")
 }

@@ -1,9 +1,10 @@
-//! The binary `baiwan`. Exit codes: 0 stopped as asked, 1 it could not start or run, 2 a wrong setting or argument.
+//! The binary `baiwan`. Exit codes: 0 stopped as asked, 1 it could not start or run, 2 a wrong setting or argument. That of
+//! `baiwan load` is 1 too when what was expected of the run does not hold.
 
 use std::process::ExitCode;
 
 use baiwan_service::cli::{self, Command};
-use baiwan_service::{logs, serve};
+use baiwan_service::{load, logs, serve};
 
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os()) {
@@ -19,5 +20,7 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Command::Load(arguments) => load::run(&arguments).unwrap_or_else(|refusal| refusal.print()),
+        Command::LoadWorker => load::work(),
     }
 }

@@ -11,8 +11,13 @@ const LINES_MAX: usize = 800;
 const UNSAFE_MAX: usize = 40;
 
 /// Each crate and those of ours that it may depend on: only what stands above it.
-const LAYERS: [(&str, &[&str]); 4] =
-    [("http1", &[]), ("driver", &[]), ("baiwan", &["baiwan-http1", "baiwan-driver"]), ("service", &["baiwan"])];
+const LAYERS: [(&str, &[&str]); 5] = [
+    ("http1", &[]),
+    ("driver", &[]),
+    ("baiwan", &["baiwan-http1", "baiwan-driver"]),
+    ("load", &["baiwan-http1", "baiwan-driver"]),
+    ("service", &["baiwan", "baiwan-load"]),
+];
 /// What a pure crate must not know.
 const EDGES: [&str; 8] = ["tokio", "rustix", "libc", "mio", "polling", "hyper", "socket2", "io-uring"];
 
@@ -189,8 +194,16 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn every_path_in_a_document_exists() {
-    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "docs/rfc.md", "docs/threats.md"]
-    {
+    let documents = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "docs/load.md",
+        "docs/rfc.md",
+        "docs/threats.md",
+    ];
+    for document in documents {
         let text = read(document);
         let places = ["crates/", "bench/", "tests/", ".ci/", "docs/"];
         for path in quoted(&text).filter(|text| places.iter().any(|place| text.starts_with(place))) {
@@ -272,6 +285,34 @@ fn the_variables_of_the_readme_are_those_of_the_service() {
     let documented: BTreeSet<&str> =
         table.lines().filter_map(|line| line.split('|').nth(1)).flat_map(quoted).filter(is_variable).collect();
     assert_eq!(documented, served);
+}
+
+#[test]
+fn the_flags_of_the_load_generator_are_those_of_its_document() {
+    let help = Command::new(env!("CARGO_BIN_EXE_baiwan")).args(["load", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    // Lines such as `  -X, --method <METHOD>`; `--help` explains itself.
+    let flag = |line: &str| {
+        let long = line.trim_start().trim_start_matches(|letter| letter != '-').split("--").nth(1)?;
+        let is_option = line.starts_with("  ") && line.trim_start().starts_with('-');
+        let name = long.split([' ', '=']).next()?;
+        (is_option && name != "help").then(|| format!("--{name}"))
+    };
+    let offered: BTreeSet<String> = help.lines().filter_map(flag).collect();
+    assert!(offered.len() > 25, "the help lists flags: {help}");
+    let text = read("docs/load.md");
+    let flags = text.split("\n## Flags\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = flags.lines().filter(|line| line.starts_with("| `--"));
+    let mut documented = BTreeSet::new();
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').collect();
+        let name = quoted(cells[1]).next().unwrap();
+        let example = quoted(cells[cells.len() - 2]).next().unwrap();
+        let short = quoted(cells[1]).nth(1).unwrap_or(name);
+        assert!([name, short].contains(&example.split(' ').next().unwrap()), "the example of {name} is {example}");
+        documented.insert(name.to_owned());
+    }
+    assert_eq!(documented, offered);
 }
 
 #[test]

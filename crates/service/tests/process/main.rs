@@ -4,6 +4,7 @@
 
 mod durability;
 mod kernel;
+mod load;
 mod running;
 mod tables;
 

@@ -1,0 +1,125 @@
+//! `baiwan load`: from flags to a plan, through a run of `baiwan-load`, to what is shown and written of it.
+//!
+//! What is wrong with the flags, and what cannot be opened for writing, is said before the first connection. The run itself is
+//! the business of `baiwan-load`.
+
+pub mod arguments;
+mod command;
+mod live;
+mod output;
+pub mod plan;
+
+use std::io::{self, IsTerminal, Write};
+use std::process::{Command, ExitCode};
+
+use anyhow::Context;
+use baiwan_load::{Need, Plan, Report, Run};
+
+use self::arguments::Arguments;
+use self::live::Live;
+use self::output::Output;
+use self::plan::Bodies;
+use crate::cli::Refusal;
+use crate::logs;
+
+/// The subcommand by which a run starts its workers.
+const WORKER: &str = "load-worker";
+
+/// Runs a load and says how it went. Exit code 0: it ran and everything expected of it holds.
+///
+/// # Errors
+///
+/// A [`Refusal`] where the flags ask for what cannot be.
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Refusal> {
+    arguments.check().map_err(Refusal::Setting)?;
+    let bodies = Bodies::read(arguments).map_err(Refusal::Setting)?;
+    let address = match &arguments.unix {
+        Some(path) => format!("unix:{}", path.display()),
+        None => match arguments.url.look_up() {
+            Ok(address) => address.to_string(),
+            Err(line) => return Ok(failed(&line)),
+        },
+    };
+    let plan = plan::plan(arguments, &address, &bodies).map_err(Refusal::Setting)?;
+    let json = Output::open("--json", arguments.json.as_deref()).map_err(Refusal::Setting)?;
+    let html = Output::open("--html", arguments.html.as_deref()).map_err(Refusal::Setting)?;
+    match carry_out(arguments, &plan).and_then(|report| tell(&report, json, html).map(|()| report)) {
+        Ok(report) => Ok(verdict(&plan, &report)),
+        Err(error) => Ok(failed(&format!("{error:#}"))),
+    }
+}
+
+/// Is a worker of a run, until that ends.
+pub fn work() -> ExitCode {
+    match baiwan_load::worker::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&format!("load worker: {error:#}")),
+    }
+}
+
+fn failed(line: &str) -> ExitCode {
+    logs::print_to_stderr(&format!("baiwan: {line}\n"));
+    ExitCode::FAILURE
+}
+
+fn carry_out(arguments: &Arguments, plan: &Plan) -> anyhow::Result<Report> {
+    let program = std::env::current_exe().context("the path of this program, which the workers need")?;
+    let worker = || {
+        let mut command = Command::new(&program);
+        command.arg(WORKER);
+        command
+    };
+    let run = Run {
+        command: command::shown(std::env::args_os()),
+        url: arguments.url.url.clone(),
+        workers: arguments.workers,
+        server_pid: arguments.server_pid,
+        every: baiwan_load::SECOND,
+        worker: &worker,
+    };
+    let mut live = Live::new(plan, arguments.quiet, io::stderr().is_terminal());
+    let mut report = baiwan_load::run(plan, &run, &mut live)?;
+    drop(live);
+    if let Some(expectations) = &arguments.expect {
+        report.expectations = expectations.judge(&report);
+    }
+    Ok(report)
+}
+
+/// Writes what was asked for, and the summary last: it is what a reader of the terminal looks for.
+fn tell(report: &Report, json: Option<Output>, html: Option<Output>) -> anyhow::Result<()> {
+    let text_is_free = !json.as_ref().is_some_and(Output::is_stdout) && !html.as_ref().is_some_and(Output::is_stdout);
+    if let Some(json) = json {
+        json.write(&(serde_json::to_string_pretty(report)? + "\n"))?;
+    }
+    if let Some(html) = html {
+        html.write(&baiwan_load::page(report))?;
+    }
+    let summary = baiwan_load::summary(report);
+    if text_is_free {
+        io::stdout().lock().write_all(summary.as_bytes()).context("standard output")?;
+    } else {
+        logs::print_to_stderr(&summary);
+    }
+    Ok(())
+}
+
+fn verdict(plan: &Plan, report: &Report) -> ExitCode {
+    let nothing = if plan::asks(plan) { report.requests.answered == 0 } else { report.connections.opened == 0 };
+    if nothing {
+        return failed(if plan::asks(plan) { "nothing was answered as expected" } else { "no connection was opened" });
+    }
+    match report.expectations.iter().all(|expectation| expectation.met) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// What must be given for a figure to be measured.
+fn flag_of(need: Need) -> &'static str {
+    match need {
+        Need::Nothing => "nothing",
+        Need::ServerPid => "--server-pid",
+        Need::Events => "--sse",
+    }
+}

@@ -137,13 +137,7 @@ impl Record {
             error_details: self.sum(|tally| &tally.details),
             statuses: tally.statuses.iter().map(|(status, count)| (status.to_string(), *count)).collect(),
             bytes: Bytes { sent: tally.bytes_sent, received: tally.bytes_received },
-            events: plan.events.then(|| Events {
-                received: tally.events,
-                per_second: per_second(tally.events),
-                missing: tally.events_missing,
-                delay: tally.event_delay.quantiles(),
-                interval: tally.event_interval.quantiles(),
-            }),
+            events: plan.events.then(|| self.events(per_second(tally.events))),
             server: self.server_pid.map(|pid| self.server(pid, &measured, tally.answered)),
             client: self.client(&measured, tally.answered),
             phases: self.parts.iter().map(|part| self.phase(part)).collect(),
@@ -166,6 +160,19 @@ impl Record {
             alive,
             open_seconds: opening.map_or(0.0, |part| seconds(part.end_ns - part.begin_ns)),
             connect: connect.quantiles(),
+        }
+    }
+
+    /// Events of the whole run: the first come while other streams are still being opened.
+    fn events(&self, per_second: f64) -> Events {
+        let mut tally = Tally::default();
+        self.parts.iter().for_each(|part| tally.add_beside(&part.tally));
+        Events {
+            received: tally.events,
+            per_second,
+            missing: tally.events_missing,
+            delay: tally.event_delay.quantiles(),
+            interval: tally.event_interval.quantiles(),
         }
     }
 

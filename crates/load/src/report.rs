@@ -98,12 +98,12 @@ pub struct Bytes {
     pub received: u64,
 }
 
-/// Events of streams.
+/// Events of streams, of the whole run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Events {
     /// Received.
     pub received: u64,
-    /// Received, a second.
+    /// Received, a second of the measured phases.
     pub per_second: f64,
     /// Jumped over, where events have numbers as ids.
     pub missing: u64,

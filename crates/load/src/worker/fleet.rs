@@ -19,9 +19,10 @@ use baiwan_driver::epoll::EpollDriver;
 use baiwan_driver::{Address, Alarm, Close, Driver, Events, Received, Token, Transmit};
 
 use super::connection::Connection;
+use super::events::Seen;
 use super::reader::{Answer, Checks, Step, Verdict};
 use crate::clock::{SECOND_NS, now_ns, unix_seconds};
-use crate::plan::{Plan, Share};
+use crate::plan::{Plan, Share, Sources};
 use crate::tally::{ErrorCause, Tally};
 
 /// Connections that are received from, or sent on, in one go.
@@ -51,7 +52,7 @@ pub(super) struct Fleet {
     alarm: Alarm,
     events: Events,
     address: Address,
-    sources: Option<(crate::plan::Sources, u64)>,
+    sources: Option<(Sources, u64)>,
     connections: Vec<Connection>,
     /// Those that may have something to receive.
     readable: VecDeque<u32>,
@@ -568,7 +569,7 @@ impl Fleet {
                 return self.fail_unasked(index);
             }
             let (tally, last) = (&mut self.tally, &mut connection.last_event);
-            let mut on_event = |seen: super::events::Seen| {
+            let mut on_event = |seen: Seen| {
                 tally.events += 1;
                 tally.events_missing += seen.missing;
                 if let Some(sent_at) = seen.sent_at {

@@ -7,7 +7,7 @@
 
 use baiwan_http1::{BodyDecoder, BodyEvent, Limits, ResponseDecoder, ResponseFraming};
 
-use super::events::EventParser;
+use super::events::{EventParser, Seen};
 use crate::plan::Plan;
 
 /// What a right answer looks like.
@@ -74,7 +74,8 @@ pub(super) struct Reader {
     /// The bytes of a head that is not whole.
     partial: Vec<u8>,
     head: ResponseDecoder,
-    body: Option<Body>,
+    /// Of an answer that has not come as a whole.
+    body: Option<Box<Body>>,
 }
 
 #[derive(Debug)]
@@ -83,7 +84,7 @@ struct Body {
     answer: Answer,
     /// How many bytes of the expected body have come.
     matched: usize,
-    events: Option<Box<EventParser>>,
+    events: Option<EventParser>,
 }
 
 impl Reader {
@@ -95,24 +96,32 @@ impl Reader {
         &mut self,
         input: &mut &[u8],
         checks: &Checks,
-        on_event: &mut dyn FnMut(super::events::Seen),
+        on_event: &mut dyn FnMut(Seen),
     ) -> Result<Step, &'static str> {
         while !input.is_empty() {
-            if self.body.is_none() {
-                let Some((answer, framing)) = self.read_head(input, checks)? else { continue };
-                if matches!(framing, ResponseFraming::NoBody | ResponseFraming::Length(0)) {
-                    return Ok(Step::Answered(judge_end(answer, 0, checks)));
+            if let Some(mut body) = self.body.take() {
+                if let Some(answer) = body.read(input, checks, on_event)? {
+                    return Ok(Step::Answered(answer));
                 }
-                let streams = checks.events && answer.verdict == Verdict::Right;
-                let events = streams.then(Box::<EventParser>::default);
-                self.body = Some(Body { decoder: BodyDecoder::for_response(framing), answer, matched: 0, events });
-                if streams {
-                    return Ok(Step::Streaming(answer));
-                }
+                self.body = Some(body);
+                continue;
             }
-            if let Some(answer) = self.read_body(input, checks, on_event)? {
+            let Some((answer, framing)) = self.read_head(input, checks)? else { continue };
+            if matches!(framing, ResponseFraming::NoBody | ResponseFraming::Length(0)) {
+                return Ok(Step::Answered(judge_end(answer, 0, checks)));
+            }
+            let streams = checks.events && answer.verdict == Verdict::Right;
+            let events = streams.then(EventParser::default);
+            let mut body = Body { decoder: BodyDecoder::for_response(framing), answer, matched: 0, events };
+            if streams {
+                self.body = Some(Box::new(body));
+                return Ok(Step::Streaming(answer));
+            }
+            // Most bodies come with their heads, and are never kept.
+            if let Some(answer) = body.read(input, checks, on_event)? {
                 return Ok(Step::Answered(answer));
             }
+            self.body = Some(Box::new(body));
         }
         Ok(Step::More)
     }
@@ -159,38 +168,41 @@ impl Reader {
         let (answer, framing, is_interim) = found;
         Ok((!is_interim).then_some((answer, framing)))
     }
+}
 
-    fn read_body(
+impl Body {
+    /// Takes the bytes of this body off `input`. The answer, if it is whole now.
+    fn read(
         &mut self,
         input: &mut &[u8],
         checks: &Checks,
-        on_event: &mut dyn FnMut(super::events::Seen),
+        on_event: &mut dyn FnMut(Seen),
     ) -> Result<Option<Answer>, &'static str> {
-        let Some(body) = &mut self.body else { return Ok(None) };
-        let step = body.decoder.decode(input, &checks.limits).map_err(|refusal| refusal.name())?;
-        match step.event {
-            BodyEvent::Data(range) => {
-                let data = &input[range];
-                if let Some(events) = &mut body.events {
-                    events.feed(data, on_event);
-                } else if let Some(expected) = &checks.body {
-                    let right = expected.get(body.matched..).is_some_and(|rest| rest.starts_with(data));
-                    if !right && body.answer.verdict == Verdict::Right {
-                        body.answer.verdict = Verdict::WrongBody;
-                    }
-                }
-                body.matched += data.len();
+        loop {
+            let step = self.decoder.decode(input, &checks.limits).map_err(|refusal| refusal.name())?;
+            if let BodyEvent::Data(range) = &step.event {
+                self.take_in(&input[range.clone()], checks, on_event);
             }
-            BodyEvent::Complete(_) => {}
-            BodyEvent::More => debug_assert_eq!(step.consumed, input.len()),
+            *input = &input[step.consumed..];
+            if self.decoder.is_complete() {
+                return Ok(Some(judge_end(self.answer, self.matched, checks)));
+            }
+            if matches!(step.event, BodyEvent::More) {
+                return Ok(None);
+            }
         }
-        *input = &input[step.consumed..];
-        if !body.decoder.is_complete() {
-            return Ok(None);
+    }
+
+    fn take_in(&mut self, data: &[u8], checks: &Checks, on_event: &mut dyn FnMut(Seen)) {
+        if let Some(events) = &mut self.events {
+            events.feed(data, on_event);
+        } else if let Some(expected) = &checks.body {
+            let right = expected.get(self.matched..).is_some_and(|rest| rest.starts_with(data));
+            if !right && self.answer.verdict == Verdict::Right {
+                self.answer.verdict = Verdict::WrongBody;
+            }
         }
-        let (answer, matched) = (body.answer, body.matched);
-        self.body = None;
-        Ok(Some(judge_end(answer, matched, checks)))
+        self.matched += data.len();
     }
 }
 

@@ -48,6 +48,15 @@ pub enum Error {
     /// The event loop that was asked for does not exist on this system.
     #[error("EVENT_LOOP={0} is not possible on this system: it needs Linux; use auto or portable")]
     EventLoop(&'static str),
+    /// Fd tables for each core were asked for where they cannot be, or a server was started beside one that has them.
+    #[error("FD_TABLES=per-core is not possible {0}")]
+    FdTables(&'static str),
+    /// The system refused to give a core's thread an fd table of its own.
+    #[error(
+        "FD_TABLES=per-core cannot be had: unshare(CLONE_FILES) failed: {0}; allow the system call `unshare` (containers' \
+         seccomp profiles forbid it without CAP_SYS_ADMIN), or use FD_TABLES=shared with a higher limit of files (ulimit -n)"
+    )]
+    Unshare(io::Error),
     /// A blocking call was made within an async runtime, which it would block.
     #[error("`run` blocks and was called within a Tokio runtime: use `serve(app).await` there")]
     BlockingInRuntime,

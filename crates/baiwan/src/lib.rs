@@ -43,6 +43,7 @@ mod server;
 mod settings;
 mod shutdown;
 mod status;
+mod tables;
 mod transport;
 
 /// The whole server on a network in memory; for tests and fuzzers of this crate.
@@ -59,3 +60,4 @@ pub use error::Error;
 pub use server::{Builder, Running, Server, serve};
 pub use settings::{EventLoop, parse_timeout};
 pub use status::{CloseReason, Counts, Health};
+pub use tables::FdTables;

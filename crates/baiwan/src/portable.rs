@@ -156,7 +156,7 @@ async fn accept<A: App>(listener: Listener, connection: Connection<A>, transport
 fn start<A: App>(stream: Stream, peer: Peer, connection: &Connection<A>, transports: &Arc<Transports>) {
     let core = &connection.status.cores[connection.index];
     add(&core.accepted, 1);
-    if !connection.status.try_open() {
+    if !connection.status.try_open(connection.index) {
         // A connection beyond the maximum is dropped; only the engine answers it.
         core.count_close(CloseReason::OverLimit);
         return;

@@ -7,6 +7,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::listen::{self, BoundListener, Source};
 use crate::settings::{EventLoop, Settings, parse_timeout};
 use crate::shutdown::{Stop, Stops};
 use crate::status::{Health, Phase, Status};
+use crate::tables::{FdTables, Home, Listeners, Place};
 use crate::{Error, portable};
 
 /// How long tasks and blocking calls that outlive the last connection may hold up the end of a core.
@@ -64,6 +66,8 @@ impl Server {
             max_connections: None,
             settings: Settings::default(),
             event_loop: EventLoop::Auto,
+            fd_tables: FdTables::Shared,
+            tables_by_environment: false,
             reuse_port: false,
             stop: Stop::Signals,
             health: Health(Arc::new(OnceLock::new())),
@@ -72,7 +76,12 @@ impl Server {
 
     /// A builder with what the environment says: `HOST` and `PORT` (default `0.0.0.0` and `8080`), `WORKERS`,
     /// `MAX_CONNECTIONS`, `HEADER_TIMEOUT`, `KEEP_ALIVE_TIMEOUT`, `BODY_TIMEOUT`, `BODY_MIN_RATE`, `REQUEST_TIMEOUT`,
-    /// `WRITE_TIMEOUT`, `SHUTDOWN_DELAY`, `SHUTDOWN_TIMEOUT` and `EVENT_LOOP`. A variable that is empty counts as not set.
+    /// `WRITE_TIMEOUT`, `SHUTDOWN_DELAY`, `SHUTDOWN_TIMEOUT`, `EVENT_LOOP` and `FD_TABLES`. A variable that is empty counts as
+    /// not set.
+    ///
+    /// `FD_TABLES=per-core` is obeyed for an app from a factory ([`Builder::serve_with`]) and refused at start for one that the
+    /// cores clone: whoever sets it cannot know what the clones share, and to share too much corrupts other clients'
+    /// connections; see [`FdTables::PerCore`].
     ///
     /// # Errors
     /// [`Error::Variable`] names the first variable with a wrong value, the value, and what is allowed.
@@ -125,6 +134,10 @@ impl Server {
         if let Some(text) = read("EVENT_LOOP") {
             builder.event_loop = text.parse().map_err(|allowed| wrong("EVENT_LOOP", &text, allowed))?;
         }
+        if let Some(text) = read("FD_TABLES") {
+            builder.fd_tables = text.parse().map_err(|allowed| wrong("FD_TABLES", &text, allowed))?;
+            builder.tables_by_environment = true;
+        }
         Ok(builder)
     }
 }
@@ -147,6 +160,9 @@ pub struct Builder {
     max_connections: Option<u64>,
     settings: Settings,
     event_loop: EventLoop,
+    fd_tables: FdTables,
+    /// The environment asked for them, and not the program.
+    tables_by_environment: bool,
     reuse_port: bool,
     stop: Stop,
     health: Health,
@@ -266,6 +282,13 @@ impl Builder {
         self
     }
 
+    /// Whether each core has an fd table of its own, and so the whole limit on open files. Default [`FdTables::Shared`]. Read
+    /// what [`FdTables::PerCore`] forbids an app before you ask for it.
+    pub fn fd_tables(mut self, fd_tables: FdTables) -> Self {
+        (self.fd_tables, self.tables_by_environment) = (fd_tables, false);
+        self
+    }
+
     /// Stops the server when `stop` is ready, instead of on SIGTERM or SIGINT.
     pub fn shutdown(mut self, stop: impl Future<Output = ()> + Send + 'static) -> Self {
         self.stop = Stop::When(Box::pin(stop));
@@ -315,6 +338,11 @@ impl Builder {
     /// # Errors
     /// When it cannot start. Nothing is left running then.
     pub fn start<A: App + Send>(self, app: A) -> Result<Running, Error> {
+        if self.fd_tables == FdTables::PerCore && self.tables_by_environment {
+            return Err(Error::FdTables(
+                "for this app: its cores may share files; its author can make one for each (serve_with)",
+            ));
+        }
         let workers = self.worker_count();
         let makers = std::iter::repeat_n(app, workers).map(|app| move || app).collect();
         self.start_cores(makers)
@@ -352,10 +380,21 @@ impl Builder {
         if event_loop == EventLoop::Epoll && !cfg!(target_os = "linux") {
             return Err(Error::EventLoop(event_loop.name()));
         }
-        let files = capacity::files();
+        let home = match self.fd_tables {
+            FdTables::Shared => None,
+            FdTables::PerCore if event_loop == EventLoop::Portable => {
+                return Err(Error::FdTables("with EVENT_LOOP=portable: use shared, or another event loop, on Linux"));
+            }
+            FdTables::PerCore => Some(Home::here()?),
+        };
+        let place = Arc::new(Place::take(self.fd_tables)?);
+        let files = capacity::files(self.fd_tables);
         let capacity = capacity::decide(self.max_connections, workers, files, capacity::memory_bytes())?;
         let bound = listen::bind(self.sources, workers, self.reuse_port)?;
-        let status = Status::new(workers, capacity.max_connections);
+        let listeners = Listeners::send(bound.cores, self.fd_tables).map_err(Error::Start)?;
+        // Held until every core has its own, so that those of a core that fails are closed with it.
+        let _ways: Vec<_> = listeners.iter().filter_map(Listeners::way).collect();
+        let status = Status::new(workers, capacity.max_connections, capacity.max_connections_per_core);
         let settings = Arc::new(self.settings);
         // From here on a failure must stop the cores that run already: dropping `running` does.
         let mut running = Running {
@@ -364,30 +403,83 @@ impl Builder {
             cores: Vec::new(),
             addresses: bound.addresses,
             event_loop,
+            home,
             capacity,
             stop: Some(self.stop),
         };
-        let mut started = Vec::new();
-        for (index, (make, listeners)) in makers.into_iter().zip(bound.cores).enumerate() {
-            let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
+        let mut starts = Vec::new();
+        for (index, (make, listeners)) in makers.into_iter().zip(listeners).enumerate() {
+            let (start, gate) = Start::new(index);
             let (done, is_done) = oneshot::channel();
-            let core = Core { index, event_loop, settings: Arc::clone(&settings), status: Arc::clone(&status) };
+            let (settings, status, place) = (Arc::clone(&settings), Arc::clone(&status), Arc::clone(&place));
+            let core = Core { index, event_loop, settings, status };
             let body = move || {
-                let outcome = core.run(make, listeners, &ready);
+                let outcome = core.run(make, listeners, gate);
+                // Whoever hears of the end may start the next server.
+                drop(place);
                 // Nobody listens any more if the server was dropped.
                 let _ = done.send(outcome);
             };
             thread::Builder::new().name(format!("baiwan-core-{index}")).spawn(body).map_err(Error::Start)?;
             running.cores.push(is_done);
-            started.push(is_ready);
+            starts.push(start);
         }
-        for (index, is_ready) in started.into_iter().enumerate() {
-            is_ready.recv().map_err(|_| Error::CorePanicked(index))?.map_err(Error::Start)?;
-        }
+        drop(place);
+        start_all(&starts)?;
         status.advance(Phase::Serving);
         // The handle was made with this builder, which starts one server.
         let _ = self.health.0.set(status);
         Ok(running)
+    }
+}
+
+/// Takes all cores through their start. Where one fails, the others find their gate closed, or are stopped.
+fn start_all(starts: &[Start]) -> Result<(), Error> {
+    // What a core must be able to wake is there when every runtime is: only then may tables part.
+    starts.iter().try_for_each(Start::wait)?;
+    for start in starts {
+        // A core that has ended meanwhile says why below.
+        let _ = start.go.send(());
+    }
+    starts.iter().try_for_each(Start::wait)
+}
+
+/// The start of a core, as the starting thread sees it.
+struct Start {
+    index: usize,
+    reports: Receiver<Result<(), Error>>,
+    go: SyncSender<()>,
+}
+
+/// The start of a core, as the core sees it: it reports twice, and passes the gate in between.
+struct Gate {
+    reports: SyncSender<Result<(), Error>>,
+    go: Receiver<()>,
+}
+
+impl Start {
+    fn new(index: usize) -> (Self, Gate) {
+        let (report, reports) = sync_channel(2);
+        let (go, gone) = sync_channel(1);
+        (Self { index, reports, go }, Gate { reports: report, go: gone })
+    }
+
+    /// Waits for the core's next report.
+    fn wait(&self) -> Result<(), Error> {
+        self.reports.recv().unwrap_or(Err(Error::CorePanicked(self.index)))
+    }
+}
+
+impl Gate {
+    /// Says how far the core has come. Nobody hears it where another core has failed.
+    fn report(&self, outcome: Result<(), Error>) {
+        let _ = self.reports.send(outcome);
+    }
+
+    /// Waits until all cores have come so far; `false` if one has not.
+    fn pass(&self) -> bool {
+        self.report(Ok(()));
+        self.go.recv().is_ok()
     }
 }
 
@@ -399,20 +491,29 @@ struct Core {
     status: Arc<Status>,
 }
 
-type Started = std::sync::mpsc::SyncSender<io::Result<()>>;
-
 impl Core {
-    fn run<A: App>(self, make: impl FnOnce() -> A, listeners: Vec<BoundListener>, ready: &Started) -> io::Result<()> {
+    fn run<A: App>(self, make: impl FnOnce() -> A, listeners: Listeners, gate: Gate) -> io::Result<()> {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()) {
             Ok(runtime) => runtime,
             Err(error) => {
-                let _ = ready.send(Err(error));
+                gate.report(Err(Error::Start(error)));
+                return Ok(());
+            }
+        };
+        if !gate.pass() {
+            return Ok(());
+        }
+        // What was opened so far is open in every table; what is opened from here on, in this one.
+        let listeners = match listeners.arrive() {
+            Ok(listeners) => listeners,
+            Err(error) => {
+                gate.report(Err(error));
                 return Ok(());
             }
         };
         let outcome = match self.event_loop {
-            EventLoop::Portable => self.run_portable(&runtime, make, listeners, ready),
-            _ => self.run_engine(&runtime, make, listeners, ready),
+            EventLoop::Portable => self.run_portable(&runtime, make, listeners, &gate),
+            _ => self.run_engine(&runtime, make, listeners, &gate),
         };
         runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
         outcome
@@ -424,7 +525,7 @@ impl Core {
         runtime: &LocalRuntime,
         make: impl FnOnce() -> A,
         listeners: Vec<BoundListener>,
-        ready: &Started,
+        gate: &Gate,
     ) -> io::Result<()> {
         use baiwan_driver::epoll::EpollDriver;
 
@@ -436,11 +537,11 @@ impl Core {
                 .and_then(|driver| Engine::new(driver, app, self.settings, self.status, self.index, listeners));
             match engine {
                 Ok(engine) => {
-                    let _ = ready.send(Ok(()));
+                    gate.report(Ok(()));
                     engine.run().await
                 }
                 Err(error) => {
-                    let _ = ready.send(Err(error));
+                    gate.report(Err(Error::Start(error)));
                     Ok(())
                 }
             }
@@ -453,9 +554,9 @@ impl Core {
         runtime: &LocalRuntime,
         make: impl FnOnce() -> A,
         listeners: Vec<BoundListener>,
-        ready: &Started,
+        gate: &Gate,
     ) -> io::Result<()> {
-        self.run_portable(runtime, make, listeners, ready)
+        self.run_portable(runtime, make, listeners, gate)
     }
 
     fn run_portable<A: App>(
@@ -463,17 +564,17 @@ impl Core {
         runtime: &LocalRuntime,
         make: impl FnOnce() -> A,
         listeners: Vec<BoundListener>,
-        ready: &Started,
+        gate: &Gate,
     ) -> io::Result<()> {
         runtime.block_on(async {
             let app = make();
             match portable::Portable::new(app, self.settings, self.status, self.index, listeners) {
                 Ok(portable) => {
-                    let _ = ready.send(Ok(()));
+                    gate.report(Ok(()));
                     portable.run().await
                 }
                 Err(error) => {
-                    let _ = ready.send(Err(error));
+                    gate.report(Err(Error::Start(error)));
                     Ok(())
                 }
             }
@@ -489,6 +590,8 @@ pub struct Running {
     cores: Vec<oneshot::Receiver<io::Result<()>>>,
     addresses: Vec<Address>,
     event_loop: EventLoop,
+    /// Where it must be waited for, if that matters.
+    home: Option<Home>,
     capacity: Capacity,
     stop: Option<Stop>,
 }
@@ -518,8 +621,10 @@ impl Running {
     /// Waits until the server is told to stop, and until it has.
     ///
     /// # Errors
-    /// When signals cannot be listened for, or a core fails; the other cores are stopped then.
+    /// When signals cannot be listened for, or a core fails; the other cores are stopped then. And with
+    /// [`FdTables::PerCore`] on another runtime than the one on which the server was started.
     pub async fn wait(mut self) -> Result<(), Error> {
+        self.home.map_or(Ok(()), Home::check)?;
         let stop = self.stop.take().unwrap_or(Stop::Signals);
         let mut stops = Stops::listen(stop)?;
         let cores = std::mem::take(&mut self.cores);
@@ -603,6 +708,7 @@ mod tests {
             ("BODY_TIMEOUT", "1 h"),
             ("BODY_MIN_RATE", "-1"),
             ("EVENT_LOOP", "kqueue"),
+            ("FD_TABLES", "2"),
         ] {
             let message = from(&[(name, value)]).unwrap_err().to_string();
             assert!(message.contains(name) && message.contains(value), "{message}");

@@ -2,7 +2,7 @@
 //!
 //! Each core writes its own counters, on cache lines of its own; they are added up when somebody asks. Only those of
 //! connections that hyper or the app holds are written by other threads too (`transport`). Cores share one number, that of all
-//! connections, because its maximum is for the process.
+//! connections, because its maximum is for the process. Where each core has an fd table of its own, each has a maximum, too.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -120,6 +120,8 @@ pub(crate) struct Status {
     phase: AtomicU8,
     connections: AtomicU64,
     pub(crate) connections_max: u64,
+    /// Of one core: what its fd table has room for, if that is its own.
+    core_connections_max: u64,
     pub(crate) cores: Box<[CoreStatus]>,
     started: Instant,
 }
@@ -129,6 +131,8 @@ pub(crate) struct Status {
 #[repr(align(128))]
 pub(crate) struct CoreStatus {
     pub(crate) inbox: Arc<Inbox>,
+    /// Those of `Status::connections` that are here. Connections that the app holds may end on other threads.
+    connections: AtomicU64,
     pub(crate) accepted: AtomicU64,
     pub(crate) requests: AtomicU64,
     pub(crate) exchanges: AtomicU64,
@@ -137,7 +141,7 @@ pub(crate) struct CoreStatus {
     pub(crate) handler_panics: AtomicU64,
     pub(crate) core_panics: AtomicU64,
     pub(crate) accept_failures: AtomicU64,
-    /// The only counters here that other threads write too.
+    /// With `connections`, the only counters here that other threads write too.
     pub(crate) transports: TransportCounts,
     closed: Tally<{ CloseReason::ALL.len() }>,
     refused: Tally<{ Refusal::ALL.len() }>,
@@ -156,11 +160,13 @@ impl<const N: usize> Default for Tally<N> {
 }
 
 impl Status {
-    pub(crate) fn new(cores: usize, connections_max: u64) -> Arc<Self> {
+    /// `core_connections_max` is for each core, `connections_max` for all together.
+    pub(crate) fn new(cores: usize, connections_max: u64, core_connections_max: u64) -> Arc<Self> {
         Arc::new(Self {
             phase: AtomicU8::new(Phase::Starting as u8),
             connections: AtomicU64::new(0),
             connections_max,
+            core_connections_max,
             cores: (0..cores).map(|_| CoreStatus::default()).collect(),
             started: Instant::now(),
         })
@@ -184,17 +190,22 @@ impl Status {
         }
     }
 
-    /// Counts a connection in; `false`, and not counted, if that would be one too many.
-    pub(crate) fn try_open(&self) -> bool {
-        if self.connections.fetch_add(1, Relaxed) < self.connections_max {
-            return true;
+    /// Counts a connection of a core in; `false`, and not counted, if that would be one too many, there or in all.
+    pub(crate) fn try_open(&self, core: usize) -> bool {
+        let here = &self.cores[core].connections;
+        if here.fetch_add(1, Relaxed) < self.core_connections_max {
+            if self.connections.fetch_add(1, Relaxed) < self.connections_max {
+                return true;
+            }
+            self.connections.fetch_sub(1, Relaxed);
         }
-        self.connections.fetch_sub(1, Relaxed);
+        here.fetch_sub(1, Relaxed);
         false
     }
 
-    /// Counts a connection out.
-    pub(crate) fn closed(&self) {
+    /// Counts a connection of a core out.
+    pub(crate) fn closed(&self, core: usize) {
+        self.cores[core].connections.fetch_sub(1, Relaxed);
         self.connections.fetch_sub(1, Relaxed);
     }
 }
@@ -348,9 +359,20 @@ mod tests {
 
     #[test]
     fn the_maximum_of_connections_is_exact() {
-        let status = Status::new(1, 2);
-        assert!(status.try_open() && status.try_open() && !status.try_open());
-        status.closed();
-        assert!(status.try_open() && !status.try_open());
+        let status = Status::new(1, 2, 2);
+        assert!(status.try_open(0) && status.try_open(0) && !status.try_open(0));
+        status.closed(0);
+        assert!(status.try_open(0) && !status.try_open(0));
+    }
+
+    #[test]
+    fn a_core_that_is_full_leaves_room_to_the_others() {
+        let status = Status::new(2, 3, 2);
+        assert!(status.try_open(0) && status.try_open(0) && !status.try_open(0), "the core's own maximum");
+        assert!(status.try_open(1) && !status.try_open(1), "the maximum of all");
+        status.closed(0);
+        assert!(status.try_open(1) && !status.try_open(1) && !status.try_open(0));
+        status.closed(1);
+        assert!(status.try_open(0));
     }
 }

@@ -31,6 +31,8 @@ mod alarm;
 #[cfg(target_os = "linux")]
 pub mod epoll;
 #[cfg(target_os = "linux")]
+mod fd_table;
+#[cfg(target_os = "linux")]
 mod file_limit;
 #[cfg(target_os = "linux")]
 mod listen;
@@ -41,6 +43,8 @@ use bytes::Bytes;
 pub use address::{Address, AddressError, Peer};
 #[cfg(target_os = "linux")]
 pub use alarm::Alarm;
+#[cfg(target_os = "linux")]
+pub use fd_table::{Handover, unshare_fd_table};
 #[cfg(target_os = "linux")]
 pub use file_limit::{FileLimit, raise_file_limit};
 #[cfg(target_os = "linux")]

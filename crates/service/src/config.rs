@@ -96,6 +96,10 @@ pub struct Config {
     /// auto, epoll or portable (hyper on plain Tokio, for development)
     #[arg(long, env = "EVENT_LOOP", hide_env_values = true, default_value = "auto", value_name = "NAME")]
     pub event_loop: baiwan::EventLoop,
+
+    /// shared or per-core; with per-core the limit on open files counts for each core and not for all together (Linux)
+    #[arg(long, env = "FD_TABLES", hide_env_values = true, default_value = "shared", value_name = "NAME")]
+    pub fd_tables: baiwan::FdTables,
 }
 
 impl Config {
@@ -111,6 +115,11 @@ impl Config {
                 "SHUTDOWN_DELAY (or --shutdown-delay) is {delay:?}; allowed is less than SHUTDOWN_TIMEOUT, which is {:?}",
                 self.shutdown_timeout
             ));
+        }
+        if self.fd_tables == baiwan::FdTables::PerCore && self.event_loop == baiwan::EventLoop::Portable {
+            return Err(
+                "FD_TABLES (or --fd-tables) is \"per-core\"; allowed with EVENT_LOOP=portable is shared".to_owned()
+            );
         }
         Ok(())
     }

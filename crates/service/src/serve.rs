@@ -2,16 +2,21 @@
 //!
 //! The order is the invariant: the store opens before the first connection and closes after the last one, so that a
 //! request that was received can always be stored. The engine owns signals, draining and deadlines.
+//!
+//! The runtime that waits for the end, and the store's threads, are there before the cores start: where each core has an fd
+//! table of its own, it can wake nothing that came later.
 
 use std::future::{Future, poll_fn};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use anyhow::Context;
-use baiwan::CloseReason;
+use baiwan::{CloseReason, FdTables};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
@@ -47,17 +52,19 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let database = config
         .database_path(std::env::var_os("STATE_DIRECTORY").as_deref())
         .context("the working directory cannot be read; set DATABASE_URL to an absolute path")?;
-    let store = Store::open(&database)?;
+    let store = open_store(config, &database)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let builder = server(config);
     let health = builder.health();
     let probe = Arc::new(health.clone());
     let prototype = store.for_core();
+    let within = runtime.enter();
     let running = builder.start_with(move |_core| {
         let store = prototype.clone();
-        // It opens its file now: later the process may be out of files. What is wrong with it shows at each read.
-        let _ = store.check();
+        store.open();
         router(Core { store, probe: Arc::<baiwan::Health>::clone(&probe), uptime })
     })?;
+    drop(within);
     let limits = running.limits();
     let startup = Startup {
         config,
@@ -68,7 +75,6 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         notes: limits.notes.clone(),
         database,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut refusals = Refusals::new(health.clone());
     let drained = runtime.block_on(async {
         // Whose terminal is gone ends, as any program does.
@@ -91,6 +97,15 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     }
     info!(uptime_seconds = uptime.seconds(), commits, "stopped");
     Ok(())
+}
+
+/// SQLite must not be used in several fd tables: where each core has its own, threads of this one read for them.
+fn open_store(config: &Config, database: &Path) -> anyhow::Result<Store> {
+    let store = Store::open(database)?;
+    match config.fd_tables {
+        FdTables::PerCore => Ok(store.with_reader_threads(available_parallelism().map_or(1, usize::from))?),
+        _ => Ok(store),
+    }
 }
 
 /// Waits for the end; announces the start once signals are listened for, which the first poll does: who reads that the
@@ -130,7 +145,8 @@ fn server(config: &Config) -> baiwan::Builder {
         .write_timeout(config.write_timeout.0)
         .shutdown_delay(config.shutdown_delay.0.unwrap_or_default())
         .shutdown_timeout(config.shutdown_timeout)
-        .event_loop(config.event_loop);
+        .event_loop(config.event_loop)
+        .fd_tables(config.fd_tables);
     // Not set means the engine's default, which it may lower; set means an error when it cannot be had.
     if let Some(workers) = config.workers {
         builder = builder.workers(workers);

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use baiwan::FdTables;
 use tracing::info;
 
 use crate::config::Config;
@@ -41,6 +42,7 @@ impl Startup<'_> {
             version = env!("CARGO_PKG_VERSION"),
             addresses = self.links().join(" "),
             event_loop = self.event_loop,
+            fd_tables = self.fd_tables(),
             workers = self.workers,
             max_connections = self.connections_max,
             notes = self.notes.join("; "),
@@ -58,6 +60,7 @@ impl Startup<'_> {
         let rows = [
             ("listening", self.links()),
             ("event loop", vec![self.event_loop.clone()]),
+            ("fd tables", self.fd_tables().map(ToOwned::to_owned).into_iter().collect()),
             ("workers", vec![self.workers.to_string()]),
             ("limits", limits),
             ("timeouts", vec![self.timeouts()]),
@@ -89,6 +92,11 @@ impl Startup<'_> {
             }
         }
         links
+    }
+
+    /// Said only where it is not what everybody expects.
+    fn fd_tables(&self) -> Option<&'static str> {
+        Some(self.config.fd_tables.name()).filter(|_| self.config.fd_tables != FdTables::Shared)
     }
 
     fn timeouts(&self) -> String {
@@ -145,5 +153,8 @@ mod tests {
             env!("CARGO_PKG_VERSION")
         );
         assert_eq!(startup.block(), expected);
+        let config = Config { fd_tables: FdTables::PerCore, ..(*config).clone() };
+        let block = Startup { config: &config, ..startup }.block();
+        assert_eq!(block, expected.replace("  workers", "  fd tables   per-core\n  workers"));
     }
 }

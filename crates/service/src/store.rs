@@ -6,17 +6,22 @@
 //!   core n: CoreStore ── Writer ─┴─ bounded queue ─► writer thread ─► one transaction for all that wait
 //! ```
 //!
+//! Where cores must not open the file, because each has an fd table of its own, threads beside the writer's read for them
+//! (`readers`).
+//!
 //! [`Store`] is the process's: it opens and migrates the file once, owns the writer thread and closes in order.
 //! [`CoreStore`] is one core's. Invariant: a write is acknowledged only after the transaction that holds it was
 //! committed with `synchronous=FULL`; whatever fails before that is an error, never an acknowledgement.
 
 mod reader;
+mod readers;
 mod schema;
 mod users;
 mod writer;
 
 use std::path::{Path, PathBuf};
 
+use rusqlite::Connection;
 use thiserror::Error;
 
 pub use self::reader::Reader;
@@ -24,6 +29,7 @@ pub use self::schema::OpenError;
 pub use self::users::{NewUser, User};
 pub use self::writer::{WRITE_GROUP_MAX, WRITE_QUEUE_MAX, Writer};
 
+use self::readers::{Queues, ReaderThreads};
 use self::writer::WriterThread;
 
 /// Why a read or a write was not done. What SQLite said is in the log, not in answers.
@@ -44,6 +50,8 @@ pub enum StoreError {
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
+    // Ended before the writer: whose connection closes last moves the log into the file.
+    readers: Option<ReaderThreads>,
     writer: WriterThread,
 }
 
@@ -57,12 +65,27 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let connection = schema::open(path)?;
         let writer = WriterThread::start(path.to_owned(), connection).map_err(OpenError::Thread)?;
-        Ok(Self { path: path.to_owned(), writer })
+        Ok(Self { path: path.to_owned(), readers: None, writer })
     }
 
-    /// The part for one core. Cheap: its connection opens at the first read.
+    /// Has so many threads read, at least one, instead of the cores themselves: for cores with fd tables of their own. They
+    /// have the table of the calling thread, which must be that of [`open`](Self::open).
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Thread`] when a thread cannot be started.
+    pub fn with_reader_threads(mut self, count: usize) -> Result<Self, OpenError> {
+        self.readers = Some(ReaderThreads::start(&self.path, count).map_err(OpenError::Thread)?);
+        Ok(self)
+    }
+
+    /// The part for one core. Cheap: its connection, if it has one, opens at the first read.
     pub fn for_core(&self) -> CoreStore {
-        CoreStore { reader: Reader::new(self.path.clone()), writer: self.writer() }
+        let reads = match &self.readers {
+            None => Reads::Inline(Reader::new(self.path.clone())),
+            Some(threads) => Reads::Queued(threads.handle()),
+        };
+        CoreStore { reads, writer: self.writer() }
     }
 
     /// A way into the write queue that does not wait for outcomes.
@@ -85,8 +108,17 @@ impl Store {
 /// The database as one core sees it. A clone is another core's: it has a connection of its own.
 #[derive(Clone, Debug)]
 pub struct CoreStore {
-    reader: Reader,
+    reads: Reads,
     writer: Writer,
+}
+
+/// How a core reads.
+#[derive(Clone, Debug)]
+enum Reads {
+    /// At once, with its own connection.
+    Inline(Reader),
+    /// On a thread that may have one.
+    Queued(Queues),
 }
 
 impl CoreStore {
@@ -100,22 +132,22 @@ impl CoreStore {
         self.writer.insert_user(user)?.await.unwrap_or(Err(StoreError::Unavailable))
     }
 
-    /// The user `id`, if there is one. Reads inline.
+    /// The user `id`, if there is one.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
-    pub fn user(&self, id: i64) -> Result<Option<User>, StoreError> {
-        self.reader.read(|connection| users::find(connection, id))
+    pub async fn user(&self, id: i64) -> Result<Option<User>, StoreError> {
+        self.read(move |connection| users::find(connection, id)).await
     }
 
-    /// At most `limit` users with an id greater than `after`, in the order of their ids. Reads inline.
+    /// At most `limit` users with an id greater than `after`, in the order of their ids.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
-    pub fn users(&self, after: i64, limit: u32) -> Result<Vec<User>, StoreError> {
-        self.reader.read(|connection| users::page(connection, after, limit))
+    pub async fn users(&self, after: i64, limit: u32) -> Result<Vec<User>, StoreError> {
+        self.read(move |connection| users::page(connection, after, limit)).await
     }
 
     /// Whether the file can be read and the writer thread lives: one cheap read.
@@ -123,10 +155,29 @@ impl CoreStore {
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
-    pub fn check(&self) -> Result<(), StoreError> {
+    pub async fn check(&self) -> Result<(), StoreError> {
         if self.writer.is_closed() {
             return Err(StoreError::Unavailable);
         }
-        self.reader.read(users::probe)
+        self.read(users::probe).await
+    }
+
+    /// Opens the file now, if this core has a connection of its own: later the process may be out of files. What is wrong
+    /// with it shows at each read.
+    pub fn open(&self) {
+        if let Reads::Inline(reader) = &self.reads {
+            let _ = reader.read(users::probe);
+        }
+    }
+
+    async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        match &self.reads {
+            Reads::Inline(reader) => reader.read(read),
+            Reads::Queued(queues) => queues.read(read).await,
+        }
     }
 }

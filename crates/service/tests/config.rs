@@ -22,6 +22,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("SHUTDOWN_DELAY", "25s", "less than SHUTDOWN_TIMEOUT"),
     ("SHUTDOWN_TIMEOUT", "0", "from 1ms to 24h"),
     ("EVENT_LOOP", "kqueue", "auto, epoll or portable"),
+    ("FD_TABLES", "per-thread", "shared or per-core"),
 ];
 
 /// The binary with nothing of this test's environment.
@@ -54,6 +55,15 @@ fn a_wrong_value_is_one_line_that_names_variable_value_and_what_is_allowed() {
         assert!(line.starts_with(&format!("baiwan: {variable} (or --")), "{line}");
         assert!(line.contains(shown) && line.contains(allowed), "{line}");
     }
+}
+
+#[test]
+fn tables_that_the_event_loop_cannot_have_are_refused() {
+    let line = one_line(&baiwan(&["serve"], &[("FD_TABLES", "per-core"), ("EVENT_LOOP", "portable")]), 2);
+    assert_eq!(
+        line,
+        "baiwan: FD_TABLES (or --fd-tables) is \"per-core\"; allowed with EVENT_LOOP=portable is shared\n"
+    );
 }
 
 #[test]

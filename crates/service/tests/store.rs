@@ -46,8 +46,8 @@ async fn outcomes(pending: Vec<Pending>) -> Vec<Result<User, StoreError>> {
     outcomes
 }
 
-fn names_in(core: &CoreStore) -> Vec<String> {
-    core.users(0, 10_000).unwrap().into_iter().map(|user| user.name).collect()
+async fn names_in(core: &CoreStore) -> Vec<String> {
+    core.users(0, 10_000).await.unwrap().into_iter().map(|user| user.name).collect()
 }
 
 #[tokio::test]
@@ -81,22 +81,41 @@ async fn a_taken_name_undoes_no_other_write_of_its_group() {
     let taken: Vec<_> = outcomes.iter().map(|outcome| outcome.as_ref().err().copied()).collect();
     assert_eq!(taken, [None, None, None, Some(StoreError::NameTaken), None]);
     assert!(store.commits() <= 2);
-    assert_eq!(names_in(&core), ["first", "a", "b", "c"]);
+    assert_eq!(names_in(&core).await, ["first", "a", "b", "c"]);
     let ids: Vec<i64> = outcomes.into_iter().flatten().map(|user| user.id).collect();
     assert!(ids.is_sorted(), "{ids:?}");
 }
 
 #[tokio::test]
 async fn what_was_acknowledged_is_read_on_every_core() {
-    let directory = directory();
-    let store = Store::open(&directory.path().join("a.db")).unwrap();
-    let (here, there) = (store.for_core(), store.for_core());
-    for n in 0..20 {
-        let stored = here.insert_user(user(&format!("user {n}"))).await.unwrap();
-        assert_eq!(there.user(stored.id), Ok(Some(stored.clone())));
-        assert_eq!(here.user(stored.id), Ok(Some(stored)));
+    for threads in [0, 1, 3] {
+        let directory = directory();
+        let store = Store::open(&directory.path().join("a.db")).unwrap();
+        let store = if threads > 0 { store.with_reader_threads(threads).unwrap() } else { store };
+        let (here, there) = (store.for_core(), store.for_core());
+        for n in 0..20 {
+            let stored = here.insert_user(user(&format!("user {n}"))).await.unwrap();
+            assert_eq!(there.user(stored.id).await, Ok(Some(stored.clone())));
+            assert_eq!(here.user(stored.id).await, Ok(Some(stored)));
+        }
+        assert_eq!(there.users(18, 100).await.unwrap().len(), 2);
+        there.check().await.unwrap();
     }
-    assert_eq!(there.users(18, 100).unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn threads_that_read_end_with_the_store_and_leave_no_log() {
+    let directory = directory();
+    let path = directory.path().join("a.db");
+    let store = Store::open(&path).unwrap().with_reader_threads(2).unwrap();
+    let core = store.for_core();
+    core.insert_user(user("a")).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(names_in(&core).await, ["a"]);
+    }
+    store.close();
+    assert_eq!(core.users(0, 1).await, Err(StoreError::Unavailable));
+    assert!(!path.with_extension("db-wal").exists(), "the log was moved into the file");
 }
 
 #[tokio::test]
@@ -112,7 +131,7 @@ async fn closing_finishes_what_is_queued_and_empties_the_log() {
     assert_eq!(writer.insert_user(user("late")).unwrap_err(), StoreError::Unavailable);
     assert!(!path.with_extension("db-wal").exists(), "the log was moved into the file");
     let store = Store::open(&path).unwrap();
-    assert_eq!(names_in(&store.for_core()), names);
+    assert_eq!(names_in(&store.for_core()).await, names);
 }
 
 #[tokio::test]
@@ -130,7 +149,7 @@ async fn a_full_queue_refuses_at_once() {
     let accepted = outcomes(all.into_iter().flatten().collect()).await;
     let stored = accepted.iter().filter(|outcome| outcome.is_ok()).count();
     assert_eq!(stored, accepted.len());
-    assert_eq!(store.for_core().users(0, 10_000).unwrap().len(), stored);
+    assert_eq!(store.for_core().users(0, 10_000).await.unwrap().len(), stored);
 }
 
 #[tokio::test]
@@ -142,10 +161,10 @@ async fn the_writer_recovers_by_itself_when_the_file_is_free_again() {
     let other = OtherWriter::hold(&path);
     // Held until the writer has given up waiting.
     assert_eq!(core.insert_user(user("a")).await, Err(StoreError::Unavailable));
-    assert_eq!(core.users(0, 10), Ok(Vec::new()), "reads go on");
+    assert_eq!(core.users(0, 10).await, Ok(Vec::new()), "reads go on");
     other.release();
     core.insert_user(user("a")).await.unwrap();
-    assert_eq!(names_in(&core), ["a"]);
+    assert_eq!(names_in(&core).await, ["a"]);
 }
 
 #[test]
@@ -190,11 +209,11 @@ fn the_log_of_another_program_is_left_alone() {
     assert_eq!((std::fs::read(&path).unwrap(), std::fs::read(&log).unwrap()), before);
 }
 
-#[test]
-fn an_empty_file_is_a_new_database() {
+#[tokio::test]
+async fn an_empty_file_is_a_new_database() {
     let directory = directory();
     let path = directory.path().join("a.db");
     std::fs::write(&path, b"").unwrap();
     Store::open(&path).unwrap().close();
-    assert_eq!(Store::open(&path).unwrap().for_core().users(0, 1), Ok(Vec::new()));
+    assert_eq!(Store::open(&path).unwrap().for_core().users(0, 1).await, Ok(Vec::new()));
 }

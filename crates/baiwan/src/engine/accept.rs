@@ -69,7 +69,7 @@ impl<D: Driver, A: App> Engine<D, A> {
     /// Gives an accepted connection a slot and has it watched.
     fn open(&mut self, connection: Accepted<D::Socket>) {
         add(&self.core.status().accepted, 1);
-        let counted = self.core.status.try_open();
+        let counted = self.core.status.try_open(self.core.index);
         let index = self.connections.insert(Slot::new(connection.socket, connection.peer));
         let token = self.connections.token(index);
         let slot = self.connections.get_mut(index).expect("just inserted");

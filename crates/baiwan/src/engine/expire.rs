@@ -221,7 +221,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         self.driver.close(slot.socket, how);
         match slot.flags.has(Flags::UNCOUNTED) {
             true => self.turned_away -= 1,
-            false => self.core.status.closed(),
+            false => self.core.status.closed(self.core.index),
         }
         self.core.status().count_close(reason);
     }

@@ -90,7 +90,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         let Slot { socket, flags, active, .. } = slot;
         self.driver.close(socket, Close::Reset);
         if !flags.has(Flags::UNCOUNTED) {
-            self.core.status.closed();
+            self.core.status.closed(self.core.index);
         }
         self.core.status().count_close(CloseReason::CoreFailed);
         // What the app left behind may panic again when it is dropped: that is all that is lost then.

@@ -49,7 +49,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot give a connection to hyper");
-                self.core.status.closed();
+                self.core.status.closed(self.core.index);
                 self.core.status().count_close(CloseReason::System);
             }
         }

@@ -325,7 +325,7 @@ impl Drop for Counted {
         if self.0.has_switched() {
             counts.upgraded.fetch_sub(1, Relaxed);
         }
-        status.closed();
+        status.closed(transports.index);
         let open = counts.open.fetch_sub(1, Release) - 1;
         transports.shrink(open);
         fence(SeqCst);
@@ -342,11 +342,11 @@ mod tests {
     #[tokio::test(flavor = "local", start_paused = true)]
     async fn a_stop_holds_on_to_nothing_that_it_has_ended() {
         // One descriptor for each.
-        crate::capacity::files();
-        let status = Status::new(1, u64::MAX);
+        crate::capacity::files(crate::FdTables::Shared);
+        let status = Status::new(1, u64::MAX, u64::MAX);
         let transports = Transports::new(&Settings::default(), Arc::clone(&status), 0);
         let open = || {
-            assert!(status.try_open());
+            assert!(status.try_open(0));
             let (ours, _) = tokio::net::UnixStream::pair().expect("a descriptor is left");
             let transport = transports.open(Stream::Unix(ours), Bytes::new());
             transport.record().switch();

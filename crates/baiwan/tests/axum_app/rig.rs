@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use baiwan::{App, Builder, Error, EventLoop, Health, Running, Server};
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 /// Nothing that works takes so long.
@@ -27,6 +28,8 @@ pub(crate) struct Rig {
     pub(crate) health: Health,
     running: Running,
     stop: oneshot::Sender<()>,
+    /// Where it was started, and is waited for.
+    runtime: Runtime,
 }
 
 impl Rig {
@@ -45,7 +48,12 @@ impl Rig {
             // A sender that is gone says the same.
             let _ = stopped.await;
         };
-        Self { health, running: start(builder.shutdown(stopped)).unwrap(), stop }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let running = {
+            let _within = runtime.enter();
+            start(builder.shutdown(stopped)).unwrap()
+        };
+        Self { health, running, stop, runtime }
     }
 
     /// Where the server listens, as it says itself.
@@ -59,10 +67,9 @@ impl Rig {
 
     /// Tells the server to stop; the thread ends when it has.
     pub(crate) fn begin_stop(self) -> JoinHandle<Result<(), Error>> {
-        let Self { running, stop, .. } = self;
+        let Self { running, stop, runtime, .. } = self;
         std::thread::spawn(move || {
             stop.send(()).unwrap();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async { tokio::time::timeout(PATIENCE, running.wait()).await.unwrap() })
         })
     }

@@ -37,7 +37,7 @@ struct State {
 }
 
 pub(super) async fn health(core: Shared) -> Response {
-    let (live, stored) = (core.probe.is_live(), core.store.check().is_ok());
+    let (live, stored) = (core.probe.is_live(), core.store.check().await.is_ok());
     let word = |good: bool| if good { "ok" } else { "failed" };
     let body = Health {
         status: if live && stored { "healthy" } else { "unhealthy" },

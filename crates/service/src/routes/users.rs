@@ -35,7 +35,7 @@ struct Page {
 pub(super) async fn list(core: Shared, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let query = Query::parse(query.as_deref().unwrap_or_default()).map_err(Problem::WrongParameter)?;
     // One more than asked for shows whether there is a next page.
-    let mut users = core.store.users(query.after, query.limit + 1)?;
+    let mut users = core.store.users(query.after, query.limit + 1).await?;
     let more = users.len() > query.limit as usize;
     users.truncate(query.limit as usize);
     let next = users.last().filter(|_| more).map(|user| user.id.to_string());
@@ -51,7 +51,7 @@ pub(super) async fn create(core: Shared, request: Request) -> Result<Response, P
 
 pub(super) async fn show(core: Shared, id: Result<Path<String>, PathRejection>) -> Result<Response, Problem> {
     let id = id.ok().and_then(|Path(id)| id_of(&id)).ok_or(Problem::NotFound)?;
-    let user = core.store.user(id)?.ok_or(Problem::NotFound)?;
+    let user = core.store.user(id).await?.ok_or(Problem::NotFound)?;
     Ok(json(StatusCode::OK, "application/json", &user))
 }
 

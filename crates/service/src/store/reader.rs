@@ -71,7 +71,7 @@ mod tests {
     fn a_reader_cannot_write_and_goes_on_after_a_failure() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("a.db")).unwrap();
-        let reader = store.for_core().reader;
+        let reader = Reader::new(store.path.clone());
         let outcome = reader.read(|connection| connection.execute("DELETE FROM users", []));
         assert_eq!(outcome, Err(StoreError::Unavailable));
         assert_eq!(

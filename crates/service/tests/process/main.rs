@@ -5,6 +5,7 @@
 mod durability;
 mod kernel;
 mod running;
+mod tables;
 
 use std::io::Read;
 use std::net::TcpStream;

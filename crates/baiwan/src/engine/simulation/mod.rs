@@ -176,7 +176,7 @@ impl World {
         if trace {
             net.start_trace();
         }
-        let status = Status::new(1, plan.connections_max);
+        let status = Status::new(1, plan.connections_max, u64::MAX);
         let app = SimApp::default();
         let settings = Arc::new(plan.settings.clone());
         let bound = vec![net.bind(address())];

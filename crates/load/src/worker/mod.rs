@@ -112,6 +112,7 @@ impl Worker {
             match self.turn(cx) {
                 Ok(Turn::Again) => {}
                 Ok(Turn::Waits) => return Poll::Pending,
+                Ok(Turn::Yields) => break,
                 Ok(Turn::End) => return Poll::Ready(Ok(())),
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -248,7 +249,8 @@ impl Worker {
             return self.end();
         }
         if now >= *next_report {
-            *next_report += REPORT_NS;
+            // Not from when it was due: a worker that is late would be busy with nothing but reports.
+            *next_report = now + REPORT_NS;
             let tally = self.fleet.tally.take();
             tell(&Event::Counted(Box::new(tally)))?;
         }
@@ -280,7 +282,7 @@ impl Worker {
         let moments = [Some(*next_report), own, fleet.next_retry(), fleet.next_scan()];
         let moment = moments.into_iter().flatten().min().unwrap_or(u64::MAX);
         if moment <= now_ns() {
-            return Ok(Turn::Again);
+            return Ok(Turn::Yields);
         }
         if self.alarm_at != Some(moment) {
             self.alarm_at = Some(moment);
@@ -290,8 +292,13 @@ impl Worker {
     }
 }
 
+/// What is to come after a turn.
 enum Turn {
+    /// Another: there is more to do.
     Again,
+    /// Another, after the runtime has looked for events: only it can see that there are any.
+    Yields,
+    /// Nothing, until the task is woken.
     Waits,
     End,
 }

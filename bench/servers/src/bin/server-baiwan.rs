@@ -1,5 +1,6 @@
 //! The app on Baiwan, one worker. Deadlines stay on, as in production. Only rows with stalled connections come near one, and
-//! may set it (`HEADER_TIMEOUT`, `BODY_TIMEOUT`). Several processes may share one `ADDRESS` (`REUSE_PORT`). After the stop it says how many requests it has received.
+//! may set it (`HEADER_TIMEOUT`, `BODY_TIMEOUT`). Several processes may share one `ADDRESS` (`REUSE_PORT`). After the stop it
+//! says how many requests it has received.
 
 use std::time::Duration;
 
@@ -7,6 +8,9 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
+    if bench_servers::version_asked("baiwan")? {
+        return Ok(());
+    }
     let address = std::env::var("ADDRESS").unwrap_or_else(|_| "127.0.0.1:0".to_owned());
     let reuse_port = std::env::var_os("REUSE_PORT").is_some();
     let mut builder = baiwan::Server::builder()

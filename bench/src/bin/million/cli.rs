@@ -30,15 +30,6 @@ pub(crate) enum Kind {
     Nginx,
 }
 
-impl Kind {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Baiwan => "baiwan",
-            Self::Nginx => "nginx",
-        }
-    }
-}
-
 /// What to do.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Options {

@@ -121,10 +121,10 @@ impl Worker {
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> anyhow::Result<Turn> {
-        match self.commands.poll_recv(cx) {
-            Poll::Ready(Some(command)) => self.obey(command)?,
-            Poll::Ready(None) => return Ok(Turn::End),
-            Poll::Pending => {}
+        // Only a channel that was seen empty wakes the task, so one command is not enough.
+        while let Poll::Ready(command) = self.commands.poll_recv(cx) {
+            let Some(command) = command else { return Ok(Turn::End) };
+            self.obey(command)?;
         }
         let quiet = match self.fleet.poll_events(cx) {
             Poll::Ready(outcome) => {

@@ -94,7 +94,6 @@ impl Fleet {
     pub(super) fn new(plan: &Plan, share: Share) -> anyhow::Result<Self> {
         let mut driver = EpollDriver::new().context("cannot make an epoll instance")?;
         let count = share.part(plan.connections);
-        let active = ((plan.connections as f64 * plan.active).round() as u64).clamp(1, plan.connections.max(1));
         let copies = (COPIES_BYTES_MAX / plan.request.len().max(1)).clamp(1, plan.pipeline as usize);
         Ok(Self {
             alarm: driver.add_alarm(ALARM)?,
@@ -102,7 +101,9 @@ impl Fleet {
             events: Events::with_capacity(EVENTS_MAX),
             address: plan.address.parse()?,
             sources: plan.sources.map(|sources| (sources, share.before(plan.connections))),
-            connections: (0..count).map(|_| Connection::default()).collect(),
+            connections: (0..count)
+                .map(|_| Connection { dormant: plan.connect_each, ..Connection::default() })
+                .collect(),
             readable: VecDeque::new(),
             writable: Vec::new(),
             idle: VecDeque::new(),
@@ -120,7 +121,7 @@ impl Fleet {
             checks: Checks::of(plan),
             pipeline: plan.pipeline,
             connect_each: plan.connect_each,
-            active: share.part(active).min(count) as u32,
+            active: share.part(plan.active_count()).min(count) as u32,
             timeout_ns: plan.timeout.map(|timeout| timeout.as_nanos() as u64),
             next_scan: 0,
             reopen: plan.reconnect,
@@ -231,12 +232,17 @@ impl Fleet {
             self.retries.pop_front();
             if self.connect_each {
                 // It is opened with its next request.
-                let generation = self.connections[index as usize].generation;
-                self.idle.push_back((index, generation));
+                self.connections[index as usize].dormant = true;
+                self.set_idle(index, 1);
             } else {
                 self.open(index, now);
             }
         }
+    }
+
+    /// Whether anything is open or outstanding.
+    pub(super) fn is_alive(&self) -> bool {
+        self.tally.open + self.tally.outstanding > 0
     }
 
     /// When the next connection is to be opened again. None: as soon as there is room, which an event will announce.
@@ -265,6 +271,7 @@ impl Fleet {
         connection.began = now;
         connection.since = now;
         connection.connecting = true;
+        connection.dormant = false;
         match self.driver.connect(&self.address, source, connection.token(index)) {
             Ok(socket) => connection.socket = Some(socket),
             Err(error) => self.fail(index, ErrorCause::Connect, &error.to_string(), Close::Reset),
@@ -296,7 +303,7 @@ impl Fleet {
         let connection = &mut self.connections[index as usize];
         self.opening -= u64::from(std::mem::take(&mut connection.opening));
         self.opened_total += 1;
-        match connection.reopened && !self.connect_each {
+        match std::mem::replace(&mut connection.was_open, true) && !self.connect_each {
             true => self.tally.reopened += 1,
             false => self.tally.opened += 1,
         }
@@ -389,9 +396,8 @@ impl Fleet {
         for index in 0..self.len() {
             let connection = &mut self.connections[index as usize];
             connection.asked = 0;
-            let there = connection.is_open() && !connection.streaming;
-            let room = if self.connect_each { 1 } else { self.pipeline - connection.due.len() as u32 };
-            if there || self.connect_each {
+            if connection.is_open() && !connection.streaming || connection.dormant {
+                let room = if self.connect_each { 1 } else { self.pipeline - connection.due.len() as u32 };
                 self.set_idle(index, room);
             }
         }
@@ -571,7 +577,7 @@ impl Fleet {
             let (tally, last) = (&mut self.tally, &mut connection.last_event);
             let mut on_event = |seen: Seen| {
                 tally.events += 1;
-                tally.events_missing += seen.missing;
+                tally.events_missing = tally.events_missing.saturating_add(seen.missing);
                 if let Some(sent_at) = seen.sent_at {
                     tally.event_delay.record(((unix_seconds() - sent_at).max(0.0) * SECOND_NS as f64) as u64);
                 }
@@ -643,6 +649,7 @@ impl Fleet {
         let (lost, _) = self.end(index, Close::Orderly);
         let count = lost.len() as u64;
         self.tally.error(ErrorCause::Closed, count, || "closed: the answer before was the last".to_owned());
+        self.connections[index as usize].dormant = true;
         self.set_idle(index, if self.connect_each { 1 } else { self.pipeline });
     }
 }

@@ -74,10 +74,15 @@ pub fn run(plan: &Plan, run: &Run<'_>, observer: &mut dyn Observer) -> Result<Re
             }
             observer.phase(index, phase);
             record.begin(phase);
+            ticks.reset();
             team.tell(&message::Command::Begin(index)).await?;
             interrupted = team.carry_out(&mut record, observer, &mut ticks, &mut stops).await?;
             let (open, outstanding) = team.gauges();
             record.end(open, outstanding);
+            // What is left of a second belongs to no other phase, and all seconds together are the whole.
+            if *phase != Phase::Close {
+                observer.second(&record.second(open, outstanding));
+            }
         }
         let report = record.report(plan, run.command.clone(), run.url.clone(), interrupted);
         team.end().await;

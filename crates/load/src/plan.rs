@@ -42,6 +42,13 @@ pub struct Plan {
     pub phases: Vec<Phase>,
 }
 
+impl Plan {
+    /// How many connections send requests, in all.
+    pub(crate) fn active_count(&self) -> u64 {
+        ((self.connections as f64 * self.active).round() as u64).clamp(1, self.connections.max(1))
+    }
+}
+
 /// A part of a run. It ends in all workers before the next begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -72,7 +79,7 @@ pub enum Phase {
     Rate {
         /// Requests a second, in all.
         per_second: f64,
-        /// From the first to the last.
+        /// From the first until the interval after the last is over.
         duration: Duration,
         /// Its figures are not part of the run's.
         warm_up: bool,
@@ -160,6 +167,12 @@ impl Share {
         self.part(all).max(1)
     }
 
+    /// The same worker's share among the first `of` workers. None: it is not one of these.
+    pub(crate) fn among_first(&self, of: u64) -> Option<Self> {
+        let of = self.of.min(of);
+        (self.index < of).then_some(Self { index: self.index, of })
+    }
+
     /// The parts of the workers before this one.
     pub fn before(&self, all: u64) -> u64 {
         all / self.of * self.index + self.index.min(all % self.of)
@@ -214,6 +227,16 @@ mod tests {
                 assert_eq!(share.before(all), next);
                 next += share.part(all);
             }
+        }
+    }
+
+    #[test]
+    fn requests_are_shared_by_workers_that_have_a_connection_to_ask_on() {
+        for (active, of) in [(1, 2), (3, 7), (7, 7), (50, 7)] {
+            let shares = (0..of).map(|index| Share { index, of });
+            let asking: Vec<Share> = shares.clone().filter_map(|share| share.among_first(active)).collect();
+            assert!(shares.take(asking.len()).all(|share| share.part(active) > 0), "{active} of {of}");
+            assert_eq!(asking.iter().map(|share| share.part(1000)).sum::<u64>(), 1000, "{active} of {of}");
         }
     }
 

@@ -84,7 +84,7 @@ impl Record {
         }
     }
 
-    /// Ends a second, with the gauges of all workers, and returns it.
+    /// Ends a second, or what there is of one at the end of a phase, with the gauges of all workers, and returns it.
     pub(crate) fn second(&mut self, open: u64, outstanding: u64) -> Second {
         let tally = std::mem::take(&mut self.second);
         let latency = tally.latency.quantiles();
@@ -129,7 +129,11 @@ impl Record {
             interrupted,
             seconds: elapsed,
             connections: self.connections(plan),
-            requests: Requests { sent: tally.sent, answered: tally.answered, per_second: per_second(tally.answered) },
+            requests: Requests {
+                sent: tally.sent,
+                answered: tally.answered,
+                per_second: answered_per_second(&measured),
+            },
             latency: tally.latency.quantiles(),
             latency_curve: tally.latency.curve(),
             send_delay: tally.send_delay.quantiles(),
@@ -239,6 +243,14 @@ impl Record {
             client_cpu_seconds: seconds(client_cpu_ns(part)),
         }
     }
+}
+
+/// Right answers a second of those phases in which any are asked for: to hold connections after a load makes it no slower.
+fn answered_per_second(measured: &[&Part]) -> f64 {
+    let asking = measured.iter().filter(|part| !matches!(part.phase, Phase::Hold { .. }));
+    let (answered, ns) =
+        asking.fold((0, 0), |(answered, ns), part| (answered + part.tally.answered, ns + part.end_ns - part.begin_ns));
+    if ns > 0 { answered as f64 / seconds(ns) } else { 0.0 }
 }
 
 fn server_cpu_ns(part: &Part) -> Option<u64> {

@@ -35,7 +35,7 @@ pub struct Report {
     pub latency: Quantiles,
     /// The curve of the same: pairs of a quantile (0 to 1) and seconds.
     pub latency_curve: Vec<(f64, f64)>,
-    /// From when a request was due to when it was sent: what the generator, and answers still to come, held it up.
+    /// From when a request was due to when it was given to a connection: what the generator, and answers still to come, held it up.
     pub send_delay: Quantiles,
     /// By cause (`connect`, `closed`, `reset`, `timeout`, `malformed`, `status`, `body`, `unsent`), and `total`.
     pub errors: BTreeMap<String, u64>,
@@ -85,7 +85,7 @@ pub struct Requests {
     pub sent: u64,
     /// Answered right.
     pub answered: u64,
-    /// Answered right, a second.
+    /// Answered right, a second of the loops.
     pub per_second: f64,
 }
 

@@ -10,6 +10,8 @@ use crate::units::{bytes, count, number, percent, span, time};
 const SATURATED: f64 = 0.9;
 /// Sending that is late by so much of the latency is part of what is told.
 const LATE: f64 = 0.1;
+/// A shorter phase says little about how busy a process is.
+const LASTING: f64 = 1.0;
 const LABEL: usize = 14;
 const LINE: usize = 80;
 
@@ -74,7 +76,11 @@ fn wrapped(sentence: &str) -> String {
 /// One sentence where the generator itself may be what was measured.
 pub fn doubt(report: &Report) -> Option<String> {
     let workers = report.client.workers.max(1) as f64;
-    let busy = report.client.cpu_seconds / (report.seconds.max(f64::MIN_POSITIVE) * workers);
+    // Of the run as a whole, and of each loop that lasted: to hold connections afterwards takes nothing.
+    let loops = report.phases.iter().filter(|phase| phase.name.ends_with(" loop") && phase.seconds >= LASTING);
+    let spans = loops.map(|phase| (phase.client_cpu_seconds, phase.seconds));
+    let spans = spans.chain([(report.client.cpu_seconds, report.seconds.max(f64::MIN_POSITIVE))]);
+    let busy = spans.map(|(cpu, seconds)| cpu / (seconds * workers)).fold(0.0, f64::max);
     let is_open_loop = report.phases.iter().any(|phase| phase.name == "open loop");
     let (delay, latency) = (report.send_delay.p99, report.latency.p99);
     let late = is_open_loop && delay > LATE * latency;

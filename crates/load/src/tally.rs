@@ -70,13 +70,13 @@ impl fmt::Display for ErrorCause {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Tally {
-    /// Requests that were handed to the kernel as a whole or begun.
+    /// Requests that were given to a connection, one that was still to be opened for it too.
     pub sent: u64,
     /// Right answers.
     pub answered: u64,
     /// From when a request was due to the last byte of its answer. Requests that timed out are here with their age.
     pub latency: Latencies,
-    /// From when a request was due to when it was sent.
+    /// From when a request was due to when it was given to a connection.
     pub send_delay: Latencies,
     /// From the first packet to the connection being there.
     pub connect: Latencies,
@@ -146,7 +146,8 @@ impl Tally {
         self.lost += other.lost;
         self.reopened += other.reopened;
         self.events += other.events;
-        self.events_missing += other.events_missing;
+        // It counts what a server claims, which may be any number.
+        self.events_missing = self.events_missing.saturating_add(other.events_missing);
         self.open += other.open;
         self.outstanding += other.outstanding;
         self.latency.add(&other.latency);

@@ -85,7 +85,8 @@ pub(crate) fn request(kind: Kind, server: &Server) -> Vec<u8> {
         Kind::Baiwan if server.is_one_process() => "/health/live",
         _ => "/",
     };
-    format!("GET {path} HTTP/1.1\r\nhost: {}\r\nuser-agent: baiwan-load\r\naccept: */*\r\n\r\n", server.address).into_bytes()
+    format!("GET {path} HTTP/1.1\r\nhost: {}\r\nuser-agent: baiwan-load\r\naccept: */*\r\n\r\n", server.address)
+        .into_bytes()
 }
 
 pub(crate) fn sources() -> Sources {
@@ -130,6 +131,9 @@ impl Observer for Watch<'_> {
     fn second(&mut self, second: &Second) {
         let Second { at, open, answered, errors, p99, .. } = second;
         let p99_ms = p99 * 1000.0;
-        eprintln!("{at:6.0} s  {open} of {} open  {answered} answered  p99 {p99_ms:.1} ms  {errors} errors", self.connections);
+        eprintln!(
+            "{at:6.0} s  {open} of {} open  {answered} answered  p99 {p99_ms:.1} ms  {errors} errors",
+            self.connections
+        );
     }
 }

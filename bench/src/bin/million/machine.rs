@@ -1,6 +1,7 @@
 //! Whether this machine can hold so many connections, both ends of each, and which setting stops it.
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 use anyhow::{Context, Result, bail};
 
@@ -12,6 +13,8 @@ const BYTES_RESERVED: u64 = 1 << 30;
 const FILES_RESERVED: u64 = 50_000;
 /// Connections that may wait to be accepted: those that are opened at the same time.
 const BACKLOG: u64 = 1_024;
+
+const CONNTRACK: &str = "net.netfilter.nf_conntrack_max";
 
 /// A setting of the kernel that must be at least so high.
 struct Setting {
@@ -34,8 +37,11 @@ pub(crate) fn check(connections: u64, tune: bool) -> Result<Vec<String>> {
     let (mut raised, mut missing) = (Vec::new(), Vec::new());
     for setting in settings(connections) {
         let path = format!("/proc/sys/{}", setting.name.replace('.', "/"));
-        // A kernel without this part has no such limit.
+        // A kernel without this part has no such limit, and a firewall that tracks nothing needs no room for it.
         let Ok(text) = fs::read_to_string(&path) else { continue };
+        if setting.name == CONNTRACK && !tracks() {
+            continue;
+        }
         let value: u64 = text.trim().parse().with_context(|| format!("{path} is no number"))?;
         if value >= setting.least {
             continue;
@@ -54,17 +60,21 @@ pub(crate) fn check(connections: u64, tune: bool) -> Result<Vec<String>> {
     Ok(raised)
 }
 
+/// Whether the firewall tracks connections here: a connection of our own shows.
+fn tracks() -> bool {
+    let connection = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| Ok((TcpStream::connect(listener.local_addr()?)?, listener)));
+    let count = fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count");
+    connection.is_err() || count.is_ok_and(|count| count.trim() != "0")
+}
+
 fn settings(connections: u64) -> [Setting; 6] {
     [
         Setting { name: "fs.file-max", least: 2 * connections + FILES_RESERVED, why: "files of all processes" },
         Setting { name: "fs.epoll.max_user_watches", least: 2 * connections + FILES_RESERVED, why: "both ends wait" },
         Setting { name: "net.core.somaxconn", least: BACKLOG, why: "connections that wait to be accepted" },
         Setting { name: "net.ipv4.tcp_max_syn_backlog", least: BACKLOG, why: "connections that are half open" },
-        Setting {
-            name: "net.netfilter.nf_conntrack_max",
-            least: connections + FILES_RESERVED,
-            why: "connections that the firewall tracks",
-        },
+        Setting { name: CONNTRACK, least: connections + FILES_RESERVED, why: "connections that the firewall tracks" },
         Setting { name: "kernel.threads-max", least: 2_048, why: "threads of server and load" },
     ]
 }

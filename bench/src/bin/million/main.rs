@@ -71,7 +71,9 @@ fn carry_out(options: &Options, words: &[String]) -> Result<Outcome> {
     };
     if let Some(folder) = &options.output {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        for (ending, text) in [("md", &outcome.markdown), ("json", &(serde_json::to_string_pretty(&outcome.json)? + "\n"))] {
+        for (ending, text) in
+            [("md", &outcome.markdown), ("json", &(serde_json::to_string_pretty(&outcome.json)? + "\n"))]
+        {
             let path = folder.join(format!("{name}.{ending}"));
             std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         }

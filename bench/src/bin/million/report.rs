@@ -42,7 +42,9 @@ impl End {
             server_resident: server.resident_bytes(),
             server_cpu_ns: server.cpu_ns(),
             // The server is a child of this process.
-            client_user: process::user_bytes(std::process::id()).unwrap_or_default().saturating_sub(server.user_bytes()),
+            client_user: process::user_bytes(std::process::id())
+                .unwrap_or_default()
+                .saturating_sub(server.user_bytes()),
             kernel: kernel_memory::bytes().unwrap_or_default(),
             available: machine::kilobytes("/proc/meminfo", "MemAvailable:").unwrap_or_default(),
         }
@@ -112,14 +114,22 @@ pub(crate) fn holding(options: &Options, server: &Server, load: &Report, ends: &
         ("its latency from when a request was due: p50, p99, p99.9, max", quantiles(&trickle)),
         (
             "one request on each, as fast as it goes",
-            format!("{} in {:.1} s, {:.0} a second", round.answered, round.seconds, round.answered as f64 / round.seconds),
+            format!(
+                "{} in {:.1} s, {:.0} a second",
+                round.answered,
+                round.seconds,
+                round.answered as f64 / round.seconds
+            ),
         ),
         ("its latency: p50, p99, p99.9, max", quantiles(&round)),
         ("server memory before the first connection (PSS)", mebibytes(start.server_user)),
         ("server memory with all of them (PSS)", mebibytes(opened.server_user)),
         ("server memory for one connection, user", format!("{:.0} bytes", each(grown(|end| end.server_user)))),
         ("server, resident at most (RSS)", mebibytes(peak_resident)),
-        ("load generator's memory for one connection, user", format!("{:.0} bytes", each(grown(|end| end.client_user)))),
+        (
+            "load generator's memory for one connection, user",
+            format!("{:.0} bytes", each(grown(|end| end.client_user))),
+        ),
         ("kernel memory for one connection, both ends", format!("{kernel_both:.0} bytes")),
         ("of that the client's end", format!("{client_end:.0} bytes")),
         ("of that the server's end", format!("{:.0} bytes", kernel_both - client_end)),
@@ -137,7 +147,8 @@ pub(crate) fn holding(options: &Options, server: &Server, load: &Report, ends: &
         ("idle CPU at most 5 % of a core", idle_cores <= IDLE_CORES_MAX),
     ];
     if server.is_one_process() {
-        wanted.push(("one process: RSS at most 256 bytes for each connection and 64 MiB", peak_resident <= resident_max));
+        wanted
+            .push(("one process: RSS at most 256 bytes for each connection and 64 MiB", peak_resident <= resident_max));
     }
     text.push_str("\n| wanted | |\n|---|---|\n");
     for (label, met) in &wanted {
@@ -162,7 +173,8 @@ pub(crate) fn holding(options: &Options, server: &Server, load: &Report, ends: &
 /// What every report begins with.
 pub(crate) fn heading(title: &str, options: &Options, server: &Server, load: &Report) -> String {
     let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let processor = processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).unwrap_or_default().1;
+    let processor =
+        processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).unwrap_or_default().1;
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let memory = machine::kilobytes("/proc/meminfo", "MemTotal:").unwrap_or_default() as f64 / (1u64 << 30) as f64;
     let cores = std::thread::available_parallelism().map_or(0, usize::from);

@@ -59,7 +59,8 @@ impl Server {
 
     /// One process of the ready service. Where the limit of files is too low, with a table for each core.
     fn start_service(&mut self) -> Result<()> {
-        let program = std::env::var_os("BAIWAN").map(PathBuf::from).context("BAIWAN names no program: use bench/million")?;
+        let program =
+            std::env::var_os("BAIWAN").map(PathBuf::from).context("BAIWAN names no program: use bench/million")?;
         let mut command = Command::new(program);
         command.arg("serve").env("HOST", "127.0.0.1").env("PORT", self.address.port().to_string());
         command.env("DATABASE_URL", format!("sqlite:{}", self.folder.path().join("baiwan.db").display()));

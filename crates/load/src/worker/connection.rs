@@ -16,8 +16,10 @@ pub(super) struct Connection {
     pub(super) connecting: bool,
     /// It is one of those that are being opened, of which there is a maximum.
     pub(super) opening: bool,
-    /// It was open before.
-    pub(super) reopened: bool,
+    /// There is none, and the next request on this place opens one.
+    pub(super) dormant: bool,
+    /// This place has had one that was open.
+    pub(super) was_open: bool,
     /// It stands in the list of those to receive from.
     pub(super) queued_to_receive: bool,
     /// It stands in the list of those to send on: twice would be to send twice.
@@ -59,7 +61,7 @@ impl Connection {
         self.reader.restart();
         *self = Self {
             generation: self.generation.wrapping_add(1),
-            reopened: true,
+            was_open: self.was_open,
             // It may still stand in the lists.
             queued_to_receive: self.queued_to_receive,
             queued_to_send: self.queued_to_send,

@@ -72,7 +72,7 @@ impl EventParser {
 
     fn seen(&mut self) -> Seen {
         let missing = match (self.last_number, self.number) {
-            (Some(last), Some(number)) => number.saturating_sub(last + 1),
+            (Some(last), Some(number)) => number.saturating_sub(last.saturating_add(1)),
             _ => 0,
         };
         self.last_number = self.number.or(self.last_number);
@@ -119,6 +119,12 @@ mod tests {
         let times: Vec<_> = all.iter().map(|seen| seen.sent_at).collect();
         assert_eq!(times, [Some(12.5), None, Some(13.0), Some(14.0), None]);
         assert_eq!(all.iter().map(|seen| seen.missing).collect::<Vec<_>>(), [0, 0, 2, 0, 0]);
+    }
+
+    #[test]
+    fn the_greatest_number_is_no_number_too_many() {
+        let all = seen(&format!("id: {}\ndata\n\nid: 3\ndata\n\n", u64::MAX));
+        assert_eq!(all.iter().map(|seen| seen.missing).collect::<Vec<_>>(), [0, 0]);
     }
 
     #[test]

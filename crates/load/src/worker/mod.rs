@@ -1,7 +1,7 @@
 //! A worker: one process, one thread, one loop over its share of the connections.
 //!
 //! ```text
-//!   turn:  commands → events → receive → retry, start what is due → transmit → expire → report → (wait)
+//!   turn:  commands → events → receive → expire → retry, start what is due → transmit → report → (wait)
 //! ```
 //!
 //! It speaks with the coordinator over its standard input and output, and ends when its input does. Invariant: it waits only when
@@ -32,7 +32,7 @@ const REPORT_NS: u64 = SECOND_NS / 10;
 const TURNS_MAX: usize = 64;
 /// Commands that may wait; there is never more than one of each kind.
 const COMMANDS_MAX: usize = 4;
-/// Without a time limit on answers, opening gives up after so long without any progress.
+/// Without a time limit on answers, a worker that cannot open connections gives up after so long without any progress.
 const OPENING_PATIENCE_NS: u64 = 10 * SECOND_NS;
 
 /// Runs a worker on the standard input and output of this process, until its input ends.
@@ -100,7 +100,7 @@ enum Doing {
 /// A phase, as this worker carries it out.
 enum Work {
     Open { begin: u64, ramp_ns: u64, begun: u32, opened: u64, progress_at: u64 },
-    Requests { supply: Supply, each: u32, outstanding_max: u64, give_up: u64 },
+    Requests { supply: Supply, each: u32, outstanding_max: u64, give_up: u64, alive_at: u64 },
     Hold { end: u64 },
     Close,
 }
@@ -122,10 +122,10 @@ impl Worker {
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> anyhow::Result<Turn> {
-        match self.commands.poll_recv(cx) {
-            Poll::Ready(Some(command)) => self.obey(command)?,
-            Poll::Ready(None) => return Ok(Turn::End),
-            Poll::Pending => {}
+        // Only a channel that was seen empty wakes the task, so one command is not enough.
+        while let Poll::Ready(command) = self.commands.poll_recv(cx) {
+            let Some(command) = command else { return Ok(Turn::End) };
+            self.obey(command)?;
         }
         let quiet = match self.fleet.poll_events(cx) {
             Poll::Ready(outcome) => {
@@ -136,14 +136,14 @@ impl Worker {
         };
         self.fleet.receive();
         let now = now_ns();
+        self.fleet.expire(now);
         self.advance(now);
         self.fleet.transmit();
-        self.fleet.expire(now);
         self.report(now)?;
         if !quiet || self.fleet.has_work() {
             return Ok(Turn::Again);
         }
-        self.set_alarm()
+        self.set_alarm(now)
     }
 
     fn obey(&mut self, command: Command) -> anyhow::Result<()> {
@@ -161,7 +161,9 @@ impl Worker {
 
     fn begin(&mut self, phase: &Phase, now: u64) -> Work {
         let share = self.share;
-        self.fleet.ask_first = matches!(phase, Phase::Open { ask: true, .. });
+        let asking = share.among_first(self.plan.active_count());
+        // A stream that was lost is asked for again in whichever phase that is.
+        self.fleet.ask_first = self.plan.events || matches!(phase, Phase::Open { ask: true, .. });
         if let Phase::Open { opening_max, .. } = phase {
             self.fleet.opening_max = share.part_min_1(*opening_max);
         }
@@ -171,22 +173,25 @@ impl Worker {
             }
             Phase::Closed { duration, requests, each, outstanding_max, .. } => {
                 self.fleet.begin_requests();
+                let requests = requests.unwrap_or(u64::MAX);
                 let end = duration.map(|duration| now + duration.as_nanos() as u64);
                 Work::Requests {
-                    supply: Supply::Closed { left: requests.map_or(u64::MAX, |all| share.part(all)), end },
+                    supply: Supply::Closed { left: asking.map_or(0, |asking| asking.part(requests)), end },
                     each: each.unwrap_or(u32::MAX),
                     outstanding_max: outstanding_max.map_or(u64::MAX, |all| share.part_min_1(all)),
                     give_up: u64::MAX,
+                    alive_at: now,
                 }
             }
             Phase::Rate { per_second, duration, .. } => {
                 self.fleet.begin_requests();
                 let patience = self.plan.timeout.map_or(u64::MAX, |timeout| timeout.as_nanos() as u64);
                 Work::Requests {
-                    supply: Supply::Open(Arrivals::new(now, per_second, duration, share)),
+                    supply: Supply::Open(Arrivals::new(now, per_second, duration, asking)),
                     each: u32::MAX,
                     outstanding_max: u64::MAX,
                     give_up: now.saturating_add(duration.as_nanos() as u64).saturating_add(patience),
+                    alive_at: now,
                 }
             }
             Phase::Hold { duration } => Work::Hold { end: now + duration.as_nanos() as u64 },
@@ -201,6 +206,7 @@ impl Worker {
     fn advance(&mut self, now: u64) {
         let Doing::Phase { work, next_report } = &mut self.doing else { return };
         let fleet = &mut self.fleet;
+        let patience = self.plan.timeout.map_or(OPENING_PATIENCE_NS, |timeout| timeout.as_nanos() as u64);
         let is_over = match work {
             Work::Open { begin, ramp_ns, begun, opened, progress_at } => {
                 fleet.retry(now);
@@ -214,19 +220,23 @@ impl Worker {
                 if fleet.opened_total() != *opened || fleet.opening() == 0 && !fleet.has_retries() {
                     (*opened, *progress_at) = (fleet.opened_total(), now);
                 }
-                let patience = self.plan.timeout.map_or(OPENING_PATIENCE_NS, |timeout| timeout.as_nanos() as u64);
                 let stuck = fleet.has_retries() && now > *progress_at + patience;
                 *begun == fleet.len() && !fleet.is_busy() || stuck
             }
-            Work::Requests { supply, each, outstanding_max, give_up } => {
+            Work::Requests { supply, each, outstanding_max, give_up, alive_at } => {
                 fleet.retry(now);
                 start_what_is_due(fleet, supply, *each, *outstanding_max, now);
                 if now >= *give_up {
                     let count = supply.stop(now);
                     fleet.unsent(count);
                 }
+                if fleet.is_alive() {
+                    *alive_at = now;
+                }
+                // Without an end of its own, a loop would wait for ever for a server that does not come back.
+                let deserted = supply.end().is_none() && now > *alive_at + patience;
                 let nobody_left = *each != u32::MAX && !fleet.has_idle(*each);
-                let exhausted = supply.is_exhausted(now) || nobody_left || !fleet.has_any();
+                let exhausted = supply.is_exhausted(now) || nobody_left || deserted || !fleet.has_any();
                 exhausted && fleet.tally.outstanding == 0
             }
             Work::Hold { end } => {
@@ -238,7 +248,6 @@ impl Worker {
         if is_over {
             // The report at the end of the turn says so.
             *next_report = 0;
-            *work = Work::Close;
         }
     }
 
@@ -258,29 +267,34 @@ impl Worker {
     }
 
     fn end(&mut self) -> anyhow::Result<()> {
-        if matches!(self.doing, Doing::Nothing) {
-            return Ok(());
+        let Doing::Phase { work, .. } = std::mem::replace(&mut self.doing, Doing::Nothing) else { return Ok(()) };
+        if let Work::Requests { mut supply, .. } = work {
+            // Those that waited for a connection must not vanish because the phase ends early.
+            self.fleet.unsent(supply.stop(now_ns()));
         }
-        self.doing = Doing::Nothing;
         let tally = self.fleet.tally.take();
         tell(&Event::Ended(Box::new(tally)))
     }
 
-    /// Waits, unless something has become due meanwhile.
-    fn set_alarm(&mut self) -> anyhow::Result<Turn> {
+    /// Waits, unless something has become due since `now`, the moment of this turn. What was due by then was done, or cannot
+    /// be done before an event or a later moment: to look again at once would be to look for ever.
+    fn set_alarm(&mut self, now: u64) -> anyhow::Result<Turn> {
         let Doing::Phase { work, next_report } = &self.doing else { return Ok(Turn::Waits) };
         let fleet = &mut self.fleet;
         let own = match work {
-            Work::Open { begin, ramp_ns, begun, .. } => (*begun < fleet.len() && fleet.may_open(now_ns()) > 0)
-                .then(|| *begin + ramp_moment(*ramp_ns, *begun, fleet.len())),
-            Work::Requests { supply, .. } if fleet.has_idle(u32::MAX) => supply.wake(),
-            Work::Requests { supply: Supply::Closed { end, .. }, .. } => *end,
-            Work::Requests { give_up, .. } => Some(*give_up),
-            Work::Hold { end } => Some(*end),
-            Work::Close => None,
+            Work::Open { begin, ramp_ns, begun, .. } => {
+                let more = *begun < fleet.len() && fleet.may_open(now) > 0;
+                [more.then(|| *begin + ramp_moment(*ramp_ns, *begun, fleet.len())), None, None]
+            }
+            Work::Requests { supply, give_up, .. } => {
+                let next_due = supply.next_due().filter(|_| fleet.has_idle(u32::MAX));
+                [next_due, supply.end(), Some(*give_up)]
+            }
+            Work::Hold { end } => [Some(*end), None, None],
+            Work::Close => [None; 3],
         };
-        let moments = [Some(*next_report), own, fleet.next_retry(), fleet.next_scan()];
-        let moment = moments.into_iter().flatten().min().unwrap_or(u64::MAX);
+        let all = own.into_iter().chain([Some(*next_report), fleet.next_retry(), fleet.next_scan()]);
+        let moment = all.flatten().filter(|moment| *moment > now).min().unwrap_or(u64::MAX);
         if moment <= now_ns() {
             return Ok(Turn::Yields);
         }

@@ -36,15 +36,23 @@ impl Supply {
     pub(super) fn is_exhausted(&self, now: u64) -> bool {
         match self {
             Self::Closed { left, end } => *left == 0 || end.is_some_and(|end| now >= end),
-            Self::Open(arrivals) => arrivals.started == arrivals.count,
+            Self::Open(arrivals) => arrivals.started == arrivals.count && now >= arrivals.end,
         }
     }
 
-    /// The next moment to look again although nothing has happened.
-    pub(super) fn wake(&self) -> Option<u64> {
+    /// When the next request is due, where it has a moment of its own.
+    pub(super) fn next_due(&self) -> Option<u64> {
+        match self {
+            Self::Closed { .. } => None,
+            Self::Open(arrivals) => (arrivals.started < arrivals.count).then(|| arrivals.due(arrivals.started)),
+        }
+    }
+
+    /// When it is exhausted at the earliest, where time decides that.
+    pub(super) fn end(&self) -> Option<u64> {
         match self {
             Self::Closed { end, .. } => *end,
-            Self::Open(arrivals) => (arrivals.started < arrivals.count).then(|| arrivals.due(arrivals.started)),
+            Self::Open(arrivals) => Some(arrivals.end),
         }
     }
 
@@ -56,10 +64,11 @@ impl Supply {
                 0
             }
             Self::Open(arrivals) => {
-                let started = arrivals.started;
-                while arrivals.next(now).is_some() {}
+                let late = arrivals.due_by(now) - arrivals.started;
+                arrivals.started += late;
                 arrivals.count = arrivals.started;
-                arrivals.started - started
+                arrivals.end = arrivals.end.min(now);
+                late
             }
         }
     }
@@ -73,19 +82,44 @@ pub(super) struct Arrivals {
     share: Share,
     started: u64,
     count: u64,
+    /// When the interval after the last one is over.
+    end: u64,
 }
 
 impl Arrivals {
-    /// From `begin` on, `per_second` of all workers together, for so long.
-    pub(super) fn new(begin: u64, per_second: f64, duration: Duration, share: Share) -> Self {
+    /// From `begin` on, `per_second` of all workers together, for so long. None: a worker that has nobody to ask on.
+    pub(super) fn new(begin: u64, per_second: f64, duration: Duration, share: Option<Share>) -> Self {
         let all = (per_second * duration.as_secs_f64()).round() as u64;
-        Self { begin, interval_ns: SECOND_NS as f64 / per_second, share, started: 0, count: share.part(all) }
+        let count = share.map_or(0, |share| share.part(all));
+        let end = begin.saturating_add(duration.as_nanos() as u64);
+        Self {
+            begin,
+            interval_ns: SECOND_NS as f64 / per_second,
+            share: share.unwrap_or(Share { index: 0, of: 1 }),
+            started: 0,
+            count,
+            end,
+        }
     }
 
     /// When this worker's `index`-th is due.
     fn due(&self, index: u64) -> u64 {
         let number = index * self.share.of + self.share.index;
         self.begin + (number as f64 * self.interval_ns) as u64
+    }
+
+    /// How many are due by `now`, those that were started among them. There may be billions, so none is looked at by itself.
+    fn due_by(&self, now: u64) -> u64 {
+        let (mut due, mut undue) = (self.started, self.count);
+        while due < undue {
+            let middle = due + (undue - due) / 2;
+            if self.due(middle) <= now {
+                due = middle + 1;
+            } else {
+                undue = middle;
+            }
+        }
+        due
     }
 
     fn next(&mut self, now: u64) -> Option<u64> {
@@ -106,7 +140,7 @@ mod tests {
     fn the_arrivals_of_all_workers_are_evenly_spaced() {
         let mut moments = Vec::new();
         for index in 0..3 {
-            let mut arrivals = Arrivals::new(1_000, 10.0, Duration::from_secs(1), Share { index, of: 3 });
+            let mut arrivals = Arrivals::new(1_000, 10.0, Duration::from_secs(1), Some(Share { index, of: 3 }));
             while let Some(due) = arrivals.next(u64::MAX) {
                 moments.push(due);
             }
@@ -117,13 +151,31 @@ mod tests {
 
     #[test]
     fn a_request_that_could_not_be_started_keeps_its_moment() {
-        let arrivals = Arrivals::new(0, 1_000.0, Duration::from_secs(1), Share { index: 0, of: 1 });
+        let arrivals = Arrivals::new(0, 1_000.0, Duration::from_secs(1), Some(Share { index: 0, of: 1 }));
         let mut supply = Supply::Open(arrivals);
         assert_eq!(supply.next(0), Some(0));
-        assert_eq!((supply.next(0), supply.wake()), (None, Some(1_000_000)));
+        assert_eq!((supply.next(0), supply.next_due()), (None, Some(1_000_000)));
         assert_eq!([supply.next(SECOND_NS / 2), supply.next(SECOND_NS / 2)], [Some(1_000_000), Some(2_000_000)]);
         assert_eq!(supply.stop(10_000_000), 8, "those from 3 ms to 10 ms");
-        assert!(supply.is_exhausted(0));
+        assert!(supply.is_exhausted(10_000_000));
+    }
+
+    /// Otherwise two requests at 0.5/s would take 2 s, and be told as 1/s.
+    #[test]
+    fn an_open_loop_lasts_for_its_duration_although_all_was_started() {
+        let arrivals = Arrivals::new(7, 0.5, Duration::from_secs(4), Some(Share { index: 0, of: 1 }));
+        let mut supply = Supply::Open(arrivals);
+        assert_eq!([supply.next(7), supply.next(7 + 2 * SECOND_NS)], [Some(7), Some(7 + 2 * SECOND_NS)]);
+        assert_eq!((supply.next_due(), supply.end()), (None, Some(7 + 4 * SECOND_NS)));
+        assert!(!supply.is_exhausted(6 + 4 * SECOND_NS) && supply.is_exhausted(7 + 4 * SECOND_NS));
+    }
+
+    #[test]
+    fn requests_that_were_not_started_are_counted_however_many_there_are() {
+        let arrivals = Arrivals::new(0, 1e9, Duration::from_hours(24), Some(Share { index: 1, of: 2 }));
+        let mut supply = Supply::Open(arrivals);
+        assert_eq!(supply.stop(3600 * SECOND_NS), 1_800 * SECOND_NS);
+        assert_eq!((supply.next(u64::MAX), supply.stop(u64::MAX)), (None, 0));
     }
 
     #[test]

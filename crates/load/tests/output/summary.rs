@@ -97,6 +97,17 @@ all connections waited for answers, or the generator did not keep up; more
 }
 
 #[test]
+fn connections_that_are_held_after_a_load_do_not_hide_that_the_generator_was_saturated() {
+    let mut report = sample::closed_loop();
+    assert!(!summary(&report).contains("saturated"), "all is well");
+    let load = report.phases.iter_mut().find(|phase| phase.name == "closed loop").unwrap();
+    load.client_cpu_seconds = load.seconds * 0.95;
+    report.client.cpu_seconds = load.client_cpu_seconds;
+    report.seconds = load.seconds * 6.0;
+    assert!(summary(&report).contains("saturated: 95 % of its one worker's core in use,"), "{}", summary(&report));
+}
+
+#[test]
 fn what_a_server_says_does_not_command_the_terminal() {
     let mut report = sample::open_loop();
     report.error_details.insert("bad\u{1b}[2J\u{9b}2J\nerrors 0".to_owned(), 5);

@@ -16,7 +16,11 @@ pub(super) fn shown(arguments: impl IntoIterator<Item = OsString>) -> String {
 
 fn without_secret(argument: String) -> String {
     let Some((name, _)) = argument.split_once(':') else { return argument };
-    let bare = name.strip_prefix("--header=").or_else(|| name.strip_prefix("-H")).unwrap_or(name);
+    let bare = name
+        .strip_prefix("--header=")
+        .or_else(|| name.strip_prefix("-H="))
+        .or_else(|| name.strip_prefix("-H"))
+        .unwrap_or(name);
     match SECRETS.contains(&bare.trim().to_ascii_lowercase().as_str()) {
         true => format!("{name}: …"),
         false => argument,
@@ -44,6 +48,7 @@ mod tests {
                 vec!["baiwan", "-H", "Authorization: Bearer x", "-Hcookie:y"],
                 "baiwan -H 'Authorization: …' '-Hcookie: …'",
             ),
+            (vec!["baiwan", "-H=Cookie: y"], "baiwan '-H=Cookie: …'"),
             (
                 vec!["baiwan", "--header=X-API-Key:z", "-H", "accept: a"],
                 "baiwan '--header=X-API-Key: …' -H 'accept: a'",

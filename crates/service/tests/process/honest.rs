@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// A server that answers each request with what a function says, given its number from 0 on. None closes the connection.
-struct Answers {
+pub(crate) struct Answers {
     address: SocketAddr,
     asked: Arc<AtomicU64>,
 }
@@ -18,7 +18,7 @@ struct Answers {
 type Answer = dyn Fn(u64) -> Option<String> + Send + Sync;
 
 impl Answers {
-    fn start(answer: impl Fn(u64) -> Option<String> + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(answer: impl Fn(u64) -> Option<String> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let asked = Arc::new(AtomicU64::new(0));
@@ -33,18 +33,22 @@ impl Answers {
         Self { address, asked }
     }
 
-    fn asked(&self) -> u64 {
+    pub(crate) fn asked(&self) -> u64 {
         self.asked.load(Ordering::SeqCst)
     }
 
-    /// Runs `baiwan load` with these flags; its report.
-    fn load(&self, flags: &str) -> Value {
-        let url = format!("http://{}/", self.address);
-        let words = [&url, "--quiet", "--json", "-"].into_iter().chain(flags.split_whitespace());
-        let output = Command::new(env!("CARGO_BIN_EXE_baiwan")).arg("load").args(words).env_clear().output().unwrap();
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {told}"))
+    pub(crate) fn load(&self, flags: &str) -> Value {
+        load(self.address, flags)
     }
+}
+
+/// Runs `baiwan load` with these flags; its report.
+pub(crate) fn load(address: SocketAddr, flags: &str) -> Value {
+    let url = format!("http://{address}/");
+    let words = [&url, "--quiet", "--json", "-"].into_iter().chain(flags.split_whitespace());
+    let output = Command::new(env!("CARGO_BIN_EXE_baiwan")).arg("load").args(words).env_clear().output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {told}"))
 }
 
 fn serve(stream: &TcpStream, asked: &AtomicU64, answer: &Answer) {
@@ -59,16 +63,16 @@ fn serve(stream: &TcpStream, asked: &AtomicU64, answer: &Answer) {
     }
 }
 
-fn ok(body: &str) -> Option<String> {
+pub(crate) fn ok(body: &str) -> Option<String> {
     Some(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()))
 }
 
-fn number(report: &Value, pointer: &str) -> f64 {
+pub(crate) fn number(report: &Value, pointer: &str) -> f64 {
     report.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("{pointer} in {report}"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the stall is one of real time")]
-fn stall_until(begin: Instant, end: Duration) {
+pub(crate) fn stall_until(begin: Instant, end: Duration) {
     std::thread::sleep(end.saturating_sub(begin.elapsed()));
 }
 

@@ -251,7 +251,7 @@ impl Builder {
     }
 
     /// How long a peer may take no byte of an answer. Default 30 s; then the connection is reset. On Linux the
-    /// kernel gives up a TCP peer after 3 minutes, whatever is set here.
+    /// kernel gives up a TCP peer after 12 minutes, whatever is set here.
     pub fn write_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.settings.write_timeout = timeout;
         self

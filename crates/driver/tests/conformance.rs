@@ -469,7 +469,7 @@ mod epoll {
     }
 
     #[tokio::test]
-    async fn row_49_an_accepted_connection_gives_up_a_peer_that_is_gone_after_three_minutes() {
+    async fn row_49_an_accepted_connection_gives_up_a_peer_that_is_gone_after_twelve_minutes() {
         use rustix::net::sockopt;
 
         let mut rig = rig();
@@ -478,7 +478,7 @@ mod epoll {
         assert!(sockopt::socket_keepalive(&fd).unwrap());
         let idle = sockopt::tcp_keepidle(&fd).unwrap();
         let probing = sockopt::tcp_keepintvl(&fd).unwrap() * sockopt::tcp_keepcnt(&fd).unwrap();
-        assert_eq!(idle + probing, Duration::from_secs(180));
+        assert_eq!(idle + probing, Duration::from_secs(720));
         // With a user timeout the kernel ignores the number of probes: both must say the same.
         assert_eq!(u128::from(sockopt::tcp_user_timeout(&fd).unwrap()), (idle + probing).as_millis());
     }

@@ -35,7 +35,7 @@ pub struct Arguments {
     #[arg(long, value_name = "TIME", value_parser = parse_ramp, help_heading = "Connections")]
     pub ramp: Option<Duration>,
 
-    /// Addresses to connect from: one, a range A-B, or a network such as 127.0.0.0/8, which more than 20,000
+    /// Addresses to connect from: one, a range A-B, or a network such as 127.0.0.0/8, which more than 10,000
     /// connections to an IPv4 loopback address use by themselves [default: the system chooses]
     #[arg(long, value_name = "ADDRESSES", help_heading = "Connections")]
     pub source: Option<Sources>,

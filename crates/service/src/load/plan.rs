@@ -13,8 +13,8 @@ use super::arguments::{Active, Arguments};
 const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 /// Connections that are being opened at the same time: far fewer than the 4096 that wait in a listener's queue by default.
 const OPENING_MAX: u64 = 512;
-/// More connections than one address has ports for, by default.
-const PORTS_OF_ONE_ADDRESS: u64 = 20_000;
+/// With more connections from one address Linux looks for a free port for milliseconds; with 28,000 there is none, by default.
+const OF_ONE_ADDRESS_MAX: u64 = 10_000;
 
 /// Bodies that may come from files.
 #[derive(Clone, Debug, Default)]
@@ -110,7 +110,7 @@ fn sources(arguments: &Arguments, address: &str) -> Result<Option<Sources>, Stri
         (Some(sources), _) => Ok(Some(sources)),
         // All of it is this machine's on Linux alone.
         (None, Some(target)) if cfg!(target_os = "linux") && target.is_ipv4() && target.ip().is_loopback() => {
-            let many = arguments.connections > PORTS_OF_ONE_ADDRESS;
+            let many = arguments.connections > OF_ONE_ADDRESS_MAX;
             Ok(many.then(|| "127.0.0.0/8".parse().expect("this is a network")))
         }
         (None, _) => Ok(None),

@@ -9,6 +9,9 @@ use std::process::Command;
 
 const LINES_MAX: usize = 800;
 const UNSAFE_MAX: usize = 40;
+/// Unsafe code that no user of Baiwan runs: what Baiwan is measured beside shows what the kernel alone costs, and its interface
+/// for that is memory shared with the kernel.
+const UNSAFE_BESIDE: [(&str, usize); 1] = [("bench/servers/src/bin/server-uring.rs", 3)];
 
 /// Each crate and those of ours that it may depend on: only what stands above it.
 const LAYERS: [(&str, &[&str]); 5] = [
@@ -107,6 +110,10 @@ fn unsafe_code_stands_in_the_driver_and_is_scarce() {
         let text = fs::read_to_string(&path).unwrap();
         // Written apart, so that this file does not count itself.
         let blocks = text.matches(concat!("unsafe", " {")).count() + text.matches(concat!("unsafe", " impl")).count();
+        if let Some((_, most)) = UNSAFE_BESIDE.iter().find(|(beside, _)| name(&path) == *beside) {
+            assert!(blocks <= *most, "{} has {blocks} unsafe blocks", name(&path));
+            continue;
+        }
         let in_driver = name(&path).starts_with("crates/driver/src");
         assert!(blocks == 0 || in_driver, "{} has unsafe code", name(&path));
         count += blocks;

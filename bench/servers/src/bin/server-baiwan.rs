@@ -7,6 +7,9 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
+    if bench_servers::version_asked("baiwan")? {
+        return Ok(());
+    }
     let mut builder =
         baiwan::Server::builder().bind("127.0.0.1:0").workers(1).keep_alive_timeout(Some(KEEP_ALIVE_TIMEOUT));
     if let Some(timeout) = deadline("HEADER_TIMEOUT")? {

@@ -31,24 +31,30 @@ const TIMEOUT_RATE: Duration = Duration::from_secs(5);
 const SOURCES: Sources = Sources { first: IpAddr::V4(Ipv4Addr::new(127, 2, 0, 1)), count: 1 << 10 };
 /// Nobody is told how a run goes: reading the server's memory meanwhile would disturb it.
 const NEVER: Duration = Duration::from_secs(86_400);
-/// A server that needs longer than this for the requests of a fixed rate does not keep up.
-const RATE_TOLERANCE: f64 = 1.25;
-const RATE_TOLERANCE_S: f64 = 0.25;
 
-/// Runs a load, with `[warm, timed]` parts so long, and returns the figures of the timed part.
+/// How long the parts of a load are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Course {
+    pub(crate) warm: Duration,
+    pub(crate) timed: Duration,
+    /// A server that answers the requests of a fixed rate so much later does not keep up. None: that is not asked.
+    pub(crate) grace: Option<Duration>,
+}
+
+/// Runs a load and returns the figures of its timed part.
 pub(crate) fn measure(
     server: &Server,
     exchange: &Exchange,
     pace: Pace,
     connections: usize,
-    lasts: [Duration; 2],
+    course: Course,
 ) -> Result<Figures> {
-    let (report, usage) = run(&plan(server.address(), exchange, pace, connections, lasts), server)?;
+    let (report, usage) = run(&plan(server.address(), exchange, pace, connections, course), server)?;
     // The phases before the last, which closes.
     let timed = report.phases.len().checked_sub(2).context("the load was stopped")?;
     check(&report, timed, connections, pace)?;
-    if let Pace::Rate { per_second } = pace {
-        check_rate(&report.phases[timed], per_second, lasts[1])?;
+    if let (Pace::Rate { per_second }, Some(grace)) = (pace, course.grace) {
+        check_rate(&report.phases[timed], per_second, course.timed + grace)?;
     }
     Ok(figures(&report.phases[timed], usage.others_cores(&report, timed)))
 }
@@ -77,13 +83,7 @@ fn worker() -> Command {
     command
 }
 
-fn plan(
-    address: SocketAddrV4,
-    exchange: &Exchange,
-    pace: Pace,
-    connections: usize,
-    [warm, timed]: [Duration; 2],
-) -> Plan {
+fn plan(address: SocketAddrV4, exchange: &Exchange, pace: Pace, connections: usize, course: Course) -> Plan {
     let phase = |duration, warm_up| match pace {
         Pace::Rate { per_second } => Phase::Rate { per_second: per_second.into(), duration, warm_up },
         Pace::Closed { .. } | Pace::ConnectEach => closed(duration, warm_up),
@@ -99,7 +99,7 @@ fn plan(
         timeout: Some(if matches!(pace, Pace::Rate { .. }) { TIMEOUT_RATE } else { TIMEOUT }),
         expect_status: Some(200),
         expect_body: exchange.body().map(<[u8]>::to_vec),
-        phases: phases.chain([phase(warm, true), phase(timed, false), Phase::Close]).collect(),
+        phases: phases.chain([phase(course.warm, true), phase(course.timed, false), Phase::Close]).collect(),
         ..bare(address, connections)
     }
 }
@@ -152,10 +152,12 @@ fn check(report: &Report, timed: usize, connections: usize, pace: Pace) -> Resul
     Ok(())
 }
 
-fn check_rate(phase: &PhaseReport, per_second: u32, timed: Duration) -> Result<()> {
-    let most = timed.as_secs_f64() * RATE_TOLERANCE + RATE_TOLERANCE_S;
+fn check_rate(phase: &PhaseReport, per_second: u32, most: Duration) -> Result<()> {
     let rate = phase.answered as f64 / phase.seconds;
-    ensure!(phase.seconds <= most, "does not keep up: {rate:.0} requests/s were answered, {per_second} were asked for");
+    ensure!(
+        phase.seconds <= most.as_secs_f64(),
+        "does not keep up: {rate:.0} requests/s were answered, {per_second} were asked for"
+    );
     Ok(())
 }
 
@@ -210,7 +212,8 @@ mod tests {
     use super::*;
 
     const CLOSED: Pace = Pace::Closed { pipeline: 16 };
-    const LASTS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
+    const COURSE: Course =
+        Course { warm: Duration::from_secs(1), timed: Duration::from_secs(3), grace: Some(Duration::from_secs(1)) };
 
     fn report(phases: &[(u64, u64, u64)]) -> Report {
         let phase = |(open, answered, errors): &(u64, u64, u64)| PhaseReport {
@@ -250,8 +253,8 @@ mod tests {
     #[test]
     fn a_server_that_does_not_keep_up_is_told_from_one_that_does() {
         let phase = |seconds| PhaseReport { answered: 30_000, seconds, ..PhaseReport::default() };
-        check_rate(&phase(3.02), 10_000, LASTS[1]).unwrap();
-        let message = check_rate(&phase(6.0), 10_000, LASTS[1]).unwrap_err().to_string();
+        check_rate(&phase(3.02), 10_000, COURSE.timed + Duration::from_secs(1)).unwrap();
+        let message = check_rate(&phase(6.0), 10_000, COURSE.timed + Duration::from_secs(1)).unwrap_err().to_string();
         assert!(message.contains("5000 requests/s were answered, 10000 were"), "{message}");
     }
 
@@ -259,11 +262,11 @@ mod tests {
     fn opening_is_a_phase_of_its_own_unless_each_request_opens() {
         let address = "127.0.0.1:80".parse().unwrap();
         let names = |pace| -> Vec<&str> {
-            plan(address, &Exchange::hello(), pace, 64, LASTS).phases.iter().map(Phase::name).collect()
+            plan(address, &Exchange::hello(), pace, 64, COURSE).phases.iter().map(Phase::name).collect()
         };
         assert_eq!(names(CLOSED), ["open", "warm-up", "closed loop", "close"]);
         assert_eq!(names(Pace::ConnectEach), ["warm-up", "closed loop", "close"]);
         assert_eq!(names(Pace::Rate { per_second: 10 }), ["open", "warm-up", "open loop", "close"]);
-        assert_eq!(plan(address, &Exchange::hello(), CLOSED, 64, LASTS).pipeline, 16);
+        assert_eq!(plan(address, &Exchange::hello(), CLOSED, 64, COURSE).pipeline, 16);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
+use crate::load::Course;
 use crate::rows::{Pace, Plan, Row, Work};
 use crate::server::Server;
 use crate::{churn, generator, hold, load, stalled, stop, wrk};
@@ -41,7 +42,8 @@ pub(crate) fn measure(row: &Row, plan: &Plan, server: &mut Server, contestant: &
                 Pace::ConnectEach => route.exchange().closing(),
                 _ => route.exchange(),
             };
-            load::measure(server, &exchange, pace, connections, [plan.warm, plan.timed])
+            let course = Course { warm: plan.warm, timed: plan.timed, grace: plan.grace };
+            load::measure(server, &exchange, pace, connections, course)
         }
         Work::Wrk => wrk::measure(server, plan),
         Work::Generator => generator::measure(server, plan, connections, contestant),

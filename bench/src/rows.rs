@@ -231,6 +231,8 @@ pub(crate) struct Plan {
     pub(crate) rounds: Option<usize>,
     pub(crate) warm: Duration,
     pub(crate) timed: Duration,
+    /// How much later than at the end of the timed part a fixed rate may be answered.
+    pub(crate) grace: Option<Duration>,
     /// How long wrk runs, in whole seconds.
     pub(crate) wrk: Duration,
     /// wrk's threads and connections at the most.
@@ -264,6 +266,7 @@ impl Plan {
         rounds: None,
         warm: Duration::from_secs(1),
         timed: Duration::from_secs(3),
+        grace: Some(Duration::from_millis(750)),
         wrk: Duration::from_secs(30),
         wrk_threads: 100,
         wrk_connections: 10_000,
@@ -284,6 +287,8 @@ impl Plan {
         rounds: Some(1),
         warm: Duration::from_millis(100),
         timed: Duration::from_millis(300),
+        // Whoever runs it may do other things meanwhile.
+        grace: None,
         wrk: Duration::from_secs(1),
         wrk_threads: 4,
         wrk_connections: 100,

@@ -16,7 +16,7 @@ use crate::connection::{Arrival, Receiver};
 use crate::exchange::Exchange;
 use crate::fleet::Fleet;
 use crate::hold::warm_up;
-use crate::load;
+use crate::load::{self, Course};
 use crate::measure::{Figures, OTHERS_CORES, P50_US, P99_US, USER_BYTES};
 use crate::rows::{Pace, Plan, Stage};
 use crate::server::Server;
@@ -74,7 +74,9 @@ pub(crate) fn measure(server: &Server, plan: &Plan, count: usize, stage: Stage) 
     let deadline_ns = stall.deadline.unwrap_or(stage.deadline()).as_nanos() as u64;
     warm_up(server, &mut Receiver::new())?;
     let pace = Pace::Rate { per_second: BESIDE_PER_SECOND };
-    let beside = || load::measure(server, &hello, pace, BESIDE_CONNECTIONS, [stall.warm, stall.timed]);
+    // What becomes of its latency is what is measured, so nobody is asked to keep up.
+    let course = Course { warm: stall.warm, timed: stall.timed, grace: None };
+    let beside = || load::measure(server, &hello, pace, BESIDE_CONNECTIONS, course);
     settle(plan.settle);
     let user = server.user_bytes()?;
     let mut stalled = Fleet::open(server.address(), count, &hello)?;

@@ -126,7 +126,7 @@ pub(crate) fn section(results: &Results<'_>, group: Group, notes: &mut Notes) ->
     let (mut head, mut line) = (String::from("\n| |"), String::from("|---|"));
     for row in &rows {
         for (index, column) in table.columns.iter().enumerate() {
-            let _ = write!(head, " {}: {} |{}", row_title(row), column.title, ratio_title(index, to));
+            let _ = write!(head, " {}: {} |{}", heading(row), column.title, ratio_title(index, to));
             line.push_str(if index == 0 { "---|---|" } else { "---|" });
         }
     }
@@ -145,10 +145,10 @@ fn ratio_title(index: usize, to: &str) -> String {
     if index == 0 { format!(" × {to} |") } else { String::new() }
 }
 
-/// With fewer connections than its title says, in a quick pass.
-fn row_title(row: &RowResults) -> String {
+/// Its title, and how many connections it has had where they are fewer: in a quick pass.
+fn heading(row: &RowResults) -> String {
     match row.connections < row.row.connections {
-        true => format!("{} ({} connections)", row.row.title, grouped(row.connections as f64, 0)),
+        true => format!("{}, here {}", row.row.title, grouped(row.connections as f64, 0)),
         false => row.row.title.to_owned(),
     }
 }

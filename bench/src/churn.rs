@@ -13,7 +13,8 @@ use crate::clock::settle;
 use crate::connection::{Connection, Receiver};
 use crate::exchange::Exchange;
 use crate::fleet::describe;
-use crate::measure::{Figures, warm_up};
+use crate::hold::warm_up;
+use crate::measure::Figures;
 use crate::rows::{CHURN_TIMES, Plan};
 use crate::server::Server;
 

@@ -7,32 +7,37 @@ use std::time::Duration;
 use crate::rows::{Plan, ROWS, Row};
 
 pub(crate) const HELP: &str = "\
-Measures Baiwan and axum on hyper with the same app, in turns, and prints a report.
+Measures Baiwan beside other servers, in turns, and prints a report.
 
-usage: bench [OPTIONS] [ROW...]
+usage: bench/run [OPTIONS] [ROW...]
 
-Without ROW, every row is measured, and the report is also written to bench/RESULTS.md and bench/results.json.
+Without ROW and --servers, every row is measured for every server that is here, and the report is also written to
+bench/RESULTS.md, bench/results.json and bench/plots: after each row, so that a run that is cut leaves what it has.
 
-  --quick        a short pass with few connections that shows that everything works; writes nothing
-  --rounds N     turns of each server in each row (5; stalled rows and churn: 3; stop: 20)
-  --seconds N    length of the timed part (3)
-  --patience N   seconds that may be spent waiting for other processes, in all (600; quick: 0)
-  --output DIR   write RESULTS.md and results.json to DIR
-  --list         list the rows
-  --help         print this
+  --quick          a short pass over few servers and connections that shows that everything works; writes nothing
+  --servers NAMES  only these servers, with commas between them
+  --rounds N       turns of each server in each row (3; get-small and get-large: 5; stop: 20)
+  --seconds N      length of the timed part (3); wrk runs ten times as long
+  --patience N     seconds that may be spent waiting for other processes, in all (600; quick: 0)
+  --output DIR     write the report to DIR
+  --no-install     do not get what servers need that are not written in Rust; those without it are skipped
+  --list           list the rows and the servers, and which are here
+  --help           print this
 ";
 
 /// What to do.
 pub(crate) enum Command {
     Help,
     List,
-    Run(Run),
+    Run(Box<Run>),
 }
 
 pub(crate) struct Run {
     pub(crate) plan: Plan,
     pub(crate) quick: bool,
     pub(crate) rows: Vec<&'static Row>,
+    /// Empty: all, or those of a quick pass.
+    pub(crate) servers: Vec<String>,
     /// `None`: only print.
     pub(crate) output: Option<PathBuf>,
 }
@@ -40,7 +45,7 @@ pub(crate) struct Run {
 /// Reads the words after the program's name. `tree` is where a whole run is written to.
 pub(crate) fn parse(words: &[String], tree: &str) -> Result<Command, String> {
     let (mut quick, mut rounds, mut seconds, mut patience, mut output) = (false, None, None, None, None);
-    let mut names: Vec<&str> = Vec::new();
+    let (mut names, mut servers): (Vec<&str>, Vec<String>) = (Vec::new(), Vec::new());
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
@@ -48,6 +53,9 @@ pub(crate) fn parse(words: &[String], tree: &str) -> Result<Command, String> {
             "--help" | "-h" => return Ok(Command::Help),
             "--list" => return Ok(Command::List),
             "--quick" => quick = true,
+            // What it says was done, or not, before this program was built.
+            "--no-install" => {}
+            "--servers" => servers.extend(value()?.split(',').map(|name| name.trim().to_owned())),
             "--rounds" => rounds = Some(number(word, value()?, 1..=100)?),
             "--seconds" => seconds = Some(number(word, value()?, 1..=600)?),
             "--patience" => patience = Some(number(word, value()?, 0..=86_400)?),
@@ -62,17 +70,17 @@ pub(crate) fn parse(words: &[String], tree: &str) -> Result<Command, String> {
         plan.rounds = Some(rounds as usize);
     }
     if let Some(seconds) = seconds {
-        plan.timed = Duration::from_secs(seconds);
+        plan.set_timed(Duration::from_secs(seconds));
     }
     if let Some(patience) = patience {
         plan.patience = Duration::from_secs(patience);
     }
-    // Part of the rows must not replace a report of all.
-    if output.is_none() && names.is_empty() && !quick {
+    // A part must not replace a report of all.
+    if output.is_none() && names.is_empty() && servers.is_empty() && !quick {
         output = Some(PathBuf::from(tree));
     }
     let rows = ROWS.iter().filter(|row| names.is_empty() || names.contains(&row.name)).collect();
-    Ok(Command::Run(Run { plan, quick, rows, output }))
+    Ok(Command::Run(Box::new(Run { plan, quick, rows, servers, output })))
 }
 
 fn number(option: &str, text: &str, allowed: RangeInclusive<u64>) -> Result<u64, String> {
@@ -87,16 +95,17 @@ mod tests {
     fn run(line: &str) -> Result<Run, String> {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         match parse(&words, "tree")? {
-            Command::Run(run) => Ok(run),
+            Command::Run(run) => Ok(*run),
             _ => Err("not a run".to_owned()),
         }
     }
 
     #[test]
-    fn only_a_full_run_of_all_rows_is_written_to_the_tree() {
+    fn only_a_full_run_of_all_rows_and_servers_is_written_to_the_tree() {
         assert_eq!(run("").unwrap().output, Some(PathBuf::from("tree")));
         assert_eq!(run("--quick").unwrap().output, None);
         assert_eq!(run("idle").unwrap().output, None);
+        assert_eq!(run("--servers baiwan,nginx").unwrap().output, None);
         assert_eq!(run("--quick --output x").unwrap().output, Some(PathBuf::from("x")));
     }
 
@@ -108,8 +117,14 @@ mod tests {
     }
 
     #[test]
+    fn servers_are_named_with_commas() {
+        assert_eq!(run("--servers baiwan,nginx --no-install idle").unwrap().servers, ["baiwan", "nginx"]);
+        assert!(run("--no-install").unwrap().servers.is_empty());
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
-        for line in ["--fast", "latency", "--rounds", "--rounds 0", "--seconds x", "--patience -1"] {
+        for line in ["--fast", "latency", "--rounds", "--rounds 0", "--seconds x", "--patience -1", "--servers"] {
             let message = run(line).err().unwrap();
             assert!(line.split(' ').all(|word| message.contains(word)), "{line}: {message}");
             assert_eq!(message.lines().count(), 1);
@@ -119,7 +134,7 @@ mod tests {
     #[test]
     fn options_change_the_plan() {
         let plan = run("--quick --rounds 2 --seconds 7").unwrap().plan;
-        assert_eq!((plan.rounds, plan.timed), (Some(2), Duration::from_secs(7)));
+        assert_eq!((plan.rounds, plan.timed, plan.wrk), (Some(2), Duration::from_secs(7), Duration::from_secs(70)));
         assert_eq!(plan.connections_max, Plan::QUICK.connections_max);
     }
 }

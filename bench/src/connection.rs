@@ -43,8 +43,6 @@ pub(crate) enum Arrival<'a> {
 /// A socket that is bound, and after [`connect`](Self::connect) connected.
 pub(crate) struct Connection {
     socket: OwnedFd,
-    /// Empty unless an answer came in pieces.
-    partial: Vec<u8>,
 }
 
 impl Connection {
@@ -57,7 +55,7 @@ impl Connection {
         let host = 1 + (index / CONNECTIONS_PER_ADDRESS) as u32;
         let address = Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 0).to_bits() + host);
         bind(&socket, &SocketAddrV4::new(address, 0)).with_context(|| format!("cannot bind to {address}"))?;
-        Ok(Self { socket, partial: Vec::new() })
+        Ok(Self { socket })
     }
 
     pub(crate) fn connect(&self, server: SocketAddrV4) -> Result<()> {
@@ -106,24 +104,6 @@ impl Connection {
         set_socket_linger(&self.socket, None).context("cannot close in order")
     }
 
-    /// Takes what has come, without waiting. True when the answer is whole and right.
-    pub(crate) fn receive_nowait(&mut self, exchange: &Exchange, receiver: &mut Receiver) -> Result<bool> {
-        let received = self.receive(receiver, RecvFlags::DONTWAIT)?;
-        let progress = if self.partial.is_empty() {
-            exchange.progress(received)
-        } else {
-            self.partial.extend_from_slice(received);
-            exchange.progress(&self.partial)
-        };
-        match progress {
-            Progress::Whole => self.partial.clear(),
-            Progress::Partial if self.partial.is_empty() => self.partial.extend_from_slice(received),
-            Progress::Partial => {}
-            Progress::Wrong(what) => bail!("{what}"),
-        }
-        Ok(progress == Progress::Whole)
-    }
-
     /// Sends a request, waits for its answer and returns it.
     pub(crate) fn ask(&self, exchange: &Exchange, receiver: &mut Receiver) -> Result<Vec<u8>> {
         self.send(exchange)?;
@@ -143,12 +123,13 @@ impl Connection {
         }
     }
 
-    /// Fails unless the connection is open and silent.
-    pub(crate) fn check_silent(&self) -> Result<()> {
-        let mut byte = [0];
-        match recv(&self.socket, &mut byte, RecvFlags::DONTWAIT | RecvFlags::PEEK) {
+    /// Fails unless the connection is open and silent, but for bytes that may come, which are at most two.
+    pub(crate) fn check_silent(&self, allowed: &[u8]) -> Result<()> {
+        let mut bytes = [0; 3];
+        match recv(&self.socket, &mut bytes, RecvFlags::DONTWAIT | RecvFlags::PEEK) {
             Err(Errno::AGAIN) => Ok(()),
             Ok((0, _)) => bail!("closed by the server"),
+            Ok((count, _)) if allowed.starts_with(&bytes[..count.min(bytes.len())]) => Ok(()),
             Ok(_) => bail!("bytes that nobody asked for"),
             Err(error) => Err(error).context("broken"),
         }

@@ -4,9 +4,10 @@ use std::process::Command;
 
 use crate::clock::date;
 use crate::proc_files;
+use crate::wrk;
 
 /// The crates whose versions the report names.
-const CRATES: [&str; 4] = ["baiwan", "axum", "hyper", "tokio"];
+const CRATES: [&str; 5] = ["baiwan", "baiwan-load", "axum", "hyper", "tokio"];
 
 /// The machine and the programs, as text.
 pub(crate) struct Environment {
@@ -21,17 +22,15 @@ pub(crate) struct Environment {
     pub(crate) crates: Vec<(&'static str, String)>,
     pub(crate) command: String,
     pub(crate) load_before: String,
+    /// The version of wrk, if it is here.
+    pub(crate) wrk: Option<String>,
 }
 
 impl Environment {
     /// `arguments` are the words after the program's name.
     pub(crate) fn read(arguments: &[String]) -> Self {
         let unknown = || "unknown".to_owned();
-        let mut command = "cargo run --release --manifest-path bench/Cargo.toml".to_owned();
-        if !arguments.is_empty() {
-            command.push_str(" -- ");
-            command.push_str(&arguments.join(" "));
-        }
+        let command = [&["bench/run".to_owned()], arguments].concat().join(" ");
         let folder = env!("CARGO_MANIFEST_DIR");
         Self {
             date: date(),
@@ -43,6 +42,7 @@ impl Environment {
             commit: output("git", &["-C", folder, "describe", "--always", "--dirty"]).unwrap_or_else(unknown),
             crates: CRATES.iter().map(|name| (*name, locked_version(name).unwrap_or_else(unknown))).collect(),
             command,
+            wrk: wrk::version(),
             load_before: proc_files::load_averages().unwrap_or_else(unknown),
         }
     }

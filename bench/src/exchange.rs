@@ -45,6 +45,11 @@ impl Exchange {
         Self { request: get("/json"), expected: Expected::Body(body.to_vec()) }
     }
 
+    /// Every hundredth one makes the server compute for 10 ms.
+    pub(crate) fn mixed() -> Self {
+        Self { request: get("/mixed"), expected: Expected::Body(b"hello".to_vec()) }
+    }
+
     pub(crate) fn sleep() -> Self {
         Self { request: get("/sleep"), expected: Expected::Body(b"slept".to_vec()) }
     }
@@ -91,6 +96,30 @@ impl Exchange {
 
     pub(crate) fn request(&self) -> &[u8] {
         &self.request
+    }
+
+    /// The same request, as the last one on its connection.
+    pub(crate) fn closing(mut self) -> Self {
+        let line = b"HTTP/1.1\r\n";
+        let end = memmem::find(&self.request, line).map_or(0, |begin| begin + line.len());
+        self.request.splice(end..end, *b"Connection: close\r\n");
+        self
+    }
+
+    /// The body that must come back, if all of it is known.
+    pub(crate) fn body(&self) -> Option<&[u8]> {
+        match &self.expected {
+            Expected::Body(body) => Some(body),
+            _ => None,
+        }
+    }
+
+    /// What may follow a whole answer although nobody has asked: some servers send the end of a chunk with the next one.
+    pub(crate) fn trailing(&self) -> &'static [u8] {
+        match self.expected {
+            Expected::FirstChunk(_) => b"\r\n",
+            _ => b"",
+        }
     }
 
     /// Judges all bytes that came since the request was sent.
@@ -171,13 +200,14 @@ fn first_chunk(head: &[u8], body: &[u8], expected: &[u8]) -> Progress {
     }
     let mut chunk = format!("{:X}\r\n", expected.len()).into_bytes();
     chunk.extend_from_slice(expected);
+    let without_end = chunk.len();
     chunk.extend_from_slice(b"\r\n");
     // The size may be written with small digits and leading zeros.
     let zeros = body.iter().take_while(|byte| **byte == b'0').count();
     let body = &body[zeros..];
-    if body.eq_ignore_ascii_case(&chunk) {
+    if body.len() >= without_end && body.len() <= chunk.len() && body.eq_ignore_ascii_case(&chunk[..body.len()]) {
         Progress::Whole
-    } else if body.len() < chunk.len() && body.eq_ignore_ascii_case(&chunk[..body.len()]) {
+    } else if body.len() < without_end && body.eq_ignore_ascii_case(&chunk[..body.len()]) {
         Progress::Partial
     } else {
         wrong("another event", body)
@@ -235,10 +265,19 @@ mod tests {
         let progress = |body: &str| Exchange::stream().progress(format!("{head}{body}").as_bytes());
         assert_eq!(progress(""), Progress::Partial);
         assert_eq!(progress("d\r\ndata: "), Progress::Partial);
+        assert_eq!(progress("D\r\ndata: hello\n"), Progress::Partial);
+        assert_eq!(progress("D\r\ndata: hello\n\n"), Progress::Whole);
         assert_eq!(progress("D\r\ndata: hello\n\n\r\n"), Progress::Whole);
         assert_eq!(progress("00d\r\ndata: hello\n\n\r\n"), Progress::Whole);
         assert!(matches!(progress("0\r\n\r\n"), Progress::Wrong(_)));
         assert!(matches!(progress("d\r\ndata: other\n\n\r\n"), Progress::Wrong(_)));
+    }
+
+    #[test]
+    fn a_closing_request_says_so_in_its_head() {
+        let request = Exchange::hello().closing().request().to_vec();
+        let text = String::from_utf8(request).unwrap();
+        assert!(text.starts_with("GET / HTTP/1.1\r\nConnection: close\r\nHost: localhost\r\n"), "{text}");
     }
 
     #[test]

@@ -13,15 +13,7 @@ use crate::exchange::Exchange;
 
 /// Events taken by one wait.
 const EVENTS_MAX: usize = 512;
-const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 const SOON: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-
-/// Whether a wait may sleep.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wait {
-    Spin,
-    Sleep,
-}
 
 /// Connections that were all answered once, and are watched.
 pub(crate) struct Fleet {
@@ -53,31 +45,21 @@ impl Fleet {
         self.connections.len()
     }
 
-    pub(crate) fn send(&self, index: usize, exchange: &Exchange) -> Result<()> {
-        self.connections[index].send(exchange).with_context(|| describe(index))
-    }
-
     /// Sends any bytes. False when the connection has ended.
     pub(crate) fn send_or_end(&self, index: usize, bytes: &[u8]) -> Result<bool> {
         self.connections[index].send_or_end(bytes).with_context(|| describe(index))
     }
 
-    /// Waits for bytes and replaces `ready` with the connections that have some.
-    pub(crate) fn wait(&mut self, wait: Wait, ready: &mut Vec<usize>) -> Result<()> {
+    /// Waits for bytes for a while, and replaces `ready` with the connections that have some.
+    pub(crate) fn wait(&mut self, ready: &mut Vec<usize>) -> Result<()> {
         ready.clear();
         self.events.clear();
-        let timeout = if wait == Wait::Spin { &NOW } else { &SOON };
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), Some(timeout)) {
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), Some(&SOON)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error).context("cannot wait"),
         }
         ready.extend(self.events.iter().map(|event| event.data.u64() as usize));
         Ok(())
-    }
-
-    /// Takes what came on a connection. True when its answer is whole.
-    pub(crate) fn receive(&mut self, index: usize, exchange: &Exchange) -> Result<bool> {
-        self.connections[index].receive_nowait(exchange, &mut self.receiver).with_context(|| describe(index))
     }
 
     /// Takes what came on a connection that its server may end. To be repeated until there is nothing, or the end.

@@ -1,83 +1,84 @@
-//! Measures Baiwan and axum on hyper from outside: the same app, the same machine, in turns, in one run.
+//! Measures Baiwan and what people would pick instead from outside: the same answers, the same machine, in turns, in one run.
 //!
-//! The client is a raw epoll loop of its own on one core; the server runs on another. What the client does not check it does
-//! not count: every answer's status and body are compared, and a connection that is closed early fails the run. Opening and
-//! closing connections are never timed.
+//! Load comes from the crate `baiwan-load`, or from wrk, on one core; the server runs on another. What is promised under attack
+//! and at the end, and memory of held connections, is measured by a raw client. Every answer's status and body are compared.
 //!
 //! ```text
-//! main → cli → rows × rounds × servers → measure ┬ closed_loop ┐
-//!                                                ├ fixed_rate  ┴ fleet → connection → exchange
-//!                                                ├ hold (memory)         server, proc_files, kernel_memory
-//!                                                └ stalled, churn, stop  (what is promised under attack and at the end)
-//! results → report → promises (Markdown), JSON
+//! main → cli, peers, programs → scoreboard: rows × rounds × servers → measure ┬ load → baiwan-load
+//!                                           │ server, progress                ├ wrk, generator
+//!                                           │                                 ├ hold (memory)
+//!                                           │                                 └ stalled, churn, stop → fleet → connection
+//!                                           └ results → report → tables, promises, plots (Markdown, JSON, SVG)
 //! ```
 
 mod churn;
 mod cli;
 mod clock;
-mod closed_loop;
 mod connection;
 mod environment;
 mod exchange;
-mod fixed_rate;
 mod fleet;
-mod kernel_memory;
+mod generator;
+mod hold;
+mod load;
 mod measure;
+mod peers;
+mod plots;
 mod proc_files;
+mod programs;
+mod progress;
 mod promises;
 mod report;
 mod results;
 mod rows;
+mod scoreboard;
 mod server;
 mod stalled;
 mod stop;
 mod summary;
+mod tables;
+mod wrk;
 
-use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Command, Run};
-use crate::clock::{now_ns, settle};
-use crate::environment::Environment;
-use crate::measure::{Figures, OTHERS_CORES, measure};
-use crate::results::{Results, RowResults};
-use crate::rows::{Plan, ROWS, Row, Work};
-use crate::server::{Cores, SERVERS, Server};
+use crate::peers::{Peer, Places};
+use crate::rows::ROWS;
 
 const EXIT_USAGE: u8 = 2;
-/// A measurement during which other processes used more of a core than this is repeated.
-const OTHERS_CORES_MAX: f64 = 0.1;
-/// How long the machine is watched before a measurement.
-const CALM_SAMPLE: Duration = Duration::from_millis(400);
+/// As after a signal that nobody handles.
+const EXIT_STOPPED: i32 = 130;
+/// The folder of this package.
+const FOLDER: &str = env!("CARGO_MANIFEST_DIR");
+/// Servers of a quick pass, as far as they are here.
+const QUICK: [&str; 4] = [peers::BAIWAN, peers::AXUM, "nginx", "epoll"];
 
 #[allow(clippy::print_stdout, reason = "the report is what this program is for")]
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let run = match cli::parse(&words, env!("CARGO_MANIFEST_DIR")) {
-        Ok(Command::Run(run)) => run,
-        Ok(Command::Help) => {
-            print!("{}", cli::HELP);
-            return ExitCode::SUCCESS;
-        }
-        Ok(Command::List) => {
-            for row in &ROWS {
-                println!("{:13} {} ({} connections)", row.name, row.title.replace('`', ""), row.connections);
-            }
-            return ExitCode::SUCCESS;
-        }
+    if words.first().is_some_and(|word| word == load::WORKER) {
+        return match baiwan_load::worker::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
+    let outcome = match cli::parse(&words, FOLDER) {
+        Ok(Command::Run(run)) => run_all(&run, &words),
+        Ok(Command::Help) => Ok((cli::HELP.to_owned(), true)),
+        Ok(Command::List) => list().map(|text| (text, true)),
         Err(message) => {
             eprintln!("bench: {message}");
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    match measure_all(&run, &words) {
-        Ok(report) => {
-            print!("{report}");
-            ExitCode::SUCCESS
+    match outcome {
+        Ok((text, is_clean)) => {
+            print!("{text}");
+            if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             eprintln!("bench: {error:#}");
@@ -86,91 +87,62 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures, writes the files and returns the report.
-fn measure_all(run: &Run, words: &[String]) -> Result<String> {
-    let environment = Environment::read(words);
-    let connections_max = run.rows.iter().map(|row| run.plan.connections(row)).max().unwrap_or(0);
-    server::check_file_limit(connections_max)?;
-    let programs = server::build()?;
-    let patience_ns = run.plan.patience.as_nanos() as u64;
-    let mut bench = Bench { plan: &run.plan, programs, cores: Cores::take()?, patience_ns, repeated: 0 };
-    let rows: Vec<RowResults> = run.rows.iter().map(|row| measure_row(row, &mut bench)).collect::<Result<_>>()?;
-    let results = Results { environment, plan: &run.plan, quick: run.quick, repeated: bench.repeated, rows };
-    let report = report::markdown(&results);
-    if let Some(folder) = &run.output {
-        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        let raw = serde_json::to_string_pretty(&results.json())?;
-        for (name, text) in [("RESULTS.md", &report), ("results.json", &(raw + "\n"))] {
-            let path = folder.join(name);
-            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+/// Finds out what is here, and measures it. Returns the report, and whether nothing failed that must not.
+fn run_all(run: &Run, words: &[String]) -> Result<(String, bool)> {
+    end_at_signals()?;
+    let places = Places::of(&programs::folder()?, Path::new(FOLDER));
+    let mut names = run.servers.clone();
+    if run.quick && names.is_empty() {
+        names = QUICK.map(str::to_owned).into();
+    }
+    let known = programs::build(peers::select(peers()?, &names)?, &places)?;
+    for known in &known {
+        match &known.version {
+            Ok(version) => eprintln!("{}: {version}", known.peer.name),
+            Err(reason) => eprintln!("{}: not measured: {reason}", known.peer.name),
         }
     }
-    Ok(report)
+    scoreboard::measure_all(run, words, &known, places)
 }
 
-/// All rounds of one row; the servers take turns, so that a drifting machine hits all alike.
-fn measure_row(row: &'static Row, bench: &mut Bench) -> Result<RowResults> {
-    let mut rounds: [Vec<_>; SERVERS.len()] = Default::default();
-    let count = bench.plan.rounds(row);
-    for round in 1..=count {
-        for (name, figures) in SERVERS.iter().zip(&mut rounds) {
-            eprintln!("{}: {name}, round {round} of {count}", row.name);
-            let measured = bench.measure_calm(row, name);
-            figures.push(measured.with_context(|| format!("row {}, server {name}, round {round}", row.name))?);
-        }
+fn peers() -> Result<Vec<Peer>> {
+    let path = Path::new(FOLDER).join("peers/peers.json");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    peers::parse(&text)
+}
+
+/// Rows and servers. Those that cargo builds are here once it has built them.
+fn list() -> Result<String> {
+    let mut text = String::from("rows:\n");
+    for row in &ROWS {
+        text += &format!("  {:13} {} ({} connections)\n", row.name, row.title.replace('`', ""), row.connections);
     }
-    Ok(RowResults { row, connections: bench.plan.connections(row), rounds })
+    text.push_str("servers:\n");
+    let places = Places::of(&programs::folder()?, Path::new(FOLDER));
+    for peer in peers()? {
+        let version = match (peer.version(&places), &peer.features) {
+            (Ok(version), _) => version,
+            (Err(_), Some(_)) => "built when it is measured".to_owned(),
+            (Err(reason), None) => format!("not here: {reason}"),
+        };
+        text += &format!("  {:15} {}: {version}\n", peer.name, peer.title);
+    }
+    Ok(text)
 }
 
-/// What all measurements share.
-struct Bench<'a> {
-    plan: &'a Plan,
-    programs: PathBuf,
-    cores: Cores,
-    patience_ns: u64,
-    repeated: usize,
-}
-
-impl Bench<'_> {
-    /// Waits until other processes leave the machine alone, measures, and repeats what they disturbed all the same, as long as
-    /// there is patience; returns what was disturbed least. Only the others' CPU time decides, never the figures.
-    fn measure_calm(&mut self, row: &Row, name: &str) -> Result<Figures> {
-        let others = |figures: &Figures| figures.get(OTHERS_CORES).copied().unwrap_or(0.0);
-        if !row.work.needs_calm() {
-            return self.measure_once(row, name);
-        }
-        self.wait_for_calm()?;
-        let mut best = self.measure_once(row, name)?;
-        while others(&best) > OTHERS_CORES_MAX && self.patience_ns > 0 {
-            self.repeated += 1;
-            self.wait_for_calm()?;
-            let start = now_ns();
-            let figures = self.measure_once(row, name)?;
-            self.patience_ns = self.patience_ns.saturating_sub(now_ns() - start);
-            if others(&figures) < others(&best) {
-                best = figures;
+/// Ends this program, and with it servers and load, at SIGINT and SIGTERM. The load generator handles them only while it runs.
+fn end_at_signals() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().context("cannot start")?;
+    let listen = |kind| runtime.block_on(async { signal(kind) }).context("cannot listen for signals");
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
             }
-        }
-        Ok(best)
-    }
-
-    fn wait_for_calm(&mut self) -> Result<()> {
-        while self.patience_ns > 0 {
-            let (start, used) = (now_ns(), proc_files::machine_cpu_ns()?);
-            settle(CALM_SAMPLE);
-            let (wall_ns, used_ns) = (now_ns() - start, proc_files::machine_cpu_ns()? - used);
-            if used_ns as f64 <= OTHERS_CORES_MAX * wall_ns as f64 {
-                break;
-            }
-            self.patience_ns = self.patience_ns.saturating_sub(wall_ns);
-        }
-        Ok(())
-    }
-
-    fn measure_once(&self, row: &Row, name: &str) -> Result<Figures> {
-        // The other rows must not come near a deadline.
-        let deadline = self.plan.stall.deadline.filter(|_| matches!(row.work, Work::Stalled(_)));
-        let mut server = Server::start(name, &self.programs, &self.cores, deadline)?;
-        measure(row, self.plan, &mut server)
-    }
+        });
+        std::process::exit(EXIT_STOPPED);
+    });
+    Ok(())
 }

@@ -9,12 +9,16 @@ use serde_json::{Value, json};
 
 use crate::churn;
 use crate::measure::USER_BYTES;
+use crate::peers::{AXUM, BAIWAN};
 use crate::report::{NONE, grouped, spread};
 use crate::results::RowResults;
 use crate::rows::{CHURN_TIMES, State, Work};
-use crate::server::SERVERS;
 use crate::stalled;
 use crate::stop;
+use crate::tables::Notes;
+
+/// The servers that this section is about.
+const SERVERS: [&str; 2] = [BAIWAN, AXUM];
 
 /// The limit of a figure that keeps a promise.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -95,16 +99,16 @@ fn lines(work: Work) -> (&'static [Line], &'static [Line]) {
         Work::Stalled(_) => (&STALLED, &[]),
         Work::Churn => (&CHURN, &[]),
         Work::Stop => (&STOP, &STOP_COUNTS),
-        Work::Closed(_) | Work::FixedRate { .. } | Work::Hold(_) => (&[], &[]),
+        Work::Load { .. } | Work::Wrk | Work::Generator | Work::StartUp | Work::Hold(_) => (&[], &[]),
     }
 }
 
 /// The section of the report, if any of its rows was measured.
-pub(crate) fn section(rows: &[RowResults]) -> String {
+pub(crate) fn section(rows: &[RowResults], notes: &mut Notes) -> String {
     let (mut text, mut last) = (String::new(), None);
     for row in rows {
         let (spreads, totals) = lines(row.row.work);
-        if spreads.is_empty() {
+        if spreads.is_empty() || SERVERS.iter().all(|server| row.cell(server).is_none()) {
             continue;
         }
         if text.is_empty() {
@@ -122,18 +126,25 @@ pub(crate) fn section(rows: &[RowResults]) -> String {
             text.push_str("\n| | connections | | promised | Baiwan | axum on hyper |\n|---|---|---|---|---|---|\n");
         }
         for line in totals {
-            let cells = [0, 1].map(|server| row.total(server, line.figure));
+            let cells = SERVERS.map(|server| row.total(server, line.figure));
             let verdict = judge(line.bound, cells[0].map(|total| [total; 3]));
-            text.push_str(&table_line(row, line, verdict, cells.map(|cell| cell.map(|sum| grouped(sum, line.digits)))));
+            text.push_str(&table_line(
+                row,
+                line,
+                verdict,
+                cells.map(|cell| cell.map(|sum| grouped(sum, line.digits))),
+                notes,
+            ));
         }
         for line in spreads {
-            let cells = [0, 1].map(|server| row.summary(server, line.figure));
+            let cells = SERVERS.map(|server| row.summary(server, line.figure));
             let verdict = judge(line.bound, cells[0].map(|summary| [summary.min, summary.median, summary.max]));
             text.push_str(&table_line(
                 row,
                 line,
                 verdict,
                 cells.map(|cell| cell.map(|cell| spread(cell, line.digits))),
+                notes,
             ));
         }
     }
@@ -149,7 +160,7 @@ fn introduction(row: &RowResults) -> String {
              that of the whole server while nobody sends anything. Times of cuts are after Baiwan's deadlines: 10 s for a head, 5 s\n\
              for a body that brings nothing more.\n",
             connections = stalled::BESIDE_CONNECTIONS,
-            rate = grouped(stalled::BESIDE_PER_SECOND as f64, 0),
+            rate = grouped(stalled::BESIDE_PER_SECOND.into(), 0),
         ),
         Work::Churn => format!(
             "\n### Come and gone\n\n\
@@ -161,14 +172,25 @@ fn introduction(row: &RowResults) -> String {
             "\n### Stop under full load\n\n\
              Every connection always has a request outstanding (`GET /`, `POST /echo`, `GET /sleep`), every fourth a pipelined pair,\n\
              when SIGTERM comes. Counts are sums of {rounds} stops; what was received is what the server itself has counted.\n",
-            rounds = row.rounds[0].len(),
+            rounds = row.cell(BAIWAN).map_or(0, |cell| cell.rounds.len()),
         ),
         _ => "\n### Idle connections\n".to_owned(),
     }
 }
 
-fn table_line(row: &RowResults, line: &Line, verdict: Verdict, cells: [Option<String>; SERVERS.len()]) -> String {
-    let [baiwan, axum] = cells.map(|cell| cell.unwrap_or_else(|| NONE.to_owned()));
+fn table_line(
+    row: &RowResults,
+    line: &Line,
+    verdict: Verdict,
+    cells: [Option<String>; SERVERS.len()],
+    notes: &mut Notes,
+) -> String {
+    let mut cells = SERVERS.into_iter().zip(cells).map(|(server, cell)| {
+        let failures = notes.failures(row, server);
+        let none = if failures.is_empty() { NONE } else { "**failed**" };
+        cell.unwrap_or_else(|| none.to_owned()) + &failures
+    });
+    let [baiwan, axum] = std::array::from_fn(|_| cells.next().unwrap_or_default());
     let promised = match line.bound {
         Bound::None => String::new(),
         Bound::AtMost(bound) => format!("≤ {}", number(bound)),
@@ -223,11 +245,17 @@ pub(crate) fn bounds(work: Work) -> Value {
 mod tests {
     use super::*;
     use crate::measure::Figures;
+    use crate::results::Cell;
     use crate::rows::ROWS;
 
     fn results(name: &str, baiwan: &[Figures]) -> RowResults {
         let row = ROWS.iter().find(|row| row.name == name).unwrap();
-        RowResults { row, connections: row.connections, rounds: [baiwan.to_vec(), Vec::new()] }
+        let cell = Cell { name: BAIWAN.to_owned(), rounds: baiwan.to_vec(), ..Cell::default() };
+        RowResults { row, connections: row.connections, cells: vec![cell], skipped: None }
+    }
+
+    fn shown(rows: &[RowResults]) -> String {
+        section(rows, &mut Notes::default())
     }
 
     fn found(text: &str, title: &str) -> String {
@@ -237,15 +265,15 @@ mod tests {
     #[test]
     fn a_missed_bound_is_shown_with_its_figure() {
         let rounds = [1.5, 2.5, 3.5].map(|ratio| Figures::from([(stalled::P99_RATIO, ratio)]));
-        let text = section(&[results("stalled-head", &rounds)]);
+        let text = shown(&[results("stalled-head", &rounds)]);
         assert!(found(&text, "while / before").ends_with("| ≤ 2 | 2.50 (1.50 to 3.50) **missed** | - |"), "{text}");
-        let text = section(&[results("stalled-head", &[&rounds[..1], &rounds].concat())]);
+        let text = shown(&[results("stalled-head", &[&rounds[..1], &rounds].concat())]);
         assert!(found(&text, "while / before").contains("2.00 (1.50 to 3.50) *missed in some*"), "{text}");
     }
 
     #[test]
     fn a_bound_without_a_figure_is_not_kept() {
-        let text = section(&[results("stalled-head", &[Figures::from([(stalled::CUT_PERCENT, 99.0)])])]);
+        let text = shown(&[results("stalled-head", &[Figures::from([(stalled::CUT_PERCENT, 99.0)])])]);
         assert!(found(&text, "last cut").contains("| - **not measured** |"), "{text}");
         assert!(found(&text, "cut while watched").contains("**missed**"), "{text}");
         assert!(found(&text, "p99 beside them, before").ends_with("|  | - | - |"), "{text}");
@@ -254,7 +282,7 @@ mod tests {
     #[test]
     fn one_lost_request_in_all_rounds_is_seen() {
         let rounds = [0.0, 1.0, 0.0].map(|lost| Figures::from([(stop::LOST, lost), (stop::SENT, 1000.0)]));
-        let text = section(&[results("stop", &rounds)]);
+        let text = shown(&[results("stop", &rounds)]);
         assert!(found(&text, "lost |").contains("| ≤ 0 | 1 **missed** |"), "{text}");
         assert!(found(&text, "sent whole").contains("| 3,000 |"), "{text}");
     }

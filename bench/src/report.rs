@@ -2,38 +2,55 @@
 
 use std::fmt::Write;
 
-use crate::kernel_memory;
-use crate::measure::{CLIENT_KERNEL_BYTES, CPU_US, KERNEL_BYTES, P50_US, P99_US, REQUESTS_PER_SECOND, USER_BYTES};
+use crate::measure::{CPU_US, P99_US, USER_BYTES};
+use crate::peers::{AXUM, BAIWAN};
+use crate::plots::PLOTS;
 use crate::promises;
 use crate::results::{Results, RowResults};
-use crate::rows::{ROUNDS, ROUNDS_LONG, ROUNDS_STOP, Work};
+use crate::rows::{Group, ROUNDS, ROUNDS_MAIN, ROUNDS_STOP, ROWS, Row};
 use crate::summary::Summary;
+use crate::tables::{self, Notes, ratio};
 
 /// In the place of a figure that a row does not have.
 pub(crate) const NONE: &str = "-";
 
 /// The whole report.
 pub(crate) fn markdown(results: &Results<'_>) -> String {
-    let rows = &results.rows;
-    let mut text = String::from("# Baiwan and axum on hyper, the same app\n\n");
+    let mut text = String::from("# Baiwan beside other servers\n\n");
     if results.quick {
         text.push_str("**A short pass with few connections: it shows that everything works. Do not quote it.**\n\n");
     }
+    text.push_str(&coverage(results));
     text.push_str(&setting(results));
-    let closed: Vec<_> = rows.iter().filter(|row| matches!(row.row.work, Work::Closed(_))).collect();
-    let rates: Vec<_> = rows.iter().filter(|row| matches!(row.row.work, Work::FixedRate { .. })).collect();
-    let held: Vec<_> = rows.iter().filter(|row| matches!(row.row.work, Work::Hold(_))).collect();
-    if !closed.is_empty() {
-        text.push_str(&closed_table(&closed));
+    text.push_str(&headline(results));
+    for plot in PLOTS.iter().filter(|plot| results.rows.iter().any(|row| plot.rows.contains(&row.row.name))) {
+        let _ = write!(text, "\n![{}](plots/{}.svg)\n", plot.title, plot.name);
     }
-    if !rates.is_empty() {
-        text.push_str(&rate_table(&rates));
+    text.push_str(&servers(results));
+    let mut notes = Notes::default();
+    let mut last = None;
+    for row in &ROWS {
+        if last.replace(row.group) != Some(row.group) && row.group != Group::Promise {
+            text.push_str(&tables::section(results, row.group, &mut notes));
+        }
     }
-    if !held.is_empty() {
-        text.push_str(&memory_table(&held));
+    text.push_str(&promises::section(&results.rows, &mut notes));
+    text + &notes.markdown()
+}
+
+/// Which rows are not in it, and why.
+fn coverage(results: &Results<'_>) -> String {
+    let names = |rows: &mut dyn Iterator<Item = &Row>| rows.map(|row| row.name).collect::<Vec<_>>().join(", ");
+    let missing = names(&mut results.missing().map(|row| row as &Row));
+    let is_wanted = |row: &&Row| results.wanted.iter().any(|wanted| wanted.name == row.name);
+    let left_out = names(&mut ROWS.iter().filter(|row| !is_wanted(row)));
+    let mut text = String::new();
+    if !missing.is_empty() {
+        let _ = writeln!(text, "**The run has not ended, or was cut. These rows are missing: {missing}.**\n");
     }
-    text.push_str(&promises::section(rows));
-    text.push_str(&headline(rows));
+    if !left_out.is_empty() {
+        let _ = writeln!(text, "A run of a part; these rows were not asked for: {left_out}.\n");
+    }
     text
 }
 
@@ -44,19 +61,21 @@ fn setting(results: &Results<'_>) -> String {
         |others| format!("{:.2} of a core (median), {:.2} (most)", others.median, others.max),
     );
     format!(
-        "Loopback, {cores} cores, one server core: the server has one core, the client another. {date}.\n\n\
+        "Loopback, {cores} cores, one server core: the server has one core, the load another. {date}.\n\n\
          | | |\n|---|---|\n\
          | kernel | Linux {kernel} |\n\
          | machine | {cpu}, {cores} cores, {memory:.1} GiB |\n\
          | rustc | {rustc} |\n\
          | crates | {crates} |\n\
+         | wrk | {wrk} |\n\
          | sources | {commit} |\n\
          | command | `{command}` |\n\
-         | rounds | {rounds}, for each server in turns, {warm} s to warm up, {timed} s timed |\n\
+         | rounds | {rounds}, for each server in turns, {warm} s to warm up, {timed} s timed (wrk {wrk_s} s) |\n\
          | load before the run | {load} |\n\
          | other processes and guests during timed parts | {others}; {repeated} measurements repeated |\n\n\
          Figures are medians of the rounds, with the least and the most in brackets; ratios are of medians. Every round has a\n\
-         server process of its own. Both servers: the same router, build profile, dependencies and allocator (the system's).\n",
+         server process of its own. Opening and closing connections is not timed, but where a row says so. Every answer is\n\
+         compared, but by wrk; a cell whose rounds had an error or a wrong answer says so, with the cause.\n",
         cores = environment.cores,
         date = environment.date,
         kernel = environment.kernel,
@@ -64,123 +83,83 @@ fn setting(results: &Results<'_>) -> String {
         memory = environment.memory_gib,
         rustc = environment.rustc,
         crates = environment.crates_text(),
+        wrk = environment.wrk.as_deref().unwrap_or("not installed"),
         commit = environment.commit,
         command = environment.command,
         rounds = plan.rounds.map_or_else(usual_rounds, |rounds| rounds.to_string()),
         warm = plan.warm.as_secs_f64(),
         timed = plan.timed.as_secs_f64(),
+        wrk_s = plan.wrk.as_secs(),
         load = environment.load_before,
         repeated = results.repeated,
     )
 }
 
 fn usual_rounds() -> String {
-    format!("{ROUNDS} ({ROUNDS_LONG} with stalled connections and of churn, {ROUNDS_STOP} stops)")
+    format!("{ROUNDS} (get-small and get-large {ROUNDS_MAIN}, stop {ROUNDS_STOP})")
 }
 
-fn closed_table(rows: &[&RowResults]) -> String {
+/// What was measured, how it is set up, and what is not here.
+fn servers(results: &Results<'_>) -> String {
     let mut text = String::from(
-        "\n## Server CPU, closed loop\n\n\
-         Each connection has one request outstanding. CPU is the time of the server's threads, user and system, for one request.\n\n\
-         | request | connections | Baiwan, µs | axum on hyper, µs | axum / Baiwan | Baiwan, requests/s | axum, requests/s |\n\
-         |---|---|---|---|---|---|---|\n",
+        "\n## Servers\n\n\
+         How each is set up, and how to get it: [bench/peers](peers/README.md). Those named *limit* are loops that read\n\
+         nothing and answer always the same: nothing that speaks HTTP can use less.\n\n\
+         | | version | |\n|---|---|---|\n",
     );
-    for row in rows {
-        let [baiwan, axum] = pair(row, CPU_US, 2);
-        let [baiwan_rate, axum_rate] = [0, 1].map(|server| median(row, server, REQUESTS_PER_SECOND, 0));
-        let ratio = ratio(row, CPU_US);
-        let (title, connections) = (row.row.title, grouped(row.connections as f64, 0));
-        let cells = format!("{baiwan} | {axum} | {ratio} | {baiwan_rate} | {axum_rate}");
-        let _ = writeln!(text, "| {title} | {connections} | {cells} |");
+    for known in results.known {
+        let version = match &known.version {
+            Ok(version) => version.clone(),
+            Err(reason) => format!("**not measured**: {}", reason.replace('|', "\\|")),
+        };
+        let _ = writeln!(text, "| {} | {version} | {} |", results.title(&known.peer.name), known.peer.note);
     }
     text
 }
 
-fn rate_table(rows: &[&RowResults]) -> String {
-    let mut text = String::from(
-        "\n## Latency at a fixed rate, below saturation\n\n\
-         Requests are due at constant intervals, and latency counts from when a request was due.\n\n\
-         | request | connections | rate | | Baiwan | axum on hyper | axum / Baiwan |\n|---|---|---|---|---|---|---|\n",
-    );
-    for row in rows {
-        let Work::FixedRate { per_second } = row.row.work else { continue };
-        let (title, connections) = (row.row.title, grouped(row.connections as f64, 0));
-        let rate = grouped(per_second as f64, 0);
-        for (label, figure, digits) in [("p50, µs", P50_US, 0), ("p99, µs", P99_US, 0), ("CPU, µs", CPU_US, 2)] {
-            let [baiwan, axum] = pair(row, figure, digits);
-            let ratio = ratio(row, figure);
-            let _ = writeln!(text, "| {title} | {connections} | {rate}/s | {label} | {baiwan} | {axum} | {ratio} |");
-        }
-    }
-    text
-}
-
-fn memory_table(rows: &[&RowResults]) -> String {
-    let mut text = format!(
-        "\n## Memory for one connection\n\n\
-         User memory is the growth of the server's proportional set size (PSS), divided by the connections held. Kernel memory is\n\
-         {source}.\n\
-         On loopback the kernel holds both ends of a connection. The client's end is measured first, as sockets that are bound and\n\
-         not yet connected; what grows from then on is the server's end. Socket buffers are empty.\n\n\
-         | connection | held | | Baiwan, bytes | axum on hyper, bytes | axum / Baiwan |\n|---|---|---|---|---|---|\n",
-        source = kernel_memory::source(),
-    );
-    for row in rows {
-        let (title, connections) = (row.row.title, grouped(row.connections as f64, 0));
-        for (label, figure) in [
-            ("user", USER_BYTES),
-            ("kernel, server's end", KERNEL_BYTES),
-            ("kernel, client's end", CLIENT_KERNEL_BYTES),
-        ] {
-            let [baiwan, axum] = pair(row, figure, 0);
-            let ratio = if figure == USER_BYTES { ratio(row, figure) } else { NONE.to_owned() };
-            let _ = writeln!(text, "| {title} | {connections} | {label} | {baiwan} | {axum} | {ratio} |");
-        }
-    }
-    text
-}
-
-/// The four figures to quote, as far as their rows were measured.
-fn headline(rows: &[RowResults]) -> String {
-    const FIGURES: [(&str, &str, &str, &str, usize); 4] = [
-        ("idle", USER_BYTES, "user memory of an idle connection", "bytes", 0),
+/// The figures to quote, as far as their rows were measured.
+fn headline(results: &Results<'_>) -> String {
+    const FIGURES: [(&str, &str, &str, &str, usize); 5] = [
         ("get-small", CPU_US, "server CPU of a GET, closed loop", "µs", 2),
         ("get-large", CPU_US, "server CPU of a GET, closed loop", "µs", 2),
         ("rate-large", P99_US, "p99 latency at a fixed rate", "µs", 0),
+        ("idle", USER_BYTES, "user memory of an idle connection", "bytes", 0),
+        ("pending", USER_BYTES, "user memory of a pending handler", "bytes", 0),
     ];
     let mut text = String::from(
-        "\n## In short\n\n| | connections | Baiwan | axum on hyper | axum / Baiwan |\n|---|---|---|---|---|\n",
+        "\n## In short\n\n\
+         | | connections | Baiwan | axum on hyper | axum / Baiwan | best of the others |\n|---|---|---|---|---|---|\n",
     );
     let heading = text.len();
     for (name, figure, title, unit, digits) in FIGURES {
-        let Some(row) = rows.iter().find(|row| row.row.name == name) else { continue };
-        let [baiwan, axum] = [0, 1].map(|server| median(row, server, figure, digits));
+        let Some(row) = results.rows.iter().find(|row| row.row.name == name) else { continue };
+        let [baiwan, axum] = [BAIWAN, AXUM].map(|server| {
+            let summary = row.summary(server, figure);
+            summary.map_or_else(|| NONE.to_owned(), |summary| format!("{} {unit}", grouped(summary.median, digits)))
+        });
         let connections = grouped(row.connections as f64, 0);
-        let ratio = ratio(row, figure);
-        let _ = writeln!(text, "| {title} | {connections} | {baiwan} {unit} | {axum} {unit} | {ratio} |");
+        let best = best(results, row, figure, digits, unit);
+        let ratio = ratio(row.ratio(AXUM, BAIWAN, figure));
+        let _ = writeln!(text, "| {title} | {connections} | {baiwan} | {axum} | {ratio} | {best} |");
     }
     if text.len() > heading { text } else { String::new() }
 }
 
-fn pair(row: &RowResults, figure: &str, digits: usize) -> [String; 2] {
-    [0, 1].map(|server| row.summary(server, figure).map_or_else(|| NONE.to_owned(), |summary| spread(summary, digits)))
+/// Who has least of a figure, limits and Baiwan apart.
+fn best(results: &Results<'_>, row: &RowResults, figure: &str, digits: usize, unit: &str) -> String {
+    let is_limit = |name: &str| results.known.iter().any(|known| known.peer.name == name && known.peer.is_limit());
+    let others = row.cells.iter().filter(|cell| cell.name != BAIWAN && !is_limit(&cell.name));
+    let medians = others.filter_map(|cell| Some((row.summary(&cell.name, figure)?.median, &cell.name)));
+    let best = medians.min_by(|one, other| one.0.total_cmp(&other.0));
+    best.map_or_else(
+        || NONE.to_owned(),
+        |(median, name)| format!("{} {unit}, {}", grouped(median, digits), results.title(name)),
+    )
 }
 
 pub(crate) fn spread(summary: Summary, digits: usize) -> String {
     let [median, min, max] = [summary.median, summary.min, summary.max].map(|value| grouped(value, digits));
     format!("{median} ({min} to {max})")
-}
-
-fn median(row: &RowResults, server: usize, figure: &str, digits: usize) -> String {
-    row.summary(server, figure).map_or_else(|| NONE.to_owned(), |summary| grouped(summary.median, digits))
-}
-
-fn ratio(row: &RowResults, figure: &str) -> String {
-    match row.ratio(figure) {
-        Some(ratio) if ratio.is_finite() && ratio >= 10.0 => format!("{ratio:.0}"),
-        Some(ratio) if ratio.is_finite() => format!("{ratio:.2}"),
-        _ => NONE.to_owned(),
-    }
 }
 
 /// A number with commas between thousands.
@@ -205,8 +184,7 @@ pub(crate) fn grouped(value: f64, digits: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::Figures;
-    use crate::rows::ROWS;
+    use crate::results::samples::{cell, row, with_results};
 
     #[test]
     fn thousands_are_grouped() {
@@ -217,11 +195,32 @@ mod tests {
     }
 
     #[test]
-    fn the_headline_quotes_medians_and_their_ratio() {
-        let row = ROWS.iter().find(|row| row.name == "idle").unwrap();
-        let rounds = |bytes: [f64; 3]| bytes.map(|bytes| Figures::from([(USER_BYTES, bytes)])).to_vec();
-        let rounds = [rounds([70.0, 64.0, 60.0]), rounds([6_400.0, 1.0, 9_000.0])];
-        let text = headline(&[RowResults { row, connections: 15_000, rounds }]);
-        assert!(text.ends_with("| 15,000 | 64 bytes | 6,400 bytes | 100 |\n"), "{text}");
+    fn the_headline_quotes_medians_and_the_best_that_is_no_limit() {
+        let cells = vec![
+            cell("baiwan", USER_BYTES, &[70.0, 64.0, 60.0]),
+            cell("axum", USER_BYTES, &[6_400.0, 1.0, 9_000.0]),
+            cell("epoll", USER_BYTES, &[1.0]),
+            cell("nginx", USER_BYTES, &[300.0]),
+        ];
+        let text = with_results(vec![row("idle", cells)], &[], |results| headline(results));
+        assert!(text.ends_with("| 15,000 | 64 bytes | 6,400 bytes | 100 | 300 bytes, nginx |\n"), "{text}");
+    }
+
+    #[test]
+    fn a_report_of_a_run_that_was_cut_names_what_is_missing() {
+        let wanted: Vec<&'static Row> = ROWS.iter().take(3).collect();
+        let text = with_results(vec![row("get-small", vec![cell("baiwan", CPU_US, &[1.0])])], &wanted, |results| {
+            markdown(results)
+        });
+        assert!(text.contains("These rows are missing: get-medium, get-large."), "{text}");
+        assert!(text.contains("not asked for: json, echo"), "{text}");
+        assert!(text.contains("plots/cpu.svg") && !text.contains("plots/memory.svg"), "{text}");
+    }
+
+    #[test]
+    fn a_server_that_is_not_here_is_named_with_the_cause() {
+        let text = with_results(Vec::new(), &[], |results| markdown(results));
+        let line = text.lines().find(|line| line.contains("**not measured**")).unwrap();
+        assert!(line.contains("it was not installed"), "{line}");
     }
 }

@@ -1,69 +1,111 @@
 //! A server process: started on its core, measured from outside, killed when dropped.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddrV4;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use baiwan_load::process;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::time::Timespec;
 
 use crate::clock::{now_ns, settle};
-use crate::proc_files;
+use crate::connection::{Connection, Receiver};
+use crate::exchange::Exchange;
+use crate::peers::{Peer, Places};
 
-/// The servers, in the order of their turns.
-pub(crate) const SERVERS: [&str; 2] = ["baiwan", "axum"];
-
+/// A server that takes longer to listen has failed.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// A server that takes longer to stop has failed.
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often to look whether a server has ended.
-const END_POLL: Duration = Duration::from_millis(1);
+/// How often to look whether a server listens that does not say so, or has ended.
+const POLL: Duration = Duration::from_millis(1);
 
 /// A running server.
 pub(crate) struct Server {
     child: Child,
-    output: BufReader<ChildStdout>,
+    /// Of one that announces its address.
+    output: Option<BufReader<ChildStdout>>,
     address: SocketAddrV4,
+    /// When its process was started.
+    started_ns: u64,
 }
 
 impl Server {
-    /// Starts `server-NAME` on the server's core and waits until it listens. `deadline` is for heads and bodies, instead of the
-    /// server's own.
-    pub(crate) fn start(name: &str, programs: &Path, cores: &Cores, deadline: Option<Duration>) -> Result<Self> {
-        let program = programs.join(format!("server-{name}"));
-        // The child inherits the affinity that this thread has at the moment.
-        pin(cores.server)?;
-        let mut command = Command::new(&program);
+    /// Starts a server on the server's core and waits until it listens. `deadline` is for heads and bodies, instead of
+    /// Baiwan's own.
+    pub(crate) fn start(peer: &Peer, places: &Places, cores: &Cores, deadline: Option<Duration>) -> Result<Self> {
+        let port = if peer.announces { 0 } else { free_port()? };
+        let mut command = peer.command(places, port);
         for variable in ["HEADER_TIMEOUT", "BODY_TIMEOUT"] {
             command.env_remove(variable);
             if let Some(deadline) = deadline {
                 command.env(variable, format!("{}ms", deadline.as_millis()));
             }
         }
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let output = if peer.announces { Stdio::piped() } else { Stdio::null() };
+        // The child inherits the affinity that this thread has at the moment.
+        pin(cores.server)?;
+        let started_ns = now_ns();
+        let child = command.stdin(Stdio::null()).stdout(output).spawn();
         pin(cores.client)?;
-        let mut child = child.with_context(|| format!("cannot start {}", program.display()))?;
-        let output = child.stdout.take().context("the server has no output")?;
-        let output = BufReader::new(output);
-        let mut server = Self { child, output, address: SocketAddrV4::new([127, 0, 0, 1].into(), 0) };
-        let mut line = String::new();
-        server.output.read_line(&mut line).context("cannot read the server's address")?;
-        server.address = line.trim().parse().with_context(|| format!("the server did not start: {line:?}"))?;
+        let mut child = child.with_context(|| format!("cannot start {:?}", command.get_program()))?;
+        let output = child.stdout.take().map(BufReader::new);
+        let mut server = Self { child, output, address: SocketAddrV4::new(Ipv4Addr::LOCALHOST, port), started_ns };
+        match server.output {
+            Some(_) => server.read_address()?,
+            None => server.wait_until_it_listens()?,
+        }
         Ok(server)
+    }
+
+    fn read_address(&mut self) -> Result<()> {
+        let output = self.output.as_mut().context("the server has no output")?;
+        let timeout = Timespec { tv_sec: START_TIMEOUT.as_secs() as i64, tv_nsec: 0 };
+        let ready = poll(&mut [PollFd::new(output.get_ref(), PollFlags::IN)], Some(&timeout));
+        ensure!(ready.context("cannot wait")? > 0, "it does not say where it listens");
+        let mut line = String::new();
+        output.read_line(&mut line).context("cannot read the server's address")?;
+        self.address = line.trim().parse().with_context(|| format!("the server did not start: {line:?}"))?;
+        Ok(())
+    }
+
+    fn wait_until_it_listens(&mut self) -> Result<()> {
+        while TcpStream::connect(self.address).is_err() {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the server ended at once, with {status}");
+            }
+            ensure!(now_ns() - self.started_ns < START_TIMEOUT.as_nanos() as u64, "the server does not listen");
+            settle(POLL);
+        }
+        Ok(())
+    }
+
+    /// Asks for the first answer. Returns when it came, in milliseconds from the start of the process.
+    pub(crate) fn ask_first(&self) -> Result<f64> {
+        let connection = Connection::bound(0)?;
+        connection.connect(self.address)?;
+        connection.ask(&Exchange::hello(), &mut Receiver::new())?;
+        Ok((now_ns() - self.started_ns) as f64 / 1e6)
     }
 
     pub(crate) fn address(&self) -> SocketAddrV4 {
         self.address
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn cpu_ns(&self) -> Result<u64> {
-        proc_files::cpu_ns(self.child.id())
+        process::cpu_ns(self.child.id())
     }
 
     pub(crate) fn user_bytes(&self) -> Result<u64> {
-        proc_files::user_bytes(self.child.id())
+        process::user_bytes(self.child.id())
     }
 
     /// Asks the server to stop in order.
@@ -79,12 +121,14 @@ impl Server {
                 break status;
             }
             ensure!(now_ns() - begin < STOP_TIMEOUT.as_nanos() as u64, "the server did not stop");
-            settle(END_POLL);
+            settle(POLL);
         };
         let end = now_ns();
         ensure!(status.success(), "the server ended with {status}");
         let mut said = String::new();
-        self.output.read_to_string(&mut said).context("cannot read what the server said")?;
+        if let Some(output) = &mut self.output {
+            output.read_to_string(&mut said).context("cannot read what the server said")?;
+        }
         Ok((end, said))
     }
 }
@@ -95,6 +139,12 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A port that nobody listens on.
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
+    Ok(listener.local_addr()?.port())
 }
 
 /// Which core runs what.
@@ -134,31 +184,4 @@ pub(crate) fn check_file_limit(connections: usize) -> Result<()> {
     let needed = connections as u64 + FILES_RESERVED;
     ensure!(files >= needed, "{connections} connections need {needed} open files, the limit is {files} (ulimit -n)");
     Ok(())
-}
-
-/// Builds the servers beside this program, when it runs under cargo; returns the folder that they are in.
-pub(crate) fn build() -> Result<PathBuf> {
-    ensure!(!cfg!(debug_assertions), "figures need optimised programs: cargo run --release");
-    let program = std::env::current_exe().context("cannot find this program")?;
-    let folder = program.parent().context("this program is in no folder")?;
-    if let Some(cargo) = std::env::var_os("CARGO") {
-        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-        let status = Command::new(cargo)
-            .args([
-                "build",
-                "--release",
-                "--locked",
-                "--quiet",
-                "--package",
-                "bench-servers",
-                "--manifest-path",
-                manifest,
-            ])
-            .arg("--target-dir")
-            .arg(folder.parent().unwrap_or(folder))
-            .status()
-            .context("cannot run cargo")?;
-        ensure!(status.success(), "the servers do not build");
-    }
-    Ok(folder.to_owned())
 }

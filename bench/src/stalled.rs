@@ -14,10 +14,11 @@ use anyhow::Result;
 use crate::clock::{SECOND_NS, now_ns, settle};
 use crate::connection::{Arrival, Receiver};
 use crate::exchange::Exchange;
-use crate::fixed_rate::Rate;
-use crate::fleet::{Fleet, Wait};
-use crate::measure::{Figures, OTHERS_CORES, P50_US, P99_US, USER_BYTES, rate_figures, warm_up};
-use crate::rows::{Plan, Stage};
+use crate::fleet::Fleet;
+use crate::hold::warm_up;
+use crate::load::{self, Course};
+use crate::measure::{Figures, OTHERS_CORES, P50_US, P99_US, USER_BYTES};
+use crate::rows::{Pace, Plan, Stage};
 use crate::server::Server;
 
 pub(crate) const P50_BEFORE_US: &str = "latency_p50_before_us";
@@ -40,7 +41,7 @@ pub(crate) const CUT_LAST_MS: &str = "last_cut_after_deadline_ms";
 
 /// The client beside the stalled connections.
 pub(crate) const BESIDE_CONNECTIONS: usize = 16;
-pub(crate) const BESIDE_PER_SECOND: u64 = 1_000;
+pub(crate) const BESIDE_PER_SECOND: u32 = 1_000;
 
 /// How long before the first deadline the quiet time ends at the latest.
 const QUIET_MARGIN: Duration = Duration::from_millis(200);
@@ -72,15 +73,17 @@ pub(crate) fn measure(server: &Server, plan: &Plan, count: usize, stage: Stage) 
     let (hello, stall) = (Exchange::hello(), plan.stall);
     let deadline_ns = stall.deadline.unwrap_or(stage.deadline()).as_nanos() as u64;
     warm_up(server, &mut Receiver::new())?;
-    let mut beside = Fleet::open(server.address(), BESIDE_CONNECTIONS, &hello)?;
-    let rate = Rate::of(BESIDE_PER_SECOND, stall.warm, stall.timed);
+    let pace = Pace::Rate { per_second: BESIDE_PER_SECOND };
+    // What becomes of its latency is what is measured, so nobody is asked to keep up.
+    let course = Course { warm: stall.warm, timed: stall.timed, grace: None };
+    let beside = || load::measure(server, &hello, pace, BESIDE_CONNECTIONS, course);
     settle(plan.settle);
     let user = server.user_bytes()?;
     let mut stalled = Fleet::open(server.address(), count, &hello)?;
 
-    let before = rate_figures(server, &mut beside, &rate)?;
+    let before = beside()?;
     let began = begin_all(&stalled, stage)?;
-    let meanwhile = rate_figures(server, &mut beside, &rate)?;
+    let meanwhile = beside()?;
     let mut figures = latencies(&before, &meanwhile);
     figures.insert(USER_BYTES, (server.user_bytes()? as f64 - user as f64) / count as f64);
     let first_deadline = began[0] + deadline_ns;
@@ -149,7 +152,7 @@ fn watch(stalled: &mut Fleet, until_ns: u64) -> Result<Vec<Cut>> {
     let mut left = cuts.len();
     let mut ready = Vec::new();
     while left > 0 && now_ns() < until_ns {
-        stalled.wait(Wait::Sleep, &mut ready)?;
+        stalled.wait(&mut ready)?;
         for &index in &ready {
             let cut = &mut cuts[index];
             while cut.end_ns.is_none() {

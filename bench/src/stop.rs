@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use crate::clock::now_ns;
 use crate::connection::Arrival;
 use crate::exchange::{Exchange, Progress, answer_bytes, says_close};
-use crate::fleet::{Fleet, Wait};
+use crate::fleet::Fleet;
 use crate::measure::Figures;
 use crate::rows::Plan;
 use crate::server::{STOP_TIMEOUT, Server};
@@ -147,7 +147,7 @@ impl<'a> Load<'a> {
     /// Waits for answers and sends what follows them.
     fn turn(&mut self) -> Result<()> {
         let mut ready = std::mem::take(&mut self.ready);
-        self.fleet.wait(Wait::Sleep, &mut ready)?;
+        self.fleet.wait(&mut ready)?;
         for &index in &ready {
             self.receive(index)?;
         }

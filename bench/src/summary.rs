@@ -23,28 +23,9 @@ impl Summary {
     }
 }
 
-/// The smallest value that at least `percent` % of the values do not exceed (nearest rank). `sorted` is not empty and
-/// ascending.
-pub(crate) fn percentile(sorted: &[u64], percent: f64) -> u64 {
-    let rank = (sorted.len() as f64 * percent / 100.0).ceil() as usize;
-    sorted[rank.clamp(1, sorted.len()) - 1]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_percentile_is_one_of_the_values() {
-        let values: Vec<u64> = (1..=100).collect();
-        assert_eq!(percentile(&values, 50.0), 50);
-        assert_eq!(percentile(&values, 99.0), 99);
-        assert_eq!(percentile(&values, 100.0), 100);
-        assert_eq!(percentile(&values, 0.0), 1);
-        assert_eq!(percentile(&[7], 99.0), 7);
-        assert_eq!(percentile(&[1, 2, 3], 50.0), 2);
-        assert_eq!(percentile(&[1, 2, 3, 4], 50.0), 2);
-    }
 
     #[test]
     fn a_summary_has_the_middle_and_both_ends() {

@@ -142,8 +142,8 @@ impl Work {
     /// Whether its figures depend on who else runs. Memory and counts do not.
     pub(crate) fn needs_calm(self) -> bool {
         match self {
-            Self::Load { .. } | Self::Wrk | Self::Generator | Self::Stalled(_) => true,
-            Self::StartUp | Self::Hold(_) | Self::Churn | Self::Stop => false,
+            Self::Load { .. } | Self::Wrk | Self::Generator | Self::StartUp | Self::Stalled(_) => true,
+            Self::Hold(_) | Self::Churn | Self::Stop => false,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What came out, for people (Markdown) and programs (JSON).
 
 use std::fmt::Write;
+use std::process::Command;
 
 use baiwan_load::{PhaseReport, Report, kernel_memory, process};
 use serde_json::{Value, json};
@@ -181,7 +182,8 @@ pub(crate) fn heading(title: &str, options: &Options, server: &Server, load: &Re
     format!(
         "# {title}: {connections} connections on one machine\n\nLoopback, both ends on {cores} cores. {server}; {workers} processes of \
          the load generator; {files} files for a process.\n\n| | |\n|---|---|\n| begun | {started} |\n| command | `{command}` |\n\
-         | machine | {processor}, {cores} cores, {memory:.1} GiB, Linux {kernel} |\n\n",
+         | sources | {sources} |\n| machine | {processor}, {cores} cores, {memory:.1} GiB, Linux {kernel} |\n\n",
+        sources = sources(),
         connections = options.connections,
         server = server.title,
         workers = load.client.workers,
@@ -190,6 +192,13 @@ pub(crate) fn heading(title: &str, options: &Options, server: &Server, load: &Re
         command = load.command,
         kernel = kernel.trim(),
     )
+}
+
+/// The state of the sources, where they are in a repository.
+fn sources() -> String {
+    let arguments = ["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"];
+    let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success());
+    output.map_or_else(|| "unknown".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 pub(crate) fn quantiles(phase: &PhaseReport) -> String {

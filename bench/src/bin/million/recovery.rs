@@ -1,10 +1,11 @@
 //! kill -9 of the server under load, and a restart: how long it takes until 99 % of the connections are back.
 
 use std::fmt::Write;
+use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use baiwan_load::{Observer, Phase, Plan, Run, Second};
+use baiwan_load::{Observer, Phase, Plan, Report, Run, Second};
 use serde_json::json;
 
 use crate::cli::Options;
@@ -27,7 +28,6 @@ const AGAIN: usize = 3;
 
 pub(crate) fn run(options: &Options, words: &[String]) -> Result<Outcome> {
     let server = Server::start(options.server, false, options.connections)?;
-    let title = server.title.clone();
     let address = server.address;
     let request = holding::request(options.server, &server);
     let mut watch = Watch {
@@ -39,8 +39,26 @@ pub(crate) fn run(options: &Options, words: &[String]) -> Result<Outcome> {
         user_bytes_max: 0,
         failure: None,
     };
+    let plan = plan(options, address, request);
+    let run = Run {
+        command: report::command(words),
+        url: format!("http://{address}"),
+        workers: None,
+        server_pid: None,
+        every: EVERY,
+        worker: &crate::worker,
+    };
+    let load = baiwan_load::run(&plan, &run, &mut watch)?;
+    if let Some(failure) = watch.failure.take() {
+        return Err(failure.context("cannot restart the server"));
+    }
+    let back = watch.back.context("the connections did not come back while they were watched")?;
+    Ok(outcome(options, &watch, &load, back))
+}
+
+fn plan(options: &Options, address: SocketAddrV4, request: Vec<u8>) -> Plan {
     let rate = |duration| Phase::Rate { per_second: options.rate, duration, warm_up: false };
-    let plan = Plan {
+    Plan {
         address: address.to_string(),
         request,
         head_request: false,
@@ -61,20 +79,10 @@ pub(crate) fn run(options: &Options, words: &[String]) -> Result<Outcome> {
             rate(AFTER),
             Phase::Close,
         ],
-    };
-    let run = Run {
-        command: report::command(words),
-        url: format!("http://{address}"),
-        workers: None,
-        server_pid: None,
-        every: EVERY,
-        worker: &crate::worker,
-    };
-    let load = baiwan_load::run(&plan, &run, &mut watch)?;
-    if let Some(failure) = watch.failure.take() {
-        return Err(failure.context("cannot restart the server"));
     }
-    let back = watch.back.context("the connections did not come back while they were watched")?;
+}
+
+fn outcome(options: &Options, watch: &Watch, load: &Report, back: Duration) -> Outcome {
     let phase = |index: usize| load.phases.get(index).cloned().unwrap_or_default();
     let [steady, killed, again] = [STEADY, KILLED, AGAIN].map(phase);
     let rows = [
@@ -89,19 +97,19 @@ pub(crate) fn run(options: &Options, words: &[String]) -> Result<Outcome> {
         ("errors after", again.errors.to_string()),
         ("the new server's memory at most (PSS)", report::mebibytes(watch.user_bytes_max)),
     ];
-    let mut text = report::heading("Killed and back", options, &watch.server, &load);
-    text.push_str("| | |\n|---|---|\n");
+    let mut markdown = report::heading("Killed and back", options, &watch.server, load);
+    markdown.push_str("| | |\n|---|---|\n");
     for (label, value) in &rows {
-        let _ = writeln!(text, "| {label} | {value} |");
+        let _ = writeln!(markdown, "| {label} | {value} |");
     }
     let json = json!({
-        "server": title,
+        "server": watch.server.title,
         "connections": options.connections,
         "back_seconds": back.as_secs_f64(),
         "server_user_bytes_max": watch.user_bytes_max,
         "load": load,
     });
-    Ok(Outcome { markdown: text, json, is_clean: again.open == options.connections && again.errors == 0 })
+    Outcome { markdown, json, is_clean: again.open == options.connections && again.errors == 0 }
 }
 
 /// Kills the server when its phase begins, starts it again, and sees when the connections are back.

@@ -90,85 +90,128 @@ pub(crate) fn command(words: &[String]) -> String {
 }
 
 pub(crate) fn holding(options: &Options, server: &Server, load: &Report, ends: &Ends, client_end: f64) -> Outcome {
-    let phase = |index: usize| load.phases.get(index).cloned().unwrap_or_default();
-    let [open, idle, trickle, round] = [OPEN, IDLE, TRICKLE, ROUND].map(phase);
-    let held = open.open;
-    let errors = load.errors.get("total").copied().unwrap_or_default();
-    let (start, opened) = (ends.0[0], ends.after(OPEN));
-    let each = |bytes: i128| if held == 0 { 0.0 } else { bytes as f64 / held as f64 };
-    let grown = |of: fn(&End) -> u64| i128::from(of(&opened)) - i128::from(of(&start));
-    let kernel_both = each(grown(|end| end.kernel));
-    let idle_cores = (ends.after(IDLE).server_cpu_ns - ends.before(IDLE).server_cpu_ns) as f64 / 1e9 / idle.seconds;
-    let peak_resident = ends.0.iter().map(|end| end.server_resident).max().unwrap_or_default();
+    let held = Held::of(server, load, ends, client_end);
+    let clean = held.open.open == options.connections
+        && load.connections.alive == held.open.open
+        && load.connections.lost == 0
+        && held.errors == 0
+        && !load.interrupted;
     let resident_max = RESIDENT_PER_CONNECTION * options.connections + RESIDENT_FIXED;
-    let rows = [
-        ("held", held.to_string()),
-        ("time to open them, each answered once", format!("{:.1} s", open.seconds)),
-        ("lost", load.connections.lost.to_string()),
-        ("errors", errors.to_string()),
-        ("alive at the end", load.connections.alive.to_string()),
-        ("server CPU while idle", format!("{:.2} % of a core, over {:.0} s", idle_cores * 100.0, idle.seconds)),
-        (
-            "trickle over all of them",
-            format!("{} requests, {:.0} a second for {:.0} s", trickle.answered, options.rate, trickle.seconds),
-        ),
-        ("its latency from when a request was due: p50, p99, p99.9, max", quantiles(&trickle)),
-        (
-            "one request on each, as fast as it goes",
-            format!(
-                "{} in {:.1} s, {:.0} a second",
-                round.answered,
-                round.seconds,
-                round.answered as f64 / round.seconds
-            ),
-        ),
-        ("its latency: p50, p99, p99.9, max", quantiles(&round)),
-        ("server memory before the first connection (PSS)", mebibytes(start.server_user)),
-        ("server memory with all of them (PSS)", mebibytes(opened.server_user)),
-        ("server memory for one connection, user", format!("{:.0} bytes", each(grown(|end| end.server_user)))),
-        ("server, resident at most (RSS)", mebibytes(peak_resident)),
-        (
-            "load generator's memory for one connection, user",
-            format!("{:.0} bytes", each(grown(|end| end.client_user))),
-        ),
-        ("kernel memory for one connection, both ends", format!("{kernel_both:.0} bytes")),
-        ("of that the client's end", format!("{client_end:.0} bytes")),
-        ("of that the server's end", format!("{:.0} bytes", kernel_both - client_end)),
-        ("memory of the machine that all of it took", mebibytes(start.available.saturating_sub(opened.available))),
-    ];
-    let complete = held == options.connections && load.connections.alive == held && !load.interrupted;
-    let mut text = heading("Held", options, server, load);
-    text.push_str("| | |\n|---|---|\n");
-    for (label, value) in &rows {
-        let _ = writeln!(text, "| {label} | {value} |");
-    }
     let mut wanted = vec![
-        ("none lost, no errors", complete && load.connections.lost == 0 && errors == 0),
-        ("p99 of the trickle at most 50 ms", trickle.latency.p99 <= P99_SECONDS_MAX),
-        ("idle CPU at most 5 % of a core", idle_cores <= IDLE_CORES_MAX),
+        ("none lost, no errors", clean),
+        ("p99 of the trickle at most 50 ms", held.trickle.latency.p99 <= P99_SECONDS_MAX),
+        ("idle CPU at most 5 % of a core", held.idle_cores <= IDLE_CORES_MAX),
     ];
     if server.is_one_process() {
-        wanted
-            .push(("one process: RSS at most 256 bytes for each connection and 64 MiB", peak_resident <= resident_max));
+        let met = held.resident_max <= resident_max;
+        wanted.push(("one process: RSS at most 256 bytes for each connection and 64 MiB", met));
     }
-    text.push_str("\n| wanted | |\n|---|---|\n");
+    let mut markdown = heading("Held", options, server, load);
+    markdown.push_str("| | |\n|---|---|\n");
+    for (label, value) in held.rows(options, load) {
+        let _ = writeln!(markdown, "| {label} | {value} |");
+    }
+    markdown.push_str("\n| wanted | |\n|---|---|\n");
     for (label, met) in &wanted {
-        let _ = writeln!(text, "| {label} | {} |", if *met { "met" } else { "**not met**" });
+        let _ = writeln!(markdown, "| {label} | {} |", if *met { "met" } else { "**not met**" });
     }
     let json = json!({
         "server": server.title,
         "parts": server.parts,
         "connections": options.connections,
-        "idle_cores": idle_cores,
-        "server_user_bytes_before": start.server_user,
-        "server_user_bytes_open": opened.server_user,
-        "server_resident_bytes_max": peak_resident,
-        "kernel_bytes_per_connection": kernel_both,
+        "idle_cores": held.idle_cores,
+        "server_user_bytes_before": held.before.server_user,
+        "server_user_bytes_open": held.opened.server_user,
+        "server_resident_bytes_max": held.resident_max,
+        "kernel_bytes_per_connection": held.kernel_both,
         "client_kernel_bytes_per_connection": client_end,
         "wanted": wanted.iter().map(|(label, met)| json!({"text": label, "met": met})).collect::<Vec<_>>(),
         "load": load,
     });
-    Outcome { markdown: text, json, is_clean: complete && load.connections.lost == 0 && errors == 0 }
+    Outcome { markdown, json, is_clean: clean }
+}
+
+/// The figures of a run that the load generator does not know by itself, and its phases.
+struct Held {
+    open: PhaseReport,
+    idle: PhaseReport,
+    trickle: PhaseReport,
+    round: PhaseReport,
+    errors: u64,
+    before: End,
+    opened: End,
+    idle_cores: f64,
+    resident_max: u64,
+    /// Bytes for one connection, both ends, and that of the client.
+    kernel_both: f64,
+    client_end: f64,
+}
+
+impl Held {
+    fn of(server: &Server, load: &Report, ends: &Ends, client_end: f64) -> Self {
+        let phase = |index: usize| load.phases.get(index).cloned().unwrap_or_default();
+        let [open, idle, trickle, round] = [OPEN, IDLE, TRICKLE, ROUND].map(phase);
+        let idle_ns = ends.after(IDLE).server_cpu_ns.saturating_sub(ends.before(IDLE).server_cpu_ns);
+        let resident = ends.0.iter().map(|end| end.server_resident).max();
+        let mut held = Self {
+            idle_cores: idle_ns as f64 / 1e9 / idle.seconds,
+            errors: load.errors.get("total").copied().unwrap_or_default(),
+            before: ends.0[0],
+            opened: ends.after(OPEN),
+            resident_max: resident.unwrap_or_else(|| server.resident_bytes()),
+            kernel_both: 0.0,
+            client_end,
+            open,
+            idle,
+            trickle,
+            round,
+        };
+        held.kernel_both = held.grown(|end| end.kernel);
+        held
+    }
+
+    /// What has grown by the connections, for one of them.
+    fn grown(&self, of: fn(&End) -> u64) -> f64 {
+        let bytes = of(&self.opened) as f64 - of(&self.before) as f64;
+        if self.open.open == 0 { 0.0 } else { bytes / self.open.open as f64 }
+    }
+
+    fn rows(&self, options: &Options, load: &Report) -> Vec<(&'static str, String)> {
+        let Self { open, idle, trickle, round, before, opened, .. } = self;
+        let bytes = |bytes: f64| format!("{bytes:.0} bytes");
+        let rate = round.answered as f64 / round.seconds;
+        let taken = before.available.saturating_sub(opened.available);
+        vec![
+            ("held", open.open.to_string()),
+            ("time to open them, each answered once", format!("{:.1} s", open.seconds)),
+            ("lost", load.connections.lost.to_string()),
+            ("errors", self.errors.to_string()),
+            ("alive at the end", load.connections.alive.to_string()),
+            (
+                "server CPU while idle",
+                format!("{:.2} % of a core, over {:.0} s", self.idle_cores * 100.0, idle.seconds),
+            ),
+            (
+                "trickle over all of them",
+                format!("{} requests, {:.0} a second for {:.0} s", trickle.answered, options.rate, trickle.seconds),
+            ),
+            ("its latency from when a request was due: p50, p99, p99.9, max", quantiles(trickle)),
+            (
+                "one request on each, as fast as it goes",
+                format!("{} in {:.1} s, {rate:.0} a second", round.answered, round.seconds),
+            ),
+            ("its latency: p50, p99, p99.9, max", quantiles(round)),
+            ("server memory before the first connection (PSS)", mebibytes(before.server_user)),
+            ("server memory with all of them (PSS)", mebibytes(opened.server_user)),
+            ("server memory for one connection, user", bytes(self.grown(|end| end.server_user))),
+            ("server, resident at most (RSS)", mebibytes(self.resident_max)),
+            ("load generator's memory for one connection, user", bytes(self.grown(|end| end.client_user))),
+            ("kernel memory for one connection, both ends", bytes(self.kernel_both)),
+            ("of that the client's end", bytes(self.client_end)),
+            ("of that the server's end", bytes(self.kernel_both - self.client_end)),
+            ("memory of the machine that all of it took", mebibytes(taken)),
+        ]
+    }
 }
 
 /// What every report begins with.

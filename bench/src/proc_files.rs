@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use baiwan_load::process::parse_kilobytes;
 
 /// The resolution of times in `/proc/stat` and `/proc/self/stat`: 10 ms on every architecture.
 const TICK_NS: u64 = 10_000_000;
@@ -41,11 +42,6 @@ fn read(path: &str) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {path}"))
 }
 
-fn parse_kilobytes(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
-}
-
 /// The 16th and 17th field, user and system. The second is a name in brackets that may hold anything.
 fn parse_children_ns(text: &str) -> Option<u64> {
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
@@ -75,13 +71,6 @@ mod tests {
         let text = "7 (a) b (c)) S 1 7 7 0 -1 4194560 1 2 3 4 50 60 700 8 20 0 1 0 99 1000 1";
         assert_eq!(parse_children_ns(text), Some(708 * 10_000_000));
         assert_eq!(parse_children_ns("7 (a) S 1"), None);
-    }
-
-    #[test]
-    fn kilobytes_are_found_by_the_whole_name() {
-        let text = "Rss:                1916 kB\nPss_Dirty:             3 kB\nPss:                 120 kB\n";
-        assert_eq!(parse_kilobytes(text, "Pss:"), Some(120 * 1024));
-        assert_eq!(parse_kilobytes(text, "Slab:"), None);
     }
 
     #[test]

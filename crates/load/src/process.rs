@@ -54,8 +54,8 @@ fn parse_schedstat(text: &str) -> Option<u64> {
     text.split_whitespace().next()?.parse().ok()
 }
 
-/// A line such as `Pss:  120 kB`, in bytes.
-pub(crate) fn parse_kilobytes(text: &str, name: &str) -> Option<u64> {
+/// The value of a line such as `Pss:  120 kB` in a file of `/proc`, in bytes. `name` includes the colon.
+pub fn parse_kilobytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 use anyhow::{Context, Result, bail};
+use baiwan_load::process::parse_kilobytes;
 
 /// Memory of both ends of an idle connection, kernel and user, rounded up from what was measured.
 const BYTES_PER_CONNECTION: u64 = 8_000;
@@ -81,9 +82,7 @@ fn settings(connections: u64) -> [Setting; 6] {
 
 /// A line such as `MemAvailable:  120 kB` of a file in `/proc`, in bytes.
 pub(crate) fn kilobytes(path: &str, name: &str) -> Option<u64> {
-    let text = fs::read_to_string(path).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+    parse_kilobytes(&fs::read_to_string(path).ok()?, name)
 }
 
 /// Files that a process may open at most.

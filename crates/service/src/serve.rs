@@ -9,7 +9,6 @@
 use std::future::{Future, poll_fn};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -24,9 +23,9 @@ use crate::clock::Uptime;
 use crate::config::Config;
 use crate::logs;
 use crate::refusals::Refusals;
-use crate::routes::{Core, Probe, router};
+use crate::routes::{Core, Probe, Rules, router};
 use crate::startup::Startup;
-use crate::store::Store;
+use crate::store::{Location, Options, Store};
 
 /// A storm of signals is one line in so long.
 const HANGUP_LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -49,20 +48,23 @@ impl Probe for baiwan::Health {
 pub fn run(config: &Config) -> anyhow::Result<()> {
     let json = logs::start(&config.log_level, config.log_format)?;
     let uptime = Uptime::start();
-    let database = config
-        .database_path(std::env::var_os("STATE_DIRECTORY").as_deref())
+    let location = config
+        .location(std::env::var_os("STATE_DIRECTORY").as_deref())
         .context("the working directory cannot be read; set DATABASE_URL to an absolute path")?;
-    let store = open_store(config, &database)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let builder = server(config);
+    let cores = config.workers.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
+    let store = runtime.block_on(open_store(config, &location, cores))?;
+    let builder = server(config).workers(cores);
     let health = builder.health();
     let probe = Arc::new(health.clone());
-    let prototype = store.for_core();
+    let rules = Arc::new(Rules::from(config));
+    let stores: Vec<_> = (0..cores).map(|core| store.for_core(core)).collect();
     let within = runtime.enter();
-    let running = builder.start_with(move |_core| {
-        let store = prototype.clone();
+    let running = builder.start_with(move |core| {
+        let store = stores[core].clone();
         store.open();
-        router(Core { store, probe: Arc::<baiwan::Health>::clone(&probe), uptime })
+        let (probe, rules) = (Arc::<baiwan::Health>::clone(&probe), Arc::clone(&rules));
+        router(Core { store, probe, uptime, rules })
     })?;
     drop(within);
     let limits = running.limits();
@@ -73,7 +75,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         workers: running.workers(),
         connections_max: limits.max_connections,
         notes: limits.notes.clone(),
-        database,
+        database: location.to_string(),
     };
     let mut refusals = Refusals::new(health.clone());
     let drained = runtime.block_on(async {
@@ -85,7 +87,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         wait(running, &mut refusals, || startup.announce(json)).await
     });
     refusals.say();
-    let commits = store.commits();
+    let changes = store.changes();
     store.close();
     drained?;
     let cut = health.counts().closed_by(CloseReason::DrainTimeout);
@@ -95,17 +97,19 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
             "connections were cut: the time for an orderly stop was over, or a second signal came"
         );
     }
-    info!(uptime_seconds = uptime.seconds(), commits, "stopped");
+    info!(uptime_seconds = uptime.seconds(), changes, "stopped");
     Ok(())
 }
 
-/// SQLite must not be used in several fd tables: where each core has its own, threads of this one read for them.
-fn open_store(config: &Config, database: &Path) -> anyhow::Result<Store> {
-    let store = Store::open(database)?;
-    match config.fd_tables {
-        FdTables::PerCore => Ok(store.with_reader_threads(available_parallelism().map_or(1, usize::from))?),
-        _ => Ok(store),
+async fn open_store(config: &Config, location: &Location, cores: usize) -> anyhow::Result<Store> {
+    if config.demo {
+        let users = Store::fill_for_demonstration(location).await?;
+        info!(users, "users for a demonstration were stored; none, where there were users already");
     }
+    // SQLite must not be used in several fd tables.
+    let reads_on_threads = config.fd_tables == FdTables::PerCore;
+    let options = Options { cores, connections_max: config.database_connections, reads_on_threads };
+    Ok(Store::open(location, &options).await?)
 }
 
 /// Waits for the end; announces the start once signals are listened for, which the first poll does: who reads that the
@@ -148,9 +152,6 @@ fn server(config: &Config) -> baiwan::Builder {
         .event_loop(config.event_loop)
         .fd_tables(config.fd_tables);
     // Not set means the engine's default, which it may lower; set means an error when it cannot be had.
-    if let Some(workers) = config.workers {
-        builder = builder.workers(workers);
-    }
     if let Some(connections_max) = config.max_connections {
         builder = builder.max_connections(connections_max);
     }

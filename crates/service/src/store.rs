@@ -1,183 +1,209 @@
-//! The embedded database: users in one SQLite file.
+//! The store: users, in an SQLite file or in a PostgreSQL database. Both answer alike; the tests are the same.
 //!
 //! ```text
-//!   core 0: CoreStore ── Reader (own connection, read inline)
-//!                └────── Writer ─┐
-//!   core n: CoreStore ── Writer ─┴─ bounded queue ─► writer thread ─► one transaction for all that wait
+//!   routes ─► CoreStore (one for each core) ─┬─ sqlite: reads inline, one writer thread for all
+//!                                            └─ postgres: pipelined over the core's connections
 //! ```
 //!
-//! Where cores must not open the file, because each has an fd table of its own, threads beside the writer's read for them
-//! (`readers`).
-//!
-//! [`Store`] is the process's: it opens and migrates the file once, owns the writer thread and closes in order.
-//! [`CoreStore`] is one core's. Invariant: a write is acknowledged only after the transaction that holds it was
-//! committed with `synchronous=FULL`; whatever fails before that is an error, never an acknowledgement.
+//! [`Store`] is the process's: opened and migrated before the cores start, closed after they have ended. Invariants: a change is
+//! acknowledged only once it is durable, and every operation ends within [`PATIENCE`], with [`StoreError::Unavailable`] if the
+//! store does not answer. An operation that ended so may still have happened; creations with a key can be asked for again.
 
-mod reader;
-mod readers;
-mod schema;
+mod demo;
+mod location;
+pub mod postgres;
+pub mod sqlite;
 mod users;
-mod writer;
 
-use std::path::{Path, PathBuf};
+use std::future::Future;
+use std::time::Duration;
 
-use rusqlite::Connection;
 use thiserror::Error;
 
-pub use self::reader::Reader;
-pub use self::schema::OpenError;
-pub use self::users::{NewUser, User};
-pub use self::writer::{WRITE_GROUP_MAX, WRITE_QUEUE_MAX, Writer};
+pub use self::demo::DemoError;
+pub use self::location::{Location, PostgresUrl};
+pub use self::users::{
+    Change, Condition, Fields, IDEMPOTENCY_KEY_BYTES_MAX, IDEMPOTENCY_KEY_LIFETIME, IdempotencyKey, User,
+};
 
-use self::readers::{Queues, ReaderThreads};
-use self::writer::WriterThread;
+use self::postgres::{CorePostgres, Postgres};
+use self::sqlite::{CoreSqlite, Sqlite};
 
-/// Why a read or a write was not done. What SQLite said is in the log, not in answers.
+/// How long an operation may take.
+pub const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// Why something was not read or changed. What the database said is in the log, not in answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum StoreError {
     /// Another user has the name.
     #[error("the name is taken")]
     NameTaken,
-    /// [`WRITE_QUEUE_MAX`] writes wait already.
-    #[error("too many writes are waiting")]
+    /// There is no user of that id.
+    #[error("there is no such user")]
+    NoSuchUser,
+    /// The user is not as the caller's condition demands.
+    #[error("the condition does not hold")]
+    ConditionFailed,
+    /// The idempotency key came with other fields before.
+    #[error("the key was used for something else")]
+    KeyReused,
+    /// As much waits as may.
+    #[error("too many operations are waiting")]
     QueueFull,
-    /// The file cannot be read or written at the moment, or the store is closing.
+    /// The store cannot be read or written at the moment, or is closing.
     #[error("the store is not available")]
     Unavailable,
 }
 
-/// The database of the process.
+/// Why the store could not be opened at start; each is one line that says what to do.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Of the SQLite file.
+    #[error(transparent)]
+    Sqlite(#[from] sqlite::OpenError),
+    /// Of the PostgreSQL database.
+    #[error(transparent)]
+    Postgres(#[from] postgres::OpenError),
+}
+
+/// How a store is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How many cores will use it.
+    pub cores: usize,
+    /// The most connections to PostgreSQL, for all cores together.
+    pub connections_max: usize,
+    /// SQLite is read on threads beside the writer's, because each core has an fd table of its own.
+    pub reads_on_threads: bool,
+}
+
+/// The store of the process.
 #[derive(Debug)]
-pub struct Store {
-    path: PathBuf,
-    // Ended before the writer: whose connection closes last moves the log into the file.
-    readers: Option<ReaderThreads>,
-    writer: WriterThread,
+pub struct Store(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Sqlite(Sqlite),
+    Postgres(Postgres),
 }
 
 impl Store {
-    /// Opens the file at the absolute `path`, creates it when it is absent, brings it to this version's schema and
-    /// starts the writer thread.
+    /// Opens the store at `location` (a path must be absolute) and brings it to this version's schema.
     ///
     /// # Errors
     ///
-    /// [`OpenError`], one line that says what to do. A file that is not this service's is left as it was.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let connection = schema::open(path)?;
-        let writer = WriterThread::start(path.to_owned(), connection).map_err(OpenError::Thread)?;
-        Ok(Self { path: path.to_owned(), readers: None, writer })
-    }
-
-    /// Has so many threads read, at least one, instead of the cores themselves: for cores with fd tables of their own. They
-    /// have the table of the calling thread, which must be that of [`open`](Self::open).
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError::Thread`] when a thread cannot be started.
-    pub fn with_reader_threads(mut self, count: usize) -> Result<Self, OpenError> {
-        self.readers = Some(ReaderThreads::start(&self.path, count).map_err(OpenError::Thread)?);
-        Ok(self)
-    }
-
-    /// The part for one core. Cheap: its connection, if it has one, opens at the first read.
-    pub fn for_core(&self) -> CoreStore {
-        let reads = match &self.readers {
-            None => Reads::Inline(Reader::new(self.path.clone())),
-            Some(threads) => Reads::Queued(threads.handle()),
+    /// [`OpenError`], one line that says what to do. What is not this service's is left as it was.
+    pub async fn open(location: &Location, options: &Options) -> Result<Self, OpenError> {
+        let kind = match location {
+            Location::Sqlite(path) => {
+                let store = Sqlite::open(path)?;
+                let threads = options.reads_on_threads.then_some(options.cores);
+                Kind::Sqlite(match threads {
+                    Some(count) => store.with_reader_threads(count)?,
+                    None => store,
+                })
+            }
+            Location::Postgres(url) => {
+                Kind::Postgres(Postgres::open(url, options.cores, options.connections_max).await?)
+            }
         };
-        CoreStore { reads, writer: self.writer() }
+        Ok(Self(kind))
     }
 
-    /// A way into the write queue that does not wait for outcomes.
-    pub fn writer(&self) -> Writer {
-        self.writer.handle()
+    /// The part for the core of that number, from 0 on. Cheap: what it needs opens with [`CoreStore::open`], or when it is
+    /// first used.
+    pub fn for_core(&self, core: usize) -> CoreStore {
+        match &self.0 {
+            Kind::Sqlite(store) => CoreStore(Core::Sqlite(store.for_core())),
+            Kind::Postgres(store) => CoreStore(Core::Postgres(store.for_core(core))),
+        }
     }
 
-    /// Transactions committed since the start.
-    pub fn commits(&self) -> u64 {
-        self.writer.commits()
+    /// Changes acknowledged since the start.
+    pub fn changes(&self) -> u64 {
+        match &self.0 {
+            Kind::Sqlite(store) => store.changes(),
+            Kind::Postgres(store) => store.changes(),
+        }
     }
 
-    /// Finishes the queued writes, moves the write-ahead log into the file and ends the writer thread. Dropping does
-    /// the same. Blocks for as long as that takes.
+    /// Finishes what is queued and closes; for SQLite, the write-ahead log is moved into the file. Dropping does the same.
+    /// Blocks for as long as that takes.
     pub fn close(self) {
         drop(self);
     }
 }
 
-/// The database as one core sees it. A clone is another core's: it has a connection of its own.
+/// The store as one core sees it.
 #[derive(Clone, Debug)]
-pub struct CoreStore {
-    reads: Reads,
-    writer: Writer,
-}
+pub struct CoreStore(Core);
 
-/// How a core reads.
 #[derive(Clone, Debug)]
-enum Reads {
-    /// At once, with its own connection.
-    Inline(Reader),
-    /// On a thread that may have one.
-    Queued(Queues),
+enum Core {
+    Sqlite(CoreSqlite),
+    Postgres(CorePostgres),
 }
 
 impl CoreStore {
-    /// Stores a user and returns it as stored, once it is durable.
+    /// Opens what this core needs: a file, or connections, whose tasks run on the Tokio runtime within which this is called.
+    /// What is wrong with them shows at each use.
+    pub fn open(&self) {
+        match &self.0 {
+            Core::Sqlite(store) => store.open(),
+            Core::Postgres(store) => store.open(),
+        }
+    }
+
+    /// Makes a change. Returns the user, once that is durable: as stored, or as it was before it was deleted.
     ///
     /// # Errors
     ///
-    /// Any [`StoreError`]; then nothing was acknowledged. When the caller goes away before the answer, the write may
-    /// still happen.
-    pub async fn insert_user(&self, user: NewUser) -> Result<User, StoreError> {
-        self.writer.insert_user(user)?.await.unwrap_or(Err(StoreError::Unavailable))
+    /// Any [`StoreError`]; then nothing was acknowledged. After [`StoreError::Unavailable`], or when the caller goes away before
+    /// the answer, the change may still happen.
+    pub async fn apply(&self, change: Change) -> Result<User, StoreError> {
+        match &self.0 {
+            Core::Sqlite(store) => within_patience(store.apply(change)).await,
+            Core::Postgres(store) => within_patience(store.apply(change)).await,
+        }
     }
 
     /// The user `id`, if there is one.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::QueueFull`] or [`StoreError::Unavailable`].
     pub async fn user(&self, id: i64) -> Result<Option<User>, StoreError> {
-        self.read(move |connection| users::find(connection, id)).await
+        match &self.0 {
+            Core::Sqlite(store) => store.user(id).await,
+            Core::Postgres(store) => within_patience(store.user(id)).await,
+        }
     }
 
     /// At most `limit` users with an id greater than `after`, in the order of their ids.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::QueueFull`] or [`StoreError::Unavailable`].
     pub async fn users(&self, after: i64, limit: u32) -> Result<Vec<User>, StoreError> {
-        self.read(move |connection| users::page(connection, after, limit)).await
+        match &self.0 {
+            Core::Sqlite(store) => store.users(after, limit).await,
+            Core::Postgres(store) => within_patience(store.users(after, limit)).await,
+        }
     }
 
-    /// Whether the file can be read and the writer thread lives: one cheap read.
+    /// Whether the store can be read: one cheap read.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::QueueFull`] or [`StoreError::Unavailable`].
     pub async fn check(&self) -> Result<(), StoreError> {
-        if self.writer.is_closed() {
-            return Err(StoreError::Unavailable);
+        match &self.0 {
+            Core::Sqlite(store) => store.check().await,
+            Core::Postgres(store) => within_patience(store.check()).await,
         }
-        self.read(users::probe).await
     }
+}
 
-    /// Opens the file now, if this core has a connection of its own: later the process may be out of files. What is wrong
-    /// with it shows at each read.
-    pub fn open(&self) {
-        if let Reads::Inline(reader) = &self.reads {
-            let _ = reader.read(users::probe);
-        }
-    }
-
-    async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    {
-        match &self.reads {
-            Reads::Inline(reader) => reader.read(read),
-            Reads::Queued(queues) => queues.read(read).await,
-        }
-    }
+async fn within_patience<T>(operation: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout(PATIENCE, operation).await.unwrap_or(Err(StoreError::Unavailable))
 }

@@ -2,7 +2,7 @@
 //!
 //! SQLite has one writer and a durable commit costs one flush, so the thread takes whatever waits, up to
 //! [`WRITE_GROUP_MAX`], and pays one flush for all. Each write has its own savepoint: a taken name undoes that write and
-//! no other. Answers leave only after the commit.
+//! no other. Answers leave only after the commit. A write whose caller has given up before its turn is not made.
 //!
 //! When the file fails (disk full, I/O error, busy for too long) every write of the group is answered with
 //! [`StoreError::Unavailable`] and the connection is given up: after a failed flush nobody knows what the kernel
@@ -14,11 +14,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
-use super::{NewUser, StoreError, User, schema, users};
+use super::statements::Failure;
+use super::{schema, statements};
+use crate::store::{Change, StoreError, User};
 
 /// Writes that may wait; a further one is refused at once.
 pub const WRITE_QUEUE_MAX: usize = 4096;
@@ -29,7 +31,7 @@ const _: () = assert!(WRITE_GROUP_MAX <= WRITE_QUEUE_MAX);
 type Outcome = Result<User, StoreError>;
 
 struct Job {
-    user: NewUser,
+    change: Change,
     reply: oneshot::Sender<Outcome>,
 }
 
@@ -41,15 +43,15 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Queues a user without waiting; what is returned yields the outcome.
+    /// Queues a change without waiting for it; what is returned yields the outcome.
     ///
     /// # Errors
     ///
     /// [`StoreError::QueueFull`] or, when the store is closed, [`StoreError::Unavailable`].
-    pub fn insert_user(&self, user: NewUser) -> Result<oneshot::Receiver<Result<User, StoreError>>, StoreError> {
+    pub fn apply_nowait(&self, change: Change) -> Result<oneshot::Receiver<Result<User, StoreError>>, StoreError> {
         let queue = self.queue.upgrade().ok_or(StoreError::Unavailable)?;
         let (reply, outcome) = oneshot::channel();
-        queue.try_send(Job { user, reply }).map_err(|refused| match refused {
+        queue.try_send(Job { change, reply }).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => StoreError::QueueFull,
             mpsc::error::TrySendError::Closed(_) => StoreError::Unavailable,
         })?;
@@ -66,16 +68,24 @@ impl Writer {
 pub(super) struct WriterThread {
     queue: Option<mpsc::Sender<Job>>,
     commits: Arc<AtomicU64>,
+    changes: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl WriterThread {
     pub(super) fn start(path: PathBuf, connection: Connection) -> io::Result<Self> {
         let (sender, queue) = mpsc::channel(WRITE_QUEUE_MAX);
-        let commits = Arc::new(AtomicU64::new(0));
-        let state = State { path, queue, connection: Some(connection), commits: Arc::clone(&commits), failing: false };
+        let (commits, changes) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+        let state = State {
+            path,
+            queue,
+            connection: Some(connection),
+            commits: Arc::clone(&commits),
+            changes: Arc::clone(&changes),
+            failing: false,
+        };
         let thread = Builder::new().name("store-writer".to_owned()).spawn(move || state.run())?;
-        Ok(Self { queue: Some(sender), commits, thread: Some(thread) })
+        Ok(Self { queue: Some(sender), commits, changes, thread: Some(thread) })
     }
 
     pub(super) fn handle(&self) -> Writer {
@@ -85,6 +95,10 @@ impl WriterThread {
 
     pub(super) fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
     }
 }
 
@@ -104,6 +118,7 @@ struct State {
     /// `None` while the file cannot be opened again after a failure; each group tries.
     connection: Option<Connection>,
     commits: Arc<AtomicU64>,
+    changes: Arc<AtomicU64>,
     /// The last group failed and was logged.
     failing: bool,
 }
@@ -128,6 +143,8 @@ impl State {
         match self.write_group(jobs) {
             Ok(outcomes) => {
                 self.commits.fetch_add(1, Ordering::Relaxed);
+                let made = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+                self.changes.fetch_add(made as u64, Ordering::Relaxed);
                 if std::mem::take(&mut self.failing) {
                     info!("the store can be written again");
                 }
@@ -156,18 +173,21 @@ impl State {
         let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut outcomes = Vec::with_capacity(jobs.len());
         for job in jobs {
+            if job.reply.is_closed() {
+                outcomes.push(Err(StoreError::Unavailable));
+                continue;
+            }
             let savepoint = transaction.savepoint()?;
-            match users::insert(&savepoint, &job.user) {
+            match statements::apply(&savepoint, &job.change) {
                 Ok(user) => {
                     savepoint.commit()?;
                     outcomes.push(Ok(user));
                 }
-                // The name is the table's only constraint that checked input can break.
-                Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                Err(Failure::Refused(reason)) => {
                     savepoint.finish()?;
-                    outcomes.push(Err(StoreError::NameTaken));
+                    outcomes.push(Err(reason));
                 }
-                Err(error) => return Err(error),
+                Err(Failure::Sqlite(error)) => return Err(error),
             }
         }
         transaction.commit()?;

@@ -16,7 +16,8 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
-use super::{Reader, StoreError};
+use super::Reader;
+use crate::store::StoreError;
 
 /// Reads that may wait for one thread; a further one is refused at once.
 const READ_QUEUE_MAX: usize = 4096;

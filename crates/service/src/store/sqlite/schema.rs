@@ -15,12 +15,22 @@ use thiserror::Error;
 const APPLICATION_ID: i32 = 0x4261_6977;
 
 /// Step `n` leads from `user_version` `n` to `n + 1`. Steps are only ever appended.
-const MIGRATIONS: &[&str] = &["CREATE TABLE users (
+const MIGRATIONS: &[&str] = &[
+    "CREATE TABLE users (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         name TEXT UNIQUE NOT NULL,
         email TEXT,
         created_at TEXT NOT NULL
-    );"];
+    );",
+    "ALTER TABLE users ADD COLUMN version INTEGER NOT NULL DEFAULT 1;
+    CREATE TABLE idempotency_keys (
+        key TEXT PRIMARY KEY,
+        fingerprint BLOB NOT NULL,
+        user_id INTEGER NOT NULL,
+        created_at TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);",
+];
 
 /// The writer waits this long for another process that writes (a backup, an operator's shell).
 const WRITER_BUSY_TIMEOUT: Duration = Duration::from_secs(1);

@@ -10,7 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use rusqlite::Connection;
 use tracing::{info, warn};
 
-use super::{StoreError, schema};
+use super::schema;
+use crate::store::StoreError;
 
 /// A connection that cannot write, opened at the first read.
 #[derive(Debug)]
@@ -65,13 +66,13 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Store;
 
     #[test]
     fn a_reader_cannot_write_and_goes_on_after_a_failure() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("a.db")).unwrap();
-        let reader = Reader::new(store.path.clone());
+        let path = directory.path().join("a.db");
+        let _connection = schema::open(&path).unwrap();
+        let reader = Reader::new(path);
         let outcome = reader.read(|connection| connection.execute("DELETE FROM users", []));
         assert_eq!(outcome, Err(StoreError::Unavailable));
         assert_eq!(

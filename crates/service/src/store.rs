@@ -16,6 +16,7 @@ pub mod sqlite;
 mod users;
 
 use std::future::Future;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -97,11 +98,9 @@ impl Store {
         let kind = match location {
             Location::Sqlite(path) => {
                 let store = Sqlite::open(path)?;
-                let threads = options.reads_on_threads.then_some(options.cores);
-                Kind::Sqlite(match threads {
-                    Some(count) => store.with_reader_threads(count)?,
-                    None => store,
-                })
+                // Reading takes CPU and waits for nothing, so more threads than CPUs would not read more.
+                let threads = available_parallelism().map_or(1, usize::from);
+                Kind::Sqlite(if options.reads_on_threads { store.with_reader_threads(threads)? } else { store })
             }
             Location::Postgres(url) => {
                 Kind::Postgres(Postgres::open(url, options.cores, options.connections_max).await?)

@@ -42,7 +42,7 @@ fn own(server: &Server, duration: Duration, connections: usize) -> Result<Figure
     let (report, usage) = load::run(&load_plan, server)?;
     let errors: u64 = report.phases.iter().map(|phase| phase.errors + phase.lost).sum();
     ensure!(errors == 0 && report.requests.answered > 0, "{errors} errors: {:?}", report.error_details);
-    let cpu_us = report.phases.iter().map(load::own_cpu_s).sum::<f64>() * 1e6;
+    let cpu_us = report.phases.iter().map(|phase| phase.client_cpu_seconds).sum::<f64>() * 1e6;
     Ok(figures(cpu_us, report.requests.answered as f64, duration, usage.others_cores(&report, TIMED)))
 }
 

@@ -161,11 +161,6 @@ fn check_rate(phase: &PhaseReport, per_second: u32, most: Duration) -> Result<()
     Ok(())
 }
 
-/// What the load generator's own processes have used in a phase, in seconds: all of this program's, but for the server.
-pub(crate) fn own_cpu_s(phase: &PhaseReport) -> f64 {
-    phase.client_cpu_seconds - phase.server_cpu_seconds.unwrap_or_default()
-}
-
 fn figures(phase: &PhaseReport, others_cores: f64) -> Figures {
     const MICROSECONDS: f64 = 1e6;
     let mut figures = Figures::from([
@@ -192,8 +187,7 @@ impl MachineUsage {
         let moment = |index: usize| self.moments.get(index).copied().flatten();
         let (Some((used, begin)), Some((used_after, end))) = (moment(phase), moment(phase + 1)) else { return 0.0 };
         let phase = &report.phases[phase];
-        // The server is a child of this program, so it is in the client's processes.
-        let ours_s = phase.client_cpu_seconds;
+        let ours_s = phase.client_cpu_seconds + phase.server_cpu_seconds.unwrap_or_default();
         let machine_s = (used_after - used) as f64 / SECOND_NS as f64;
         ((machine_s - ours_s) * SECOND_NS as f64 / (end - begin).max(1) as f64).max(0.0)
     }

@@ -25,7 +25,7 @@ impl Usage {
         Self {
             server_cpu_ns: server_pid.and_then(|pid| process::cpu_ns(pid).ok()),
             server_user_bytes: server_pid.and_then(|pid| process::user_bytes(pid).ok()),
-            client_cpu_ns: process::cpu_ns(std::process::id()).unwrap_or_default(),
+            client_cpu_ns: process::own_cpu_ns(server_pid).unwrap_or_default(),
             kernel_bytes: server_pid.and_then(|_| kernel_memory::bytes().ok()),
         }
     }
@@ -223,7 +223,7 @@ impl Record {
             workers: self.workers,
             cpu_seconds: seconds(cpu_ns),
             cpu_seconds_per_request: (answered > 0).then(|| seconds(cpu_ns) / answered as f64),
-            user_bytes: process::user_bytes(std::process::id()).unwrap_or_default(),
+            user_bytes: process::own_user_bytes(self.server_pid).unwrap_or_default(),
         }
     }
 

@@ -171,7 +171,7 @@ pub struct PhaseReport {
     pub server_cpu_seconds: Option<f64>,
     /// Proportional set size of the server's process at the end.
     pub server_user_bytes: Option<u64>,
-    /// CPU time of all of the generator's processes.
+    /// CPU time of all of the generator's processes; a server that the same program has started is none of them.
     pub client_cpu_seconds: f64,
 }
 

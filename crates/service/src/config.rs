@@ -1,320 +1,165 @@
-//! The settings of `baiwan serve`: the variables that are served today, their defaults, units and what is allowed.
+//! The settings of `baiwan serve`: from flags, variables and a file to what is in force.
 //!
-//! Each field is a flag and an environment variable; its doc comment is its help. The parsers are pure: text in, value
-//! or "what is allowed" out. A setting that nothing obeys yet is not here, so that `--help` never promises too much.
+//! ```text
+//!   flags ─────┐
+//!   variables ─┼─► sources: the value in force of each ─► judge, parsers: what is right ─► Config ─► serve, check
+//!   file ──────┘
+//! ```
+//!
+//! What settings there are, their names, defaults and help, is one table (`settings`). Invariant: everything that is
+//! wrong is said at once, one line each, and no line repeats a secret.
+
+pub(crate) mod check;
+mod file;
+pub(crate) mod flags;
+mod judge;
+mod parsers;
+mod secret;
+mod settings;
+pub(crate) mod sources;
 
 use std::ffi::OsStr;
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Args;
-use tracing_subscriber::EnvFilter;
+use http::HeaderValue;
 
-/// The longest duration that a setting may have.
-pub const DURATION_MAX: Duration = Duration::from_hours(24);
-/// The most worker threads that may be asked for.
-pub const WORKERS_MAX: usize = 1024;
-/// The most connections that may be asked for.
-pub const CONNECTIONS_MAX: u64 = 100_000_000;
+use self::judge::Judge;
+use self::sources::Values;
+use crate::store::Location;
 
-const DURATION_ALLOWED: &str = "a duration up to 24h such as 500ms, 10s or 2m; 0 is none";
+pub use self::parsers::{
+    CONNECTIONS_MAX, CorsOrigins, DATABASE_CONNECTIONS_MAX, DURATION_MAX, LogFormat, ORIGINS_MAX, ReadyRequires,
+    Timeout, WORKERS_MAX,
+};
+pub(crate) use self::parsers::{parse_length, whole_number};
+pub use self::secret::Secret;
 
-// clap takes the doc comments below as help, so they are written for the reader of `--help`.
-/// The settings of `baiwan serve`.
-#[derive(Clone, Debug, Args)]
+/// The settings of `baiwan serve`, all of them right.
+#[derive(Clone, Debug)]
 pub struct Config {
-    /// Address to listen on: an IP address or `localhost`; `::` is both IP versions
-    #[arg(long, env = "HOST", hide_env_values = true, default_value = "0.0.0.0", value_name = "ADDRESS",
-          value_parser = parse_host)]
+    /// The file that settings were read from, as it was named.
+    pub file: Option<PathBuf>,
+    /// The address to listen on; `::` is both IP versions.
     pub host: IpAddr,
-
-    /// TCP port; 0 takes a free one, which the start-up block names
-    #[arg(long, env = "PORT", hide_env_values = true, default_value = "8080", value_parser = parse_port)]
+    /// The TCP port; 0 takes a free one.
     pub port: u16,
-
-    /// Worker threads [default: one per core, within the CPU quota]
-    #[arg(long, env = "WORKERS", hide_env_values = true, value_name = "COUNT", value_parser = parse_workers)]
+    /// Worker threads; None is one per core, within the CPU quota.
     pub workers: Option<usize>,
-
-    /// Connections held at once; beyond them a new one gets a 503. When it is set and cannot be had, the start fails
-    /// [default: 1000000, lowered to what files and memory allow]
-    #[arg(long, env = "MAX_CONNECTIONS", hide_env_values = true, value_name = "COUNT",
-          value_parser = parse_connections)]
+    /// Connections held at once; None is the engine's default, which it may lower, while a number must be had.
     pub max_connections: Option<u64>,
-
-    /// SQLite file; a relative path is taken from $STATE_DIRECTORY if that is set, else from the working directory
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, default_value = "sqlite:baiwan.db",
-          value_name = "sqlite:PATH", value_parser = parse_database_url)]
-    pub database_url: PathBuf,
-
-    /// error, warn, info, debug, trace, or filter directives such as `info,baiwan=debug`
-    #[arg(long, env = "LOG_LEVEL", hide_env_values = true, default_value = "info", value_name = "LEVEL",
-          value_parser = parse_log_level)]
+    /// The database as it was written; [`location`](Self::location) is where it is.
+    pub database: Location,
+    /// Connections to PostgreSQL, in all; 1 to [`DATABASE_CONNECTIONS_MAX`]. SQLite needs none.
+    pub database_connections: usize,
+    /// Demanded for every write of a user; None lets anyone write.
+    pub api_token: Option<Secret>,
+    /// Whose pages may call the API from a browser.
+    pub cors_origins: CorsOrigins,
+    /// The field `Server` of answers; None leaves it out.
+    pub server_header: Option<HeaderValue>,
+    /// What `/health/ready` asks beside the server itself.
+    pub ready_requires: ReadyRequires,
+    /// A level, or filter directives of `tracing-subscriber`.
     pub log_level: String,
-
-    /// auto, json or text; auto is JSON unless standard error is a terminal
-    #[arg(long, env = "LOG_FORMAT", hide_env_values = true, default_value = "auto", value_name = "FORMAT")]
+    /// How log lines look.
     pub log_format: LogFormat,
-
-    /// Time for a request's head, from its first byte
-    #[arg(long, env = "HEADER_TIMEOUT", hide_env_values = true, default_value = "10s", value_name = "DURATION")]
+    /// For a request's head, from its first byte.
     pub header_timeout: Timeout,
-
-    /// Time that a connection may be idle between requests
-    #[arg(long, env = "KEEP_ALIVE_TIMEOUT", hide_env_values = true, default_value = "75s", value_name = "DURATION")]
+    /// For the next request.
     pub keep_alive_timeout: Timeout,
-
-    /// Time for a request's whole body
-    #[arg(long, env = "BODY_TIMEOUT", hide_env_values = true, default_value = "1h", value_name = "DURATION")]
+    /// For a request's whole body.
     pub body_timeout: Timeout,
-
-    /// Bytes a second that a request's body must bring on average, after 5 seconds of grace; 0 is any
-    #[arg(long, env = "BODY_MIN_RATE", hide_env_values = true, default_value = "500", value_name = "BYTES",
-          value_parser = parse_rate)]
+    /// Bytes a second that a request's body must bring on average; 0 is any.
     pub body_min_rate: u32,
-
-    /// Time until a response begins
-    #[arg(long, env = "REQUEST_TIMEOUT", hide_env_values = true, default_value = "30s", value_name = "DURATION")]
+    /// Until a response begins.
     pub request_timeout: Timeout,
-
-    /// Time without progress in writing a response
-    #[arg(long, env = "WRITE_TIMEOUT", hide_env_values = true, default_value = "30s", value_name = "DURATION")]
+    /// Without progress in writing a response.
     pub write_timeout: Timeout,
-
-    /// Time between "not ready" and closing at SIGTERM, for load balancers to notice
-    #[arg(long, env = "SHUTDOWN_DELAY", hide_env_values = true, default_value = "0s", value_name = "DURATION")]
+    /// Between "not ready" and closing; less than [`shutdown_timeout`](Self::shutdown_timeout).
     pub shutdown_delay: Timeout,
-
-    /// Time for the whole stop, the delay included; not 0
-    #[arg(long, env = "SHUTDOWN_TIMEOUT", hide_env_values = true, default_value = "25s", value_name = "DURATION",
-          value_parser = parse_length)]
+    /// For the whole stop, the delay included; not 0.
     pub shutdown_timeout: Duration,
-
-    /// auto, epoll or portable (hyper on plain Tokio, for development)
-    #[arg(long, env = "EVENT_LOOP", hide_env_values = true, default_value = "auto", value_name = "NAME")]
+    /// What moves the bytes.
     pub event_loop: baiwan::EventLoop,
-
-    /// shared or per-core; with per-core the limit on open files counts for each core and not for all together (Linux)
-    #[arg(long, env = "FD_TABLES", hide_env_values = true, default_value = "shared", value_name = "NAME")]
+    /// Whether each core has an fd table of its own; never with [`Portable`](baiwan::EventLoop::Portable).
     pub fd_tables: baiwan::FdTables,
+    /// Whether an empty database gets users to look at. Only the flag `--demo` sets it.
+    pub demo: bool,
 }
 
 impl Config {
-    /// Checks what one value alone cannot show.
+    /// Judges all of `values`.
     ///
     /// # Errors
     ///
-    /// One line that names the variables, their values and what is allowed.
-    pub fn check(&self) -> Result<(), String> {
-        let delay = self.shutdown_delay.0.unwrap_or_default();
-        if delay >= self.shutdown_timeout {
-            return Err(format!(
-                "SHUTDOWN_DELAY (or --shutdown-delay) is {delay:?}; allowed is less than SHUTDOWN_TIMEOUT, which is {:?}",
-                self.shutdown_timeout
-            ));
-        }
-        if self.fd_tables == baiwan::FdTables::PerCore && self.event_loop == baiwan::EventLoop::Portable {
-            return Err(
-                "FD_TABLES (or --fd-tables) is \"per-core\"; allowed with EVENT_LOOP=portable is shared".to_owned()
-            );
-        }
-        Ok(())
+    /// One line for each wrong value that names the setting, its value and what is allowed, and one for each key of the
+    /// file that is no setting.
+    pub(crate) fn read(values: &Values, demo: bool) -> Result<Self, Vec<String>> {
+        let mut judge = Judge::new(values);
+        let config = Self {
+            file: judge.optional("CONFIG", PathBuf::from_str),
+            host: judge.required("HOST", parsers::parse_host),
+            port: judge.required("PORT", parsers::parse_port),
+            workers: judge.optional("WORKERS", parsers::parse_workers),
+            max_connections: judge.optional("MAX_CONNECTIONS", parsers::parse_connections),
+            database: judge.required("DATABASE_URL", Location::from_str),
+            database_connections: judge.required("DATABASE_CONNECTIONS", parsers::parse_database_connections),
+            api_token: judge.optional("API_TOKEN", parsers::parse_token),
+            cors_origins: judge.required("CORS_ORIGINS", CorsOrigins::from_str),
+            server_header: judge.required("SERVER_HEADER", parsers::parse_server_header),
+            ready_requires: judge.required("READY_REQUIRES", ReadyRequires::from_str),
+            log_level: judge.required("LOG_LEVEL", parsers::parse_log_level),
+            log_format: judge.required("LOG_FORMAT", LogFormat::from_str),
+            header_timeout: judge.required("HEADER_TIMEOUT", Timeout::from_str),
+            keep_alive_timeout: judge.required("KEEP_ALIVE_TIMEOUT", Timeout::from_str),
+            body_timeout: judge.required("BODY_TIMEOUT", Timeout::from_str),
+            body_min_rate: judge.required("BODY_MIN_RATE", parsers::parse_rate),
+            request_timeout: judge.required("REQUEST_TIMEOUT", Timeout::from_str),
+            write_timeout: judge.required("WRITE_TIMEOUT", Timeout::from_str),
+            shutdown_delay: judge.required("SHUTDOWN_DELAY", Timeout::from_str),
+            shutdown_timeout: judge.required("SHUTDOWN_TIMEOUT", parse_length),
+            event_loop: judge.required("EVENT_LOOP", baiwan::EventLoop::from_str),
+            fd_tables: judge.required("FD_TABLES", baiwan::FdTables::from_str),
+            demo,
+        };
+        config.check_together(&mut judge);
+        judge.verdict().map(|()| config)
     }
 
-    /// The database's absolute path. `state_directory` is the value of `$STATE_DIRECTORY`, a colon-separated list of
-    /// which the first counts (systemd sets it).
+    /// Checks what one value alone cannot show, where its parts are right.
+    fn check_together(&self, judge: &mut Judge<'_>) {
+        let delay = self.shutdown_delay.0.unwrap_or_default();
+        if judge.are_right(["SHUTDOWN_DELAY", "SHUTDOWN_TIMEOUT"]) && delay >= self.shutdown_timeout {
+            let timeout = self.shutdown_timeout;
+            let verdict = format!("allowed is less than SHUTDOWN_TIMEOUT, which is {timeout:?}");
+            judge.refuse("SHUTDOWN_DELAY", &verdict);
+        }
+        if judge.are_right(["FD_TABLES", "EVENT_LOOP"])
+            && self.fd_tables == baiwan::FdTables::PerCore
+            && self.event_loop == baiwan::EventLoop::Portable
+        {
+            judge.refuse("FD_TABLES", "allowed with EVENT_LOOP=portable is shared");
+        }
+    }
+
+    /// Where the database is: for SQLite an absolute path. `state_directory` is the value of `$STATE_DIRECTORY`, a
+    /// colon-separated list of which the first counts (systemd sets it).
     ///
     /// # Errors
     ///
     /// The working directory is needed and cannot be read.
-    pub fn database_path(&self, state_directory: Option<&OsStr>) -> std::io::Result<PathBuf> {
+    pub fn location(&self, state_directory: Option<&OsStr>) -> io::Result<Location> {
+        let Location::Sqlite(path) = &self.database else { return Ok(self.database.clone()) };
         let first = state_directory.and_then(|list| std::env::split_paths(list).next());
         let directory = first.filter(|path| !path.as_os_str().is_empty());
         let path = match &directory {
-            Some(directory) => directory.join(&self.database_url),
-            None => self.database_url.clone(),
+            Some(directory) => directory.join(path),
+            None => path.clone(),
         };
-        std::path::absolute(path)
-    }
-}
-
-/// A duration that may be switched off with `0`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeout(pub Option<Duration>);
-
-impl FromStr for Timeout {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let duration = parse_duration(text).ok_or(DURATION_ALLOWED)?;
-        Ok(Self(Some(duration).filter(|duration| !duration.is_zero())))
-    }
-}
-
-impl fmt::Display for Timeout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(duration) => write!(f, "{duration:?}"),
-            None => f.write_str("none"),
-        }
-    }
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// JSON unless standard error is a terminal.
-    Auto,
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
-}
-
-impl FromStr for LogFormat {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "json" => Ok(Self::Json),
-            "text" => Ok(Self::Text),
-            _ => Err("auto, json or text"),
-        }
-    }
-}
-
-fn parse_host(text: &str) -> Result<IpAddr, &'static str> {
-    if text == "localhost" {
-        return Ok(Ipv4Addr::LOCALHOST.into());
-    }
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    bare.parse().map_err(|_| "an IP address such as 0.0.0.0, 127.0.0.1 or ::, or localhost")
-}
-
-fn parse_port(text: &str) -> Result<u16, &'static str> {
-    const ALLOWED: &str = "a port from 0 to 65535 (0 takes a free one)";
-    const KUBERNETES: &str = "a port from 0 to 65535; Kubernetes injects such a value for a Service: \
-        set `enableServiceLinks: false` in the pod, or pass --port";
-    if text.starts_with("tcp://") || text.starts_with("udp://") {
-        return Err(KUBERNETES);
-    }
-    whole_number(text).and_then(|port| u16::try_from(port).ok()).ok_or(ALLOWED)
-}
-
-fn parse_workers(text: &str) -> Result<usize, String> {
-    whole_number(text)
-        .and_then(|count| usize::try_from(count).ok())
-        .filter(|count| (1..=WORKERS_MAX).contains(count))
-        .ok_or_else(|| format!("a whole number from 1 to {WORKERS_MAX}"))
-}
-
-fn parse_connections(text: &str) -> Result<u64, String> {
-    whole_number(text)
-        .filter(|count| (1..=CONNECTIONS_MAX).contains(count))
-        .ok_or_else(|| format!("a whole number from 1 to {CONNECTIONS_MAX}"))
-}
-
-/// Digits only: no sign, no spaces.
-pub(crate) fn whole_number(text: &str) -> Option<u64> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
-}
-
-fn parse_rate(text: &str) -> Result<u32, String> {
-    whole_number(text)
-        .and_then(|rate| u32::try_from(rate).ok())
-        .ok_or_else(|| format!("a whole number of bytes a second from 0 (any) to {}", u32::MAX))
-}
-
-fn parse_database_url(text: &str) -> Result<PathBuf, &'static str> {
-    const ALLOWED: &str = "sqlite:PATH, for example sqlite:baiwan.db or sqlite:/var/lib/baiwan/baiwan.db";
-    if text.starts_with("postgres:") || text.starts_with("postgresql:") {
-        return Err("sqlite:PATH; PostgreSQL is not served yet");
-    }
-    let path = text.strip_prefix("sqlite:").ok_or(ALLOWED)?;
-    let path = path.strip_prefix("//").unwrap_or(path);
-    if path == ":memory:" {
-        return Err("sqlite:PATH with a file; a database in memory would lose acknowledged writes");
-    }
-    if path.is_empty() || path.contains(['?', '\0']) {
-        return Err(ALLOWED);
-    }
-    Ok(Path::new(path).to_owned())
-}
-
-fn parse_log_level(text: &str) -> Result<String, &'static str> {
-    const ALLOWED: &str = "error, warn, info, debug, trace, or filter directives such as info,baiwan=debug";
-    // A bare word that is no level would be taken as the name of a module, and a typo would silence the log.
-    let is_level = |word: &str| word.parse::<tracing::Level>().is_ok() && !word.bytes().all(|b| b.is_ascii_digit());
-    let plausible = text.split(',').all(|directive| directive.contains('=') || is_level(directive.trim()));
-    if !plausible || EnvFilter::try_new(text).is_err() {
-        return Err(ALLOWED);
-    }
-    Ok(text.to_owned())
-}
-
-/// A duration that may not be 0.
-pub(crate) fn parse_length(text: &str) -> Result<Duration, &'static str> {
-    let duration = parse_duration(text).filter(|duration| !duration.is_zero());
-    duration.ok_or("a duration from 1ms to 24h such as 500ms, 10s or 2m")
-}
-
-fn parse_duration(text: &str) -> Option<Duration> {
-    let duration = baiwan::parse_timeout(text).ok()?.unwrap_or_default();
-    (duration <= DURATION_MAX).then_some(duration)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_have_units_and_a_maximum() {
-        assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
-        assert_eq!(parse_duration("10s"), Some(Duration::from_secs(10)));
-        assert_eq!(parse_duration("2m"), Some(Duration::from_secs(120)));
-        assert_eq!(parse_duration("24h"), Some(DURATION_MAX));
-        assert_eq!(parse_duration("0"), Some(Duration::ZERO));
-        for wrong in ["", "10", "s", "-1s", "1.5s", "10 s", "25h", "10d", "+1s", "99999999999999999999s"] {
-            assert_eq!(parse_duration(wrong), None, "{wrong:?}");
-        }
-        assert_eq!("0s".parse(), Ok(Timeout(None)));
-    }
-
-    #[test]
-    fn database_urls_name_a_file() {
-        for (url, path) in [
-            ("sqlite:baiwan.db", "baiwan.db"),
-            ("sqlite://baiwan.db", "baiwan.db"),
-            ("sqlite:/data/a.db", "/data/a.db"),
-            ("sqlite:///data/a.db", "/data/a.db"),
-        ] {
-            assert_eq!(parse_database_url(url), Ok(PathBuf::from(path)), "{url}");
-        }
-        for wrong in ["sqlite:", "sqlite://", "sqlite::memory:", "sqlite:a?mode=ro", "mysql://x", "baiwan.db"] {
-            assert!(parse_database_url(wrong).is_err(), "{wrong}");
-        }
-        assert!(parse_database_url("postgres://u:p@h/d").is_err_and(|line| line.contains("not served yet")));
-    }
-
-    #[test]
-    fn a_level_that_is_a_typo_is_refused() {
-        for right in ["info", "WARN", "info,baiwan=debug", "baiwan_service::store=trace"] {
-            assert!(parse_log_level(right).is_ok(), "{right}");
-        }
-        for wrong in ["verbose", "infoo", "info,debugg", "baiwan=loud", "3"] {
-            assert!(parse_log_level(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn hosts_are_addresses() {
-        assert_eq!(parse_host("::"), Ok("::".parse().unwrap()));
-        assert_eq!(parse_host("[::1]"), Ok("::1".parse().unwrap()));
-        assert_eq!(parse_host("localhost"), Ok(Ipv4Addr::LOCALHOST.into()));
-        assert!(parse_host("example.org").is_err());
+        std::path::absolute(path).map(Location::Sqlite)
     }
 }

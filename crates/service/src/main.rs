@@ -1,6 +1,7 @@
 //! The binary `baiwan`. Exit codes: 0 stopped as asked, 1 it could not start or run, 2 a wrong setting or argument. That of
 //! `baiwan load` is 1 too when what was expected of the run does not hold.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use baiwan_service::cli::{self, Command};
@@ -17,6 +18,13 @@ fn main() -> ExitCode {
             Err(error) => {
                 // One line, whatever the causes were: they are joined with colons.
                 logs::print_to_stderr(&format!("baiwan: {error:#}\n"));
+                ExitCode::FAILURE
+            }
+        },
+        Command::CheckConfig(table) => match io::stdout().lock().write_all(table.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                logs::print_to_stderr(&format!("baiwan: standard output: {error}\n"));
                 ExitCode::FAILURE
             }
         },

@@ -2,13 +2,13 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use baiwan::FdTables;
 use tracing::info;
 
 use crate::config::Config;
 use crate::logs;
+use crate::store::Location;
 
 /// What came out of the start: the settings as they are in force.
 #[derive(Debug)]
@@ -25,8 +25,8 @@ pub struct Startup<'a> {
     pub connections_max: u64,
     /// What was lowered, and why; whole sentences of the engine.
     pub notes: Vec<String>,
-    /// The database's absolute path.
-    pub database: PathBuf,
+    /// Where the database is, without its secrets.
+    pub database: String,
 }
 
 const HOW_TO_STOP: &str = "Ctrl-C or SIGTERM";
@@ -48,7 +48,10 @@ impl Startup<'_> {
             notes = self.notes.join("; "),
             timeouts = self.timeouts(),
             shutdown = self.shutdown(),
-            database = %self.database.display(),
+            database = self.database,
+            database_connections = self.database_connections(),
+            api_token = self.api_token(),
+            settings = self.settings(),
             stop = HOW_TO_STOP,
             "baiwan is ready"
         );
@@ -57,6 +60,8 @@ impl Startup<'_> {
     fn block(&self) -> String {
         let mut limits = vec![format!("{} connections", self.connections_max)];
         limits.extend(self.notes.iter().cloned());
+        let mut database = vec![self.database.clone()];
+        database.extend(self.database_connections().map(|count| format!("{count} connections in all")));
         let rows = [
             ("listening", self.links()),
             ("event loop", vec![self.event_loop.clone()]),
@@ -65,7 +70,9 @@ impl Startup<'_> {
             ("limits", limits),
             ("timeouts", vec![self.timeouts()]),
             ("shutdown", vec![self.shutdown()]),
-            ("database", vec![self.database.display().to_string()]),
+            ("database", database),
+            ("api token", vec![self.api_token().to_owned()]),
+            ("settings", self.settings().into_iter().collect()),
             ("stop", vec![HOW_TO_STOP.to_owned()]),
         ];
         let mut block = format!("baiwan {} is ready\n", env!("CARGO_PKG_VERSION"));
@@ -99,6 +106,26 @@ impl Startup<'_> {
         Some(self.config.fd_tables.name()).filter(|_| self.config.fd_tables != FdTables::Shared)
     }
 
+    /// None where the database needs none.
+    fn database_connections(&self) -> Option<usize> {
+        match self.config.database {
+            Location::Sqlite(_) => None,
+            Location::Postgres(_) => Some(self.config.database_connections),
+        }
+    }
+
+    fn api_token(&self) -> &'static str {
+        match self.config.api_token {
+            Some(_) => "demanded for writes",
+            None => "not set: anyone may write",
+        }
+    }
+
+    /// The file that settings were read from, if there was one.
+    fn settings(&self) -> Option<String> {
+        self.config.file.as_ref().map(|path| path.display().to_string())
+    }
+
     fn timeouts(&self) -> String {
         let config = self.config;
         format!(
@@ -120,6 +147,7 @@ impl Startup<'_> {
 mod tests {
     use super::*;
     use crate::cli::{self, Command};
+    use crate::config::Secret;
 
     #[test]
     fn the_block_is_aligned_and_names_what_was_lowered() {
@@ -148,13 +176,27 @@ mod tests {
   timeouts    head 10s, keep-alive 75s, body 3600s, request none, write 30s
   shutdown    delay 500ms, at most 25s in all
   database    /var/lib/baiwan/baiwan.db
+  api token   not set: anyone may write
   stop        Ctrl-C or SIGTERM
 ",
             env!("CARGO_PKG_VERSION")
         );
         assert_eq!(startup.block(), expected);
         let config = Config { fd_tables: FdTables::PerCore, ..(*config).clone() };
-        let block = Startup { config: &config, ..startup }.block();
-        assert_eq!(block, expected.replace("  workers", "  fd tables   per-core\n  workers"));
+        let startup = Startup { config: &config, ..startup };
+        assert_eq!(startup.block(), expected.replace("  workers", "  fd tables   per-core\n  workers"));
+        let config = Config {
+            api_token: Some(Secret::new("0123456789abcdef")),
+            file: Some("/etc/baiwan.toml".into()),
+            database: "postgres://ada:secret@host/users".parse().unwrap(),
+            ..config.clone()
+        };
+        let database = config.database.to_string();
+        let block = Startup { config: &config, database, ..startup }.block();
+        let rows = "              20 connections in all
+  api token   demanded for writes
+  settings    /etc/baiwan.toml
+  stop";
+        assert!(block.contains(rows) && !block.contains("secret"), "{block}");
     }
 }

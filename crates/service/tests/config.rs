@@ -1,16 +1,23 @@
-//! The settings, as an operator meets them: the real binary, its environment, its exit code and its one line.
+//! The settings, as an operator meets them: the real binary, its environment, its file, its exit code and its lines.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::{Command, Output};
 
 /// Every variable that is served, with a wrong value and a piece of what its line says is allowed.
 const WRONG: &[(&str, &str, &str)] = &[
+    ("CONFIG", "/none/such.toml", "a file that can be read"),
     ("HOST", "example.org", "an IP address"),
     ("PORT", "65536", "0 to 65535"),
     ("WORKERS", "0", "1 to 1024"),
     ("MAX_CONNECTIONS", "many", "a whole number"),
     ("DATABASE_URL", "mysql://host/db", "sqlite:PATH"),
+    ("DATABASE_CONNECTIONS", "1001", "1 to 1000"),
+    ("API_TOKEN", "fifteen-letters", "16 to 512 characters"),
+    ("CORS_ORIGINS", "https://app.example.org/", "without a path"),
+    ("SERVER_HEADER", "百万", "visible ASCII"),
+    ("READY_REQUIRES", "database", "none or store"),
     ("LOG_LEVEL", "verbose", "error, warn, info, debug, trace"),
     ("LOG_FORMAT", "xml", "auto, json or text"),
     ("HEADER_TIMEOUT", "10", "500ms, 10s or 2m"),
@@ -47,11 +54,43 @@ fn one_line(output: &Output, exit_code: i32) -> String {
     text
 }
 
+/// A file of settings, which lasts as long as the directory.
+fn settings_file(text: impl AsRef<[u8]>) -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("baiwan.toml");
+    std::fs::write(&path, text).unwrap();
+    (directory, path.to_str().unwrap().to_owned())
+}
+
+/// What `check-config` prints when all is right.
+fn checked(flags: &[&str], variables: &[(&str, &str)]) -> String {
+    let output = baiwan(&[&["check-config"][..], flags].concat(), variables);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(output.stderr.is_empty());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Value and source of a setting in what `check-config` printed.
+fn row(table: &str, variable: &str) -> (String, String) {
+    let mut rows = table.lines().filter_map(|line| line.strip_prefix(&format!("{variable} ")));
+    let row = rows.next().unwrap_or_else(|| panic!("{variable} is not in\n{table}"));
+    let (value, source) = row.trim().split_once("  ").unwrap_or_else(|| panic!("{row:?} has no two columns"));
+    (value.to_owned(), source.trim().to_owned())
+}
+
+fn both(value: &str, source: &str) -> (String, String) {
+    (value.to_owned(), source.to_owned())
+}
+
 #[test]
 fn a_wrong_value_is_one_line_that_names_variable_value_and_what_is_allowed() {
     for &(variable, value, allowed) in WRONG {
         let line = one_line(&baiwan(&["serve"], &[(variable, value)]), 2);
-        let shown = if variable == "DATABASE_URL" { "mysql:…" } else { value };
+        let shown = match variable {
+            "DATABASE_URL" => "mysql:…",
+            "API_TOKEN" => "(hidden)",
+            _ => value,
+        };
         assert!(line.starts_with(&format!("baiwan: {variable} (or --")), "{line}");
         assert!(line.contains(shown) && line.contains(allowed), "{line}");
     }
@@ -79,13 +118,185 @@ fn a_port_that_kubernetes_injected_is_recognised() {
 }
 
 #[test]
-fn postgresql_is_named_as_not_served_and_its_password_is_not_repeated() {
-    for scheme in ["postgres", "postgresql"] {
-        let url = format!("{scheme}://ada:secret@host/db");
-        let line = one_line(&baiwan(&["serve"], &[("DATABASE_URL", &url)]), 2);
-        assert!(line.contains("PostgreSQL is not served yet"), "{line}");
-        assert!(!line.contains("secret"), "{line}");
+fn no_line_repeats_a_password_or_a_token_wherever_it_was_set() {
+    let (url, token) = ("postgres://ada:secret@host:no-port/db", "a secret with spaces");
+    let (_directory, file) = settings_file(format!("database_url = '{url}'\napi_token = '{token}'\n"));
+    for output in [
+        baiwan(&["serve", "--database-url", url, "--api-token", token], &[]),
+        baiwan(&["serve"], &[("DATABASE_URL", url), ("API_TOKEN", token)]),
+        baiwan(&["serve", "--config", &file], &[]),
+        baiwan(&["check-config", "--config", &file], &[]),
+    ] {
+        let text = stderr(&output);
+        assert_eq!((output.status.code(), text.lines().count()), (Some(2), 2), "{text}");
+        assert!(!text.contains("secret") && output.stdout.is_empty(), "{text}");
     }
+    let (_directory, file) = settings_file("port = 80\napi_token = \"secret\nhost = 'localhost'\n");
+    let line = one_line(&baiwan(&["serve", "--config", &file], &[]), 2);
+    assert!(line.contains("TOML, which line 2 is not: ") && !line.contains("secret"), "{line}");
+}
+
+#[test]
+fn a_flag_wins_over_its_variable() {
+    let table = checked(&["--port", "1"], &[("PORT", "2")]);
+    assert_eq!(row(&table, "PORT"), both("1", "flag --port"));
+}
+
+#[test]
+fn a_flag_wins_over_the_file() {
+    let (_directory, file) = settings_file("port = 3");
+    let table = checked(&["--port", "1", "--config", &file], &[]);
+    assert_eq!(row(&table, "PORT"), both("1", "flag --port"));
+}
+
+#[test]
+fn a_variable_wins_over_the_file() {
+    let (_directory, file) = settings_file("port = 3");
+    let table = checked(&["--config", &file], &[("PORT", "2")]);
+    assert_eq!(row(&table, "PORT"), both("2", "variable PORT"));
+}
+
+#[test]
+fn the_file_wins_over_the_default_and_an_empty_variable_is_unset() {
+    let (_directory, file) = settings_file("# where\nport = 3\n");
+    let table = checked(&[], &[("PORT", ""), ("CONFIG", &file)]);
+    assert_eq!(row(&table, "PORT"), both("3", &format!("{file}:2")));
+    assert_eq!(row(&table, "CONFIG"), both(&file, "variable CONFIG"));
+    assert_eq!(row(&checked(&[], &[]), "PORT"), both("8080", "default"));
+}
+
+#[test]
+fn a_flag_names_another_file_than_the_variable() {
+    let (_directory, file) = settings_file("port = 3");
+    let table = checked(&["--config", &file], &[("CONFIG", "/none/such.toml")]);
+    assert_eq!(row(&table, "PORT"), both("3", &format!("{file}:1")));
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once() {
+    let (_directory, file) = settings_file("log_format = 'xml'\nprot = 80\nbody_min_rate = 1.5\n");
+    let variables = [("HEADER_TIMEOUT", "10"), ("SHUTDOWN_DELAY", "1m"), ("CONFIG", file.as_str())];
+    for command in ["serve", "check-config"] {
+        let output = baiwan(&[command, "--workers", "0"], &variables);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(output.stdout.is_empty());
+        let expected = [
+            format!("baiwan: \"prot\" in {file}:2 is no setting; the likely one is port"),
+            "baiwan: WORKERS (or --workers) is \"0\"; allowed is a whole number from 1 to 1024".to_owned(),
+            format!(
+                "baiwan: log_format in {file}:1 (or LOG_FORMAT, --log-format) is \"xml\"; allowed is auto, json or text"
+            ),
+            "baiwan: HEADER_TIMEOUT (or --header-timeout) is \"10\"; allowed is a duration up to 24h such as 500ms, \
+             10s or 2m; 0 is none"
+                .to_owned(),
+            format!(
+                "baiwan: body_min_rate in {file}:3 (or BODY_MIN_RATE, --body-min-rate) is of the type float; \
+                 allowed is a string or a whole number"
+            ),
+            "baiwan: SHUTDOWN_DELAY (or --shutdown-delay) is \"1m\"; allowed is less than SHUTDOWN_TIMEOUT, which is \
+             25s"
+            .to_owned(),
+        ];
+        assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+    }
+}
+
+#[test]
+fn what_cannot_be_compared_is_not_complained_about() {
+    let variables = [("SHUTDOWN_DELAY", "1m"), ("SHUTDOWN_TIMEOUT", "0")];
+    assert!(one_line(&baiwan(&["serve"], &variables), 2).contains("SHUTDOWN_TIMEOUT (or --shutdown-timeout) is \"0\""));
+    // The file may have had another timeout.
+    let variables = [("SHUTDOWN_DELAY", "1m"), ("CONFIG", "/none/such.toml")];
+    assert!(one_line(&baiwan(&["serve"], &variables), 2).contains("CONFIG (or --config) is \"/none/such.toml\""));
+}
+
+#[test]
+fn check_config_shows_every_setting_and_hides_secrets_wherever_they_were_set() {
+    let (url, token) = ("postgres://ada:secret-word@host/db", "0123456789abcdef");
+    let (_directory, file) = settings_file(format!("database_url = '{url}'\napi_token = '{token}'\n"));
+    for (table, sources) in [
+        (checked(&["--database-url", url, "--api-token", token], &[]), ["flag --database-url", "flag --api-token"]),
+        (checked(&[], &[("DATABASE_URL", url), ("API_TOKEN", token)]), ["variable DATABASE_URL", "variable API_TOKEN"]),
+        (checked(&["--config", &file], &[]), [format!("{file}:1").as_str(), &format!("{file}:2")]),
+    ] {
+        assert!(!table.contains("secret-word") && !table.contains(token), "{table}");
+        assert_eq!(row(&table, "API_TOKEN"), both("(hidden)", sources[1]));
+        let (shown, source) = row(&table, "DATABASE_URL");
+        assert!(shown.contains("ada@host") && source == sources[0], "{table}");
+        let variables: BTreeSet<&str> = table.lines().skip(1).filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(variables, WRONG.iter().map(|&(variable, ..)| variable).collect());
+    }
+}
+
+#[test]
+fn check_config_says_what_the_defaults_mean_and_touches_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().to_str().unwrap();
+    let table = checked(&[], &[("STATE_DIRECTORY", state)]);
+    assert!(row(&table, "DATABASE_URL").0.ends_with(&format!("{state}/baiwan.db")), "{table}");
+    for (variable, value) in [
+        ("WORKERS", "one per core, within the CPU quota"),
+        ("API_TOKEN", "none"),
+        ("CORS_ORIGINS", "none"),
+        ("SERVER_HEADER", "off"),
+        ("DATABASE_CONNECTIONS", "20"),
+    ] {
+        assert_eq!(row(&table, variable), both(value, "default"));
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    let starts: BTreeSet<Option<usize>> = table.lines().map(|line| line.rfind("  ")).collect();
+    assert_eq!(starts.len(), 1, "the columns are aligned: {table}");
+}
+
+#[test]
+fn a_file_has_texts_numbers_and_lists() {
+    let (_directory, file) = settings_file(
+        "workers = 2\nrequest_timeout = \"1m\"\nwrite_timeout = 0\n\
+         cors_origins = [\"https://a.example.org\", \"http://localhost:5173\"]\n",
+    );
+    let table = checked(&["--config", &file], &[]);
+    for (variable, value, line) in [
+        ("WORKERS", "2", 1),
+        ("REQUEST_TIMEOUT", "1m", 2),
+        ("WRITE_TIMEOUT", "0", 3),
+        ("CORS_ORIGINS", "https://a.example.org,http://localhost:5173", 4),
+    ] {
+        assert_eq!(row(&table, variable), both(value, &format!("{file}:{line}")));
+    }
+}
+
+#[test]
+fn a_file_that_is_none_of_settings_is_one_line() {
+    let (directory, broken) = settings_file("port = 80\nhost localhost\n");
+    let (_directory, not_text) = settings_file(b"port = 80\n\n# \xff\n");
+    let (_directory, twice) = settings_file("port = 80\nport = 81\n");
+    let (_directory, large) = settings_file("#".repeat(1024 * 1024 + 1));
+    let absent = directory.path().join("absent.toml");
+    let directory = directory.path().to_str().unwrap();
+    for (path, expected) in [
+        (broken.as_str(), "TOML, which line 2 is not: "),
+        (&not_text, "TOML, which line 3 is not: "),
+        (&twice, "TOML, which line 2 is not: duplicate key"),
+        (&large, "at most 1 MiB"),
+        (absent.to_str().unwrap(), "a file that can be read: No such file"),
+        (directory, "a file that can be read: Is a directory"),
+        ("", "a file that can be read: "),
+    ] {
+        let line = one_line(&baiwan(&["serve", "--config", path], &[]), 2);
+        let expected = format!("baiwan: CONFIG (or --config) is {path:?}; allowed is {expected}");
+        assert!(line.starts_with(&expected), "{line}");
+    }
+    let (_directory, largest) = settings_file("#".repeat(1024 * 1024));
+    checked(&["--config", &largest], &[]);
+}
+
+#[test]
+fn a_file_may_hold_what_serve_needs() {
+    let (directory, file) = settings_file("database_url = 'sqlite:/dev/null/baiwan.db'\nport = 0\n");
+    let line = one_line(&baiwan(&["serve", "--config", &file], &[]), 1);
+    assert!(line.contains("/dev/null"), "{line}");
+    assert!(Path::new(&file).exists() && std::fs::read_dir(directory.path()).unwrap().count() == 1);
 }
 
 #[cfg(unix)]
@@ -121,16 +332,20 @@ fn help_lists_exactly_the_variables_that_are_served() {
         help.split("[env: ").skip(1).filter_map(|rest| rest.split(['=', ']']).next()).collect();
     assert_eq!(listed, WRONG.iter().map(|&(variable, ..)| variable).collect());
     assert_eq!(help.matches("[default: ").count(), WRONG.len(), "{help}");
-    for default in ["0.0.0.0", "8080", "1000000", "sqlite:baiwan.db", "info", "auto", "10s", "75s", "30s", "0s", "25s"]
-    {
+    let defaults = "none 0.0.0.0 8080 one 1000000 sqlite:baiwan.db 20 off info auto 10s 75s 1h 500 30s 0s 25s shared";
+    for default in defaults.split(' ') {
         assert!(help.contains(&format!("[default: {default}")), "{default}");
     }
 }
 
 #[test]
 fn help_keeps_the_values_of_the_environment_to_itself() {
-    let output = baiwan(&["serve", "--help"], &[("DATABASE_URL", "postgres://ada:secret@host/db")]);
-    assert!(!String::from_utf8(output.stdout).unwrap().contains("secret"));
+    let variables = [("DATABASE_URL", "postgres://ada:secret@host/db"), ("API_TOKEN", "a-secret-of-letters")];
+    for command in ["serve", "check-config"] {
+        let help = String::from_utf8(baiwan(&[command, "--help"], &variables).stdout).unwrap();
+        assert!(help.contains("--api-token <TOKEN>") && !help.contains("secret"), "{help}");
+        assert_eq!(help.contains("--demo"), command == "serve");
+    }
 }
 
 #[test]

@@ -101,7 +101,7 @@ impl Config {
     pub(crate) fn read(values: &Values, demo: bool) -> Result<Self, Vec<String>> {
         let mut judge = Judge::new(values);
         let config = Self {
-            file: judge.optional("CONFIG", PathBuf::from_str),
+            file: judge.optional("CONFIG_FILE", PathBuf::from_str),
             host: judge.required("HOST", parsers::parse_host),
             port: judge.required("PORT", parsers::parse_port),
             workers: judge.optional("WORKERS", parsers::parse_workers),

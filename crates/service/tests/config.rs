@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 /// Every variable that is served, with a wrong value and a piece of what its line says is allowed.
 const WRONG: &[(&str, &str, &str)] = &[
-    ("CONFIG", "/none/such.toml", "a file that can be read"),
+    ("CONFIG_FILE", "/none/such.toml", "a file that can be read"),
     ("HOST", "example.org", "an IP address"),
     ("PORT", "65536", "0 to 65535"),
     ("WORKERS", "0", "1 to 1024"),
@@ -124,15 +124,15 @@ fn no_line_repeats_a_password_or_a_token_wherever_it_was_set() {
     for output in [
         baiwan(&["serve", "--database-url", url, "--api-token", token], &[]),
         baiwan(&["serve"], &[("DATABASE_URL", url), ("API_TOKEN", token)]),
-        baiwan(&["serve", "--config", &file], &[]),
-        baiwan(&["check-config", "--config", &file], &[]),
+        baiwan(&["serve", "--config-file", &file], &[]),
+        baiwan(&["check-config", "--config-file", &file], &[]),
     ] {
         let text = stderr(&output);
         assert_eq!((output.status.code(), text.lines().count()), (Some(2), 2), "{text}");
         assert!(!text.contains("secret") && output.stdout.is_empty(), "{text}");
     }
     let (_directory, file) = settings_file("port = 80\napi_token = \"secret\nhost = 'localhost'\n");
-    let line = one_line(&baiwan(&["serve", "--config", &file], &[]), 2);
+    let line = one_line(&baiwan(&["serve", "--config-file", &file], &[]), 2);
     assert!(line.contains("TOML, which line 2 is not: ") && !line.contains("secret"), "{line}");
 }
 
@@ -145,37 +145,37 @@ fn a_flag_wins_over_its_variable() {
 #[test]
 fn a_flag_wins_over_the_file() {
     let (_directory, file) = settings_file("port = 3");
-    let table = checked(&["--port", "1", "--config", &file], &[]);
+    let table = checked(&["--port", "1", "--config-file", &file], &[]);
     assert_eq!(row(&table, "PORT"), both("1", "flag --port"));
 }
 
 #[test]
 fn a_variable_wins_over_the_file() {
     let (_directory, file) = settings_file("port = 3");
-    let table = checked(&["--config", &file], &[("PORT", "2")]);
+    let table = checked(&["--config-file", &file], &[("PORT", "2")]);
     assert_eq!(row(&table, "PORT"), both("2", "variable PORT"));
 }
 
 #[test]
 fn the_file_wins_over_the_default_and_an_empty_variable_is_unset() {
     let (_directory, file) = settings_file("# where\nport = 3\n");
-    let table = checked(&[], &[("PORT", ""), ("CONFIG", &file)]);
+    let table = checked(&[], &[("PORT", ""), ("CONFIG_FILE", &file)]);
     assert_eq!(row(&table, "PORT"), both("3", &format!("{file}:2")));
-    assert_eq!(row(&table, "CONFIG"), both(&file, "variable CONFIG"));
+    assert_eq!(row(&table, "CONFIG_FILE"), both(&file, "variable CONFIG_FILE"));
     assert_eq!(row(&checked(&[], &[]), "PORT"), both("8080", "default"));
 }
 
 #[test]
 fn a_flag_names_another_file_than_the_variable() {
     let (_directory, file) = settings_file("port = 3");
-    let table = checked(&["--config", &file], &[("CONFIG", "/none/such.toml")]);
+    let table = checked(&["--config-file", &file], &[("CONFIG_FILE", "/none/such.toml")]);
     assert_eq!(row(&table, "PORT"), both("3", &format!("{file}:1")));
 }
 
 #[test]
 fn everything_that_is_wrong_is_said_at_once() {
     let (_directory, file) = settings_file("log_format = 'xml'\nprot = 80\nbody_min_rate = 1.5\n");
-    let variables = [("HEADER_TIMEOUT", "10"), ("SHUTDOWN_DELAY", "1m"), ("CONFIG", file.as_str())];
+    let variables = [("HEADER_TIMEOUT", "10"), ("SHUTDOWN_DELAY", "1m"), ("CONFIG_FILE", file.as_str())];
     for command in ["serve", "check-config"] {
         let output = baiwan(&[command, "--workers", "0"], &variables);
         let text = stderr(&output);
@@ -207,8 +207,8 @@ fn what_cannot_be_compared_is_not_complained_about() {
     let variables = [("SHUTDOWN_DELAY", "1m"), ("SHUTDOWN_TIMEOUT", "0")];
     assert!(one_line(&baiwan(&["serve"], &variables), 2).contains("SHUTDOWN_TIMEOUT (or --shutdown-timeout) is \"0\""));
     // The file may have had another timeout.
-    let variables = [("SHUTDOWN_DELAY", "1m"), ("CONFIG", "/none/such.toml")];
-    assert!(one_line(&baiwan(&["serve"], &variables), 2).contains("CONFIG (or --config) is \"/none/such.toml\""));
+    let variables = [("SHUTDOWN_DELAY", "1m"), ("CONFIG_FILE", "/none/such.toml")];
+    assert!(one_line(&baiwan(&["serve"], &variables), 2).contains("CONFIG_FILE (or --config-file) is \"/none/such.toml\""));
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn check_config_shows_every_setting_and_hides_secrets_wherever_they_were_set() {
     for (table, sources) in [
         (checked(&["--database-url", url, "--api-token", token], &[]), ["flag --database-url", "flag --api-token"]),
         (checked(&[], &[("DATABASE_URL", url), ("API_TOKEN", token)]), ["variable DATABASE_URL", "variable API_TOKEN"]),
-        (checked(&["--config", &file], &[]), [format!("{file}:1").as_str(), &format!("{file}:2")]),
+        (checked(&["--config-file", &file], &[]), [format!("{file}:1").as_str(), &format!("{file}:2")]),
     ] {
         assert!(!table.contains("secret-word") && !table.contains(token), "{table}");
         assert_eq!(row(&table, "API_TOKEN"), both("(hidden)", sources[1]));
@@ -255,7 +255,7 @@ fn a_file_has_texts_numbers_and_lists() {
         "workers = 2\nrequest_timeout = \"1m\"\nwrite_timeout = 0\n\
          cors_origins = [\"https://a.example.org\", \"http://localhost:5173\"]\n",
     );
-    let table = checked(&["--config", &file], &[]);
+    let table = checked(&["--config-file", &file], &[]);
     for (variable, value, line) in [
         ("WORKERS", "2", 1),
         ("REQUEST_TIMEOUT", "1m", 2),
@@ -283,18 +283,18 @@ fn a_file_that_is_none_of_settings_is_one_line() {
         (directory, "a file that can be read: Is a directory"),
         ("", "a file that can be read: "),
     ] {
-        let line = one_line(&baiwan(&["serve", "--config", path], &[]), 2);
-        let expected = format!("baiwan: CONFIG (or --config) is {path:?}; allowed is {expected}");
+        let line = one_line(&baiwan(&["serve", "--config-file", path], &[]), 2);
+        let expected = format!("baiwan: CONFIG_FILE (or --config-file) is {path:?}; allowed is {expected}");
         assert!(line.starts_with(&expected), "{line}");
     }
     let (_directory, largest) = settings_file("#".repeat(1024 * 1024));
-    checked(&["--config", &largest], &[]);
+    checked(&["--config-file", &largest], &[]);
 }
 
 #[test]
 fn a_file_may_hold_what_serve_needs() {
     let (directory, file) = settings_file("database_url = 'sqlite:/dev/null/baiwan.db'\nport = 0\n");
-    let line = one_line(&baiwan(&["serve", "--config", &file], &[]), 1);
+    let line = one_line(&baiwan(&["serve", "--config-file", &file], &[]), 1);
     assert!(line.contains("/dev/null"), "{line}");
     assert!(Path::new(&file).exists() && std::fs::read_dir(directory.path()).unwrap().count() == 1);
 }

@@ -75,7 +75,7 @@ pub(super) fn parse(text: &str, name: &str) -> Result<Contents, String> {
 
 /// A file does not name the file.
 fn is_allowed(setting: &Setting) -> bool {
-    setting.variable != "CONFIG"
+    setting.variable != "CONFIG_FILE"
 }
 
 fn line_at(bytes: &[u8], offset: usize) -> usize {
@@ -106,7 +106,7 @@ fn unknown(key: &str, place: &str) -> String {
         Some(setting) if is_allowed(setting) => {
             format!("{key_shown} in {place} is no setting; the likely one is {}", setting.key())
         }
-        Some(_) => format!("{key_shown} in {place} cannot be set in a file; allowed is CONFIG or --config"),
+        Some(_) => format!("{key_shown} in {place} cannot be set in a file; allowed is CONFIG_FILE or --config-file"),
         None => format!(
             "{key_shown} in {place} is no setting; allowed are the variables of `baiwan serve --help` in lower case"
         ),
@@ -216,8 +216,8 @@ mod tests {
             assert!(unknown.len() == 1 && unknown[0].contains("--help"), "{text}: {unknown:?}");
             assert!(unknown[0].starts_with(&format!("{key:?} in a.toml:1 ")), "{text}: {unknown:?}");
         }
-        let config = contents("config = 'b.toml'").unknown;
-        assert_eq!(config, ["\"config\" in a.toml:1 cannot be set in a file; allowed is CONFIG or --config"]);
+        let config = contents("config_file = 'b.toml'").unknown;
+        assert_eq!(config, ["\"config_file\" in a.toml:1 cannot be set in a file; allowed is CONFIG_FILE or --config-file"]);
         assert_eq!(contents("b = 1\nport = 1\na = 1").unknown.len(), 2);
     }
 

@@ -113,8 +113,8 @@ fn without_secrets(url: &str) -> Cow<'_, str> {
 /// Every setting, in the order of the help.
 pub(crate) static SETTINGS: &[Setting] = &[
     Setting {
-        variable: "CONFIG",
-        flag: "config",
+        variable: "CONFIG_FILE",
+        flag: "config-file",
         value_name: "PATH",
         fallback: Fallback::Unset("none"),
         kind: Kind::Plain,

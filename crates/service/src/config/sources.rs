@@ -58,7 +58,7 @@ impl Values {
         let mut values: BTreeMap<_, _> =
             SETTINGS.iter().filter_map(|setting| Some((setting.variable, given(setting)?))).collect();
         let mut found = Self { values: BTreeMap::new(), file: None, unknown: Vec::new() };
-        if let Some(config) = values.get_mut("CONFIG") {
+        if let Some(config) = values.get_mut("CONFIG_FILE") {
             for entry in found.read_file(config) {
                 values.entry(entry.setting.variable).or_insert_with(|| Value::of_file(entry));
             }
@@ -81,7 +81,7 @@ impl Values {
                 entries
             }
             Err(allowed) => {
-                let shown = setting("CONFIG").shown(path);
+                let shown = setting("CONFIG_FILE").shown(path);
                 config.text = Some(Err(Wrong { shown, allowed }));
                 Vec::new()
             }
@@ -95,7 +95,7 @@ impl Values {
 
     /// Whether it is known what the setting is: not where it may stand in a file that could not be read.
     pub(super) fn is_known(&self, variable: &str) -> bool {
-        let is_read = !matches!(self.of("CONFIG").text, Some(Err(_)));
+        let is_read = !matches!(self.of("CONFIG_FILE").text, Some(Err(_)));
         is_read || self.of(variable).source != Source::Default
     }
 
@@ -192,7 +192,7 @@ mod tests {
         std::fs::write(&path, "port = 3\nhost = 'c'\nworkers = 3\n").unwrap();
         let config = path.to_str().unwrap();
         let values =
-            find(&[("CONFIG", config), ("PORT", "1")], &[("CONFIG", "/none/such"), ("PORT", "2"), ("HOST", "b")]);
+            find(&[("CONFIG_FILE", config), ("PORT", "1")], &[("CONFIG_FILE", "/none/such"), ("PORT", "2"), ("HOST", "b")]);
         for (variable, value, source) in [
             ("PORT", Some("1"), Source::Flag),
             ("HOST", Some("b"), Source::Variable),
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn what_a_file_might_have_set_is_not_known_when_it_cannot_be_read() {
-        let values = find(&[("CONFIG", "/none/such")], &[("PORT", "1")]);
+        let values = find(&[("CONFIG_FILE", "/none/such")], &[("PORT", "1")]);
         assert!(values.is_known("PORT") && !values.is_known("HOST"));
         assert!(find(&[], &[]).is_known("HOST"));
     }

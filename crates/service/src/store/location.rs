@@ -1,0 +1,267 @@
+//! Where the store is: `DATABASE_URL`, read.
+//!
+//! Text in, a place or "what is allowed" out; nothing is opened here, and a relative path stays relative. Invariant: neither what
+//! is shown of a place nor a refusal holds a password, or any other piece of the URL that might be one.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use tokio_postgres::Config;
+use tokio_postgres::config::{ChannelBinding, Host, SslNegotiation, TargetSessionAttrs};
+
+const ALLOWED: &str = "sqlite:PATH, for example sqlite:baiwan.db or sqlite:/var/lib/baiwan/baiwan.db, or \
+    postgres://USER:PASSWORD@HOST/DATABASE";
+const IN_MEMORY: &str = "sqlite:PATH with a file; a database in memory would lose acknowledged writes";
+const POSTGRES_ALLOWED: &str = "postgres://USER:PASSWORD@HOST:PORT/DATABASE, with parameters such as \
+    ?host=/run/postgresql or ?connect_timeout=3";
+const NO_USER: &str = "postgres://USER@HOST/DATABASE; USER is missing";
+const NO_HOST: &str = "postgres://USER@HOST/DATABASE, or postgres://USER@/DATABASE?host=/run/postgresql for a directory of \
+    sockets; HOST is missing";
+const NOT_ENCODED: &str =
+    "postgres://USER:PASSWORD@HOST/DATABASE; within its parts, @ is written %40, / %2F, ? %3F and : %3A";
+const UNEVEN: &str =
+    "postgres://USER@HOST:PORT,HOST:PORT/DATABASE; there must be one PORT for each HOST, or one for all";
+const TLS: &str =
+    "postgres://USER@HOST/DATABASE with sslmode=disable or sslmode=prefer; TLS to PostgreSQL is not served yet";
+const READ_ONLY: &str = "postgres://USER@HOST/DATABASE of a server that takes writes: target_session_attrs=read-write";
+
+/// The port where a PostgreSQL server listens if nobody says otherwise.
+const PORT_DEFAULT: u16 = 5432;
+
+/// A place for the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// A file, which need not exist.
+    Sqlite(PathBuf),
+    /// A database on a server.
+    Postgres(PostgresUrl),
+}
+
+impl FromStr for Location {
+    type Err = &'static str;
+
+    /// The error is what is allowed.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            Some(("sqlite", path)) => parse_path(path).map(Self::Sqlite),
+            Some(("postgres" | "postgresql", _)) => text.parse().map(Self::Postgres),
+            _ => Err(ALLOWED),
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => path.display().fmt(f),
+            Self::Postgres(url) => url.fmt(f),
+        }
+    }
+}
+
+fn parse_path(text: &str) -> Result<PathBuf, &'static str> {
+    let path = text.strip_prefix("//").unwrap_or(text);
+    if path == ":memory:" {
+        return Err(IN_MEMORY);
+    }
+    if path.is_empty() || path.contains(['?', '\0']) {
+        return Err(ALLOWED);
+    }
+    Ok(Path::new(path).to_owned())
+}
+
+/// A database on a PostgreSQL server, and as whom to go there. Shown without password and parameters.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PostgresUrl(Box<Config>);
+
+impl PostgresUrl {
+    pub(super) fn config(&self) -> &Config {
+        &self.0
+    }
+
+    pub(super) fn user(&self) -> &str {
+        self.0.get_user().unwrap_or_default()
+    }
+
+    /// A server takes the user's name for that of the database if none is given.
+    pub(super) fn database(&self) -> &str {
+        self.0.get_dbname().unwrap_or_else(|| self.user())
+    }
+
+    /// How many hosts are tried, one after the other.
+    pub(super) fn hosts(&self) -> usize {
+        self.0.get_hosts().len().max(self.0.get_hostaddrs().len())
+    }
+}
+
+impl FromStr for PostgresUrl {
+    type Err = &'static str;
+
+    /// The error is what is allowed.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rest = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://"));
+        let rest = rest.ok_or(POSTGRES_ALLOWED)?;
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        // The parser takes everything before the first `@` for credentials, and what follows for a host: half a password would be
+        // taken for one of the names, which are shown.
+        if authority.matches('@').count() > 1 || path.contains('@') {
+            return Err(NOT_ENCODED);
+        }
+        if asks_for_tls(path) {
+            return Err(TLS);
+        }
+        let config = Config::from_str(text).map_err(|_| POSTGRES_ALLOWED)?;
+        check(&config)?;
+        Ok(Self(Box::new(config)))
+    }
+}
+
+/// The parser knows some modes only; libpq's others must not be called unknown.
+fn asks_for_tls(path: &str) -> bool {
+    let query = path.split_once('?').map_or("", |(_, query)| query);
+    form_urlencoded::parse(query.as_bytes())
+        .any(|(name, value)| name == "sslmode" && value != "disable" && value != "prefer")
+}
+
+fn check(config: &Config) -> Result<(), &'static str> {
+    if config.get_user().is_none_or(str::is_empty) {
+        return Err(NO_USER);
+    }
+    let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
+    let is_unnamed = |host: &Host| matches!(host, Host::Tcp(name) if name.is_empty());
+    let count = hosts.len().max(addresses.len());
+    if count == 0 || hosts.iter().any(is_unnamed) {
+        return Err(NO_HOST);
+    }
+    if [hosts.len(), addresses.len()].iter().any(|&given| given != 0 && given != count)
+        || (ports.len() > 1 && ports.len() != count)
+    {
+        return Err(UNEVEN);
+    }
+    let needs_tls = config.get_channel_binding() == ChannelBinding::Require;
+    if needs_tls || config.get_ssl_negotiation() == SslNegotiation::Direct {
+        return Err(TLS);
+    }
+    if config.get_target_session_attrs() == TargetSessionAttrs::ReadOnly {
+        return Err(READ_ONLY);
+    }
+    Ok(())
+}
+
+impl fmt::Display for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (hosts, addresses, ports) = (self.0.get_hosts(), self.0.get_hostaddrs(), self.0.get_ports());
+        write!(f, "postgres://{}@", encoded(self.user().as_bytes()))?;
+        for index in 0..self.hosts() {
+            let host = match hosts.get(index) {
+                Some(Host::Tcp(name)) if name.contains(':') => format!("[{name}]"),
+                Some(Host::Tcp(name)) => encoded(name.as_bytes()),
+                #[cfg(unix)]
+                Some(Host::Unix(directory)) => encoded(directory.as_os_str().as_encoded_bytes()),
+                None => match addresses[index] {
+                    std::net::IpAddr::V4(address) => address.to_string(),
+                    std::net::IpAddr::V6(address) => format!("[{address}]"),
+                },
+            };
+            let port = ports.get(index).or(ports.first()).copied().unwrap_or(PORT_DEFAULT);
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}{host}:{port}")?;
+        }
+        write!(f, "/{}", encoded(self.database().as_bytes()))
+    }
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Percent-encoded, but for what needs it nowhere in a URL (RFC 3986, section 2.3).
+fn encoded(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for &byte in bytes {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => text.push(char::from(byte)),
+            _ => text += &format!("%{byte:02X}"),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(url: &str) -> String {
+        url.parse::<Location>().unwrap_or_else(|allowed| panic!("{url}: {allowed}")).to_string()
+    }
+
+    #[test]
+    fn database_urls_name_a_file() {
+        for (url, path) in [
+            ("sqlite:baiwan.db", "baiwan.db"),
+            ("sqlite://baiwan.db", "baiwan.db"),
+            ("sqlite:/data/a.db", "/data/a.db"),
+            ("sqlite:///data/a.db", "/data/a.db"),
+        ] {
+            assert_eq!(url.parse(), Ok(Location::Sqlite(PathBuf::from(path))), "{url}");
+            assert_eq!(shown(url), path);
+        }
+        for wrong in ["sqlite:", "sqlite://", "sqlite::memory:", "sqlite:a?mode=ro", "mysql://x", "baiwan.db", ""] {
+            assert!(wrong.parse::<Location>().is_err_and(|allowed| allowed.contains("sqlite:PATH")), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_shown_without_password_and_parameters() {
+        for (url, expected) in [
+            ("postgres://ada:secret@db.example.org/users", "postgres://ada@db.example.org:5432/users"),
+            ("postgresql://ada:secret@db:5433", "postgres://ada@db:5433/ada"),
+            ("postgres://ada@a:1,b/x?connect_timeout=3", "postgres://ada@a:1,b:5432/x"),
+            ("postgres://ada@[::1]:6000/x", "postgres://ada@[::1]:6000/x"),
+            ("postgres://a%40b:s%2Fecret@h/my%20users", "postgres://a%40b@h:5432/my%20users"),
+            ("postgres://ada:secret@/x?host=/run/postgresql", "postgres://ada@%2Frun%2Fpostgresql:5432/x"),
+            ("postgres://%2Frun%2Fpostgresql/x?user=ada&password=secret", "postgres://ada@%2Frun%2Fpostgresql:5432/x"),
+            ("postgres:///x?user=ada&hostaddr=127.0.0.1&port=7", "postgres://ada@127.0.0.1:7/x"),
+            ("postgres://ada@h/x?sslmode=prefer", "postgres://ada@h:5432/x"),
+            ("postgres://ada@h/x?sslmode=disable&application_name=x", "postgres://ada@h:5432/x"),
+        ] {
+            assert_eq!(shown(url), expected, "{url}");
+            let location: Location = url.parse().unwrap();
+            let debugged = format!("{location:?}");
+            assert!(debugged.contains(expected) && !debugged.contains("secret"), "{debugged}");
+            let Location::Postgres(parsed) = location else { panic!("{url} is a server's") };
+            let again: PostgresUrl = parsed.to_string().parse().unwrap();
+            assert_eq!(again.to_string(), expected, "what is shown is a URL of the same place");
+        }
+    }
+
+    #[test]
+    fn what_a_server_is_not_reached_with_is_refused_and_never_repeated() {
+        for (url, expected) in [
+            ("postgres:secret", "postgres://USER:PASSWORD@HOST:PORT/DATABASE"),
+            ("postgres://ada@h:secret/x", "postgres://USER:PASSWORD@HOST:PORT/DATABASE"),
+            ("postgres://ada@h/x?secret=1", "postgres://USER:PASSWORD@HOST:PORT/DATABASE"),
+            ("postgres://ada@h/x?connect_timeout=secret", "postgres://USER:PASSWORD@HOST:PORT/DATABASE"),
+            ("postgres://h/x", "USER is missing"),
+            ("postgres://:secret@h/x", "USER is missing"),
+            ("postgres://ada:secret@/x", "HOST is missing"),
+            ("postgres://ada:secret@:5433/x", "HOST is missing"),
+            ("postgres://ada:sec@ret@h/x", "%40"),
+            ("postgres://ada:sec/ret@h/x", "%40"),
+            ("postgres://h/x?user=ada&password=sec@ret", "%40"),
+            ("postgres://ada@h/x?port=5433", "one PORT for each HOST"),
+            ("postgres://ada@a,b/x?hostaddr=127.0.0.1", "one PORT for each HOST"),
+            ("postgres://ada:secret@h/x?sslmode=require", "not served yet"),
+            ("postgres://ada:secret@h/x?sslmode=verify-full", "not served yet"),
+            ("postgres://ada:secret@h/x?sslmode=allow", "not served yet"),
+            ("postgres://ada:secret@h/x?channel_binding=require", "not served yet"),
+            ("postgres://ada:secret@h/x?target_session_attrs=read-only", "takes writes"),
+        ] {
+            let allowed = url.parse::<Location>().expect_err(url);
+            assert!(allowed.contains(expected) && !allowed.contains("secret"), "{url}: {allowed}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The task of one slot: it connects, keeps the session while it is good, and begins again.
+//!
+//! ```text
+//!   connect ─► in use ─► condemned by an error ─► what is on its way ends ─┐
+//!      ▲        ▲  │                                                       │
+//!      │        │  └── silent: out of use, asked ─► no answer, cancelled ──┤
+//!      │        └── it answers ──┘                                         │
+//!      └── wait, longer each time, at random ◄── the connection ended ◄────┘
+//! ```
+//!
+//! A caller that gives up is the sign to ask the server whether it is there: after a failover a connection may stay that nobody
+//! answers on. Invariant: a slot has one connection at a time, and none is replaced in a hurry: a server that hangs goes on with
+//! what it was given, so that every replacement would be one more that hangs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+use tokio_postgres::NoTls;
+
+use super::Shared;
+use super::backoff::Backoff;
+use super::connect::{Driver, drive, no_answer, reason};
+use super::session::Session;
+use super::slots::Tenure;
+use crate::store::PATIENCE;
+
+/// A session that was asked and does not answer is taken out of use after this. A server that lives is back by then: it gives up
+/// a statement earlier.
+const ASK_MAX: Duration = PATIENCE;
+/// It is closed if it does not answer for so long after that.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// Time for asking the server to give up what it is doing.
+const CANCEL_MAX: Duration = Duration::from_secs(1);
+/// After so long a session was good, and its end is the first failure of a new series.
+const PROVEN_AFTER: Duration = Duration::from_secs(10);
+
+/// Why a session is out of use.
+enum Fault {
+    /// The connection has ended.
+    Lost(String),
+    /// It must not be used any more.
+    Condemned(String),
+    /// The server does not answer.
+    Silent,
+}
+
+/// Keeps the slot connected for as long as it is polled.
+pub(super) async fn keep(shared: Arc<Shared>, slot: usize) {
+    let tenure = shared.slots.tenure(slot);
+    let mut backoff = Backoff::default();
+    loop {
+        match shared.endpoint.session().await {
+            Ok((session, connection)) => {
+                let begin = Instant::now();
+                serve(&tenure, Arc::new(session), connection).await;
+                if begin.elapsed() >= PROVEN_AFTER {
+                    backoff = Backoff::default();
+                }
+            }
+            Err(reason) => tenure.fail(&reason),
+        }
+        sleep(backoff.next_delay()).await;
+    }
+}
+
+/// Has the session used until its connection has ended, or has to.
+async fn serve(tenure: &Tenure<'_>, session: Arc<Session>, mut connection: Driver) {
+    loop {
+        tenure.publish(&session);
+        match watch(&session, &mut connection).await {
+            Fault::Lost(reason) => return tenure.withdraw(&reason),
+            Fault::Condemned(reason) => {
+                tenure.withdraw(&reason);
+                // With the last of those who wait for an answer the connection ends.
+                drop(session);
+                let _ = timeout(PATIENCE, connection).await;
+                return;
+            }
+            Fault::Silent => {
+                tenure.fail(&no_answer());
+                let asked = drive(&mut connection, timeout(SILENCE_MAX, session.ask())).await;
+                if !matches!(asked, Ok(Ok(Ok(())))) {
+                    // It may wait for a standby, with a commit that the server would wait for long after the connection is gone.
+                    let _ = timeout(CANCEL_MAX, session.cancel_token().cancel_query(NoTls)).await;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Drives the connection of a session that is in use, until it must not be.
+async fn watch(session: &Session, connection: &mut Driver) -> Fault {
+    loop {
+        if let Err(reason) = drive(connection, session.attention()).await {
+            return Fault::Lost(reason);
+        }
+        if let Some(reason) = session.condemned() {
+            return Fault::Condemned(reason);
+        }
+        match drive(connection, timeout(ASK_MAX, session.ask())).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => return Fault::Condemned(reason(&error)),
+            Ok(Err(_)) => return Fault::Silent,
+            Err(reason) => return Fault::Lost(reason),
+        }
+    }
+}

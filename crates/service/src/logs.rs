@@ -7,6 +7,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 
+/// At level debug it writes down what users are called, which is for a log only where the operator asks for just that.
+const CLIENT_OF_POSTGRES: &str = "tokio_postgres";
+
 /// Starts logging for the process and says whether it is JSON. `level` was checked when the settings were read.
 ///
 /// # Errors
@@ -18,8 +21,12 @@ pub fn start(level: &str, format: LogFormat) -> anyhow::Result<bool> {
         LogFormat::Json => true,
         LogFormat::Text => false,
     };
+    let mut filter = EnvFilter::try_new(level)?;
+    if !level.contains(CLIENT_OF_POSTGRES) {
+        filter = filter.add_directive(format!("{CLIENT_OF_POSTGRES}=warn").parse()?);
+    }
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(level)?)
+        .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     let started = if json { subscriber.json().flatten_event(true).try_init() } else { subscriber.try_init() };

@@ -1,22 +1,32 @@
 //! Everything that can be wrong with a request, and its answer: a problem document (RFC 9457).
 //!
 //! One enum, one function that maps it to a status. A document tells the caller what to change and nothing about the
-//! inside of the service.
+//! inside of the service. No cache may keep one: what is missing or taken now may be there or free a moment later.
 
+use std::borrow::Cow;
+
+use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use http::{HeaderName, StatusCode};
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use serde::Serialize;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::store::StoreError;
 
+/// The media type of a problem document.
+pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
 /// Seconds after which a caller should try again when the store cannot take the request now.
 pub const RETRY_AFTER_SECONDS: u64 = 1;
+/// The most wrong fields that one answer names: a long body must not become a longer answer.
+pub const ERRORS_MAX: usize = 8;
 
 /// A part of the request that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
-    /// The member of the body or the parameter of the query.
+    /// The member of the body, the parameter of the query or the field of the head.
     pub field: String,
     /// What is wrong and what is allowed.
     pub detail: String,
@@ -34,16 +44,30 @@ impl FieldError {
 pub enum Problem {
     /// A parameter of the query is wrong.
     WrongParameter(FieldError),
+    /// A field of the head is not what its grammar allows.
+    MalformedHeader {
+        /// The field's name, as people write it.
+        name: &'static str,
+        /// What is allowed; a clause that follows the name.
+        allowed: &'static str,
+    },
     /// The body is no JSON; the text says where.
     MalformedJson(String),
     /// The body broke off before its end.
     IncompleteBody,
+    /// The operator's token is demanded.
+    Unauthorized {
+        /// There was one, and it is another.
+        token_given: bool,
+    },
     /// Nothing lives at this path.
     NotFound,
     /// The path exists, the method does not. The router adds `Allow`.
     MethodNotAllowed,
     /// Another user has the name.
     NameTaken,
+    /// The user is not, or not any more, as `If-Match` or `If-None-Match` demands.
+    ConditionFailed,
     /// The body is longer than so many bytes.
     BodyTooLarge(usize),
     /// The body's type or coding is not one that is read here; the text says which are.
@@ -52,6 +76,8 @@ pub enum Problem {
     NotAnObject,
     /// JSON whose members are wrong; never empty.
     WrongFields(Vec<FieldError>),
+    /// The idempotency key came with other fields before.
+    KeyReused,
     /// The store cannot take the request now.
     StoreUnavailable(StoreError),
 }
@@ -66,49 +92,70 @@ struct Document<'a> {
     errors: &'a [FieldError],
 }
 
+/// RFC 9457, section 4.2.1: the status says all there is to the type, and the title is its phrase.
+const DOCUMENT_TYPE: &str = "about:blank";
+
 impl Problem {
     /// The status that says it.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::WrongParameter(_) | Self::MalformedJson(_) | Self::IncompleteBody => StatusCode::BAD_REQUEST,
+            Self::WrongParameter(_) | Self::MalformedHeader { .. } | Self::MalformedJson(_) | Self::IncompleteBody => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NameTaken => StatusCode::CONFLICT,
+            Self::ConditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::NotAnObject | Self::WrongFields(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::NotAnObject | Self::WrongFields(_) | Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::StoreUnavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
-    fn detail(&self) -> String {
+    fn detail(&self) -> Cow<'static, str> {
         match self {
-            Self::WrongParameter(error) => format!("The query parameter `{}` {}.", error.field, error.detail),
-            Self::MalformedJson(reason) => format!("The body is not JSON: {reason}."),
-            Self::IncompleteBody => "The body ended before it was complete.".to_owned(),
-            Self::NotFound => "There is nothing at this path.".to_owned(),
-            Self::MethodNotAllowed => "This path has other methods; `Allow` lists them.".to_owned(),
-            Self::NameTaken => "Another user has this name.".to_owned(),
-            Self::BodyTooLarge(bytes_max) => format!("The body is longer than {bytes_max} bytes."),
-            Self::UnsupportedMediaType(reason) => (*reason).to_owned(),
-            Self::NotAnObject => "The body must be a JSON object.".to_owned(),
+            Self::WrongParameter(error) => format!("The query parameter `{}` {}.", error.field, error.detail).into(),
+            Self::MalformedHeader { name, allowed } => format!("The header field `{name}` {allowed}.").into(),
+            Self::MalformedJson(reason) => format!("The body is not JSON: {reason}.").into(),
+            Self::IncompleteBody => "The body ended before it was complete.".into(),
+            Self::Unauthorized { token_given: false } => {
+                "This needs the field `Authorization: Bearer` with the operator's token.".into()
+            }
+            Self::Unauthorized { token_given: true } => "The bearer token is not the operator's.".into(),
+            Self::NotFound => "There is nothing at this path.".into(),
+            Self::MethodNotAllowed => "This path has other methods; `Allow` lists them.".into(),
+            Self::NameTaken => "Another user has this name.".into(),
+            Self::ConditionFailed => {
+                "The user is not as `If-Match` or `If-None-Match` demands; nothing was changed. Read it again.".into()
+            }
+            Self::BodyTooLarge(bytes_max) => format!("The body is longer than {bytes_max} bytes.").into(),
+            Self::UnsupportedMediaType(reason) => (*reason).into(),
+            Self::NotAnObject => "The body must be a JSON object.".into(),
             Self::WrongFields(errors) => {
                 let sentences: Vec<_> =
                     errors.iter().map(|error| format!("The field `{}` {}.", error.field, error.detail)).collect();
-                sentences.join(" ")
+                sentences.join(" ").into()
+            }
+            Self::KeyReused => {
+                "The `Idempotency-Key` came with other fields before; nothing was stored. Use a new key for a new user."
+                    .into()
             }
             Self::StoreUnavailable(StoreError::QueueFull) => {
-                "Too many writes are waiting; nothing was stored. Try again.".to_owned()
+                "Too many requests are waiting for the store; nothing was stored. Try again.".into()
             }
-            Self::StoreUnavailable(_) => "The store is not available at the moment. Try again.".to_owned(),
+            Self::StoreUnavailable(_) => "The store is not available at the moment. Try again.".into(),
         }
     }
 
     fn errors(&self) -> Vec<FieldError> {
         match self {
             Self::WrongParameter(error) => vec![error.clone()],
+            Self::MalformedHeader { name, allowed } => vec![FieldError::new(*name, *allowed)],
             Self::WrongFields(errors) => errors.clone(),
             Self::NameTaken => vec![FieldError::new("name", "is taken")],
+            Self::KeyReused => vec![FieldError::new("Idempotency-Key", "was used with other fields")],
             _ => Vec::new(),
         }
     }
@@ -118,6 +165,9 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NameTaken => Self::NameTaken,
+            StoreError::NoSuchUser => Self::NotFound,
+            StoreError::ConditionFailed => Self::ConditionFailed,
+            StoreError::KeyReused => Self::KeyReused,
             StoreError::QueueFull | StoreError::Unavailable => Self::StoreUnavailable(error),
         }
     }
@@ -127,24 +177,74 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.status();
         let document = Document {
-            // RFC 9457, section 4.2.1: the status says all there is to the type, and the title is its phrase.
-            r#type: "about:blank",
+            r#type: DOCUMENT_TYPE,
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             detail: &self.detail(),
             errors: &self.errors(),
         };
-        let mut response = json(status, "application/problem+json", &document);
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+        let mut response = json(status, PROBLEM_MEDIA_TYPE, JSON_BYTES_USUAL, &document);
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        match self {
+            Self::StoreUnavailable(_) => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+            }
+            // RFC 6750, section 3: what was wrong is said only to those who tried.
+            Self::Unauthorized { token_given } => {
+                let challenge = match token_given {
+                    true => "Bearer realm=\"baiwan\", error=\"invalid_token\"",
+                    false => "Bearer realm=\"baiwan\"",
+                };
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+            }
+            _ => {}
         }
         response
     }
 }
 
-/// A response whose body is `value` as JSON of the given media type.
-pub fn json(status: StatusCode, media_type: &'static str, value: &impl Serialize) -> Response {
-    const NOSNIFF: (HeaderName, &str) = (http::header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    let body = serde_json::to_vec(value).expect("answers are structs with text keys, which cannot fail");
-    (status, [(CONTENT_TYPE, media_type), NOSNIFF], body).into_response()
+/// The document, as the API's description has it.
+impl PartialSchema for Problem {
+    fn schema() -> RefOr<Schema> {
+        let text = || ObjectBuilder::new().schema_type(Type::String);
+        let error = ObjectBuilder::new()
+            .property("field", text().description(Some("The member, parameter or header field.")))
+            .required("field")
+            .property("detail", text().description(Some("What is wrong with it and what is allowed.")))
+            .required("detail");
+        ObjectBuilder::new()
+            .description(Some("A problem document (RFC 9457)."))
+            .property("type", text().enum_values(Some([DOCUMENT_TYPE])))
+            .required("type")
+            .property("title", text().description(Some("The status, as its phrase.")))
+            .required("title")
+            .property("status", ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(400)).maximum(Some(599)))
+            .required("status")
+            .property("detail", text().description(Some("What to change.")))
+            .required("detail")
+            .property("errors", ArrayBuilder::new().items(error).min_items(Some(1)).max_items(Some(ERRORS_MAX)))
+            .into()
+    }
+}
+
+impl ToSchema for Problem {
+    fn name() -> Cow<'static, str> {
+        "Problem".into()
+    }
+}
+
+/// Room for a JSON body that is one of many alike, in bytes.
+pub const JSON_BYTES_USUAL: usize = 256;
+
+/// A response whose body is `value` as JSON of the given media type; `room` is a guess of its length, in bytes.
+pub fn json(status: StatusCode, media_type: &'static str, room: usize, value: &impl Serialize) -> Response {
+    let mut body = Vec::with_capacity(room);
+    serde_json::to_writer(&mut body, value).expect("answers are structs with text keys, which cannot fail");
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }

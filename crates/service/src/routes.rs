@@ -1,47 +1,79 @@
 //! The router: which paths exist, and the answers for those that do not.
 //!
-//! [`ENDPOINTS`] is what the front page lists; a test asks each of them, so the page cannot promise too much. Handlers
-//! hold no state but [`Core`], of which every core has its own.
+//! One list of handlers makes both the router and the API's description, and the front page lists what the description has, so
+//! none can promise what another lacks. Handlers hold no state but [`Core`], of which every core has its own.
 
+mod bearer;
 mod body;
+mod conditions;
+mod cors;
+mod description;
+mod docs;
 mod echo;
+mod email;
+mod fields;
+mod fixed;
 mod health;
 mod home;
+mod idempotency;
+mod paging;
+mod parameters;
 mod users;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::middleware::map_response;
+use axum::response::Response;
+use http::header::{HeaderValue, SERVER};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::clock::Uptime;
+use crate::config::{Config, CorsOrigins, ReadyRequires, Secret};
 use crate::problem::Problem;
 use crate::store::CoreStore;
 
 pub use self::body::JSON_BODY_MAX;
+pub use self::description::{Endpoint, endpoints};
 pub use self::health::Probe;
 
-/// A path of the API, for people.
-#[derive(Clone, Copy, Debug)]
-pub struct Endpoint {
-    /// The method; `HEAD` works wherever `GET` does.
-    pub method: &'static str,
-    /// The path, parameters in braces.
-    pub path: &'static str,
-    /// One line.
-    pub summary: &'static str,
+/// What the operator has decided about the routes.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Demanded for every change, if there is one.
+    pub api_token: Option<Secret>,
+    /// Other sites whose pages may call the API.
+    pub cors_origins: CorsOrigins,
+    /// The value of `Server` in every answer, if there is to be one.
+    pub server_header: Option<HeaderValue>,
+    /// What "ready" needs beside the engine.
+    pub ready_requires: ReadyRequires,
 }
 
-/// Every path of the API, in the order of the front page.
-pub const ENDPOINTS: &[Endpoint] = &[
-    Endpoint { method: "GET", path: "/health", summary: "state, uptime and checks" },
-    Endpoint { method: "GET", path: "/health/live", summary: "the server's threads turn" },
-    Endpoint { method: "GET", path: "/health/ready", summary: "started, not stopping, room for more" },
-    Endpoint { method: "GET", path: "/api/users", summary: "the users, a page at a time: ?limit=20&after=7" },
-    Endpoint { method: "POST", path: "/api/users", summary: "store a user: name, and email if there is one" },
-    Endpoint { method: "GET", path: "/api/users/{id}", summary: "one user" },
-    Endpoint { method: "POST", path: "/echo", summary: "the text that was sent, streamed back" },
-];
+/// Nothing demanded, nothing added.
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            api_token: None,
+            cors_origins: CorsOrigins::None,
+            server_header: None,
+            ready_requires: ReadyRequires::Nothing,
+        }
+    }
+}
+
+impl From<&Config> for Rules {
+    fn from(config: &Config) -> Self {
+        Self {
+            api_token: config.api_token.clone(),
+            cors_origins: config.cors_origins.clone(),
+            server_header: config.server_header.clone(),
+            ready_requires: config.ready_requires,
+        }
+    }
+}
 
 /// What the handlers of one core share.
 pub struct Core {
@@ -51,21 +83,56 @@ pub struct Core {
     pub probe: Arc<dyn Probe>,
     /// Since when the process runs.
     pub uptime: Uptime,
+    /// What the operator has decided; the same for all cores.
+    pub rules: Arc<Rules>,
 }
 
 type Shared = axum::extract::State<Arc<Core>>;
 
 /// The whole service as one axum router.
 pub fn router(core: Core) -> Router {
-    Router::new()
-        .route("/", get(home::page))
-        .route("/health", get(health::health))
-        .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
-        .route("/echo", post(echo::echo))
-        .route("/api/users", get(users::list).post(users::create))
-        .route("/api/users/{id}", get(users::show))
+    let rules = Arc::clone(&core.rules);
+    let (api, _) = api().split_for_parts();
+    let router = api
+        .route("/", home::PAGE.route())
+        .route("/openapi.json", description::DOCUMENT.route())
+        .route("/docs", docs::PAGE.route())
+        .route("/docs/init.js", docs::START.route())
+        .route("/docs/page.css", docs::LOOK.route())
+        .route("/docs/swagger-ui-bundle.js", docs::SWAGGER_UI.route())
+        .route("/docs/swagger-ui.css", docs::SWAGGER_UI_LOOK.route())
         .fallback(async || Problem::NotFound)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
-        .with_state(Arc::new(core))
+        .with_state(Arc::new(core));
+    with_layers(router, &rules)
+}
+
+/// The API's description (OpenAPI 3.1), as `/openapi.json` has it.
+pub fn openapi() -> OpenApi {
+    description::complete(api().into_openapi())
+}
+
+/// The operations of the API, each with its description.
+fn api() -> OpenApiRouter<Arc<Core>> {
+    OpenApiRouter::with_openapi(description::frame())
+        .routes(routes!(health::health))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(users::list, users::create))
+        .routes(routes!(users::read, users::replace, users::delete))
+        .routes(routes!(echo::echo))
+}
+
+/// Around everything, but only what the operator has asked for: a layer costs each request something.
+fn with_layers(mut router: Router, rules: &Rules) -> Router {
+    if let Some(cors) = cors::layer(&rules.cors_origins) {
+        router = router.layer(cors);
+    }
+    if let Some(name) = rules.server_header.clone() {
+        router = router.layer(map_response(move |mut response: Response| {
+            response.headers_mut().insert(SERVER, name.clone());
+            std::future::ready(response)
+        }));
+    }
+    router
 }

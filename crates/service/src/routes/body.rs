@@ -6,7 +6,6 @@
 use std::fmt;
 
 use axum::body::Body;
-use axum::extract::Request;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http_body::Body as _;
@@ -44,10 +43,10 @@ impl<'de> Deserialize<'de> for Members {
     }
 }
 
-/// Reads the body of `request` as a JSON object.
-pub(super) async fn json_object(request: Request) -> Result<Members, Problem> {
-    expect_json(request.headers())?;
-    let bytes = read_to_end(request.into_body()).await?;
+/// Reads the body of a request with these `headers` as a JSON object.
+pub(super) async fn json_object(headers: &HeaderMap, body: Body) -> Result<Members, Problem> {
+    expect_json(headers)?;
+    let bytes = read_to_end(body).await?;
     // Nesting is bounded by serde_json, at 128 levels.
     serde_json::from_slice(&bytes).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => Problem::NotAnObject,

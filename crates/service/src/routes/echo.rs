@@ -12,10 +12,25 @@ use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 
+use super::description::{BodyTooSlow, IncompleteBody};
 use crate::problem::Problem;
 
 const PREFIX: &[u8] = b"Echo: ";
 
+/// The text that was sent, streamed back
+///
+/// Of any length; each part is sent on before the next is read.
+#[utoipa::path(
+    post,
+    path = "/echo",
+    operation_id = "echo",
+    tag = "echo",
+    request_body(content = Option<String>, content_type = "text/plain", description = "Any bytes, or none."),
+    responses(
+        (status = 200, description = "`Echo: ` and the text.", body = String, content_type = "text/plain"),
+        IncompleteBody, BodyTooSlow
+    )
+)]
 pub(super) async fn echo(mut text: Body) -> Result<Response, Problem> {
     const HEADERS: [(http::HeaderName, &str); 2] =
         [(CONTENT_TYPE, "text/plain; charset=utf-8"), (X_CONTENT_TYPE_OPTIONS, "nosniff")];

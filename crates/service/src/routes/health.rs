@@ -1,13 +1,15 @@
 //! `/health` for people and monitors, `/health/live` and `/health/ready` for orchestrators.
 
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, HeaderValue};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::Shared;
+use super::{Core, Shared};
 use crate::clock;
-use crate::problem::json;
+use crate::config::ReadyRequires;
+use crate::problem::{JSON_BYTES_USUAL, json};
 
 /// What the engine says about itself.
 pub trait Probe: Send + Sync {
@@ -17,50 +19,116 @@ pub trait Probe: Send + Sync {
     fn is_ready(&self) -> bool;
 }
 
-#[derive(Serialize)]
+/// The state of the service.
+#[derive(Serialize, ToSchema)]
 struct Health {
-    status: &'static str,
+    status: Status,
+    #[schema(format = DateTime)]
     timestamp: String,
     uptime_seconds: u64,
     checks: Checks,
 }
 
-#[derive(Serialize)]
-struct Checks {
-    server: &'static str,
-    store: &'static str,
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Healthy,
+    Unhealthy,
 }
 
-#[derive(Serialize)]
+/// Each check by name.
+#[derive(Serialize, ToSchema)]
+struct Checks {
+    server: Check,
+    store: Check,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Check {
+    Ok,
+    Failed,
+}
+
+impl Check {
+    fn of(good: bool) -> Self {
+        if good { Self::Ok } else { Self::Failed }
+    }
+}
+
+/// An answer for an orchestrator, which looks at the status code.
+#[derive(Serialize, ToSchema)]
 struct State {
     status: &'static str,
 }
 
+/// State, uptime and checks
+#[utoipa::path(
+    get,
+    path = "/health",
+    operation_id = "health",
+    tag = "health",
+    responses(
+        (status = 200, description = "All is well.", body = Health),
+        (status = 503, description = "A check failed; `checks` names it.", body = Health)
+    )
+)]
 pub(super) async fn health(core: Shared) -> Response {
     let (live, stored) = (core.probe.is_live(), core.store.check().await.is_ok());
-    let word = |good: bool| if good { "ok" } else { "failed" };
     let body = Health {
-        status: if live && stored { "healthy" } else { "unhealthy" },
+        status: if live && stored { Status::Healthy } else { Status::Unhealthy },
         timestamp: clock::now_rfc3339(),
         uptime_seconds: core.uptime.seconds(),
-        checks: Checks { server: word(live), store: word(stored) },
+        checks: Checks { server: Check::of(live), store: Check::of(stored) },
     };
     answer(live && stored, &body)
 }
 
+/// The server's threads turn
+#[utoipa::path(
+    get,
+    path = "/health/live",
+    operation_id = "live",
+    tag = "health",
+    responses(
+        (status = 200, description = "They do.", body = State),
+        (status = 503, description = "They do not; a restart would help.", body = State)
+    )
+)]
 pub(super) async fn live(core: Shared) -> Response {
     let live = core.probe.is_live();
     answer(live, &State { status: if live { "live" } else { "not live" } })
 }
 
+/// Started, not stopping, room for more
+///
+/// With `READY_REQUIRES=store` also: the store can be read.
+#[utoipa::path(
+    get,
+    path = "/health/ready",
+    operation_id = "ready",
+    tag = "health",
+    responses(
+        (status = 200, description = "Requests are welcome.", body = State),
+        (status = 503, description = "Send requests elsewhere.", body = State)
+    )
+)]
 pub(super) async fn ready(core: Shared) -> Response {
-    let ready = core.probe.is_ready();
+    let ready = core.probe.is_ready() && store_suffices(&core).await;
     answer(ready, &State { status: if ready { "ready" } else { "not ready" } })
+}
+
+/// A store that fails is by default no reason to send requests elsewhere, where it is the same store.
+async fn store_suffices(core: &Core) -> bool {
+    match core.rules.ready_requires {
+        ReadyRequires::Nothing => true,
+        ReadyRequires::Store => core.store.check().await.is_ok(),
+    }
 }
 
 fn answer(good: bool, body: &impl Serialize) -> Response {
     let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let mut response = json(status, "application/json", body);
+    let mut response = json(status, "application/json", JSON_BYTES_USUAL, body);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response.into_response()
+    response
 }

@@ -1,35 +1,34 @@
 //! `GET /`: one self-contained page that says what runs here.
 
 use std::fmt::Write;
-use std::sync::LazyLock;
 
-use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 
-use super::ENDPOINTS;
+use super::description::{Endpoint, endpoints};
+use super::fixed::Fixed;
 
-static PAGE: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(render()));
+/// The page has its style within, and nothing else.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; \
+     frame-ancestors 'none'";
 
-pub(super) async fn page() -> Response {
-    const HEADERS: [(http::HeaderName, &str); 2] = [
-        (CONTENT_TYPE, "text/html; charset=utf-8"),
-        (CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"),
-    ];
-    (HEADERS, PAGE.clone()).into_response()
-}
+pub(super) static PAGE: Fixed = Fixed::page(POLICY, || Bytes::from(render()));
 
 fn render() -> String {
-    let mut rows = String::new();
-    for endpoint in ENDPOINTS {
-        let (method, path, summary) = (endpoint.method, endpoint.path, endpoint.summary);
-        // A browser can follow a GET that needs no parameter.
-        let shown = if method == "GET" && !path.contains('{') {
-            format!("<a href=\"{path}\">{path}</a>")
-        } else {
-            path.to_owned()
-        };
-        let _ = writeln!(rows, "<li><b>{method}</b> <code>{shown}</code><span>{summary}</span></li>");
+    let mut groups = String::new();
+    for group in endpoints().chunk_by(|one, next| one.group == next.group) {
+        let _ = writeln!(groups, "<h3>{}</h3>\n<ul>", group[0].group);
+        for endpoint in group {
+            row(&mut groups, endpoint);
+        }
+        groups.push_str("</ul>\n");
     }
-    include_str!("home.html").replace("{{version}}", env!("CARGO_PKG_VERSION")).replace("{{endpoints}}", &rows)
+    include_str!("home.html").replace("{{version}}", env!("CARGO_PKG_VERSION")).replace("{{endpoints}}", &groups)
+}
+
+/// What it shows comes from the source code alone, so nothing has to be escaped.
+fn row(rows: &mut String, Endpoint { method, path, summary, .. }: &Endpoint) {
+    // A browser can follow a GET that needs no parameter.
+    let shown =
+        if *method == "GET" && !path.contains('{') { format!("<a href=\"{path}\">{path}</a>") } else { path.clone() };
+    let _ = writeln!(rows, "<li><b>{method}</b> <code>{shown}</code><span>{summary}</span></li>");
 }

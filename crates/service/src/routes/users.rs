@@ -1,37 +1,58 @@
-//! `/api/users`: list, create, show.
+//! `/api/users`: list, create, read, replace, delete.
+//!
+//! A single user goes out with the version as its entity tag, and may be kept by whoever asks again each time. A change is made
+//! under the conditions of the request, which the store checks together with the change itself.
+
+use std::fmt;
+use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, Request};
+use axum::extract::{FromRequestParts, Path, RawQuery, Request};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use http::header::{HeaderValue, LOCATION};
+use http::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, LOCATION};
+use http::request::Parts;
 use serde::Serialize;
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use utoipa::ToSchema;
 
-use super::Shared;
-use super::body::{Members, json_object};
+use super::bearer::Writer;
+use super::conditions::{self, Tags};
+use super::description::{
+    BodyTooLarge, BodyTooSlow, ConditionFailed, NameTaken, NoSuchUser, StoreUnavailable, Unauthorized, WrongFields,
+    WrongMediaType, WrongParameter, WrongRequest,
+};
+use super::fields::{self, UserFields};
+use super::paging::{Query, digits};
+use super::parameters::{OfChange, OfCreate, OfList, OfRead};
+use super::{Core, Shared, idempotency};
 use crate::clock;
-use crate::problem::{FieldError, Problem, json};
-use crate::store::{NewUser, User};
+use crate::problem::{Problem, json};
+use crate::store::{Change, Condition, User};
 
-/// Users on a page when the caller does not say.
-const LIMIT_DEFAULT: u32 = 20;
-/// The most users on a page.
-const LIMIT_MAX: u32 = 100;
-/// The longest name, in characters.
-const NAME_CHARACTERS_MAX: usize = 200;
-/// The longest e-mail address, in bytes (RFC 5321, section 4.5.3.1.3, without the angle brackets).
-const EMAIL_BYTES_MAX: usize = 254;
-/// The most wrong fields that one answer names: a long body must not become a longer answer.
-const ERRORS_MAX: usize = 8;
+/// Bytes of a user's JSON beside name and address: member names, an id, a time.
+const USER_BYTES_BESIDE: usize = 128;
 
-#[derive(Serialize)]
+/// A page of users.
+#[derive(Serialize, ToSchema)]
 struct Page {
     users: Vec<User>,
     /// The `after` of the next page; `null` on the last one. Text, so that callers do not calculate with it.
+    #[schema(required = true)]
     next: Option<String>,
 }
 
+/// The users, a page at a time
+///
+/// In the order of their ids, which is that of their creation.
+#[utoipa::path(
+    get,
+    path = "/api/users",
+    operation_id = "list_users",
+    tag = "users",
+    params(OfList),
+    responses((status = 200, description = "A page.", body = Page), WrongParameter, StoreUnavailable)
+)]
 pub(super) async fn list(core: Shared, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let query = Query::parse(query.as_deref().unwrap_or_default()).map_err(Problem::WrongParameter)?;
     // One more than asked for shows whether there is a next page.
@@ -39,144 +60,208 @@ pub(super) async fn list(core: Shared, RawQuery(query): RawQuery) -> Result<Resp
     let more = users.len() > query.limit as usize;
     users.truncate(query.limit as usize);
     let next = users.last().filter(|_| more).map(|user| user.id.to_string());
-    Ok(json(StatusCode::OK, "application/json", &Page { users, next }))
+    let room = users.iter().map(room_of).sum::<usize>() + USER_BYTES_BESIDE;
+    Ok(current(json(StatusCode::OK, "application/json", room, &Page { users, next })))
 }
 
-pub(super) async fn create(core: Shared, request: Request) -> Result<Response, Problem> {
-    let user = new_user(json_object(request).await?)?;
-    let user = core.store.insert_user(user).await?;
+/// Store a user
+///
+/// The name must be free. With an `Idempotency-Key` it is safe to ask again when the answer was lost.
+#[utoipa::path(
+    post,
+    path = "/api/users",
+    operation_id = "create_user",
+    tag = "users",
+    params(OfCreate),
+    request_body(content = UserFields, content_type = "application/json"),
+    responses(
+        (
+            status = 201,
+            description = "The user as stored; the answer of the first time, if the key was used with these fields before.",
+            body = User,
+            headers(
+                ("Location" = String, description = "The user's path."),
+                ("ETag" = String, description = "The user's version.")
+            ),
+            links(
+                ("read" = (operation_id = "read_user", parameters(("id" = "$response.body#/id")))),
+                ("replace" = (operation_id = "replace_user", parameters(("id" = "$response.body#/id")))),
+                ("delete" = (operation_id = "delete_user", parameters(("id" = "$response.body#/id"))))
+            )
+        ),
+        WrongRequest, Unauthorized, BodyTooSlow, NameTaken, BodyTooLarge, WrongMediaType, WrongFields, StoreUnavailable
+    ),
+    security((), ("bearer" = []))
+)]
+pub(super) async fn create(_: Writer, core: Shared, request: Request) -> Result<Response, Problem> {
+    let (head, body) = request.into_parts();
+    let key = idempotency::key(&head.headers)?;
+    let fields = fields::read(&head.headers, body).await?;
+    let change = Change::Create { fields, created_at: clock::now_rfc3339(), key };
+    let user = core.store.apply(change).await?;
     let location = HeaderValue::try_from(format!("/api/users/{}", user.id)).expect("digits are a header value");
-    Ok(([(LOCATION, location)], json(StatusCode::CREATED, "application/json", &user)).into_response())
+    let mut response = shown(StatusCode::CREATED, &user);
+    response.headers_mut().insert(LOCATION, location);
+    Ok(response)
 }
 
-pub(super) async fn show(core: Shared, id: Result<Path<String>, PathRejection>) -> Result<Response, Problem> {
-    let id = id.ok().and_then(|Path(id)| id_of(&id)).ok_or(Problem::NotFound)?;
+/// One user
+#[utoipa::path(
+    get,
+    path = "/api/users/{id}",
+    operation_id = "read_user",
+    tag = "users",
+    params(OfRead),
+    responses(
+        (
+            status = 200,
+            description = "The user.",
+            body = User,
+            headers(("ETag" = String, description = "The user's version."))
+        ),
+        (
+            status = 304,
+            description = "The user is as `If-None-Match` says.",
+            headers(("ETag" = String, description = "The user's version."))
+        ),
+        WrongParameter, NoSuchUser, ConditionFailed, StoreUnavailable
+    )
+)]
+pub(super) async fn read(core: Shared, UserId(id): UserId, request: Request) -> Result<Response, Problem> {
     let user = core.store.user(id).await?.ok_or(Problem::NotFound)?;
-    Ok(json(StatusCode::OK, "application/json", &user))
+    let headers = request.headers();
+    if !conditions::if_match(headers)?.holds(user.version) {
+        return Err(Problem::ConditionFailed);
+    }
+    let etag = conditions::etag(user.version);
+    if conditions::has_already(headers, &etag) {
+        return Ok(current((StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response()));
+    }
+    Ok(shown(StatusCode::OK, &user))
 }
 
-/// An id has one spelling: digits.
-fn id_of(text: &str) -> Option<i64> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+/// Replace what a caller may write of a user
+///
+/// The id and the time of creation stay; the version grows by one.
+#[utoipa::path(
+    put,
+    path = "/api/users/{id}",
+    operation_id = "replace_user",
+    tag = "users",
+    params(OfChange),
+    request_body(content = UserFields, content_type = "application/json"),
+    responses(
+        (
+            status = 200,
+            description = "The user as stored.",
+            body = User,
+            headers(("ETag" = String, description = "The user's new version."))
+        ),
+        WrongRequest, Unauthorized, NoSuchUser, BodyTooSlow, NameTaken, ConditionFailed, BodyTooLarge, WrongMediaType,
+        WrongFields, StoreUnavailable
+    ),
+    security((), ("bearer" = []))
+)]
+pub(super) async fn replace(
+    _: Writer,
+    core: Shared,
+    UserId(id): UserId,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (head, body) = request.into_parts();
+    let fields = fields::read(&head.headers, body).await?;
+    let condition = condition(&core, id, &head.headers).await?;
+    let user = core.store.apply(Change::Replace { id, fields, condition }).await?;
+    Ok(shown(StatusCode::OK, &user))
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct Query {
-    limit: u32,
-    after: i64,
+/// Delete a user
+///
+/// The id is not used again; the name is free.
+#[utoipa::path(
+    delete,
+    path = "/api/users/{id}",
+    operation_id = "delete_user",
+    tag = "users",
+    params(OfChange),
+    responses(
+        (status = 204, description = "There is no such user any more."),
+        WrongParameter, Unauthorized, NoSuchUser, ConditionFailed, StoreUnavailable
+    ),
+    security((), ("bearer" = []))
+)]
+pub(super) async fn delete(
+    _: Writer,
+    core: Shared,
+    UserId(id): UserId,
+    request: Request,
+) -> Result<StatusCode, Problem> {
+    let (head, _) = request.into_parts();
+    let condition = condition(&core, id, &head.headers).await?;
+    core.store.apply(Change::Delete { id, condition }).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
-impl Query {
-    /// Unknown parameters are let pass: caches and trackers add their own.
-    fn parse(query: &str) -> Result<Self, FieldError> {
-        let (mut limit, mut after) = (None, None);
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            let seen = match &*name {
-                "limit" => limit.replace(limit_of(&value)?).is_some(),
-                "after" => after.replace(after_of(&value)?).is_some(),
-                _ => false,
-            };
-            if seen {
-                return Err(FieldError::new(name, "must be given once"));
+/// What must hold of the user for a change: `If-Match` and `If-None-Match` as one.
+async fn condition(core: &Core, id: i64, headers: &HeaderMap) -> Result<Condition, Problem> {
+    let wanted = conditions::if_match(headers)?;
+    match conditions::if_none_match(headers)? {
+        None => Ok(wanted),
+        // Whoever exists has some version.
+        Some(Tags::Any) => Ok(Condition::Versions(Vec::new())),
+        // The store knows no "none of these": the version is looked up, and must be the same when the change is made.
+        Some(unwanted) => {
+            let user = core.store.user(id).await?.ok_or(Problem::NotFound)?;
+            let holds = wanted.holds(user.version) && !unwanted.contain(user.version);
+            Ok(Condition::Versions(Vec::from_iter(holds.then_some(user.version))))
+        }
+    }
+}
+
+fn shown(status: StatusCode, user: &User) -> Response {
+    let mut response = current(json(status, "application/json", room_of(user), user));
+    response.headers_mut().insert(ETAG, conditions::etag(user.version));
+    response
+}
+
+/// May be kept, and asked for again each time.
+fn current(mut response: Response) -> Response {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+fn room_of(user: &User) -> usize {
+    user.name.len() + user.email.as_ref().map_or(0, String::len) + USER_BYTES_BESIDE
+}
+
+/// The id in a path. It is written in digits; anything else names nobody.
+pub(super) struct UserId(i64);
+
+impl FromRequestParts<Arc<Core>> for UserId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, core: &Arc<Core>) -> Result<Self, Problem> {
+        let id: Result<Path<Self>, PathRejection> = Path::from_request_parts(parts, core).await;
+        id.map(|Path(id)| id).map_err(|_| Problem::NotFound)
+    }
+}
+
+/// From the path's own bytes: no text is made in between.
+impl<'de> Deserialize<'de> for UserId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Digits;
+        impl Visitor<'_> for Digits {
+            type Value = UserId;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("digits")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<UserId, E> {
+                let id = digits(text).and_then(|id| i64::try_from(id).ok());
+                id.map(UserId).ok_or_else(|| E::custom("no digits"))
             }
         }
-        Ok(Self { limit: limit.unwrap_or(LIMIT_DEFAULT), after: after.unwrap_or(0) })
-    }
-}
-
-fn limit_of(text: &str) -> Result<u32, FieldError> {
-    id_of(text)
-        .and_then(|limit| u32::try_from(limit).ok())
-        .filter(|limit| (1..=LIMIT_MAX).contains(limit))
-        .ok_or_else(|| FieldError::new("limit", format!("must be a whole number from 1 to {LIMIT_MAX}")))
-}
-
-fn after_of(text: &str) -> Result<i64, FieldError> {
-    id_of(text).ok_or_else(|| FieldError::new("after", "must be the `next` of a page"))
-}
-
-/// Checks every member and reports all that are wrong at once.
-fn new_user(Members(members): Members) -> Result<NewUser, Problem> {
-    let (mut name, mut email) = (None, None);
-    let mut errors = Vec::new();
-    for (member, value) in members {
-        let checked = match &*member {
-            "name" if name.is_none() => check_name(value).map(|valid| name = Some(valid)),
-            "email" if email.is_none() => check_email(value).map(|valid| email = Some(valid)),
-            "name" | "email" => Err("must be given once".to_owned()),
-            _ => Err("is unknown; there are `name` and `email`".to_owned()),
-        };
-        if let Err(detail) = checked {
-            errors.push(FieldError::new(shortened(&member), detail));
-            if errors.len() == ERRORS_MAX {
-                break;
-            }
-        }
-    }
-    let wrong = |field: &str| errors.iter().any(|error| error.field == field);
-    match name {
-        Some(name) if errors.is_empty() => {
-            Ok(NewUser { name, email: email.flatten(), created_at: clock::now_rfc3339() })
-        }
-        None if !wrong("name") && errors.len() < ERRORS_MAX => {
-            errors.push(FieldError::new("name", "is missing"));
-            Err(Problem::WrongFields(errors))
-        }
-        _ => Err(Problem::WrongFields(errors)),
-    }
-}
-
-/// A member's name is the caller's and may be long.
-fn shortened(member: &str) -> String {
-    const CHARACTERS_MAX: usize = 64;
-    member.chars().take(CHARACTERS_MAX).collect()
-}
-
-fn check_name(value: Value) -> Result<String, String> {
-    let allowed = || format!("must be text of 1 to {NAME_CHARACTERS_MAX} characters without control characters");
-    let Value::String(name) = value else { return Err(allowed()) };
-    let length = name.chars().take(NAME_CHARACTERS_MAX + 1).count();
-    if !(1..=NAME_CHARACTERS_MAX).contains(&length) || name.chars().any(char::is_control) {
-        return Err(allowed());
-    }
-    Ok(name)
-}
-
-/// `null` is the same as no address. Only mail that arrives proves an address; here it must merely look like one.
-fn check_email(value: Value) -> Result<Option<String>, String> {
-    let allowed = || format!("must be an address like `ada@example.org` of at most {EMAIL_BYTES_MAX} bytes, or null");
-    let email = match value {
-        Value::Null => return Ok(None),
-        Value::String(email) => email,
-        _ => return Err(allowed()),
-    };
-    let parts = email.split_once('@');
-    let shaped = parts.is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'));
-    let clean = !email.chars().any(|character| character.is_control() || character.is_whitespace());
-    if shaped && clean && email.len() <= EMAIL_BYTES_MAX { Ok(Some(email)) } else { Err(allowed()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_query_has_defaults_and_bounds() {
-        assert_eq!(Query::parse(""), Ok(Query { limit: 20, after: 0 }));
-        assert_eq!(Query::parse("limit=100&after=7&utm=x"), Ok(Query { limit: 100, after: 7 }));
-        for (query, field) in [
-            ("limit=0", "limit"),
-            ("limit=101", "limit"),
-            ("limit=", "limit"),
-            ("limit=-1", "limit"),
-            ("limit=%2B5", "limit"),
-            ("limit=99999999999999999999", "limit"),
-            ("limit=5&limit=6", "limit"),
-            ("after=x", "after"),
-            ("after=", "after"),
-            ("after=-1", "after"),
-        ] {
-            assert_eq!(Query::parse(query).unwrap_err().field, field, "{query}");
-        }
+        deserializer.deserialize_str(Digits)
     }
 }

@@ -3,7 +3,6 @@
 //!
 //! Nothing of it reaches the library or the binary.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -49,7 +48,7 @@ fn debian() -> Vec<PathBuf> {
 
 /// A network and a file system of one's own, as root has them.
 fn may_make_namespaces() -> bool {
-    let words = ["--net", "--mount", "true"].map(OsStr::new);
-    let status = Command::new("unshare").args(words).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    status.is_ok_and(|status| status.success())
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--net", "--mount", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
+    unshare.status().is_ok_and(|status| status.success())
 }

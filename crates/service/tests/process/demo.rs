@@ -50,11 +50,7 @@ fn the_demonstration_fills_an_empty_file_and_no_other() {
 }
 
 #[test]
-#[cfg_attr(
-    not(has_postgres),
-    ignore = "PostgreSQL's initdb and postgres are not installed; \
-    Debian: apt-get install postgresql"
-)]
+#[cfg_attr(not(has_postgres), ignore = "initdb and postgres are not installed; Debian: apt-get install postgresql")]
 fn the_demonstration_fills_an_empty_postgresql_database_and_no_other() {
     let directory = tempfile::tempdir().unwrap();
     let database = Server::shared().database();

@@ -23,6 +23,8 @@ const ROUNDS: usize = 200;
 /// Rounds in which PostgreSQL itself is killed.
 const SERVER_ROUNDS: usize = 20;
 const CLIENTS: usize = 16;
+/// To PostgreSQL. Each costs a round some time, because a password is hashed thousands of times for it.
+const CONNECTIONS: &str = "4";
 /// A round ends after at most so many acknowledgements.
 const ACKNOWLEDGED_MAX: u64 = 150;
 /// Nothing that works takes so long for one acknowledgement.
@@ -74,34 +76,26 @@ fn row_105_kill_9_loses_no_acknowledged_change_in_sqlite() {
 }
 
 #[test]
-#[cfg_attr(
-    not(has_postgres),
-    ignore = "PostgreSQL's initdb and postgres are not installed; \
-    Debian: apt-get install postgresql"
-)]
+#[cfg_attr(not(has_postgres), ignore = "initdb and postgres are not installed; Debian: apt-get install postgresql")]
 fn row_105_kill_9_loses_no_acknowledged_change_in_postgresql() {
     let directory = tempfile::tempdir().unwrap();
     let database = Server::shared().database();
     let start = || {
         let mut command = command(directory.path());
-        command.env("DATABASE_URL", &database.url);
+        command.env("DATABASE_URL", &database.url).env("DATABASE_CONNECTIONS", CONNECTIONS);
         Running::start_with_store(command)
     };
     survive(start, || rows_of_database(&database.keeper_url));
 }
 
 #[test]
-#[cfg_attr(
-    not(has_postgres),
-    ignore = "PostgreSQL's initdb and postgres are not installed; \
-    Debian: apt-get install postgresql"
-)]
+#[cfg_attr(not(has_postgres), ignore = "initdb and postgres are not installed; Debian: apt-get install postgresql")]
 fn row_105_kill_9_of_postgresql_loses_no_acknowledged_change_and_needs_no_restart() {
     let directory = tempfile::tempdir().unwrap();
     let mut server = Server::start(Differences { fsync: true, ..Differences::default() });
     let database = server.database();
     let mut command = command(directory.path());
-    command.env("DATABASE_URL", &database.url);
+    command.env("DATABASE_URL", &database.url).env("DATABASE_CONNECTIONS", CONNECTIONS);
     let service = Running::start_with_store(command);
     let mut acknowledged = HashMap::new();
     for round in 0..SERVER_ROUNDS {

@@ -122,11 +122,7 @@ fn plans(log: &str, database: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-#[cfg_attr(
-    not(has_postgres),
-    ignore = "PostgreSQL's initdb and postgres are not installed; \
-    Debian: apt-get install postgresql"
-)]
+#[cfg_attr(not(has_postgres), ignore = "initdb and postgres are not installed; Debian: apt-get install postgresql")]
 async fn a_page_a_user_and_a_name_of_the_database_are_found_by_an_index() {
     let Place::Postgres(database) = Place::postgres() else { unreachable!("it was asked for") };
     let name = database.name.clone();

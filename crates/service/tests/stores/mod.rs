@@ -27,7 +27,7 @@ macro_rules! on_both_stores {
         mod postgres {
             $(
                 #[tokio::test]
-                #[cfg_attr(not(has_postgres), ignore = "PostgreSQL's initdb and postgres are not installed; \
+                #[cfg_attr(not(has_postgres), ignore = "initdb and postgres are not installed; \
                     Debian: apt-get install postgresql")]
                 async fn $promise() {
                     super::$promise(crate::stores::Place::postgres()).await;
@@ -103,7 +103,7 @@ pub(crate) fn settings(flags: &[&str]) -> Config {
     }
 }
 
-/// A store for that many cores, with two connections for each.
+/// A store for that many cores, one or two. Changes can meet: there are two connections for them in all.
 pub(crate) fn options(cores: usize) -> Options {
-    Options { cores, connections_max: 2 * cores, reads_on_threads: false }
+    Options { cores, connections_max: 4, reads_on_threads: false }
 }

@@ -52,11 +52,7 @@ fn ask_something(client: &mut Client, id: usize, number: usize, good: &AtomicUsi
 }
 
 #[test]
-#[cfg_attr(
-    not(has_postgres),
-    ignore = "PostgreSQL's initdb and postgres are not installed; \
-    Debian: apt-get install postgresql"
-)]
+#[cfg_attr(not(has_postgres), ignore = "initdb and postgres are not installed; Debian: apt-get install postgresql")]
 fn row_102_there_are_never_more_connections_than_allowed_however_many_workers_there_are() {
     const LOOKS: usize = 100;
     let _alone = alone();
@@ -87,11 +83,7 @@ fn row_102_there_are_never_more_connections_than_allowed_however_many_workers_th
 }
 
 #[test]
-#[cfg_attr(
-    not(has_postgres),
-    ignore = "PostgreSQL's initdb and postgres are not installed; \
-    Debian: apt-get install postgresql"
-)]
+#[cfg_attr(not(has_postgres), ignore = "initdb and postgres are not installed; Debian: apt-get install postgresql")]
 fn row_102_a_postgresql_that_is_not_there_is_not_stormed() {
     const ALLOWED: usize = 4;
     const SHUT: Duration = Duration::from_secs(5);

@@ -39,10 +39,10 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// `baiwan serve` with its users in that database.
+/// `baiwan serve` with its users in that database: two cores, each with four connections for changes and four for reads.
 fn command_with(database: &Database, directory: &Path) -> Command {
     let mut command = command(directory);
-    command.env("DATABASE_URL", &database.url);
+    command.env("DATABASE_URL", &database.url).env("WORKERS", "2").env("DATABASE_CONNECTIONS", "16");
     command
 }
 
@@ -70,6 +70,9 @@ fn assert_unavailable(answer: &Answer) {
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(answer.head.contains("\r\nretry-after: 1\r\n"), "{}", answer.head);
     assert!(answer.head.contains("\r\ncontent-type: application/problem+json\r\n"), "{}", answer.head);
+    let body = String::from_utf8_lossy(&answer.body).to_lowercase();
+    let inside = ["sql", "postgres", "127.0.0.1", "connection", "space left", "malformed"];
+    assert!(!inside.iter().any(|word| body.contains(word)), "it says what is wrong inside: {body}");
 }
 
 /// What needs no store is served.

@@ -9,12 +9,10 @@ use rustix::net::sockopt;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::json;
 
-use crate::running::{Client, Running, command};
+use crate::running::{Client, Running, command, eventually};
 
 /// How long the process is without files.
 const WITHOUT_FILES: Duration = Duration::from_secs(30);
-/// Nothing that works takes so long.
-const PATIENCE: Duration = Duration::from_secs(20);
 const BEAT: Duration = Duration::from_millis(100);
 /// Hundredths of a second of CPU that answering a few requests may cost in that time; a core that spins takes 3,000.
 const CPU_TICKS_MAX: u64 = 300;
@@ -59,17 +57,6 @@ impl Running {
         let maximum = getrlimit(Resource::Nofile).maximum;
         prlimit(Some(self.pid()), Resource::Nofile, Rlimit { current: Some(most), maximum }).unwrap();
     }
-}
-
-/// Waits for a condition, and fails when it does not come.
-fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    for _ in 0..PATIENCE.as_millis() {
-        if condition() {
-            return;
-        }
-        std::thread::park_timeout(Duration::from_millis(1));
-    }
-    panic!("it did not come to pass that {what}");
 }
 
 fn ask(client: &mut Client, path: &str) {

@@ -3,12 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod accounting;
+mod demo;
 mod durability;
 mod honest;
 mod kernel;
 mod load;
+#[path = "../stores/postgres.rs"]
+#[allow(dead_code, reason = "other tests need other parts of it")]
+mod postgres;
 mod running;
 mod tables;
+mod traversal;
 
 use std::io::Read;
 use std::net::TcpStream;
@@ -36,6 +41,13 @@ fn every_route_answers_over_tcp() {
     assert_eq!(ask("GET", "/api/users", "").json(), json!({"users": [created.json()], "next": null}));
     assert_eq!(ask("POST", "/api/users", r#"{"name":"Ada"}"#).status, 409);
     assert_eq!(ask("HEAD", "/api/users", "").status, 200);
+    let replaced = ask("PUT", "/api/users/1", r#"{"name":"Lovelace"}"#);
+    assert_eq!((replaced.status, &replaced.json()["name"]), (200, &json!("Lovelace")));
+    let deleted = ask("DELETE", "/api/users/1", "");
+    assert_eq!((deleted.status, deleted.body.len()), (204, 0));
+    assert_eq!(ask("GET", "/api/users/1", "").status, 404);
+    assert!(ask("GET", "/docs", "").head.contains("text/html"));
+    assert_eq!(ask("GET", "/openapi.json", "").json()["info"]["title"], "Baiwan");
     assert_eq!(ask("GET", "/nope", "").status, 404);
     assert_eq!(ask("PUT", "/echo", "").status, 405);
 }
@@ -65,6 +77,7 @@ fn the_ready_line_says_what_is_in_force() {
     assert_eq!(service.ready["workers"], 1);
     assert!(service.ready["timeouts"].as_str().unwrap().contains("request none"));
     assert!(service.ready["max_connections"].as_u64().unwrap() > 0);
+    assert_eq!(service.ready["api_token"], "not set: anyone may write");
     assert_eq!(service.ready["database"], directory.path().join("baiwan.db").to_str().unwrap());
     assert_ne!(service.address.port(), 0);
 }

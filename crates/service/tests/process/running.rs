@@ -12,6 +12,8 @@ use serde_json::Value;
 
 /// A test that waits longer than this for a byte has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Nothing that comes to pass takes so long.
+const CONDITION_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A process that is ready; killed when it is dropped.
 pub(crate) struct Running {
@@ -50,6 +52,19 @@ impl Running {
         Self { child, address, ready, log: Some(log) }
     }
 
+    /// Starts the command and returns once its store answers as well.
+    pub(crate) fn start_with_store(mut command: Command) -> Self {
+        command.env("READY_REQUIRES", "store");
+        let service = Self::start(command);
+        eventually("the service has its store", || service.is_ready());
+        service
+    }
+
+    /// Whether all its cores are: so many connections miss one of eight once in 80,000 times.
+    pub(crate) fn is_ready(&self) -> bool {
+        (0..100).all(|_| self.connect().ask("GET", "/health/ready", "").unwrap().status == 200)
+    }
+
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
@@ -86,6 +101,16 @@ fn ready_line(stderr: &mut BufReader<ChildStderr>) -> Value {
             return value;
         }
         said.push_str(&line);
+    }
+}
+
+/// Waits for a condition, and fails when it does not come.
+#[expect(clippy::disallowed_methods, reason = "a wait for another process is one of real time")]
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let begin = std::time::Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < CONDITION_PATIENCE, "it did not come to pass that {what}");
+        std::thread::park_timeout(Duration::from_millis(1));
     }
 }
 
@@ -133,12 +158,21 @@ impl Client {
         self.send(format!("{method} {path} HTTP/1.1\r\n{fields}\r\n\r\n{body}").as_bytes())
     }
 
+    /// The users that the service lists first, a hundred at most.
+    pub(crate) fn users(&mut self) -> Vec<Value> {
+        let answer = self.ask("GET", "/api/users?limit=100", "").unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["users"].as_array().unwrap().clone()
+    }
+
     /// Reads a whole answer to a request of that method.
     pub(crate) fn answer(&mut self, method: &str) -> std::io::Result<Answer> {
         let head = self.head()?;
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
-        let body = self.bytes(if method == "HEAD" { 0 } else { length })?;
+        // These have no content (RFC 9110, sections 15.3.5 and 15.4.5).
+        let is_empty = method == "HEAD" || status == 204 || status == 304;
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let body = self.bytes(if is_empty { 0 } else { length.unwrap().parse().unwrap() })?;
         Ok(Answer { status, head, body })
     }
 

@@ -4,6 +4,7 @@
 //! is shown of a place nor a refusal holds a password, or any other piece of the URL that might be one.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -159,9 +160,10 @@ impl fmt::Display for PostgresUrl {
                 Some(Host::Tcp(name)) => encoded(name.as_bytes()),
                 #[cfg(unix)]
                 Some(Host::Unix(directory)) => encoded(directory.as_os_str().as_encoded_bytes()),
-                None => match addresses[index] {
-                    std::net::IpAddr::V4(address) => address.to_string(),
-                    std::net::IpAddr::V6(address) => format!("[{address}]"),
+                None => match addresses.get(index) {
+                    Some(IpAddr::V6(address)) => format!("[{address}]"),
+                    Some(IpAddr::V4(address)) => address.to_string(),
+                    None => String::new(),
                 },
             };
             let port = ports.get(index).or(ports.first()).copied().unwrap_or(PORT_DEFAULT);

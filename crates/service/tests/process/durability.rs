@@ -182,7 +182,7 @@ struct Work {
 impl Work {
     /// The life of one user, as far as it is acknowledged.
     fn on_user(&self, client: &mut Client, number: usize) -> std::io::Result<()> {
-        let will_be_deleted = number % DELETED_EACH == 0;
+        let will_be_deleted = number.is_multiple_of(DELETED_EACH);
         let told = |version, is_deleted| Told {
             user: format!("{} {number}", self.prefix),
             version,

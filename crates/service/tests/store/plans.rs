@@ -125,14 +125,14 @@ fn plans(log: &str, database: &str) -> Vec<String> {
 #[cfg_attr(not(has_postgres), ignore = "initdb and postgres are not installed; Debian: apt-get install postgresql")]
 async fn a_page_a_user_and_a_name_of_the_database_are_found_by_an_index() {
     let Place::Postgres(database) = Place::postgres() else { unreachable!("it was asked for") };
-    let name = database.name.clone();
+    let database_name = database.name.clone();
     let server = Server::shared();
     for setting in [
         "session_preload_libraries = 'auto_explain'",
         "auto_explain.log_min_duration = 0",
         "auto_explain.log_nested_statements = off",
     ] {
-        server.keep(&format!("ALTER DATABASE {name} SET {setting}"));
+        server.keep(&format!("ALTER DATABASE {database_name} SET {setting}"));
     }
     let opened = Opened::at(Place::Postgres(database)).await;
     opened.place.run(&format!(
@@ -140,7 +140,7 @@ async fn a_page_a_user_and_a_name_of_the_database_are_found_by_an_index() {
          SELECT lpad(n::text, 5, '0') || '{REST}', NULL, now() FROM generate_series(1, {USERS}) AS n"
     ));
     opened.place.run("ANALYZE");
-    let before = plans(&server.log(), &name).len();
+    let before = plans(&server.log(), &database_name).len();
     // A server makes a plan for any value once it has made some for certain ones.
     for n in 0..10 {
         let page = opened.core.users(AFTER + n, 21).await.unwrap();
@@ -150,7 +150,7 @@ async fn a_page_a_user_and_a_name_of_the_database_are_found_by_an_index() {
     }
     opened.replace(AFTER, "new", Condition::Any).await.unwrap();
     opened.delete(AFTER, Condition::Any).await.unwrap();
-    let plans = &plans(&server.log(), &name)[before..];
+    let plans = &plans(&server.log(), &database_name)[before..];
     let of = |word: &str| plans.iter().filter(|plan| plan.contains(word)).collect::<Vec<_>>();
     assert_eq!(of("Limit").len(), 10, "each page has a plan: {plans:?}");
     assert_eq!(of("Conflict Resolution: NOTHING").len(), 10, "each creation has a plan: {plans:?}");

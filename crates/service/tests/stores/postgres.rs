@@ -335,8 +335,8 @@ fn place(owner: Option<Owner>) -> PathBuf {
 }
 
 fn program(name: &str) -> PathBuf {
-    let folder = option_env!("POSTGRES_BIN").expect("without PostgreSQL these tests are ignored");
-    Path::new(folder).join(name)
+    // Without it these tests are ignored.
+    Path::new(option_env!("POSTGRES_BIN").unwrap_or_default()).join(name)
 }
 
 fn free_port() -> u16 {

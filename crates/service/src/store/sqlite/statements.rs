@@ -53,7 +53,8 @@ fn create_once(
     let fingerprint = fields.fingerprint();
     let mut seen = connection
         .prepare_cached("SELECT fingerprint, user_id, created_at FROM idempotency_keys WHERE key = ?1")?;
-    let first = seen.query_row([key.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
+    let remembered = |row: &Row<'_>| Ok((row.get::<_, [u8; 32]>(0)?, row.get(1)?, row.get(2)?));
+    let first = seen.query_row([key.as_str()], remembered).optional()?;
     match first {
         // Equal fingerprints mean equal fields, so the first answer can be made of these.
         Some((first, id, created_at)) if first == fingerprint => return Ok(created(id, fields, created_at)),
@@ -126,12 +127,12 @@ fn user_of(row: &Row<'_>) -> Result<User> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::store::sqlite::schema;
 
     #[test]
     fn a_page_is_found_by_its_first_id_and_not_counted_to() {
         let directory = tempfile::tempdir().unwrap();
-        let connection = super::super::schema::open(&directory.path().join("a.db")).unwrap();
+        let connection = schema::open(&directory.path().join("a.db")).unwrap();
         let plan = |sql: &str| -> String {
             connection.query_row(&format!("EXPLAIN QUERY PLAN {sql}"), [], |row| row.get(3)).unwrap()
         };

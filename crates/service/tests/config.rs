@@ -208,7 +208,9 @@ fn what_cannot_be_compared_is_not_complained_about() {
     assert!(one_line(&baiwan(&["serve"], &variables), 2).contains("SHUTDOWN_TIMEOUT (or --shutdown-timeout) is \"0\""));
     // The file may have had another timeout.
     let variables = [("SHUTDOWN_DELAY", "1m"), ("CONFIG_FILE", "/none/such.toml")];
-    assert!(one_line(&baiwan(&["serve"], &variables), 2).contains("CONFIG_FILE (or --config-file) is \"/none/such.toml\""));
+    assert!(
+        one_line(&baiwan(&["serve"], &variables), 2).contains("CONFIG_FILE (or --config-file) is \"/none/such.toml\"")
+    );
 }
 
 #[test]
@@ -278,7 +280,7 @@ fn a_file_that_is_none_of_settings_is_one_line() {
         (broken.as_str(), "TOML, which line 2 is not: "),
         (&not_text, "TOML, which line 3 is not: "),
         (&twice, "TOML, which line 2 is not: duplicate key"),
-        (&large, "at most 1 MiB"),
+        (&large, "a file of at most 1 MiB"),
         (absent.to_str().unwrap(), "a file that can be read: No such file"),
         (directory, "a file that can be read: Is a directory"),
         ("", "a file that can be read: "),

@@ -217,7 +217,10 @@ mod tests {
             assert!(unknown[0].starts_with(&format!("{key:?} in a.toml:1 ")), "{text}: {unknown:?}");
         }
         let config = contents("config_file = 'b.toml'").unknown;
-        assert_eq!(config, ["\"config_file\" in a.toml:1 cannot be set in a file; allowed is CONFIG_FILE or --config-file"]);
+        assert_eq!(
+            config,
+            ["\"config_file\" in a.toml:1 cannot be set in a file; allowed is CONFIG_FILE or --config-file"]
+        );
         assert_eq!(contents("b = 1\nport = 1\na = 1").unknown.len(), 2);
     }
 

@@ -191,8 +191,10 @@ mod tests {
         let path = directory.path().join("a.toml");
         std::fs::write(&path, "port = 3\nhost = 'c'\nworkers = 3\n").unwrap();
         let config = path.to_str().unwrap();
-        let values =
-            find(&[("CONFIG_FILE", config), ("PORT", "1")], &[("CONFIG_FILE", "/none/such"), ("PORT", "2"), ("HOST", "b")]);
+        let values = find(
+            &[("CONFIG_FILE", config), ("PORT", "1")],
+            &[("CONFIG_FILE", "/none/such"), ("PORT", "2"), ("HOST", "b")],
+        );
         for (variable, value, source) in [
             ("PORT", Some("1"), Source::Flag),
             ("HOST", Some("b"), Source::Variable),

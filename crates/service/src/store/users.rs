@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn fingerprints_tell_fields_apart() {
-        let fields = |name: &str, email: Option<&str>| Fields { name: name.to_owned(), email: email.map(str::to_owned) };
+        let fields =
+            |name: &str, email: Option<&str>| Fields { name: name.to_owned(), email: email.map(str::to_owned) };
         let all = [fields("ab", None), fields("a", Some("b")), fields("ab", Some("")), fields("", Some("ab"))];
         for (first, one) in all.iter().enumerate() {
             assert_eq!(one.fingerprint(), one.clone().fingerprint());

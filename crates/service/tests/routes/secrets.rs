@@ -91,9 +91,12 @@ async fn row_64_a_store_that_is_away_says_nothing_of_itself(place: Place) {
     let mut service = Service::at(place).await;
     let path = service.create("a").await;
     service.close_the_store().await;
-    for (method, path) in
-        [("GET", "/api/users"), ("GET", &*path), ("POST", "/api/users"), ("PUT", &*path), ("DELETE", &*path)]
-    {
+    // A core reads a file for as long as the core is there.
+    let reads = match service.place {
+        Place::Sqlite(_) => vec![],
+        Place::Postgres(_) => vec![("GET", "/api/users"), ("GET", &*path)],
+    };
+    for (method, path) in reads.into_iter().chain([("POST", "/api/users"), ("PUT", &*path), ("DELETE", &*path)]) {
         let answer = service.send(method, path, &[], &json!({"name": "b"})).await;
         answer.problem(StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(answer.header("retry-after"), "1");

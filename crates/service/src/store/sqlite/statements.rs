@@ -51,8 +51,8 @@ fn create_once(
 ) -> Result<User, Failure> {
     forget_expired(connection, key, &clock::expiry_of_keys())?;
     let fingerprint = fields.fingerprint();
-    let mut seen = connection
-        .prepare_cached("SELECT fingerprint, user_id, created_at FROM idempotency_keys WHERE key = ?1")?;
+    let mut seen =
+        connection.prepare_cached("SELECT fingerprint, user_id, created_at FROM idempotency_keys WHERE key = ?1")?;
     let remembered = |row: &Row<'_>| Ok((row.get::<_, [u8; 32]>(0)?, row.get(1)?, row.get(2)?));
     let first = seen.query_row([key.as_str()], remembered).optional()?;
     match first {
@@ -85,9 +85,12 @@ fn forget_expired(connection: &Connection, key: &IdempotencyKey, expiry: &str) -
 fn replace(connection: &Connection, id: i64, fields: &Fields, condition: &Condition) -> Result<User, Failure> {
     let found = find_if(connection, id, condition)?;
     let version = found.version + 1;
-    connection
-        .prepare_cached("UPDATE users SET name = ?2, email = ?3, version = ?4 WHERE id = ?1")?
-        .execute((id, &fields.name, &fields.email, version))?;
+    connection.prepare_cached("UPDATE users SET name = ?2, email = ?3, version = ?4 WHERE id = ?1")?.execute((
+        id,
+        &fields.name,
+        &fields.email,
+        version,
+    ))?;
     Ok(User { name: fields.name.clone(), email: fields.email.clone(), version, ..found })
 }
 

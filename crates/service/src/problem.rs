@@ -145,7 +145,11 @@ impl Problem {
             Self::StoreUnavailable(StoreError::QueueFull) => {
                 "Too many requests are waiting for the store; nothing was stored. Try again.".into()
             }
-            Self::StoreUnavailable(_) => "The store is not available at the moment. Try again.".into(),
+            Self::StoreUnavailable(_) => {
+                "The store does not answer at the moment. Try again. If this was a change, it may have been made all the \
+                 same; an `Idempotency-Key` keeps a user from being stored twice."
+                    .into()
+            }
         }
     }
 

@@ -103,8 +103,10 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
 
 async fn open_store(config: &Config, location: &Location, cores: usize) -> anyhow::Result<Store> {
     if config.demo {
-        let users = Store::fill_for_demonstration(location).await?;
-        info!(users, "users for a demonstration were stored; none, where there were users already");
+        match Store::fill_for_demonstration(location).await? {
+            0 => info!("--demo stores nothing: there are users already"),
+            users => info!(users, "users for a demonstration were stored"),
+        }
     }
     // SQLite must not be used in several fd tables.
     let reads_on_threads = config.fd_tables == FdTables::PerCore;

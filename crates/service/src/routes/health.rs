@@ -10,6 +10,7 @@ use super::{Core, Shared};
 use crate::clock;
 use crate::config::ReadyRequires;
 use crate::problem::{JSON_BYTES_USUAL, json};
+use crate::store::StoreError;
 
 /// What the engine says about itself.
 pub trait Probe: Send + Sync {
@@ -62,6 +63,11 @@ struct State {
     status: &'static str,
 }
 
+/// Whether the store can be read. One that has much to do can: to send its callers elsewhere would only move the crowd.
+async fn is_there(core: &Core) -> bool {
+    !matches!(core.store.check().await, Err(StoreError::Unavailable))
+}
+
 /// State, uptime and checks
 #[utoipa::path(
     get,
@@ -74,7 +80,7 @@ struct State {
     )
 )]
 pub(super) async fn health(core: Shared) -> Response {
-    let (live, stored) = (core.probe.is_live(), core.store.check().await.is_ok());
+    let (live, stored) = (core.probe.is_live(), is_there(&core).await);
     let body = Health {
         status: if live && stored { Status::Healthy } else { Status::Unhealthy },
         timestamp: clock::now_rfc3339(),
@@ -122,7 +128,7 @@ pub(super) async fn ready(core: Shared) -> Response {
 async fn store_suffices(core: &Core) -> bool {
     match core.rules.ready_requires {
         ReadyRequires::Nothing => true,
-        ReadyRequires::Store => core.store.check().await.is_ok(),
+        ReadyRequires::Store => is_there(core).await,
     }
 }
 

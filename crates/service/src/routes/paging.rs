@@ -1,5 +1,6 @@
 //! The query of a list: how many, and after which id. Pages are found by key, not by number, so that what is created or
-//! deleted in between neither repeats nor hides anybody.
+//! deleted in between neither repeats nor hides anybody. One exception: PostgreSQL gives ids before it commits, so of users that are
+//! created at the same moment a page may show a later id and not yet an earlier one.
 
 use crate::problem::FieldError;
 

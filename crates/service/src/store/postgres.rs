@@ -30,6 +30,7 @@ mod verdict;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 pub use self::schema::OpenError;
@@ -54,6 +55,8 @@ struct Shared {
     endpoint: Endpoint,
     slots: Slots,
     cores: usize,
+    /// The runtime that outlives the cores, and can be woken from all of them.
+    home: Handle,
     changes: AtomicU64,
     /// One task for each slot that is used; `None` once the store is closed.
     tasks: Mutex<Option<Vec<AbortHandle>>>,
@@ -72,6 +75,7 @@ impl Postgres {
             endpoint,
             slots: Slots::new(connections_max.max(1)),
             cores: cores.max(1),
+            home: Handle::current(),
             changes: AtomicU64::new(0),
             tasks: Mutex::new(Some(Vec::new())),
         };
@@ -108,7 +112,8 @@ pub struct CorePostgres {
 }
 
 impl CorePostgres {
-    /// Starts the tasks of this core's slots, on the runtime within which it is called. What is asked for before their first
+    /// Starts the tasks of this core's slots, on the runtime within which it is called; if there are fewer slots than cores, on that
+    /// of [`Postgres::open`]. What is asked for before their first
     /// attempt has ended waits for it.
     pub(super) fn open(&self) {
         let slots = &self.shared.slots;
@@ -116,7 +121,11 @@ impl CorePostgres {
         let Some(tasks) = tasks.as_mut() else { return };
         for slot in own_slots(self.core, self.shared.cores, slots.count()) {
             if slots.begin(slot) {
-                tasks.push(tokio::spawn(keep::keep(Arc::clone(&self.shared), slot)).abort_handle());
+                let keeper = keep::keep(Arc::clone(&self.shared), slot);
+                // Where cores share connections, the core that ends first must not take them from the others.
+                let are_shared = slots.count() < self.shared.cores;
+                let task = if are_shared { self.shared.home.spawn(keeper) } else { tokio::spawn(keeper) };
+                tasks.push(task.abort_handle());
             }
         }
     }

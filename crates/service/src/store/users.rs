@@ -20,7 +20,7 @@ pub struct User {
     pub id: i64,
     /// Unique, compared byte by byte.
     pub name: String,
-    /// May be absent.
+    /// `null` where there is none.
     #[schema(required = true)]
     pub email: Option<String>,
     /// RFC 3339, UTC, with milliseconds.

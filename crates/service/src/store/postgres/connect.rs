@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::config::{LoadBalanceHosts, TargetSessionAttrs};
 use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{Client, Config, Connection, Error, NoTls, Socket};
 
@@ -24,6 +24,10 @@ pub(super) type Driver = Connection<Socket, NoTlsStream>;
 /// The server gives a statement up after so long: before the caller does, so that the session is free for the next.
 const STATEMENT_TIMEOUT: Duration = Duration::from_millis(1400);
 const _: () = assert!(STATEMENT_TIMEOUT.as_millis() < PATIENCE.as_millis());
+
+/// A change that waits for a row holds up those behind it on its connection, so it waits less long than they may.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(250);
+const _: () = assert!(LOCK_TIMEOUT.as_millis() < STATEMENT_TIMEOUT.as_millis());
 
 /// Time for a socket to be connected, unless the URL says otherwise.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
@@ -71,6 +75,8 @@ impl Endpoint {
         config.connect_timeout(connect_max);
         // Of several hosts it takes the one that is not a standby; of one it is known before a read comes from the past.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        // A host that accepts and says nothing takes the time of a whole attempt: the next one begins elsewhere.
+        config.load_balance_hosts(LoadBalanceHosts::Random);
         let hosts = u32::try_from(url.hosts()).unwrap_or(u32::MAX);
         let attempt_max = connect_max.saturating_add(ANSWER_MAX).saturating_mul(hosts);
         Self { config, attempt_max }
@@ -105,8 +111,10 @@ fn set_up() -> String {
          SET search_path TO pg_catalog;
          SET default_transaction_isolation TO 'read committed';
          SET statement_timeout TO {};
+         SET lock_timeout TO {};
          SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';",
-        STATEMENT_TIMEOUT.as_millis()
+        STATEMENT_TIMEOUT.as_millis(),
+        LOCK_TIMEOUT.as_millis()
     )
 }
 

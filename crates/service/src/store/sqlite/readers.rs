@@ -45,7 +45,10 @@ impl Queues {
             // A caller that has gone away needs no answer.
             let _ = reply.send(reader.read(read));
         });
-        queue.try_send(job).map_err(|_| StoreError::Unavailable)?;
+        queue.try_send(job).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => StoreError::QueueFull,
+            mpsc::error::TrySendError::Closed(_) => StoreError::Unavailable,
+        })?;
         drop(queue);
         outcome.await.unwrap_or(Err(StoreError::Unavailable))
     }

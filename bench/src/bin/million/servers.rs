@@ -46,7 +46,7 @@ impl Server {
             title: String::new(),
             parts,
             folder: tempfile::tempdir().context("cannot make a temporary folder")?,
-            one_process: !processes,
+            one_process: !processes && matches!(kind, Kind::Baiwan),
         };
         match (kind, processes) {
             (Kind::Baiwan, false) => server.start_service()?,

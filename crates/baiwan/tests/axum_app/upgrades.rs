@@ -589,8 +589,11 @@ pub(crate) fn a_panic_of_any_clone_of_the_app_costs_its_own_connection_alone(eve
     for clones in [1, 2] {
         left.store(clones, Relaxed);
         let mut client = rig.connect();
-        client.send(handshake("/ws"));
-        if event_loop != EventLoop::Portable || clones == 2 {
+        if event_loop == EventLoop::Portable && clones == 1 {
+            // That clone is made before there is a request: the connection may end while it is sent.
+            let _ = client.sender().write_all(&handshake("/ws"));
+        } else {
+            client.send(handshake("/ws"));
             assert_eq!(client.answer(false).status, 500);
         }
         client.expect_end();

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -17,14 +17,14 @@ use axum::routing::{any, get, post};
 use futures_util::stream;
 use http_body_util::BodyExt;
 
-/// What the app was asked on each connection, by the port of its client.
+/// What the app was asked on each connection, by the address of its client: no two have the same.
 #[derive(Clone, Default)]
-pub(crate) struct Seen(Arc<Mutex<HashMap<u16, Vec<String>>>>);
+pub(crate) struct Seen(Arc<Mutex<HashMap<IpAddr, Vec<String>>>>);
 
 impl Seen {
     /// Method and target of each request of a connection, which is forgotten.
-    pub(crate) fn take(&self, port: u16) -> Vec<String> {
-        self.0.lock().unwrap().remove(&port).unwrap_or_default()
+    pub(crate) fn take(&self, client: IpAddr) -> Vec<String> {
+        self.0.lock().unwrap().remove(&client).unwrap_or_default()
     }
 }
 
@@ -35,7 +35,7 @@ async fn note(
     next: Next,
 ) -> Response {
     let line = format!("{} {}", request.method(), request.uri());
-    seen.0.lock().unwrap().entry(peer.port()).or_default().push(line);
+    seen.0.lock().unwrap().entry(peer.ip()).or_default().push(line);
     next.run(request).await
 }
 

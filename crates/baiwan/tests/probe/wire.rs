@@ -1,11 +1,13 @@
 //! The server that is probed, and a reader of answers that forgives nothing.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use baiwan::{EventLoop, Running, Server};
+use rustix::net::{AddressFamily, SocketType};
 
 use crate::app::{Seen, app};
 
@@ -15,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// One server of one core for all cases; it ends with the process.
 pub(crate) struct Probed {
     pub(crate) seen: Seen,
-    pub(crate) address: String,
+    pub(crate) address: SocketAddr,
     _running: Mutex<Running>,
 }
 
@@ -23,7 +25,7 @@ pub(crate) static PROBED: LazyLock<Probed> = LazyLock::new(|| {
     let seen = Seen::default();
     let builder = Server::builder().bind("127.0.0.1:0").workers(1).event_loop(EventLoop::Epoll);
     let running = builder.start(app(seen.clone())).unwrap();
-    Probed { seen, address: running.addresses().remove(0), _running: Mutex::new(running) }
+    Probed { seen, address: running.addresses()[0].parse().unwrap(), _running: Mutex::new(running) }
 });
 
 /// How the bytes of a case reach the server.
@@ -56,13 +58,17 @@ impl Fence {
     }
 }
 
+/// Connects from an address of its own: a port may have a second connection while the first is still asked about.
 fn connect() -> TcpStream {
-    let stream = TcpStream::connect(&PROBED.address).unwrap();
+    static CONNECTIONS: AtomicU32 = AtomicU32::new(0);
+    let source = Ipv4Addr::from(0x7f01_0000 + CONNECTIONS.fetch_add(1, Relaxed));
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&socket, &SocketAddrV4::new(source, 0)).unwrap();
+    rustix::net::connect(&socket, &PROBED.address).unwrap();
+    let stream = TcpStream::from(socket);
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    // Another connection may have had this port.
-    PROBED.seen.take(stream.local_addr().unwrap().port());
     stream
 }
 
@@ -84,9 +90,7 @@ pub(crate) fn exchange(bytes: &[u8], way: Way, fence: &mut Fence) -> (Vec<u8>, V
         }
     }
     let received = read_to_end(&mut stream);
-    let port = stream.local_addr().unwrap().port();
-    drop(stream);
-    (received, PROBED.seen.take(port))
+    (received, PROBED.seen.take(stream.local_addr().unwrap().ip()))
 }
 
 /// As `exchange`, but the client ends its direction after `bytes`.
@@ -95,7 +99,7 @@ pub(crate) fn exchange_cut_off(bytes: &[u8]) -> (Vec<u8>, Vec<String>) {
     stream.write_all(bytes).unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
     let received = read_to_end(&mut stream);
-    (received, PROBED.seen.take(stream.local_addr().unwrap().port()))
+    (received, PROBED.seen.take(stream.local_addr().unwrap().ip()))
 }
 
 /// One connection that is asked step by step.

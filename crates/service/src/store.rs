@@ -97,7 +97,7 @@ impl Store {
     pub async fn open(location: &Location, options: &Options) -> Result<Self, OpenError> {
         let kind = match location {
             Location::Sqlite(path) => {
-                let store = Sqlite::open(path)?;
+                let store = Sqlite::open(path, options.cores)?;
                 // Reading takes CPU and waits for nothing, so more threads than CPUs would not read more.
                 let threads = available_parallelism().map_or(1, usize::from);
                 Kind::Sqlite(if options.reads_on_threads { store.with_reader_threads(threads)? } else { store })

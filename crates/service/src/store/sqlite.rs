@@ -20,6 +20,8 @@ mod statements;
 mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rusqlite::Connection;
 
@@ -35,6 +37,8 @@ use super::{Change, StoreError, User, within_patience};
 #[derive(Debug)]
 pub struct Sqlite {
     path: PathBuf,
+    /// KiB of pages that each core's connection keeps.
+    cache_kib: usize,
     // Ended before the writer: whose connection closes last moves the log into the file.
     readers: Option<ReaderThreads>,
     writer: WriterThread,
@@ -42,15 +46,15 @@ pub struct Sqlite {
 
 impl Sqlite {
     /// Opens the file at the absolute `path`, creates it when it is absent, brings it to this version's schema and
-    /// starts the writer thread.
+    /// starts the writer thread. So many `cores` will read.
     ///
     /// # Errors
     ///
     /// [`OpenError`], one line that says what to do. A file that is not this service's is left as it was.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
+    pub fn open(path: &Path, cores: usize) -> Result<Self, OpenError> {
         let connection = schema::open(path)?;
         let writer = WriterThread::start(path.to_owned(), connection).map_err(OpenError::Thread)?;
-        Ok(Self { path: path.to_owned(), readers: None, writer })
+        Ok(Self { path: path.to_owned(), cache_kib: schema::cache_kib(cores), readers: None, writer })
     }
 
     /// Has so many threads read, at least one, instead of the cores themselves: for cores with fd tables of their own. They
@@ -60,14 +64,14 @@ impl Sqlite {
     ///
     /// [`OpenError::Thread`] when a thread cannot be started.
     pub fn with_reader_threads(mut self, count: usize) -> Result<Self, OpenError> {
-        self.readers = Some(ReaderThreads::start(&self.path, count).map_err(OpenError::Thread)?);
+        self.readers = Some(ReaderThreads::start(&self.path, self.writer.commits(), count).map_err(OpenError::Thread)?);
         Ok(self)
     }
 
     /// The part for one core. Cheap: its connection, if it has one, opens at the first read.
     pub fn for_core(&self) -> CoreSqlite {
         let reads = match &self.readers {
-            None => Reads::Inline(Reader::new(self.path.clone())),
+            None => Reads::Inline(Reader::new(self.path.clone(), self.cache_kib, Arc::clone(self.writer.commits()))),
             Some(threads) => Reads::Queued(threads.handle()),
         };
         CoreSqlite { reads, writer: self.writer() }
@@ -80,7 +84,7 @@ impl Sqlite {
 
     /// Transactions committed since the start.
     pub fn commits(&self) -> u64 {
-        self.writer.commits()
+        self.writer.commits().load(Ordering::Acquire)
     }
 
     /// Changes committed since the start.
@@ -127,10 +131,11 @@ impl CoreSqlite {
     }
 
     /// Opens the file now, if this core has a connection of its own: later the process may be out of files. What is wrong
-    /// with it shows at each read.
+    /// with it shows at each read. From now on, reads of one turn of the caller's runtime share a snapshot.
     pub(super) fn open(&self) {
         if let Reads::Inline(reader) = &self.reads {
             let _ = reader.read(statements::probe);
+            reader.has_turns_of_runtime();
         }
     }
 

@@ -48,7 +48,7 @@ fn names_in(path: &Path) -> Vec<String> {
 #[tokio::test]
 async fn writes_that_wait_share_one_commit() {
     let place = Place::sqlite();
-    let store = Sqlite::open(&place.file()).unwrap();
+    let store = Sqlite::open(&place.file(), 1).unwrap();
     outcomes(queue(&store.writer(), &["before"])).await.remove(0).unwrap();
     let before = store.commits();
     let other = OtherWriter::hold(&place.file());
@@ -65,7 +65,7 @@ async fn writes_that_wait_share_one_commit() {
 #[tokio::test]
 async fn a_taken_name_undoes_no_other_write_of_its_group() {
     let place = Place::sqlite();
-    let store = Sqlite::open(&place.file()).unwrap();
+    let store = Sqlite::open(&place.file(), 1).unwrap();
     let other = OtherWriter::hold(&place.file());
     let pending = queue(&store.writer(), &["first", "a", "b", "a", "c"]);
     other.release();
@@ -98,7 +98,7 @@ async fn threads_that_read_show_what_was_acknowledged_and_end_with_the_store() {
 #[tokio::test]
 async fn closing_finishes_what_is_queued_and_empties_the_log() {
     let place = Place::sqlite();
-    let store = Sqlite::open(&place.file()).unwrap();
+    let store = Sqlite::open(&place.file(), 1).unwrap();
     let writer = store.writer();
     let names: Vec<String> = (0..1000).map(|n| format!("user {n}")).collect();
     let pending = queue(&writer, &names.iter().map(String::as_str).collect::<Vec<_>>());
@@ -112,7 +112,7 @@ async fn closing_finishes_what_is_queued_and_empties_the_log() {
 #[tokio::test]
 async fn row_101_a_full_queue_refuses_at_once() {
     let place = Place::sqlite();
-    let store = Sqlite::open(&place.file()).unwrap();
+    let store = Sqlite::open(&place.file(), 1).unwrap();
     let writer = store.writer();
     let other = OtherWriter::hold(&place.file());
     let all: Vec<_> =
@@ -129,7 +129,7 @@ async fn row_101_a_full_queue_refuses_at_once() {
 #[tokio::test]
 async fn a_write_whose_caller_has_given_up_is_not_made() {
     let place = Place::sqlite();
-    let store = Sqlite::open(&place.file()).unwrap();
+    let store = Sqlite::open(&place.file(), 1).unwrap();
     let other = OtherWriter::hold(&place.file());
     // The first keeps the writer busy, so that the others are looked at when they are given up already.
     let mut pending = queue(&store.writer(), &["first", "given up", "last"]);
@@ -173,7 +173,7 @@ fn files_that_are_not_ours_are_refused_and_left_alone() {
     let path = place.file();
     let make_foreign = |path: &Path| Connection::open(path).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
     let make_newer = |path: &Path| {
-        drop(Sqlite::open(path).unwrap());
+        drop(Sqlite::open(path, 1).unwrap());
         Connection::open(path).unwrap().pragma_update(None, "user_version", 1000).unwrap();
     };
     type Made<'a> = (&'a dyn Fn(&Path), fn(&OpenError) -> bool);
@@ -188,7 +188,7 @@ fn files_that_are_not_ours_are_refused_and_left_alone() {
     for (make, is_expected) in cases {
         make(&path);
         let before = std::fs::read(&path).unwrap();
-        let error = Sqlite::open(&path).unwrap_err();
+        let error = Sqlite::open(&path, 1).unwrap_err();
         assert!(is_expected(&error), "{error:?}");
         assert!(!error.to_string().contains('\n'), "one line: {error}");
         assert_eq!(std::fs::read(&path).unwrap(), before, "{error}");
@@ -205,7 +205,7 @@ fn the_log_of_another_program_is_left_alone() {
     other.pragma_update(None, "journal_mode", "wal").unwrap();
     other.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
     let before = (std::fs::read(&path).unwrap(), std::fs::read(&log).unwrap());
-    assert!(matches!(Sqlite::open(&path).unwrap_err(), OpenError::Foreign(_)));
+    assert!(matches!(Sqlite::open(&path, 1).unwrap_err(), OpenError::Foreign(_)));
     assert_eq!((std::fs::read(&path).unwrap(), std::fs::read(&log).unwrap()), before);
 }
 

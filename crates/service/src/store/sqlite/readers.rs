@@ -9,18 +9,21 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{Builder, JoinHandle};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
-use super::Reader;
+use super::{Reader, schema};
 use crate::store::StoreError;
 
 /// Reads that may wait for one thread; a further one is refused at once.
 const READ_QUEUE_MAX: usize = 4096;
+/// Reads that share a snapshot.
+const READS_PER_TURN_MAX: usize = 64;
+const _: () = assert!(READS_PER_TURN_MAX <= READ_QUEUE_MAX);
 
 type Job = Box<dyn FnOnce(&Reader) + Send>;
 
@@ -63,14 +66,21 @@ pub(super) struct ReaderThreads {
 }
 
 impl ReaderThreads {
-    pub(super) fn start(path: &Path, count: usize) -> io::Result<Self> {
+    pub(super) fn start(path: &Path, commits: &Arc<AtomicU64>, count: usize) -> io::Result<Self> {
         let mut started = Self { queues: Vec::new(), next: Arc::default(), threads: Vec::new() };
+        let cache_kib = schema::cache_kib(count);
         for number in 0..count.max(1) {
             let (queue, mut jobs) = mpsc::channel::<Job>(READ_QUEUE_MAX);
-            let reader = Reader::new(path.to_owned());
+            let reader = Reader::new(path.to_owned(), cache_kib, Arc::clone(commits));
+            reader.has_turns();
             let body = move || {
-                while let Some(job) = jobs.blocking_recv() {
-                    job(&reader);
+                let mut turn = Vec::with_capacity(READS_PER_TURN_MAX);
+                // Zero means that the queue is closed and empty.
+                while jobs.blocking_recv_many(&mut turn, READS_PER_TURN_MAX) > 0 {
+                    for job in turn.drain(..) {
+                        job(&reader);
+                    }
+                    reader.end_turn();
                 }
             };
             started.queues.push(queue);

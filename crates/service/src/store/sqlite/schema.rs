@@ -36,6 +36,11 @@ const MIGRATIONS: &[&str] = &[
 const WRITER_BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// A reader blocks its core while it waits, and in WAL mode it has next to nothing to wait for.
 const READER_BUSY_TIMEOUT: Duration = Duration::from_millis(50);
+/// KiB of pages that all readers together may keep, which is a million users; what they do not have is copied from the kernel's
+/// cache. A commit empties it.
+const READERS_CACHE_KIB: usize = 128 << 10;
+/// What SQLite gives each connection by itself.
+const READER_CACHE_KIB_MIN: usize = 2000;
 /// The write-ahead log is cut back to this size after a checkpoint.
 const LOG_SIZE_MAX: u32 = 64 << 20;
 
@@ -218,13 +223,20 @@ pub(super) fn open_again(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Opens a connection that cannot write. Its file is opened for writing all the same: in WAL mode a reader marks the
+/// KiB of pages for each of so many readers.
+pub(super) fn cache_kib(readers: usize) -> usize {
+    (READERS_CACHE_KIB / readers.max(1)).max(READER_CACHE_KIB_MIN)
+}
+
+/// Opens a connection that cannot write and keeps so many KiB of pages. Its file is opened for writing all the same: in WAL mode a reader marks the
 /// part of the log that it reads.
-pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn open_reader(path: &Path, cache_kib: usize) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(READER_BUSY_TIMEOUT)?;
     connection.pragma_update(None, "query_only", true)?;
+    // A negative number is one of KiB.
+    connection.pragma_update(None, "cache_size", format!("-{cache_kib}"))?;
     Ok(connection)
 }
 
@@ -254,7 +266,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.db");
         assert!(open_again(&path).is_err());
-        assert!(open_reader(&path).is_err());
+        assert!(open_reader(&path, 2000).is_err());
         assert!(!path.exists());
     }
 }

@@ -1,6 +1,8 @@
 //! The SQL of the tables `users` and `idempotency_keys`, on whatever connection the caller has.
 //!
-//! A change runs within the caller's transaction and savepoint: whatever it answers but a user, the savepoint is undone.
+//! A change runs within the caller's transaction, beside others. One that is refused has changed no user and kept no key: each
+//! changes the table of users with one statement, which SQLite undoes when it breaks a constraint, and nothing that can be refused
+//! comes after it.
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Result, Row};
 

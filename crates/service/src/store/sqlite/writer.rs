@@ -1,8 +1,10 @@
 //! The one writer of the process: a bounded queue and a thread that commits in groups.
 //!
 //! SQLite has one writer and a durable commit costs one flush, so the thread takes whatever waits, up to
-//! [`WRITE_GROUP_MAX`], and pays one flush for all. Each write has its own savepoint: a taken name undoes that write and
-//! no other. Answers leave only after the commit. A write whose caller has given up before its turn is not made.
+//! [`WRITE_GROUP_MAX`], and pays one flush for all. A refused write leaves nothing in the transaction: only one statement of each
+//! can break a constraint, and SQLite undoes such a statement by itself (`ON CONFLICT ABORT`), so savepoints, which would cost as
+//! much as the writes, are not needed. Answers leave only after the commit. A write whose caller has given up before its turn is
+//! not made.
 //!
 //! When the file fails (disk full, I/O error, busy for too long) every write of the group is answered with
 //! [`StoreError::Unavailable`] and the connection is given up: after a failed flush nobody knows what the kernel
@@ -93,8 +95,9 @@ impl WriterThread {
         Writer { queue: queue.downgrade() }
     }
 
-    pub(super) fn commits(&self) -> u64 {
-        self.commits.load(Ordering::Relaxed)
+    /// Transactions committed since the start; a change is acknowledged after its own was counted.
+    pub(super) fn commits(&self) -> &Arc<AtomicU64> {
+        &self.commits
     }
 
     pub(super) fn changes(&self) -> u64 {
@@ -142,7 +145,7 @@ impl State {
     fn write(&mut self, jobs: &[Job]) -> Vec<Outcome> {
         match self.write_group(jobs) {
             Ok(outcomes) => {
-                self.commits.fetch_add(1, Ordering::Relaxed);
+                self.commits.fetch_add(1, Ordering::Release);
                 let made = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
                 self.changes.fetch_add(made as u64, Ordering::Relaxed);
                 if std::mem::take(&mut self.failing) {
@@ -170,23 +173,16 @@ impl State {
             Some(connection) => connection,
             none => none.insert(schema::open_again(&self.path)?),
         };
-        let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut outcomes = Vec::with_capacity(jobs.len());
         for job in jobs {
             if job.reply.is_closed() {
                 outcomes.push(Err(StoreError::Unavailable));
                 continue;
             }
-            let savepoint = transaction.savepoint()?;
-            match statements::apply(&savepoint, &job.change) {
-                Ok(user) => {
-                    savepoint.commit()?;
-                    outcomes.push(Ok(user));
-                }
-                Err(Failure::Refused(reason)) => {
-                    savepoint.finish()?;
-                    outcomes.push(Err(reason));
-                }
+            match statements::apply(&transaction, &job.change) {
+                Ok(user) => outcomes.push(Ok(user)),
+                Err(Failure::Refused(reason)) => outcomes.push(Err(reason)),
                 Err(Failure::Sqlite(error)) => return Err(error),
             }
         }

@@ -12,7 +12,14 @@
 
 #![forbid(unsafe_code)]
 
+mod group;
 mod panic;
 mod sync;
+mod timeout;
+mod units;
 
+pub use group::{
+    Cancelled, Failure, FailureKind, Failures, Group, Handle, IntoIter, Iter, TaskGroup, cancelled, is_cancelled,
+};
 pub use panic::Panic;
+pub use timeout::{TimedOut, timeout, timeout_at};

@@ -52,10 +52,15 @@ impl FromStr for Location {
     }
 }
 
+/// As `DATABASE_URL` takes it, but for the password and the parameters of a server's.
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Sqlite(path) => path.display().fmt(f),
+            // Two slashes at the beginning are the URL's.
+            Self::Sqlite(path) if path.as_os_str().as_encoded_bytes().starts_with(b"//") => {
+                write!(f, "sqlite://{}", path.display())
+            }
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             Self::Postgres(url) => url.fmt(f),
         }
     }
@@ -202,14 +207,17 @@ mod tests {
 
     #[test]
     fn database_urls_name_a_file() {
-        for (url, path) in [
-            ("sqlite:baiwan.db", "baiwan.db"),
-            ("sqlite://baiwan.db", "baiwan.db"),
-            ("sqlite:/data/a.db", "/data/a.db"),
-            ("sqlite:///data/a.db", "/data/a.db"),
+        for (url, path, expected) in [
+            ("sqlite:baiwan.db", "baiwan.db", "sqlite:baiwan.db"),
+            ("sqlite://baiwan.db", "baiwan.db", "sqlite:baiwan.db"),
+            ("sqlite:/data/a.db", "/data/a.db", "sqlite:/data/a.db"),
+            ("sqlite:///data/a.db", "/data/a.db", "sqlite:/data/a.db"),
+            ("sqlite:////data/a.db", "//data/a.db", "sqlite:////data/a.db"),
         ] {
-            assert_eq!(url.parse(), Ok(Location::Sqlite(PathBuf::from(path))), "{url}");
-            assert_eq!(shown(url), path);
+            let location = Location::Sqlite(PathBuf::from(path));
+            assert_eq!(url.parse().as_ref(), Ok(&location), "{url}");
+            assert_eq!(shown(url), expected);
+            assert_eq!(expected.parse(), Ok(location), "what is shown is a URL of the same place");
         }
         for wrong in ["sqlite:", "sqlite://", "sqlite::memory:", "sqlite:a?mode=ro", "mysql://x", "baiwan.db", ""] {
             assert!(wrong.parse::<Location>().is_err_and(|allowed| allowed.contains("sqlite:PATH")), "{wrong}");

@@ -32,6 +32,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
+use tokio_postgres::types::ToSql;
 
 pub use self::schema::OpenError;
 pub use self::session::PIPELINE_MAX;
@@ -191,9 +192,9 @@ impl CorePostgres {
     }
 
     async fn replace(&self, id: i64, fields: &Fields, condition: &Condition) -> Result<User, StoreError> {
-        let (Fields { name, email }, versions) = (fields, versions_of(condition));
-        let passage = self.write().await?;
-        let replaced = passage.rows(|statements| &statements.replace, &[&id, name, email, &versions], user_of).await?;
+        let (Fields { name, email }, (wanted, unwanted)) = (fields, versions_of(condition));
+        let parameters: &[&(dyn ToSql + Sync)] = &[&id, name, email, &wanted, &unwanted];
+        let replaced = self.write().await?.rows(|statements| &statements.replace, parameters, user_of).await?;
         match self.changed(replaced) {
             Some(user) => Ok(user),
             None => Err(self.why_unchanged(id, condition).await),
@@ -201,8 +202,9 @@ impl CorePostgres {
     }
 
     async fn delete(&self, id: i64, condition: &Condition) -> Result<User, StoreError> {
-        let versions = versions_of(condition);
-        let deleted = self.write().await?.rows(|statements| &statements.delete, &[&id, &versions], user_of).await?;
+        let (wanted, unwanted) = versions_of(condition);
+        let parameters: &[&(dyn ToSql + Sync)] = &[&id, &wanted, &unwanted];
+        let deleted = self.write().await?.rows(|statements| &statements.delete, parameters, user_of).await?;
         match self.changed(deleted) {
             Some(user) => Ok(user),
             None => Err(self.why_unchanged(id, condition).await),
@@ -262,11 +264,12 @@ impl CorePostgres {
     }
 }
 
-/// As the statements take them: `None` is any.
-fn versions_of(condition: &Condition) -> Option<&[i64]> {
+/// As the statements take them: those of which it must be one, where `None` is any, and those of which it must be none.
+fn versions_of(condition: &Condition) -> (Option<&[i64]>, &[i64]) {
     match condition {
-        Condition::Any => None,
-        Condition::Versions(versions) => Some(versions),
+        Condition::Any => (None, &[]),
+        Condition::Versions(versions) => (Some(versions), &[]),
+        Condition::NoneOf(versions) => (None, versions),
     }
 }
 

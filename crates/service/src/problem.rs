@@ -59,10 +59,14 @@ impl Unmet {
     fn errors(self) -> Vec<FieldError> {
         let if_match = "names no version that the user has now; a weak tag, such as W/\"3\", never does";
         let if_none_match = "names the version that the user has now, or is `*`";
-        [(self.if_match, "If-Match", if_match), (self.if_none_match, "If-None-Match", if_none_match)]
-            .into_iter()
-            .filter_map(|(may_be, field, detail)| may_be.then(|| FieldError::new(field, detail)))
-            .collect()
+        let mut errors = Vec::new();
+        if self.if_match {
+            errors.push(FieldError::new("If-Match", if_match));
+        }
+        if self.if_none_match {
+            errors.push(FieldError::new("If-None-Match", if_none_match));
+        }
+        errors
     }
 }
 

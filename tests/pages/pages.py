@@ -161,6 +161,7 @@ def front(browser, size, scheme):
     shown = page.inner_text("body")
     for operation in operations():
         expect(operation.split(" ")[1] in shown, f"{operation} is not listed")
+    expect(f"BASE={URL} " in shown, "the examples do not ask where the page is")
     visit.fits()
     visit.is_readable("body", 20)
     page.evaluate("window.scrollTo(0, 0)")

@@ -35,8 +35,10 @@ pub enum CloseReason {
     HeaderTimeout,
     /// The handler had no response head within the request timeout; answered 503.
     RequestTimeout,
-    /// The peer stopped sending the request's body; answered 408.
+    /// The request's body was not complete within the body timeout; answered 408.
     BodyTimeout,
+    /// The request's body came below the minimum rate, or not at all; answered 408.
+    BodyTooSlow,
     /// The peer stopped receiving the answer.
     WriteTimeout,
     /// The peer broke a rule of HTTP; answered with a status of 400 or above.
@@ -59,7 +61,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::PeerClosed,
         Self::Reset,
         Self::Complete,
@@ -67,6 +69,7 @@ impl CloseReason {
         Self::HeaderTimeout,
         Self::RequestTimeout,
         Self::BodyTimeout,
+        Self::BodyTooSlow,
         Self::WriteTimeout,
         Self::Refused,
         Self::BodyUnread,
@@ -88,6 +91,7 @@ impl CloseReason {
             Self::HeaderTimeout => "header-timeout",
             Self::RequestTimeout => "request-timeout",
             Self::BodyTimeout => "body-timeout",
+            Self::BodyTooSlow => "body-too-slow",
             Self::WriteTimeout => "write-timeout",
             Self::Refused => "refused",
             Self::BodyUnread => "body-unread",

@@ -10,9 +10,9 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::flags::Flags;
+use crate::config::flags::{self, Flags};
 use crate::config::sources::Values;
-use crate::config::{Config, check};
+use crate::config::{self, Config, LogFormat, check};
 use crate::load::arguments::Arguments;
 use crate::logs;
 
@@ -41,7 +41,13 @@ enum Asked {
     },
     /// Print the value of each setting of `serve` and where it was set, without starting
     #[command(after_help = SETTINGS_HELP, next_line_help = true)]
-    CheckConfig(Flags),
+    CheckConfig {
+        #[command(flatten)]
+        flags: Flags,
+        /// Changes nothing here: what `serve` is given may be checked as it is
+        #[arg(long)]
+        demo: bool,
+    },
     /// Make load: many connections, closed and open loops, honest latencies
     #[command(after_help = LOAD_HELP)]
     Load(Box<Arguments>),
@@ -84,7 +90,12 @@ pub enum Refusal {
     /// One line that names the flag, its value and what is allowed.
     Setting(String),
     /// Such a line for each setting that is wrong; at least one.
-    Settings(Vec<String>),
+    Settings {
+        /// The lines.
+        lines: Vec<String>,
+        /// How they are to look: that of the log they are for, as far as it could be read.
+        format: LogFormat,
+    },
     /// Help, version or a usage error, as clap words it.
     Usage(clap::Error),
 }
@@ -93,8 +104,8 @@ impl Refusal {
     /// Prints the refusal where it belongs and gives the exit code.
     pub fn print(&self) -> ExitCode {
         match self {
-            Self::Setting(line) => print_lines(std::slice::from_ref(line)),
-            Self::Settings(lines) => print_lines(lines),
+            Self::Setting(line) => print_lines(LogFormat::Text, std::slice::from_ref(line)),
+            Self::Settings { lines, format } => print_lines(*format, lines),
             Self::Usage(error) => {
                 // A closed terminal is no reason for another exit code.
                 let _ = error.print();
@@ -104,9 +115,8 @@ impl Refusal {
     }
 }
 
-fn print_lines(lines: &[String]) -> ExitCode {
-    let text: String = lines.iter().map(|line| format!("baiwan: {line}\n")).collect();
-    logs::print_to_stderr(&text);
+fn print_lines(format: LogFormat, lines: &[String]) -> ExitCode {
+    logs::print_fatal(format, lines);
     ExitCode::from(EXIT_WRONG_SETTING)
 }
 
@@ -121,21 +131,25 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, R
         arguments = vec!["baiwan".into(), "serve".into()];
     }
     let name = arguments[1].clone();
+    let given = arguments[1..].to_vec();
     let mut command = Cli::command();
     // Only a built command can write its arguments as an error names them.
     command.build();
     let cli = Cli::command()
         .try_get_matches_from(arguments)
         .and_then(|matches| Cli::from_arg_matches(&matches))
-        .map_err(|error| refusal(&command, &name, error))?;
+        .map_err(|error| without_serve(&command, &given).unwrap_or_else(|| refusal(&command, &name, error)))?;
     match cli.asked {
         Some(Asked::Serve { flags, demo }) => {
-            let config = Config::read(&values(&flags), demo).map_err(Refusal::Settings)?;
+            let values = values(&flags);
+            let format = config::log_format(&values);
+            let config = Config::read(&values, demo).map_err(|lines| Refusal::Settings { lines, format })?;
             Ok(Command::Serve(Box::new(config)))
         }
-        Some(Asked::CheckConfig(flags)) => {
+        Some(Asked::CheckConfig { flags, demo }) => {
             let values = values(&flags);
-            let config = Config::read(&values, false).map_err(Refusal::Settings)?;
+            let format = LogFormat::Text;
+            let config = Config::read(&values, demo).map_err(|lines| Refusal::Settings { lines, format })?;
             let state_directory = std::env::var_os("STATE_DIRECTORY");
             Ok(Command::CheckConfig(check::table(&config, &values, state_directory.as_deref())))
         }
@@ -150,6 +164,18 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, R
 
 fn values(flags: &Flags) -> Values {
     Values::find(flags, std::env::var_os)
+}
+
+/// Flags of `serve` that were given to `baiwan` itself: what was meant, without what may be a secret.
+fn without_serve(command: &clap::Command, given: &[OsString]) -> Option<Refusal> {
+    let first = given.first()?.to_str()?.strip_prefix("--")?;
+    let first = first.split_once('=').map_or(first, |(name, _)| name);
+    let flags = |command: &clap::Command| command.get_arguments().any(|argument| argument.get_long() == Some(first));
+    if !command.find_subcommand("serve").is_some_and(flags) || flags(command) {
+        return None;
+    }
+    let words = flags::shown(given);
+    Some(Refusal::Setting(format!("--{first} is a flag of `baiwan serve`; did you mean `baiwan serve {words}`?")))
 }
 
 /// A wrong value of a flag of `load` is one line as well.

@@ -91,6 +91,12 @@ pub struct Config {
     pub demo: bool,
 }
 
+/// How lines of the log are to look, even where other settings are wrong; text, where this one cannot be read.
+pub(crate) fn log_format(values: &Values) -> LogFormat {
+    let Some(Ok(text)) = &values.of("LOG_FORMAT").text else { return LogFormat::Text };
+    if values.is_known("LOG_FORMAT") { text.parse().unwrap_or(LogFormat::Text) } else { LogFormat::Text }
+}
+
 impl Config {
     /// Judges all of `values`.
     ///

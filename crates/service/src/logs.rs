@@ -3,8 +3,10 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use serde_json::json;
 use tracing_subscriber::EnvFilter;
 
+use crate::clock;
 use crate::config::LogFormat;
 
 /// At level debug it writes down what users are called, which is for a log only where the operator asks for just that.
@@ -16,11 +18,7 @@ const CLIENT_OF_POSTGRES: &str = "tokio_postgres";
 ///
 /// Logging was started before, or `level` is no filter.
 pub fn start(level: &str, format: LogFormat) -> anyhow::Result<bool> {
-    let json = match format {
-        LogFormat::Auto => !io::stderr().is_terminal(),
-        LogFormat::Json => true,
-        LogFormat::Text => false,
-    };
+    let json = is_json(format);
     let mut filter = EnvFilter::try_new(level)?;
     if !level.contains(CLIENT_OF_POSTGRES) {
         filter = filter.add_directive(format!("{CLIENT_OF_POSTGRES}=warn").parse()?);
@@ -32,6 +30,28 @@ pub fn start(level: &str, format: LogFormat) -> anyhow::Result<bool> {
     let started = if json { subscriber.json().flatten_event(true).try_init() } else { subscriber.try_init() };
     started.map_err(|error| anyhow::anyhow!("logging: {error}"))?;
     Ok(json)
+}
+
+fn is_json(format: LogFormat) -> bool {
+    match format {
+        LogFormat::Auto => !io::stderr().is_terminal(),
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+    }
+}
+
+/// Says in the format of the log why nothing runs: one line for each of `reasons`, whatever the level of the log.
+pub fn print_fatal(format: LogFormat, reasons: &[String]) {
+    let line = |reason: &String| match is_json(format) {
+        // With the members of any other line of the log.
+        true => {
+            let timestamp = clock::now_rfc3339();
+            let line = json!({"timestamp": timestamp, "level": "ERROR", "message": reason, "target": "baiwan"});
+            format!("{line}\n")
+        }
+        false => format!("baiwan: {reason}\n"),
+    };
+    print_to_stderr(&reasons.iter().map(line).collect::<String>());
 }
 
 /// Writes `text` to standard error in one piece.

@@ -17,7 +17,7 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 // One line, whatever the causes were: they are joined with colons.
-                logs::print_to_stderr(&format!("baiwan: {error:#}\n"));
+                logs::print_fatal(config.log_format, &[format!("{error:#}")]);
                 ExitCode::FAILURE
             }
         },

@@ -39,6 +39,37 @@ impl FieldError {
     }
 }
 
+/// Which condition of a request does not hold. It is one of those that may be at fault, if there were two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unmet {
+    /// It may be `If-Match`.
+    pub if_match: bool,
+    /// It may be `If-None-Match`.
+    pub if_none_match: bool,
+}
+
+impl Unmet {
+    /// `If-Match`.
+    pub const IF_MATCH: Self = Self { if_match: true, if_none_match: false };
+    /// `If-None-Match`.
+    pub const IF_NONE_MATCH: Self = Self { if_match: false, if_none_match: true };
+    /// One of the two.
+    pub const EITHER: Self = Self { if_match: true, if_none_match: true };
+
+    fn errors(self) -> Vec<FieldError> {
+        let if_match = "names no version that the user has now; a weak tag, such as W/\"3\", never does";
+        let if_none_match = "names the version that the user has now, or is `*`";
+        let mut errors = Vec::new();
+        if self.if_match {
+            errors.push(FieldError::new("If-Match", if_match));
+        }
+        if self.if_none_match {
+            errors.push(FieldError::new("If-None-Match", if_none_match));
+        }
+        errors
+    }
+}
+
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
@@ -62,12 +93,14 @@ pub enum Problem {
     },
     /// Nothing lives at this path.
     NotFound,
+    /// The path is a user's, and there is no such user.
+    NoSuchUser,
     /// The path exists, the method does not. The router adds `Allow`.
     MethodNotAllowed,
     /// Another user has the name.
     NameTaken,
-    /// The user is not, or not any more, as `If-Match` or `If-None-Match` demands.
-    ConditionFailed,
+    /// The user is not, or not any more, as the request demands.
+    ConditionFailed(Unmet),
     /// The body is longer than so many bytes.
     BodyTooLarge(usize),
     /// The body's type or coding is not one that is read here; the text says which are.
@@ -103,10 +136,10 @@ impl Problem {
                 StatusCode::BAD_REQUEST
             }
             Self::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::NoSuchUser => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NameTaken => StatusCode::CONFLICT,
-            Self::ConditionFailed => StatusCode::PRECONDITION_FAILED,
+            Self::ConditionFailed(_) => StatusCode::PRECONDITION_FAILED,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotAnObject | Self::WrongFields(_) | Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
@@ -125,10 +158,13 @@ impl Problem {
             }
             Self::Unauthorized { token_given: true } => "The bearer token is not the operator's.".into(),
             Self::NotFound => "There is nothing at this path.".into(),
+            Self::NoSuchUser => "There is no user with this id.".into(),
             Self::MethodNotAllowed => "This path has other methods; `Allow` lists them.".into(),
             Self::NameTaken => "Another user has this name.".into(),
-            Self::ConditionFailed => {
-                "The user is not as `If-Match` or `If-None-Match` demands; nothing was changed. Read it again.".into()
+            Self::ConditionFailed(unmet) => {
+                let clauses: Vec<_> =
+                    unmet.errors().iter().map(|error| format!("`{}` {}", error.field, error.detail)).collect();
+                format!("{}. Nothing was changed. Read the user again.", clauses.join("; or ")).into()
             }
             Self::BodyTooLarge(bytes_max) => format!("The body is longer than {bytes_max} bytes.").into(),
             Self::UnsupportedMediaType(reason) => (*reason).into(),
@@ -158,6 +194,8 @@ impl Problem {
             Self::WrongParameter(error) => vec![error.clone()],
             Self::MalformedHeader { name, allowed } => vec![FieldError::new(*name, *allowed)],
             Self::WrongFields(errors) => errors.clone(),
+            Self::NoSuchUser => vec![FieldError::new("id", "is no user's")],
+            Self::ConditionFailed(unmet) => unmet.errors(),
             Self::NameTaken => vec![FieldError::new("name", "is taken")],
             Self::KeyReused => vec![FieldError::new("Idempotency-Key", "was used with other fields")],
             _ => Vec::new(),
@@ -169,8 +207,8 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NameTaken => Self::NameTaken,
-            StoreError::NoSuchUser => Self::NotFound,
-            StoreError::ConditionFailed => Self::ConditionFailed,
+            StoreError::NoSuchUser => Self::NoSuchUser,
+            StoreError::ConditionFailed => Self::ConditionFailed(Unmet::EITHER),
             StoreError::KeyReused => Self::KeyReused,
             StoreError::QueueFull | StoreError::Unavailable => Self::StoreUnavailable(error),
         }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use baiwan::FdTables;
 use tracing::info;
 
-use crate::config::Config;
+use crate::config::{Config, CorsOrigins, ReadyRequires};
 use crate::logs;
 use crate::store::Location;
 
@@ -47,10 +47,14 @@ impl Startup<'_> {
             max_connections = self.connections_max,
             notes = self.notes.join("; "),
             timeouts = self.timeouts(),
+            body_min_rate = self.config.body_min_rate,
             shutdown = self.shutdown(),
             database = self.database,
             database_connections = self.database_connections(),
             api_token = self.api_token(),
+            cors_origins = %self.config.cors_origins,
+            ready_requires = %self.config.ready_requires,
+            server_header = self.server_header(),
             settings = self.settings(),
             stop = HOW_TO_STOP,
             "baiwan is ready"
@@ -69,9 +73,13 @@ impl Startup<'_> {
             ("workers", vec![self.workers.to_string()]),
             ("limits", limits),
             ("timeouts", vec![self.timeouts()]),
+            ("body rate", vec![self.body_rate()]),
             ("shutdown", vec![self.shutdown()]),
             ("database", database),
             ("api token", vec![self.api_token().to_owned()]),
+            ("origins", vec![self.origins()]),
+            ("ready", vec![self.ready().to_owned()]),
+            ("server", vec![self.server_header()]),
             ("settings", self.settings().into_iter().collect()),
             ("stop", vec![HOW_TO_STOP.to_owned()]),
         ];
@@ -121,6 +129,33 @@ impl Startup<'_> {
         }
     }
 
+    fn origins(&self) -> String {
+        match &self.config.cors_origins {
+            CorsOrigins::None => "none but its own".to_owned(),
+            CorsOrigins::Any => "* (all)".to_owned(),
+            origins @ CorsOrigins::List(_) => origins.to_string(),
+        }
+    }
+
+    fn ready(&self) -> &'static str {
+        match self.config.ready_requires {
+            ReadyRequires::Nothing => "whether or not the database answers",
+            ReadyRequires::Store => "while the database answers",
+        }
+    }
+
+    fn server_header(&self) -> String {
+        let text = self.config.server_header.as_ref().map(|text| String::from_utf8_lossy(text.as_bytes()));
+        text.unwrap_or("off".into()).into_owned()
+    }
+
+    fn body_rate(&self) -> String {
+        match self.config.body_min_rate {
+            0 => "any".to_owned(),
+            rate => format!("at least {rate} bytes a second"),
+        }
+    }
+
     /// The file that settings were read from, if there was one.
     fn settings(&self) -> Option<String> {
         self.config.file.as_ref().map(|path| path.display().to_string())
@@ -162,7 +197,7 @@ mod tests {
             workers: 2,
             connections_max: 19_900,
             notes: vec!["lowered from 1000000: this process may open 20000 files".to_owned()],
-            database: "/var/lib/baiwan/baiwan.db".into(),
+            database: "sqlite:/var/lib/baiwan/baiwan.db".into(),
         };
         let expected = format!(
             "baiwan {} is ready
@@ -174,9 +209,13 @@ mod tests {
   limits      19900 connections
               lowered from 1000000: this process may open 20000 files
   timeouts    head 10s, keep-alive 75s, body 3600s, request none, write 30s
+  body rate   at least 500 bytes a second
   shutdown    delay 500ms, at most 25s in all
-  database    /var/lib/baiwan/baiwan.db
+  database    sqlite:/var/lib/baiwan/baiwan.db
   api token   not set: anyone may write
+  origins     none but its own
+  ready       whether or not the database answers
+  server      off
   stop        Ctrl-C or SIGTERM
 ",
             env!("CARGO_PKG_VERSION")
@@ -188,6 +227,10 @@ mod tests {
         let config = Config {
             api_token: Some(Secret::new("0123456789abcdef")),
             file: Some("/etc/baiwan.toml".into()),
+            body_min_rate: 0,
+            cors_origins: "https://a.org,http://b.org:81".parse().unwrap(),
+            ready_requires: ReadyRequires::Store,
+            server_header: Some(http::HeaderValue::from_static("ours")),
             database: "postgres://ada:secret@host/users".parse().unwrap(),
             ..config.clone()
         };
@@ -195,8 +238,12 @@ mod tests {
         let block = Startup { config: &config, database, ..startup }.block();
         let rows = "              20 connections in all
   api token   demanded for writes
+  origins     https://a.org,http://b.org:81
+  ready       while the database answers
+  server      ours
   settings    /etc/baiwan.toml
   stop";
+        assert!(block.contains("  body rate   any\n"), "{block}");
         assert!(block.contains(rows) && !block.contains("secret"), "{block}");
     }
 }

@@ -15,7 +15,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("DATABASE_URL", "mysql://host/db", "sqlite:PATH"),
     ("DATABASE_CONNECTIONS", "1001", "1 to 1000"),
     ("API_TOKEN", "fifteen-letters", "16 to 512 characters"),
-    ("CORS_ORIGINS", "https://app.example.org/", "without a path"),
+    ("CORS_ORIGINS", "https://app.example.org/", "ends with a slash"),
     ("SERVER_HEADER", "百万", "visible ASCII"),
     ("READY_REQUIRES", "database", "none or store"),
     ("LOG_LEVEL", "verbose", "error, warn, info, debug, trace"),
@@ -32,11 +32,12 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("FD_TABLES", "per-thread", "shared or per-core"),
 ];
 
-/// The binary with nothing of this test's environment.
+/// The binary with nothing of this test's environment, and with lines for people unless the variables say otherwise.
 fn baiwan(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_baiwan"))
         .args(arguments)
         .env_clear()
+        .env("LOG_FORMAT", "text")
         .envs(variables.iter().copied())
         .output()
         .unwrap()
@@ -175,7 +176,8 @@ fn a_flag_names_another_file_than_the_variable() {
 #[test]
 fn everything_that_is_wrong_is_said_at_once() {
     let (_directory, file) = settings_file("log_format = 'xml'\nprot = 80\nbody_min_rate = 1.5\n");
-    let variables = [("HEADER_TIMEOUT", "10"), ("SHUTDOWN_DELAY", "1m"), ("CONFIG_FILE", file.as_str())];
+    let variables =
+        [("HEADER_TIMEOUT", "10"), ("SHUTDOWN_DELAY", "1m"), ("CONFIG_FILE", file.as_str()), ("LOG_FORMAT", "")];
     for command in ["serve", "check-config"] {
         let output = baiwan(&[command, "--workers", "0"], &variables);
         let text = stderr(&output);
@@ -236,7 +238,7 @@ fn check_config_says_what_the_defaults_mean_and_touches_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().to_str().unwrap();
     let table = checked(&[], &[("STATE_DIRECTORY", state)]);
-    assert!(row(&table, "DATABASE_URL").0.ends_with(&format!("{state}/baiwan.db")), "{table}");
+    assert_eq!(row(&table, "DATABASE_URL"), both(&format!("sqlite:{state}/baiwan.db"), "default"));
     for (variable, value) in [
         ("WORKERS", "one per core, within the CPU quota"),
         ("API_TOKEN", "none"),
@@ -346,8 +348,64 @@ fn help_keeps_the_values_of_the_environment_to_itself() {
     for command in ["serve", "check-config"] {
         let help = String::from_utf8(baiwan(&[command, "--help"], &variables).stdout).unwrap();
         assert!(help.contains("--api-token <TOKEN>") && !help.contains("secret"), "{help}");
-        assert_eq!(help.contains("--demo"), command == "serve");
+        assert!(help.contains("--demo"), "what `serve` takes can be checked: {help}");
     }
+}
+
+#[test]
+fn check_config_takes_whatever_serve_takes() {
+    assert_eq!(checked(&["--demo", "--port", "1"], &[]), checked(&["--port", "1"], &[]));
+}
+
+#[test]
+fn what_check_config_shows_of_a_database_can_be_given_to_it_again() {
+    for url in ["sqlite:a.db", "sqlite:////data/a.db", "postgres://ada@a:1,[::1]:5432/my%20users"] {
+        let (shown, _) = row(&checked(&["--database-url", url], &[]), "DATABASE_URL");
+        let (again, _) = row(&checked(&["--database-url", &shown], &[]), "DATABASE_URL");
+        assert_eq!(again, shown, "{url}");
+    }
+}
+
+#[test]
+fn a_flag_of_serve_without_its_command_says_which_command_was_meant() {
+    let expected = "baiwan: --port is a flag of `baiwan serve`; did you mean `baiwan serve --port 1`?\n";
+    assert_eq!(one_line(&baiwan(&["--port", "1"], &[]), 2), expected);
+    let line = one_line(&baiwan(&["--api-token=a-secret-of-letters", "--demo"], &[]), 2);
+    assert!(line.ends_with("did you mean `baiwan serve --api-token=… --demo`?\n"), "{line}");
+    let unknown = stderr(&baiwan(&["--prot", "1"], &[]));
+    assert!(unknown.starts_with("error: ") && !unknown.contains("did you mean"), "{unknown}");
+    assert_eq!(baiwan(&["--version"], &[]).status.code(), Some(0));
+}
+
+#[test]
+fn why_serve_does_not_run_is_said_in_the_format_of_its_log() {
+    let nowhere = ("DATABASE_URL", "sqlite:/dev/null/baiwan.db");
+    let (_directory, file) = settings_file("log_format = 'json'\nworkers = 0\n");
+    let (_directory, broken) = settings_file("log_format = 'json'\nworkers\n");
+    for (variables, exit_code, is_json) in [
+        (&[nowhere, ("LOG_FORMAT", "json")][..], 1, true),
+        (&[nowhere, ("LOG_FORMAT", "text")], 1, false),
+        (&[nowhere, ("LOG_FORMAT", "")], 1, true),
+        (&[("WORKERS", "0"), ("LOG_FORMAT", "json")], 2, true),
+        (&[("WORKERS", "0"), ("LOG_FORMAT", "")], 2, true),
+        (&[("LOG_FORMAT", ""), ("CONFIG_FILE", &file)], 2, true),
+        // What the file says of it is not known.
+        (&[("LOG_FORMAT", ""), ("CONFIG_FILE", &broken)], 2, false),
+        (&[("LOG_FORMAT", "xml")], 2, false),
+    ] {
+        let line = one_line(&baiwan(&["serve", "--port", "0"], variables), exit_code);
+        if is_json {
+            let said: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
+            assert_eq!((&said["level"], &said["target"]), (&"ERROR".into(), &"baiwan".into()), "{line}");
+            assert!(said["timestamp"].as_str().unwrap().ends_with('Z'), "{line}");
+            let setting = if exit_code == 1 { "DATABASE_URL" } else { "WORKERS" };
+            assert!(said["message"].as_str().unwrap().contains(setting), "{line}");
+        } else {
+            assert!(line.starts_with("baiwan: "), "{line}");
+        }
+    }
+    let asked = one_line(&baiwan(&["check-config"], &[("WORKERS", "0"), ("LOG_FORMAT", "json")]), 2);
+    assert!(asked.starts_with("baiwan: WORKERS"), "who asks is a person: {asked}");
 }
 
 #[test]

@@ -110,10 +110,8 @@ impl<D: Driver, A: App> Engine<D, A> {
                 active.pace.stop();
                 return self.set_exchange_deadline(index);
             }
-            if !self.is_body_late(index, now) {
-                return;
-            }
-            (StatusCode::REQUEST_TIMEOUT, CloseReason::BodyTimeout, BodyError::TimedOut)
+            let Some(reason) = self.why_body_is_late(index, now) else { return };
+            (StatusCode::REQUEST_TIMEOUT, reason, BodyError::TimedOut)
         } else {
             debug_assert!(active.request_due <= now, "one of the three has passed");
             (StatusCode::SERVICE_UNAVAILABLE, CloseReason::RequestTimeout, BodyError::Over)
@@ -135,12 +133,14 @@ impl<D: Driver, A: App> Engine<D, A> {
         }
     }
 
-    /// A body may have come that a busy core has not received yet: whether it has shows in a last attempt.
-    fn is_body_late(&mut self, index: u32, now: Tick) -> bool {
+    /// A body may have come that a busy core has not received yet: whether it has shows in a last attempt. If it has not: which
+    /// of the two limits it has broken.
+    fn why_body_is_late(&mut self, index: u32, now: Tick) -> Option<CloseReason> {
         self.connections.get_mut(index).expect("a linked slot is in use").flags.set(Flags::READABLE);
         self.visit_exchange(index);
         let active = self.connections.get(index).and_then(|slot| slot.active.as_ref());
-        active.is_some_and(|active| active.exchange.is_some() && active.pace.due() <= now)
+        let active = active.filter(|active| active.exchange.is_some() && active.pace.due() <= now)?;
+        Some(if active.pace.has_ended(now) { CloseReason::BodyTimeout } else { CloseReason::BodyTooSlow })
     }
 
     /// The kernel says that there is room only when there is much. A peer that reads slowly but steadily has made some, and

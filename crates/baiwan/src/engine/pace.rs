@@ -47,6 +47,11 @@ impl Pace {
         self.due
     }
 
+    /// Whether the time for the whole body is over, however fast it came.
+    pub(super) fn has_ended(&self, now: Tick) -> bool {
+        self.ends <= now
+    }
+
     /// The handler waits for bytes. `rate` is the minimum in bytes a second; 0 is none.
     pub(super) fn wait(&mut self, clock: &Clock, rate: u32) {
         if self.since.is_some() {

@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 
 use clap::{Arg, ArgMatches, Args, Command, Error, FromArgMatches, value_parser};
 
-use super::settings::{SETTINGS, Setting};
+use super::settings::{Kind, SETTINGS, Setting, on_one_line};
 
 /// The flags that were given. It has no `Debug`, because values may be secrets.
 pub(crate) struct Flags(BTreeMap<&'static str, OsString>);
@@ -49,6 +49,37 @@ impl FromArgMatches for Flags {
     }
 }
 
+/// The words of a command line as a shell takes them, but for the values of what may be a secret.
+pub(crate) fn shown(words: &[OsString]) -> String {
+    let mut is_secret = false;
+    let mut shown = Vec::new();
+    for word in words {
+        let word = word.to_string_lossy();
+        let (name, value) = word.split_once('=').map_or((&*word, None), |(name, value)| (name, Some(value)));
+        let setting = SETTINGS.iter().find(|setting| name.strip_prefix("--") == Some(setting.flag));
+        let holds_secret = setting.is_some_and(|setting| matches!(setting.kind, Kind::Url | Kind::Secret));
+        shown.push(match value {
+            _ if std::mem::take(&mut is_secret) => "…".to_owned(),
+            Some(_) if holds_secret => format!("{name}=…"),
+            _ => {
+                is_secret = holds_secret;
+                as_a_word(&word)
+            }
+        });
+    }
+    shown.join(" ")
+}
+
+fn as_a_word(text: &str) -> String {
+    let is_plain = |letter: char| letter.is_alphanumeric() || "-_=+./:,@%".contains(letter);
+    let text = on_one_line(text);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.into()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
 /// Variable and default are text of the help: clap must not act on them.
 fn argument(setting: &Setting) -> Arg {
     let Setting { variable, help, .. } = setting;
@@ -57,4 +88,25 @@ fn argument(setting: &Setting) -> Arg {
         .value_name(setting.value_name)
         .value_parser(value_parser!(OsString))
         .help(format!("{help} [env: {variable}] [default: {}]", setting.fallback.text()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_is_shown_as_a_shell_takes_it_and_without_secrets() {
+        for (words, expected) in [
+            (&["--port", "1"][..], "--port 1"),
+            (&["--port=1", "--demo"], "--port=1 --demo"),
+            (&["--server-header", "it's", "--host", ""], r"--server-header 'it'\''s' --host ''"),
+            (&["--log-level", "a\nb"], r"--log-level 'a\nb'"),
+            (&["--api-token", "secret", "--port", "1"], "--api-token … --port 1"),
+            (&["--api-token=secret", "1"], "--api-token=… 1"),
+            (&["--database-url", "postgres://ada:secret@h/x", "--demo"], "--database-url … --demo"),
+        ] {
+            let words: Vec<OsString> = words.iter().map(Into::into).collect();
+            assert_eq!(shown(&words), expected);
+        }
+    }
 }

@@ -83,6 +83,15 @@ pub enum ReadyRequires {
     Store,
 }
 
+impl fmt::Display for ReadyRequires {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "none",
+            Self::Store => "store",
+        })
+    }
+}
+
 impl FromStr for ReadyRequires {
     type Err = &'static str;
 
@@ -106,6 +115,19 @@ pub enum CorsOrigins {
     List(Vec<HeaderValue>),
 }
 
+impl fmt::Display for CorsOrigins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Any => f.write_str("*"),
+            Self::List(origins) => {
+                let texts: Vec<_> = origins.iter().map(|origin| String::from_utf8_lossy(origin.as_bytes())).collect();
+                f.write_str(&texts.join(","))
+            }
+        }
+    }
+}
+
 impl FromStr for CorsOrigins {
     type Err = String;
 
@@ -115,47 +137,89 @@ impl FromStr for CorsOrigins {
             "*" => return Ok(Self::Any),
             _ => {}
         }
-        let origins: Option<Vec<HeaderValue>> = text.split(',').map(|origin| parse_origin(origin.trim())).collect();
-        origins.filter(|origins| origins.len() <= ORIGINS_MAX).map(Self::List).ok_or_else(|| {
+        let refused = |reason: String| {
             format!(
-                "none, *, or up to {ORIGINS_MAX} origins with commas between them, each as browsers write it: such as \
-                https://app.example.org or http://localhost:5173, in lower case, without a path and without the \
-                scheme's own port"
+                "none, *, or up to {ORIGINS_MAX} origins with commas between them, each as browsers write it, such as \
+                https://app.example.org or http://localhost:5173; {reason}"
             )
-        })
+        };
+        let count = text.split(',').count();
+        if count > ORIGINS_MAX {
+            return Err(refused(format!("there are {count}")));
+        }
+        let origins = text.split(',').enumerate().map(|(index, origin)| {
+            let which = if count == 1 { "this".to_owned() } else { format!("number {}", index + 1) };
+            parse_origin(origin.trim()).map_err(|reason| refused(format!("{which} {reason}")))
+        });
+        origins.collect::<Result<_, _>>().map(Self::List)
     }
 }
 
 /// RFC 6454, section 6.2: scheme, host, and the port where it is not the scheme's own. Browsers compare and send it so,
 /// with the host in lower case (WHATWG URL, 3.5), and what differs by a letter would never match.
-fn parse_origin(text: &str) -> Option<HeaderValue> {
-    let (scheme, authority) = text.split_once("://")?;
+/// The error says what is wrong with it, as a clause.
+fn parse_origin(text: &str) -> Result<HeaderValue, &'static str> {
+    match text {
+        "" => return Err("is empty"),
+        "*" => return Err("is *, which allows all and stands alone"),
+        "none" => return Err("is none, which stands alone"),
+        "null" => return Err("is null, which any page can be"),
+        _ => {}
+    }
+    let (scheme, authority) = text.split_once("://").ok_or("has no scheme, such as https://")?;
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Err("is not in lower case");
+    }
     let is_scheme = scheme.starts_with(|letter: char| letter.is_ascii_lowercase())
         && scheme.bytes().all(|byte| is_lower(byte) || b"+-.".contains(&byte));
+    if !is_scheme {
+        return Err("has a scheme that is none");
+    }
+    if let Some(end) = authority.find(['/', '?', '#']) {
+        return Err(if &authority[end..] == "/" { "ends with a slash" } else { "has a path, a query or a fragment" });
+    }
+    if authority.contains('@') {
+        return Err("has a user before its host");
+    }
+    check_authority(scheme, authority)?;
+    HeaderValue::from_str(text).map_err(|_| "is not what a header field may hold")
+}
+
+fn check_authority(scheme: &str, authority: &str) -> Result<(), &'static str> {
     let host_end = match authority.starts_with('[') {
-        true => authority.find(']')? + 1,
+        true => authority.find(']').ok_or("has a [ without a ]")? + 1,
         false => authority.find(':').unwrap_or(authority.len()),
     };
     let (host, port) = authority.split_at(host_end);
-    let is_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        Some(address) => address.parse::<Ipv6Addr>().is_ok_and(|parsed| parsed.to_string() == address),
-        None => !host.is_empty() && host.bytes().all(|byte| is_lower(byte) || b"-._".contains(&byte)),
-    };
-    let is_port = port.is_empty() || port.strip_prefix(':').is_some_and(|port| is_port_beside(scheme, port));
-    (is_scheme && is_host && is_port).then(|| HeaderValue::from_str(text).ok())?
+    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) if address.parse::<Ipv6Addr>().is_ok_and(|parsed| parsed.to_string() == address) => {}
+        Some(_) => return Err("has no IPv6 address between [ and ], or not in its shortest form"),
+        None if host.is_empty() => return Err("has no host"),
+        None if host.contains('*') => return Err("has a * within, and each host must be named"),
+        None if !host.is_ascii() => return Err("has a host that is not ASCII; browsers write it as xn--…"),
+        None if !host.bytes().all(|byte| is_lower(byte) || b"-._".contains(&byte)) => {
+            return Err("has a host with a character that no host has");
+        }
+        None => {}
+    }
+    match port.strip_prefix(':') {
+        None if port.is_empty() => Ok(()),
+        Some(port) if is_own_port(scheme, port) => Err("has the scheme's own port, which browsers leave out"),
+        Some(port) if is_port(port) => Ok(()),
+        _ => Err("has a port that is no number from 1 to 65535"),
+    }
 }
 
 fn is_lower(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit()
 }
 
-fn is_port_beside(scheme: &str, port: &str) -> bool {
-    let own = match scheme {
-        "http" => "80",
-        "https" => "443",
-        _ => "",
-    };
-    port != own && !port.starts_with('0') && whole_number(port).is_some_and(|port| port <= u64::from(u16::MAX))
+fn is_own_port(scheme: &str, port: &str) -> bool {
+    matches!((scheme, port), ("http", "80") | ("https", "443"))
+}
+
+fn is_port(port: &str) -> bool {
+    !port.starts_with('0') && whole_number(port).is_some_and(|port| port <= u64::from(u16::MAX))
 }
 
 pub(super) fn parse_host(text: &str) -> Result<IpAddr, &'static str> {
@@ -313,36 +377,45 @@ mod tests {
             assert_eq!(right.parse(), Ok(list(&[right])), "{right}");
         }
         assert_eq!("https://a.org, http://b.org:81".parse(), Ok(list(&["https://a.org", "http://b.org:81"])));
-        for wrong in [
-            "",
-            "null",
-            "app.example.org",
-            "https://",
-            "https://app.example.org/",
-            "https://app.example.org/path",
-            "https://app.example.org?a",
-            "https://app.example.org#a",
-            "https://ada@app.example.org",
-            "https://App.example.org",
-            "HTTPS://app.example.org",
-            "https://bücher.example",
-            "https://*.example.org",
-            "https://app.example.org:443",
-            "http://localhost:80",
-            "http://localhost:",
-            "http://localhost:0",
-            "http://localhost:081",
-            "http://localhost:65536",
-            "http://localhost:8a",
-            "http://[::1",
-            "http://[::1]8080",
-            "http://[0::1]",
-            "1http://localhost",
-            "https://a.org,",
-            "https://a.org,*",
-            "https://a.org https://b.org",
+        for (wrong, reason) in [
+            ("", "this is empty"),
+            ("null", "this is null"),
+            ("app.example.org", "this has no scheme"),
+            ("https://", "no host"),
+            ("https://:81", "no host"),
+            ("https://app.example.org/", "ends with a slash"),
+            ("https://app.example.org/path", "a path"),
+            ("https://app.example.org?a", "a query"),
+            ("https://app.example.org#a", "a fragment"),
+            ("https://ada:secret@app.example.org", "a user before its host"),
+            ("https://App.example.org", "not in lower case"),
+            ("HTTPS://app.example.org", "not in lower case"),
+            ("https://bücher.example", "not ASCII"),
+            ("https://*.example.org", "a * within"),
+            ("https://app.example.org:443", "the scheme's own port"),
+            ("http://localhost:80", "the scheme's own port"),
+            ("http://localhost:", "a port that is no number"),
+            ("http://localhost:0", "a port that is no number"),
+            ("http://localhost:081", "a port that is no number"),
+            ("http://localhost:65536", "a port that is no number"),
+            ("http://localhost:8a", "a port that is no number"),
+            ("http://[::1", "a [ without a ]"),
+            ("http://[::1]8080", "a port that is no number"),
+            ("http://[0::1]", "not in its shortest form"),
+            ("http://[nowhere]", "no IPv6 address"),
+            ("1http://localhost", "a scheme that is none"),
+            ("https://a.org,", "number 2 is empty"),
+            ("https://a.org,*", "number 2 is *, which"),
+            ("none,https://a.org", "number 1 is none, which"),
+            ("https://a.org,https://b.org/", "number 2 ends with a slash"),
+            ("https://a.org https://b.org", "a path"),
+            ("https://a b", "a character that no host has"),
         ] {
-            assert!(wrong.parse::<CorsOrigins>().is_err(), "{wrong:?}");
+            let allowed = wrong.parse::<CorsOrigins>().expect_err(wrong);
+            assert!(allowed.contains(reason) && !allowed.contains("secret"), "{wrong:?}: {allowed}");
+        }
+        for text in ["none", "*", "https://a.org,http://b.org:81"] {
+            assert_eq!(text.parse::<CorsOrigins>().unwrap().to_string(), text);
         }
         let many = |count: usize| vec!["https://a.org"; count].join(",").parse::<CorsOrigins>();
         assert!(many(ORIGINS_MAX).is_ok() && many(ORIGINS_MAX + 1).is_err());
@@ -378,5 +451,8 @@ mod tests {
         assert_eq!("none".parse(), Ok(ReadyRequires::Nothing));
         assert_eq!("store".parse(), Ok(ReadyRequires::Store));
         assert!("database".parse::<ReadyRequires>().is_err());
+        for text in ["none", "store"] {
+            assert_eq!(text.parse::<ReadyRequires>().unwrap().to_string(), text);
+        }
     }
 }

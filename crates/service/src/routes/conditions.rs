@@ -7,8 +7,8 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 
-use crate::problem::Problem;
-use crate::store::Condition;
+use crate::problem::{Problem, Unmet};
+use crate::store::{Condition, StoreError};
 
 /// What `If-Match` and `If-None-Match` may be, as an ECMA-262 regular expression: `*`, or a list with at least one tag, in
 /// which empty elements are let pass (RFC 9110, section 5.6.1.2).
@@ -42,9 +42,49 @@ fn version_of(opaque: &[u8]) -> Option<i64> {
     std::str::from_utf8(opaque).ok().filter(|_| canonical)?.parse().ok()
 }
 
+/// What a request demands of the user that it changes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Demands {
+    /// For the store, which looks at it together with the change.
+    pub(super) condition: Condition,
+    /// What to blame if it does not hold.
+    unmet: Unmet,
+}
+
+impl Demands {
+    /// `If-Match` and `If-None-Match` as one (RFC 9110, section 13.2.2: both must hold).
+    pub(super) fn of_change(headers: &HeaderMap) -> Result<Self, Problem> {
+        let wanted = if_match(headers)?;
+        let malformed = |Malformed| Problem::MalformedHeader { name: "If-None-Match", allowed: ALLOWED };
+        let (condition, unmet) = match (wanted, tags(headers, &IF_NONE_MATCH).map_err(malformed)?) {
+            (wanted, None) => (wanted, Unmet::IF_MATCH),
+            // Whoever exists has some version. What names one in both is at fault in one.
+            (Condition::Any, Some(Tags::Any)) => (Condition::Versions(Vec::new()), Unmet::IF_NONE_MATCH),
+            (_, Some(Tags::Any)) => (Condition::Versions(Vec::new()), Unmet::EITHER),
+            (Condition::Versions(mut wanted), Some(Tags::These(unwanted))) => {
+                wanted.retain(|version| !unwanted.iter().any(|tag| version_of(tag.opaque) == Some(*version)));
+                (Condition::Versions(wanted), Unmet::EITHER)
+            }
+            (_, Some(Tags::These(unwanted))) => {
+                let versions = unwanted.iter().filter_map(|tag| version_of(tag.opaque)).collect();
+                (Condition::NoneOf(versions), Unmet::IF_NONE_MATCH)
+            }
+        };
+        Ok(Self { condition, unmet })
+    }
+
+    /// What the store's answer to the change means for the caller.
+    pub(super) fn problem(&self, error: StoreError) -> Problem {
+        match error {
+            StoreError::ConditionFailed => Problem::ConditionFailed(self.unmet),
+            error => error.into(),
+        }
+    }
+}
+
 /// What a field says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Tags<'a> {
+enum Tags<'a> {
     /// `*`: any there is.
     Any,
     /// At least one.
@@ -53,19 +93,9 @@ pub(super) enum Tags<'a> {
 
 /// An entity tag; `opaque` is what stands between the quotes.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Tag<'a> {
+struct Tag<'a> {
     weak: bool,
     opaque: &'a [u8],
-}
-
-impl Tags<'_> {
-    /// Whether the version is among them, weak ones included (RFC 9110, section 8.8.3.2).
-    pub(super) fn contain(&self, version: i64) -> bool {
-        match self {
-            Self::Any => true,
-            Self::These(tags) => tags.iter().any(|tag| version_of(tag.opaque) == Some(version)),
-        }
-    }
 }
 
 /// `If-Match` of a request, by strong comparison: a weak tag, or one that is not ours, never matches.
@@ -80,13 +110,7 @@ pub(super) fn if_match(headers: &HeaderMap) -> Result<Condition, Problem> {
     }
 }
 
-/// `If-None-Match` of a request that changes something.
-pub(super) fn if_none_match(headers: &HeaderMap) -> Result<Option<Tags<'_>>, Problem> {
-    tags(headers, &IF_NONE_MATCH)
-        .map_err(|Malformed| Problem::MalformedHeader { name: "If-None-Match", allowed: ALLOWED })
-}
-
-/// Whether the caller of a read has what `etag` names already, by weak comparison.
+/// Whether the caller of a read has what `etag` names already, by weak comparison (RFC 9110, section 8.8.3.2).
 pub(super) fn has_already(headers: &HeaderMap, etag: &HeaderValue) -> bool {
     match tags(headers, &IF_NONE_MATCH) {
         Ok(Some(Tags::Any)) => true,
@@ -216,19 +240,18 @@ mod tests {
             &["*", ""],
         ] {
             assert_eq!(versions(fields), None, "{fields:?}");
-            assert!(if_none_match(&headers(IF_NONE_MATCH, fields)).is_err(), "{fields:?}");
+            assert!(Demands::of_change(&headers(IF_NONE_MATCH, fields)).is_err(), "{fields:?}");
             assert!(!has_already(&headers(IF_NONE_MATCH, fields), &etag(3)), "{fields:?}");
         }
     }
 
     #[test]
     fn if_none_match_compares_weakly() {
-        assert_eq!(if_none_match(&HeaderMap::new()), Ok(None));
         assert!(!has_already(&HeaderMap::new(), &etag(3)));
         let knows = |fields: &[&str]| {
             let headers = headers(IF_NONE_MATCH, fields);
             let known = has_already(&headers, &etag(3));
-            assert_eq!(if_none_match(&headers).unwrap().unwrap().contain(3), known, "{fields:?}");
+            assert_eq!(!Demands::of_change(&headers).unwrap().condition.holds(3), known, "{fields:?}");
             known
         };
         assert!(knows(&["*"]));
@@ -238,5 +261,23 @@ mod tests {
         assert!(knows(&["\"2\"", "\"3\""]));
         assert!(!knows(&["\"2\""]));
         assert!(!knows(&["W/\"33\""]));
+    }
+
+    #[test]
+    fn both_conditions_of_a_change_must_hold_and_what_failed_is_named() {
+        let of = |if_match: &[&str], if_none_match: &[&str]| {
+            let mut both = headers(IF_MATCH, if_match);
+            both.extend(headers(IF_NONE_MATCH, if_none_match));
+            let Demands { condition, unmet } = Demands::of_change(&both).unwrap();
+            (condition, unmet)
+        };
+        let (none_of, one_of) =
+            (|tags: &[i64]| Condition::NoneOf(tags.into()), |tags: &[i64]| Condition::Versions(tags.into()));
+        assert_eq!(of(&[], &[]), (Condition::Any, Unmet::IF_MATCH));
+        assert_eq!(of(&["\"3\""], &[]), (one_of(&[3]), Unmet::IF_MATCH));
+        assert_eq!(of(&[], &["*"]), (one_of(&[]), Unmet::IF_NONE_MATCH));
+        assert_eq!(of(&["*"], &["\"3\", W/\"4\", \"x\""]), (none_of(&[3, 4]), Unmet::IF_NONE_MATCH));
+        assert_eq!(of(&["\"3\", \"4\""], &["W/\"3\""]), (one_of(&[4]), Unmet::EITHER));
+        assert_eq!(of(&["\"3\""], &["*"]), (one_of(&[]), Unmet::EITHER));
     }
 }

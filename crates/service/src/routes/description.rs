@@ -27,7 +27,7 @@ pub(super) static DOCUMENT: Fixed = Fixed::new("application/json", || {
 
 const ABOUT: &str = "Users in a database, an echo, and the state of the service.\n\nErrors are problem documents (RFC 9457). \
      What the server refuses before an operation is reached, such as malformed HTTP or one connection too many, and what a \
-     deadline ends, is answered with a line of plain text.";
+     deadline ends, is answered with a line of plain text, which has neither `Server` nor fields of CORS.";
 
 /// The description before any operation was added.
 pub(super) fn frame() -> OpenApi {
@@ -141,7 +141,7 @@ refusals! {
     NoSuchUser "404" "There is no such user." problem
     BodyTooSlow "408" "The body came too slowly." plain_text
     NameTaken "409" "Another user has the name." problem
-    ConditionFailed "412" "The user is not as `If-Match` or `If-None-Match` demands; nothing was changed." problem
+    ConditionFailed "412" "The user is not as `If-Match` or `If-None-Match` demands; `errors` names the field. Nothing was changed." problem
     BodyTooLarge "413" "The body is longer than 1 MiB." problem_or_text
     WrongMediaType "415" "The content type is not JSON in UTF-8, or there is a content coding." problem
     WrongFields "422" "JSON, but not what is described; `errors` names the members. Or a reused idempotency key." problem

@@ -18,8 +18,9 @@ use crate::store::Fields;
 
 /// The longest name, in characters.
 const NAME_CHARACTERS_MAX: usize = 200;
-/// No control characters (category Cc), as an ECMA-262 regular expression.
-const NAME_PATTERN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+/// No control characters (category Cc), and at least one character that is no white space (property White_Space), as an ECMA-262
+/// regular expression.
+const NAME_PATTERN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*[^\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028-\u2029\u202f\u205f\u3000][^\u0000-\u001f\u007f-\u009f]*$";
 
 /// Reads and checks the fields in the body of a request.
 pub(super) async fn read(headers: &HeaderMap, body: Body) -> Result<Fields, Problem> {
@@ -62,10 +63,16 @@ fn shortened(member: &str) -> String {
 }
 
 fn check_name(value: Value) -> Result<String, String> {
-    let allowed = || format!("must be text of 1 to {NAME_CHARACTERS_MAX} characters without control characters");
+    let allowed = || {
+        format!(
+            "must be text of 1 to {NAME_CHARACTERS_MAX} characters, not all of them white space and none of them a control \
+             character"
+        )
+    };
     let Value::String(name) = value else { return Err(allowed()) };
     let length = name.chars().take(NAME_CHARACTERS_MAX + 1).count();
-    if !(1..=NAME_CHARACTERS_MAX).contains(&length) || name.chars().any(char::is_control) {
+    let is_blank = name.chars().all(char::is_whitespace);
+    if length > NAME_CHARACTERS_MAX || is_blank || name.chars().any(char::is_control) {
         return Err(allowed());
     }
     Ok(name)
@@ -90,7 +97,7 @@ impl PartialSchema for UserFields {
     fn schema() -> RefOr<Schema> {
         let name = ObjectBuilder::new()
             .schema_type(Type::String)
-            .description(Some("Unique, compared byte by byte; no control characters."))
+            .description(Some("Unique, compared byte by byte; not only white space, and no control characters."))
             .min_length(Some(1))
             .max_length(Some(NAME_CHARACTERS_MAX))
             .pattern(Some(NAME_PATTERN));
@@ -133,12 +140,37 @@ mod tests {
     fn characters_are_counted_and_none_is_a_control() {
         assert!(wrong_fields(&[("name", json!("百".repeat(NAME_CHARACTERS_MAX)))]).is_empty());
         assert!(wrong_fields(&[("name", json!(" \u{a0}\u{2028}\u{1f600}"))]).is_empty());
-        for wrong in [json!("百".repeat(NAME_CHARACTERS_MAX + 1)), json!(""), json!(null), json!(5)] {
+        for wrong in [
+            json!("百".repeat(NAME_CHARACTERS_MAX + 1)),
+            json!(""),
+            json!(" "),
+            json!("\u{a0}\u{2003} \u{3000}"),
+            json!(null),
+            json!(5),
+        ] {
             assert_eq!(wrong_fields(&[("name", wrong)]), ["name"]);
         }
         for control in ['\0', '\n', '\u{1f}', '\u{7f}', '\u{80}', '\u{9f}'] {
             assert_eq!(wrong_fields(&[("name", json!(format!("a{control}")))]), ["name"], "{control:?}");
         }
+    }
+
+    /// The ranges of characters of which `is_so`, as they stand between the brackets of the pattern.
+    fn ranges(is_so: impl Fn(char) -> bool) -> String {
+        let of: Vec<u32> = ('\0'..=char::MAX).filter(|letter| is_so(*letter)).map(u32::from).collect();
+        let ranges = of.chunk_by(|one, next| one + 1 == *next).map(|range| match *range {
+            [only] => format!(r"\u{only:04x}"),
+            [first, .., last] => format!(r"\u{first:04x}-\u{last:04x}"),
+            [] => unreachable!("no range is empty"),
+        });
+        ranges.collect()
+    }
+
+    #[test]
+    fn the_pattern_says_of_names_what_the_check_does() {
+        let control = ranges(char::is_control);
+        let neither = ranges(|letter| letter.is_control() || letter.is_whitespace());
+        assert_eq!(NAME_PATTERN, format!("^[^{control}]*[^{neither}][^{control}]*$"));
     }
 
     #[test]

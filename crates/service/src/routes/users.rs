@@ -10,14 +10,14 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path, RawQuery, Request};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, LOCATION};
+use http::header::{CACHE_CONTROL, CONTENT_LOCATION, ETAG, HeaderValue, LOCATION};
 use http::request::Parts;
 use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use utoipa::ToSchema;
 
 use super::bearer::Writer;
-use super::conditions::{self, Tags};
+use super::conditions::{self, Demands};
 use super::description::{
     BodyTooLarge, BodyTooSlow, ConditionFailed, NameTaken, NoSuchUser, StoreUnavailable, Unauthorized, WrongFields,
     WrongMediaType, WrongParameter, WrongRequest,
@@ -27,8 +27,8 @@ use super::paging::{Query, digits};
 use super::parameters::{OfChange, OfCreate, OfList, OfRead};
 use super::{Core, Shared, idempotency};
 use crate::clock;
-use crate::problem::{Problem, json};
-use crate::store::{Change, Condition, User};
+use crate::problem::{Problem, Unmet, json};
+use crate::store::{Change, User};
 
 /// Bytes of a user's JSON beside name and address: member names, an id, a time.
 const USER_BYTES_BESIDE: usize = 128;
@@ -99,9 +99,8 @@ pub(super) async fn create(_: Writer, core: Shared, request: Request) -> Result<
     let fields = fields::read(&head.headers, body).await?;
     let change = Change::Create { fields, created_at: clock::now_rfc3339(), key };
     let user = core.store.apply(change).await?;
-    let location = HeaderValue::try_from(format!("/api/users/{}", user.id)).expect("digits are a header value");
     let mut response = shown(StatusCode::CREATED, &user);
-    response.headers_mut().insert(LOCATION, location);
+    response.headers_mut().insert(LOCATION, path_of(&user));
     Ok(response)
 }
 
@@ -128,10 +127,10 @@ pub(super) async fn create(_: Writer, core: Shared, request: Request) -> Result<
     )
 )]
 pub(super) async fn read(core: Shared, UserId(id): UserId, request: Request) -> Result<Response, Problem> {
-    let user = core.store.user(id).await?.ok_or(Problem::NotFound)?;
+    let user = core.store.user(id).await?.ok_or(Problem::NoSuchUser)?;
     let headers = request.headers();
     if !conditions::if_match(headers)?.holds(user.version) {
-        return Err(Problem::ConditionFailed);
+        return Err(Problem::ConditionFailed(Unmet::IF_MATCH));
     }
     let etag = conditions::etag(user.version);
     if conditions::has_already(headers, &etag) {
@@ -155,7 +154,10 @@ pub(super) async fn read(core: Shared, UserId(id): UserId, request: Request) -> 
             status = 200,
             description = "The user as stored.",
             body = User,
-            headers(("ETag" = String, description = "The user's new version."))
+            headers(
+                ("Content-Location" = String, description = "The user's path: the content is the user."),
+                ("ETag" = String, description = "The user's new version.")
+            )
         ),
         WrongRequest, Unauthorized, NoSuchUser, BodyTooSlow, NameTaken, ConditionFailed, BodyTooLarge, WrongMediaType,
         WrongFields, StoreUnavailable
@@ -170,9 +172,13 @@ pub(super) async fn replace(
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     let fields = fields::read(&head.headers, body).await?;
-    let condition = condition(&core, id, &head.headers).await?;
-    let user = core.store.apply(Change::Replace { id, fields, condition }).await?;
-    Ok(shown(StatusCode::OK, &user))
+    let demands = Demands::of_change(&head.headers)?;
+    let change = Change::Replace { id, fields, condition: demands.condition.clone() };
+    let user = core.store.apply(change).await.map_err(|error| demands.problem(error))?;
+    let mut response = shown(StatusCode::OK, &user);
+    // The answer is the user, not a report about the change (RFC 9110, section 8.7).
+    response.headers_mut().insert(CONTENT_LOCATION, path_of(&user));
+    Ok(response)
 }
 
 /// Delete a user
@@ -197,25 +203,14 @@ pub(super) async fn delete(
     request: Request,
 ) -> Result<StatusCode, Problem> {
     let (head, _) = request.into_parts();
-    let condition = condition(&core, id, &head.headers).await?;
-    core.store.apply(Change::Delete { id, condition }).await?;
+    let demands = Demands::of_change(&head.headers)?;
+    let change = Change::Delete { id, condition: demands.condition.clone() };
+    core.store.apply(change).await.map_err(|error| demands.problem(error))?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What must hold of the user for a change: `If-Match` and `If-None-Match` as one.
-async fn condition(core: &Core, id: i64, headers: &HeaderMap) -> Result<Condition, Problem> {
-    let wanted = conditions::if_match(headers)?;
-    match conditions::if_none_match(headers)? {
-        None => Ok(wanted),
-        // Whoever exists has some version.
-        Some(Tags::Any) => Ok(Condition::Versions(Vec::new())),
-        // The store knows no "none of these": the version is looked up, and must be the same when the change is made.
-        Some(unwanted) => {
-            let user = core.store.user(id).await?.ok_or(Problem::NotFound)?;
-            let holds = wanted.holds(user.version) && !unwanted.contain(user.version);
-            Ok(Condition::Versions(Vec::from_iter(holds.then_some(user.version))))
-        }
-    }
+fn path_of(user: &User) -> HeaderValue {
+    HeaderValue::try_from(format!("/api/users/{}", user.id)).expect("digits are a header value")
 }
 
 fn shown(status: StatusCode, user: &User) -> Response {
@@ -242,7 +237,7 @@ impl FromRequestParts<Arc<Core>> for UserId {
 
     async fn from_request_parts(parts: &mut Parts, core: &Arc<Core>) -> Result<Self, Problem> {
         let id: Result<Path<Self>, PathRejection> = Path::from_request_parts(parts, core).await;
-        id.map(|Path(id)| id).map_err(|_| Problem::NotFound)
+        id.map(|Path(id)| id).map_err(|_| Problem::NoSuchUser)
     }
 }
 

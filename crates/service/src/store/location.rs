@@ -3,6 +3,7 @@
 //! Text in, a place or "what is allowed" out; nothing is opened here, and a relative path stays relative. Invariant: neither what
 //! is shown of a place nor a refusal holds a password, or any other piece of the URL that might be one.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,32 @@ const ALLOWED: &str = "sqlite:PATH, for example sqlite:baiwan.db or sqlite:/var/
 const IN_MEMORY: &str = "sqlite:PATH with a file; a database in memory would lose acknowledged writes";
 const POSTGRES_ALLOWED: &str = "postgres://USER:PASSWORD@HOST:PORT/DATABASE, with parameters such as \
     ?host=/run/postgresql or ?connect_timeout=3";
+const PARAMETERS: [&str; 19] = [
+    "user",
+    "password",
+    "dbname",
+    "options",
+    "application_name",
+    "sslmode",
+    "sslnegotiation",
+    "host",
+    "hostaddr",
+    "port",
+    "connect_timeout",
+    "tcp_user_timeout",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "target_session_attrs",
+    "channel_binding",
+    "load_balance_hosts",
+];
+const BAD_PORT: &str = "postgres://USER:PASSWORD@HOST:PORT/DATABASE, where PORT is a number from 1 to 65535, and an IPv6 address \
+    stands in brackets: [::1]:5432";
+const BAD_PATH: &str =
+    "postgres://USER:PASSWORD@HOST:PORT/DATABASE with one DATABASE; a / within its name is written %2F";
+const NO_VALUE: &str = "postgres://USER:PASSWORD@HOST:PORT/DATABASE?NAME=VALUE&NAME=VALUE; a parameter has no =";
 const NO_USER: &str = "postgres://USER@HOST/DATABASE; USER is missing";
 const NO_HOST: &str = "postgres://USER@HOST/DATABASE, or postgres://USER@/DATABASE?host=/run/postgresql for a directory of \
     sockets; HOST is missing";
@@ -40,22 +67,27 @@ pub enum Location {
 }
 
 impl FromStr for Location {
-    type Err = &'static str;
+    type Err = Cow<'static, str>;
 
     /// The error is what is allowed.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
-            Some(("sqlite", path)) => parse_path(path).map(Self::Sqlite),
+            Some(("sqlite", path)) => Ok(Self::Sqlite(parse_path(path)?)),
             Some(("postgres" | "postgresql", _)) => text.parse().map(Self::Postgres),
-            _ => Err(ALLOWED),
+            _ => Err(ALLOWED.into()),
         }
     }
 }
 
+/// As `DATABASE_URL` takes it, but for the password and the parameters of a server's.
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Sqlite(path) => path.display().fmt(f),
+            // Two slashes at the beginning are the URL's.
+            Self::Sqlite(path) if path.as_os_str().as_encoded_bytes().starts_with(b"//") => {
+                write!(f, "sqlite://{}", path.display())
+            }
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             Self::Postgres(url) => url.fmt(f),
         }
     }
@@ -97,7 +129,7 @@ impl PostgresUrl {
 }
 
 impl FromStr for PostgresUrl {
-    type Err = &'static str;
+    type Err = Cow<'static, str>;
 
     /// The error is what is allowed.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -107,22 +139,76 @@ impl FromStr for PostgresUrl {
         // The parser takes everything before the first `@` for credentials, and what follows for a host: half a password would be
         // taken for one of the names, which are shown.
         if authority.matches('@').count() > 1 || path.contains('@') {
-            return Err(NOT_ENCODED);
+            return Err(NOT_ENCODED.into());
         }
-        if asks_for_tls(path) {
-            return Err(TLS);
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let (credentials, places) = authority.split_once('@').unwrap_or(("", authority));
+        check_places(places)?;
+        let database = path.trim_start_matches('/');
+        if database.contains('/') {
+            return Err(BAD_PATH.into());
         }
-        let config = Config::from_str(text).map_err(|_| POSTGRES_ALLOWED)?;
+        let given = [
+            ("user", !credentials.is_empty() && !credentials.starts_with(':')),
+            ("password", credentials.contains(':')),
+            ("dbname", !database.is_empty()),
+        ];
+        check_query(query, given)?;
+        let config = Config::from_str(text).map_err(|error| wrong_value(&error))?;
         check(&config)?;
         Ok(Self(Box::new(config)))
     }
 }
 
-/// The parser knows some modes only; libpq's others must not be called unknown.
-fn asks_for_tls(path: &str) -> bool {
-    let query = path.split_once('?').map_or("", |(_, query)| query);
-    form_urlencoded::parse(query.as_bytes())
-        .any(|(name, value)| name == "sslmode" && value != "disable" && value != "prefer")
+fn check_places(places: &str) -> Result<(), &'static str> {
+    for place in places.split(',') {
+        let port = match place.strip_prefix('[') {
+            Some(rest) => match rest.split_once(']').ok_or(BAD_PORT)?.1 {
+                "" => None,
+                after => Some(after.strip_prefix(':').ok_or(BAD_PORT)?),
+            },
+            None => place.split_once(':').map(|(_, port)| port),
+        };
+        if port.is_some_and(|port| !port.parse::<u16>().is_ok_and(|port| port > 0)) {
+            return Err(BAD_PORT);
+        }
+    }
+    Ok(())
+}
+
+/// `given` is what the parts before the parameters have said already. A name may be half a password: only those that are known
+/// are repeated.
+fn check_query(query: &str, mut given: [(&'static str, bool); 3]) -> Result<(), Cow<'static, str>> {
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        if !parameter.contains('=') {
+            return Err(NO_VALUE.into());
+        }
+        let (name, value) = form_urlencoded::parse(parameter.as_bytes()).next().unwrap_or_default();
+        // The parser knows some modes only; libpq's others must not be called unknown, nor what goes with them.
+        let is_of_tls = name.starts_with("ssl") && !PARAMETERS.contains(&&*name);
+        if is_of_tls || (name == "sslmode" && value != "disable" && value != "prefer") {
+            return Err(TLS.into());
+        }
+        if !PARAMETERS.contains(&&*name) {
+            let known = PARAMETERS.join(", ");
+            return Err(format!("{POSTGRES_ALLOWED}; one is none that is known here: {known}").into());
+        }
+        if let Some((name, was_given)) = given.iter_mut().find(|(given, _)| *given == name)
+            && std::mem::replace(was_given, true)
+        {
+            return Err(format!("{POSTGRES_ALLOWED}; {name} is given twice").into());
+        }
+    }
+    Ok(())
+}
+
+/// Which parameter the parser does not like: it says so in its words only.
+fn wrong_value(error: &tokio_postgres::Error) -> Cow<'static, str> {
+    let reason = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    match PARAMETERS.iter().find(|name| reason == format!("invalid value for option `{name}`")) {
+        Some(name) => format!("{POSTGRES_ALLOWED}; {name} has a value that it cannot have").into(),
+        None => POSTGRES_ALLOWED.into(),
+    }
 }
 
 fn check(config: &Config) -> Result<(), &'static str> {
@@ -134,6 +220,9 @@ fn check(config: &Config) -> Result<(), &'static str> {
     let count = hosts.len().max(addresses.len());
     if count == 0 || hosts.iter().any(is_unnamed) {
         return Err(NO_HOST);
+    }
+    if ports.contains(&0) {
+        return Err(BAD_PORT);
     }
     if [hosts.len(), addresses.len()].iter().any(|&given| given != 0 && given != count)
         || (ports.len() > 1 && ports.len() != count)
@@ -202,14 +291,17 @@ mod tests {
 
     #[test]
     fn database_urls_name_a_file() {
-        for (url, path) in [
-            ("sqlite:baiwan.db", "baiwan.db"),
-            ("sqlite://baiwan.db", "baiwan.db"),
-            ("sqlite:/data/a.db", "/data/a.db"),
-            ("sqlite:///data/a.db", "/data/a.db"),
+        for (url, path, expected) in [
+            ("sqlite:baiwan.db", "baiwan.db", "sqlite:baiwan.db"),
+            ("sqlite://baiwan.db", "baiwan.db", "sqlite:baiwan.db"),
+            ("sqlite:/data/a.db", "/data/a.db", "sqlite:/data/a.db"),
+            ("sqlite:///data/a.db", "/data/a.db", "sqlite:/data/a.db"),
+            ("sqlite:////data/a.db", "//data/a.db", "sqlite:////data/a.db"),
         ] {
-            assert_eq!(url.parse(), Ok(Location::Sqlite(PathBuf::from(path))), "{url}");
-            assert_eq!(shown(url), path);
+            let location = Location::Sqlite(PathBuf::from(path));
+            assert_eq!(url.parse().as_ref(), Ok(&location), "{url}");
+            assert_eq!(shown(url), expected);
+            assert_eq!(expected.parse(), Ok(location), "what is shown is a URL of the same place");
         }
         for wrong in ["sqlite:", "sqlite://", "sqlite::memory:", "sqlite:a?mode=ro", "mysql://x", "baiwan.db", ""] {
             assert!(wrong.parse::<Location>().is_err_and(|allowed| allowed.contains("sqlite:PATH")), "{wrong}");
@@ -244,9 +336,25 @@ mod tests {
     fn what_a_server_is_not_reached_with_is_refused_and_never_repeated() {
         for (url, expected) in [
             ("postgres:secret", "postgres://USER:PASSWORD@HOST:PORT/DATABASE"),
-            ("postgres://ada@h:secret/x", "postgres://USER:PASSWORD@HOST:PORT/DATABASE"),
-            ("postgres://ada@h/x?secret=1", "postgres://USER:PASSWORD@HOST:PORT/DATABASE"),
-            ("postgres://ada@h/x?connect_timeout=secret", "postgres://USER:PASSWORD@HOST:PORT/DATABASE"),
+            ("postgres://ada@h:secret/x", "PORT is a number from 1 to 65535"),
+            ("postgres://ada@h:/x", "PORT is a number"),
+            ("postgres://ada@h:0/x", "PORT is a number"),
+            ("postgres://ada@h/x?host=i&port=0&port=5432", "PORT is a number"),
+            ("postgres://ada@a,b:65536/x", "PORT is a number"),
+            ("postgres://ada@::1/x", "in brackets"),
+            ("postgres://ada@[::1/x", "in brackets"),
+            ("postgres://ada@[::1]secret/x", "in brackets"),
+            ("postgres://ada@h/x?secret=1", "one is none that is known here: user, "),
+            ("postgres://ada@h/x?secret", "has no ="),
+            ("postgres://ada@h/x?connect_timeout=secret", "connect_timeout has a value that it cannot have"),
+            ("postgres://ada@h/x?hostaddr=secret", "hostaddr has a value"),
+            ("postgres://ada@h/x?target_session_attrs=secret", "target_session_attrs has a value"),
+            ("postgres://ada@h/x/secret", "with one DATABASE"),
+            ("postgres://ada@h/x?dbname=secret", "dbname is given twice"),
+            ("postgres://ada@h?dbname=x&dbname=secret", "dbname is given twice"),
+            ("postgres://ada@h/x?user=secret", "user is given twice"),
+            ("postgres://ada:secret@h/x?password=secret", "password is given twice"),
+            ("postgres://ada@h/x?sslmode=disable&sslrootcert=secret", "not served yet"),
             ("postgres://h/x", "USER is missing"),
             ("postgres://:secret@h/x", "USER is missing"),
             ("postgres://ada:secret@/x", "HOST is missing"),

@@ -16,7 +16,8 @@
 //! Nothing is tried twice, since a change whose answer was lost may have happened. Deadlines are the face's: it drops an
 //! operation after [`PATIENCE`](super::PATIENCE), and what is dropped makes its slot ask whether the server is there.
 //! Invariants: a change is acknowledged only after the server has committed it with `synchronous_commit`; there are never
-//! more connections than were asked for, nor more than [`PIPELINE_MAX`] statements on their way on one.
+//! more connections than were asked for, nor more than [`PIPELINE_MAX`] statements on their way on one. What finds no room waits for
+//! it, unsent: up to [`WAITING_MAX`] operations of a core.
 
 mod backoff;
 mod connect;
@@ -27,17 +28,24 @@ mod slots;
 mod statements;
 mod verdict;
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
+use tokio_postgres::types::ToSql;
 
 pub use self::schema::OpenError;
 pub use self::session::PIPELINE_MAX;
+pub use self::slots::WAITING_MAX;
 
+use self::connect::CHANGE_WAIT_MAX;
 use self::connect::Endpoint;
-use self::session::Passage;
+use self::session::{Kind, Passage};
 use self::slots::{Booking, Lanes, Slots, own_slots};
 use self::statements::{Creation, truth_of, user_of};
 use super::{Change, Condition, Fields, IdempotencyKey, PostgresUrl, StoreError, User};
@@ -191,9 +199,9 @@ impl CorePostgres {
     }
 
     async fn replace(&self, id: i64, fields: &Fields, condition: &Condition) -> Result<User, StoreError> {
-        let (Fields { name, email }, versions) = (fields, versions_of(condition));
-        let passage = self.write().await?;
-        let replaced = passage.rows(|statements| &statements.replace, &[&id, name, email, &versions], user_of).await?;
+        let (Fields { name, email }, (wanted, unwanted)) = (fields, versions_of(condition));
+        let parameters: &[&(dyn ToSql + Sync)] = &[&id, name, email, &wanted, &unwanted];
+        let replaced = self.write().await?.rows(|statements| &statements.replace, parameters, user_of).await?;
         match self.changed(replaced) {
             Some(user) => Ok(user),
             None => Err(self.why_unchanged(id, condition).await),
@@ -201,8 +209,9 @@ impl CorePostgres {
     }
 
     async fn delete(&self, id: i64, condition: &Condition) -> Result<User, StoreError> {
-        let versions = versions_of(condition);
-        let deleted = self.write().await?.rows(|statements| &statements.delete, &[&id, &versions], user_of).await?;
+        let (wanted, unwanted) = versions_of(condition);
+        let parameters: &[&(dyn ToSql + Sync)] = &[&id, &wanted, &unwanted];
+        let deleted = self.write().await?.rows(|statements| &statements.delete, parameters, user_of).await?;
         match self.changed(deleted) {
             Some(user) => Ok(user),
             None => Err(self.why_unchanged(id, condition).await),
@@ -230,31 +239,45 @@ impl CorePostgres {
         user
     }
 
+    /// What was not sent in time is not sent at all: it could be made after the caller was told that it was not.
     async fn write(&self) -> Result<Passage, StoreError> {
-        self.book(&self.lanes.writes, self.lanes.writes_anywhere.iter().copied()).await
+        let booked = self.book(Kind::Change, &self.lanes.writes, self.lanes.writes_anywhere.iter().copied());
+        timeout(CHANGE_WAIT_MAX, booked).await.unwrap_or(Err(StoreError::QueueFull))
     }
 
     async fn read(&self) -> Result<Passage, StoreError> {
-        self.book(&self.lanes.reads, 0..self.shared.slots.count()).await
+        self.book(Kind::Read, &self.lanes.reads, 0..self.shared.slots.count()).await
     }
 
-    /// Room on a connection of the lane; of another core's, if the lane has none at the moment.
+    /// Room on a connection of the lane; of another core's, if the lane has none at the moment. Waits while there is none.
     async fn book(
         &self,
+        kind: Kind,
         lane: &[usize],
         otherwise: impl Iterator<Item = usize> + Clone,
     ) -> Result<Passage, StoreError> {
         let slots = &self.shared.slots;
         loop {
             // From before the look, so that no change after it is missed.
-            let changed = slots.changed();
-            let booking = match slots.book(lane.iter().copied()) {
-                Booking::Opening | Booking::Down => slots.book(otherwise.clone()),
+            let mut changed = pin!(slots.changed());
+            let booking = match slots.book(lane.iter().copied(), kind) {
+                Booking::Opening | Booking::Down => slots.book(otherwise.clone(), kind),
                 booking => booking,
             };
             match booking {
                 Booking::Passage(passage) => return Ok(passage),
-                Booking::Full => return Err(StoreError::QueueFull),
+                Booking::Full(session) => {
+                    let _waiting = self.lanes.wait().ok_or(StoreError::QueueFull)?;
+                    let mut room = pin!(Passage::wait(session, kind));
+                    // A connection that came or went makes everybody choose again.
+                    let booked = poll_fn(|cx| match room.as_mut().poll(cx) {
+                        Poll::Ready(passage) => Poll::Ready(Some(passage)),
+                        Poll::Pending => changed.as_mut().poll(cx).map(|()| None),
+                    });
+                    if let Some(passage) = booked.await {
+                        return Ok(passage);
+                    }
+                }
                 Booking::Down => return Err(StoreError::Unavailable),
                 Booking::Opening => changed.await,
             }
@@ -262,11 +285,12 @@ impl CorePostgres {
     }
 }
 
-/// As the statements take them: `None` is any.
-fn versions_of(condition: &Condition) -> Option<&[i64]> {
+/// As the statements take them: those of which it must be one, where `None` is any, and those of which it must be none.
+fn versions_of(condition: &Condition) -> (Option<&[i64]>, &[i64]) {
     match condition {
-        Condition::Any => None,
-        Condition::Versions(versions) => Some(versions),
+        Condition::Any => (None, &[]),
+        Condition::Versions(versions) => (Some(versions), &[]),
+        Condition::NoneOf(versions) => (None, versions),
     }
 }
 

@@ -71,13 +71,15 @@ impl IdempotencyKey {
     }
 }
 
-/// What must hold of a user for a change to be made: `If-Match`, read (RFC 9110, section 13.1.1).
+/// What must hold of a user for a change to be made: `If-Match` and `If-None-Match`, read (RFC 9110, sections 13.1.1 and 13.1.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// Nothing but that the user exists.
     Any,
     /// The user has one of these versions. Of none, it holds for nobody.
     Versions(Vec<i64>),
+    /// The user exists and has none of these versions.
+    NoneOf(Vec<i64>),
 }
 
 impl Condition {
@@ -86,6 +88,7 @@ impl Condition {
         match self {
             Self::Any => true,
             Self::Versions(versions) => versions.contains(&version),
+            Self::NoneOf(versions) => !versions.contains(&version),
         }
     }
 }
@@ -153,5 +156,7 @@ mod tests {
         assert!(Condition::Versions(vec![3, 7]).holds(7));
         assert!(!Condition::Versions(vec![3, 8]).holds(7));
         assert!(!Condition::Versions(Vec::new()).holds(1));
+        assert!(Condition::NoneOf(vec![3, 8]).holds(7) && Condition::NoneOf(Vec::new()).holds(7));
+        assert!(!Condition::NoneOf(vec![3, 7]).holds(7));
     }
 }

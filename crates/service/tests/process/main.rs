@@ -73,12 +73,18 @@ fn the_ready_line_says_what_is_in_force() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = command(directory.path());
     command.env("WORKERS", "1").env("REQUEST_TIMEOUT", "0");
+    command.env("CORS_ORIGINS", "https://a.org").env("SERVER_HEADER", "ours");
     let service = Running::start(command);
     assert_eq!(service.ready["workers"], 1);
     assert!(service.ready["timeouts"].as_str().unwrap().contains("request none"));
     assert!(service.ready["max_connections"].as_u64().unwrap() > 0);
     assert_eq!(service.ready["api_token"], "not set: anyone may write");
-    assert_eq!(service.ready["database"], directory.path().join("baiwan.db").to_str().unwrap());
+    assert_eq!(service.ready["body_min_rate"], 500);
+    for (member, value) in [("cors_origins", "https://a.org"), ("ready_requires", "none"), ("server_header", "ours")] {
+        assert_eq!(service.ready[member], value);
+    }
+    let database = format!("sqlite:{}", directory.path().join("baiwan.db").display());
+    assert_eq!(service.ready["database"], database);
     assert_ne!(service.address.port(), 0);
 }
 

@@ -76,6 +76,7 @@ async fn wrong_fields_are_422_and_named() {
         (json!({"name": null}), vec!["name"]),
         (json!({"name": 5}), vec!["name"]),
         (json!({"name": ""}), vec!["name"]),
+        (json!({"name": " \u{3000} "}), vec!["name"]),
         (json!({"name": "x".repeat(201)}), vec!["name"]),
         (json!({"name": "a\nb"}), vec!["name"]),
         (json!({"name": "a\u{0}"}), vec!["name"]),

@@ -139,9 +139,14 @@ async fn unknown_users_are_404(place: Place) {
         ["0", "2", "9223372036854775807", "9223372036854775808", "99999999999999999999", "-1", "+1", "x", "1.0", "%ff"]
     {
         let path = format!("/api/users/{id}");
-        assert!(service.get(&path).await.problem(StatusCode::NOT_FOUND).is_empty(), "{id}");
-        service.method("DELETE", &path).await.problem(StatusCode::NOT_FOUND);
-        service.send("PUT", &path, &[], &json!({"name": "b"})).await.problem(StatusCode::NOT_FOUND);
+        for answer in [
+            service.get(&path).await,
+            service.method("DELETE", &path).await,
+            service.send("PUT", &path, &[], &json!({"name": "b"})).await,
+        ] {
+            assert_eq!(answer.problem(StatusCode::NOT_FOUND), ["id"], "{id}: not as where nothing is at the path");
+            assert_eq!(answer.json()["detail"], "There is no user with this id.");
+        }
     }
     assert_eq!(service.names().await, ["Ada"]);
 }
@@ -187,7 +192,9 @@ async fn a_wrong_query_is_400_and_names_the_parameter() {
 async fn unknown_paths_are_404() {
     let service = Service::anywhere(&[]).await;
     for path in ["/nope", "/api", "/api/users/", "/api/users/1/", "/health/", "/docs/", "/docs/nope", "/openapi"] {
-        assert!(service.get(path).await.problem(StatusCode::NOT_FOUND).is_empty(), "{path}");
+        let answer = service.get(path).await;
+        assert!(answer.problem(StatusCode::NOT_FOUND).is_empty(), "{path}");
+        assert_eq!(answer.json()["detail"], "There is nothing at this path.");
     }
     service.method("POST", "/nope").await.problem(StatusCode::NOT_FOUND);
 }

@@ -39,6 +39,27 @@ async fn of_replacements_with_the_same_condition_exactly_one_wins(place: Place) 
     }
 }
 
+/// None is refused because others are asked for; if the machine is too slow for all of them, they are asked for again.
+async fn a_thousand_reads_at_the_same_time_are_all_answered(place: Place) {
+    const READS: usize = 1_000;
+    const TRIES_MAX: usize = 20;
+    let opened = Opened::at(place).await;
+    let user = opened.create("user").await.unwrap();
+    for _ in 0..TRIES_MAX {
+        let mut asked = JoinSet::new();
+        for _ in 0..READS {
+            let (core, id) = (opened.core.clone(), user.id);
+            asked.spawn(async move { core.user(id).await });
+        }
+        let answers = asked.join_all().await;
+        assert!(!answers.contains(&Err(StoreError::QueueFull)), "there is room for all to wait");
+        if answers.iter().all(|answer| *answer == Ok(Some(user.clone()))) {
+            return;
+        }
+    }
+    panic!("{TRIES_MAX} times not all of {READS} reads were answered");
+}
+
 async fn of_a_replacement_and_a_deletion_with_the_same_condition_one_wins(place: Place) {
     let opened = Opened::at(place).await;
     for round in 0..ROUNDS {
@@ -125,6 +146,7 @@ async fn a_creation_whose_name_is_taken_meanwhile_leaves_no_key(place: Place) {
 
 on_both_stores![
     of_replacements_with_the_same_condition_exactly_one_wins,
+    a_thousand_reads_at_the_same_time_are_all_answered,
     of_a_replacement_and_a_deletion_with_the_same_condition_one_wins,
     replacements_without_a_condition_all_count,
     a_name_that_many_want_goes_to_one,

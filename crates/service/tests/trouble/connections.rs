@@ -1,12 +1,13 @@
 //! How many connections to PostgreSQL there are: never more than allowed, and no storm of attempts when there is no server.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::postgres::{Server, Session};
 use crate::proxy::Proxy;
 use crate::running::{Client, Running, eventually};
-use crate::{alone, assert_unavailable, command_with};
+use crate::{alone, assert_unavailable, command_with, create};
 
 const CLIENTS: usize = 32;
 
@@ -80,6 +81,25 @@ fn row_102_there_are_never_more_connections_than_allowed_however_many_workers_th
         assert!(most >= 1, "clients were served without a connection");
         assert_eq!(refused, 0, "with {workers} workers and {allowed} connections");
     }
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "initdb and postgres are not installed; Debian: apt-get install postgresql")]
+fn row_102_hosts_that_are_dead_or_silent_do_not_keep_the_service_from_starting_with_the_others() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::shared();
+    let database = server.database();
+    // The kernel accepts for a listener that nobody asks.
+    let silent: Vec<_> = (0..3).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
+    let dead = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let others: Vec<_> = silent.iter().map(|listener| listener.local_addr().unwrap()).chain([dead]).collect();
+    let others: String = others.iter().map(|address| format!("{address},")).collect();
+    let here = format!("127.0.0.1:{}/", server.port());
+    let mut command = command_with(&database, directory.path());
+    command.env("DATABASE_URL", database.url.replace(&here, &format!("{others}{here}")));
+    let service = Running::start_with_store(command);
+    eventually("users can be written", || create(&service, "Ada").status == 201);
 }
 
 #[test]

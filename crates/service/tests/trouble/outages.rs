@@ -8,8 +8,10 @@ use crate::{alone, ask, assert_the_rest_is_served, assert_unavailable, command_w
 
 /// Times that everything is asked while the store is away: the first ones meet connections that were good, the last ones none.
 const TIMES: usize = 3;
-/// Writers that wait for the same row: fewer than a core has connections for changes.
-const HELD: usize = 3;
+/// Writers that wait for the same row while others are served: as many as one core's connections take changes at a time.
+const HELD: usize = 8;
+/// Writers that wait for the same row, many more than that.
+const CROWD: usize = 100;
 /// Lines that a service may say of one outage: that it began, for each of its connections, and that it is over.
 const LOG_LINES_MAX: usize = 60;
 
@@ -139,6 +141,39 @@ fn row_102_a_row_that_another_session_holds_costs_its_writers_503_and_nobody_els
     eventually("the user can be changed again", || {
         let replaced = ask(&service, "PUT", "/api/users/2", r#"{"name":"free"}"#);
         replaced.status == 200 || replaced.status == 404
+    });
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "initdb and postgres are not installed; Debian: apt-get install postgresql")]
+fn row_102_a_change_that_a_crowd_held_up_is_not_made_after_its_503() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let database = Server::shared().database();
+    let service = Running::start_with_store(command_with(&database, directory.path()));
+    with_users(&service);
+    let other = Session::open(&database.keeper_url);
+    other.run("BEGIN");
+    assert_eq!(other.run("SELECT name FROM users WHERE id = 2 FOR UPDATE"), [["user 2"]]);
+    std::thread::scope(|scope| {
+        let service = &service;
+        let hold = |number: usize| {
+            scope.spawn(move || ask(service, "PUT", "/api/users/2", &format!(r#"{{"name":"late {number}"}}"#)))
+        };
+        let held: Vec<_> = (0..CROWD).map(hold).collect();
+        held.into_iter().for_each(|answer| assert_unavailable(&answer.join().unwrap()));
+    });
+    other.run("ROLLBACK");
+    let under_way = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND state = 'active' AND pid <> pg_backend_pid()",
+        database.name
+    );
+    eventually("nothing is under way", || other.run(&under_way) == [["0"]]);
+    let user = ask(&service, "GET", "/api/users/2", "");
+    assert_eq!(user.json()["name"], "user 2", "all were told that it was not done");
+    assert!(user.head.contains("\r\netag: \"1\"\r\n"), "{}", user.head);
+    eventually("the user can be changed again", || {
+        ask(&service, "PUT", "/api/users/2", r#"{"name":"free"}"#).status == 200
     });
 }
 

@@ -99,10 +99,12 @@ async fn row_37_a_body_that_does_not_come_is_given_up_after_its_grace() {
         rig.settle().await;
         let grace = Duration::from_millis(5_000 + 2 * begun.len() as u64);
         assert_due(&rig, grace, || rig.counts().exchanges == 0).await;
-        assert_eq!(statuses(&peer.receive()), [408]);
+        let answer = peer.receive();
+        assert_eq!(statuses(&answer), [408]);
+        assert!(answer.ends_with(": body-too-slow\n"), "{answer}");
         drop(peer);
         rig.settle().await;
-        assert_eq!(rig.closed(CloseReason::BodyTimeout), 1);
+        assert_eq!(rig.closed(CloseReason::BodyTooSlow), 1);
         rig.assert_empty();
     }
 }
@@ -125,7 +127,7 @@ async fn row_37_a_body_below_the_minimum_rate_is_given_up_and_one_above_it_is_no
         assert_eq!(statuses(&answer), [if given_up { 408 } else { 200 }], "{rate} bytes a second");
         drop(peer);
         rig.settle().await;
-        assert_eq!(rig.closed(CloseReason::BodyTimeout), u64::from(given_up));
+        assert_eq!(rig.closed(CloseReason::BodyTooSlow), u64::from(given_up));
     }
 }
 
@@ -229,7 +231,12 @@ async fn row_37_a_body_has_an_end_however_fast_it_comes() {
     }
     assert_eq!(peer.receive(), "");
     rig.pass(Duration::from_millis(1200)).await;
-    assert_eq!(statuses(&peer.receive()), [408]);
+    let answer = peer.receive();
+    assert_eq!(statuses(&answer), [408]);
+    assert!(answer.ends_with(": body-timeout\n"), "{answer}");
+    drop(peer);
+    rig.settle().await;
+    assert_eq!(rig.closed(CloseReason::BodyTimeout), 1);
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

@@ -3,18 +3,21 @@
 //! A connection here is a state machine without a task of its own: it moves while [`drive`] polls it. Invariant: whatever is
 //! waited for from a server is waited for with a limit, and what is said about a failure is one line without a password.
 
+use std::collections::hash_map::RandomState;
 use std::error::Error as _;
 use std::future::{Future, poll_fn};
+use std::hash::{BuildHasher, Hasher};
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tokio_postgres::config::{LoadBalanceHosts, TargetSessionAttrs};
+use tokio_postgres::config::{Host, LoadBalanceHosts, TargetSessionAttrs};
 use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{Client, Config, Connection, Error, NoTls, Socket};
 
-use super::session::Session;
+use super::session::{CHANGES_MAX, Session};
 use super::statements::Statements;
 use crate::store::{PATIENCE, PostgresUrl};
 
@@ -26,8 +29,16 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_millis(1400);
 const _: () = assert!(STATEMENT_TIMEOUT.as_millis() < PATIENCE.as_millis());
 
 /// A change that waits for a row holds up those behind it on its connection, so it waits less long than they may.
-const LOCK_TIMEOUT: Duration = Duration::from_millis(250);
-const _: () = assert!(LOCK_TIMEOUT.as_millis() < STATEMENT_TIMEOUT.as_millis());
+const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
+/// A change waits for no more locks that others may hold: for a user's row or a key, and for a name.
+const LOCKS_MAX: u128 = 2;
+/// A change that has waited for a connection for so long is not sent any more.
+pub(super) const CHANGE_WAIT_MAX: Duration = Duration::from_millis(600);
+// However many changes wait for the same row: what was sent has had its turn, and been made or given up, before its caller is told
+// that the store does not answer. A deadline within the statements would need the server's clock to agree with ours.
+const _: () = assert!(
+    CHANGE_WAIT_MAX.as_millis() + CHANGES_MAX as u128 * LOCKS_MAX * LOCK_TIMEOUT.as_millis() < PATIENCE.as_millis()
+);
 
 /// Time for a socket to be connected, unless the URL says otherwise.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
@@ -48,8 +59,12 @@ const KEEPALIVE_IDLE_UNSET: Duration = Duration::from_hours(2);
 /// Where and how to connect.
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    config: Config,
-    /// For one attempt, which tries all hosts.
+    /// One for each host: one that accepts and says nothing must not take the time of the others. At least one.
+    hosts: Vec<Config>,
+    /// The host that was connected to last: the next attempt begins there, unless the URL wants it to be at random.
+    begin: AtomicUsize,
+    at_random: bool,
+    /// For one attempt at one host.
     attempt_max: Duration,
 }
 
@@ -75,17 +90,37 @@ impl Endpoint {
         config.connect_timeout(connect_max);
         // Of several hosts it takes the one that is not a standby; of one it is known before a read comes from the past.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        // A host that accepts and says nothing takes the time of a whole attempt: the next one begins elsewhere.
+        let at_random = config.get_load_balance_hosts() == LoadBalanceHosts::Random;
+        // This is about the addresses that a host's name has: one that is silent must not always be the first.
         config.load_balance_hosts(LoadBalanceHosts::Random);
-        let hosts = u32::try_from(url.hosts()).unwrap_or(u32::MAX);
-        let attempt_max = connect_max.saturating_add(ANSWER_MAX).saturating_mul(hosts);
-        Self { config, attempt_max }
+        let hosts = (0..url.hosts()).map(|host| only(&config, host)).collect();
+        Self { hosts, begin: AtomicUsize::new(0), at_random, attempt_max: connect_max.saturating_add(ANSWER_MAX) }
     }
 
-    /// A connection as the server makes it, within `limit` or the time that one attempt takes, whichever is longer. `None`: there
-    /// was no answer in time.
+    /// A connection as the first host makes it that does; all are asked in turn. All together have `limit`, or each the time that
+    /// one attempt takes, whichever is longer. `None`: no one answered in time.
     pub(super) async fn connect(&self, limit: Duration) -> Option<Result<(Client, Driver), Error>> {
-        timeout(limit.max(self.attempt_max), self.config.connect(NoTls)).await.ok()
+        let count = self.hosts.len();
+        let each = limit.div_f64(count as f64).max(self.attempt_max);
+        let begin = match self.at_random {
+            true => (RandomState::new().build_hasher().finish() % count as u64) as usize,
+            false => self.begin.load(Ordering::Relaxed),
+        };
+        let mut failed: Option<Error> = None;
+        for host in (begin..begin + count).map(|host| host % count) {
+            match timeout(each, self.hosts[host].connect(NoTls)).await {
+                Ok(Ok(connected)) => {
+                    self.begin.store(host, Ordering::Relaxed);
+                    return Some(Ok(connected));
+                }
+                // What a server says tells more than that another is not there.
+                Ok(Err(error)) if failed.as_ref().is_none_or(|failed| failed.as_db_error().is_none()) => {
+                    failed = Some(error);
+                }
+                Ok(Err(_)) | Err(_) => {}
+            }
+        }
+        failed.map(Err)
     }
 
     /// A connection that is ready for work. The error says why there is none.
@@ -100,6 +135,38 @@ impl Endpoint {
         let statements = prepared?.map_err(|error| reason(&error))?;
         Ok((Session::new(client, statements), connection))
     }
+}
+
+/// The configuration with one of its hosts.
+fn only(config: &Config, host: usize) -> Config {
+    let mut only = Config::new();
+    match config.get_hosts().get(host) {
+        Some(Host::Tcp(name)) => _ = only.host(name),
+        #[cfg(unix)]
+        Some(Host::Unix(directory)) => _ = only.host_path(directory),
+        None => {}
+    }
+    if let Some(address) = config.get_hostaddrs().get(host) {
+        only.hostaddr(*address);
+    }
+    let ports = config.get_ports();
+    if let Some(port) = ports.get(host).or(ports.first()) {
+        only.port(*port);
+    }
+    config.get_user().map(|user| only.user(user));
+    config.get_password().map(|password| only.password(password));
+    config.get_dbname().map(|database| only.dbname(database));
+    config.get_options().map(|options| only.options(options));
+    config.get_application_name().map(|name| only.application_name(name));
+    config.get_connect_timeout().map(|timeout| only.connect_timeout(*timeout));
+    config.get_tcp_user_timeout().map(|timeout| only.tcp_user_timeout(*timeout));
+    config.get_keepalives_interval().map(|interval| only.keepalives_interval(interval));
+    config.get_keepalives_retries().map(|retries| only.keepalives_retries(retries));
+    only.keepalives(config.get_keepalives()).keepalives_idle(config.get_keepalives_idle());
+    only.ssl_mode(config.get_ssl_mode()).ssl_negotiation(config.get_ssl_negotiation());
+    only.channel_binding(config.get_channel_binding()).target_session_attrs(config.get_target_session_attrs());
+    only.load_balance_hosts(config.get_load_balance_hosts());
+    only
 }
 
 /// What a session needs, whatever is set for the user or the database.
@@ -169,23 +236,41 @@ mod tests {
 
     #[test]
     fn row_102_a_server_that_is_gone_is_noticed_whatever_the_url_leaves_out() {
-        let Endpoint { config, attempt_max } = endpoint("postgres://ada@a,b/x");
+        let Endpoint { hosts, attempt_max, .. } = endpoint("postgres://ada@a,b/x");
+        let config = &hosts[1];
         assert_eq!(config.get_connect_timeout(), Some(&CONNECT_MAX));
         assert_eq!(config.get_tcp_user_timeout(), Some(&UNACKNOWLEDGED_MAX));
         assert_eq!(config.get_keepalives_idle(), KEEPALIVE_IDLE);
         assert_eq!(config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
-        assert_eq!(attempt_max, (CONNECT_MAX + ANSWER_MAX) * 2, "one attempt reaches the second host");
+        assert_eq!((hosts.len(), attempt_max), (2, CONNECT_MAX + ANSWER_MAX), "each host has its own time");
     }
 
     #[test]
     fn what_the_url_says_of_a_connection_holds() {
         let url = "postgres://ada@a/x?connect_timeout=3&tcp_user_timeout=9&keepalives_idle=60&application_name=x";
-        let Endpoint { config, attempt_max } = endpoint(url);
+        let Endpoint { hosts, attempt_max, .. } = endpoint(url);
+        let config = &hosts[0];
         assert_eq!(config.get_tcp_user_timeout(), Some(&Duration::from_secs(9)));
         assert_eq!(config.get_keepalives_idle(), Duration::from_secs(60));
         assert_eq!(config.get_application_name(), Some("x"));
         assert_eq!(attempt_max, Duration::from_secs(3) + ANSWER_MAX);
         let endless = endpoint("postgres://ada@a,b/x?connect_timeout=9223372036854775807");
         assert!(endless.attempt_max > Duration::from_hours(24), "no overflow");
+    }
+
+    #[test]
+    fn a_configuration_with_one_of_its_hosts_is_otherwise_the_same() {
+        let parameters = "options=-c%20x&application_name=x&sslnegotiation=postgres&connect_timeout=3&tcp_user_timeout=9&keepalives=0\
+            &keepalives_idle=60&keepalives_interval=7&keepalives_retries=5&target_session_attrs=read-write\
+            &channel_binding=disable&load_balance_hosts=random";
+        let parsed = |place: &str| -> Config { format!("postgres://ada:secret@{place}&{parameters}").parse().unwrap() };
+        let several = parsed("a:1,%2Frun:2,[::1]:3/x?sslmode=disable");
+        for (host, place) in
+            ["a:1/x?sslmode=disable", "%2Frun:2/x?sslmode=disable", "[::1]:3/x?sslmode=disable"].iter().enumerate()
+        {
+            assert!(only(&several, host) == parsed(place), "{place}");
+        }
+        let addresses = parsed("/x?hostaddr=127.0.0.1,::1&port=7");
+        assert!(only(&addresses, 1) == parsed("/x?hostaddr=::1&port=7"));
     }
 }

@@ -8,6 +8,7 @@
 //! The locks are held for a look or an exchange, and as a rule by the core alone that the slot belongs to. Invariant: who sets a
 //! slot to `Open` takes the session out again, even when its task is cut short.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
@@ -15,9 +16,12 @@ use tokio::sync::futures::Notified;
 use tracing::{debug, info, warn};
 
 use super::locked;
-use super::session::{Passage, Session};
+use super::session::{Kind, Passage, Session};
 
-/// What a core uses: numbers of slots.
+/// Operations of one core that may wait for room on its connections; a further one is refused at once.
+pub const WAITING_MAX: usize = 4096;
+
+/// What a core uses: numbers of slots, and how many wait for them.
 #[derive(Debug)]
 pub(super) struct Lanes {
     /// For changes, which may wait for each other.
@@ -27,6 +31,17 @@ pub(super) struct Lanes {
     /// For changes while the core has no connection for them: those that are for changes on some core, so that a change never
     /// comes before a read where it can be avoided.
     pub(super) writes_anywhere: Vec<usize>,
+    waiting: AtomicUsize,
+}
+
+/// The right to wait for room.
+#[derive(Debug)]
+pub(super) struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Lanes {
@@ -36,7 +51,13 @@ impl Lanes {
         let mut writes_anywhere: Vec<usize> = (0..cores).flat_map(|core| halves(core, cores, slots).0).collect();
         writes_anywhere.sort_unstable();
         writes_anywhere.dedup();
-        Self { writes, reads, writes_anywhere }
+        Self { writes, reads, writes_anywhere, waiting: AtomicUsize::new(0) }
+    }
+
+    /// `None`: as many wait as may.
+    pub(super) fn wait(&self) -> Option<Waiting<'_>> {
+        let waiting = Waiting(&self.waiting);
+        (self.waiting.fetch_add(1, Ordering::Relaxed) < WAITING_MAX).then_some(waiting)
     }
 }
 
@@ -71,8 +92,8 @@ enum State {
 #[derive(Debug)]
 pub(super) enum Booking {
     Passage(Passage),
-    /// All connections have as much on their way as they may.
-    Full,
+    /// All connections have as much on their way as they may; this one has the least to do.
+    Full(Arc<Session>),
     /// There is no connection yet.
     Opening,
     /// There is no connection.
@@ -113,15 +134,15 @@ impl Slots {
     }
 
     /// Room on that of the lane's connections that has the least to do.
-    pub(super) fn book(&self, lane: impl IntoIterator<Item = usize>) -> Booking {
+    pub(super) fn book(&self, lane: impl IntoIterator<Item = usize>, kind: Kind) -> Booking {
         let mut best: Option<(u64, Arc<Session>)> = None;
         let mut is_opening = false;
         for slot in lane {
             match &*locked(&self.states[slot]) {
                 State::Open(session) => {
-                    let waiting = session.waiting();
-                    if best.as_ref().is_none_or(|(least, _)| waiting < *least) {
-                        best = Some((waiting, Arc::clone(session)));
+                    let load = session.load();
+                    if best.as_ref().is_none_or(|(least, _)| load < *least) {
+                        best = Some((load, Arc::clone(session)));
                     }
                 }
                 State::Opening => is_opening = true,
@@ -129,7 +150,7 @@ impl Slots {
             }
         }
         match best {
-            Some((_, session)) => Passage::book(session).map_or(Booking::Full, Booking::Passage),
+            Some((_, session)) => Passage::book(session, kind).map_or_else(Booking::Full, Booking::Passage),
             None if is_opening => Booking::Opening,
             None => Booking::Down,
         }
@@ -245,6 +266,16 @@ mod tests {
     }
 
     #[test]
+    fn row_102_so_many_wait_for_room_and_no_more() {
+        let lanes = Lanes::of(0, 1, 4);
+        let mut waiting: Vec<_> = std::iter::from_fn(|| lanes.wait()).collect();
+        assert_eq!(waiting.len(), WAITING_MAX);
+        assert!(lanes.wait().is_none(), "who was refused does not count");
+        waiting.pop();
+        assert!(lanes.wait().is_some());
+    }
+
+    #[test]
     fn a_core_without_a_connection_uses_the_others() {
         assert_eq!(halves(7, 8, 3), (vec![0], vec![1, 2]));
         assert_eq!(halves(1, 8, 1), (vec![0], vec![0]));
@@ -253,14 +284,14 @@ mod tests {
     #[test]
     fn row_102_without_a_connection_nobody_waits_but_for_the_first_attempt() {
         let slots = Slots::new(2);
-        assert!(matches!(slots.book(0..2), Booking::Down), "nobody opens one");
+        assert!(matches!(slots.book(0..2, Kind::Read), Booking::Down), "nobody opens one");
         assert!(slots.begin(0) && !slots.begin(0), "one task for a slot");
-        assert!(matches!(slots.book(0..2), Booking::Opening));
+        assert!(matches!(slots.book(0..2, Kind::Read), Booking::Opening));
         slots.tenure(0).fail("the server said no");
-        assert!(matches!(slots.book(0..2), Booking::Down));
+        assert!(matches!(slots.book(0..2, Kind::Read), Booking::Down));
         assert!(slots.begin(1));
         slots.close();
-        assert!(matches!(slots.book(0..2), Booking::Down));
+        assert!(matches!(slots.book(0..2, Kind::Read), Booking::Down));
     }
 
     #[test]

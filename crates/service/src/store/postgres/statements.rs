@@ -27,9 +27,9 @@ pub(super) struct Statements {
     pub(super) create_once: Statement,
     /// Key, fingerprint, expiry of keys; a [`Creation`], or nothing.
     pub(super) look_up: Statement,
-    /// Id, name, e-mail, versions; the user, or nothing if there is none of these versions.
+    /// Id, name, e-mail, versions wanted and unwanted; the user, or nothing if there is none of such a version.
     pub(super) replace: Statement,
-    /// Id, versions; the user, or nothing if there is none of these versions.
+    /// Id, versions wanted and unwanted; the user, or nothing if there is none of such a version.
     pub(super) delete: Statement,
 }
 
@@ -107,12 +107,13 @@ fn look_up() -> String {
     )
 }
 
-/// Of two that demand version 1, the second waits for the first, finds version 2 and does nothing. No versions at all (NULL)
+/// Of two that demand version 1, the second waits for the first, finds version 2 and does nothing. NULL for the wanted versions
 /// means any.
 fn replace(user: &str) -> String {
     format!(
         "UPDATE baiwan.users SET name = $2::text, email = $3::text, version = version + 1
-         WHERE id = $1::bigint AND ($4::bigint[] IS NULL OR version = ANY ($4::bigint[])) RETURNING {user}"
+         WHERE id = $1::bigint AND ($4::bigint[] IS NULL OR version = ANY ($4::bigint[])) AND version <> ALL ($5::bigint[])
+         RETURNING {user}"
     )
 }
 
@@ -120,7 +121,8 @@ fn replace(user: &str) -> String {
 fn delete(user: &str) -> String {
     format!(
         "DELETE FROM baiwan.users
-         WHERE id = $1::bigint AND ($2::bigint[] IS NULL OR version = ANY ($2::bigint[])) RETURNING {user}"
+         WHERE id = $1::bigint AND ($2::bigint[] IS NULL OR version = ANY ($2::bigint[])) AND version <> ALL ($3::bigint[])
+         RETURNING {user}"
     )
 }
 

@@ -29,11 +29,11 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_millis(1400);
 const _: () = assert!(STATEMENT_TIMEOUT.as_millis() < PATIENCE.as_millis());
 
 /// A change that waits for a row holds up those behind it on its connection, so it waits less long than they may.
-const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
+const LOCK_TIMEOUT: Duration = Duration::from_millis(120);
 /// A change waits for no more locks that others may hold: for a user's row or a key, and for a name.
 const LOCKS_MAX: u128 = 2;
 /// A change that has waited for a connection for so long is not sent any more.
-pub(super) const CHANGE_WAIT_MAX: Duration = Duration::from_millis(600);
+pub(super) const CHANGE_WAIT_MAX: Duration = Duration::from_millis(900);
 // However many changes wait for the same row: what was sent has had its turn, and been made or given up, before its caller is told
 // that the store does not answer. A deadline within the statements would need the server's clock to agree with ours.
 const _: () = assert!(

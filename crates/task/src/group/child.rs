@@ -20,6 +20,7 @@ use super::failure::FailureKind;
 use super::handle::Slot;
 use super::roster::{Phase, Roster};
 use super::shared::Shared;
+use super::waiting::Seat;
 use crate::Panic;
 use crate::sync::Arc;
 
@@ -35,8 +36,8 @@ pin_project! {
         context: Option<Arc<Roster>>,
         slot: Arc<Slot<T>>,
         label: Option<Box<Label>>,
-        // Its key in the group; none when it has left.
-        member: Option<usize>,
+        has_left: bool,
+        seat: Option<Seat>,
         // Address of the data and of the functions of the waker that the group has; it holds that waker, so no other can come to
         // have the same. None if it has none.
         waker: Option<(usize, usize)>,
@@ -70,16 +71,10 @@ impl<F, T, E> Child<F, T, E>
 where
     F: Future<Output = Result<T, E>>,
 {
-    /// `member` is the key with which the group has admitted it.
-    pub(super) fn new(
-        future: F,
-        group: Arc<Shared<E>>,
-        slot: Arc<Slot<T>>,
-        label: Option<Box<Label>>,
-        member: usize,
-    ) -> Self {
+    /// The group has admitted it.
+    pub(super) fn new(future: F, group: Arc<Shared<E>>, slot: Arc<Slot<T>>, label: Option<Box<Label>>) -> Self {
         let context = Some(Arc::clone(&group.roster));
-        Self { future: Some(future), group, context, slot, label, member: Some(member), waker: None }
+        Self { future: Some(future), group, context, slot, label, has_left: false, seat: None, waker: None }
     }
 
     /// Runs the future's code, or its drop.
@@ -93,7 +88,9 @@ where
     }
 
     fn end(mut self: Pin<&mut Self>, end: End<T, E>) {
-        let Some(member) = self.as_mut().project().member.take() else { return };
+        if std::mem::replace(self.as_mut().project().has_left, true) {
+            return;
+        }
         let dropped = self.as_mut().step(|mut future| future.set(None));
         let this = self.project();
         let fail = |kind| {
@@ -119,21 +116,19 @@ where
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(unwanted))) {
             fail(FailureKind::Panicked(Panic::new(payload)));
         }
-        this.group.roster.leave(member);
-        this.group.roster.leave_place();
+        this.group.roster.leave_as_child(this.seat.take());
     }
 
     /// Returns false if the future must be dropped now.
     fn keep_waker(self: Pin<&mut Self>, cx: &Context<'_>) -> bool {
         let this = self.project();
-        let Some(member) = *this.member else { return false };
         let waker = cx.waker();
         let address = (waker.data().addr(), std::ptr::from_ref(waker.vtable()).addr());
         if *this.waker == Some(address) {
             return this.group.roster.phase() < Phase::Dropping;
         }
         *this.waker = Some(address);
-        this.group.roster.keep_waker(member, waker.clone())
+        this.group.roster.keep_waker(this.seat, waker.clone())
     }
 }
 
@@ -144,7 +139,7 @@ where
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.member.is_none() {
+        if self.has_left {
             return Poll::Ready(());
         }
         let is_wanted = self.group.roster.phase() < Phase::Dropping;

@@ -121,15 +121,13 @@ impl Roster {
     }
 
     /// Has a child woken when it must go. Returns false if it must go already. `seat` is where its last waker is.
-    pub(crate) fn keep_waker(&self, seat: &mut Option<Seat>, waker: Waker) -> bool {
+    pub(crate) fn keep_waker(&self, seat: &mut Seat, waker: Waker) -> bool {
         self.waiting.put(seat, waker, || self.phase() < Phase::Dropping)
     }
 
     /// A child has ended: its future is gone, and so is all that it owned. `seat` is where its waker is.
-    pub(crate) fn leave_as_child(&self, seat: Option<Seat>) {
-        if let Some(seat) = seat {
-            self.waiting.remove(seat);
-        }
+    pub(crate) fn leave_as_child(&self, seat: Seat) {
+        self.waiting.remove(seat);
         self.leave();
         if let Some(places) = &self.places {
             places.add_permits(1);

@@ -17,6 +17,8 @@ use crate::sync::Mutex;
 /// In how many parts the wakers are kept.
 const PARTS: usize = if cfg!(any(baiwan_loom, baiwan_shuttle)) { 1 } else { 8 };
 
+const _: () = assert!(PARTS <= u8::MAX as usize);
+
 #[derive(Default)]
 pub(super) struct Waiting {
     parts: [Part; PARTS],
@@ -32,26 +34,39 @@ impl Default for Part {
     }
 }
 
-/// Where the waker of a child is.
+/// Where the waker of a child is, if it has one here. Small, since every child has one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seat {
-    part: usize,
-    key: usize,
+    key: u32,
+    part: u8,
+}
+
+impl Seat {
+    pub(crate) const NONE: Self = Self { key: u32::MAX, part: 0 };
+
+    fn is_none(self) -> bool {
+        self.key == u32::MAX
+    }
 }
 
 impl Waiting {
     /// Keeps a waker, instead of the one in `seat`, if `is_wanted` under the lock. Returns whether it was.
-    pub(super) fn put(&self, seat: &mut Option<Seat>, waker: Waker, is_wanted: impl FnOnce() -> bool) -> bool {
-        let part = seat.map_or_else(own_part, |seat| seat.part);
-        let mut wakers = self.parts[part].0.lock();
+    ///
+    /// # Panics
+    /// If four billion wakers are here, for which there is no memory.
+    pub(super) fn put(&self, seat: &mut Seat, waker: Waker, is_wanted: impl FnOnce() -> bool) -> bool {
+        let part = if seat.is_none() { own_part() } else { seat.part };
+        let mut wakers = self.part(part).lock();
         if !is_wanted() {
+            drop(wakers);
             return false;
         }
-        let Some(seat) = *seat else {
-            *seat = Some(Seat { part, key: wakers.insert(waker) });
+        if seat.is_none() {
+            let key = u32::try_from(wakers.insert(waker)).ok().filter(|key| *key < u32::MAX);
+            *seat = Seat { key: key.expect("fewer wakers than addresses"), part };
             return true;
-        };
-        let before = std::mem::replace(&mut wakers[seat.key], waker);
+        }
+        let before = std::mem::replace(&mut wakers[seat.key as usize], waker);
         drop(wakers);
         drop(before);
         true
@@ -59,8 +74,14 @@ impl Waiting {
 
     /// Forgets a waker, if it was not drained.
     pub(super) fn remove(&self, seat: Seat) {
-        let waker = self.parts[seat.part].0.lock().try_remove(seat.key);
-        drop(waker);
+        if !seat.is_none() {
+            let waker = self.part(seat.part).lock().try_remove(seat.key as usize);
+            drop(waker);
+        }
+    }
+
+    fn part(&self, part: u8) -> &Mutex<Slab<Waker>> {
+        &self.parts[usize::from(part)].0
     }
 
     /// Takes all. From here on none may be wanted any more.
@@ -72,10 +93,10 @@ impl Waiting {
 }
 
 /// The part of this thread. A thread that is ending has the first.
-fn own_part() -> usize {
+fn own_part() -> u8 {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
-        static PART: usize = THREADS.fetch_add(1, Ordering::Relaxed) % PARTS;
+        static PART: u8 = (THREADS.fetch_add(1, Ordering::Relaxed) % PARTS) as u8;
     }
     if PARTS == 1 { 0 } else { PART.try_with(|part| *part).unwrap_or_default() }
 }

@@ -19,7 +19,7 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{SemaphorePermit, TryAcquireError};
 use tokio::task::JoinHandle;
 use tokio::task::coop::consume_budget;
 use tokio::time::sleep;
@@ -30,6 +30,8 @@ mod context;
 mod failure;
 mod gather;
 mod handle;
+#[cfg(all(test, any(baiwan_loom, baiwan_shuttle)))]
+mod models;
 mod roster;
 mod scope;
 mod shared;
@@ -313,14 +315,17 @@ impl<E> Group<E> {
         self.shared.roster.phase() > Phase::Open
     }
 
-    /// Takes a place if there is a limit. Returns false if the group is cancelled.
+    /// Takes a place if there is a limit; the child gives it back. Returns false if the group is cancelled.
     async fn take_place(&self) -> bool {
-        let Some(places) = self.shared.roster.places() else {
-            consume_budget().await;
-            return true;
+        consume_budget().await;
+        let Some(places) = self.shared.roster.places() else { return true };
+        let place = match places.try_acquire() {
+            Err(TryAcquireError::Closed) => return false,
+            // Boxed, so that the future of `spawn`, which is moved around with what it spawns, is small.
+            Err(TryAcquireError::NoPermits) => Box::pin(places.acquire()).await.ok(),
+            Ok(place) => Some(place),
         };
-        // The child gives it back.
-        places.acquire().await.map(SemaphorePermit::forget).is_ok()
+        place.map(SemaphorePermit::forget).is_some()
     }
 
     /// Admits a child and has it spawned. It has a place.

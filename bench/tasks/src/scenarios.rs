@@ -1,4 +1,4 @@
-//! Tasks that sleep, that yield, and that wait for their first turn.
+//! Tasks that sleep, that yield, and that wait for their first turn. All spawn the same futures.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ pub async fn sleep_in_group_with_values(tasks: usize) {
 pub async fn sleep_in_join_set(tasks: usize) {
     let mut set = JoinSet::new();
     for _ in 0..tasks {
-        set.spawn(sleep(SLEEP));
+        set.spawn(sleep_once::<Infallible>());
     }
     while let Some(ended) = set.join_next().await {
         assert!(ended.is_ok());
@@ -61,7 +61,7 @@ pub async fn sleep_in_join_set(tasks: usize) {
 
 /// Tasks that sleep, their handles awaited as they become ready.
 pub async fn sleep_in_unordered(tasks: usize) {
-    let mut handles: FuturesUnordered<_> = (0..tasks).map(|_| tokio::spawn(sleep(SLEEP))).collect();
+    let mut handles: FuturesUnordered<_> = (0..tasks).map(|_| tokio::spawn(sleep_once::<Infallible>())).collect();
     while let Some(ended) = handles.next().await {
         assert!(ended.is_ok());
     }
@@ -69,7 +69,7 @@ pub async fn sleep_in_unordered(tasks: usize) {
 
 /// Tasks that sleep, their handles awaited in order.
 pub async fn sleep_in_handles(tasks: usize) {
-    let handles: Vec<_> = (0..tasks).map(|_| tokio::spawn(sleep(SLEEP))).collect();
+    let handles: Vec<_> = (0..tasks).map(|_| tokio::spawn(sleep_once::<Infallible>())).collect();
     for handle in handles {
         assert!(handle.await.is_ok());
     }

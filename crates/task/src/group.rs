@@ -19,7 +19,7 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::sync::{AcquireError, SemaphorePermit};
+use tokio::sync::{SemaphorePermit, TryAcquireError};
 use tokio::task::JoinHandle;
 use tokio::task::coop::consume_budget;
 use tokio::time::sleep;
@@ -30,9 +30,12 @@ mod context;
 mod failure;
 mod gather;
 mod handle;
+#[cfg(all(test, any(baiwan_loom, baiwan_shuttle)))]
+mod models;
 mod roster;
 mod scope;
 mod shared;
+mod waiting;
 
 use self::cancellation::Cancellation;
 use self::child::{Child, Label};
@@ -163,11 +166,11 @@ impl TaskGroup {
     {
         // What can panic comes before the group is a member of the one outside.
         let deadline = self.deadline.map(|after| (after, Box::pin(sleep(after))));
-        let (roster, member) = Roster::open(self.name, self.limit, self.grace, context::current());
+        let roster = Roster::open(self.name, self.limit, self.grace, context::current());
         let shared = Arc::new(Shared::new(roster));
         let group = Group { shared: Arc::clone(&shared), name: None };
         // The closure is called as part of the body, so that its panic is the body's.
-        Scope::new(async move { body(group).await }, shared, member, deadline).await
+        Scope::new(async move { body(group).await }, shared, deadline).await
     }
 
     /// Runs all `futures` as tasks and returns what each came to, in their order. No failure cancels another.
@@ -260,8 +263,11 @@ impl<E> Group<E> {
     {
         let group = self.clone();
         async move {
-            let Ok(place) = group.place().await else { return Handle::refused() };
-            group.start(future, place, |child| Some(tokio::spawn(child)))
+            if group.take_place().await {
+                group.start(future, |child| Some(tokio::spawn(child)))
+            } else {
+                Handle::refused()
+            }
         }
     }
 
@@ -279,8 +285,11 @@ impl<E> Group<E> {
     {
         let group = self.clone();
         async move {
-            let Ok(place) = group.place().await else { return Handle::refused() };
-            group.start(future, place, |child| Some(tokio::task::spawn_local(child)))
+            if group.take_place().await {
+                group.start(future, |child| Some(tokio::task::spawn_local(child)))
+            } else {
+                Handle::refused()
+            }
         }
     }
 
@@ -306,38 +315,35 @@ impl<E> Group<E> {
         self.shared.roster.phase() > Phase::Open
     }
 
-    /// Waits for a place if there is a limit.
-    async fn place(&self) -> Result<Option<SemaphorePermit<'_>>, AcquireError> {
-        let Some(places) = self.shared.roster.places() else {
-            consume_budget().await;
-            return Ok(None);
+    /// Takes a place if there is a limit; the child gives it back. Returns false if the group is cancelled.
+    async fn take_place(&self) -> bool {
+        consume_budget().await;
+        let Some(places) = self.shared.roster.places() else { return true };
+        let place = match places.try_acquire() {
+            Err(TryAcquireError::Closed) => return false,
+            // Boxed, so that the future of `spawn`, which is moved around with what it spawns, is small.
+            Err(TryAcquireError::NoPermits) => Box::pin(places.acquire()).await.ok(),
+            Ok(place) => Some(place),
         };
-        places.acquire().await.map(Some)
+        place.map(SemaphorePermit::forget).is_some()
     }
 
-    /// Admits a child and has it spawned. The place, if there is one, goes over to it.
-    fn start<F, T>(
-        &self,
-        future: F,
-        place: Option<SemaphorePermit<'_>>,
-        spawn: impl FnOnce(Child<F, T, E>) -> Option<JoinHandle<()>>,
-    ) -> Handle<T>
+    /// Admits a child and has it spawned. It has a place.
+    fn start<F, T>(self, future: F, spawn: impl FnOnce(Child<F, T, E>) -> Option<JoinHandle<()>>) -> Handle<T>
     where
         F: Future<Output = Result<T, E>>,
     {
         let slot = Slot::new();
-        let label = self.name.clone().map(|name| {
+        let label = self.name.map(|name| {
             let group = self.shared.roster.name().map(AsRef::<str>::as_ref);
             let span = tracing::info_span!("task", group, task = &*name);
             Box::new(Label { name, span })
         });
-        let shared = Arc::clone(&self.shared);
         // Nothing may panic between here and the child, who leaves the group when it is dropped, even by a panic of `spawn`.
-        let Some(member) = self.shared.roster.admit() else { return Handle::refused() };
-        let child = Child::new(future, shared, Arc::clone(&slot), label, member);
-        if let Some(place) = place {
-            place.forget();
+        if !self.shared.roster.admit() {
+            return Handle::refused();
         }
+        let child = Child::new(future, self.shared, Arc::clone(&slot), label);
         Handle::new(slot, spawn(child))
     }
 }

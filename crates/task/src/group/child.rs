@@ -20,6 +20,7 @@ use super::failure::FailureKind;
 use super::handle::Slot;
 use super::roster::{Phase, Roster};
 use super::shared::Shared;
+use super::waiting::Seat;
 use crate::Panic;
 use crate::sync::Arc;
 
@@ -33,13 +34,13 @@ pin_project! {
         group: Arc<Shared<E>>,
         // Lent to the thread while the future is polled or dropped.
         context: Option<Arc<Roster>>,
-        slot: Arc<Slot<T>>,
+        // None when the child has left the group.
+        slot: Option<Arc<Slot<T>>>,
         label: Option<Box<Label>>,
-        // Its key in the group; none when it has left.
-        member: Option<usize>,
-        // Address of the data and of the functions of the waker that the group has; it holds that waker, so no other can come to
-        // have the same. None if it has none.
-        waker: Option<(usize, usize)>,
+        seat: Seat,
+        // Address of the data of the waker in the seat, zero if there is none. Tokio polls a task with no other waker than its
+        // own, whose data no other task has while it lives.
+        waker: usize,
     }
 
     impl<F, T, E> PinnedDrop for Child<F, T, E>
@@ -70,16 +71,10 @@ impl<F, T, E> Child<F, T, E>
 where
     F: Future<Output = Result<T, E>>,
 {
-    /// `member` is the key with which the group has admitted it.
-    pub(super) fn new(
-        future: F,
-        group: Arc<Shared<E>>,
-        slot: Arc<Slot<T>>,
-        label: Option<Box<Label>>,
-        member: usize,
-    ) -> Self {
+    /// The group has admitted it.
+    pub(super) fn new(future: F, group: Arc<Shared<E>>, slot: Arc<Slot<T>>, label: Option<Box<Label>>) -> Self {
         let context = Some(Arc::clone(&group.roster));
-        Self { future: Some(future), group, context, slot, label, member: Some(member), waker: None }
+        Self { future: Some(future), group, context, slot: Some(slot), label, seat: Seat::NONE, waker: 0 }
     }
 
     /// Runs the future's code, or its drop.
@@ -93,7 +88,7 @@ where
     }
 
     fn end(mut self: Pin<&mut Self>, end: End<T, E>) {
-        let Some(member) = self.as_mut().project().member.take() else { return };
+        let Some(slot) = self.as_mut().project().slot.take() else { return };
         let dropped = self.as_mut().step(|mut future| future.set(None));
         let this = self.project();
         let fail = |kind| {
@@ -115,25 +110,22 @@ where
         if let Err(payload) = dropped {
             fail(FailureKind::Panicked(Panic::new(payload)));
         }
-        let unwanted = this.slot.put(value);
+        let unwanted = slot.put(value);
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(unwanted))) {
             fail(FailureKind::Panicked(Panic::new(payload)));
         }
-        this.group.roster.leave(member);
-        this.group.roster.leave_place();
+        this.group.roster.leave_as_child(*this.seat);
     }
 
     /// Returns false if the future must be dropped now.
     fn keep_waker(self: Pin<&mut Self>, cx: &Context<'_>) -> bool {
         let this = self.project();
-        let Some(member) = *this.member else { return false };
-        let waker = cx.waker();
-        let address = (waker.data().addr(), std::ptr::from_ref(waker.vtable()).addr());
-        if *this.waker == Some(address) {
+        let address = cx.waker().data().addr();
+        if address != 0 && *this.waker == address {
             return this.group.roster.phase() < Phase::Dropping;
         }
-        *this.waker = Some(address);
-        this.group.roster.keep_waker(member, waker.clone())
+        *this.waker = address;
+        this.group.roster.keep_waker(this.seat, cx.waker().clone())
     }
 }
 
@@ -144,7 +136,7 @@ where
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.member.is_none() {
+        if self.slot.is_none() {
             return Poll::Ready(());
         }
         let is_wanted = self.group.roster.phase() < Phase::Dropping;

@@ -1,10 +1,10 @@
 //! Who is in a group, and whether it is being cancelled: all that a group's parts share, whatever its errors are.
 //!
-//! Members are the body, the children and the groups inside. A group has ended when its last member has left, and an ended
-//! group leaves the group that it is in: so an end travels outwards, and a cancellation travels inwards. It is not an executor:
-//! it knows nobody's future, only whom to wake.
+//! Members are the body, the children and the groups inside. They are counted; a group has ended when its last member has left,
+//! and an ended group leaves the group that it is in: so an end travels outwards, and a cancellation travels inwards. It is not
+//! an executor: it knows nobody's future, only whom to wake.
 //!
-//! The one invariant: wakers are called, cloned and dropped when the lock is not held.
+//! The one invariant: wakers are called, cloned and dropped when no lock is held.
 //!
 //! ```text
 //!            cancel, with grace                     grace over, or no grace, or scope dropped
@@ -20,7 +20,8 @@ use std::time::Duration;
 use slab::Slab;
 use tokio::sync::Semaphore;
 
-use crate::sync::atomic::{AtomicU8, Ordering};
+use super::waiting::{Seat, Waiting};
+use crate::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex};
 
 /// How far a cancellation has come. It never goes back.
@@ -39,60 +40,58 @@ pub(crate) struct Roster {
     grace: Option<Duration>,
     /// As many as children may run; none if there is no limit.
     places: Option<Semaphore>,
-    /// The group that this one is a member of, and as which.
+    /// The group that this one is in, and its key there.
     outer: Option<(Arc<Roster>, usize)>,
-    /// Written under the lock only.
+    /// Written under the lock of `state` only.
     phase: AtomicU8,
+    /// How many members there are. At zero the group has ended, and stays so.
+    members: AtomicUsize,
     state: Mutex<State>,
+    waiting: Waiting,
 }
 
+/// What is rarely touched while children run.
+#[derive(Default)]
 struct State {
-    /// The last member has left: nobody is admitted any more.
-    ended: bool,
-    members: Slab<Member>,
+    groups: Slab<Arc<Roster>>,
     /// Those who wait to see the cancellation.
     watchers: Slab<Waker>,
     /// The task that awaits the scope.
     scope: Option<Waker>,
 }
 
-enum Member {
-    /// The body, or a child that has not been waiting yet.
-    Quiet,
-    /// A child that is to be woken when it must go.
-    Waiting(Waker),
-    /// A group inside.
-    Group(Arc<Roster>),
-}
-
 impl Roster {
-    /// A group with its first member, the body, whose key is the second value. It is a member of `outer`, and cancelled if
-    /// that is.
+    /// A group with its first member, the body. It is a member of `outer`, and cancelled if that is.
     pub(crate) fn open(
         name: Option<Cow<'static, str>>,
         limit: Option<usize>,
         grace: Option<Duration>,
         outer: Option<Arc<Roster>>,
-    ) -> (Arc<Roster>, usize) {
+    ) -> Arc<Roster> {
         let places = limit.map(|limit| Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
-        let mut members = Slab::new();
-        let body = members.insert(Member::Quiet);
-        let state = Mutex::new(State { ended: false, members, watchers: Slab::new(), scope: None });
-        let phase = AtomicU8::new(Phase::Open as u8);
-        let Some(outer) = outer else {
-            return (Arc::new(Roster { name, grace, places, outer: None, phase, state }), body);
+        let open = |outer| Roster {
+            name,
+            grace,
+            places,
+            outer,
+            phase: AtomicU8::new(Phase::Open as u8),
+            members: AtomicUsize::new(1),
+            state: Mutex::new(State::default()),
+            waiting: Waiting::default(),
         };
-        let mut state_outer = outer.state.lock();
-        let entry = state_outer.members.vacant_entry();
-        let key = entry.key();
-        let roster = Arc::new(Roster { name, grace, places, outer: Some((Arc::clone(&outer), key)), phase, state });
-        entry.insert(Member::Group(Arc::clone(&roster)));
+        let Some(outer) = outer else { return Arc::new(open(None)) };
+        // Whose context is current has not left, so the group outside has not ended.
+        outer.members.fetch_add(1, Ordering::Relaxed);
+        let mut state = outer.state.lock();
+        let entry = state.groups.vacant_entry();
+        let roster = Arc::new(open(Some((Arc::clone(&outer), entry.key()))));
+        entry.insert(Arc::clone(&roster));
         let phase_outer = outer.phase();
-        drop(state_outer);
+        drop(state);
         if phase_outer > Phase::Open {
             roster.advance(roster.phase_below(phase_outer));
         }
-        (roster, body)
+        roster
     }
 
     pub(crate) fn name(&self) -> Option<&Cow<'static, str>> {
@@ -115,50 +114,42 @@ impl Roster {
         }
     }
 
-    /// Takes a child in and returns its key, unless the group is cancelled or has ended.
-    pub(crate) fn admit(&self) -> Option<usize> {
-        let mut state = self.state.lock();
-        let open = !state.ended && self.phase() == Phase::Open;
-        open.then(|| state.members.insert(Member::Quiet))
+    /// Takes a child in, unless the group is cancelled or has ended. If it is cancelled meanwhile, the child will see that.
+    pub(crate) fn admit(&self) -> bool {
+        let more = |members| if members == 0 { None } else { Some(members + 1) };
+        self.phase() == Phase::Open && self.members.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
-    /// Has a child woken when it must go. Returns false if it must go already.
-    pub(crate) fn keep_waker(&self, child: usize, waker: Waker) -> bool {
-        let mut state = self.state.lock();
-        if self.phase() == Phase::Dropping {
-            return false;
-        }
-        let before = std::mem::replace(&mut state.members[child], Member::Waiting(waker));
-        drop(state);
-        drop(before);
-        true
+    /// Has a child woken when it must go. Returns false if it must go already. `seat` is where its last waker is.
+    pub(crate) fn keep_waker(&self, seat: &mut Seat, waker: Waker) -> bool {
+        self.waiting.put(seat, waker, || self.phase() < Phase::Dropping)
     }
 
-    /// Gives back the place of a child that has left.
-    pub(crate) fn leave_place(&self) {
+    /// A child has ended: its future is gone, and so is all that it owned. `seat` is where its waker is.
+    pub(crate) fn leave_as_child(&self, seat: Seat) {
+        self.waiting.remove(seat);
+        self.leave();
         if let Some(places) = &self.places {
             places.add_permits(1);
         }
     }
 
-    /// A member has ended: its future is gone, and so is all that it owned. Wakes the scope if it was the last.
-    pub(crate) fn leave(&self, member: usize) {
-        let (mut roster, mut member) = (self, member);
-        loop {
-            let mut state = roster.state.lock();
-            let left = state.members.remove(member);
-            state.ended = state.members.is_empty();
-            let scope = if state.ended { state.scope.take() } else { None };
-            let ended = state.ended;
-            drop(state);
-            drop(left);
-            if !ended {
-                return;
-            }
+    /// A member has ended. Wakes the scope if it was the last.
+    pub(crate) fn leave(&self) {
+        let mut roster = self;
+        // All that members have done happened before the end that the last one announces.
+        while roster.members.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let scope = roster.state.lock().scope.take();
             wake(scope);
             let Some((outer, key)) = &roster.outer else { return };
-            (roster, member) = (outer, *key);
+            let left = outer.state.lock().groups.try_remove(*key);
+            drop(left);
+            roster = outer;
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.members.load(Ordering::Acquire) == 0
     }
 
     /// Cancels. What that means at once depends on whether there is a grace.
@@ -187,24 +178,17 @@ impl Roster {
 
     fn advance_alone(&self, phase: Phase, woken: &mut Woken) {
         let mut state = self.state.lock();
-        if state.ended || self.phase() >= phase {
+        if self.has_ended() || self.phase() >= phase {
             return;
         }
         self.phase.store(phase as u8, Ordering::Release);
         woken.wakers.extend(state.scope.take());
         woken.wakers.extend(state.watchers.drain());
-        for (_, member) in &mut state.members {
-            match member {
-                Member::Group(inner) => woken.groups.push((Arc::clone(inner), inner.phase_below(phase))),
-                Member::Waiting(_) if phase == Phase::Dropping => {
-                    if let Member::Waiting(waker) = std::mem::replace(member, Member::Quiet) {
-                        woken.wakers.push(waker);
-                    }
-                }
-                Member::Waiting(_) | Member::Quiet => {}
-            }
-        }
+        woken.groups.extend(state.groups.iter().map(|(_, inner)| (Arc::clone(inner), inner.phase_below(phase))));
         drop(state);
+        if phase == Phase::Dropping {
+            self.waiting.drain(&mut woken.wakers);
+        }
         if let Some(places) = &self.places {
             places.close();
         }
@@ -212,19 +196,14 @@ impl Roster {
 
     /// Has the scope's task woken when the group ends or is cancelled (further). Returns true if it has ended.
     pub(crate) fn park(&self, waker: &Waker) -> bool {
-        let mut state = self.state.lock();
-        let known = state.scope.as_ref().is_some_and(|known| known.will_wake(waker));
-        if state.ended || known {
-            return state.ended;
+        let is_known = self.state.lock().scope.as_ref().is_some_and(|known| known.will_wake(waker));
+        if !is_known {
+            let waker = waker.clone();
+            let before = self.state.lock().scope.replace(waker);
+            drop(before);
         }
-        drop(state);
-        let waker = waker.clone();
-        state = self.state.lock();
-        let before = state.scope.replace(waker);
-        let ended = state.ended;
-        drop(state);
-        drop(before);
-        ended
+        // Whoever makes it end after this takes the waker.
+        self.has_ended()
     }
 
     /// Nobody awaits the scope any more.

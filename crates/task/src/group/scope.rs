@@ -32,8 +32,7 @@ pin_project! {
         group: Arc<Shared<E>>,
         // Lent to the thread while the body is polled or dropped.
         context: Option<Arc<Roster>>,
-        // The body's membership, until its future is gone.
-        member: Option<usize>,
+        has_body_left: bool,
         value: Option<R>,
         panic: Option<Box<dyn Any + Send>>,
         deadline: Option<Deadline>,
@@ -54,13 +53,13 @@ impl<F, R, E> Scope<F, R, E>
 where
     F: Future<Output = Result<R, E>>,
 {
-    /// `member` is the body's key in the group.
-    pub(super) fn new(body: F, group: Arc<Shared<E>>, member: usize, deadline: Option<Deadline>) -> Self {
+    /// The body is a member of the group.
+    pub(super) fn new(body: F, group: Arc<Shared<E>>, deadline: Option<Deadline>) -> Self {
         Self {
             body: Some(body),
             context: Some(Arc::clone(&group.roster)),
             group,
-            member: Some(member),
+            has_body_left: false,
             value: None,
             panic: None,
             deadline,
@@ -76,7 +75,7 @@ where
 
     /// Polls the body if it is still there, and has it leave the group if it has ended or must.
     fn run_body(mut self: Pin<&mut Self>, phase: Phase, cx: &mut Context<'_>) {
-        if self.member.is_none() {
+        if self.has_body_left {
             return;
         }
         if phase < Phase::Dropping {
@@ -93,11 +92,13 @@ where
 
     /// The body's future is dropped before it leaves the group, as with every member.
     fn drop_body(mut self: Pin<&mut Self>) {
-        let Some(member) = self.as_mut().project().member.take() else { return };
+        if std::mem::replace(self.as_mut().project().has_body_left, true) {
+            return;
+        }
         if let Err(payload) = self.as_mut().step(|mut body| body.set(None)) {
             self.as_mut().keep_panic(payload);
         }
-        self.group.roster.leave(member);
+        self.group.roster.leave();
     }
 
     fn keep_panic(self: Pin<&mut Self>, payload: Box<dyn Any + Send>) {

@@ -132,7 +132,7 @@ fn aborted(trigger: Trigger, alive: Alive) -> Pin<Box<dyn Future<Output = Ended>
         let sibling = group.spawn(trigger.around(work(alive.clone(), 5))).await;
         let turns = sibling.await?;
         let mut single = aborting.lock().unwrap().take().unwrap();
-        Ok(turns + (&mut single).await.or_else(|Cancelled| Err(Fault::Number(2)))?)
+        Ok(turns + (&mut single).await.map_err(|Cancelled| Fault::Number(2))?)
     }))
 }
 

@@ -79,10 +79,9 @@ fn promise_a_dropped_local_set_ends_its_children() {
         Ok(handle)
     });
     let mut scope = Box::pin(scope);
-    let handle = runtime.block_on(local.run_until(async {
+    runtime.block_on(local.run_until(async {
         assert!(crate::rig::poll_once(scope.as_mut(), &std::sync::Arc::default()).is_pending());
     }));
-    let () = handle;
     drop(local);
     assert_eq!(alive.count(), 0);
     assert_eq!(runtime.block_on(scope).unwrap().take(), None);
@@ -141,9 +140,9 @@ fn promise_children_may_be_in_several_runtimes() {
                 }
                 Ok(std::thread::current().id())
             };
-            elsewhere.spawn(child).await
+            Some(elsewhere.spawn(child).await)
         });
-        let there = spawned.await.map_err(|_| Fault::Number(1))?;
+        let there = spawned.await.ok().flatten().ok_or(Fault::Number(1))?;
         let here = group.spawn(async { Ok(std::thread::current().id()) }).await;
         Ok((there.await?, here.await?))
     });
@@ -165,9 +164,9 @@ fn promise_a_runtime_that_ends_takes_its_children_along_and_the_scope_ends() {
                 let _guard = guard;
                 pending::<Result<(), _>>().await
             };
-            elsewhere.spawn(child).await
+            Some(elsewhere.spawn(child).await)
         });
-        let handle = spawned.await.map_err(|_| Fault::Number(1))?;
+        let handle = spawned.await.ok().flatten().ok_or(Fault::Number(1))?;
         other.shutdown_background();
         Ok(handle)
     });

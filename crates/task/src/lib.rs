@@ -11,3 +11,8 @@
 //! Nothing here is tied to a server: any Tokio runtime will do.
 
 #![forbid(unsafe_code)]
+
+mod panic;
+mod sync;
+
+pub use panic::Panic;

@@ -13,6 +13,8 @@
 #![forbid(unsafe_code)]
 
 mod panic;
+mod queue;
 mod sync;
 
 pub use panic::Panic;
+pub use queue::{Closed, Drained, Get, GetError, Join, Put, PutError, Queue, Statistics, Taken};

@@ -25,7 +25,7 @@ mod line;
 mod shared;
 mod state;
 mod taken;
-#[cfg(test)]
+#[cfg(all(test, not(any(baiwan_loom, baiwan_shuttle))))]
 mod tests;
 mod waiting;
 
@@ -218,10 +218,12 @@ impl<T> Queue<T> {
         let since_ns = clock::now_ns();
         let mut state = self.shared.lock();
         match state.put(value, since_ns) {
-            PutStep::Done(woken) => {
+            PutStep::Done(waker) => {
                 self.shared.note_put(&state);
                 drop(state);
-                woken.wake();
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
                 Ok(())
             }
             PutStep::Full(value) => Err(PutError::Full(value)),
@@ -270,10 +272,10 @@ impl<T> Queue<T> {
     /// assert_eq!(queue.get_nowait().unwrap().into_inner(), 7);
     /// assert_eq!(queue.get_nowait().unwrap_err(), GetError::Empty);
     /// ```
-    pub fn get_nowait(&self) -> Result<Taken<T>, GetError> {
+    pub fn get_nowait(&self) -> Result<Taken<'_, T>, GetError> {
         let step = self.shared.lock().get();
         match step {
-            GetStep::Done(item, woken) => Ok(waiting::take(&self.shared, item, woken)),
+            GetStep::Done(item, woken) => Ok(waiting::wake_holding(Taken::new(item, &self.shared), woken)),
             GetStep::Empty => Err(GetError::Empty),
             GetStep::Drained => Err(GetError::Drained),
         }

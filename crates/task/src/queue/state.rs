@@ -21,6 +21,10 @@ use std::task::Waker;
 
 use super::line::{Line, Stand, Standing};
 
+/// How many items are put, or taken, without asking Tokio whether it is time to let other tasks run. That costs about as much as
+/// half of the lock.
+const QUICK_STEPS_MAX: u64 = 32;
+
 /// An item, and when it was put.
 #[derive(Debug)]
 pub(super) struct Item<T> {
@@ -32,8 +36,7 @@ pub(super) struct Item<T> {
 #[must_use = "somebody waits for it"]
 #[derive(Debug)]
 pub(super) enum Woken {
-    Nobody,
-    One(Waker),
+    One(Option<Waker>),
     Many(Vec<Waker>),
 }
 
@@ -45,8 +48,7 @@ impl Woken {
     #[inline]
     pub(super) fn wake(self) {
         match self {
-            Woken::Nobody => {}
-            Woken::One(waker) => waker.wake(),
+            Woken::One(waker) => waker.into_iter().for_each(Waker::wake),
             Woken::Many(wakers) => wake_all(wakers),
         }
     }
@@ -68,7 +70,7 @@ fn wake_all(wakers: Vec<Waker>) {
 #[derive(Debug)]
 pub(super) enum PutStep<T> {
     /// The value is in the queue.
-    Done(Woken),
+    Done(Option<Waker>),
     /// There is no place that is free.
     Full(T),
     Closed(T),
@@ -159,6 +161,15 @@ impl<T> State<T> {
         }
     }
 
+    /// As [`put`](State::put), or not at all: now and then, and whenever it does not succeed, the caller has to go the long way.
+    #[inline]
+    pub(super) fn put_quickly(&mut self, value: T, since_ns: u64) -> Result<Option<Waker>, T> {
+        if self.closed || !self.has_free_place() || self.counts.puts % QUICK_STEPS_MAX == 0 {
+            return Err(value);
+        }
+        Ok(self.push(Item { value, since_ns }))
+    }
+
     /// As [`put`](State::put), for one who stands in line.
     pub(super) fn put_as(&mut self, key: usize, value: T, since_ns: u64) -> PutStep<T> {
         if self.closed {
@@ -172,13 +183,24 @@ impl<T> State<T> {
     }
 
     /// Takes the first item, if there is one that nobody waits for.
-    #[inline]
     pub(super) fn get(&mut self) -> GetStep<T> {
-        if !self.has_free_item() {
-            let drained = self.closed && self.items.is_empty();
-            return if drained { GetStep::Drained } else { GetStep::Empty };
+        let step = if self.has_free_item() { self.pop() } else { None };
+        match step {
+            Some((item, woken)) => GetStep::Done(item, woken),
+            None if self.closed && self.items.is_empty() => GetStep::Drained,
+            None => GetStep::Empty,
         }
-        self.pop()
+    }
+
+    /// As [`get`](State::get), or not at all, as [`put_quickly`](State::put_quickly). What was taken leaves a place, which is to be
+    /// [promised](State::promise_place).
+    #[inline]
+    pub(super) fn get_quickly(&mut self) -> Option<Item<T>> {
+        if self.closed || !self.has_free_item() || self.counts.gets % QUICK_STEPS_MAX == 0 {
+            return None;
+        }
+        self.counts.gets = self.counts.gets.wrapping_add(1);
+        self.items.pop_front()
     }
 
     /// As [`get`](State::get), for one who stands in line.
@@ -186,38 +208,39 @@ impl<T> State<T> {
         match self.getters.standing(key) {
             Standing::Waiting => GetStep::Empty,
             Standing::Promised => {
+                // Now it is free, and there.
                 self.items_promised -= 1;
-                self.pop()
+                self.get()
             }
             Standing::Dismissed => self.get(),
         }
     }
 
     /// Takes an item back that was taken, as the next to be taken; more than the capacity, if need be.
-    pub(super) fn put_back(&mut self, item: Item<T>) -> Woken {
+    pub(super) fn put_back(&mut self, item: Item<T>) -> Option<Waker> {
         self.items.push_front(item);
         self.counts.length_max = self.counts.length_max.max(self.items.len());
         self.promise_item()
     }
 
     /// A getter gives up. With its waker, to be dropped.
-    pub(super) fn leave_getters(&mut self, key: usize) -> (Woken, Option<Waker>) {
+    pub(super) fn leave_getters(&mut self, key: usize) -> (Option<Waker>, Option<Waker>) {
         let promised = self.getters.standing(key) == Standing::Promised;
         let waker = self.getters.leave(key);
         if promised {
             self.items_promised -= 1;
         }
-        (if promised { self.promise_item() } else { Woken::Nobody }, waker)
+        (if promised { self.promise_item() } else { None }, waker)
     }
 
     /// A putter gives up. With its waker, to be dropped.
-    pub(super) fn leave_putters(&mut self, key: usize) -> (Woken, Option<Waker>) {
+    pub(super) fn leave_putters(&mut self, key: usize) -> (Option<Waker>, Option<Waker>) {
         let promised = self.putters.standing(key) == Standing::Promised;
         let waker = self.putters.leave(key);
         if promised {
             self.places_promised -= 1;
         }
-        (if promised { self.promise_place() } else { Woken::Nobody }, waker)
+        (if promised { self.promise_place() } else { None }, waker)
     }
 
     /// Takes nothing in any more. Whoever waits in vain from now on is to be woken.
@@ -269,7 +292,7 @@ impl<T> State<T> {
     }
 
     #[inline]
-    fn push(&mut self, item: Item<T>) -> Woken {
+    fn push(&mut self, item: Item<T>) -> Option<Waker> {
         self.items.push_back(item);
         // At one in a nanosecond these sums last for 584 years.
         self.counts.puts = self.counts.puts.wrapping_add(1);
@@ -277,31 +300,33 @@ impl<T> State<T> {
         self.promise_item()
     }
 
-    #[inline]
-    fn pop(&mut self) -> GetStep<T> {
-        let Some(item) = self.items.pop_front() else { unreachable!("an item is promised only if it is there") };
+    fn pop(&mut self) -> Option<(Item<T>, Woken)> {
+        let item = self.items.pop_front()?;
         self.counts.gets = self.counts.gets.wrapping_add(1);
         let woken = match self.closed {
-            false => self.promise_place(),
+            false => Woken::One(self.promise_place()),
             true if self.items.is_empty() => Woken::Many(self.getters.dismiss_all()),
-            true => Woken::Nobody,
+            true => Woken::One(None),
         };
-        GetStep::Done(item, woken)
+        Some((item, woken))
     }
 
-    fn promise_item(&mut self) -> Woken {
+    #[inline]
+    fn promise_item(&mut self) -> Option<Waker> {
         if self.getters.is_empty() || !self.has_free_item() {
-            return Woken::Nobody;
+            return None;
         }
         self.items_promised += 1;
-        self.getters.promise_first().map_or(Woken::Nobody, Woken::One)
+        self.getters.promise_first()
     }
 
-    fn promise_place(&mut self) -> Woken {
+    /// Promises a place to the first putter, if there is one that is free. With the one to be woken.
+    #[inline]
+    pub(super) fn promise_place(&mut self) -> Option<Waker> {
         if self.putters.is_empty() || !self.has_free_place() {
-            return Woken::Nobody;
+            return None;
         }
         self.places_promised += 1;
-        self.putters.promise_first().map_or(Woken::Nobody, Woken::One)
+        self.putters.promise_first()
     }
 }

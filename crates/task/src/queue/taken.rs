@@ -1,11 +1,12 @@
 //! An item that was taken: a guard that counts as finished when it is dropped.
 //!
-//! It knows when its item was put, so that one that is put back does not become younger. It is *not* tied to a handle of the
-//! queue: it may outlive them all, and move to another task.
+//! It knows when its item was put, so that one that is put back does not become younger. As it comes from the queue, it borrows
+//! the handle it was taken by, which costs nothing; [`Taken::into_owned`] makes it independent.
 //!
 //! Invariant: each item that was taken is finished or put back exactly once, also when its destructor panics.
 
 use std::fmt;
+use std::mem;
 use std::ops::{Deref, DerefMut};
 
 use super::shared::Shared;
@@ -17,8 +18,11 @@ use crate::sync::Arc;
 /// It counts as unfinished, for [`Queue::join`](super::Queue::join), until this guard is dropped, and the item with it. So a
 /// worker that panics, or is cancelled, does not keep `join` from ending; if the item must not be lost, put it back.
 ///
-/// A guard that is leaked, say by [`mem::forget`](std::mem::forget), is never finished: `join` then waits for ever. A guard that
-/// is put into its own queue, as part of an item, keeps the queue alive until it is taken out.
+/// It borrows the handle that it was taken by. To move it into another task, make it independent with
+/// [`into_owned`](Taken::into_owned).
+///
+/// A guard that is leaked, say by [`mem::forget`], is never finished: `join` then waits for ever. A guard that is put into its own
+/// queue, as part of an item, keeps the queue alive until it is taken out.
 ///
 /// # Examples
 /// ```
@@ -35,29 +39,67 @@ use crate::sync::Arc;
 /// assert_eq!(queue.statistics().unfinished, 0);
 /// ```
 #[must_use = "an item that is dropped counts as finished"]
-pub struct Taken<T> {
+pub struct Taken<'a, T> {
     // Dropped before `finish`: an item is finished when nothing is left of it, and also if its destructor panics.
     value: T,
     since_ns: u64,
-    finish: Finish<T>,
+    finish: Finish<'a, T>,
 }
 
-/// Counts an item as finished when it is dropped, unless the queue was taken out of it.
-struct Finish<T>(Option<Arc<Shared<T>>>);
+/// Counts an item as finished when it is dropped.
+struct Finish<'a, T>(Owner<'a, T>);
 
-impl<T> Drop for Finish<T> {
+/// Who counts.
+enum Owner<'a, T> {
+    Lent(&'a Arc<Shared<T>>),
+    Owned(Arc<Shared<T>>),
+    /// Nobody any more: it was put back, or another guard has taken it over.
+    Nobody,
+}
+
+impl<'a, T> Finish<'a, T> {
+    fn take(mut self) -> Owner<'a, T> {
+        mem::replace(&mut self.0, Owner::Nobody)
+    }
+}
+
+impl<T> Drop for Finish<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(shared) = &self.0 {
-            shared.finish();
+        match &self.0 {
+            Owner::Lent(shared) => shared.finish(),
+            Owner::Owned(shared) => shared.finish(),
+            Owner::Nobody => {}
         }
     }
 }
 
-impl<T> Taken<T> {
+impl<'a, T> Taken<'a, T> {
     #[inline]
-    pub(super) fn new(item: Item<T>, shared: &Arc<Shared<T>>) -> Self {
-        Taken { value: item.value, since_ns: item.since_ns, finish: Finish(Some(Arc::clone(shared))) }
+    pub(super) fn new(item: Item<T>, shared: &'a Arc<Shared<T>>) -> Self {
+        Taken { value: item.value, since_ns: item.since_ns, finish: Finish(Owner::Lent(shared)) }
+    }
+
+    /// The same guard, tied to no handle: it may outlive all of them, and move to another task.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let queue = baiwan_task::Queue::new(10);
+    /// queue.put("job").await.unwrap();
+    /// let job = queue.get().await.unwrap().into_owned();
+    /// tokio::spawn(async move { assert_eq!(*job, "job") });
+    /// queue.join().await;
+    /// # }
+    /// ```
+    pub fn into_owned(self) -> Taken<'static, T> {
+        let Taken { value, since_ns, finish } = self;
+        let owner = match finish.take() {
+            Owner::Lent(shared) => Owner::Owned(Arc::clone(shared)),
+            Owner::Owned(shared) => Owner::Owned(shared),
+            Owner::Nobody => Owner::Nobody,
+        };
+        Taken { value, since_ns, finish: Finish(owner) }
     }
 
     /// Takes the item out of the guard. From here on it counts as finished.
@@ -73,15 +115,20 @@ impl<T> Taken<T> {
     /// It never waits: there is a place for it even if the queue is full, or was closed. If no handle of the queue is left, the
     /// item is dropped with the queue.
     pub fn put_back(self) {
-        let Taken { value, since_ns, mut finish } = self;
-        if let Some(shared) = finish.0.take() {
-            let woken = shared.lock().put_back(Item { value, since_ns });
-            woken.wake();
+        let Taken { value, since_ns, finish } = self;
+        let item = Item { value, since_ns };
+        let waker = match finish.take() {
+            Owner::Lent(shared) => shared.lock().put_back(item),
+            Owner::Owned(shared) => shared.lock().put_back(item),
+            Owner::Nobody => return,
+        };
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 }
 
-impl<T> Deref for Taken<T> {
+impl<T> Deref for Taken<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -89,13 +136,13 @@ impl<T> Deref for Taken<T> {
     }
 }
 
-impl<T> DerefMut for Taken<T> {
+impl<T> DerefMut for Taken<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.value
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for Taken<T> {
+impl<T: fmt::Debug> fmt::Debug for Taken<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Taken").field(&self.value).finish()
     }

@@ -55,9 +55,36 @@ impl<T> Unpin for Put<'_, T> {}
 impl<T> Future for Put<'_, T> {
     type Output = Result<(), Closed<T>>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let progress = ready!(poll_proceed(cx));
         let put = self.get_mut();
+        if put.key.is_none()
+            && let Some(value) = put.value.take()
+        {
+            let since_ns = now_ns();
+            let mut state = put.shared.lock();
+            match state.put_quickly(value, since_ns) {
+                Ok(waker) => {
+                    put.shared.note_put(&state);
+                    drop(state);
+                    if let Some(waker) = waker {
+                        waker.wake();
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Err(unput) => put.value = Some(unput),
+            }
+        }
+        put.poll_slowly(cx)
+    }
+}
+
+impl<T> Put<'_, T> {
+    /// As [`poll`](Put::poll), whatever the state of the queue.
+    #[inline(never)]
+    fn poll_slowly(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed<T>>> {
+        let progress = ready!(poll_proceed(cx));
+        let put = self;
         let Some(mut value) = put.value.take() else { panic!("`Put` was polled after it was ready") };
         let since_ns = now_ns();
         let mut spare = None;
@@ -69,13 +96,15 @@ impl<T> Future for Put<'_, T> {
                 Some(key) => state.put_as(key, value, since_ns),
             };
             match step {
-                PutStep::Done(woken) => {
+                PutStep::Done(waker) => {
                     put.shared.note_put(&state);
                     let stale = put.key.take().and_then(|key| state.putters.leave(key));
                     drop(state);
                     drop(stale);
                     progress.made_progress();
-                    woken.wake();
+                    if let Some(waker) = waker {
+                        waker.wake();
+                    }
                     return Poll::Ready(Ok(()));
                 }
                 PutStep::Closed(value) => {
@@ -97,16 +126,22 @@ impl<T> Future for Put<'_, T> {
 }
 
 impl<T> Drop for Put<'_, T> {
+    #[inline]
     fn drop(&mut self) {
-        leave_putters(self.shared, &mut self.key);
+        if self.key.is_some() {
+            leave_putters(self.shared, &mut self.key);
+        }
     }
 }
 
+#[inline(never)]
 fn leave_putters<T>(shared: &Shared<T>, key: &mut Option<usize>) {
     if let Some(key) = key.take() {
-        let (woken, stale) = shared.lock().leave_putters(key);
+        let (waker, stale) = shared.lock().leave_putters(key);
         drop(stale);
-        woken.wake();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 }
 
@@ -116,12 +151,34 @@ impl<'a, T> Get<'a, T> {
     }
 }
 
-impl<T> Future for Get<'_, T> {
-    type Output = Result<Taken<T>, Drained>;
+impl<'a, T> Future for Get<'a, T> {
+    type Output = Result<Taken<'a, T>, Drained>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let progress = ready!(poll_proceed(cx));
         let get = self.get_mut();
+        if get.key.is_none() {
+            let mut state = get.shared.lock();
+            if let Some(item) = state.get_quickly() {
+                let putter = state.promise_place();
+                drop(state);
+                let taken = Taken::new(item, get.shared);
+                return Poll::Ready(Ok(match putter {
+                    None => taken,
+                    putter => wake_holding(taken, Woken::One(putter)),
+                }));
+            }
+        }
+        get.poll_slowly(cx)
+    }
+}
+
+impl<'a, T> Get<'a, T> {
+    /// As [`poll`](Get::poll), whatever the state of the queue.
+    #[inline(never)]
+    fn poll_slowly(&mut self, cx: &mut Context<'_>) -> Poll<Result<Taken<'a, T>, Drained>> {
+        let progress = ready!(poll_proceed(cx));
+        let get = self;
         let mut spare = None;
         loop {
             // As in `Put`.
@@ -134,7 +191,7 @@ impl<T> Future for Get<'_, T> {
                 GetStep::Done(item, woken) => {
                     let stale = get.key.take().and_then(|key| state.getters.leave(key));
                     drop(state);
-                    let taken = take(get.shared, item, woken);
+                    let taken = wake_holding(Taken::new(item, get.shared), woken);
                     drop(stale);
                     progress.made_progress();
                     return Poll::Ready(Ok(taken));
@@ -157,26 +214,28 @@ impl<T> Future for Get<'_, T> {
 }
 
 impl<T> Drop for Get<'_, T> {
+    #[inline]
     fn drop(&mut self) {
-        leave_getters(self.shared, &mut self.key);
+        if self.key.is_some() {
+            leave_getters(self.shared, &mut self.key);
+        }
     }
 }
 
+#[inline(never)]
 fn leave_getters<T>(shared: &Shared<T>, key: &mut Option<usize>) {
     if let Some(key) = key.take() {
-        let (woken, stale) = shared.lock().leave_getters(key);
+        let (waker, stale) = shared.lock().leave_getters(key);
         drop(stale);
-        woken.wake();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 }
 
-/// Wakes whoever may put now, and makes a guard of the item. If waking panics, the item is there for others, not lost.
-#[inline]
-pub(super) fn take<T>(shared: &Arc<Shared<T>>, item: Item<T>, woken: Woken) -> Taken<T> {
-    let taken = Taken::new(item, shared);
-    if let Woken::Nobody = woken {
-        return taken;
-    }
+/// Wakes those who can go on now that an item was taken. If that panics, the item is there for others, not lost.
+#[inline(never)]
+pub(super) fn wake_holding<T>(taken: Taken<'_, T>, woken: Woken) -> Taken<'_, T> {
     match catch_unwind(AssertUnwindSafe(|| woken.wake())) {
         Ok(()) => taken,
         Err(panic) => {

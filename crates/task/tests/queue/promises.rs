@@ -3,61 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Wake, Waker};
+use std::task::{Context, Wake, Waker};
 
-use baiwan_task::{Closed, Drained, GetError, PutError, Queue};
-use by_hand::{Polled, polled};
-
-/// Futures that are polled by hand.
-mod by_hand {
-    use std::future::Future;
-    use std::pin::Pin;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::{Context, Poll, Wake};
-
-    #[derive(Default)]
-    struct Calls(AtomicUsize);
-
-    impl Wake for Calls {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// A future, and how often it was woken.
-    pub struct Polled<F> {
-        future: Pin<Box<F>>,
-        calls: Arc<Calls>,
-    }
-
-    pub fn polled<F: Future>(future: F) -> Polled<F> {
-        Polled { future: Box::pin(future), calls: Arc::default() }
-    }
-
-    impl<F: Future> Polled<F> {
-        pub fn poll(&mut self) -> Poll<F::Output> {
-            let waker = Arc::clone(&self.calls).into();
-            self.future.as_mut().poll(&mut Context::from_waker(&waker))
-        }
-
-        pub fn is_pending(&mut self) -> bool {
-            self.poll().is_pending()
-        }
-
-        /// What it came to.
-        pub fn ready(&mut self) -> F::Output {
-            match self.poll() {
-                Poll::Ready(output) => output,
-                Poll::Pending => panic!("it waits"),
-            }
-        }
-
-        pub fn woken(&self) -> usize {
-            self.calls.0.load(Ordering::Relaxed)
-        }
-    }
-}
+use crate::by_hand::{Polled, polled};
+use baiwan_task::{Closed, Drained, GetError, PutError, Queue, Taken};
 
 fn filled<T>(capacity: usize, items: impl IntoIterator<Item = T>) -> Queue<T> {
     let queue = Queue::new(capacity);
@@ -68,7 +17,7 @@ fn filled<T>(capacity: usize, items: impl IntoIterator<Item = T>) -> Queue<T> {
 }
 
 fn next<T>(queue: &Queue<T>) -> Option<T> {
-    queue.get_nowait().ok().map(baiwan_task::Taken::into_inner)
+    queue.get_nowait().ok().map(Taken::into_inner)
 }
 
 fn rest<T>(queue: &Queue<T>) -> Vec<T> {
@@ -218,7 +167,7 @@ fn promise_the_waker_of_the_last_poll_is_the_one_that_is_called() {
     let (old, new) = (Arc::new(Calls::default()), Arc::new(Calls::default()));
     for calls in [&old, &new, &new] {
         let waker = Waker::from(Arc::clone(calls));
-        assert!(get.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+        assert!(get.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     }
     queue.put_nowait(1).unwrap();
     assert_eq!((old.0.load(Ordering::Relaxed), new.0.load(Ordering::Relaxed)), (0, 1));
@@ -426,8 +375,8 @@ fn promise_an_item_that_is_put_back_goes_to_the_one_who_waits() {
 #[test]
 fn promise_a_guard_outlives_the_queue() {
     let queue = filled(2, [Arc::new(1), Arc::new(2)]);
-    let first = queue.get_nowait().unwrap();
-    let second = queue.get_nowait().unwrap();
+    let first = queue.get_nowait().unwrap().into_owned();
+    let second = queue.get_nowait().unwrap().into_owned().into_owned();
     drop(queue);
     let watch = Arc::downgrade(&first);
     first.put_back();
@@ -536,19 +485,19 @@ fn promise_a_waker_may_use_the_queue() {
     let mut get = Box::pin(queue.get());
     for waker in [first, Arc::clone(&second)].map(Waker::from) {
         // The first is replaced by the second, and its destructor looks at the queue.
-        assert!(get.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+        assert!(get.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     }
     queue.put_nowait(1).unwrap();
     assert_eq!(second.calls.load(Ordering::Relaxed), 1);
     drop(get);
     let mut join = Box::pin(queue.join());
     let third = Waker::from(Meddling::new(&queue, false));
-    assert!(join.as_mut().poll(&mut std::task::Context::from_waker(&third)).is_pending());
+    assert!(join.as_mut().poll(&mut Context::from_waker(&third)).is_pending());
     drop(third);
     drop(join);
     let mut put = Box::pin(queue.put(2));
     let fourth = Waker::from(Meddling::new(&queue, false));
-    assert!(put.as_mut().poll(&mut std::task::Context::from_waker(&fourth)).is_pending());
+    assert!(put.as_mut().poll(&mut Context::from_waker(&fourth)).is_pending());
     drop(fourth);
     queue.close();
     drop(put);
@@ -560,10 +509,10 @@ fn promise_a_waker_that_panics_loses_nothing() {
     let queue = Queue::new(1);
     let bad = Waker::from(Meddling::new(&queue, true));
     let mut get = Box::pin(queue.get());
-    assert!(get.as_mut().poll(&mut std::task::Context::from_waker(&bad)).is_pending());
+    assert!(get.as_mut().poll(&mut Context::from_waker(&bad)).is_pending());
     assert!(catch_unwind(AssertUnwindSafe(|| queue.put_nowait(1))).is_err());
     let mut put = Box::pin(queue.put(2));
-    assert!(put.as_mut().poll(&mut std::task::Context::from_waker(&bad)).is_pending());
+    assert!(put.as_mut().poll(&mut Context::from_waker(&bad)).is_pending());
     drop(get);
     assert!(catch_unwind(AssertUnwindSafe(|| queue.get_nowait())).is_err());
     assert_eq!(next(&queue), Some(1), "it was put back");
@@ -571,7 +520,7 @@ fn promise_a_waker_that_panics_loses_nothing() {
 
     // Of those that are woken together, all others are.
     let mut bad_get = Box::pin(queue.get());
-    assert!(bad_get.as_mut().poll(&mut std::task::Context::from_waker(&bad)).is_pending());
+    assert!(bad_get.as_mut().poll(&mut Context::from_waker(&bad)).is_pending());
     let mut good = polled(queue.get());
     assert!(good.is_pending());
     assert!(catch_unwind(AssertUnwindSafe(|| queue.close())).is_err());

@@ -12,9 +12,16 @@
 
 #![forbid(unsafe_code)]
 
+mod limit;
+#[cfg(feature = "offload")]
+mod offload;
 mod panic;
 mod queue;
 mod sync;
+mod units;
 
+pub use limit::{Limit, Permit, Refused};
+#[cfg(feature = "offload")]
+pub use offload::{Offload, OffloadBuilder, OffloadError};
 pub use panic::Panic;
 pub use queue::{Closed, Drained, Get, GetError, Join, Put, PutError, Queue, Statistics, Taken};

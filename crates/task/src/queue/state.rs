@@ -164,7 +164,7 @@ impl<T> State<T> {
     /// As [`put`](State::put), or not at all: now and then, and whenever it does not succeed, the caller has to go the long way.
     #[inline]
     pub(super) fn put_quickly(&mut self, value: T, since_ns: u64) -> Result<Option<Waker>, T> {
-        if self.closed || !self.has_free_place() || self.counts.puts % QUICK_STEPS_MAX == 0 {
+        if self.closed || !self.has_free_place() || self.counts.puts.is_multiple_of(QUICK_STEPS_MAX) {
             return Err(value);
         }
         Ok(self.push(Item { value, since_ns }))
@@ -196,7 +196,7 @@ impl<T> State<T> {
     /// [promised](State::promise_place).
     #[inline]
     pub(super) fn get_quickly(&mut self) -> Option<Item<T>> {
-        if self.closed || !self.has_free_item() || self.counts.gets % QUICK_STEPS_MAX == 0 {
+        if self.closed || !self.has_free_item() || self.counts.gets.is_multiple_of(QUICK_STEPS_MAX) {
             return None;
         }
         self.counts.gets = self.counts.gets.wrapping_add(1);

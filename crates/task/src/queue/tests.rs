@@ -13,7 +13,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn stand(line: &mut Line) -> usize {
     let (mut key, mut spare) = (None, Some(Waker::noop().clone()));
     assert_eq!(line.stand(&mut key, Waker::noop(), &mut spare), Stand::Anew);
-    key.unwrap()
+    key.expect("it stands in line")
 }
 
 #[test]

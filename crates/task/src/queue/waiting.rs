@@ -16,7 +16,7 @@ use tokio::task::coop::poll_proceed;
 use super::clock::now_ns;
 use super::line::{Stand, Standing};
 use super::shared::Shared;
-use super::state::{GetStep, Item, PutStep, Woken};
+use super::state::{GetStep, PutStep, Woken};
 use super::{Closed, Drained, Taken};
 use crate::sync::Arc;
 

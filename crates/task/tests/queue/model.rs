@@ -310,7 +310,7 @@ impl<'a> World<'a> {
     fn finish(&mut self, index: usize) {
         let taken = self.taken.remove(index);
         // Both ways, in turns.
-        if *taken % 2 == 0 {
+        if taken.is_multiple_of(2) {
             drop(taken);
         } else {
             let _ = taken.into_inner();
@@ -322,7 +322,7 @@ impl<'a> World<'a> {
         let taken = self.taken.remove(index);
         self.items.push_front(*taken);
         // Independent or not, in turns.
-        if *taken % 2 == 0 { taken.put_back() } else { taken.into_owned().put_back() }
+        if taken.is_multiple_of(2) { taken.put_back() } else { taken.into_owned().put_back() }
     }
 
     fn close(&mut self) {

@@ -71,18 +71,17 @@ impl<T> Handle<T> {
     /// ```
     /// # use std::time::Duration;
     /// # use baiwan_task::{Failures, Group, TaskGroup};
+    /// async fn beat() -> Result<std::convert::Infallible, ()> {
+    ///     loop {
+    ///         tokio::time::sleep(Duration::from_secs(1)).await;
+    ///     }
+    /// }
+    ///
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() {
     /// let report: Result<&str, Failures<()>> = TaskGroup::new()
     ///     .scope(async |group: Group<()>| {
-    ///         let heartbeat = group.spawn(async {
-    ///             loop {
-    ///                 tokio::time::sleep(Duration::from_secs(1)).await;
-    ///             }
-    ///             #[allow(unreachable_code)]
-    ///             Ok(())
-    ///         });
-    ///         let heartbeat = heartbeat.await;
+    ///         let heartbeat = group.spawn(beat()).await;
     ///         tokio::time::sleep(Duration::from_secs(3)).await;
     ///         heartbeat.cancel();
     ///         Ok("done")

@@ -14,8 +14,8 @@ const FINDS: u32 = 1_000;
 #[tokio::main]
 async fn main() -> Result<(), Failures<Closed<u32>>> {
     let (primes, statistics) = run().await?;
-    println!("{primes} primes below {}", 3 * FINDS);
-    println!("{statistics:#?}");
+    eprintln!("{primes} primes below {}", 3 * FINDS);
+    eprintln!("{statistics:#?}");
     Ok(())
 }
 
@@ -55,7 +55,7 @@ async fn crawl(part: u32, numbers: Queue<u32>) -> Result<(), Closed<u32>> {
 async fn work(worker: u32, numbers: Queue<u32>, primes: Queue<u32>) -> Result<(), Closed<u32>> {
     let mut failures = 0;
     while let Ok(number) = numbers.get().await {
-        if worker == 0 && failures < 10 && *number % 7 == 0 {
+        if worker == 0 && failures < 10 && number.is_multiple_of(7) {
             failures += 1;
             // It is the next that anybody takes.
             number.put_back();
@@ -79,5 +79,5 @@ async fn count(primes: Queue<u32>) -> Result<usize, Closed<u32>> {
 }
 
 fn is_prime(number: u32) -> bool {
-    number > 1 && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| number % divisor != 0)
+    number > 1 && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| !number.is_multiple_of(divisor))
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
-#[allow(dead_code, clippy::print_stdout, reason = "its `main`, which prints, is not called here")]
+#[allow(dead_code, reason = "its `main` is not called here")]
 #[path = "../examples/pipeline.rs"]
 mod pipeline;
 

@@ -3,13 +3,13 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use baiwan_task::{Cancelled, Group, TaskGroup};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::task::{JoinSet, yield_now};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// How many tasks sleep at a time.
 pub const TASKS: usize = 10_000;

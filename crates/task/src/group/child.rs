@@ -136,10 +136,12 @@ where
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.slot.is_none() {
+        // Fields are read through the projection only: a plain reference to all of the child would be one to the future, too.
+        let this = self.as_mut().project();
+        if this.slot.is_none() {
             return Poll::Ready(());
         }
-        let is_wanted = self.group.roster.phase() < Phase::Dropping;
+        let is_wanted = this.group.roster.phase() < Phase::Dropping;
         let polled = if is_wanted {
             self.as_mut().step(|future| future.as_pin_mut().map_or(Poll::Pending, |future| future.poll(cx)))
         } else {

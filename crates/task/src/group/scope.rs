@@ -67,6 +67,12 @@ where
         }
     }
 
+    // Here and below, fields are read through the projection only: a plain reference to all of the scope would be one to the
+    // body, too.
+    fn shared(self: Pin<&mut Self>) -> &Shared<E> {
+        self.project().group
+    }
+
     fn step<S>(self: Pin<&mut Self>, step: impl FnOnce(Pin<&mut Option<F>>) -> S) -> Result<S, Box<dyn Any + Send>> {
         let this = self.project();
         let _entered = enter(this.context);
@@ -75,7 +81,7 @@ where
 
     /// Polls the body if it is still there, and has it leave the group if it has ended or must.
     fn run_body(mut self: Pin<&mut Self>, phase: Phase, cx: &mut Context<'_>) {
-        if self.has_body_left {
+        if *self.as_mut().project().has_body_left {
             return;
         }
         if phase < Phase::Dropping {
@@ -83,7 +89,7 @@ where
             match polled {
                 Ok(Poll::Pending) => return,
                 Ok(Poll::Ready(Ok(value))) => *self.as_mut().project().value = Some(value),
-                Ok(Poll::Ready(Err(error))) => self.fail(FailureKind::Error(error)),
+                Ok(Poll::Ready(Err(error))) => self.as_mut().shared().fail_itself(FailureKind::Error(error)),
                 Err(payload) => self.as_mut().keep_panic(payload),
             }
         }
@@ -98,7 +104,7 @@ where
         if let Err(payload) = self.as_mut().step(|mut body| body.set(None)) {
             self.as_mut().keep_panic(payload);
         }
-        self.group.roster.leave();
+        self.shared().roster.leave();
     }
 
     fn keep_panic(self: Pin<&mut Self>, payload: Box<dyn Any + Send>) {
@@ -112,28 +118,21 @@ where
         }
     }
 
-    fn fail(&self, kind: FailureKind<E>) {
-        self.group.fail(self.group.roster.name().cloned(), kind);
-    }
-
-    fn keep_time(mut self: Pin<&mut Self>, cx: &mut Context<'_>) {
-        let phase = self.group.roster.phase();
-        let this = self.as_mut().project();
-        if phase == Phase::Open
+    fn keep_time(self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        let this = self.project();
+        let roster = &this.group.roster;
+        if roster.phase() == Phase::Open
             && let Some((after, deadline)) = this.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
-            let after = *after;
-            *this.deadline = None;
-            self.fail(FailureKind::DeadlineExceeded { after });
+            this.group.fail_itself(FailureKind::DeadlineExceeded { after: *after });
         }
-        if self.group.roster.phase() == Phase::Asked
-            && let Some(grace) = self.group.roster.grace()
+        if roster.phase() == Phase::Asked
+            && let Some(grace) = roster.grace()
         {
-            let this = self.project();
             let grace = this.grace.get_or_insert_with(|| Box::pin(sleep(grace)));
             if grace.as_mut().poll(cx).is_ready() {
-                this.group.roster.advance(Phase::Dropping);
+                roster.advance(Phase::Dropping);
             }
         }
     }
@@ -154,8 +153,9 @@ where
     }
 
     fn abandon(mut self: Pin<&mut Self>) {
-        self.group.roster.advance(Phase::Dropping);
-        self.group.roster.unpark();
+        let roster = &self.as_mut().shared().roster;
+        roster.advance(Phase::Dropping);
+        roster.unpark();
         self.as_mut().drop_body();
         if let Some(payload) = self.project().panic.take() {
             if std::thread::panicking() {
@@ -175,14 +175,14 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            let phase = self.group.roster.phase();
+            let phase = self.as_mut().shared().roster.phase();
             self.as_mut().run_body(phase, cx);
             // Whoever ends or cancels the group from here on wakes this task.
-            if self.group.roster.park(cx.waker()) {
+            if self.as_mut().shared().roster.park(cx.waker()) {
                 return Poll::Ready(self.finish());
             }
             self.as_mut().keep_time(cx);
-            if self.group.roster.phase() == phase {
+            if self.as_mut().shared().roster.phase() == phase {
                 return Poll::Pending;
             }
         }

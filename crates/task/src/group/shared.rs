@@ -28,6 +28,11 @@ impl<E> Shared<E> {
         self.roster.cancel();
     }
 
+    /// Records a failure that is not one of a child.
+    pub(super) fn fail_itself(&self, kind: FailureKind<E>) {
+        self.fail(self.roster.name().cloned(), kind);
+    }
+
     /// All that went wrong.
     pub(super) fn take_failures(&self) -> Option<Failures<E>> {
         self.failures.lock().take()

@@ -8,6 +8,7 @@
 //! itself would do so after any last answer to a request with an `Upgrade` field.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::TcpListener as StdTcpListener;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use baiwan_driver::{Address, Peer};
+use baiwan_task::{FailureKind, Group, Handle, TaskGroup};
 use bytes::{Buf, Bytes};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -27,7 +29,6 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::app::{App, add_peer, call_when_ready, limit_buffered_body};
 use crate::listen::{ACCEPT_PAUSE, BoundListener};
@@ -78,20 +79,7 @@ impl<A: App> Portable<A> {
     pub(crate) async fn run(mut self) -> io::Result<()> {
         let (drain, draining) = watch::channel(false);
         let transports = Transports::new(&self.settings, Arc::clone(&self.status), self.index);
-        let mut acceptors = JoinSet::new();
-        for listener in std::mem::take(&mut self.listeners) {
-            let connection = Connection {
-                app: self.app.clone(),
-                settings: Arc::clone(&self.settings),
-                status: Arc::clone(&self.status),
-                index: self.index,
-                draining: Some(draining.clone()),
-            };
-            acceptors.spawn_local(accept(listener, connection, Arc::clone(&transports)));
-        }
-        drop(draining);
-        self.until(|| self.status.phase() >= Phase::Draining).await;
-        acceptors.shutdown().await;
+        self.accept_until_draining(draining, &transports).await;
         let _ = drain.send(true);
         transports.begin_drain();
         let timeout = self.settings.shutdown_timeout.saturating_sub(self.settings.shutdown_delay);
@@ -102,6 +90,32 @@ impl<A: App> Portable<A> {
         transports.cut();
         self.status.cores[self.index].inbox.close();
         Ok(())
+    }
+
+    /// When this returns, nobody listens any more.
+    async fn accept_until_draining(&mut self, draining: watch::Receiver<bool>, transports: &Arc<Transports>) {
+        let listeners = std::mem::take(&mut self.listeners);
+        let accepting = TaskGroup::new().name("acceptors").scope(async |group: Group<Infallible>| {
+            let mut acceptors = Vec::new();
+            for listener in listeners {
+                let connection = Connection {
+                    app: self.app.clone(),
+                    settings: Arc::clone(&self.settings),
+                    status: Arc::clone(&self.status),
+                    index: self.index,
+                    draining: Some(draining.clone()),
+                };
+                acceptors.push(group.spawn_local(accept(listener, connection, Arc::clone(transports))).await);
+            }
+            drop(draining);
+            self.until(|| self.status.phase() >= Phase::Draining).await;
+            acceptors.iter().for_each(Handle::cancel);
+            Ok(())
+        });
+        let Err(failures) = accepting.await else { return };
+        if let FailureKind::Panicked(panic) = failures.into_first().into_kind() {
+            panic.resume();
+        }
     }
 
     /// Waits for a condition, looking whenever the core is woken.
@@ -134,7 +148,12 @@ pub(crate) struct Connection<A> {
     draining: Option<watch::Receiver<bool>>,
 }
 
-async fn accept<A: App>(listener: Listener, connection: Connection<A>, transports: Arc<Transports>) {
+/// Goes on until it is dropped.
+async fn accept<A: App>(
+    listener: Listener,
+    connection: Connection<A>,
+    transports: Arc<Transports>,
+) -> Result<(), Infallible> {
     loop {
         let outcome = match &listener {
             Listener::Tcp(listener) => listener.accept().await.map(|(stream, address)| {

@@ -6,8 +6,9 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use baiwan_driver::{Address, raise_file_limit};
+use baiwan_task::{FailureKind, Group, TaskGroup};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -60,34 +61,47 @@ pub trait Observer {
 /// When nothing listens at the address, a worker cannot be started, or one fails: what to tell the user, in one line.
 pub fn run(plan: &Plan, run: &Run<'_>, observer: &mut dyn Observer) -> Result<Report> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(async {
-        probe(&plan.address)?;
-        let mut team = Team::start(plan, run).await?;
-        let mut record = Record::start(run.server_pid, team.workers.len() as u64);
-        let mut stops = Stops::listen()?;
-        let mut ticks = interval_at(Instant::now() + run.every, run.every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut interrupted = false;
-        for (index, phase) in plan.phases.iter().enumerate() {
-            if interrupted {
-                break;
-            }
-            observer.phase(index, phase);
-            record.begin(phase);
-            ticks.reset();
-            team.tell(&message::Command::Begin(index)).await?;
-            interrupted = team.carry_out(&mut record, observer, &mut ticks, &mut stops).await?;
-            let (open, outstanding) = team.gauges();
-            record.end(open, outstanding);
-            // What is left of a second belongs to no other phase, and all seconds together are the whole.
-            if *phase != Phase::Close {
-                observer.second(&record.second(open, outstanding));
-            }
-        }
-        let report = record.report(plan, run.command.clone(), run.url.clone(), interrupted);
-        team.end().await;
-        Ok(report)
+    // No worker is listened to after the run.
+    let conducted = runtime.block_on(TaskGroup::new().scope(async |group| conduct(plan, run, observer, &group).await));
+    conducted.map_err(|failures| match failures.into_first().into_kind() {
+        FailureKind::Error(error) => error,
+        FailureKind::Panicked(panic) => panic.resume(),
+        other => anyhow!("the run was given up: {other:?}"),
     })
+}
+
+async fn conduct(
+    plan: &Plan,
+    run: &Run<'_>,
+    observer: &mut dyn Observer,
+    group: &Group<anyhow::Error>,
+) -> Result<Report> {
+    probe(&plan.address)?;
+    let mut team = Team::start(plan, run, group).await?;
+    let mut record = Record::start(run.server_pid, team.workers.len() as u64);
+    let mut stops = Stops::listen()?;
+    let mut ticks = interval_at(Instant::now() + run.every, run.every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut interrupted = false;
+    for (index, phase) in plan.phases.iter().enumerate() {
+        if interrupted {
+            break;
+        }
+        observer.phase(index, phase);
+        record.begin(phase);
+        ticks.reset();
+        team.tell(&message::Command::Begin(index)).await?;
+        interrupted = team.carry_out(&mut record, observer, &mut ticks, &mut stops).await?;
+        let (open, outstanding) = team.gauges();
+        record.end(open, outstanding);
+        // What is left of a second belongs to no other phase, and all seconds together are the whole.
+        if *phase != Phase::Close {
+            observer.second(&record.second(open, outstanding));
+        }
+    }
+    let report = record.report(plan, run.command.clone(), run.url.clone(), interrupted);
+    team.end().await;
+    Ok(report)
 }
 
 /// Whether anybody listens. Better one line now than a million errors later.
@@ -136,7 +150,7 @@ struct Team {
 }
 
 impl Team {
-    async fn start(plan: &Plan, run: &Run<'_>) -> Result<Self> {
+    async fn start(plan: &Plan, run: &Run<'_>, group: &Group<anyhow::Error>) -> Result<Self> {
         let files = raise_file_limit().soft.saturating_sub(FILES_RESERVED).max(1);
         let needed = plan.connections.div_ceil(files).max(1);
         let of = run.workers.unwrap_or(needed);
@@ -149,7 +163,8 @@ impl Team {
         let (sender, events) = mpsc::channel(MESSAGES_MAX);
         let mut team = Self { workers: Vec::new(), events };
         for index in 0..of {
-            team.add(&mut (run.worker)(), &sender).with_context(|| format!("cannot start worker {index}"))?;
+            let output = team.add(&mut (run.worker)()).with_context(|| format!("cannot start worker {index}"))?;
+            group.spawn(listen(index as usize, output, sender.clone())).await;
             let first = message::Command::Plan(Box::new(plan.clone()), Share { index, of });
             team.tell_one(index as usize, &first).await?;
         }
@@ -163,15 +178,14 @@ impl Team {
         Ok(team)
     }
 
-    fn add(&mut self, command: &mut Command, sender: &mpsc::Sender<(usize, Event)>) -> Result<()> {
+    fn add(&mut self, command: &mut Command) -> Result<ChildStdout> {
         // Ctrl-C in a terminal is for this process alone: it stops the workers in order.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
         let command = std::mem::replace(command, Command::new(""));
         let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else { bail!("it has no pipes") };
-        tokio::spawn(listen(self.workers.len(), output, sender.clone()));
         self.workers.push(Worker { child, input, open: 0, outstanding: 0, works: false });
-        Ok(())
+        Ok(output)
     }
 
     async fn tell(&mut self, command: &message::Command) -> Result<()> {
@@ -254,7 +268,7 @@ impl Team {
 }
 
 /// Passes on what a worker says. Its end, too, unless nobody listens any more.
-async fn listen(index: usize, output: ChildStdout, sender: mpsc::Sender<(usize, Event)>) {
+async fn listen(index: usize, output: ChildStdout, sender: mpsc::Sender<(usize, Event)>) -> Result<()> {
     let mut lines = BufReader::new(output).lines();
     loop {
         let event = match lines.next_line().await {
@@ -264,7 +278,7 @@ async fn listen(index: usize, output: ChildStdout, sender: mpsc::Sender<(usize, 
         };
         let is_last = matches!(event, Event::Failed(_));
         if sender.send((index, event)).await.is_err() || is_last {
-            return;
+            return Ok(());
         }
     }
 }

@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use baiwan::{CloseReason, FdTables};
+use baiwan_task::{FailureKind, Handle, TaskGroup};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
@@ -78,18 +79,26 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         database: location.to_string(),
     };
     let mut refusals = Refusals::new(health.clone());
-    let drained = runtime.block_on(async {
+    let drained = runtime.block_on(TaskGroup::new().name("serve").scope(async |group| {
         // Whose terminal is gone ends, as any program does.
-        if !std::io::stderr().is_terminal() {
+        let shrugging = if std::io::stderr().is_terminal() {
+            None
+        } else {
             let hangups = signal(SignalKind::hangup()).map_err(baiwan::Error::Signals)?;
-            tokio::spawn(shrug_off(hangups));
-        }
-        wait(running, &mut refusals, || startup.announce(json)).await
-    });
+            Some(group.spawn(shrug_off(hangups)).await)
+        };
+        wait(running, &mut refusals, || startup.announce(json)).await?;
+        shrugging.iter().for_each(Handle::cancel);
+        Ok(())
+    }));
     refusals.say();
     let changes = store.changes();
     store.close();
-    drained?;
+    drained.map_err(|failures| match failures.into_first().into_kind() {
+        FailureKind::Error(error) => anyhow::Error::new(error),
+        FailureKind::Panicked(panic) => panic.resume(),
+        other => anyhow!("the service was given up: {other:?}"),
+    })?;
     let cut = health.counts().closed_by(CloseReason::DrainTimeout);
     if cut > 0 {
         warn!(
@@ -133,11 +142,12 @@ async fn wait(running: baiwan::Running, refusals: &mut Refusals, announce: impl 
 }
 
 /// Says what a SIGHUP does not do.
-async fn shrug_off(mut hangups: tokio::signal::unix::Signal) {
+async fn shrug_off(mut hangups: tokio::signal::unix::Signal) -> Result<(), baiwan::Error> {
     while hangups.recv().await.is_some() {
         info!("SIGHUP changes nothing: settings are read at the start");
         tokio::time::sleep(HANGUP_LOG_INTERVAL).await;
     }
+    Ok(())
 }
 
 fn server(config: &Config) -> baiwan::Builder {

@@ -5,6 +5,7 @@
 //! | `rig` | a private server on a free port, a client that reads what comes, waiting for a condition |
 //! | `extractors`, `layers` | what axum and tower-http bring |
 //! | `streams` | bodies that come and go in pieces, and back-pressure |
+//! | `examples` | those of this crate that do more than answer |
 //! | `ecosystem` | Tokio, reqwest and sqlx inside handlers |
 //! | `hub` | state that the cores share |
 //! | `upgrades` | other protocols than HTTP |
@@ -14,6 +15,7 @@
 
 mod ecosystem;
 mod ending;
+mod examples;
 mod extractors;
 mod hub;
 mod layers;
@@ -64,6 +66,9 @@ on_both_event_loops! {
         a_handler_fetches_from_its_own_server_and_from_another,
         a_pool_from_before_the_start_serves_all_cores,
         a_pool_for_each_core_is_made_on_its_thread;
+    examples:
+        a_page_of_twenty_parts_has_what_came_back,
+        a_part_that_does_not_come_holds_nobody_up_beyond_the_deadline;
     hub:
         a_hub_connects_clients_of_two_cores;
     listening:

@@ -1,0 +1,121 @@
+//! Measures the scenarios in turns, round by round, so that what slows the machine slows all, and prints the medians as JSON.
+//!
+//! The first argument is the number of rounds, 30 if there is none. `asyncio.py` beside it prints the same figures of Python.
+
+use std::future::Future;
+use std::time::Duration;
+
+use baiwan_bench_tasks::scenarios::{
+    DELAYED, TASKS, YIELDING, YIELDS, delay_in_group, delay_in_join_set, sleep_in_group, sleep_in_group_with_values,
+    sleep_in_handles, sleep_in_join_set, sleep_in_unordered, yield_in_group, yield_in_join_set,
+};
+use serde_json::{Map, Value, json};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::Instant;
+
+const ROUNDS: usize = 30;
+
+fn main() -> anyhow::Result<()> {
+    let rounds = std::env::args().nth(1).map_or(Ok(ROUNDS), |rounds| rounds.parse())?;
+    let one = Builder::new_current_thread().enable_time().build()?;
+    let two = Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
+    let figures = json!({
+        "tasks": TASKS,
+        "rounds": rounds,
+        "one_thread": measure(&one, rounds),
+        "two_threads": measure(&two, rounds),
+    });
+    #[expect(clippy::print_stdout, reason = "it is what this program is for")]
+    {
+        println!("{figures:#}");
+    }
+    Ok(())
+}
+
+/// Those that do the same work, and how long each took.
+struct Contest<const N: usize> {
+    names: [&'static str; N],
+    samples: [Vec<Duration>; N],
+}
+
+impl<const N: usize> Contest<N> {
+    fn new(names: [&'static str; N]) -> Self {
+        Self { names, samples: std::array::from_fn(|_| Vec::new()) }
+    }
+
+    /// Runs each once. Who is first is another one in each round, since it pays for what the round before has left behind. The
+    /// first round only warms up.
+    fn round(&mut self, round: usize, mut run: impl FnMut(usize) -> Vec<Duration>) {
+        for turn in 0..N {
+            let which = (turn + round) % N;
+            let times = run(which);
+            if round > 0 {
+                self.samples[which].extend(times);
+            }
+        }
+    }
+
+    fn median(&mut self, which: usize) -> f64 {
+        quantile(&mut self.samples[which], 0.5).as_secs_f64()
+    }
+
+    fn figures(&mut self, unit: impl Fn(Duration) -> f64) -> Value {
+        let mut all = Map::new();
+        for (name, samples) in self.names.iter().zip(&mut self.samples) {
+            let mut of = |at| rounded(unit(quantile(samples, at)));
+            all.insert((*name).to_owned(), json!({ "p10": of(0.1), "p50": of(0.5), "p99": of(0.99) }));
+        }
+        Value::Object(all)
+    }
+}
+
+fn measure(runtime: &Runtime, rounds: usize) -> Value {
+    let mut sleep = Contest::new(["TaskGroup", "JoinSet", "FuturesUnordered", "JoinHandles", "TaskGroup_values"]);
+    let mut switch = Contest::new(["TaskGroup", "JoinSet"]);
+    let mut delay = Contest::new(["TaskGroup", "JoinSet"]);
+    for round in 0..=rounds {
+        sleep.round(round, |which| match which {
+            0 => timed(runtime, sleep_in_group(TASKS)),
+            1 => timed(runtime, sleep_in_join_set(TASKS)),
+            2 => timed(runtime, sleep_in_unordered(TASKS)),
+            3 => timed(runtime, sleep_in_handles(TASKS)),
+            _ => timed(runtime, sleep_in_group_with_values(TASKS)),
+        });
+        switch.round(round, |which| match which {
+            0 => timed(runtime, yield_in_group(YIELDING, YIELDS)),
+            _ => timed(runtime, yield_in_join_set(YIELDING, YIELDS)),
+        });
+        delay.round(round, |which| match which {
+            0 => run(runtime, delay_in_group(DELAYED, YIELDING)),
+            _ => run(runtime, delay_in_join_set(DELAYED, YIELDING)),
+        });
+    }
+    let count = (YIELDING * YIELDS) as f64;
+    json!({
+        "sleep_10000_ms": sleep.figures(|time| time.as_secs_f64() * 1e3),
+        "sleep_ratio_to_join_set": rounded(sleep.median(0) / sleep.median(1)),
+        "switch_ns": switch.figures(|time| time.as_secs_f64() * 1e9 / count),
+        "delay_us": delay.figures(|time| time.as_secs_f64() * 1e6),
+    })
+}
+
+/// Run as a task, as a server's handlers are: what `block_on` is given does not run on a worker.
+fn run<T: Send + 'static>(runtime: &Runtime, scenario: impl Future<Output = T> + Send + 'static) -> T {
+    runtime.block_on(async { tokio::spawn(scenario).await.expect("the scenario does not panic") })
+}
+
+fn timed(runtime: &Runtime, scenario: impl Future<Output = ()> + Send + 'static) -> Vec<Duration> {
+    let started = Instant::now();
+    run(runtime, scenario);
+    vec![started.elapsed()]
+}
+
+fn quantile(samples: &mut [Duration], at: f64) -> Duration {
+    samples.sort_unstable();
+    let last = samples.len().saturating_sub(1);
+    samples.get((last as f64 * at) as usize).copied().unwrap_or_default()
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}

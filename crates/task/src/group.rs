@@ -1,0 +1,358 @@
+//! Task groups: tasks that are started together end together.
+//!
+//! A [`TaskGroup`] says how a group behaves; its [`scope`](TaskGroup::scope) runs a body in the calling task and waits for all
+//! that the body has spawned, with the [`Group`] it was given. It is not an executor: children are tasks of the Tokio runtime
+//! in which they were spawned.
+//!
+//! The one invariant: while the outermost scope is awaited, no child of it, however deep, outlives it.
+//!
+//! ```text
+//!   TaskGroup ── scope ──▶ Scope (body, time)      awaits the end of
+//!                            │                            │
+//!                          Group ── spawn ──▶ Child ──▶ Roster: members, phase, wakers ──▶ the Roster outside
+//!                                               │
+//!                            Handle ◀── Slot ◀──┘ value          failures ──▶ Shared
+//! ```
+
+use std::borrow::Cow;
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::sync::{SemaphorePermit, TryAcquireError};
+use tokio::task::JoinHandle;
+use tokio::task::coop::consume_budget;
+use tokio::time::sleep;
+
+mod cancellation;
+mod child;
+mod context;
+mod failure;
+mod gather;
+mod handle;
+#[cfg(all(test, any(baiwan_loom, baiwan_shuttle)))]
+mod models;
+mod roster;
+mod scope;
+mod shared;
+mod waiting;
+
+use self::cancellation::Cancellation;
+use self::child::{Child, Label};
+use self::handle::Slot;
+use self::roster::{Phase, Roster};
+use self::scope::Scope;
+use self::shared::Shared;
+use crate::sync::Arc;
+
+pub use self::context::{cancelled, is_cancelled};
+pub use self::failure::{Failure, FailureKind, Failures, IntoIter, Iter};
+pub use self::handle::{Cancelled, Handle};
+
+/// How a group of tasks behaves: its name, limit, deadline and grace, all of them optional.
+///
+/// [`scope`](TaskGroup::scope) runs one: the first failure cancels the rest. [`collect`](TaskGroup::collect) runs one that
+/// gathers every result instead.
+///
+/// ```
+/// # use std::time::Duration;
+/// use baiwan_task::{Cancelled, Failures, Group, TaskGroup};
+///
+/// #[derive(Debug, thiserror::Error)]
+/// enum PageError {
+///     #[error("not found")]
+///     NotFound,
+///     #[error(transparent)]
+///     Cancelled(#[from] Cancelled),
+/// }
+/// # async fn fetch_user() -> Result<&'static str, PageError> { Ok("ada") }
+/// # async fn fetch_posts() -> Result<u32, PageError> { Err(PageError::NotFound) }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let page: Result<(&str, u32), Failures<PageError>> = TaskGroup::new()
+///     .name("page")
+///     .limit(5)
+///     .deadline(Duration::from_secs(2))
+///     .scope(async |group: Group<PageError>| {
+///         let user = group.spawn(fetch_user()).await;
+///         let posts = group.name("posts").spawn(fetch_posts()).await;
+///         Ok((user.await?, posts.await?))
+///     })
+///     .await;
+/// assert_eq!(page.unwrap_err().to_string(), "posts: not found");
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "nothing runs before `scope` or `collect` is awaited"]
+pub struct TaskGroup {
+    name: Option<Cow<'static, str>>,
+    limit: Option<usize>,
+    deadline: Option<Duration>,
+    grace: Option<Duration>,
+}
+
+impl TaskGroup {
+    /// A group without name, limit, deadline and grace.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Names the group: in the failures that are its own (of its body, of its deadline), and in the spans of its named tasks.
+    pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Has at most `limit` children run at a time. [`Group::spawn`] waits for a place, first come, first served.
+    ///
+    /// A child that spawns into its own group holds its place while it waits for another: if all do, none goes on. Use a group
+    /// inside instead, which has a limit of its own.
+    ///
+    /// # Panics
+    /// If `limit` is zero: nothing could ever run.
+    pub fn limit(mut self, limit: usize) -> Self {
+        assert!(limit > 0, "a group whose limit is zero could never run anything");
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Has the scope fail with [`FailureKind::DeadlineExceeded`] if it has not ended after `deadline`, counted from when it was
+    /// first polled.
+    ///
+    /// The scope then waits for its children, as after any failure; so it may return later than that, but only by what the
+    /// [`grace`](TaskGroup::grace) and the children's next awaits take.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Gives body and children this long to end by themselves when the group is cancelled, whatever the reason. Those that do
+    /// not listen to [`cancelled`] go on meanwhile; what is left after it is dropped at its next await.
+    ///
+    /// Without it, everybody is dropped at once. A group in another that has no grace of its own has what is left of the outer
+    /// one's, if it is cancelled because that is.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = Some(grace);
+        self
+    }
+
+    /// Runs `body`, in this task, with a new group; ends when the body and every child have ended.
+    ///
+    /// The body runs in the calling task, so it may borrow from it; its children are tasks of their own, so they may not.
+    ///
+    /// The first failure of the body or of a child cancels the group: first all can see it ([`cancelled`]), and after the
+    /// [`grace`](TaskGroup::grace), which is nothing by default, body and children are dropped at their next await. All that
+    /// fails meanwhile is returned with it.
+    ///
+    /// A scope that is run within a child or a body of another group is part of that group: it is cancelled with it, and the
+    /// outer scope waits for the inner one's children, even if the inner scope was dropped.
+    ///
+    /// **Dropped before its end**, as `select!` and timeouts do, a scope has its children dropped at their next await, but
+    /// nobody waits for them, unless it was in another group: a drop cannot wait, and Rust knows no other way. To stop early
+    /// and to wait for it, use [`Group::cancel`] or a [`deadline`](TaskGroup::deadline).
+    ///
+    /// # Errors
+    /// All failures, the first one first; [`FailureKind::Cancelled`] alone if the group was cancelled and nothing has failed,
+    /// even if the body has ended with a value.
+    ///
+    /// # Panics
+    /// If the body panics: with its panic, after every child has ended. With a deadline or a grace, outside of a Tokio runtime
+    /// with timers.
+    pub async fn scope<R, E, B, F>(self, body: B) -> Result<R, Failures<E>>
+    where
+        B: FnOnce(Group<E>) -> F,
+        F: Future<Output = Result<R, E>>,
+    {
+        // What can panic comes before the group is a member of the one outside.
+        let deadline = self.deadline.map(|after| (after, Box::pin(sleep(after))));
+        let roster = Roster::open(self.name, self.limit, self.grace, context::current());
+        let shared = Arc::new(Shared::new(roster));
+        let group = Group { shared: Arc::clone(&shared), name: None };
+        // The closure is called as part of the body, so that its panic is the body's.
+        Scope::new(async move { body(group).await }, shared, deadline).await
+    }
+
+    /// Runs all `futures` as tasks and returns what each came to, in their order. No failure cancels another.
+    ///
+    /// With a [`limit`](TaskGroup::limit), so many are taken from the iterator, and run, at a time. If the
+    /// [`deadline`](TaskGroup::deadline) comes, what is not done by then is [`FailureKind::DeadlineExceeded`], also what was not
+    /// taken yet; if the group outside is cancelled, [`FailureKind::Cancelled`]. Dropping this is as dropping a
+    /// [`scope`](TaskGroup::scope).
+    ///
+    /// # Panics
+    /// If the iterator panics, after all that was started has ended. With a deadline or a grace, outside of a Tokio runtime with
+    /// timers; and always outside of a Tokio runtime.
+    ///
+    /// ```
+    /// # use baiwan_task::TaskGroup;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let odd = |number: u32| async move { if number % 2 == 1 { Ok(number) } else { Err("even") } };
+    /// let results = TaskGroup::new().limit(2).collect((1..=3).map(odd)).await;
+    /// assert_eq!(results[0].as_ref().ok(), Some(&1));
+    /// assert_eq!(results[1].as_ref().unwrap_err().error(), Some(&"even"));
+    /// assert_eq!(results[2].as_ref().ok(), Some(&3));
+    /// # }
+    /// ```
+    pub async fn collect<I, F, T, E>(self, futures: I) -> Vec<Result<T, Failure<E>>>
+    where
+        I: IntoIterator<Item = F>,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        gather::gather(self, futures, |group, future| group.spawn(future)).await
+    }
+
+    /// [`collect`](TaskGroup::collect) for futures that are not `Send`, in a [`LocalSet`](tokio::task::LocalSet) or a
+    /// [`LocalRuntime`](tokio::runtime::LocalRuntime).
+    ///
+    /// # Panics
+    /// As `collect`; and outside of those.
+    pub async fn collect_local<I, F, T, E>(self, futures: I) -> Vec<Result<T, Failure<E>>>
+    where
+        I: IntoIterator<Item = F>,
+        F: Future<Output = Result<T, E>> + 'static,
+        T: 'static,
+        E: 'static,
+    {
+        gather::gather(self, futures, |group, future| group.spawn_local(future)).await
+    }
+}
+
+/// A running group: spawns into it and cancels it. Clones are handles of the same group, and may be given to its children.
+///
+/// When the scope has ended, nothing can be spawned any more: see [`spawn`](Group::spawn).
+pub struct Group<E> {
+    shared: Arc<Shared<E>>,
+    /// Of the tasks that are spawned with this handle.
+    name: Option<Cow<'static, str>>,
+}
+
+impl<E> Clone for Group<E> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), name: self.name.clone() }
+    }
+}
+
+impl<E> Group<E> {
+    /// The same group, with a name for the tasks that are spawned with this handle: it is in their failures, and they run in a
+    /// span `task` with the fields `group` and `task`. Tasks without a name have no span.
+    #[must_use = "this gives a handle of the group; the tasks that it spawns have the name"]
+    pub fn name(&self, name: impl Into<Cow<'static, str>>) -> Self {
+        Self { shared: Arc::clone(&self.shared), name: Some(name.into()) }
+    }
+
+    /// Spawns a child and returns its handle. Waits while as many children run as the [`limit`](TaskGroup::limit) allows, and
+    /// now and then for a turn of the runtime, so that a loop that spawns lets its children run.
+    ///
+    /// If the group is cancelled, or its scope has ended, `future` is dropped without having been polled, and the handle says
+    /// [`Cancelled`].
+    ///
+    /// Cancel safe: dropped before it is ready, this has spawned nothing.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    #[expect(clippy::async_yields_async, reason = "the handle is awaited later, or never")]
+    pub fn spawn<F, T>(&self, future: F) -> impl Future<Output = Handle<T>> + use<F, T, E>
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let group = self.clone();
+        async move {
+            if group.take_place().await {
+                group.start(future, |child| Some(tokio::spawn(child)))
+            } else {
+                Handle::refused()
+            }
+        }
+    }
+
+    /// [`spawn`](Group::spawn) for futures that are not `Send`, in a [`LocalSet`](tokio::task::LocalSet) or a
+    /// [`LocalRuntime`](tokio::runtime::LocalRuntime).
+    ///
+    /// # Panics
+    /// Outside of those.
+    #[expect(clippy::async_yields_async, reason = "the handle is awaited later, or never")]
+    pub fn spawn_local<F, T>(&self, future: F) -> impl Future<Output = Handle<T>> + use<F, T, E>
+    where
+        F: Future<Output = Result<T, E>> + 'static,
+        T: 'static,
+        E: 'static,
+    {
+        let group = self.clone();
+        async move {
+            if group.take_place().await {
+                group.start(future, |child| Some(tokio::task::spawn_local(child)))
+            } else {
+                Handle::refused()
+            }
+        }
+    }
+
+    /// Cancels the group, and all groups in it. The scope then ends when everybody has, and returns
+    /// [`FailureKind::Cancelled`], unless something had failed.
+    ///
+    /// From the body this does not return early: the body, too, is dropped at its next await. Nothing happens if the group is
+    /// cancelled already, or has ended. To end single tasks of a scope that succeeds, there is [`Handle::cancel`].
+    pub fn cancel(&self) {
+        self.shared.roster.cancel();
+    }
+
+    /// Waits until the group is cancelled, by whatever reason. If it ends without that, never.
+    ///
+    /// Cancel safe.
+    pub fn cancelled(&self) -> impl Future<Output = ()> + Send + Sync + use<E> {
+        Cancellation::new(Arc::clone(&self.shared.roster))
+    }
+
+    /// Whether the group is cancelled, by whatever reason.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.shared.roster.phase() > Phase::Open
+    }
+
+    /// Takes a place if there is a limit; the child gives it back. Returns false if the group is cancelled.
+    async fn take_place(&self) -> bool {
+        consume_budget().await;
+        let Some(places) = self.shared.roster.places() else { return true };
+        let place = match places.try_acquire() {
+            Err(TryAcquireError::Closed) => return false,
+            // Boxed, so that the future of `spawn`, which is moved around with what it spawns, is small.
+            Err(TryAcquireError::NoPermits) => Box::pin(places.acquire()).await.ok(),
+            Ok(place) => Some(place),
+        };
+        place.map(SemaphorePermit::forget).is_some()
+    }
+
+    /// Admits a child and has it spawned. It has a place.
+    fn start<F, T>(self, future: F, spawn: impl FnOnce(Child<F, T, E>) -> Option<JoinHandle<()>>) -> Handle<T>
+    where
+        F: Future<Output = Result<T, E>>,
+    {
+        let slot = Slot::new();
+        let label = self.name.map(|name| {
+            let group = self.shared.roster.name().map(AsRef::<str>::as_ref);
+            let span = tracing::info_span!("task", group, task = &*name);
+            Box::new(Label { name, span })
+        });
+        // Nothing may panic between here and the child, who leaves the group when it is dropped, even by a panic of `spawn`.
+        if !self.shared.roster.admit() {
+            return Handle::refused();
+        }
+        let child = Child::new(future, self.shared, Arc::clone(&slot), label);
+        Handle::new(slot, spawn(child))
+    }
+}
+
+impl<E> fmt::Debug for Group<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group")
+            .field("name", &self.shared.roster.name())
+            .field("is_cancelled", &self.is_cancelled())
+            .finish_non_exhaustive()
+    }
+}

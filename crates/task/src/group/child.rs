@@ -1,0 +1,160 @@
+//! A child of a group: the future that is spawned around the one that was given.
+//!
+//! It polls that future in the group's context, drops it when the group wants it gone, and sees to the order of an end: the
+//! future is dropped first; then its failure is recorded, which cancels the siblings; then its value is put down, which wakes the
+//! handle; and only then does it leave the group, which may end the scope. Dropping the child, as an abort or the end of the
+//! runtime does, is an end without a value, and not a failure.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+use tracing::Span;
+
+use super::context::enter;
+use super::failure::FailureKind;
+use super::handle::Slot;
+use super::roster::{Phase, Roster};
+use super::shared::Shared;
+use super::waiting::Seat;
+use crate::Panic;
+use crate::sync::Arc;
+
+pin_project! {
+    pub(super) struct Child<F, T, E>
+    where
+        F: Future<Output = Result<T, E>>,
+    {
+        #[pin]
+        future: Option<F>,
+        group: Arc<Shared<E>>,
+        // Lent to the thread while the future is polled or dropped.
+        context: Option<Arc<Roster>>,
+        // None when the child has left the group.
+        slot: Option<Arc<Slot<T>>>,
+        label: Option<Box<Label>>,
+        seat: Seat,
+        // Address of the data of the waker in the seat, zero if there is none. Tokio polls a task with no other waker than its
+        // own, whose data no other task has while it lives.
+        waker: usize,
+    }
+
+    impl<F, T, E> PinnedDrop for Child<F, T, E>
+    where
+        F: Future<Output = Result<T, E>>,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            this.end(End::Gone);
+        }
+    }
+}
+
+/// What a child has if it was given a name.
+pub(super) struct Label {
+    pub(super) name: Cow<'static, str>,
+    pub(super) span: Span,
+}
+
+enum End<T, E> {
+    Value(T),
+    Error(E),
+    Panicked(Box<dyn Any + Send>),
+    /// It was cancelled, alone or with the group, or its runtime has ended.
+    Gone,
+}
+
+impl<F, T, E> Child<F, T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    /// The group has admitted it.
+    pub(super) fn new(future: F, group: Arc<Shared<E>>, slot: Arc<Slot<T>>, label: Option<Box<Label>>) -> Self {
+        let context = Some(Arc::clone(&group.roster));
+        Self { future: Some(future), group, context, slot: Some(slot), label, seat: Seat::NONE, waker: 0 }
+    }
+
+    /// Runs the future's code, or its drop.
+    fn step<R>(self: Pin<&mut Self>, step: impl FnOnce(Pin<&mut Option<F>>) -> R) -> Result<R, Box<dyn Any + Send>> {
+        let this = self.project();
+        let _entered = enter(this.context);
+        catch_unwind(AssertUnwindSafe(|| {
+            let _traced = this.label.as_ref().map(|label| label.span.enter());
+            step(this.future)
+        }))
+    }
+
+    fn end(mut self: Pin<&mut Self>, end: End<T, E>) {
+        let Some(slot) = self.as_mut().project().slot.take() else { return };
+        let dropped = self.as_mut().step(|mut future| future.set(None));
+        let this = self.project();
+        let fail = |kind| {
+            let name = this.label.as_ref().map(|label| label.name.clone());
+            this.group.fail(name, kind);
+        };
+        let value = match end {
+            End::Value(value) => Some(value),
+            End::Error(error) => {
+                fail(FailureKind::Error(error));
+                None
+            }
+            End::Panicked(payload) => {
+                fail(FailureKind::Panicked(Panic::new(payload)));
+                None
+            }
+            End::Gone => None,
+        };
+        if let Err(payload) = dropped {
+            fail(FailureKind::Panicked(Panic::new(payload)));
+        }
+        let unwanted = slot.put(value);
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(unwanted))) {
+            fail(FailureKind::Panicked(Panic::new(payload)));
+        }
+        this.group.roster.leave_as_child(*this.seat);
+    }
+
+    /// Returns false if the future must be dropped now.
+    fn keep_waker(self: Pin<&mut Self>, cx: &Context<'_>) -> bool {
+        let this = self.project();
+        let address = cx.waker().data().addr();
+        if address != 0 && *this.waker == address {
+            return this.group.roster.phase() < Phase::Dropping;
+        }
+        *this.waker = address;
+        this.group.roster.keep_waker(this.seat, cx.waker().clone())
+    }
+}
+
+impl<F, T, E> Future for Child<F, T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // Fields are read through the projection only: a plain reference to all of the child would be one to the future, too.
+        let this = self.as_mut().project();
+        if this.slot.is_none() {
+            return Poll::Ready(());
+        }
+        let is_wanted = this.group.roster.phase() < Phase::Dropping;
+        let polled = if is_wanted {
+            self.as_mut().step(|future| future.as_pin_mut().map_or(Poll::Pending, |future| future.poll(cx)))
+        } else {
+            Ok(Poll::Pending)
+        };
+        let end = match polled {
+            Ok(Poll::Pending) if is_wanted && self.as_mut().keep_waker(cx) => return Poll::Pending,
+            Ok(Poll::Pending) => End::Gone,
+            Ok(Poll::Ready(Ok(value))) => End::Value(value),
+            Ok(Poll::Ready(Err(error))) => End::Error(error),
+            Err(payload) => End::Panicked(payload),
+        };
+        self.end(end);
+        Poll::Ready(())
+    }
+}

@@ -1,0 +1,211 @@
+//! Why a scope has failed: everything that went wrong in it, in the order in which it did.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use crate::Panic;
+use crate::units::Spoken;
+
+/// One thing that went wrong in a group.
+///
+/// Displayed, it is the name, if there is one, and what happened: `posts: not found`.
+#[derive(Debug)]
+pub struct Failure<E> {
+    name: Option<Cow<'static, str>>,
+    kind: FailureKind<E>,
+}
+
+/// What went wrong.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FailureKind<E> {
+    /// The task, or the body of the scope, gave this error.
+    Error(E),
+    /// The task panicked, or dropping what it owned did.
+    Panicked(Panic),
+    /// The [deadline](crate::TaskGroup::deadline) came.
+    DeadlineExceeded {
+        /// How long it was.
+        after: Duration,
+    },
+    /// Somebody [cancelled](crate::Group::cancel) the group, or a group that it is in.
+    Cancelled,
+}
+
+impl<E> Failure<E> {
+    pub(super) fn new(name: Option<Cow<'static, str>>, kind: FailureKind<E>) -> Self {
+        Self { name, kind }
+    }
+
+    /// The name of the task that failed; that of the group if it was not one of its tasks.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn kind(&self) -> &FailureKind<E> {
+        &self.kind
+    }
+
+    /// What went wrong, to keep.
+    #[must_use]
+    pub fn into_kind(self) -> FailureKind<E> {
+        self.kind
+    }
+
+    /// The error, if it was one.
+    #[must_use]
+    pub fn error(&self) -> Option<&E> {
+        match &self.kind {
+            FailureKind::Error(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The panic, if it was one.
+    #[must_use]
+    pub fn panic(&self) -> Option<&Panic> {
+        match &self.kind {
+            FailureKind::Panicked(panic) => Some(panic),
+            _ => None,
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for Failure<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = &self.name {
+            write!(f, "{name}: ")?;
+        }
+        match &self.kind {
+            FailureKind::Error(error) => error.fmt(f),
+            FailureKind::Panicked(panic) => panic.fmt(f),
+            FailureKind::DeadlineExceeded { after } => write!(f, "not done within {}", Spoken(*after)),
+            FailureKind::Cancelled => f.write_str("cancelled"),
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for Failure<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.kind {
+            FailureKind::Error(error) => Some(error),
+            FailureKind::Panicked(panic) => Some(panic),
+            FailureKind::DeadlineExceeded { .. } | FailureKind::Cancelled => None,
+        }
+    }
+}
+
+/// All that went wrong in a scope: at least one failure, the first one first.
+///
+/// Displayed, it is the first and how many more there are: `posts: not found (and 2 more)`. As an [`Error`], its source is the
+/// first.
+#[derive(Debug)]
+pub struct Failures<E> {
+    first: Failure<E>,
+    others: Vec<Failure<E>>,
+}
+
+impl<E> Failures<E> {
+    pub(super) fn new(first: Failure<E>) -> Self {
+        Self { first, others: Vec::new() }
+    }
+
+    pub(super) fn push(&mut self, failure: Failure<E>) {
+        self.others.push(failure);
+    }
+
+    /// The failure that cancelled the others.
+    #[must_use]
+    pub fn first(&self) -> &Failure<E> {
+        &self.first
+    }
+
+    /// The failure that cancelled the others, to keep.
+    #[must_use]
+    pub fn into_first(self) -> Failure<E> {
+        self.first
+    }
+
+    /// All, the first one first.
+    pub fn iter(&self) -> Iter<'_, E> {
+        Iter(std::iter::once(&self.first).chain(&self.others))
+    }
+
+    /// How many there are: at least one.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(&self) -> usize {
+        1 + self.others.len()
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for Failures<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.first.fmt(f)?;
+        match self.others.len() {
+            0 => Ok(()),
+            more => write!(f, " (and {more} more)"),
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for Failures<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.first)
+    }
+}
+
+/// The failures of a scope, borrowed.
+#[derive(Debug)]
+pub struct Iter<'a, E>(std::iter::Chain<std::iter::Once<&'a Failure<E>>, std::slice::Iter<'a, Failure<E>>>);
+
+impl<'a, E> Iterator for Iter<'a, E> {
+    type Item = &'a Failure<E>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+/// The failures of a scope.
+#[derive(Debug)]
+pub struct IntoIter<E>(std::iter::Chain<std::iter::Once<Failure<E>>, std::vec::IntoIter<Failure<E>>>);
+
+impl<E> Iterator for IntoIter<E> {
+    type Item = Failure<E>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl<E> IntoIterator for Failures<E> {
+    type Item = Failure<E>;
+    type IntoIter = IntoIter<E>;
+
+    fn into_iter(self) -> IntoIter<E> {
+        IntoIter(std::iter::once(self.first).chain(self.others))
+    }
+}
+
+impl<'a, E> IntoIterator for &'a Failures<E> {
+    type Item = &'a Failure<E>;
+    type IntoIter = Iter<'a, E>;
+
+    fn into_iter(self) -> Iter<'a, E> {
+        self.iter()
+    }
+}

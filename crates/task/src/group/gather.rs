@@ -1,0 +1,93 @@
+//! Every result, in order: what [`TaskGroup::collect`](super::TaskGroup::collect) is made of.
+//!
+//! It is a scope whose children never fail: the failure of each is its value.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+
+use super::failure::{Failure, FailureKind};
+use super::{Group, Handle, TaskGroup};
+use crate::Panic;
+
+/// What one of the futures came to.
+pub(super) type Gathered<T, E> = Result<T, Failure<E>>;
+
+pin_project! {
+    /// A future whose failures, panics among them, are values.
+    pub(super) struct Caught<F> {
+        #[pin]
+        future: Option<F>,
+    }
+}
+
+impl<F, T, E> Future for Caught<F>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    type Output = Result<Gathered<T, E>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut future = self.project().future;
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            future.as_mut().as_pin_mut().map_or(Poll::Pending, |future| future.poll(cx))
+        }));
+        let result = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(Ok(value))) => Ok(value),
+            Ok(Poll::Ready(Err(error))) => Err(FailureKind::Error(error)),
+            Err(payload) => Err(FailureKind::Panicked(Panic::new(payload))),
+        };
+        let dropped = catch_unwind(AssertUnwindSafe(|| future.set(None)));
+        let result = match (result, dropped) {
+            (Ok(_), Err(payload)) => Err(FailureKind::Panicked(Panic::new(payload))),
+            (result, Err(payload)) => {
+                // The first failure is the one to be told; and the drop of a payload could panic again.
+                std::mem::forget(payload);
+                result
+            }
+            (result, Ok(())) => result,
+        };
+        Poll::Ready(Ok(result.map_err(|kind| Failure::new(None, kind))))
+    }
+}
+
+/// `spawn` is one of the two ways in which a group spawns.
+pub(super) async fn gather<I, F, T, E, S>(
+    settings: TaskGroup,
+    futures: I,
+    spawn: impl Fn(Group<Infallible>, Caught<F>) -> S,
+) -> Vec<Gathered<T, E>>
+where
+    I: IntoIterator<Item = F>,
+    F: Future<Output = Result<T, E>>,
+    S: Future<Output = Handle<Gathered<T, E>>>,
+{
+    let mut futures = futures.into_iter();
+    let mut handles = Vec::with_capacity(futures.size_hint().0);
+    let ended = settings
+        .scope(async |group: Group<Infallible>| {
+            for future in &mut futures {
+                handles.push(spawn(group.clone(), Caught { future: Some(future) }).await);
+            }
+            Ok(())
+        })
+        .await;
+    let absent = match ended.map_err(|failures| failures.into_first().into_kind()) {
+        Err(FailureKind::DeadlineExceeded { after }) => Some(after),
+        // The drop of a cancelled future has panicked, but why it was cancelled is not known any more.
+        _ => None,
+    };
+    let absent = || {
+        let kind = absent.map_or(FailureKind::Cancelled, |after| FailureKind::DeadlineExceeded { after });
+        Err(Failure::new(None, kind))
+    };
+    let started = handles.into_iter().map(|mut handle| handle.take().unwrap_or_else(absent));
+    let mut results: Vec<_> = started.collect();
+    results.extend(futures.map(|_| absent()));
+    results
+}

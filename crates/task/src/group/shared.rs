@@ -1,0 +1,40 @@
+//! What the scope, its children and all handles of a group own together: who is in it, and what went wrong.
+
+use std::borrow::Cow;
+
+use super::failure::{Failure, FailureKind, Failures};
+use super::roster::Roster;
+use crate::sync::{Arc, Mutex};
+
+pub(super) struct Shared<E> {
+    pub(super) roster: Arc<Roster>,
+    failures: Mutex<Option<Failures<E>>>,
+}
+
+impl<E> Shared<E> {
+    pub(super) fn new(roster: Arc<Roster>) -> Self {
+        Self { roster, failures: Mutex::new(None) }
+    }
+
+    /// Records a failure, then cancels. The first that is recorded is the first for ever.
+    pub(super) fn fail(&self, name: Option<Cow<'static, str>>, kind: FailureKind<E>) {
+        let failure = Failure::new(name, kind);
+        let mut failures = self.failures.lock();
+        match &mut *failures {
+            None => *failures = Some(Failures::new(failure)),
+            Some(failures) => failures.push(failure),
+        }
+        drop(failures);
+        self.roster.cancel();
+    }
+
+    /// Records a failure that is not one of a child.
+    pub(super) fn fail_itself(&self, kind: FailureKind<E>) {
+        self.fail(self.roster.name().cloned(), kind);
+    }
+
+    /// All that went wrong.
+    pub(super) fn take_failures(&self) -> Option<Failures<E>> {
+        self.failures.lock().take()
+    }
+}

@@ -1,0 +1,103 @@
+//! A panic as a value: what a task died of, for whoever waits for it.
+//!
+//! It keeps the payload, so that the panic can be resumed elsewhere, and the message, so that it can be told. It is not a
+//! backtrace: the panic hook has printed that, at the time and place of the panic.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::panic::resume_unwind;
+use std::sync::{Mutex, PoisonError};
+
+const MESSAGE_UNKNOWN: &str = "its payload is not a text";
+
+/// A panic that was caught.
+///
+/// Displayed, it is `panicked: ` and the message. It can be shared and sent, so it can be the source of any error.
+pub struct Panic {
+    message: Cow<'static, str>,
+    // Never locked but to be taken apart: the lock is what makes a payload, which can only be sent, shareable.
+    payload: Mutex<Box<dyn Any + Send>>,
+}
+
+impl Panic {
+    /// `payload` is what `catch_unwind` has caught.
+    pub(crate) fn new(payload: Box<dyn Any + Send>) -> Self {
+        let message = if let Some(text) = payload.downcast_ref::<&'static str>() {
+            Cow::Borrowed(*text)
+        } else if let Some(text) = payload.downcast_ref::<String>() {
+            Cow::Owned(text.clone())
+        } else {
+            Cow::Borrowed(MESSAGE_UNKNOWN)
+        };
+        Self { message, payload: Mutex::new(payload) }
+    }
+
+    /// What was said to `panic!`. If the payload is not a text, a sentence that says so.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What was thrown: a `&'static str` or a `String` if it was `panic!`, anything if it was
+    /// [`panic_any`](std::panic::panic_any).
+    #[must_use]
+    pub fn into_payload(self) -> Box<dyn Any + Send> {
+        self.payload.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Goes on with the panic in this thread, without calling the panic hook again.
+    ///
+    /// # Panics
+    /// Always.
+    pub fn resume(self) -> ! {
+        resume_unwind(self.into_payload())
+    }
+}
+
+impl fmt::Debug for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Panic").field("message", &self.message).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "panicked: {}", self.message)
+    }
+}
+
+impl Error for Panic {}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{catch_unwind, panic_any};
+
+    use super::*;
+
+    fn caught(throw: impl FnOnce() + std::panic::UnwindSafe) -> Panic {
+        Panic::new(catch_unwind(throw).unwrap_err())
+    }
+
+    #[test]
+    fn promise_a_panic_tells_its_message_whatever_it_was_made_of() {
+        assert_eq!(caught(|| panic!("plain")).message(), "plain");
+        assert_eq!(caught(|| panic!("number {}", 7)).to_string(), "panicked: number 7");
+        assert_eq!(caught(|| panic_any(7_u8)).message(), MESSAGE_UNKNOWN);
+    }
+
+    #[test]
+    fn promise_a_panic_goes_on_with_the_payload_it_had() {
+        let panic = caught(|| panic_any(7_u8));
+        let again = catch_unwind(|| panic.resume()).unwrap_err();
+        assert_eq!(again.downcast_ref::<u8>(), Some(&7));
+        assert_eq!(caught(|| panic_any(8_u8)).into_payload().downcast_ref::<u8>(), Some(&8));
+    }
+
+    #[test]
+    fn promise_a_panic_can_be_the_source_of_any_error() {
+        fn is_shareable<T: Error + Send + Sync + 'static>() {}
+        is_shareable::<Panic>();
+    }
+}

@@ -1,0 +1,396 @@
+//! A bounded queue for many producers and many consumers, which knows what is not finished yet.
+//!
+//! What asyncio's `Queue` is in Python, with guards in place of `task_done`: an item that is taken counts as unfinished until its
+//! guard is dropped, and may be put back. Whoever waits is served in turn. It is *not* a channel: there are no ends, so nothing
+//! closes it but [`Queue::close`].
+//!
+//! | file | part |
+//! |---|---|
+//! | `state.rs` | **the rules**: items, promises, what each event does |
+//! | `line.rs` | those who wait, in order |
+//! | `shared.rs` | the lock around both, and the count of what is finished |
+//! | `waiting.rs` | the futures: how each waits in line, and leaves it |
+//! | `taken.rs` | the guard |
+//! | `clock.rs` | the time for the age of items |
+//!
+//! Invariant: no waker, and nothing that belongs to a caller, runs or is dropped under the lock.
+
+use std::fmt;
+use std::time::Duration;
+
+use thiserror::Error;
+
+mod clock;
+mod line;
+mod shared;
+mod state;
+mod taken;
+#[cfg(all(test, not(any(baiwan_loom, baiwan_shuttle))))]
+mod tests;
+mod waiting;
+
+use crate::sync::Arc;
+use shared::Shared;
+use state::{GetStep, PutStep};
+
+pub use taken::Taken;
+pub use waiting::{Get, Join, Put};
+
+/// A bounded queue: first in, first out; first come, first served.
+///
+/// Clones are handles of the same queue. Any of them puts, gets, closes and joins; dropping them, even the last one of those that
+/// put, closes nothing.
+///
+/// | to do | waits | never waits |
+/// |---|---|---|
+/// | put an item in at the back | [`put`](Queue::put) | [`put_nowait`](Queue::put_nowait) |
+/// | take the item at the front | [`get`](Queue::get) | [`get_nowait`](Queue::get_nowait) |
+/// | end it | [`join`](Queue::join) | [`close`](Queue::close) |
+/// | look | | [`len`](Queue::len), [`capacity`](Queue::capacity), [`is_closed`](Queue::is_closed), [`statistics`](Queue::statistics) |
+///
+/// # Order and fairness
+/// Items come out in the order in which they went in; those that are [put back](Taken::put_back) come first. Those who wait for an
+/// item, or for a place to put one, get it in the order in which they began to, that is, in which their futures were polled
+/// first. Nobody who comes later can take what was promised to one who waits; if that one gives up, it goes to the next in line.
+///
+/// # Cancel safety
+/// Every future may be dropped at any time. A [`put`](Queue::put) that was dropped has not put its value, and has dropped it; a
+/// [`get`](Queue::get) that was dropped has taken nothing. Its place in line is lost, and nothing else.
+///
+/// # Bounds
+/// At most [`capacity`](Queue::capacity) items are in the queue, and those that were put back beyond it. Those who wait are as
+/// many as call it; each needs some 40 bytes, which the queue keeps for the next.
+///
+/// # Examples
+/// Three workers, and the one who hands out the work knows when all of it is done:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use baiwan_task::Queue;
+///
+/// let queue = Queue::new(100);
+/// for _ in 0..3 {
+///     let queue = queue.clone();
+///     tokio::spawn(async move {
+///         while let Ok(job) = queue.get().await {
+///             let _work = *job * 2;
+///         } // Here the job is dropped, so it is finished.
+///     });
+/// }
+/// for job in 0..1_000 {
+///     queue.put(job).await.expect("nobody has closed it");
+/// }
+/// queue.join().await;
+/// queue.close();
+/// assert_eq!(queue.statistics().gets, 1_000);
+/// # }
+/// ```
+pub struct Queue<T> {
+    shared: Arc<Shared<T>>,
+}
+
+/// The queue is closed. With the value that was not put.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("the queue is closed")]
+pub struct Closed<T>(
+    /// What was to be put.
+    pub T,
+);
+
+/// The queue is closed, and nothing is left in it.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("the queue is closed and empty")]
+pub struct Drained;
+
+/// Why a value was not put at once. With the value.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum PutError<T> {
+    /// There is no place, or those that are there are promised to others who wait.
+    #[error("the queue is full")]
+    Full(T),
+    /// The queue is closed.
+    #[error("the queue is closed")]
+    Closed(T),
+}
+
+impl<T> PutError<T> {
+    /// What was to be put.
+    pub fn into_inner(self) -> T {
+        match self {
+            PutError::Full(value) | PutError::Closed(value) => value,
+        }
+    }
+}
+
+/// Why there was nothing to take at once.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum GetError {
+    /// There is no item, or those that are there are promised to others who wait.
+    #[error("the queue is empty")]
+    Empty,
+    /// The queue is closed, and nothing is left in it.
+    #[error("the queue is closed and empty")]
+    Drained,
+}
+
+/// What is in a queue, and what has happened to it since it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Statistics {
+    /// Items that are in the queue.
+    pub length: usize,
+    /// How many items it takes, those apart that are put back.
+    pub capacity: usize,
+    /// The most items that were ever in it at once.
+    pub length_max: usize,
+    /// Items that are in the queue, or were taken and are not finished.
+    pub unfinished: usize,
+    /// Items that were put.
+    pub puts: u64,
+    /// Items that were taken. One that is put back and taken again counts twice.
+    pub gets: u64,
+    /// How often somebody had to wait for a place.
+    pub put_waits: u64,
+    /// How often somebody had to wait for an item.
+    pub get_waits: u64,
+    /// How long ago the item was put that is the next to be taken; `None` if there is none. Measured by a coarse clock: off by
+    /// up to 10 ms. Time in which the item was taken and not yet put back counts.
+    pub oldest_age: Option<Duration>,
+}
+
+impl<T> Queue<T> {
+    /// An empty queue for `capacity` items. Memory for them is taken as it is needed, and kept.
+    ///
+    /// # Panics
+    /// If `capacity` is 0.
+    ///
+    /// # Examples
+    /// ```
+    /// let queue = baiwan_task::Queue::<u32>::new(100);
+    /// assert!(queue.is_empty());
+    /// ```
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        assert!(capacity > 0, "a queue needs a place for at least one item");
+        Queue { shared: Arc::new(Shared::new(capacity)) }
+    }
+
+    /// Puts `value` in at the back, once there is a place and it is this caller's turn.
+    ///
+    /// It takes part in Tokio's cooperative scheduling: now and then it yields though it need not wait.
+    ///
+    /// # Errors
+    /// [`Closed`], with the value, if the queue is closed, or gets closed before it was this caller's turn.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before it was ready, `value` is dropped and was not put. To keep the value in this case, wait for
+    /// something else first, or put something that can be cloned.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// use baiwan_task::{Closed, Queue};
+    ///
+    /// let queue = Queue::new(1);
+    /// assert_eq!(queue.put("first").await, Ok(()));
+    /// queue.close();
+    /// assert_eq!(queue.put("second").await, Err(Closed("second")));
+    /// # }
+    /// ```
+    pub fn put(&self, value: T) -> Put<'_, T> {
+        Put::new(&self.shared, value)
+    }
+
+    /// Puts `value` in at the back, if there is a place for which nobody waits.
+    ///
+    /// # Errors
+    /// [`PutError::Full`] or [`PutError::Closed`], with the value.
+    ///
+    /// # Examples
+    /// ```
+    /// use baiwan_task::{PutError, Queue};
+    ///
+    /// let queue = Queue::new(1);
+    /// assert_eq!(queue.put_nowait("first"), Ok(()));
+    /// assert_eq!(queue.put_nowait("second"), Err(PutError::Full("second")));
+    /// ```
+    pub fn put_nowait(&self, value: T) -> Result<(), PutError<T>> {
+        let since_ns = clock::now_ns();
+        let mut state = self.shared.lock();
+        match state.put(value, since_ns) {
+            PutStep::Done(waker) => {
+                self.shared.note_put(&state);
+                drop(state);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+                Ok(())
+            }
+            PutStep::Full(value) => Err(PutError::Full(value)),
+            PutStep::Closed(value) => Err(PutError::Closed(value)),
+        }
+    }
+
+    /// Takes the item at the front, once there is one and it is this caller's turn.
+    ///
+    /// It takes part in Tokio's cooperative scheduling: now and then it yields though it need not wait.
+    ///
+    /// # Errors
+    /// [`Drained`] if the queue is closed and nothing is left in it. Items that others have taken may still be put back: who puts
+    /// one back into a closed queue should be one who gets from it, too.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before it was ready, nothing was taken.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// use baiwan_task::{Drained, Queue};
+    ///
+    /// let queue = Queue::new(10);
+    /// queue.put("the only one").await.unwrap();
+    /// queue.close();
+    /// assert_eq!(*queue.get().await.unwrap(), "the only one");
+    /// assert_eq!(queue.get().await.unwrap_err(), Drained);
+    /// # }
+    /// ```
+    pub fn get(&self) -> Get<'_, T> {
+        Get::new(&self.shared)
+    }
+
+    /// Takes the item at the front, if there is one for which nobody waits.
+    ///
+    /// # Errors
+    /// [`GetError::Empty`], or [`GetError::Drained`] if none will come.
+    ///
+    /// # Examples
+    /// ```
+    /// use baiwan_task::{GetError, Queue};
+    ///
+    /// let queue = Queue::new(10);
+    /// queue.put_nowait(7).unwrap();
+    /// assert_eq!(queue.get_nowait().unwrap().into_inner(), 7);
+    /// assert_eq!(queue.get_nowait().unwrap_err(), GetError::Empty);
+    /// ```
+    pub fn get_nowait(&self) -> Result<Taken<'_, T>, GetError> {
+        let step = self.shared.lock().get();
+        match step {
+            GetStep::Done(item, woken) => Ok(waiting::wake_holding(Taken::new(item, &self.shared), woken)),
+            GetStep::Empty => Err(GetError::Empty),
+            GetStep::Drained => Err(GetError::Drained),
+        }
+    }
+
+    /// Takes nothing in any more. What is in the queue can be taken, and then everybody who gets is told [`Drained`]. Whoever waits
+    /// to put gets the value back, even if it was just promised a place. To close again changes nothing.
+    ///
+    /// # Examples
+    /// ```
+    /// let queue = baiwan_task::Queue::new(10);
+    /// queue.put_nowait(7).unwrap();
+    /// queue.close();
+    /// assert!(queue.put_nowait(8).is_err());
+    /// assert!(queue.get_nowait().is_ok());
+    /// ```
+    pub fn close(&self) {
+        let woken = self.shared.lock().close();
+        woken.wake();
+    }
+
+    /// Whether it was closed. There may be items left.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.shared.lock().is_closed()
+    }
+
+    /// Waits until every item that was put is finished: none is in the queue, and none is [taken](Taken) and held. That this
+    /// was so at some moment since it began to wait is enough; others may put more at any time. Those who wait to put, and whose
+    /// value is not in the queue yet, are not waited for.
+    ///
+    /// A guard that is leaked, say by [`mem::forget`](std::mem::forget), is never finished, and this never ends.
+    ///
+    /// # Cancel safety
+    /// It can be dropped and called again.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let queue = baiwan_task::Queue::new(10);
+    /// queue.put("work").await.unwrap();
+    /// let worker = queue.clone();
+    /// tokio::spawn(async move { drop(worker.get().await) });
+    /// queue.join().await;
+    /// assert_eq!(queue.statistics().unfinished, 0);
+    /// # }
+    /// ```
+    pub fn join(&self) -> Join<'_, T> {
+        Join::new(&self.shared)
+    }
+
+    /// How many items are in it: those that can be taken, and those that are promised to somebody who waited.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shared.lock().len()
+    }
+
+    /// Whether no item is in it. Some may be taken and not finished.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many items it takes.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.shared.lock().capacity()
+    }
+
+    /// What is in it, and what has happened to it: all of the same moment, but that `unfinished` may be less by what is being
+    /// finished right now. Takes the same time however many items there are.
+    ///
+    /// # Examples
+    /// ```
+    /// let queue = baiwan_task::Queue::new(10);
+    /// queue.put_nowait(7).unwrap();
+    /// let taken = queue.get_nowait().unwrap();
+    /// let statistics = queue.statistics();
+    /// assert_eq!((statistics.length, statistics.length_max, statistics.unfinished), (0, 1, 1));
+    /// # drop(taken);
+    /// ```
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        let now_ns = clock::now_ns();
+        let state = self.shared.lock();
+        let counts = state.counts();
+        Statistics {
+            length: state.len(),
+            capacity: state.capacity(),
+            length_max: counts.length_max,
+            unfinished: self.shared.unfinished(&state),
+            puts: counts.puts,
+            gets: counts.gets,
+            put_waits: counts.put_waits,
+            get_waits: counts.get_waits,
+            // Put after the clock was read, an item is younger than nothing.
+            oldest_age: state.next_since_ns().map(|since_ns| Duration::from_nanos(now_ns.saturating_sub(since_ns))),
+        }
+    }
+}
+
+impl<T> Clone for Queue<T> {
+    fn clone(&self) -> Self {
+        Queue { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<T> fmt::Debug for Queue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.shared.lock();
+        let (length, capacity, closed) = (state.len(), state.capacity(), state.is_closed());
+        // The formatter may be anybody's.
+        drop(state);
+        let mut shown = f.debug_struct("Queue");
+        shown.field("length", &length).field("capacity", &capacity).field("closed", &closed);
+        shown.finish_non_exhaustive()
+    }
+}

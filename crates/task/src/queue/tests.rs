@@ -1,0 +1,110 @@
+//! What cannot be seen from outside: ages under a held clock, lines of those who wait, and counts that wrap around.
+
+use std::pin::pin;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use super::Queue;
+use super::clock::held;
+use super::line::{Line, Stand, Standing};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn stand(line: &mut Line) -> usize {
+    let (mut key, mut spare) = (None, Some(Waker::noop().clone()));
+    assert_eq!(line.stand(&mut key, Waker::noop(), &mut spare), Stand::Anew);
+    key.expect("it stands in line")
+}
+
+#[test]
+fn promise_the_age_is_that_of_the_item_that_is_taken_next() {
+    held::advance(Duration::ZERO);
+    let queue = Queue::new(10);
+    assert_eq!(queue.statistics().oldest_age, None);
+    queue.put_nowait("first").unwrap();
+    held::advance(SECOND);
+    queue.put_nowait("second").unwrap();
+    held::advance(SECOND);
+    assert_eq!(queue.statistics().oldest_age, Some(2 * SECOND));
+    drop(queue.get_nowait());
+    assert_eq!(queue.statistics().oldest_age, Some(SECOND));
+    drop(queue.get_nowait());
+    assert_eq!(queue.statistics().oldest_age, None);
+}
+
+#[test]
+fn promise_an_item_that_is_put_back_is_as_old_as_it_was() {
+    held::advance(Duration::ZERO);
+    let queue = Queue::new(10);
+    queue.put_nowait("item").unwrap();
+    let taken = queue.get_nowait().unwrap();
+    held::advance(3 * SECOND);
+    taken.put_back();
+    assert_eq!(queue.statistics().oldest_age, Some(3 * SECOND));
+}
+
+#[test]
+fn promise_a_value_that_waited_for_its_place_is_as_old_as_its_time_in_the_queue() {
+    held::advance(Duration::ZERO);
+    let queue = Queue::new(1);
+    queue.put_nowait("first").unwrap();
+    let mut second = pin!(queue.put("second"));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(second.as_mut().poll(&mut context).is_pending());
+    held::advance(SECOND);
+    drop(queue.get_nowait());
+    assert!(second.as_mut().poll(&mut context).is_ready());
+    held::advance(SECOND);
+    assert_eq!(queue.statistics().oldest_age, Some(SECOND));
+}
+
+#[test]
+fn promise_the_clock_that_runs_never_goes_back() {
+    let before = super::clock::now_ns();
+    assert!(before > 0 || cfg!(miri));
+    assert!(super::clock::now_ns() >= before);
+}
+
+#[test]
+fn promise_a_line_is_served_in_order_and_left_from_anywhere() {
+    let mut line = Line::new();
+    let keys: Vec<usize> = (0..5).map(|_| stand(&mut line)).collect();
+    for leaver in [keys[0], keys[2], keys[4]] {
+        assert!(line.leave(leaver).is_some(), "a waker that was not called is given back");
+    }
+    assert!(line.promise_first().is_some());
+    assert_eq!((line.standing(keys[1]), line.standing(keys[3])), (Standing::Promised, Standing::Waiting));
+    let last = stand(&mut line);
+    assert_eq!(line.dismiss_all().len(), 2);
+    assert!(line.is_empty() && line.promise_first().is_none());
+    assert_eq!((line.standing(keys[3]), line.standing(last)), (Standing::Dismissed, Standing::Dismissed));
+    for key in [keys[1], keys[3], last] {
+        assert!(line.leave(key).is_none(), "its waker was called");
+    }
+}
+
+#[test]
+fn promise_places_of_a_line_are_used_again() {
+    let mut line = Line::new();
+    let first = stand(&mut line);
+    line.leave(first);
+    assert_eq!(stand(&mut line), first);
+}
+
+#[test]
+fn promise_finished_items_are_counted_right_when_the_counts_wrap_around() {
+    let queue = Queue::new(4);
+    queue.shared.lock().begin_counts_at(u64::MAX - 1);
+    queue.shared.begin_finished_at(usize::MAX - 3);
+    for item in 0..4 {
+        queue.put_nowait(item).unwrap();
+    }
+    let mut join = pin!(queue.join());
+    let mut context = Context::from_waker(Waker::noop());
+    for left in (0..4).rev() {
+        assert!(join.as_mut().poll(&mut context).is_pending());
+        drop(queue.get_nowait());
+        assert_eq!(queue.statistics().unfinished, left);
+    }
+    assert!(join.as_mut().poll(&mut context).is_ready());
+}

@@ -1,0 +1,181 @@
+//! Every result, in order.
+
+use std::cell::Cell;
+use std::future::pending;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use baiwan_task::{Failure, FailureKind, Group, TaskGroup, cancelled};
+use tokio::task::{LocalSet, yield_now};
+use tokio::time::{Instant, sleep};
+
+use crate::rig::{Alive, Fault, PanicOnDrop, turn};
+
+fn told<T: std::fmt::Debug>(results: &[Result<T, Failure<Fault>>]) -> Vec<String> {
+    let tell = |result: &Result<T, Failure<Fault>>| match result {
+        Ok(value) => format!("{value:?}"),
+        Err(failure) => failure.to_string(),
+    };
+    results.iter().map(tell).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn promise_results_come_in_the_order_of_the_futures_and_nobody_is_cancelled() {
+    let futures = (0..6).map(|number: u32| async move {
+        sleep(Duration::from_millis(u64::from(10 - number))).await;
+        match number {
+            1 => Err(Fault::Number(1)),
+            3 => panic!("three"),
+            _ => Ok(number),
+        }
+    });
+    let results = TaskGroup::new().collect(futures).await;
+    assert_eq!(told(&results), ["0", "fault 1", "2", "panicked: three", "4", "5"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn promise_with_a_limit_futures_are_taken_one_by_one() {
+    let (alive, taken) = (Alive::default(), Cell::new(0_u32));
+    let futures = (0..9).map(|_| {
+        taken.set(taken.get() + 1);
+        let (alive, taken) = (alive.clone(), taken.get());
+        async move {
+            let _guard = alive.guard();
+            sleep(Duration::from_secs(1)).await;
+            assert!(alive.count() <= 2);
+            Ok::<_, Fault>((taken, Instant::now()))
+        }
+    });
+    let started = Instant::now();
+    let results = TaskGroup::new().limit(2).collect(futures).await;
+    let taken: Vec<_> = results.iter().map(|result| result.as_ref().unwrap().0).collect();
+    assert_eq!(taken, (1..=9).collect::<Vec<_>>());
+    assert_eq!(started.elapsed(), Duration::from_secs(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn promise_a_limit_pulls_the_iterator_lazily() {
+    let (alive, most) = (Alive::default(), Rc::new(Cell::new(0)));
+    let futures = (0..50).map(|_| {
+        let guard = alive.guard();
+        most.set(most.get().max(alive.count()));
+        async move {
+            let _guard = guard;
+            yield_now().await;
+            Ok::<_, Fault>(())
+        }
+    });
+    assert_eq!(TaskGroup::new().limit(4).collect(futures).await.len(), 50);
+    assert_eq!(most.get(), 5, "one more than the limit: the one that waits for its place");
+}
+
+#[tokio::test(start_paused = true)]
+async fn promise_at_the_deadline_what_is_done_is_kept_and_the_rest_is_late() {
+    let alive = Alive::default();
+    let futures = (1..=5).map(|number: u64| {
+        let guard = alive.guard();
+        async move {
+            let _guard = guard;
+            sleep(Duration::from_secs(number)).await;
+            Ok::<_, Fault>(number)
+        }
+    });
+    let group = TaskGroup::new().deadline(Duration::from_millis(2_500)).limit(4);
+    let results = group.collect(futures).await;
+    let late = "not done within 2.5 s";
+    assert_eq!(told(&results), ["1", "2", late, late, late]);
+    assert_eq!(alive.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn promise_in_a_cancelled_group_the_rest_is_cancelled() {
+    let mut results = Vec::new();
+    let scope = TaskGroup::new().grace(Duration::from_secs(9)).scope(async |outer: Group<Fault>| {
+        let inside = outer.clone();
+        outer
+            .spawn(async move {
+                sleep(Duration::from_secs(1)).await;
+                inside.cancel();
+                Ok(())
+            })
+            .await;
+        let listens = |number: u32| async move {
+            match number {
+                0 => Ok(0),
+                1 => {
+                    cancelled().await;
+                    Ok(1)
+                }
+                _ => pending().await,
+            }
+        };
+        let group = TaskGroup::new().grace(Duration::from_secs(1)).limit(3);
+        results = group.collect((0..5).map(listens)).await;
+        Ok(())
+    });
+    scope.await.unwrap_err();
+    assert_eq!(told(&results), ["0", "1", "cancelled", "cancelled", "cancelled"]);
+    assert!(matches!(results[2].as_ref().unwrap_err().kind(), FailureKind::Cancelled));
+}
+
+#[tokio::test]
+async fn promise_a_panic_in_the_drop_of_one_is_its_own_failure() {
+    struct Bomb(#[expect(dead_code, reason = "it is there to be dropped")] PanicOnDrop, Result<u32, u32>);
+    impl Future for Bomb {
+        type Output = Result<u32, Fault>;
+        fn poll(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+            std::task::Poll::Ready(self.1.map_err(Fault::Number))
+        }
+    }
+    type Boxed = Pin<Box<dyn Future<Output = Result<u32, Fault>> + Send>>;
+    let futures: [Boxed; 4] = [
+        Box::pin(Bomb(PanicOnDrop(None), Ok(1))),
+        Box::pin(Bomb(PanicOnDrop(None), Err(1))),
+        Box::pin(async { turn().await.map(|()| 2) }),
+        Box::pin(async { panic!("plain") }),
+    ];
+    let results = TaskGroup::new().collect(futures).await;
+    assert_eq!(told(&results), ["panicked: in drop", "fault 1", "2", "panicked: plain"]);
+}
+
+#[tokio::test]
+async fn promise_a_panic_of_the_iterator_goes_on_when_all_have_ended() {
+    let alive = Alive::default();
+    let inside = alive.clone();
+    let collected = tokio::spawn(async move {
+        let futures = (0..3).map(|number| {
+            assert!(number < 2, "no third");
+            let guard = inside.guard();
+            async move {
+                let _guard = guard;
+                pending::<Result<(), Fault>>().await
+            }
+        });
+        TaskGroup::new().collect(futures).await.len()
+    });
+    assert!(collected.await.unwrap_err().is_panic());
+    assert_eq!(alive.count(), 0);
+}
+
+#[tokio::test]
+async fn promise_nothing_collects_to_nothing() {
+    let none: [std::future::Ready<Result<(), Fault>>; 0] = [];
+    assert!(TaskGroup::new().limit(1).collect(none).await.is_empty());
+}
+
+#[tokio::test]
+async fn promise_futures_that_are_not_send_are_collected_on_their_thread() {
+    let shared = Rc::new(Cell::new(0));
+    let futures = (0..4).map(|number| {
+        let shared = Rc::clone(&shared);
+        async move {
+            yield_now().await;
+            shared.set(shared.get() + number);
+            if number == 2 { Err(Fault::Number(2)) } else { Ok(Rc::clone(&shared)) }
+        }
+    });
+    let results = LocalSet::new().run_until(TaskGroup::new().limit(2).collect_local(futures)).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 3);
+    assert_eq!(shared.get(), 6);
+}

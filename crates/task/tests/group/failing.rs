@@ -1,0 +1,321 @@
+//! Failures and panics.
+
+use std::error::Error;
+use std::future::pending;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake};
+use std::time::Duration;
+
+use baiwan_task::{Cancelled, Failure, FailureKind, Failures, Group, Handle, TaskGroup, cancelled};
+use tokio::time::sleep;
+
+use crate::rig::{Alive, Fault, PanicOnDrop, Wakes, poll_once, told, until, until_no_task_is_left};
+
+/// A child that would never end.
+async fn forever(group: &Group<Fault>, alive: &Alive) -> Handle<()> {
+    let guard = alive.guard();
+    group
+        .spawn(async move {
+            let _guard = guard;
+            pending().await
+        })
+        .await
+}
+
+/// A body's panic, caught where its scope is awaited.
+async fn panic_of<T>(future: impl Future<Output = T> + Send + 'static) -> String
+where
+    T: Send + 'static,
+{
+    let ended = tokio::spawn(future).await;
+    let payload = ended.err().expect("it panics").into_panic();
+    payload.downcast_ref::<&str>().map_or_else(String::new, ToString::to_string)
+}
+
+#[tokio::test]
+async fn promise_the_first_error_cancels_the_siblings_and_the_body() {
+    let alive = Alive::default();
+    let scope = TaskGroup::new().scope(async |group: Group<Fault>| {
+        let _guard = alive.guard();
+        forever(&group, &alive).await;
+        group.name("wrong").spawn(async { Err::<(), _>(Fault::Number(1)) }).await;
+        forever(&group, &alive).await;
+        pending::<Result<(), _>>().await
+    });
+    assert_eq!(told(scope.await), ["wrong: fault 1"]);
+    assert_eq!(alive.count(), 0);
+}
+
+#[tokio::test]
+async fn promise_the_bodys_error_cancels_the_children() {
+    let alive = Alive::default();
+    let scope = TaskGroup::new().name("page").scope(async |group: Group<Fault>| {
+        forever(&group, &alive).await;
+        Err::<(), _>(Fault::Number(7))
+    });
+    assert_eq!(told(scope.await), ["page: fault 7"]);
+    assert_eq!(alive.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn promise_all_failures_are_returned_the_first_one_first() {
+    let scope = TaskGroup::new().grace(Duration::from_secs(1)).scope(async |group: Group<Fault>| {
+        for number in [3, 1, 2] {
+            let child = async move {
+                sleep(Duration::from_millis(u64::from(number))).await;
+                Err::<(), _>(Fault::Number(number))
+            };
+            group.name(format!("child {number}")).spawn(child).await;
+        }
+        cancelled().await;
+        Ok(())
+    });
+    let failures = scope.await.unwrap_err();
+    assert_eq!(failures.len(), 3);
+    assert_eq!(failures.to_string(), "child 1: fault 1 (and 2 more)");
+    assert_eq!(failures.first().name(), Some("child 1"));
+    assert_eq!(failures.source().unwrap().to_string(), "child 1: fault 1");
+    assert_eq!(failures.source().unwrap().source().unwrap().downcast_ref(), Some(&Fault::Number(1)));
+    let numbers: Vec<_> = (&failures).into_iter().map(|failure| failure.error().unwrap().to_string()).collect();
+    assert_eq!(numbers, ["fault 1", "fault 2", "fault 3"]);
+    assert_eq!(failures.into_iter().size_hint(), (3, Some(3)));
+}
+
+#[tokio::test]
+async fn promise_without_grace_what_awaits_a_failed_sibling_adds_no_failure() {
+    let scope = TaskGroup::new().scope(async |group: Group<Fault>| {
+        let wrong = group.spawn(async { Err::<(), _>(Fault::Number(1)) }).await;
+        Ok(wrong.await?)
+    });
+    assert_eq!(told(scope.await), ["fault 1"]);
+}
+
+#[tokio::test]
+async fn promise_a_child_that_fails_leaves_its_handle_without_a_value() {
+    let mut kept = None;
+    let scope = TaskGroup::new().scope(async |group: Group<Fault>| {
+        kept = Some(group.spawn(async { Err::<(), _>(Fault::Number(1)) }).await);
+        Ok(())
+    });
+    assert_eq!(told(scope.await), ["fault 1"]);
+    assert_eq!(kept.as_mut().unwrap().take(), None);
+    assert_eq!(kept.unwrap().await, Err(Cancelled));
+}
+
+#[tokio::test]
+async fn promise_a_childs_panic_is_a_failure_that_can_be_resumed() {
+    let (alive, number) = (Alive::default(), 7);
+    let scope = TaskGroup::new().scope(async |group: Group<Fault>| {
+        forever(&group, &alive).await;
+        group.name("odd").spawn::<_, ()>(async move { panic!("number {number}") }).await;
+        Ok(())
+    });
+    let failure = scope.await.unwrap_err().into_first();
+    assert_eq!(alive.count(), 0);
+    assert_eq!(failure.to_string(), "odd: panicked: number 7");
+    assert_eq!(failure.panic().unwrap().message(), "number 7");
+    let FailureKind::Panicked(panic) = failure.into_kind() else { panic!("it was one") };
+    let again = std::panic::catch_unwind(AssertUnwindSafe(|| panic.resume())).unwrap_err();
+    assert_eq!(again.downcast_ref::<String>().unwrap(), "number 7");
+}
+
+#[tokio::test]
+async fn promise_the_bodys_panic_goes_on_when_every_child_has_ended() {
+    let alive = Alive::default();
+    let inside = alive.clone();
+    let scope = async move {
+        TaskGroup::new()
+            .scope(async |group: Group<Fault>| -> Result<(), Fault> {
+                forever(&group, &inside).await;
+                tokio::task::yield_now().await;
+                panic!("in the body")
+            })
+            .await
+    };
+    assert_eq!(panic_of(scope).await, "in the body");
+    assert_eq!(alive.count(), 0);
+}
+
+#[tokio::test]
+async fn promise_a_panic_before_the_bodys_first_line_is_the_bodys() {
+    let scope = TaskGroup::new().scope(|group: Group<Fault>| {
+        assert!(group.is_cancelled(), "early");
+        async { Ok(()) }
+    });
+    assert_eq!(panic_of(scope).await, "early");
+}
+
+/// Ready at once, and panics when it is dropped.
+struct Ending(#[expect(dead_code, reason = "it is there to be dropped")] PanicOnDrop);
+
+impl Future for Ending {
+    type Output = Result<u32, Fault>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(7))
+    }
+}
+
+#[tokio::test]
+async fn promise_a_panic_in_the_drop_of_a_future_that_has_ended_is_a_failure() {
+    let alive = Alive::default();
+    let scope = TaskGroup::new().scope(async |group: Group<Fault>| {
+        forever(&group, &alive).await;
+        group.name("ends").spawn(Ending(PanicOnDrop(Some(alive.guard())))).await;
+        Ok(())
+    });
+    assert_eq!(told(scope.await), ["ends: panicked: in drop"]);
+    assert_eq!(alive.count(), 0);
+}
+
+#[tokio::test]
+async fn promise_a_panic_in_the_drop_of_a_cancelled_future_is_one_failure_more() {
+    let alive = Alive::default();
+    let scope = TaskGroup::new().scope(async |group: Group<Fault>| {
+        for _ in 0..2 {
+            let bomb = PanicOnDrop(Some(alive.guard()));
+            let child = async move {
+                let _bomb = bomb;
+                pending::<Result<(), _>>().await
+            };
+            group.spawn(child).await;
+        }
+        tokio::task::yield_now().await;
+        Err::<(), _>(Fault::Number(1))
+    });
+    assert_eq!(told(scope.await), ["fault 1", "panicked: in drop", "panicked: in drop"]);
+    assert_eq!(alive.count(), 0);
+}
+
+#[tokio::test]
+async fn promise_a_panic_in_the_drop_of_the_body_is_the_bodys() {
+    let alive = Alive::default();
+    let inside = alive.clone();
+    let scope = async move {
+        let scope = TaskGroup::new().scope(async |group: Group<Fault>| {
+            forever(&group, &inside).await;
+            let _bomb = PanicOnDrop(Some(inside.guard()));
+            group.cancel();
+            pending::<Result<(), _>>().await
+        });
+        scope.await
+    };
+    assert_eq!(panic_of(scope).await, "in drop");
+    assert_eq!(alive.count(), 0);
+}
+
+#[tokio::test]
+async fn promise_a_panic_in_the_drop_of_an_abandoned_body_still_frees_the_children() {
+    let alive = Alive::default();
+    let inside = alive.clone();
+    let abandoned = async move {
+        let mut scope = Box::pin(TaskGroup::new().scope(async |group: Group<Fault>| {
+            forever(&group, &inside).await;
+            let _bomb = PanicOnDrop(Some(inside.guard()));
+            pending::<Result<(), _>>().await
+        }));
+        assert!(poll_once(scope.as_mut(), &Arc::default()).is_pending());
+        drop(scope);
+    };
+    assert_eq!(panic_of(abandoned).await, "in drop");
+    until_no_task_is_left().await;
+    assert_eq!(alive.count(), 0);
+}
+
+#[tokio::test]
+async fn promise_a_panic_in_the_drop_of_an_unwanted_value_is_a_failure() {
+    let scope = TaskGroup::new().scope(async |group: Group<Fault>| {
+        drop(group.spawn(async { Ok(PanicOnDrop(None)) }).await);
+        Ok(())
+    });
+    assert_eq!(told(scope.await), ["panicked: in drop"]);
+}
+
+/// An error that panics when it is dropped.
+#[derive(Debug)]
+struct Bomb(#[expect(dead_code, reason = "it is there to be dropped")] PanicOnDrop);
+
+#[tokio::test]
+async fn promise_an_error_whose_drop_panics_reaches_its_owner_and_nobody_else() {
+    let alive = Alive::default();
+    let inside = alive.clone();
+    let scope = async move {
+        let result = TaskGroup::new()
+            .scope(async |group: Group<Bomb>| {
+                let guard = inside.guard();
+                group
+                    .spawn(async move {
+                        let _guard = guard;
+                        pending::<Result<(), _>>().await
+                    })
+                    .await;
+                group.spawn(async { Err::<(), _>(Bomb(PanicOnDrop(None))) }).await;
+                Ok(())
+            })
+            .await;
+        assert_eq!(inside.count(), 0);
+        drop(result);
+    };
+    assert_eq!(panic_of(scope).await, "in drop");
+}
+
+#[tokio::test]
+async fn promise_an_error_whose_drop_panics_hangs_nothing_when_nobody_awaits_the_scope() {
+    let alive = Alive::default();
+    let inside = alive.clone();
+    let abandoned = async move {
+        let mut scope = Box::pin(TaskGroup::new().grace(Duration::from_secs(9)).scope(async |group: Group<Bomb>| {
+            let guard = inside.guard();
+            group
+                .spawn(async move {
+                    let _guard = guard;
+                    pending::<Result<(), _>>().await
+                })
+                .await;
+            group.spawn(async { Err::<(), _>(Bomb(PanicOnDrop(None))) }).await;
+            Ok(())
+        }));
+        let wakes = Arc::new(Wakes::default());
+        assert!(poll_once(scope.as_mut(), &wakes).is_pending());
+        until(|| wakes.count() == 1).await;
+        drop(scope);
+    };
+    // Whose task is the last to know the failures is not said; the panic ends there.
+    let _ = tokio::spawn(abandoned).await;
+    until_no_task_is_left().await;
+    assert_eq!(alive.count(), 0);
+}
+
+#[tokio::test]
+async fn promise_a_waker_that_panics_keeps_nobody_else_from_being_woken() {
+    struct Bad;
+    impl Wake for Bad {
+        fn wake(self: Arc<Self>) {
+            panic!("in wake");
+        }
+    }
+    let alive = Alive::default();
+    let scope = TaskGroup::new().scope(async |group: Group<Fault>| {
+        let handle = forever(&group, &alive).await;
+        let mut handle = Box::pin(handle);
+        let mut seen = Box::pin(group.cancelled());
+        let bad = Arc::new(Bad).into();
+        assert!(handle.as_mut().poll(&mut Context::from_waker(&bad)).is_pending());
+        assert!(seen.as_mut().poll(&mut Context::from_waker(&bad)).is_pending());
+        forever(&group, &alive).await;
+        tokio::task::yield_now().await;
+        Err::<(), _>(Fault::Number(1))
+    });
+    assert_eq!(told(scope.await), ["fault 1"]);
+    assert_eq!(alive.count(), 0);
+}
+
+#[test]
+fn promise_failures_can_be_any_kind_of_error() {
+    fn is_shareable<T: Error + Send + Sync + 'static>() {}
+    is_shareable::<Failures<Fault>>();
+    is_shareable::<Failure<Fault>>();
+    is_shareable::<Cancelled>();
+}

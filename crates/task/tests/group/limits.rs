@@ -1,0 +1,194 @@
+//! Limits and deadlines of a scope.
+
+use std::future::pending;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use baiwan_task::{FailureKind, Group, TaskGroup};
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep};
+
+use crate::rig::{Alive, Fault, poll_once, told};
+
+#[tokio::test(start_paused = true)]
+async fn promise_no_more_children_run_than_the_limit_says() {
+    let (alive, started) = (Alive::default(), Instant::now());
+    let scope = TaskGroup::new().limit(3).scope(async |group: Group<Fault>| {
+        let mut handles = Vec::new();
+        for _ in 0..10 {
+            let alive = alive.clone();
+            let child = async move {
+                let _guard = alive.guard();
+                let running = alive.count();
+                sleep(Duration::from_secs(1)).await;
+                Ok(running)
+            };
+            handles.push(group.spawn(child).await);
+        }
+        let mut most = 0;
+        for handle in handles {
+            most = most.max(handle.await?);
+        }
+        Ok(most)
+    });
+    assert_eq!(scope.await.unwrap(), 3, "exactly: the limit is used");
+    assert_eq!(started.elapsed(), Duration::from_secs(4));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn promise_no_more_children_run_than_the_limit_says_on_all_threads() {
+    let alive = Alive::default();
+    let count = if cfg!(miri) { 20 } else { 2_000 };
+    let scope = TaskGroup::new().limit(4).scope(async |group: Group<Fault>| {
+        for _ in 0..count {
+            let alive = alive.clone();
+            let child = async move {
+                let _guard = alive.guard();
+                assert!(alive.count() <= 4);
+                yield_now().await;
+                assert!(alive.count() <= 4);
+                Ok(())
+            };
+            group.spawn(child).await;
+        }
+        Ok(())
+    });
+    scope.await.unwrap();
+    assert_eq!(alive.count(), 0);
+}
+
+#[tokio::test]
+async fn promise_spawning_waits_for_a_place_and_is_served_in_order() {
+    let scope = TaskGroup::new().limit(1).scope(async |group: Group<Fault>| {
+        let (send, receive) = oneshot::channel::<()>();
+        group.spawn(async { Ok(receive.await.is_ok()) }).await;
+        let mut second = pin!(group.spawn(async { Ok(2) }));
+        let mut third = pin!(group.spawn(async { Ok(3) }));
+        assert!(poll_once(second.as_mut(), &Arc::default()).is_pending());
+        assert!(poll_once(third.as_mut(), &Arc::default()).is_pending());
+        send.send(()).unwrap();
+        yield_now().await;
+        assert!(poll_once(third.as_mut(), &Arc::default()).is_pending(), "the second is first");
+        let second = second.await;
+        let third = third.await;
+        assert!(second.is_finished());
+        Ok((second.await?, third.await?))
+    });
+    assert_eq!(scope.await.unwrap(), (2, 3));
+}
+
+#[tokio::test]
+async fn promise_who_gives_up_waiting_for_a_place_has_spawned_nothing_and_takes_no_place() {
+    let alive = Alive::default();
+    let scope = TaskGroup::new().limit(1).scope(async |group: Group<Fault>| {
+        let holder = group.spawn(pending::<Result<(), _>>()).await;
+        let guard = alive.guard();
+        let mut given_up = Box::pin(group.spawn(async move {
+            let _guard = guard;
+            Ok(())
+        }));
+        assert!(poll_once(given_up.as_mut(), &Arc::default()).is_pending());
+        holder.cancel();
+        yield_now().await;
+        // Its place is there, but it does not come for it.
+        drop(given_up);
+        assert_eq!(alive.count(), 0);
+        Ok(group.spawn(async { Ok(7) }).await.await?)
+    });
+    assert_eq!(scope.await.unwrap(), 7);
+}
+
+#[tokio::test]
+async fn promise_a_child_that_is_cancelled_or_panics_gives_its_place_back() {
+    let scope = TaskGroup::new().limit(1).scope(async |group: Group<Fault>| {
+        for _ in 0..10 {
+            group.spawn(pending::<Result<(), _>>()).await.cancel();
+        }
+        Ok(group.spawn(async { Ok(7) }).await.await?)
+    });
+    assert_eq!(scope.await.unwrap(), 7);
+}
+
+#[test]
+#[should_panic(expected = "could never run anything")]
+fn promise_a_limit_of_zero_is_the_callers_mistake() {
+    let _ = TaskGroup::new().limit(0);
+}
+
+#[tokio::test]
+async fn promise_any_other_limit_will_do() {
+    let scope = TaskGroup::new()
+        .limit(usize::MAX)
+        .scope(async |group: Group<Fault>| Ok(group.spawn(async { Ok(7) }).await.await?));
+    assert_eq!(scope.await.unwrap(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn promise_a_deadline_cancels_and_is_told() {
+    let (alive, started) = (Alive::default(), Instant::now());
+    let group = TaskGroup::new().name("page").deadline(Duration::from_millis(2_500));
+    let scope = group.scope(async |group: Group<Fault>| {
+        let (guard, _in_body) = (alive.guard(), alive.guard());
+        group
+            .spawn(async move {
+                let _guard = guard;
+                pending::<Result<(), _>>().await
+            })
+            .await;
+        pending::<Result<(), _>>().await
+    });
+    let failures = scope.await.unwrap_err();
+    assert_eq!(started.elapsed(), Duration::from_millis(2_500));
+    assert_eq!(failures.to_string(), "page: not done within 2.5 s");
+    let after = Duration::from_millis(2_500);
+    assert!(matches!(failures.first().kind(), FailureKind::DeadlineExceeded { after: told } if *told == after));
+    assert_eq!(alive.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn promise_a_deadline_holds_for_the_children_after_the_body_too() {
+    let started = Instant::now();
+    let scope = TaskGroup::new().deadline(Duration::from_secs(2)).scope(async |group: Group<Fault>| {
+        group.spawn(pending::<Result<(), _>>()).await;
+        Ok(())
+    });
+    assert_eq!(told(scope.await), ["not done within 2 s"]);
+    assert_eq!(started.elapsed(), Duration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn promise_a_deadline_with_grace_lets_the_children_end() {
+    let group = TaskGroup::new().deadline(Duration::from_secs(2)).grace(Duration::from_secs(2));
+    let mut kept = None;
+    let scope = group.scope(async |group: Group<Fault>| {
+        kept = Some(
+            group
+                .spawn(async {
+                    sleep(Duration::from_secs(3)).await;
+                    Ok(7)
+                })
+                .await,
+        );
+        Ok(())
+    });
+    assert_eq!(told(scope.await), ["not done within 2 s"]);
+    assert_eq!(kept.unwrap().take(), Some(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn promise_what_is_done_in_time_is_not_late() {
+    let scope = TaskGroup::new().deadline(Duration::ZERO).scope(async |_: Group<Fault>| Ok(7));
+    assert_eq!(scope.await.unwrap(), 7);
+    let scope = TaskGroup::new().deadline(Duration::from_secs(2)).scope(async |group: Group<Fault>| {
+        group
+            .spawn(async {
+                sleep(Duration::from_secs(1)).await;
+                Ok(())
+            })
+            .await;
+        Ok(7)
+    });
+    assert_eq!(scope.await.unwrap(), 7);
+}

@@ -45,10 +45,14 @@ pub(crate) struct Roster {
     /// Written under the lock of `state` only.
     phase: AtomicU8,
     /// How many members there are. At zero the group has ended, and stays so.
-    members: AtomicUsize,
+    members: Apart,
     state: Mutex<State>,
     waiting: Waiting,
 }
+
+/// A count that all threads write often, in a cache line of its own: what is beside it, all threads read at every poll.
+#[repr(align(64))]
+struct Apart(AtomicUsize);
 
 /// What is rarely touched while children run.
 #[derive(Default)]
@@ -75,13 +79,13 @@ impl Roster {
             places,
             outer,
             phase: AtomicU8::new(Phase::Open as u8),
-            members: AtomicUsize::new(1),
+            members: Apart(AtomicUsize::new(1)),
             state: Mutex::new(State::default()),
             waiting: Waiting::default(),
         };
         let Some(outer) = outer else { return Arc::new(open(None)) };
         // Whose context is current has not left, so the group outside has not ended.
-        outer.members.fetch_add(1, Ordering::Relaxed);
+        outer.members.0.fetch_add(1, Ordering::Relaxed);
         let mut state = outer.state.lock();
         let entry = state.groups.vacant_entry();
         let roster = Arc::new(open(Some((Arc::clone(&outer), entry.key()))));
@@ -117,7 +121,7 @@ impl Roster {
     /// Takes a child in, unless the group is cancelled or has ended. If it is cancelled meanwhile, the child will see that.
     pub(crate) fn admit(&self) -> bool {
         let more = |members| if members == 0 { None } else { Some(members + 1) };
-        self.phase() == Phase::Open && self.members.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+        self.phase() == Phase::Open && self.members.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
     /// Has a child woken when it must go. Returns false if it must go already. `seat` is where its last waker is.
@@ -138,7 +142,7 @@ impl Roster {
     pub(crate) fn leave(&self) {
         let mut roster = self;
         // All that members have done happened before the end that the last one announces.
-        while roster.members.fetch_sub(1, Ordering::AcqRel) == 1 {
+        while roster.members.0.fetch_sub(1, Ordering::AcqRel) == 1 {
             let scope = roster.state.lock().scope.take();
             wake(scope);
             let Some((outer, key)) = &roster.outer else { return };
@@ -149,7 +153,7 @@ impl Roster {
     }
 
     fn has_ended(&self) -> bool {
-        self.members.load(Ordering::Acquire) == 0
+        self.members.0.load(Ordering::Acquire) == 0
     }
 
     /// Cancels. What that means at once depends on whether there is a grace.

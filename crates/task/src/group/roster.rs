@@ -143,6 +143,8 @@ impl Roster {
         let mut roster = self;
         // All that members have done happened before the end that the last one announces.
         while roster.members.0.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Who still waits for a place can never have one.
+            roster.close_places();
             let scope = roster.state.lock().scope.take();
             wake(scope);
             let Some((outer, key)) = &roster.outer else { return };
@@ -193,6 +195,10 @@ impl Roster {
         if phase == Phase::Dropping {
             self.waiting.drain(&mut woken.wakers);
         }
+        self.close_places();
+    }
+
+    fn close_places(&self) {
         if let Some(places) = &self.places {
             places.close();
         }

@@ -21,6 +21,7 @@ use slab::Slab;
 use tokio::sync::Semaphore;
 
 use super::waiting::{Seat, Waiting};
+use crate::panic::discard;
 use crate::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex};
 
@@ -253,7 +254,6 @@ struct Woken {
 pub(crate) fn wake(waker: Option<Waker>) {
     let Some(waker) = waker else { return };
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-        // Its drop could panic again, here where nobody could catch it.
-        std::mem::forget(payload);
+        discard(payload);
     }
 }

@@ -7,7 +7,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, PoisonError};
 
 const MESSAGE_UNKNOWN: &str = "its payload is not a text";
@@ -56,6 +56,14 @@ impl Panic {
     }
 }
 
+/// Drops the payload of a panic that nobody is told of. Should that drop panic in turn, its payload is leaked: there must be an
+/// end to it.
+pub(crate) fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+}
+
 impl fmt::Debug for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Panic").field("message", &self.message).finish_non_exhaustive()
@@ -72,7 +80,7 @@ impl Error for Panic {}
 
 #[cfg(test)]
 mod tests {
-    use std::panic::{catch_unwind, panic_any};
+    use std::panic::panic_any;
 
     use super::*;
 

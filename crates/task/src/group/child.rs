@@ -32,7 +32,8 @@ pin_project! {
         #[pin]
         future: Option<F>,
         group: Arc<Shared<E>>,
-        // Lent to the thread while the future is polled or dropped.
+        // The group's roster. Lent to the thread while the future is polled or dropped; here at all other times. It is read
+        // here, not in `group`, since that is where all threads count who owns it.
         context: Option<Arc<Roster>>,
         // None when the child has left the group.
         slot: Option<Arc<Slot<T>>>,
@@ -114,18 +115,21 @@ where
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(unwanted))) {
             fail(FailureKind::Panicked(Panic::new(payload)));
         }
-        this.group.roster.leave_as_child(*this.seat);
+        if let Some(roster) = this.context {
+            roster.leave_as_child(*this.seat);
+        }
     }
 
     /// Returns false if the future must be dropped now.
     fn keep_waker(self: Pin<&mut Self>, cx: &Context<'_>) -> bool {
         let this = self.project();
+        let Some(roster) = this.context else { return false };
         let address = cx.waker().data().addr();
         if address != 0 && *this.waker == address {
-            return this.group.roster.phase() < Phase::Dropping;
+            return roster.phase() < Phase::Dropping;
         }
         *this.waker = address;
-        this.group.roster.keep_waker(this.seat, cx.waker().clone())
+        roster.keep_waker(this.seat, cx.waker().clone())
     }
 }
 
@@ -141,7 +145,7 @@ where
         if this.slot.is_none() {
             return Poll::Ready(());
         }
-        let is_wanted = this.group.roster.phase() < Phase::Dropping;
+        let is_wanted = this.context.as_ref().is_some_and(|roster| roster.phase() < Phase::Dropping);
         let polled = if is_wanted {
             self.as_mut().step(|future| future.as_pin_mut().map_or(Poll::Pending, |future| future.poll(cx)))
         } else {

@@ -13,6 +13,7 @@ use pin_project_lite::pin_project;
 use super::failure::{Failure, FailureKind};
 use super::{Group, Handle, TaskGroup};
 use crate::Panic;
+use crate::panic::discard;
 
 /// What one of the futures came to.
 pub(super) type Gathered<T, E> = Result<T, Failure<E>>;
@@ -46,8 +47,8 @@ where
         let result = match (result, dropped) {
             (Ok(_), Err(payload)) => Err(FailureKind::Panicked(Panic::new(payload))),
             (result, Err(payload)) => {
-                // The first failure is the one to be told; and the drop of a payload could panic again.
-                std::mem::forget(payload);
+                // The first failure is the one to be told.
+                discard(payload);
                 result
             }
             (result, Ok(())) => result,

@@ -31,7 +31,7 @@ mod shuttled {
     const SEEDS: [u64; 3] = [0x5eed_0001, 0x5eed_0002, 0x5eed_0003];
 
     fn check(model: impl Fn() + Send + Sync + Clone + 'static) {
-        let rounds = std::env::var("MODEL_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(2_000);
+        let rounds = std::env::var("MODEL_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(3_000);
         for seed in SEEDS {
             let scheduler = RandomScheduler::new_from_seed(seed, rounds);
             Runner::new(scheduler, Config::new()).run(model.clone());

@@ -21,6 +21,7 @@ use slab::Slab;
 use tokio::sync::Semaphore;
 
 use super::waiting::{Seat, Waiting};
+use crate::panic::discard;
 use crate::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex};
 
@@ -45,10 +46,14 @@ pub(crate) struct Roster {
     /// Written under the lock of `state` only.
     phase: AtomicU8,
     /// How many members there are. At zero the group has ended, and stays so.
-    members: AtomicUsize,
+    members: Apart,
     state: Mutex<State>,
     waiting: Waiting,
 }
+
+/// A count that all threads write often, in a cache line of its own: what is beside it, all threads read at every poll.
+#[repr(align(64))]
+struct Apart(AtomicUsize);
 
 /// What is rarely touched while children run.
 #[derive(Default)]
@@ -75,13 +80,13 @@ impl Roster {
             places,
             outer,
             phase: AtomicU8::new(Phase::Open as u8),
-            members: AtomicUsize::new(1),
+            members: Apart(AtomicUsize::new(1)),
             state: Mutex::new(State::default()),
             waiting: Waiting::default(),
         };
         let Some(outer) = outer else { return Arc::new(open(None)) };
         // Whose context is current has not left, so the group outside has not ended.
-        outer.members.fetch_add(1, Ordering::Relaxed);
+        outer.members.0.fetch_add(1, Ordering::Relaxed);
         let mut state = outer.state.lock();
         let entry = state.groups.vacant_entry();
         let roster = Arc::new(open(Some((Arc::clone(&outer), entry.key()))));
@@ -117,7 +122,7 @@ impl Roster {
     /// Takes a child in, unless the group is cancelled or has ended. If it is cancelled meanwhile, the child will see that.
     pub(crate) fn admit(&self) -> bool {
         let more = |members| if members == 0 { None } else { Some(members + 1) };
-        self.phase() == Phase::Open && self.members.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+        self.phase() == Phase::Open && self.members.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
     /// Has a child woken when it must go. Returns false if it must go already. `seat` is where its last waker is.
@@ -138,7 +143,9 @@ impl Roster {
     pub(crate) fn leave(&self) {
         let mut roster = self;
         // All that members have done happened before the end that the last one announces.
-        while roster.members.fetch_sub(1, Ordering::AcqRel) == 1 {
+        while roster.members.0.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Who still waits for a place can never have one.
+            roster.close_places();
             let scope = roster.state.lock().scope.take();
             wake(scope);
             let Some((outer, key)) = &roster.outer else { return };
@@ -149,7 +156,7 @@ impl Roster {
     }
 
     fn has_ended(&self) -> bool {
-        self.members.load(Ordering::Acquire) == 0
+        self.members.0.load(Ordering::Acquire) == 0
     }
 
     /// Cancels. What that means at once depends on whether there is a grace.
@@ -189,6 +196,10 @@ impl Roster {
         if phase == Phase::Dropping {
             self.waiting.drain(&mut woken.wakers);
         }
+        self.close_places();
+    }
+
+    fn close_places(&self) {
         if let Some(places) = &self.places {
             places.close();
         }
@@ -243,7 +254,6 @@ struct Woken {
 pub(crate) fn wake(waker: Option<Waker>) {
     let Some(waker) = waker else { return };
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-        // Its drop could panic again, here where nobody could catch it.
-        std::mem::forget(payload);
+        discard(payload);
     }
 }

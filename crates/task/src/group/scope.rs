@@ -17,6 +17,7 @@ use super::context::enter;
 use super::failure::{Failure, FailureKind, Failures};
 use super::roster::{Phase, Roster};
 use super::shared::Shared;
+use crate::panic::discard;
 use crate::sync::Arc;
 
 /// How long it is, and what waits for it.
@@ -113,8 +114,8 @@ where
         if this.panic.is_none() {
             *this.panic = Some(payload);
         } else {
-            // The first panic is the one to be resumed; and the drop of a payload could panic again.
-            std::mem::forget(payload);
+            // The first panic is the one to be resumed.
+            discard(payload);
         }
     }
 
@@ -159,7 +160,7 @@ where
         self.as_mut().drop_body();
         if let Some(payload) = self.project().panic.take() {
             if std::thread::panicking() {
-                std::mem::forget(payload);
+                discard(payload);
             } else {
                 resume_unwind(payload);
             }

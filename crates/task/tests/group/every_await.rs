@@ -229,5 +229,5 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 
 /// Miri is too slow for each of them.
 fn step() -> usize {
-    if cfg!(miri) { 5 } else { 1 }
+    if cfg!(miri) { 12 } else { 1 }
 }

@@ -5,12 +5,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use baiwan_task::{FailureKind, Group, TaskGroup};
+use baiwan_task::{Cancelled, FailureKind, Group, Handle, TaskGroup};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use crate::rig::{Alive, Fault, poll_once, told};
+use crate::rig::{Alive, Fault, poll_once, told, until};
 
 #[tokio::test(start_paused = true)]
 async fn promise_no_more_children_run_than_the_limit_says() {
@@ -98,6 +98,32 @@ async fn promise_who_gives_up_waiting_for_a_place_has_spawned_nothing_and_takes_
         Ok(group.spawn(async { Ok(7) }).await.await?)
     });
     assert_eq!(scope.await.unwrap(), 7);
+}
+
+#[tokio::test]
+async fn promise_who_waits_for_a_place_when_the_group_ends_waits_no_longer() {
+    let (send, receive) = oneshot::channel::<()>();
+    let scope = TaskGroup::new().limit(1).scope(async |group: Group<Fault>| {
+        group.spawn(async { Ok(receive.await.is_ok()) }).await;
+        let outside = [group.clone(), group.clone(), group];
+        let waiting = outside.map(|group| {
+            tokio::spawn(async move {
+                let handle: Handle<()> = group.spawn(async { panic!("it is never polled") }).await;
+                handle.await
+            })
+        });
+        yield_now().await;
+        // The body ends before the child that has the place.
+        tokio::spawn(async {
+            yield_now().await;
+            send.send(())
+        });
+        Ok(waiting)
+    });
+    for waiting in scope.await.unwrap() {
+        until(|| waiting.is_finished()).await;
+        assert_eq!(waiting.await.unwrap(), Err(Cancelled));
+    }
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@
 //! RUSTFLAGS="--cfg baiwan_loom" LOOM_MAX_PREEMPTIONS=2 cargo test -p baiwan-task --release --test loom_queue
 //! ```
 //!
-//! Less than half a minute; with 3 preemptions two minutes, without a bound much longer. Larger cases are in `shuttle_queue.rs`. loom checks the
-//! order of memory of the atomics too, which is how the count of finished items is known to be right.
+//! Less than half a minute; with 3 preemptions two minutes, without a bound much longer. Larger cases are in
+//! `shuttle_queue.rs`. loom checks the order of memory, too, which is how the count of finished items is known to be right.
 
 #![cfg(baiwan_loom)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
@@ -14,7 +14,9 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 
 use baiwan_task::{Drained, Queue};
+use loom::cell::UnsafeCell;
 use loom::future::block_on;
+use loom::sync::Arc;
 use loom::thread;
 
 fn put(queue: &Queue<u32>, item: u32) -> Result<(), u32> {
@@ -150,6 +152,25 @@ fn promise_join_ends_when_the_last_item_is_finished() {
         for worker in workers {
             worker.join().unwrap().unwrap();
         }
+    });
+}
+
+#[test]
+fn promise_what_was_done_before_finishing_has_happened_after_join() {
+    loom::model(|| {
+        let queue = Queue::<u32>::new(1);
+        put(&queue, 1).unwrap();
+        // loom says so if two reach into it at once, or not one after the other for certain.
+        let work = Arc::new(UnsafeCell::new(()));
+        let workplace = Arc::clone(&work);
+        let worker = beside(&queue, move |queue| {
+            let taken = block_on(queue.get()).unwrap();
+            workplace.with_mut(|_| ());
+            drop(taken);
+        });
+        block_on(queue.join());
+        work.with_mut(|_| ());
+        worker.join().unwrap();
     });
 }
 

@@ -438,6 +438,23 @@ fn promise_a_destructor_may_use_the_queue() {
     polled(queue.join()).ready();
 }
 
+/// Looks, when it is dropped, how many are unfinished.
+struct Witness(Queue<Witness>, Arc<AtomicUsize>);
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.1.store(self.0.statistics().unfinished, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn promise_an_item_is_not_finished_before_its_destructor_is() {
+    let (queue, unfinished) = (Queue::new(1), Arc::new(AtomicUsize::new(7)));
+    assert!(queue.put_nowait(Witness(queue.clone(), Arc::clone(&unfinished))).is_ok());
+    drop(queue.get_nowait());
+    assert_eq!((unfinished.load(Ordering::Relaxed), queue.statistics().unfinished), (1, 0));
+}
+
 #[test]
 fn promise_an_item_whose_destructor_panics_is_finished() {
     let queue = Queue::new(2);
@@ -529,12 +546,22 @@ fn promise_a_waker_that_panics_loses_nothing() {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn promise_a_task_that_never_waits_lets_others_run() {
+async fn promise_one_who_puts_and_never_waits_lets_others_run() {
     let queue = Queue::new(1);
     let other = tokio::spawn(async {});
     while !other.is_finished() {
         queue.put(1).await.unwrap();
-        drop(queue.get().await);
+        assert_eq!(next(&queue), Some(1));
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn promise_one_who_gets_and_never_waits_lets_others_run() {
+    let queue = Queue::new(1);
+    let other = tokio::spawn(async {});
+    while !other.is_finished() {
+        queue.put_nowait(1).unwrap();
+        assert_eq!(queue.get().await.unwrap().into_inner(), 1);
     }
 }
 

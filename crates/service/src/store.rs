@@ -137,6 +137,7 @@ impl Store {
 #[derive(Clone, Debug)]
 pub struct CoreStore(Core);
 
+/// What is asked of PostgreSQL is boxed: its futures are large, and who asks SQLite would carry room for them.
 #[derive(Clone, Debug)]
 enum Core {
     Sqlite(CoreSqlite),
@@ -162,7 +163,7 @@ impl CoreStore {
     pub async fn apply(&self, change: Change) -> Result<User, StoreError> {
         match &self.0 {
             Core::Sqlite(store) => within_patience(store.apply(change)).await,
-            Core::Postgres(store) => within_patience(store.apply(change)).await,
+            Core::Postgres(store) => within_patience(Box::pin(store.apply(change))).await,
         }
     }
 
@@ -174,7 +175,7 @@ impl CoreStore {
     pub async fn user(&self, id: i64) -> Result<Option<User>, StoreError> {
         match &self.0 {
             Core::Sqlite(store) => store.user(id).await,
-            Core::Postgres(store) => within_patience(store.user(id)).await,
+            Core::Postgres(store) => within_patience(Box::pin(store.user(id))).await,
         }
     }
 
@@ -186,7 +187,7 @@ impl CoreStore {
     pub async fn users(&self, after: i64, limit: u32) -> Result<Vec<User>, StoreError> {
         match &self.0 {
             Core::Sqlite(store) => store.users(after, limit).await,
-            Core::Postgres(store) => within_patience(store.users(after, limit)).await,
+            Core::Postgres(store) => within_patience(Box::pin(store.users(after, limit))).await,
         }
     }
 
@@ -198,7 +199,7 @@ impl CoreStore {
     pub async fn check(&self) -> Result<(), StoreError> {
         match &self.0 {
             Core::Sqlite(store) => store.check().await,
-            Core::Postgres(store) => within_patience(store.check()).await,
+            Core::Postgres(store) => within_patience(Box::pin(store.check())).await,
         }
     }
 }

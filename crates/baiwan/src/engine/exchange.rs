@@ -33,6 +33,9 @@ use crate::status::add;
 pub(super) const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 /// Data up to this size is copied behind its head; larger data is sent from where it is.
 pub(super) const COPY_BYTES_MAX: usize = 16 * 1024;
+/// Room for a head, and a small body behind it.
+const FRONT_BYTES_TYPICAL: usize = 512;
+
 /// What an exchange's task and the engine share.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -84,7 +87,10 @@ impl Link {
     pub(super) fn take_output(&self, output: &mut VecDeque<Bytes>) -> Phase {
         self.posted.set(false);
         let mut shared = self.shared.borrow_mut();
-        output.append(&mut shared.output);
+        match output.is_empty() {
+            true => std::mem::swap(output, &mut shared.output),
+            false => output.append(&mut shared.output),
+        }
         shared.phase
     }
 
@@ -189,11 +195,21 @@ where
     let (head, body) = response.into_parts();
     let kept = link.with_feed(|feed| keeps_alive(feed.as_ref()));
     let context = link.core.context(context, kept);
-    let mut front = Vec::new();
-    let Ok((plan, body)) = encode_head(&mut front, &head, body, context, &link.core.date()) else { return };
-    link.send(front, VecDeque::new());
+    let (mut front, mut queue) = (Vec::with_capacity(FRONT_BYTES_TYPICAL), VecDeque::new());
+    let Ok((plan, mut body)) = encode_head(&mut front, &head, body, context, &link.core.date()) else { return };
+    let mut writer = BodyWriter::new(plan.framing);
+    if !writer.is_complete() {
+        // What is there of the body leaves with the head.
+        let polled = poll_fn(|cx| Poll::Ready(body.as_mut().poll_frame(cx))).await;
+        if let Poll::Ready(frame) = polled
+            && writer.write(frame, body.is_end_stream(), &mut front, &mut queue).is_err()
+        {
+            return;
+        }
+    }
+    link.send(front, queue);
     link.advance(Phase::Responding);
-    pump(body, BodyWriter::new(plan.framing), link, plan.keep_alive).await;
+    pump(body, writer, link, plan.keep_alive).await;
 }
 
 /// The task of an exchange whose handler was ready, but whose body was not: `writer` knows what was sent of it.

@@ -180,6 +180,34 @@ async fn a_body_that_fails_after_the_head_cuts_the_connection_without_a_last_chu
     rig.assert_empty();
 }
 
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_body_that_fails_before_anything_left_is_a_500() {
+    async fn answer(is_late: bool, panics: bool) -> Body {
+        if is_late {
+            tokio::task::yield_now().await;
+        }
+        let error = || std::task::Poll::Ready(Some(Err::<Bytes, _>(std::io::Error::from(std::io::ErrorKind::Other))));
+        Body::from_stream(stream(move |_| if panics { panic!("on purpose, in a body") } else { error() }))
+    }
+    let cases = [
+        ("/now/panic", false, true),
+        ("/now/error", false, false),
+        ("/late/panic", true, true),
+        ("/late/error", true, false),
+    ];
+    let app = cases.into_iter().fold(Router::new(), |app, (path, is_late, panics)| {
+        app.route(path, route_get(move || answer(is_late, panics)))
+    });
+    let rig = Rig::new(app);
+    for (path, ..) in cases {
+        let answer = rig.exchange(&get(path)).await;
+        assert_eq!(statuses(&answer), [500], "{path}: {answer}");
+    }
+    rig.settle().await;
+    assert_eq!((rig.closed(CloseReason::HandlerFailed), rig.counts().handler_panics), (4, 2));
+    rig.assert_empty();
+}
+
 /// One chunk, a pause, then a panic or an error.
 fn failing(panics: bool) -> impl futures_core::Stream<Item = Result<Bytes, std::io::Error>> {
     let mut step = 0;

@@ -92,7 +92,7 @@ def measure(new_loop, rounds):
 
 def main():
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-    result = {"tasks": TASKS, "rounds": rounds, "python": sys.version.split()[0]}
+    result = {"rounds": rounds, "python": sys.version.split()[0]}
     result["asyncio"] = measure(asyncio.new_event_loop, rounds)
     try:
         import uvloop

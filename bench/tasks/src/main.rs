@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use baiwan_bench_tasks::queues::{ITEMS, KINDS, Kind, PAIRS};
 use baiwan_bench_tasks::scenarios::{
     DELAYED, TASKS, YIELDING, YIELDS, delay_in_group, delay_in_join_set, sleep_in_group, sleep_in_group_with_values,
     sleep_in_handles, sleep_in_join_set, sleep_in_unordered, yield_in_group, yield_in_join_set,
@@ -20,7 +21,6 @@ fn main() -> anyhow::Result<()> {
     let one = Builder::new_current_thread().enable_time().build()?;
     let two = Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
     let figures = json!({
-        "tasks": TASKS,
         "rounds": rounds,
         "one_thread": measure(&one, rounds),
         "two_threads": measure(&two, rounds),
@@ -33,30 +33,28 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// Those that do the same work, and how long each took.
-struct Contest<const N: usize> {
-    names: [&'static str; N],
-    samples: [Vec<Duration>; N],
+struct Contest {
+    names: Vec<&'static str>,
+    samples: Vec<Vec<Duration>>,
 }
 
-impl<const N: usize> Contest<N> {
-    fn new(names: [&'static str; N]) -> Self {
-        Self { names, samples: std::array::from_fn(|_| Vec::new()) }
+impl Contest {
+    fn new(names: impl IntoIterator<Item = &'static str>) -> Self {
+        let names: Vec<_> = names.into_iter().collect();
+        Self { samples: vec![Vec::new(); names.len()], names }
     }
 
     /// Runs each once. Who is first is another one in each round, since it pays for what the round before has left behind. The
     /// first round only warms up.
     fn round(&mut self, round: usize, mut run: impl FnMut(usize) -> Vec<Duration>) {
-        for turn in 0..N {
-            let which = (turn + round) % N;
+        let count = self.names.len();
+        for turn in 0..count {
+            let which = (turn + round) % count;
             let times = run(which);
             if round > 0 {
                 self.samples[which].extend(times);
             }
         }
-    }
-
-    fn median(&mut self, which: usize) -> f64 {
-        quantile(&mut self.samples[which], 0.5).as_secs_f64()
     }
 
     fn figures(&mut self, unit: impl Fn(Duration) -> f64) -> Value {
@@ -73,30 +71,41 @@ fn measure(runtime: &Runtime, rounds: usize) -> Value {
     let mut sleep = Contest::new(["TaskGroup", "JoinSet", "FuturesUnordered", "JoinHandles", "TaskGroup_values"]);
     let mut switch = Contest::new(["TaskGroup", "JoinSet"]);
     let mut delay = Contest::new(["TaskGroup", "JoinSet"]);
+    let mut queues = PAIRS.map(|pairs| {
+        let kinds: Vec<Kind> = KINDS.into_iter().filter(|kind| kind.takes(pairs)).collect();
+        (pairs, Contest::new(kinds.iter().map(|kind| kind.name())), kinds)
+    });
     for round in 0..=rounds {
         sleep.round(round, |which| match which {
-            0 => timed(runtime, sleep_in_group(TASKS)),
-            1 => timed(runtime, sleep_in_join_set(TASKS)),
-            2 => timed(runtime, sleep_in_unordered(TASKS)),
-            3 => timed(runtime, sleep_in_handles(TASKS)),
-            _ => timed(runtime, sleep_in_group_with_values(TASKS)),
+            0 => timed(|| run(runtime, sleep_in_group(TASKS))),
+            1 => timed(|| run(runtime, sleep_in_join_set(TASKS))),
+            2 => timed(|| run(runtime, sleep_in_unordered(TASKS))),
+            3 => timed(|| run(runtime, sleep_in_handles(TASKS))),
+            _ => timed(|| run(runtime, sleep_in_group_with_values(TASKS))),
         });
         switch.round(round, |which| match which {
-            0 => timed(runtime, yield_in_group(YIELDING, YIELDS)),
-            _ => timed(runtime, yield_in_join_set(YIELDING, YIELDS)),
+            0 => timed(|| run(runtime, yield_in_group(YIELDING, YIELDS))),
+            _ => timed(|| run(runtime, yield_in_join_set(YIELDING, YIELDS))),
         });
         delay.round(round, |which| match which {
             0 => run(runtime, delay_in_group(DELAYED, YIELDING)),
             _ => run(runtime, delay_in_join_set(DELAYED, YIELDING)),
         });
+        for (pairs, contest, kinds) in &mut queues {
+            contest.round(round, |which| timed(|| kinds[which].run(runtime, *pairs, ITEMS)));
+        }
     }
-    let count = (YIELDING * YIELDS) as f64;
-    json!({
+    let switches = (YIELDING * YIELDS) as f64;
+    let mut figures = json!({
         "sleep_10000_ms": sleep.figures(|time| time.as_secs_f64() * 1e3),
-        "sleep_ratio_to_join_set": rounded(sleep.median(0) / sleep.median(1)),
-        "switch_ns": switch.figures(|time| time.as_secs_f64() * 1e9 / count),
+        "switch_ns": switch.figures(|time| time.as_secs_f64() * 1e9 / switches),
         "delay_us": delay.figures(|time| time.as_secs_f64() * 1e6),
-    })
+    });
+    for (pairs, contest, _) in &mut queues {
+        figures[format!("queue_{pairs}_to_{pairs}_ns")] =
+            contest.figures(|time| time.as_secs_f64() * 1e9 / ITEMS as f64);
+    }
+    figures
 }
 
 /// Run as a task, as a server's handlers are: what `block_on` is given does not run on a worker.
@@ -104,9 +113,9 @@ fn run<T: Send + 'static>(runtime: &Runtime, scenario: impl Future<Output = T> +
     runtime.block_on(async { tokio::spawn(scenario).await.expect("the scenario does not panic") })
 }
 
-fn timed(runtime: &Runtime, scenario: impl Future<Output = ()> + Send + 'static) -> Vec<Duration> {
+fn timed(work: impl FnOnce()) -> Vec<Duration> {
     let started = Instant::now();
-    run(runtime, scenario);
+    work();
     vec![started.elapsed()]
 }
 

@@ -46,7 +46,7 @@ use self::shared::Shared;
 use crate::sync::Arc;
 
 pub use self::context::{cancelled, is_cancelled};
-pub use self::failure::{Failure, FailureKind, Failures, IntoIter, Iter};
+pub use self::failure::{Failure, FailureKind, Failures, FailuresIntoIter, FailuresIter};
 pub use self::handle::{Cancelled, Handle};
 
 /// How a group of tasks behaves: its name, limit, deadline and grace, all of them optional.

@@ -25,7 +25,8 @@ mod timeout;
 mod units;
 
 pub use group::{
-    Cancelled, Failure, FailureKind, Failures, Group, Handle, IntoIter, Iter, TaskGroup, cancelled, is_cancelled,
+    Cancelled, Failure, FailureKind, Failures, FailuresIntoIter, FailuresIter, Group, Handle, TaskGroup, cancelled,
+    is_cancelled,
 };
 pub use limit::{Limit, Permit, Refused};
 #[cfg(feature = "offload")]

@@ -121,7 +121,7 @@ fn promise_a_value_is_put_or_given_back_when_close_comes_between() {
         match put {
             [Ok(()), Err(2)] => assert_eq!(got, [1]),
             [Err(1), Ok(())] => assert_eq!(got, [2]),
-            [Err(1), Err(2)] => assert_eq!(got, []),
+            [Err(1), Err(2)] => assert!(got.is_empty()),
             other => panic!("{other:?}"),
         }
     });

@@ -132,8 +132,8 @@ impl<E> Failures<E> {
     }
 
     /// All, the first one first.
-    pub fn iter(&self) -> Iter<'_, E> {
-        Iter(std::iter::once(&self.first).chain(&self.others))
+    pub fn iter(&self) -> FailuresIter<'_, E> {
+        FailuresIter(std::iter::once(&self.first).chain(&self.others))
     }
 
     /// How many there are: at least one.
@@ -162,9 +162,9 @@ impl<E: Error + 'static> Error for Failures<E> {
 
 /// The failures of a scope, borrowed.
 #[derive(Debug)]
-pub struct Iter<'a, E>(std::iter::Chain<std::iter::Once<&'a Failure<E>>, std::slice::Iter<'a, Failure<E>>>);
+pub struct FailuresIter<'a, E>(std::iter::Chain<std::iter::Once<&'a Failure<E>>, std::slice::Iter<'a, Failure<E>>>);
 
-impl<'a, E> Iterator for Iter<'a, E> {
+impl<'a, E> Iterator for FailuresIter<'a, E> {
     type Item = &'a Failure<E>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -178,9 +178,9 @@ impl<'a, E> Iterator for Iter<'a, E> {
 
 /// The failures of a scope.
 #[derive(Debug)]
-pub struct IntoIter<E>(std::iter::Chain<std::iter::Once<Failure<E>>, std::vec::IntoIter<Failure<E>>>);
+pub struct FailuresIntoIter<E>(std::iter::Chain<std::iter::Once<Failure<E>>, std::vec::IntoIter<Failure<E>>>);
 
-impl<E> Iterator for IntoIter<E> {
+impl<E> Iterator for FailuresIntoIter<E> {
     type Item = Failure<E>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -194,18 +194,18 @@ impl<E> Iterator for IntoIter<E> {
 
 impl<E> IntoIterator for Failures<E> {
     type Item = Failure<E>;
-    type IntoIter = IntoIter<E>;
+    type IntoIter = FailuresIntoIter<E>;
 
-    fn into_iter(self) -> IntoIter<E> {
-        IntoIter(std::iter::once(self.first).chain(self.others))
+    fn into_iter(self) -> FailuresIntoIter<E> {
+        FailuresIntoIter(std::iter::once(self.first).chain(self.others))
     }
 }
 
 impl<'a, E> IntoIterator for &'a Failures<E> {
     type Item = &'a Failure<E>;
-    type IntoIter = Iter<'a, E>;
+    type IntoIter = FailuresIter<'a, E>;
 
-    fn into_iter(self) -> Iter<'a, E> {
+    fn into_iter(self) -> FailuresIter<'a, E> {
         self.iter()
     }
 }

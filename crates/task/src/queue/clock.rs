@@ -5,7 +5,7 @@
 
 /// Nanoseconds since some moment that stays the same for the process.
 pub(super) fn now_ns() -> u64 {
-    #[cfg(test)]
+    #[cfg(all(test, not(any(baiwan_loom, baiwan_shuttle))))]
     if let Some(held) = held::now_ns() {
         return held;
     }
@@ -30,7 +30,7 @@ fn running_ns() -> u64 {
 }
 
 /// A clock that stands still unless the test moves it, for the test's own thread.
-#[cfg(test)]
+#[cfg(all(test, not(any(baiwan_loom, baiwan_shuttle))))]
 pub(super) mod held {
     use std::cell::Cell;
     use std::time::Duration;

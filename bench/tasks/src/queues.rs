@@ -2,13 +2,17 @@
 //!
 //! Each queue is used as its users would: a task for each producer and each consumer, each awaiting one operation after the
 //! other. An item is a number of 64 bits. Nothing is done with an item but to look at it, so what is measured is the queue and
-//! the switching of tasks that it causes. It is *not* a measurement of fairness, which the queues differ in: see `KINDS`.
+//! the switching of tasks that it causes; not fairness, in which the queues differ, as [`Kind`] says.
 
 use std::hint::black_box;
 
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
+/// How many producers there are, and as many consumers.
+pub const PAIRS: [usize; 3] = [1, 4, 64];
+/// How many items pass through in one run.
+pub const ITEMS: u64 = 64_000;
 /// How many items fit in each queue.
 pub const CAPACITY: usize = 1_000;
 
@@ -17,7 +21,7 @@ pub const CAPACITY: usize = 1_000;
 pub enum Kind {
     /// `baiwan_task::Queue`: waiting producers and consumers are served in turn, items are known until they are finished.
     Baiwan,
-    /// `tokio::sync::mpsc`: waiting producers are served in turn. One consumer only.
+    /// `tokio::sync::mpsc`: waiting producers are served in turn. One consumer only: behind a lock, the lock would be measured.
     TokioMpsc,
     /// `flume`: waiting producers and consumers are served in turn, until somebody comes in between.
     Flume,
@@ -32,8 +36,8 @@ impl Kind {
     /// As it stands in reports.
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Baiwan => "baiwan",
-            Kind::TokioMpsc => "tokio-mpsc",
+            Kind::Baiwan => "Queue",
+            Kind::TokioMpsc => "tokio mpsc",
             Kind::Flume => "flume",
             Kind::AsyncChannel => "async-channel",
         }

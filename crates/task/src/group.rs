@@ -130,8 +130,8 @@ impl TaskGroup {
     /// Gives body and children this long to end by themselves when the group is cancelled, whatever the reason. Those that do
     /// not listen to [`cancelled`] go on meanwhile; what is left after it is dropped at its next await.
     ///
-    /// Without it, everybody is dropped at once. A group in another that has no grace of its own has what is left of the outer
-    /// one's, if it is cancelled because that is.
+    /// Without it, everybody is dropped at once. A group in another that is cancelled because that is has what is left of the outer
+    /// one's grace, and nothing if that has none, or if the scope is dropped; of its own it can only have less.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = Some(grace);
         self
@@ -145,6 +145,9 @@ impl TaskGroup {
     /// [`grace`](TaskGroup::grace), which is nothing by default, body and children are dropped at their next await. All that
     /// fails meanwhile is returned with it.
     ///
+    /// Run the scope in a [`LocalSet`](tokio::task::LocalSet), not the set in the scope: `run_until` within a scope runs all tasks
+    /// of the set there, and scopes in them would count as scopes in this one.
+    ///
     /// A scope that is run within a child or a body of another group is part of that group: it is cancelled with it, and the
     /// outer scope waits for the inner one's children, even if the inner scope was dropped.
     ///
@@ -154,7 +157,11 @@ impl TaskGroup {
     ///
     /// # Errors
     /// All failures, the first one first; [`FailureKind::Cancelled`] alone if the group was cancelled and nothing has failed,
-    /// even if the body has ended with a value.
+    /// even if the body has ended with a value. For a scope in another group that is so, too, when that one was cancelled: with
+    /// a [`grace`](TaskGroup::grace), a child that passes it on with `?` fails, and its group has one failure more.
+    ///
+    /// Without grace, who awaits a task that was cancelled adds no failure: it is dropped, or has its end in the same turn
+    /// counted as that. With a grace it goes on, and what it makes of [`Cancelled`] is its own.
     ///
     /// # Panics
     /// If the body panics: with its panic, after every child has ended. With a deadline or a grace, outside of a Tokio runtime
@@ -177,8 +184,8 @@ impl TaskGroup {
     ///
     /// With a [`limit`](TaskGroup::limit), so many are taken from the iterator, and run, at a time. If the
     /// [`deadline`](TaskGroup::deadline) comes, what is not done by then is [`FailureKind::DeadlineExceeded`], also what was not
-    /// taken yet; if the group outside is cancelled, [`FailureKind::Cancelled`]. Dropping this is as dropping a
-    /// [`scope`](TaskGroup::scope).
+    /// taken yet; if the group outside is cancelled, [`FailureKind::Cancelled`]. The rest of the iterator is gone through then, for
+    /// their number. Dropping this is as dropping a [`scope`](TaskGroup::scope).
     ///
     /// # Panics
     /// If the iterator panics, after all that was started has ended. With a deadline or a grace, outside of a Tokio runtime with

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout_at};
 
 use crate::sync::Arc;
@@ -115,7 +116,8 @@ impl Limit {
         Limit { shared: Arc::new(Shared { semaphore, permits, waiting: AtomicUsize::new(0), waiting_max }) }
     }
 
-    /// Takes a permit, once there is one and it is this caller's turn.
+    /// Takes a permit, once there is one and it is this caller's turn. It takes part in Tokio's cooperative scheduling: now and
+    /// then it yields though it need not wait.
     ///
     /// # Errors
     /// [`Refused::QueueFull`] at once, if there is no permit and too many wait; [`Refused::Closed`] if the limit is closed, also
@@ -124,6 +126,7 @@ impl Limit {
     /// # Cancel safety
     /// If the future is dropped, its place in line is lost; a permit that it was given already goes to the next.
     pub async fn acquire(&self) -> Result<Permit, Refused> {
+        consume_budget().await;
         match self.acquire_nowait() {
             Err(Refused::InUse) => {
                 let _place = Place::new(&self.shared)?;

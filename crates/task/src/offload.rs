@@ -9,6 +9,9 @@
 //! | [`cpu`](Offload::cpu) | a rayon pool of its own | one thread for each core, and what is parallel inside of it shares them |
 //! | [`blocking`](Offload::blocking) | Tokio's, for blocking work | they come and go as they are needed, and end with the runtime; what it lacks, a bound for us and our line, is here |
 //!
+//! While parallel work on the rayon pool waits for its parts, rayon has its thread do other work meanwhile. So what it computes may
+//! be late by that, and what holds a lock over a parallel iterator may meet itself there: hold none.
+//!
 //! Invariant: a permit goes with the work into the pool and is given back when the work is over, whatever became of its future.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

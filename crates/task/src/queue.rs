@@ -90,12 +90,19 @@ pub struct Queue<T> {
 }
 
 /// The queue is closed. With the value that was not put.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Copy, Error, PartialEq, Eq)]
 #[error("the queue is closed")]
 pub struct Closed<T>(
     /// What was to be put.
     pub T,
 );
+
+/// Whatever the value is.
+impl<T> fmt::Debug for Closed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Closed(..)")
+    }
+}
 
 /// The queue is closed, and nothing is left in it.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -103,7 +110,7 @@ pub struct Closed<T>(
 pub struct Drained;
 
 /// Why a value was not put at once. With the value.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Copy, Error, PartialEq, Eq)]
 pub enum PutError<T> {
     /// There is no place, or those that are there are promised to others who wait.
     #[error("the queue is full")]
@@ -111,6 +118,16 @@ pub enum PutError<T> {
     /// The queue is closed.
     #[error("the queue is closed")]
     Closed(T),
+}
+
+/// Whatever the value is.
+impl<T> fmt::Debug for PutError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PutError::Full(_) => "Full(..)",
+            PutError::Closed(_) => "Closed(..)",
+        })
+    }
 }
 
 impl<T> PutError<T> {
@@ -183,8 +200,8 @@ impl<T> Queue<T> {
     /// [`Closed`], with the value, if the queue is closed, or gets closed before it was this caller's turn.
     ///
     /// # Cancel safety
-    /// If the future is dropped before it was ready, `value` is dropped and was not put. To keep the value in this case, wait for
-    /// something else first, or put something that can be cloned.
+    /// If the future is dropped before it was ready, `value` is dropped and was not put. Where that may happen, as in a `select!`,
+    /// put what can be made again, or try [`put_nowait`](Queue::put_nowait), which gives it back.
     ///
     /// # Examples
     /// ```

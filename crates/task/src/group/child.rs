@@ -22,6 +22,7 @@ use super::roster::{Phase, Roster};
 use super::shared::Shared;
 use super::waiting::Seat;
 use crate::Panic;
+use crate::panic::discard;
 use crate::sync::Arc;
 
 pin_project! {
@@ -78,24 +79,26 @@ where
         Self { future: Some(future), group, context, slot: Some(slot), label, seat: Seat::NONE, waker: 0 }
     }
 
-    /// Runs the future's code, or its drop.
-    fn step<R>(self: Pin<&mut Self>, step: impl FnOnce(Pin<&mut Option<F>>) -> R) -> Result<R, Box<dyn Any + Send>> {
+    /// Runs the future's code, or its drop. With whether it was told there that a task was cancelled.
+    fn step<R>(
+        self: Pin<&mut Self>,
+        step: impl FnOnce(Pin<&mut Option<F>>) -> R,
+    ) -> (Result<R, Box<dyn Any + Send>>, bool) {
         let this = self.project();
-        let _entered = enter(this.context);
-        catch_unwind(AssertUnwindSafe(|| {
+        let entered = enter(this.context);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
             let _traced = this.label.as_ref().map(|label| label.span.enter());
             step(this.future)
-        }))
+        }));
+        (outcome, entered.leave())
     }
 
     fn end(mut self: Pin<&mut Self>, end: End<T, E>) {
         let Some(slot) = self.as_mut().project().slot.take() else { return };
-        let dropped = self.as_mut().step(|mut future| future.set(None));
+        let (dropped, _) = self.as_mut().step(|mut future| future.set(None));
         let this = self.project();
-        let fail = |kind| {
-            let name = this.label.as_ref().map(|label| label.name.clone());
-            this.group.fail(name, kind);
-        };
+        let (name, span) = this.label.take().map_or((None, None), |label| (Some(label.name), Some(label.span)));
+        let fail = |kind| this.group.fail(name.clone(), kind);
         let value = match end {
             End::Value(value) => Some(value),
             End::Error(error) => {
@@ -114,6 +117,10 @@ where
         let unwanted = slot.put(value);
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(unwanted))) {
             fail(FailureKind::Panicked(Panic::new(payload)));
+        }
+        // What watches spans may panic, and must not keep the child from leaving.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(span))) {
+            discard(payload);
         }
         if let Some(roster) = this.context {
             roster.leave_as_child(*this.seat);
@@ -146,15 +153,21 @@ where
             return Poll::Ready(());
         }
         let is_wanted = this.context.as_ref().is_some_and(|roster| roster.phase() < Phase::Dropping);
-        let polled = if is_wanted {
+        let (polled, was_told) = if is_wanted {
             self.as_mut().step(|future| future.as_pin_mut().map_or(Poll::Pending, |future| future.poll(cx)))
         } else {
-            Ok(Poll::Pending)
+            (Ok(Poll::Pending), false)
         };
+        let is_consequence = was_told && self.as_mut().project().group.roster.phase() == Phase::Dropping;
         let end = match polled {
             Ok(Poll::Pending) if is_wanted && self.as_mut().keep_waker(cx) => return Poll::Pending,
             Ok(Poll::Pending) => End::Gone,
             Ok(Poll::Ready(Ok(value))) => End::Value(value),
+            Ok(Poll::Ready(Err(_))) if is_consequence => End::Gone,
+            Err(payload) if is_consequence => {
+                discard(payload);
+                End::Gone
+            }
             Ok(Poll::Ready(Err(error))) => End::Error(error),
             Err(payload) => End::Panicked(payload),
         };

@@ -2,6 +2,10 @@
 //!
 //! It is not inherited by tasks that are spawned otherwise. A future lends its group to the thread and takes it back when it
 //! has been polled, so nothing is counted up or down for it.
+//!
+//! Beside it is kept whether the code was told, by a handle, that a task was cancelled. What then fails in the same poll, of a
+//! group that is being dropped, is a consequence, and no failure of its own: had the poll come a moment later, it had not been
+//! made.
 
 use std::cell::Cell;
 use std::future::pending;
@@ -13,27 +17,49 @@ use crate::sync::{Arc, thread_local};
 #[cfg(not(baiwan_loom))]
 thread_local! {
     static CURRENT: Cell<Option<Arc<Roster>>> = const { Cell::new(None) };
+    static WAS_TOLD: Cell<bool> = const { Cell::new(false) };
 }
 
 // loom's macro knows no `const`.
 #[cfg(baiwan_loom)]
 thread_local! {
     static CURRENT: Cell<Option<Arc<Roster>>> = Cell::new(None);
+    static WAS_TOLD: Cell<bool> = Cell::new(false);
 }
 
 /// The group is current until this is dropped.
-pub(super) struct Entered<'a>(&'a mut Option<Arc<Roster>>);
+pub(super) struct Entered<'a> {
+    context: &'a mut Option<Arc<Roster>>,
+    was_told_outside: bool,
+}
 
 /// Makes the group in `context` current. What was current before waits in its place.
 pub(super) fn enter(context: &mut Option<Arc<Roster>>) -> Entered<'_> {
     swap(context);
-    Entered(context)
+    Entered { context, was_told_outside: tell(false) }
+}
+
+impl Entered<'_> {
+    /// Returns whether the code was told since that a task was cancelled.
+    pub(super) fn leave(self) -> bool {
+        WAS_TOLD.try_with(Cell::get).unwrap_or(false)
+    }
 }
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        swap(self.0);
+        swap(self.context);
+        tell(self.was_told_outside);
     }
+}
+
+/// The code that runs is told that a task was cancelled.
+pub(super) fn tell_cancelled() {
+    tell(true);
+}
+
+fn tell(now: bool) -> bool {
+    WAS_TOLD.try_with(|told| told.replace(now)).unwrap_or(false)
 }
 
 /// A thread that is ending has no current group.

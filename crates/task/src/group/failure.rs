@@ -10,7 +10,8 @@ use crate::units::Spoken;
 
 /// One thing that went wrong in a group.
 ///
-/// Displayed, it is the name, if there is one, and what happened: `posts: not found`.
+/// Displayed, it is the name, if there is one, and what happened: `posts: not found`. As an [`Error`], its source is that of the
+/// error, which is displayed already.
 #[derive(Debug)]
 pub struct Failure<E> {
     name: Option<Cow<'static, str>>,
@@ -93,17 +94,17 @@ impl<E: fmt::Display> fmt::Display for Failure<E> {
 impl<E: Error + 'static> Error for Failure<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.kind {
-            FailureKind::Error(error) => Some(error),
-            FailureKind::Panicked(panic) => Some(panic),
-            FailureKind::DeadlineExceeded { .. } | FailureKind::Cancelled => None,
+            // The error itself is what is displayed.
+            FailureKind::Error(error) => error.source(),
+            FailureKind::Panicked(_) | FailureKind::DeadlineExceeded { .. } | FailureKind::Cancelled => None,
         }
     }
 }
 
 /// All that went wrong in a scope: at least one failure, the first one first.
 ///
-/// Displayed, it is the first and how many more there are: `posts: not found (and 2 more)`. As an [`Error`], its source is the
-/// first.
+/// Displayed, it is the first and how many more there are: `posts: not found (and 2 more)`. As an [`Error`], its source is that
+/// of the first error, which is displayed already.
 #[derive(Debug)]
 pub struct Failures<E> {
     first: Failure<E>,
@@ -156,7 +157,7 @@ impl<E: fmt::Display> fmt::Display for Failures<E> {
 
 impl<E: Error + 'static> Error for Failures<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.first)
+        self.first.source()
     }
 }
 

@@ -70,9 +70,12 @@ where
 {
     let mut futures = futures.into_iter();
     let mut handles = Vec::with_capacity(futures.size_hint().0);
+    let mut taken = 0;
     let ended = settings
         .scope(async |group: Group<Infallible>| {
             for future in &mut futures {
+                // One that waits for its place when the body is dropped has no handle.
+                taken += 1;
                 handles.push(spawn(group.clone(), Caught { future: Some(future) }).await);
             }
             Ok(())
@@ -89,6 +92,7 @@ where
     };
     let started = handles.into_iter().map(|mut handle| handle.take().unwrap_or_else(absent));
     let mut results: Vec<_> = started.collect();
+    results.resize_with(taken, absent);
     results.extend(futures.map(|_| absent()));
     results
 }

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::task::JoinHandle;
 
+use super::context::tell_cancelled;
 use super::roster::wake;
 use crate::sync::{Arc, Mutex};
 
@@ -103,6 +104,9 @@ impl<T> Future for Handle<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let result = std::task::ready!(self.slot.poll(cx));
         self.task = None;
+        if result.is_err() {
+            tell_cancelled();
+        }
         Poll::Ready(result)
     }
 }

@@ -6,11 +6,12 @@
 use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
+use tokio::task::coop::unconstrained;
 use tokio::time::{Sleep, sleep};
 
 use super::context::enter;
@@ -74,10 +75,15 @@ where
         self.project().group
     }
 
-    fn step<S>(self: Pin<&mut Self>, step: impl FnOnce(Pin<&mut Option<F>>) -> S) -> Result<S, Box<dyn Any + Send>> {
+    /// Runs the body's code, or its drop. With whether it was told there that a task was cancelled.
+    fn step<S>(
+        self: Pin<&mut Self>,
+        step: impl FnOnce(Pin<&mut Option<F>>) -> S,
+    ) -> (Result<S, Box<dyn Any + Send>>, bool) {
         let this = self.project();
-        let _entered = enter(this.context);
-        catch_unwind(AssertUnwindSafe(|| step(this.body)))
+        let entered = enter(this.context);
+        let outcome = catch_unwind(AssertUnwindSafe(|| step(this.body)));
+        (outcome, entered.leave())
     }
 
     /// Polls the body if it is still there, and has it leave the group if it has ended or must.
@@ -86,10 +92,14 @@ where
             return;
         }
         if phase < Phase::Dropping {
-            let polled = self.as_mut().step(|body| body.as_pin_mut().map_or(Poll::Pending, |body| body.poll(cx)));
+            let (polled, was_told) =
+                self.as_mut().step(|body| body.as_pin_mut().map_or(Poll::Pending, |body| body.poll(cx)));
+            let is_consequence = was_told && self.as_mut().shared().roster.phase() == Phase::Dropping;
             match polled {
                 Ok(Poll::Pending) => return,
                 Ok(Poll::Ready(Ok(value))) => *self.as_mut().project().value = Some(value),
+                Ok(Poll::Ready(Err(_))) if is_consequence => {}
+                Err(payload) if is_consequence => discard(payload),
                 Ok(Poll::Ready(Err(error))) => self.as_mut().shared().fail_itself(FailureKind::Error(error)),
                 Err(payload) => self.as_mut().keep_panic(payload),
             }
@@ -102,7 +112,7 @@ where
         if std::mem::replace(self.as_mut().project().has_body_left, true) {
             return;
         }
-        if let Err(payload) = self.as_mut().step(|mut body| body.set(None)) {
+        if let (Err(payload), _) = self.as_mut().step(|mut body| body.set(None)) {
             self.as_mut().keep_panic(payload);
         }
         self.shared().roster.leave();
@@ -119,12 +129,13 @@ where
         }
     }
 
+    /// Without regard to the budget of the task, which a body may use up at every poll: time must pass all the same.
     fn keep_time(self: Pin<&mut Self>, cx: &mut Context<'_>) {
         let this = self.project();
         let roster = &this.group.roster;
         if roster.phase() == Phase::Open
             && let Some((after, deadline)) = this.deadline
-            && deadline.as_mut().poll(cx).is_ready()
+            && pin!(unconstrained(deadline.as_mut())).poll(cx).is_ready()
         {
             this.group.fail_itself(FailureKind::DeadlineExceeded { after: *after });
         }
@@ -132,7 +143,7 @@ where
             && let Some(grace) = roster.grace()
         {
             let grace = this.grace.get_or_insert_with(|| Box::pin(sleep(grace)));
-            if grace.as_mut().poll(cx).is_ready() {
+            if pin!(unconstrained(grace.as_mut())).poll(cx).is_ready() {
                 roster.advance(Phase::Dropping);
             }
         }

@@ -91,6 +91,7 @@ impl<T> Put<'_, T> {
         loop {
             // Made after `spare`, it is released before a waker in there is dropped.
             let mut state = put.shared.lock();
+            state.renew_quick_puts();
             let step = match put.key {
                 None => state.put(value, since_ns),
                 Some(key) => state.put_as(key, value, since_ns),
@@ -183,6 +184,7 @@ impl<'a, T> Get<'a, T> {
         loop {
             // As in `Put`.
             let mut state = get.shared.lock();
+            state.renew_quick_gets();
             let step = match get.key {
                 None => state.get(),
                 Some(key) => state.get_as(key),

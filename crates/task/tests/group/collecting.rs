@@ -179,3 +179,12 @@ async fn promise_futures_that_are_not_send_are_collected_on_their_thread() {
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 3);
     assert_eq!(shared.get(), 6);
 }
+
+#[tokio::test(start_paused = true)]
+async fn promise_each_future_has_its_result_though_one_waited_for_its_place_at_the_deadline() {
+    for futures in 0..4 {
+        let all = (0..futures).map(|_| pending::<Result<(), Fault>>());
+        let results = TaskGroup::new().limit(1).deadline(Duration::from_secs(1)).collect(all).await;
+        assert_eq!(told(&results), vec!["not done within 1 s"; futures]);
+    }
+}

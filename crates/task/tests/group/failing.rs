@@ -76,8 +76,7 @@ async fn promise_all_failures_are_returned_the_first_one_first() {
     assert_eq!(failures.len(), 3);
     assert_eq!(failures.to_string(), "child 1: fault 1 (and 2 more)");
     assert_eq!(failures.first().name(), Some("child 1"));
-    assert_eq!(failures.source().unwrap().to_string(), "child 1: fault 1");
-    assert_eq!(failures.source().unwrap().source().unwrap().downcast_ref(), Some(&Fault::Number(1)));
+    assert!(failures.source().is_none(), "the fault is displayed already, and has none behind it");
     let numbers: Vec<_> = (&failures).into_iter().map(|failure| failure.error().unwrap().to_string()).collect();
     assert_eq!(numbers, ["fault 1", "fault 2", "fault 3"]);
     assert_eq!(failures.into_iter().size_hint(), (3, Some(3)));
@@ -318,4 +317,43 @@ fn promise_failures_can_be_any_kind_of_error() {
     is_shareable::<Failures<Fault>>();
     is_shareable::<Failure<Fault>>();
     is_shareable::<Cancelled>();
+}
+
+#[tokio::test]
+async fn promise_who_is_told_of_a_cancellation_and_fails_by_that_is_no_failure() {
+    async fn is_told(group: Group<Fault>, panics: bool) -> Result<(), Fault> {
+        group.cancel();
+        match group.spawn(async { Ok(()) }).await.await {
+            Err(Cancelled) if panics => panic!("of no more interest"),
+            told => told.map_err(|Cancelled| Fault::Number(9)),
+        }
+    }
+    for panics in [false, true] {
+        let scope = TaskGroup::new().scope(async |group: Group<Fault>| is_told(group, panics).await);
+        assert_eq!(told(scope.await), ["cancelled"]);
+        let scope = TaskGroup::new().scope(async |group: Group<Fault>| {
+            group.spawn(is_told(group.clone(), panics)).await;
+            pending::<Result<(), _>>().await
+        });
+        assert_eq!(told(scope.await), ["cancelled"]);
+    }
+    let untold = TaskGroup::new().scope(async |group: Group<Fault>| {
+        group.cancel();
+        Err::<(), _>(Fault::Number(9))
+    });
+    assert_eq!(told(untold.await), ["fault 9"]);
+}
+
+#[tokio::test]
+async fn what_an_inner_scope_was_told_does_not_excuse_the_outer_one() {
+    let scope = TaskGroup::new().scope(async |outer: Group<Fault>| {
+        let inner = TaskGroup::new().scope(async |inner: Group<Fault>| {
+            inner.cancel();
+            inner.spawn(async { Ok(()) }).await.await.map_err(|Cancelled| Fault::Number(1))
+        });
+        assert_eq!(told(inner.await), ["cancelled"]);
+        outer.cancel();
+        Err::<(), _>(Fault::Number(2))
+    });
+    assert_eq!(told(scope.await), ["fault 2"]);
 }

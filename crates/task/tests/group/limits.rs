@@ -218,3 +218,27 @@ async fn promise_what_is_done_in_time_is_not_late() {
     });
     assert_eq!(scope.await.unwrap(), 7);
 }
+
+/// Each spawn may take of the task's budget, so that every poll ends when none is left.
+async fn never_rest(group: &Group<Fault>) -> Result<(), Fault> {
+    loop {
+        group.spawn(async { Ok(()) }).await;
+    }
+}
+
+#[tokio::test]
+async fn promise_a_deadline_comes_though_the_body_never_rests() {
+    let scope = TaskGroup::new()
+        .deadline(Duration::from_millis(20))
+        .scope(async |group: Group<Fault>| never_rest(&group).await);
+    assert_eq!(told(scope.await), ["not done within 20 ms"]);
+}
+
+#[tokio::test]
+async fn promise_a_grace_ends_though_the_body_never_rests() {
+    let scope = TaskGroup::new().grace(Duration::from_millis(20)).scope(async |group: Group<Fault>| {
+        group.spawn(async { Err::<(), _>(Fault::Number(1)) }).await;
+        never_rest(&group).await
+    });
+    assert_eq!(told(scope.await), ["fault 1"]);
+}

@@ -565,6 +565,20 @@ async fn promise_one_who_gets_and_never_waits_lets_others_run() {
     }
 }
 
+#[tokio::test(flavor = "current_thread")]
+async fn promise_to_do_every_second_thing_at_once_lets_others_run_too() {
+    let queue = Queue::new(2);
+    let other = tokio::spawn(async {});
+    // So that one and the other never come at the same counts.
+    queue.put_nowait(0).unwrap();
+    while !other.is_finished() {
+        assert!(queue.get_nowait().is_ok());
+        queue.put_nowait(1).unwrap();
+        drop(queue.get().await.unwrap());
+        queue.put(1).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn promise_every_item_is_taken_once_by_many_on_threads() {
     const EACH: u64 = if cfg!(miri) { 20 } else { 2_000 };

@@ -14,64 +14,70 @@ use super::cancellation::Cancellation;
 use super::roster::{Phase, Roster};
 use crate::sync::{Arc, thread_local};
 
+/// What a thread knows of the code that it runs.
+struct Current {
+    group: Cell<Option<Arc<Roster>>>,
+    was_told: Cell<bool>,
+}
+
+impl Current {
+    const fn new() -> Self {
+        Self { group: Cell::new(None), was_told: Cell::new(false) }
+    }
+
+    fn swap(&self, context: &mut Option<Arc<Roster>>) {
+        *context = self.group.replace(context.take());
+    }
+}
+
 #[cfg(not(baiwan_loom))]
 thread_local! {
-    static CURRENT: Cell<Option<Arc<Roster>>> = const { Cell::new(None) };
-    static WAS_TOLD: Cell<bool> = const { Cell::new(false) };
+    static CURRENT: Current = const { Current::new() };
 }
 
 // loom's macro knows no `const`.
 #[cfg(baiwan_loom)]
 thread_local! {
-    static CURRENT: Cell<Option<Arc<Roster>>> = Cell::new(None);
-    static WAS_TOLD: Cell<bool> = Cell::new(false);
+    static CURRENT: Current = Current::new();
 }
 
-/// The group is current until this is dropped.
+/// The group is current until this is [left](Entered::leave): whoever enters catches what unwinds, and leaves.
+#[must_use = "the group stays current until it is left"]
 pub(super) struct Entered<'a> {
     context: &'a mut Option<Arc<Roster>>,
-    was_told_outside: bool,
+    was_told: bool,
 }
 
-/// Makes the group in `context` current. What was current before waits in its place.
+/// Makes the group in `context` current. What was current before waits in its place. A thread that is ending has no current group.
 pub(super) fn enter(context: &mut Option<Arc<Roster>>) -> Entered<'_> {
-    swap(context);
-    Entered { context, was_told_outside: tell(false) }
+    let was_told = CURRENT.try_with(|current| {
+        current.swap(context);
+        current.was_told.replace(false)
+    });
+    Entered { context, was_told: was_told.unwrap_or(false) }
 }
 
 impl Entered<'_> {
-    /// Returns whether the code was told since that a task was cancelled.
+    /// What was current before is so again. Returns whether the code was told meanwhile that a task was cancelled.
     pub(super) fn leave(self) -> bool {
-        WAS_TOLD.try_with(Cell::get).unwrap_or(false)
-    }
-}
-
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        swap(self.context);
-        tell(self.was_told_outside);
+        let was_told = CURRENT.try_with(|current| {
+            current.swap(self.context);
+            current.was_told.replace(self.was_told)
+        });
+        was_told.unwrap_or(false)
     }
 }
 
 /// The code that runs is told that a task was cancelled.
 pub(super) fn tell_cancelled() {
-    tell(true);
-}
-
-fn tell(now: bool) -> bool {
-    WAS_TOLD.try_with(|told| told.replace(now)).unwrap_or(false)
-}
-
-/// A thread that is ending has no current group.
-fn swap(context: &mut Option<Arc<Roster>>) {
-    let _ = CURRENT.try_with(|current| *context = current.replace(context.take()));
+    let _ = CURRENT.try_with(|current| current.was_told.set(true));
 }
 
 pub(super) fn current() -> Option<Arc<Roster>> {
     let copied = CURRENT.try_with(|current| {
-        let group = current.take();
+        let group = current.group.take();
         let copy = group.clone();
-        current.set(group);
+        current.group.set(group);
         copy
     });
     copied.ok().flatten()

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use crate::rig::{Alive, Fault, PanicOnDrop, Wakes, poll_once, told, until, until_no_task_is_left};
 
 /// A child that would never end.
-async fn forever(group: &Group<Fault>, alive: &Alive) -> Handle<()> {
+async fn forever<E: Send + 'static>(group: &Group<E>, alive: &Alive) -> Handle<()> {
     let guard = alive.guard();
     group
         .spawn(async move {
@@ -243,13 +243,7 @@ async fn promise_an_error_whose_drop_panics_reaches_its_owner_and_nobody_else() 
     let scope = async move {
         let result = TaskGroup::new()
             .scope(async |group: Group<Bomb>| {
-                let guard = inside.guard();
-                group
-                    .spawn(async move {
-                        let _guard = guard;
-                        pending::<Result<(), _>>().await
-                    })
-                    .await;
+                forever(&group, &inside).await;
                 group.spawn(async { Err::<(), _>(Bomb(PanicOnDrop(None))) }).await;
                 Ok(())
             })
@@ -266,13 +260,7 @@ async fn promise_an_error_whose_drop_panics_hangs_nothing_when_nobody_awaits_the
     let inside = alive.clone();
     let abandoned = async move {
         let mut scope = Box::pin(TaskGroup::new().grace(Duration::from_secs(9)).scope(async |group: Group<Bomb>| {
-            let guard = inside.guard();
-            group
-                .spawn(async move {
-                    let _guard = guard;
-                    pending::<Result<(), _>>().await
-                })
-                .await;
+            forever(&group, &inside).await;
             group.spawn(async { Err::<(), _>(Bomb(PanicOnDrop(None))) }).await;
             Ok(())
         }));

@@ -1,6 +1,7 @@
 //! Measures the scenarios in turns, round by round, so that what slows the machine slows all, and prints the medians as JSON.
 //!
-//! The first argument is the number of rounds, 30 if there is none. `asyncio.py` beside it prints the same figures of Python.
+//! The first argument is the number of rounds, 30 if there is none; a second one selects the figures whose name begins with it, as
+//! `queue` or `sleep`. `asyncio.py` beside it prints the same figures of Python.
 
 use std::future::Future;
 use std::time::Duration;
@@ -18,12 +19,13 @@ const ROUNDS: usize = 30;
 
 fn main() -> anyhow::Result<()> {
     let rounds = std::env::args().nth(1).map_or(Ok(ROUNDS), |rounds| rounds.parse())?;
+    let wanted = std::env::args().nth(2).unwrap_or_default();
     let one = Builder::new_current_thread().enable_time().build()?;
     let two = Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
     let figures = json!({
         "rounds": rounds,
-        "one_thread": measure(&one, rounds),
-        "two_threads": measure(&two, rounds),
+        "one_thread": measure(&one, rounds, &wanted),
+        "two_threads": measure(&two, rounds, &wanted),
     });
     #[expect(clippy::print_stdout, reason = "it is what this program is for")]
     {
@@ -67,44 +69,68 @@ impl Contest {
     }
 }
 
-fn measure(runtime: &Runtime, rounds: usize) -> Value {
-    let mut sleep = Contest::new(["TaskGroup", "JoinSet", "FuturesUnordered", "JoinHandles", "TaskGroup_values"]);
-    let mut switch = Contest::new(["TaskGroup", "JoinSet"]);
-    let mut delay = Contest::new(["TaskGroup", "JoinSet"]);
-    let mut queues = PAIRS.map(|pairs| {
-        let kinds: Vec<Kind> = KINDS.into_iter().filter(|kind| kind.takes(pairs)).collect();
-        (pairs, Contest::new(kinds.iter().map(|kind| kind.name())), kinds)
-    });
+/// A figure: its name, those who compete, how one of them runs, and the unit.
+struct Figure<'a> {
+    name: String,
+    contest: Contest,
+    run: Box<dyn FnMut(usize) -> Vec<Duration> + 'a>,
+    unit: fn(Duration) -> f64,
+}
+
+fn measure(runtime: &Runtime, rounds: usize, wanted: &str) -> Value {
+    let mut figures = figures(runtime);
+    figures.retain(|figure| figure.name.starts_with(wanted));
     for round in 0..=rounds {
-        sleep.round(round, |which| match which {
-            0 => timed(|| run(runtime, sleep_in_group(TASKS))),
-            1 => timed(|| run(runtime, sleep_in_join_set(TASKS))),
-            2 => timed(|| run(runtime, sleep_in_unordered(TASKS))),
-            3 => timed(|| run(runtime, sleep_in_handles(TASKS))),
-            _ => timed(|| run(runtime, sleep_in_group_with_values(TASKS))),
-        });
-        switch.round(round, |which| match which {
-            0 => timed(|| run(runtime, yield_in_group(YIELDING, YIELDS))),
-            _ => timed(|| run(runtime, yield_in_join_set(YIELDING, YIELDS))),
-        });
-        delay.round(round, |which| match which {
-            0 => run(runtime, delay_in_group(DELAYED, YIELDING)),
-            _ => run(runtime, delay_in_join_set(DELAYED, YIELDING)),
-        });
-        for (pairs, contest, kinds) in &mut queues {
-            contest.round(round, |which| timed(|| kinds[which].run(runtime, *pairs, ITEMS)));
+        for figure in &mut figures {
+            figure.contest.round(round, &mut figure.run);
         }
     }
-    let switches = (YIELDING * YIELDS) as f64;
-    let mut figures = json!({
-        "sleep_10000_ms": sleep.figures(|time| time.as_secs_f64() * 1e3),
-        "switch_ns": switch.figures(|time| time.as_secs_f64() * 1e9 / switches),
-        "delay_us": delay.figures(|time| time.as_secs_f64() * 1e6),
-    });
-    for (pairs, contest, _) in &mut queues {
-        figures[format!("queue_{pairs}_to_{pairs}_ns")] =
-            contest.figures(|time| time.as_secs_f64() * 1e9 / ITEMS as f64);
-    }
+    let named = figures.into_iter().map(|mut figure| (figure.name, figure.contest.figures(figure.unit)));
+    Value::Object(named.collect())
+}
+
+fn figures(runtime: &Runtime) -> Vec<Figure<'_>> {
+    let mut figures = vec![
+        Figure {
+            name: "sleep_10000_ms".to_owned(),
+            contest: Contest::new(["TaskGroup", "JoinSet", "FuturesUnordered", "JoinHandles", "TaskGroup_values"]),
+            run: Box::new(|which| match which {
+                0 => timed(|| run(runtime, sleep_in_group(TASKS))),
+                1 => timed(|| run(runtime, sleep_in_join_set(TASKS))),
+                2 => timed(|| run(runtime, sleep_in_unordered(TASKS))),
+                3 => timed(|| run(runtime, sleep_in_handles(TASKS))),
+                _ => timed(|| run(runtime, sleep_in_group_with_values(TASKS))),
+            }),
+            unit: |time| time.as_secs_f64() * 1e3,
+        },
+        Figure {
+            name: "switch_ns".to_owned(),
+            contest: Contest::new(["TaskGroup", "JoinSet"]),
+            run: Box::new(|which| match which {
+                0 => timed(|| run(runtime, yield_in_group(YIELDING, YIELDS))),
+                _ => timed(|| run(runtime, yield_in_join_set(YIELDING, YIELDS))),
+            }),
+            unit: |time| time.as_secs_f64() * 1e9 / (YIELDING * YIELDS) as f64,
+        },
+        Figure {
+            name: "delay_us".to_owned(),
+            contest: Contest::new(["TaskGroup", "JoinSet"]),
+            run: Box::new(|which| match which {
+                0 => run(runtime, delay_in_group(DELAYED, YIELDING)),
+                _ => run(runtime, delay_in_join_set(DELAYED, YIELDING)),
+            }),
+            unit: |time| time.as_secs_f64() * 1e6,
+        },
+    ];
+    figures.extend(PAIRS.map(|pairs| {
+        let kinds: Vec<Kind> = KINDS.into_iter().filter(|kind| kind.takes(pairs)).collect();
+        Figure {
+            name: format!("queue_{pairs}_to_{pairs}_ns"),
+            contest: Contest::new(kinds.iter().map(|kind| kind.name())),
+            run: Box::new(move |which| timed(|| kinds[which].run(runtime, pairs, ITEMS))),
+            unit: |time| time.as_secs_f64() * 1e9 / ITEMS as f64,
+        }
+    }));
     figures
 }
 

@@ -1,7 +1,7 @@
 //! Where locks, shared ownership, atomics and thread locals come from: the standard library, or a model checker.
 //!
-//! It is not a lock of its own. The one thing it adds: [`Mutex::lock`] ignores poisoning. No code of a caller runs under a lock
-//! of this crate, so a panic cannot leave one half-way.
+//! What is added: no lock knows poisoning. No code of a caller runs under a lock of this crate, so a panic cannot leave one
+//! half-way. [`BriefMutex`] is for what is locked twice for every item of a queue, and is a lock like the other in the models.
 
 #[cfg(baiwan_loom)]
 mod source {
@@ -24,7 +24,15 @@ mod source {
     pub(crate) use std::thread_local;
 }
 
+#[cfg(not(any(baiwan_loom, baiwan_shuttle)))]
+mod brief;
+
 pub(crate) use source::{Arc, MutexGuard, atomic, thread_local};
+
+#[cfg(not(any(baiwan_loom, baiwan_shuttle)))]
+pub(crate) use brief::{BriefGuard, BriefMutex};
+#[cfg(any(baiwan_loom, baiwan_shuttle))]
+pub(crate) use {Mutex as BriefMutex, MutexGuard as BriefGuard};
 
 /// A lock that does not know poisoning.
 #[derive(Debug)]

@@ -10,7 +10,7 @@
 
 use super::state::{State, Woken};
 use crate::sync::atomic::{AtomicUsize, Ordering};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{BriefGuard, BriefMutex};
 
 /// Somebody waits in `join`.
 const JOINED: usize = 1;
@@ -20,7 +20,7 @@ const ONE: usize = 2;
 /// See the module's comment.
 #[derive(Debug)]
 pub(super) struct Shared<T> {
-    state: Mutex<State<T>>,
+    state: BriefMutex<State<T>>,
     finished: AtomicUsize,
     /// What `finished` is when nothing is unfinished. Kept only while somebody waits in `join`, and written under the lock.
     join_at: AtomicUsize,
@@ -28,11 +28,15 @@ pub(super) struct Shared<T> {
 
 impl<T> Shared<T> {
     pub(super) fn new(capacity: usize) -> Self {
-        Shared { state: Mutex::new(State::new(capacity)), finished: AtomicUsize::new(0), join_at: AtomicUsize::new(0) }
+        Shared {
+            state: BriefMutex::new(State::new(capacity)),
+            finished: AtomicUsize::new(0),
+            join_at: AtomicUsize::new(0),
+        }
     }
 
     #[inline]
-    pub(super) fn lock(&self) -> MutexGuard<'_, State<T>> {
+    pub(super) fn lock(&self) -> BriefGuard<'_, State<T>> {
         self.state.lock()
     }
 

@@ -39,6 +39,9 @@ use crate::sync::Arc;
 /// assert_eq!(queue.statistics().unfinished, 0);
 /// ```
 #[must_use = "an item that is dropped counts as finished"]
+// In this order value and time are moved by one load and one store, as they lie in the queue. In another, a load that spans the tag
+// and the value has to wait for the two stores before it, which takes a quarter of the time of a put and a get.
+#[repr(C)]
 pub struct Taken<'a, T> {
     // Dropped before `finish`: an item is finished when nothing is left of it, and also if its destructor panics.
     value: T,

@@ -46,7 +46,7 @@ use self::shared::Shared;
 use crate::sync::Arc;
 
 pub use self::context::{cancelled, is_cancelled};
-pub use self::failure::{Failure, FailureKind, Failures, FailuresIntoIter, FailuresIter};
+pub use self::failure::{BoxedError, Failure, FailureKind, Failures, FailuresIntoIter, FailuresIter};
 pub use self::handle::{Cancelled, Handle};
 
 /// How a group of tasks behaves: its name, limit, deadline and grace, all of them optional.
@@ -252,7 +252,7 @@ impl<E> Group<E> {
     }
 
     /// Spawns a child and returns its handle. Waits while as many children run as the [`limit`](TaskGroup::limit) allows, and
-    /// now and then for a turn of the runtime, so that a loop that spawns lets its children run.
+    /// now and then for a turn of the runtime, so that a loop that spawns lets its children run: after 1,024 of them at the latest.
     ///
     /// If the group is cancelled, or its scope has ended, `future` is dropped without having been polled, and the handle says
     /// [`Cancelled`].
@@ -324,7 +324,9 @@ impl<E> Group<E> {
 
     /// Takes a place if there is a limit; the child gives it back. Returns false if the group is cancelled.
     async fn take_place(&self) -> bool {
-        consume_budget().await;
+        if self.shared.roster.note_spawn() {
+            consume_budget().await;
+        }
         let Some(places) = self.shared.roster.places() else { return true };
         let place = match places.try_acquire() {
             Err(TryAcquireError::Closed) => return false,

@@ -25,8 +25,8 @@ mod timeout;
 mod units;
 
 pub use group::{
-    Cancelled, Failure, FailureKind, Failures, FailuresIntoIter, FailuresIter, Group, Handle, TaskGroup, cancelled,
-    is_cancelled,
+    BoxedError, Cancelled, Failure, FailureKind, Failures, FailuresIntoIter, FailuresIter, Group, Handle, TaskGroup,
+    cancelled, is_cancelled,
 };
 pub use limit::{Limit, Permit, Refused};
 #[cfg(feature = "offload")]

@@ -77,6 +77,21 @@ impl<E> Failure<E> {
     }
 }
 
+impl<E> Failure<E> {
+    fn boxed(self) -> Failure<BoxedError>
+    where
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let kind = match self.kind {
+            FailureKind::Error(error) => FailureKind::Error(BoxedError(error.into())),
+            FailureKind::Panicked(panic) => FailureKind::Panicked(panic),
+            FailureKind::DeadlineExceeded { after } => FailureKind::DeadlineExceeded { after },
+            FailureKind::Cancelled => FailureKind::Cancelled,
+        };
+        Failure { name: self.name, kind }
+    }
+}
+
 impl<E: fmt::Display> fmt::Display for Failure<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(name) = &self.name {
@@ -132,6 +147,33 @@ impl<E> Failures<E> {
         self.first
     }
 
+    /// The same failures as an [`Error`], whatever their errors are: for `anyhow::Error` and `Box<dyn Error>`, which are none themselves.
+    ///
+    /// ```
+    /// # use baiwan_task::{Failures, Group, TaskGroup};
+    /// type Any = Box<dyn std::error::Error + Send + Sync>; // or `anyhow::Error`
+    ///
+    /// async fn page() -> Result<u32, Any> {
+    ///     let scope = TaskGroup::new().scope(async |group: Group<Any>| {
+    ///         let number = group.spawn(async { Ok("seven".parse::<u32>()?) }).await;
+    ///         Ok(number.await?)
+    ///     });
+    ///     Ok(scope.await.map_err(Failures::boxed)?)
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// assert_eq!(page().await.unwrap_err().to_string(), "invalid digit found in string");
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn boxed(self) -> Failures<BoxedError>
+    where
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        Failures { first: self.first.boxed(), others: self.others.into_iter().map(Failure::boxed).collect() }
+    }
+
     /// All, the first one first.
     pub fn iter(&self) -> FailuresIter<'_, E> {
         FailuresIter(std::iter::once(&self.first).chain(&self.others))
@@ -158,6 +200,30 @@ impl<E: fmt::Display> fmt::Display for Failures<E> {
 impl<E: Error + 'static> Error for Failures<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.first.source()
+    }
+}
+
+/// An error of any kind, which is one itself, as a box of one is not. Displayed, and with the sources, of the one inside.
+#[derive(Debug)]
+pub struct BoxedError(Box<dyn Error + Send + Sync>);
+
+impl BoxedError {
+    /// The error inside, to be looked at or downcast.
+    #[must_use]
+    pub fn into_inner(self) -> Box<dyn Error + Send + Sync> {
+        self.0
+    }
+}
+
+impl fmt::Display for BoxedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for BoxedError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::context::tell_cancelled;
 use super::roster::wake;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, BriefMutex};
 
 /// A task gave no value: it failed, panicked, was cancelled, or was never started because its group was cancelled or had ended.
 ///
@@ -43,7 +43,7 @@ impl<T> Handle<T> {
 
     /// The handle of a task that was not started.
     pub(super) fn refused() -> Self {
-        Self { slot: Arc::new(Slot(Mutex::new(Outcome::Nothing))), task: None }
+        Self { slot: Arc::new(Slot(BriefMutex::new(Outcome::Nothing))), task: None }
     }
 
     /// The value, if the task has ended with one, and it was not taken yet.
@@ -125,7 +125,7 @@ impl<T> fmt::Debug for Handle<T> {
 }
 
 /// Where a child puts its value down.
-pub(super) struct Slot<T>(Mutex<Outcome<T>>);
+pub(super) struct Slot<T>(BriefMutex<Outcome<T>>);
 
 enum Outcome<T> {
     /// The child runs. The waker is that of the handle, if it was awaited.
@@ -140,7 +140,7 @@ enum Outcome<T> {
 
 impl<T> Slot<T> {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Outcome::Awaited(None))))
+        Arc::new(Self(BriefMutex::new(Outcome::Awaited(None))))
     }
 
     /// The child has ended. Returns the value if nobody wants it.

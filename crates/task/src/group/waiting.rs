@@ -12,7 +12,7 @@ use std::thread_local;
 
 use slab::Slab;
 
-use crate::sync::Mutex;
+use crate::sync::BriefMutex;
 
 /// In how many parts the wakers are kept.
 const PARTS: usize = if cfg!(any(baiwan_loom, baiwan_shuttle)) { 1 } else { 8 };
@@ -26,11 +26,11 @@ pub(super) struct Waiting {
 
 // Each in a cache line of its own.
 #[repr(align(64))]
-struct Part(Mutex<Slab<Waker>>);
+struct Part(BriefMutex<Slab<Waker>>);
 
 impl Default for Part {
     fn default() -> Self {
-        Self(Mutex::new(Slab::new()))
+        Self(BriefMutex::new(Slab::new()))
     }
 }
 
@@ -80,7 +80,7 @@ impl Waiting {
         }
     }
 
-    fn part(&self, part: u8) -> &Mutex<Slab<Waker>> {
+    fn part(&self, part: u8) -> &BriefMutex<Slab<Waker>> {
         &self.parts[usize::from(part)].0
     }
 

@@ -229,7 +229,7 @@ async fn promise_a_scope_without_children_ends_with_its_body() {
 
 #[tokio::test]
 async fn promise_a_loop_that_spawns_lets_its_children_run() {
-    let count = if cfg!(miri) { 300 } else { 10_000 };
+    let count = if cfg!(miri) { 1_500 } else { 10_000 };
     let looping = tokio::spawn(async move {
         let alive = Alive::default();
         let mut most = 0;
@@ -249,7 +249,8 @@ async fn promise_a_loop_that_spawns_lets_its_children_run() {
         most
     });
     let most = looping.await.unwrap();
-    assert!(most < 260, "{most} were alive at a time");
+    // 8 times 128, as the documentation says, and what the task did before.
+    assert!(most <= 1_024 + 128, "{most} were alive at a time");
 }
 
 #[tokio::test]

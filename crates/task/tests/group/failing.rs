@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
-use baiwan_task::{Cancelled, Failure, FailureKind, Failures, Group, Handle, TaskGroup, cancelled};
+use anyhow::Context as _;
+use baiwan_task::{BoxedError, Cancelled, Failure, FailureKind, Failures, Group, Handle, TaskGroup, cancelled};
 use tokio::time::sleep;
 
 use crate::rig::{Alive, Fault, PanicOnDrop, Wakes, poll_once, told, until, until_no_task_is_left};
@@ -305,6 +306,33 @@ fn promise_failures_can_be_any_kind_of_error() {
     is_shareable::<Failures<Fault>>();
     is_shareable::<Failure<Fault>>();
     is_shareable::<Cancelled>();
+}
+
+/// What `?` makes of the failures of a group whose errors are anyhow's.
+async fn any_kind() -> anyhow::Result<u32> {
+    let scope = TaskGroup::new().scope(async |group: Group<anyhow::Error>| {
+        let bomb = PanicOnDrop(None);
+        group
+            .spawn(async {
+                let _bomb = bomb;
+                pending::<anyhow::Result<()>>().await
+            })
+            .await;
+        let number = async { "seven".parse::<u32>().context("reading the number") };
+        Ok(group.name("number").spawn(number).await.await?)
+    });
+    Ok(scope.await.map_err(Failures::boxed)?)
+}
+
+#[tokio::test]
+async fn promise_failures_whose_errors_are_of_any_kind_are_an_error_when_boxed() {
+    let error = any_kind().await.unwrap_err();
+    assert_eq!(format!("{error:#}"), "number: reading the number (and 1 more): invalid digit found in string");
+    let failures = error.downcast::<Failures<BoxedError>>().unwrap();
+    let others: Vec<_> = failures.iter().map(|failure| (failure.name(), failure.panic().is_some())).collect();
+    assert_eq!(others, [(Some("number"), false), (None, true)]);
+    let FailureKind::Error(error) = failures.into_first().into_kind() else { panic!("it was an error") };
+    assert_eq!(error.into_inner().to_string(), "reading the number");
 }
 
 #[tokio::test]

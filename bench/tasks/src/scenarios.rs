@@ -2,12 +2,13 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use baiwan_task::{Cancelled, Group, TaskGroup};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::Notify;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep};
 
@@ -73,6 +74,22 @@ pub async fn sleep_in_handles(tasks: usize) {
     for handle in handles {
         assert!(handle.await.is_ok());
     }
+}
+
+/// Tasks that sleep, whose handles are dropped at once: each frees itself, on the thread that ran it. They are counted down.
+pub async fn sleep_detached(tasks: usize) {
+    let left = Arc::new((AtomicUsize::new(tasks), Notify::new()));
+    for _ in 0..tasks {
+        let left = Arc::clone(&left);
+        tokio::spawn(async move {
+            let ended = sleep_once::<Infallible>().await;
+            if left.0.fetch_sub(1, Ordering::AcqRel) == 1 {
+                left.1.notify_one();
+            }
+            ended
+        });
+    }
+    left.1.notified().await;
 }
 
 /// Tasks that yield to each other, in a group.

@@ -44,9 +44,10 @@ use self::roster::{Phase, Roster};
 use self::scope::Scope;
 use self::shared::Shared;
 use crate::sync::Arc;
+use crate::turn;
 
 pub use self::context::{cancelled, is_cancelled};
-pub use self::failure::{BoxedError, Failure, FailureKind, Failures, FailuresIntoIter, FailuresIter};
+pub use self::failure::{Failure, FailureKind, Failures, FailuresIntoIter, FailuresIter, Unboxed};
 pub use self::handle::{Cancelled, Handle};
 
 /// How a group of tasks behaves: its name, limit, deadline and grace, all of them optional.
@@ -130,7 +131,7 @@ impl TaskGroup {
     /// Gives body and children this long to end by themselves when the group is cancelled, whatever the reason. Those that do
     /// not listen to [`cancelled`] go on meanwhile; what is left after it is dropped at its next await.
     ///
-    /// Without it, everybody is dropped at once. A group in another that is cancelled because that is has what is left of the outer
+    /// Meanwhile nothing is begun any more, neither in this group nor in one inside. Without a grace, everybody is dropped at once. A group in another that is cancelled because that is has what is left of the outer
     /// one's grace, and nothing if that has none, or if the scope is dropped; of its own it can only have less.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = Some(grace);
@@ -145,26 +146,31 @@ impl TaskGroup {
     /// [`grace`](TaskGroup::grace), which is nothing by default, body and children are dropped at their next await. All that
     /// fails meanwhile is returned with it.
     ///
-    /// Run the scope in a [`LocalSet`](tokio::task::LocalSet), not the set in the scope: `run_until` within a scope runs all tasks
-    /// of the set there, and scopes in them would count as scopes in this one.
+    /// Run the scope in a [`LocalSet`](tokio::task::LocalSet) or a runtime, not these in the scope: what `run_until`, or `block_on` of
+    /// another runtime, polls there of other tasks counts as code of this group, and scopes that begin in them as groups in this one,
+    /// which waits for their children.
     ///
     /// A scope that is run within a child or a body of another group is part of that group: it is cancelled with it, and the
-    /// outer scope waits for the inner one's children, even if the inner scope was dropped.
+    /// outer scope waits for the inner one's children, even if the inner scope was dropped. What had failed in one that was dropped,
+    /// nobody is told.
     ///
     /// **Dropped before its end**, as `select!` and timeouts do, a scope has its children dropped at their next await, but
     /// nobody waits for them, unless it was in another group: a drop cannot wait, and Rust knows no other way. To stop early
     /// and to wait for it, use [`Group::cancel`] or a [`deadline`](TaskGroup::deadline).
     ///
+    /// The type of the group is to be written down, as `async |group: Group<PageError>|`: the compiler does not find it. `?` on a handle
+    /// asks for a [`From<Cancelled>`](Cancelled) in the error; `anyhow::Error` and `Box<dyn Error + Send + Sync>` have it.
+    ///
     /// # Errors
     /// All failures, the first one first; [`FailureKind::Cancelled`] alone if the group was cancelled and nothing has failed,
-    /// even if the body has ended with a value. For a scope in another group that is so, too, when that one was cancelled: with
-    /// a [`grace`](TaskGroup::grace), a child that passes it on with `?` fails, and its group has one failure more.
+    /// even if the body has ended with a value: something may have been cut short, or not begun. For a scope in another group that is
+    /// so, too, when that one was cancelled.
     ///
-    /// Without grace, who awaits a task that was cancelled adds no failure: it is dropped, or has its end in the same turn
-    /// counted as that. With a grace it goes on, and what it makes of [`Cancelled`] is its own.
+    /// Without grace, who awaits a task that was cancelled is dropped there. With a [`grace`](TaskGroup::grace), or when it was running
+    /// on another thread just then, it is told [`Cancelled`], and if it fails by that, it is one failure more, after the cause.
     ///
     /// # Panics
-    /// If the body panics: with its panic, after every child has ended. With a deadline or a grace, outside of a Tokio runtime
+    /// If the body panics and nothing had failed before: with its panic, after every child has ended. With a deadline or a grace, outside of a Tokio runtime
     /// with timers.
     pub async fn scope<R, E, B, F>(self, body: B) -> Result<R, Failures<E>>
     where
@@ -187,8 +193,12 @@ impl TaskGroup {
     /// taken yet; if the group outside is cancelled, [`FailureKind::Cancelled`]. The rest of the iterator is gone through then, for
     /// their number. Dropping this is as dropping a [`scope`](TaskGroup::scope).
     ///
+    /// The futures are tasks of their own, so they cannot borrow: give each a clone, or an `Arc`, in an `async move` block. A future
+    /// that cannot fail is wrapped, as in `async { Ok::<_, Infallible>(work.await) }`. Failures have no names but that of the group,
+    /// where they are the group's.
+    ///
     /// # Panics
-    /// If the iterator panics, after all that was started has ended. With a deadline or a grace, outside of a Tokio runtime with
+    /// If the iterator panics, or the drop of a future that was not started, after all that was started has ended. With a deadline or a grace, outside of a Tokio runtime with
     /// timers; and always outside of a Tokio runtime.
     ///
     /// ```
@@ -251,8 +261,9 @@ impl<E> Group<E> {
         Self { shared: Arc::clone(&self.shared), name: Some(name.into()) }
     }
 
-    /// Spawns a child and returns its handle. Waits while as many children run as the [`limit`](TaskGroup::limit) allows, and
-    /// now and then for a turn of the runtime, so that a loop that spawns lets its children run: after 1,024 of them at the latest.
+    /// Spawns a child and returns its handle. **Nothing is spawned before this is awaited**: `group.spawn(work).await` is one thing to
+    /// write. The second await, that of the handle, is the one that waits for the value. Waits while as many children run as the [`limit`](TaskGroup::limit) allows, and
+    /// now and then for a turn of the runtime, so that a loop that spawns lets its children run: after 1,024 of them or so.
     ///
     /// If the group is cancelled, or its scope has ended, `future` is dropped without having been polled, and the handle says
     /// [`Cancelled`].
@@ -261,6 +272,7 @@ impl<E> Group<E> {
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
+    #[must_use = "nothing is spawned before this is awaited"]
     #[expect(clippy::async_yields_async, reason = "the handle is awaited later, or never")]
     pub fn spawn<F, T>(&self, future: F) -> impl Future<Output = Handle<T>> + use<F, T, E>
     where
@@ -283,6 +295,7 @@ impl<E> Group<E> {
     ///
     /// # Panics
     /// Outside of those.
+    #[must_use = "nothing is spawned before this is awaited"]
     #[expect(clippy::async_yields_async, reason = "the handle is awaited later, or never")]
     pub fn spawn_local<F, T>(&self, future: F) -> impl Future<Output = Handle<T>> + use<F, T, E>
     where
@@ -324,7 +337,7 @@ impl<E> Group<E> {
 
     /// Takes a place if there is a limit; the child gives it back. Returns false if the group is cancelled.
     async fn take_place(&self) -> bool {
-        if self.shared.roster.note_spawn() {
+        if !turn::is_free() {
             consume_budget().await;
         }
         let Some(places) = self.shared.roster.places() else { return true };

@@ -22,10 +22,11 @@ mod panic;
 mod queue;
 mod sync;
 mod timeout;
+mod turn;
 mod units;
 
 pub use group::{
-    BoxedError, Cancelled, Failure, FailureKind, Failures, FailuresIntoIter, FailuresIter, Group, Handle, TaskGroup,
+    Cancelled, Failure, FailureKind, Failures, FailuresIntoIter, FailuresIter, Group, Handle, TaskGroup, Unboxed,
     cancelled, is_cancelled,
 };
 pub use limit::{Limit, Permit, Refused};

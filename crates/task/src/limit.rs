@@ -136,7 +136,7 @@ impl Limit {
         }
     }
 
-    /// As [`acquire`](Limit::acquire), but waits no longer than `after`, counted from the first poll. A permit never goes to one
+    /// As [`acquire`](Limit::acquire), but waits no longer than `after`, counted from when it has to. A permit never goes to one
     /// whose time is over: if both come together, it goes to the next in line. What need not be waited for is never late, even if
     /// `after` is 0.
     ///
@@ -149,6 +149,7 @@ impl Limit {
     /// # Cancel safety
     /// As [`acquire`](Limit::acquire).
     pub async fn acquire_within(&self, after: Duration) -> Result<Permit, Refused> {
+        consume_budget().await;
         match self.acquire_nowait() {
             Err(Refused::InUse) => {}
             answer => return answer,

@@ -25,7 +25,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::panic::Panic;
+use crate::panic::{Panic, discard};
 use crate::{Limit, Permit, Refused};
 
 /// Threads for blocking work, unless it is said otherwise.
@@ -155,7 +155,11 @@ impl Offload {
         let (sender, receiver) = oneshot::channel();
         // Rayon ends the process if a panic comes out, and what is dropped here may panic, too: work that is not wanted any
         // more, or its result.
-        let job = move || drop(catch_unwind(AssertUnwindSafe(move || run(permit, work, sender))));
+        let job = move || {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(move || run(permit, work, sender))) {
+                discard(payload);
+            }
+        };
         self.pool.spawn(job);
         match receiver.await {
             Ok(result) => result.map_err(OffloadError::Panicked),

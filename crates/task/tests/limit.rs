@@ -170,6 +170,20 @@ fn promise_close_sends_everybody_away_and_permits_stay_good() {
     drop(permit);
 }
 
+#[tokio::test]
+async fn promise_one_who_never_has_to_wait_lets_others_run() {
+    let limit = Limit::new(1);
+    for within in [None, Some(MILLISECOND)] {
+        let other = tokio::spawn(async {});
+        while !other.is_finished() {
+            match within {
+                None => drop(limit.acquire().await.unwrap()),
+                Some(within) => drop(limit.acquire_within(within).await.unwrap()),
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn promise_the_limit_holds_for_many_tasks_on_threads() {
     const TASKS: usize = if cfg!(miri) { 8 } else { 500 };

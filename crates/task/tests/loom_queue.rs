@@ -196,6 +196,27 @@ fn promise_join_ends_though_more_is_put_and_others_give_up_waiting() {
 }
 
 #[test]
+fn promise_the_moment_when_all_was_finished_is_not_missed_though_more_is_put() {
+    loom::model(|| {
+        let queue = Queue::<u32>::new(2);
+        put(&queue, 1).unwrap();
+        let taken = queue.get_nowait().unwrap().into_owned();
+        let mut join = pin!(queue.join());
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(join.as_mut().poll(&mut context).is_pending());
+        let finisher = thread::spawn(move || drop(taken));
+        let is_moment_seen = queue.statistics().unfinished == 0;
+        put(&queue, 2).unwrap();
+        if is_moment_seen {
+            assert!(join.as_mut().poll(&mut context).is_ready());
+        }
+        finisher.join().unwrap();
+        queue.get_nowait().unwrap();
+        assert!(is_moment_seen || join.as_mut().poll(&mut context).is_ready());
+    });
+}
+
+#[test]
 fn promise_join_waits_for_an_item_that_is_put_back() {
     loom::model(|| {
         let queue = Queue::<u32>::new(1);

@@ -231,13 +231,19 @@ async fn promise_a_panic_is_an_error_and_the_thread_goes_on() {
     }
 }
 
-/// Panics when it is dropped, and says so.
+/// Panics when it is dropped, says so, and throws what panics when it is dropped.
 struct Bomb(Arc<AtomicBool>);
 
 impl Drop for Bomb {
     fn drop(&mut self) {
+        struct Thrown;
+        impl Drop for Thrown {
+            fn drop(&mut self) {
+                panic!("of what the destructor threw");
+            }
+        }
         self.0.store(true, Ordering::SeqCst);
-        panic!("of the destructor");
+        std::panic::panic_any(Thrown);
     }
 }
 

@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 use tracing::Span;
 
-use super::context::enter;
+use super::context::within;
 use super::failure::FailureKind;
 use super::handle::Slot;
 use super::roster::{Phase, Roster};
@@ -79,23 +79,19 @@ where
         Self { future: Some(future), group, context, slot: Some(slot), label, seat: Seat::NONE, waker: 0 }
     }
 
-    /// Runs the future's code, or its drop. With whether it was told there that a task was cancelled.
-    fn step<R>(
-        self: Pin<&mut Self>,
-        step: impl FnOnce(Pin<&mut Option<F>>) -> R,
-    ) -> (Result<R, Box<dyn Any + Send>>, bool) {
+    /// Runs the future's code, or its drop.
+    fn step<R>(self: Pin<&mut Self>, step: impl FnOnce(Pin<&mut Option<F>>) -> R) -> Result<R, Box<dyn Any + Send>> {
         let this = self.project();
-        let entered = enter(this.context);
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let code = || {
             let _traced = this.label.as_ref().map(|label| label.span.enter());
             step(this.future)
-        }));
-        (outcome, entered.leave())
+        };
+        within(this.context, || catch_unwind(AssertUnwindSafe(code)))
     }
 
     fn end(mut self: Pin<&mut Self>, end: End<T, E>) {
         let Some(slot) = self.as_mut().project().slot.take() else { return };
-        let (dropped, _) = self.as_mut().step(|mut future| future.set(None));
+        let dropped = self.as_mut().step(|mut future| future.set(None));
         let this = self.project();
         let (name, span) = this.label.take().map_or((None, None), |label| (Some(label.name), Some(label.span)));
         let fail = |kind| this.group.fail(name.clone(), kind);
@@ -153,21 +149,15 @@ where
             return Poll::Ready(());
         }
         let is_wanted = this.context.as_ref().is_some_and(|roster| roster.phase() < Phase::Dropping);
-        let (polled, was_told) = if is_wanted {
+        let polled = if is_wanted {
             self.as_mut().step(|future| future.as_pin_mut().map_or(Poll::Pending, |future| future.poll(cx)))
         } else {
-            (Ok(Poll::Pending), false)
+            Ok(Poll::Pending)
         };
-        let is_consequence = was_told && self.as_mut().project().group.roster.phase() == Phase::Dropping;
         let end = match polled {
             Ok(Poll::Pending) if is_wanted && self.as_mut().keep_waker(cx) => return Poll::Pending,
             Ok(Poll::Pending) => End::Gone,
             Ok(Poll::Ready(Ok(value))) => End::Value(value),
-            Ok(Poll::Ready(Err(_))) if is_consequence => End::Gone,
-            Err(payload) if is_consequence => {
-                discard(payload);
-                End::Gone
-            }
             Ok(Poll::Ready(Err(error))) => End::Error(error),
             Err(payload) => End::Panicked(payload),
         };

@@ -2,10 +2,6 @@
 //!
 //! It is not inherited by tasks that are spawned otherwise. A future lends its group to the thread and takes it back when it
 //! has been polled, so nothing is counted up or down for it.
-//!
-//! Beside it is kept whether the code was told, by a handle, that a task was cancelled. What then fails in the same poll, of a
-//! group that is being dropped, is a consequence, and no failure of its own: had the poll come a moment later, it had not been
-//! made.
 
 use std::cell::Cell;
 use std::future::pending;
@@ -14,70 +10,37 @@ use super::cancellation::Cancellation;
 use super::roster::{Phase, Roster};
 use crate::sync::{Arc, thread_local};
 
-/// What a thread knows of the code that it runs.
-struct Current {
-    group: Cell<Option<Arc<Roster>>>,
-    was_told: Cell<bool>,
-}
-
-impl Current {
-    const fn new() -> Self {
-        Self { group: Cell::new(None), was_told: Cell::new(false) }
-    }
-
-    fn swap(&self, context: &mut Option<Arc<Roster>>) {
-        *context = self.group.replace(context.take());
-    }
-}
-
 #[cfg(not(baiwan_loom))]
 thread_local! {
-    static CURRENT: Current = const { Current::new() };
+    static CURRENT: Cell<Option<Arc<Roster>>> = const { Cell::new(None) };
 }
 
 // loom's macro knows no `const`.
 #[cfg(baiwan_loom)]
 thread_local! {
-    static CURRENT: Current = Current::new();
+    static CURRENT: Cell<Option<Arc<Roster>>> = Cell::new(None);
 }
 
-/// The group is current until this is [left](Entered::leave): whoever enters catches what unwinds, and leaves.
-#[must_use = "the group stays current until it is left"]
-pub(super) struct Entered<'a> {
-    context: &'a mut Option<Arc<Roster>>,
-    was_told: bool,
+/// Runs `code` while the group in `context` is current. What was current before waits in its place, and is so again afterwards. A
+/// thread that is ending has no current group.
+///
+/// `code` must catch what unwinds.
+pub(super) fn within<R>(context: &mut Option<Arc<Roster>>, code: impl FnOnce() -> R) -> R {
+    swap(context);
+    let outcome = code();
+    swap(context);
+    outcome
 }
 
-/// Makes the group in `context` current. What was current before waits in its place. A thread that is ending has no current group.
-pub(super) fn enter(context: &mut Option<Arc<Roster>>) -> Entered<'_> {
-    let was_told = CURRENT.try_with(|current| {
-        current.swap(context);
-        current.was_told.replace(false)
-    });
-    Entered { context, was_told: was_told.unwrap_or(false) }
-}
-
-impl Entered<'_> {
-    /// What was current before is so again. Returns whether the code was told meanwhile that a task was cancelled.
-    pub(super) fn leave(self) -> bool {
-        let was_told = CURRENT.try_with(|current| {
-            current.swap(self.context);
-            current.was_told.replace(self.was_told)
-        });
-        was_told.unwrap_or(false)
-    }
-}
-
-/// The code that runs is told that a task was cancelled.
-pub(super) fn tell_cancelled() {
-    let _ = CURRENT.try_with(|current| current.was_told.set(true));
+fn swap(context: &mut Option<Arc<Roster>>) {
+    let _ = CURRENT.try_with(|current| *context = current.replace(context.take()));
 }
 
 pub(super) fn current() -> Option<Arc<Roster>> {
     let copied = CURRENT.try_with(|current| {
-        let group = current.group.take();
+        let group = current.take();
         let copy = group.clone();
-        current.group.set(group);
+        current.set(group);
         copy
     });
     copied.ok().flatten()

@@ -1,8 +1,10 @@
 //! Why a scope has failed: everything that went wrong in it, in the order in which it did.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
+use std::ops::Deref;
 use std::time::Duration;
 
 use crate::Panic;
@@ -67,6 +69,55 @@ impl<E> Failure<E> {
         }
     }
 
+    /// The error, as it was, or one made of what else went wrong. `anyhow::Error` and `Box<dyn Error + Send + Sync>` can be made of it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use baiwan_task::{Failures, Group, TaskGroup};
+    /// #[derive(Debug, thiserror::Error)]
+    /// #[error("not found")]
+    /// struct NotFound;
+    ///
+    /// async fn page() -> anyhow::Result<()> {
+    ///     let group = TaskGroup::new().deadline(Duration::from_secs(2));
+    ///     let scope = group.scope(async |group: Group<anyhow::Error>| {
+    ///         group.spawn(async { Err::<(), _>(NotFound.into()) }).await;
+    ///         Ok(())
+    ///     });
+    ///     scope.await.map_err(|failures| failures.into_first().into_error())
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// assert!(page().await.unwrap_err().is::<NotFound>());
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn into_error(self) -> E
+    where
+        E: From<Failure<Infallible>>,
+    {
+        let kind = match self.kind {
+            FailureKind::Error(error) => return error,
+            FailureKind::Panicked(panic) => FailureKind::Panicked(panic),
+            FailureKind::DeadlineExceeded { after } => FailureKind::DeadlineExceeded { after },
+            FailureKind::Cancelled => FailureKind::Cancelled,
+        };
+        E::from(Failure { name: self.name, kind })
+    }
+
+    /// See [`Failures::unboxed`].
+    #[must_use]
+    pub fn unboxed(self) -> Failure<Unboxed<E>> {
+        let kind = match self.kind {
+            FailureKind::Error(error) => FailureKind::Error(Unboxed(error)),
+            FailureKind::Panicked(panic) => FailureKind::Panicked(panic),
+            FailureKind::DeadlineExceeded { after } => FailureKind::DeadlineExceeded { after },
+            FailureKind::Cancelled => FailureKind::Cancelled,
+        };
+        Failure { name: self.name, kind }
+    }
+
     /// The panic, if it was one.
     #[must_use]
     pub fn panic(&self) -> Option<&Panic> {
@@ -74,21 +125,6 @@ impl<E> Failure<E> {
             FailureKind::Panicked(panic) => Some(panic),
             _ => None,
         }
-    }
-}
-
-impl<E> Failure<E> {
-    fn boxed(self) -> Failure<BoxedError>
-    where
-        E: Into<Box<dyn Error + Send + Sync>>,
-    {
-        let kind = match self.kind {
-            FailureKind::Error(error) => FailureKind::Error(BoxedError(error.into())),
-            FailureKind::Panicked(panic) => FailureKind::Panicked(panic),
-            FailureKind::DeadlineExceeded { after } => FailureKind::DeadlineExceeded { after },
-            FailureKind::Cancelled => FailureKind::Cancelled,
-        };
-        Failure { name: self.name, kind }
     }
 }
 
@@ -147,18 +183,24 @@ impl<E> Failures<E> {
         self.first
     }
 
-    /// The same failures as an [`Error`], whatever their errors are: for `anyhow::Error` and `Box<dyn Error>`, which are none themselves.
+    /// Whether nothing went wrong but that the group was cancelled: what a group returns that was told to stop, and did.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.first.kind, FailureKind::Cancelled)
+    }
+
+    /// The same failures as an [`Error`], where their errors are none themselves but hold one: `anyhow::Error`, or `Box<dyn Error>`.
+    ///
+    /// That is for showing all of them. To go on with the first alone, as what it was, there is [`Failure::into_error`].
     ///
     /// ```
     /// # use baiwan_task::{Failures, Group, TaskGroup};
-    /// type Any = Box<dyn std::error::Error + Send + Sync>; // or `anyhow::Error`
-    ///
-    /// async fn page() -> Result<u32, Any> {
-    ///     let scope = TaskGroup::new().scope(async |group: Group<Any>| {
+    /// async fn page() -> anyhow::Result<u32> {
+    ///     let scope = TaskGroup::new().scope(async |group: Group<anyhow::Error>| {
     ///         let number = group.spawn(async { Ok("seven".parse::<u32>()?) }).await;
     ///         Ok(number.await?)
     ///     });
-    ///     Ok(scope.await.map_err(Failures::boxed)?)
+    ///     Ok(scope.await.map_err(Failures::unboxed)?)
     /// }
     ///
     /// # #[tokio::main(flavor = "current_thread")]
@@ -167,11 +209,8 @@ impl<E> Failures<E> {
     /// # }
     /// ```
     #[must_use]
-    pub fn boxed(self) -> Failures<BoxedError>
-    where
-        E: Into<Box<dyn Error + Send + Sync>>,
-    {
-        Failures { first: self.first.boxed(), others: self.others.into_iter().map(Failure::boxed).collect() }
+    pub fn unboxed(self) -> Failures<Unboxed<E>> {
+        Failures { first: self.first.unboxed(), others: self.others.into_iter().map(Failure::unboxed).collect() }
     }
 
     /// All, the first one first.
@@ -203,25 +242,29 @@ impl<E: Error + 'static> Error for Failures<E> {
     }
 }
 
-/// An error of any kind, which is one itself, as a box of one is not. Displayed, and with the sources, of the one inside.
-#[derive(Debug)]
-pub struct BoxedError(Box<dyn Error + Send + Sync>);
+/// What holds an error and is none itself, made one: `anyhow::Error`, `Box<dyn Error>`. Displayed, and with the sources, of the one
+/// inside.
+pub struct Unboxed<E>(
+    /// As it was, so that it can still be downcast.
+    pub E,
+);
 
-impl BoxedError {
-    /// The error inside, to be looked at or downcast.
-    #[must_use]
-    pub fn into_inner(self) -> Box<dyn Error + Send + Sync> {
-        self.0
-    }
-}
-
-impl fmt::Display for BoxedError {
+impl<E: fmt::Debug> fmt::Debug for Unboxed<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl Error for BoxedError {
+impl<E: fmt::Display> fmt::Display for Unboxed<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<E> Error for Unboxed<E>
+where
+    E: fmt::Debug + fmt::Display + Deref<Target: Error>,
+{
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.0.source()
     }

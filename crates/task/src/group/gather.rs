@@ -15,6 +15,9 @@ use super::{Group, Handle, TaskGroup};
 use crate::Panic;
 use crate::panic::discard;
 
+/// For so many handles there is a place at once. Iterators may promise any number.
+const RESERVED_MAX: usize = 1_024;
+
 /// What one of the futures came to.
 pub(super) type Gathered<T, E> = Result<T, Failure<E>>;
 
@@ -68,15 +71,16 @@ where
     F: Future<Output = Result<T, E>>,
     S: Future<Output = Handle<Gathered<T, E>>>,
 {
+    let name = settings.name.clone();
     let mut futures = futures.into_iter();
-    let mut handles = Vec::with_capacity(futures.size_hint().0);
+    let mut handles = Vec::with_capacity(futures.size_hint().0.min(RESERVED_MAX));
     let mut taken = 0;
     let ended = settings
         .scope(async |group: Group<Infallible>| {
             for future in &mut futures {
                 // One that waits for its place when the body is dropped has no handle.
                 taken += 1;
-                handles.push(spawn(group.clone(), Caught { future: Some(future) }).await);
+                handles.push(spawn(group.clone(), Caught { future: Some(future) }).await.value_only());
             }
             Ok(())
         })
@@ -88,7 +92,7 @@ where
     };
     let absent = || {
         let kind = absent.map_or(FailureKind::Cancelled, |after| FailureKind::DeadlineExceeded { after });
-        Err(Failure::new(None, kind))
+        Err(Failure::new(name.clone(), kind))
     };
     let started = handles.into_iter().map(|mut handle| handle.take().unwrap_or_else(absent));
     let mut results: Vec<_> = started.collect();

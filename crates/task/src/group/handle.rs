@@ -10,7 +10,6 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::task::JoinHandle;
 
-use super::context::tell_cancelled;
 use super::roster::wake;
 use crate::sync::{Arc, BriefMutex};
 
@@ -50,13 +49,20 @@ impl<T> Handle<T> {
     #[must_use]
     pub fn take(&mut self) -> Option<T> {
         let mut outcome = self.slot.0.lock();
-        match std::mem::replace(&mut *outcome, Outcome::Taken) {
-            Outcome::Value(value) => Some(value),
-            other => {
-                *outcome = other;
-                None
-            }
-        }
+        let ended = match &*outcome {
+            Outcome::Awaited(_) => return None,
+            Outcome::Value(_) => Some(std::mem::replace(&mut *outcome, Outcome::Taken)),
+            Outcome::Nothing | Outcome::Taken | Outcome::Unwanted => None,
+        };
+        drop(outcome);
+        self.task = None;
+        if let Some(Outcome::Value(value)) = ended { Some(value) } else { None }
+    }
+
+    /// The same without the power to cancel. Who has that keeps the memory of Tokio's task as long.
+    pub(super) fn value_only(mut self) -> Self {
+        self.task = None;
+        self
     }
 
     /// Whether the task has ended, with a value or without. Its future is gone then, with all that it owned.
@@ -104,9 +110,6 @@ impl<T> Future for Handle<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let result = std::task::ready!(self.slot.poll(cx));
         self.task = None;
-        if result.is_err() {
-            tell_cancelled();
-        }
         Poll::Ready(result)
     }
 }
@@ -155,26 +158,27 @@ impl<T> Slot<T> {
     }
 
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<T, Cancelled>> {
-        if self.knows(cx.waker()) {
-            return Poll::Pending;
-        }
-        // Declared before the guard, so that what is left of it is dropped after the guard.
-        let mut waker = Some(cx.waker().clone());
-        let mut outcome = self.0.lock();
-        match &mut *outcome {
-            Outcome::Awaited(known) => {
-                std::mem::swap(known, &mut waker);
-                Poll::Pending
+        let mut spare = None;
+        loop {
+            // Made after `spare`, it is released before a waker in there is dropped.
+            let mut outcome = self.0.lock();
+            match &mut *outcome {
+                Outcome::Awaited(Some(known)) if known.will_wake(cx.waker()) => return Poll::Pending,
+                Outcome::Awaited(known) if spare.is_some() => {
+                    std::mem::swap(known, &mut spare);
+                    return Poll::Pending;
+                }
+                Outcome::Awaited(_) => {}
+                Outcome::Nothing => return Poll::Ready(Err(Cancelled)),
+                ended => {
+                    let ended = std::mem::replace(ended, Outcome::Taken);
+                    drop(outcome);
+                    let Outcome::Value(value) = ended else { panic!("the value of this task was taken before") };
+                    return Poll::Ready(Ok(value));
+                }
             }
-            Outcome::Nothing => Poll::Ready(Err(Cancelled)),
-            ended => match std::mem::replace(ended, Outcome::Taken) {
-                Outcome::Value(value) => Poll::Ready(Ok(value)),
-                _ => panic!("the value of this task was taken before"),
-            },
+            drop(outcome);
+            spare = Some(cx.waker().clone());
         }
-    }
-
-    fn knows(&self, waker: &Waker) -> bool {
-        matches!(&*self.0.lock(), Outcome::Awaited(Some(known)) if known.will_wake(waker))
     }
 }

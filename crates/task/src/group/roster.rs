@@ -22,12 +22,8 @@ use tokio::sync::Semaphore;
 
 use super::waiting::{Seat, Waiting};
 use crate::panic::discard;
-use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex};
-
-/// How many children are spawned before Tokio is asked whether it is time to let other tasks run. It lets them at every 128th
-/// time: asked for each child, its other threads would run out of children, go to sleep and be woken again and again.
-const SPAWNS_MAX: u32 = 8;
 
 /// How far a cancellation has come. It never goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,19 +45,15 @@ pub(crate) struct Roster {
     outer: Option<(Arc<Roster>, usize)>,
     /// Written under the lock of `state` only.
     phase: AtomicU8,
-    counts: Counts,
+    /// How many members there are. At zero the group has ended, and stays so.
+    members: Apart,
     state: Mutex<State>,
     waiting: Waiting,
 }
 
-/// What all threads write often, in a cache line of its own: what is beside it, all threads read at every poll.
+/// A count that all threads write often, in a cache line of its own: what is beside it, all threads read at every poll.
 #[repr(align(64))]
-struct Counts {
-    /// How many members there are. At zero the group has ended, and stays so.
-    members: AtomicUsize,
-    /// How often it was asked for a place since Tokio was; roughly, when several ask at once.
-    spawns: AtomicU32,
-}
+struct Apart(AtomicUsize);
 
 /// What is rarely touched while children run.
 #[derive(Default)]
@@ -88,13 +80,13 @@ impl Roster {
             places,
             outer,
             phase: AtomicU8::new(Phase::Open as u8),
-            counts: Counts { members: AtomicUsize::new(1), spawns: AtomicU32::new(0) },
+            members: Apart(AtomicUsize::new(1)),
             state: Mutex::new(State::default()),
             waiting: Waiting::default(),
         };
         let Some(outer) = outer else { return Arc::new(open(None)) };
         // Whose context is current has not left, so the group outside has not ended.
-        outer.counts.members.fetch_add(1, Ordering::Relaxed);
+        outer.members.0.fetch_add(1, Ordering::Relaxed);
         let mut state = outer.state.lock();
         let entry = state.groups.vacant_entry();
         let roster = Arc::new(open(Some((Arc::clone(&outer), entry.key()))));
@@ -119,14 +111,6 @@ impl Roster {
         self.places.as_ref()
     }
 
-    /// Somebody spawns. Returns whether to ask Tokio if it is time to let other tasks run.
-    pub(crate) fn note_spawn(&self) -> bool {
-        let spawns = self.counts.spawns.load(Ordering::Relaxed) + 1;
-        let is_time = spawns >= SPAWNS_MAX;
-        self.counts.spawns.store(if is_time { 0 } else { spawns }, Ordering::Relaxed);
-        is_time
-    }
-
     pub(crate) fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Open,
@@ -138,8 +122,7 @@ impl Roster {
     /// Takes a child in, unless the group is cancelled or has ended. If it is cancelled meanwhile, the child will see that.
     pub(crate) fn admit(&self) -> bool {
         let more = |members| if members == 0 { None } else { Some(members + 1) };
-        self.phase() == Phase::Open
-            && self.counts.members.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+        self.phase() == Phase::Open && self.members.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
     /// Has a child woken when it must go. Returns false if it must go already. `seat` is where its last waker is.
@@ -160,7 +143,7 @@ impl Roster {
     pub(crate) fn leave(&self) {
         let mut roster = self;
         // All that members have done happened before the end that the last one announces.
-        while roster.counts.members.fetch_sub(1, Ordering::AcqRel) == 1 {
+        while roster.members.0.fetch_sub(1, Ordering::AcqRel) == 1 {
             // Who still waits for a place can never have one.
             roster.close_places();
             let scope = roster.state.lock().scope.take();
@@ -173,12 +156,17 @@ impl Roster {
     }
 
     fn has_ended(&self) -> bool {
-        self.counts.members.load(Ordering::Acquire) == 0
+        self.members.0.load(Ordering::Acquire) == 0
     }
 
-    /// Cancels. What that means at once depends on whether there is a grace.
+    /// Cancels. What that means at once depends on whether there is a grace: its own, or what is left of one outside, by which it was
+    /// asked already.
     pub(crate) fn cancel(&self) {
-        let now = if self.grace.is_some_and(|grace| !grace.is_zero()) { Phase::Asked } else { Phase::Dropping };
+        let now = match self.grace {
+            Some(grace) if !grace.is_zero() => Phase::Asked,
+            None if self.phase() == Phase::Asked => return,
+            _ => Phase::Dropping,
+        };
         self.advance(now);
     }
 

@@ -14,10 +14,11 @@ use pin_project_lite::pin_project;
 use tokio::task::coop::unconstrained;
 use tokio::time::{Sleep, sleep};
 
-use super::context::enter;
+use super::context::within;
 use super::failure::{Failure, FailureKind, Failures};
 use super::roster::{Phase, Roster};
 use super::shared::Shared;
+use crate::Panic;
 use crate::panic::discard;
 use crate::sync::Arc;
 
@@ -75,15 +76,10 @@ where
         self.project().group
     }
 
-    /// Runs the body's code, or its drop. With whether it was told there that a task was cancelled.
-    fn step<S>(
-        self: Pin<&mut Self>,
-        step: impl FnOnce(Pin<&mut Option<F>>) -> S,
-    ) -> (Result<S, Box<dyn Any + Send>>, bool) {
+    /// Runs the body's code, or its drop.
+    fn step<S>(self: Pin<&mut Self>, step: impl FnOnce(Pin<&mut Option<F>>) -> S) -> Result<S, Box<dyn Any + Send>> {
         let this = self.project();
-        let entered = enter(this.context);
-        let outcome = catch_unwind(AssertUnwindSafe(|| step(this.body)));
-        (outcome, entered.leave())
+        within(this.context, || catch_unwind(AssertUnwindSafe(|| step(this.body))))
     }
 
     /// Polls the body if it is still there, and has it leave the group if it has ended or must.
@@ -92,14 +88,10 @@ where
             return;
         }
         if phase < Phase::Dropping {
-            let (polled, was_told) =
-                self.as_mut().step(|body| body.as_pin_mut().map_or(Poll::Pending, |body| body.poll(cx)));
-            let is_consequence = was_told && self.as_mut().shared().roster.phase() == Phase::Dropping;
+            let polled = self.as_mut().step(|body| body.as_pin_mut().map_or(Poll::Pending, |body| body.poll(cx)));
             match polled {
                 Ok(Poll::Pending) => return,
                 Ok(Poll::Ready(Ok(value))) => *self.as_mut().project().value = Some(value),
-                Ok(Poll::Ready(Err(_))) if is_consequence => {}
-                Err(payload) if is_consequence => discard(payload),
                 Ok(Poll::Ready(Err(error))) => self.as_mut().shared().fail_itself(FailureKind::Error(error)),
                 Err(payload) => self.as_mut().keep_panic(payload),
             }
@@ -112,20 +104,24 @@ where
         if std::mem::replace(self.as_mut().project().has_body_left, true) {
             return;
         }
-        if let (Err(payload), _) = self.as_mut().step(|mut body| body.set(None)) {
+        if let Err(payload) = self.as_mut().step(|mut body| body.set(None)) {
             self.as_mut().keep_panic(payload);
         }
         self.shared().roster.leave();
     }
 
+    /// It goes on when everybody has ended, unless something had failed before: then it is one of the failures, of which the cause is
+    /// the first.
     fn keep_panic(self: Pin<&mut Self>, payload: Box<dyn Any + Send>) {
         let this = self.project();
-        this.group.roster.cancel();
-        if this.panic.is_none() {
-            *this.panic = Some(payload);
-        } else {
+        if this.panic.is_some() {
             // The first panic is the one to be resumed.
             discard(payload);
+        } else if this.group.has_failed() {
+            this.group.fail_itself(FailureKind::Panicked(Panic::new(payload)));
+        } else {
+            this.group.roster.cancel();
+            *this.panic = Some(payload);
         }
     }
 

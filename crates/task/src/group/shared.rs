@@ -33,6 +33,10 @@ impl<E> Shared<E> {
         self.fail(self.roster.name().cloned(), kind);
     }
 
+    pub(super) fn has_failed(&self) -> bool {
+        self.failures.lock().is_some()
+    }
+
     /// All that went wrong.
     pub(super) fn take_failures(&self) -> Option<Failures<E>> {
         self.failures.lock().take()

@@ -8,6 +8,8 @@
 //! sees its item as finished; or after it, then the finisher sees the bit, and `join_at` as it was or newer. Whoever finishes the
 //! last item comes after all other finishers, so it sees the `join_at` of every item that was put, and takes the lock.
 
+use std::task::Waker;
+
 use super::state::{State, Woken};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{BriefGuard, BriefMutex};
@@ -45,12 +47,18 @@ impl<T> Shared<T> {
         put_total(state).wrapping_sub(self.finished.load(Ordering::Acquire) & !JOINED) / ONE
     }
 
-    /// To be called under the lock after an item was put.
-    #[inline]
-    pub(super) fn note_put(&self, state: &State<T>) {
-        if !state.joiners.is_empty() {
-            self.join_at.store(put_total(state), Ordering::Relaxed);
+    /// To be called under the lock after an item was put. If everything else is finished by now, then it was so before that item came,
+    /// which nobody has seen yet, and those who have joined are to be woken.
+    #[must_use = "they wait for it"]
+    pub(super) fn note_put(&self, state: &mut State<T>) -> Vec<Waker> {
+        if state.joiners.is_empty() {
+            return Vec::new();
         }
+        if self.unfinished(state) == 1 {
+            return self.dismiss_joiners(state);
+        }
+        self.join_at.store(put_total(state), Ordering::Relaxed);
+        Vec::new()
     }
 
     /// To be called under the lock after somebody began to wait in `join`. Whether there is something to wait for.
@@ -91,10 +99,15 @@ impl<T> Shared<T> {
         if self.unfinished(&state) > 0 {
             return;
         }
-        let wakers = state.joiners.dismiss_all();
-        self.note_leave(&state);
+        let wakers = self.dismiss_joiners(&mut state);
         drop(state);
         Woken::Many(wakers).wake();
+    }
+
+    fn dismiss_joiners(&self, state: &mut State<T>) -> Vec<Waker> {
+        let wakers = state.joiners.dismiss_all();
+        self.note_leave(state);
+        wakers
     }
 }
 

@@ -21,12 +21,9 @@ use std::task::Waker;
 
 use super::line::{Line, Stand, Standing};
 
-/// How many items are put, or taken, without asking Tokio whether it is time to let other tasks run. That costs about as much as
-/// half of the lock.
-const QUICK_STEPS_MAX: u32 = 32;
-
-/// An item, and when it was put.
+/// An item, and when it was put. In the order of [`Taken`](super::Taken), which says why.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Item<T> {
     pub(super) value: T,
     pub(super) since_ns: u64,
@@ -105,9 +102,6 @@ pub(super) struct State<T> {
     places_promised: usize,
     closed: bool,
     counts: Counts,
-    /// Since Tokio was asked.
-    quick_puts: u32,
-    quick_gets: u32,
     /// Those who wait for an item.
     pub(super) getters: Line,
     /// Those who wait for a place.
@@ -125,8 +119,6 @@ impl<T> State<T> {
             places_promised: 0,
             closed: false,
             counts: Counts::default(),
-            quick_puts: 0,
-            quick_gets: 0,
             getters: Line::new(),
             putters: Line::new(),
             joiners: Line::new(),
@@ -166,24 +158,13 @@ impl<T> State<T> {
         }
     }
 
-    /// As [`put`](State::put), or not at all: now and then, and whenever it does not succeed, the caller has to go the long way.
+    /// As [`put`](State::put), or not at all: whenever something is out of the ordinary, the caller has to go the long way.
     #[inline]
     pub(super) fn put_quickly(&mut self, value: T, since_ns: u64) -> Result<Option<Waker>, T> {
-        if self.closed || !self.has_free_place() || self.quick_puts == QUICK_STEPS_MAX {
+        if self.closed || !self.has_free_place() || !self.joiners.is_empty() {
             return Err(value);
         }
-        self.quick_puts += 1;
         Ok(self.push(Item { value, since_ns }))
-    }
-
-    /// Tokio was asked, and lets the putter go on.
-    pub(super) fn renew_quick_puts(&mut self) {
-        self.quick_puts = 0;
-    }
-
-    /// Tokio was asked, and lets the getter go on.
-    pub(super) fn renew_quick_gets(&mut self) {
-        self.quick_gets = 0;
     }
 
     /// As [`put`](State::put), for one who stands in line.
@@ -212,10 +193,9 @@ impl<T> State<T> {
     /// [promised](State::promise_place).
     #[inline]
     pub(super) fn get_quickly(&mut self) -> Option<Item<T>> {
-        if self.closed || !self.has_free_item() || self.quick_gets == QUICK_STEPS_MAX {
+        if self.closed || !self.has_free_item() {
             return None;
         }
-        self.quick_gets += 1;
         self.counts.gets = self.counts.gets.wrapping_add(1);
         self.items.pop_front()
     }

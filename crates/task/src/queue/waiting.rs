@@ -9,7 +9,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::task::coop::poll_proceed;
 
@@ -19,6 +19,7 @@ use super::shared::Shared;
 use super::state::{GetStep, PutStep, Woken};
 use super::{Closed, Drained, Taken};
 use crate::sync::Arc;
+use crate::turn;
 
 /// The future of [`Queue::put`](super::Queue::put).
 #[must_use = "nothing is put unless it is awaited"]
@@ -59,13 +60,13 @@ impl<T> Future for Put<'_, T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let put = self.get_mut();
         if put.key.is_none()
+            && turn::is_free()
             && let Some(value) = put.value.take()
         {
             let since_ns = now_ns();
             let mut state = put.shared.lock();
             match state.put_quickly(value, since_ns) {
                 Ok(waker) => {
-                    put.shared.note_put(&state);
                     drop(state);
                     if let Some(waker) = waker {
                         waker.wake();
@@ -91,21 +92,18 @@ impl<T> Put<'_, T> {
         loop {
             // Made after `spare`, it is released before a waker in there is dropped.
             let mut state = put.shared.lock();
-            state.renew_quick_puts();
             let step = match put.key {
                 None => state.put(value, since_ns),
                 Some(key) => state.put_as(key, value, since_ns),
             };
             match step {
                 PutStep::Done(waker) => {
-                    put.shared.note_put(&state);
+                    let joined = put.shared.note_put(&mut state);
                     let stale = put.key.take().and_then(|key| state.putters.leave(key));
                     drop(state);
                     drop(stale);
                     progress.made_progress();
-                    if let Some(waker) = waker {
-                        waker.wake();
-                    }
+                    wake_both(waker, joined);
                     return Poll::Ready(Ok(()));
                 }
                 PutStep::Closed(value) => {
@@ -158,7 +156,7 @@ impl<'a, T> Future for Get<'a, T> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let get = self.get_mut();
-        if get.key.is_none() {
+        if get.key.is_none() && turn::is_free() {
             let mut state = get.shared.lock();
             if let Some(item) = state.get_quickly() {
                 let putter = state.promise_place();
@@ -184,7 +182,6 @@ impl<'a, T> Get<'a, T> {
         loop {
             // As in `Put`.
             let mut state = get.shared.lock();
-            state.renew_quick_gets();
             let step = match get.key {
                 None => state.get(),
                 Some(key) => state.get_as(key),
@@ -233,6 +230,12 @@ fn leave_getters<T>(shared: &Shared<T>, key: &mut Option<usize>) {
             waker.wake();
         }
     }
+}
+
+/// Wakes one who gets, and those who have joined. If one of them panics, the others are woken first.
+pub(super) fn wake_both(getter: Option<Waker>, mut joined: Vec<Waker>) {
+    joined.extend(getter);
+    Woken::Many(joined).wake();
 }
 
 /// Wakes those who can go on now that an item was taken. If that panics, the item is there for others, not lost.

@@ -1,10 +1,11 @@
-//! A lock that is held for a few nanoseconds at a time, and costs as little: one that spins.
+//! A lock that is held for some nanoseconds, but for a list that grows or a line that is sent away, and costs as little: one that spins.
 //!
 //! To release the standard library's lock is an atomic exchange, because somebody may sleep who must be woken; here it is a plain
 //! store, and so a lock and its release cost about half. The price is that nobody can be woken: who does not get it at once spins,
 //! which nearly always is enough; then lets others run, since whoever holds it may have been interrupted; then sleeps for moments,
 //! which lets even one run whose priority is lower. It is *not* fair, and not for anything that may wait or call others.
 
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::thread;
 use std::time::Duration;
 
@@ -19,6 +20,10 @@ const NAP: Duration = Duration::from_micros(50);
 /// See the module's comment.
 #[derive(Debug)]
 pub(crate) struct BriefMutex<T>(SpinMutex<T>);
+
+// What it guards is never left half-way, since no code that may panic runs meanwhile.
+impl<T> UnwindSafe for BriefMutex<T> {}
+impl<T> RefUnwindSafe for BriefMutex<T> {}
 
 pub(crate) type BriefGuard<'a, T> = SpinMutexGuard<'a, T>;
 

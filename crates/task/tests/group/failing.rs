@@ -1,7 +1,9 @@
 //! Failures and panics.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::future::pending;
+use std::num::ParseIntError;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use baiwan_task::{BoxedError, Cancelled, Failure, FailureKind, Failures, Group, Handle, TaskGroup, cancelled};
+use baiwan_task::{Cancelled, Failure, FailureKind, Failures, Group, Handle, TaskGroup, Unboxed, cancelled};
 use tokio::time::sleep;
 
 use crate::rig::{Alive, Fault, PanicOnDrop, Wakes, poll_once, told, until, until_no_task_is_left};
@@ -321,55 +323,96 @@ async fn any_kind() -> anyhow::Result<u32> {
         let number = async { "seven".parse::<u32>().context("reading the number") };
         Ok(group.name("number").spawn(number).await.await?)
     });
-    Ok(scope.await.map_err(Failures::boxed)?)
+    Ok(scope.await.map_err(Failures::unboxed)?)
 }
 
 #[tokio::test]
-async fn promise_failures_whose_errors_are_of_any_kind_are_an_error_when_boxed() {
+async fn promise_failures_whose_errors_hold_one_are_an_error_when_unboxed() {
     let error = any_kind().await.unwrap_err();
     assert_eq!(format!("{error:#}"), "number: reading the number (and 1 more): invalid digit found in string");
-    let failures = error.downcast::<Failures<BoxedError>>().unwrap();
+    let failures = error.downcast::<Failures<Unboxed<anyhow::Error>>>().unwrap();
     let others: Vec<_> = failures.iter().map(|failure| (failure.name(), failure.panic().is_some())).collect();
     assert_eq!(others, [(Some("number"), false), (None, true)]);
     let FailureKind::Error(error) = failures.into_first().into_kind() else { panic!("it was an error") };
-    assert_eq!(error.into_inner().to_string(), "reading the number");
+    assert!(error.0.is::<ParseIntError>(), "the error is what it was");
 }
 
 #[tokio::test]
-async fn promise_who_is_told_of_a_cancellation_and_fails_by_that_is_no_failure() {
+async fn promise_what_fails_when_it_is_told_of_a_cancellation_is_not_lost() {
     async fn is_told(group: Group<Fault>, panics: bool) -> Result<(), Fault> {
         group.cancel();
         match group.spawn(async { Ok(()) }).await.await {
-            Err(Cancelled) if panics => panic!("of no more interest"),
+            Err(Cancelled) if panics => panic!("the disk is full"),
             told => told.map_err(|Cancelled| Fault::Number(9)),
         }
     }
-    for panics in [false, true] {
-        let scope = TaskGroup::new().scope(async |group: Group<Fault>| is_told(group, panics).await);
-        assert_eq!(told(scope.await), ["cancelled"]);
+    let body = TaskGroup::new().scope(async |group: Group<Fault>| is_told(group, false).await);
+    assert_eq!(told(body.await), ["fault 9"]);
+    let body = TaskGroup::new().scope(async |group: Group<Fault>| is_told(group, true).await);
+    assert!(tokio::spawn(body).await.unwrap_err().is_panic());
+    for (panics, failure) in [(false, "fault 9"), (true, "panicked: the disk is full")] {
         let scope = TaskGroup::new().scope(async |group: Group<Fault>| {
             group.spawn(is_told(group.clone(), panics)).await;
             pending::<Result<(), _>>().await
         });
-        assert_eq!(told(scope.await), ["cancelled"]);
+        assert_eq!(told(scope.await), [failure]);
     }
-    let untold = TaskGroup::new().scope(async |group: Group<Fault>| {
-        group.cancel();
-        Err::<(), _>(Fault::Number(9))
+}
+
+#[tokio::test(start_paused = true)]
+async fn promise_a_panic_of_the_body_hides_no_failure_before_it() {
+    let scope = TaskGroup::new().name("page").grace(Duration::from_secs(1)).scope(async |group: Group<Fault>| {
+        let failing = group.spawn(async { Err::<(), _>(Fault::Number(1)) }).await;
+        failing.await.expect("a value");
+        Ok(())
     });
-    assert_eq!(told(untold.await), ["fault 9"]);
+    let failures = scope.await.unwrap_err();
+    let kinds: Vec<_> = failures.iter().map(|failure| (failure.name(), failure.panic().is_some())).collect();
+    assert_eq!(kinds, [(None, false), (Some("page"), true)]);
 }
 
 #[tokio::test]
-async fn what_an_inner_scope_was_told_does_not_excuse_the_outer_one() {
-    let scope = TaskGroup::new().scope(async |outer: Group<Fault>| {
-        let inner = TaskGroup::new().scope(async |inner: Group<Fault>| {
-            inner.cancel();
-            inner.spawn(async { Ok(()) }).await.await.map_err(|Cancelled| Fault::Number(1))
-        });
-        assert_eq!(told(inner.await), ["cancelled"]);
-        outer.cancel();
-        Err::<(), _>(Fault::Number(2))
+async fn promise_a_panic_of_the_body_goes_on_whatever_fails_after_it() {
+    let scope = TaskGroup::new().scope(async |group: Group<Fault>| {
+        let bomb = PanicOnDrop(None);
+        group
+            .spawn(async move {
+                let _bomb = bomb;
+                pending::<Result<(), _>>().await
+            })
+            .await;
+        panic!("of the body") as Result<(), Fault>
     });
-    assert_eq!(told(scope.await), ["fault 2"]);
+    let payload = tokio::spawn(scope).await.unwrap_err().into_panic();
+    assert_eq!(payload.downcast_ref::<&str>(), Some(&"of the body"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn promise_what_went_wrong_first_becomes_an_error_whatever_it_was() {
+    let first = async |deadline, child: fn() -> anyhow::Result<()>| {
+        let group = TaskGroup::new().name("page").deadline(deadline);
+        let scope = group.scope(async |group: Group<anyhow::Error>| {
+            group.name("child").spawn(async move { child() }).await;
+            pending().await
+        });
+        let failures: Failures<_> = scope.await.map(|(): ()| ()).unwrap_err();
+        failures.into_first().into_error()
+    };
+    let second = Duration::from_secs(1);
+    assert!(first(second, || Ok("seven".parse::<u32>().map(drop)?)).await.is::<ParseIntError>());
+    assert_eq!(first(second, || panic!("of the child")).await.to_string(), "child: panicked: of the child");
+    let late = first(second, || Ok(())).await;
+    assert_eq!(late.to_string(), "page: not done within 1 s");
+    assert!(late.is::<Failure<Infallible>>());
+}
+
+#[tokio::test]
+async fn promise_a_group_that_was_only_cancelled_says_so() {
+    let cancelled = TaskGroup::new().scope(async |group: Group<Fault>| {
+        group.cancel();
+        Ok(())
+    });
+    assert!(cancelled.await.unwrap_err().is_cancelled());
+    let failed = TaskGroup::new().scope(async |_: Group<Fault>| Err::<(), _>(Fault::Number(1)));
+    assert!(!failed.await.unwrap_err().is_cancelled());
 }

@@ -137,6 +137,34 @@ async fn promise_a_group_without_grace_has_that_of_the_group_outside() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn promise_a_failure_within_the_grace_outside_takes_it_from_nobody() {
+    let started = Instant::now();
+    let scope = TaskGroup::new().grace(Duration::from_secs(3)).scope(async |outer: Group<Fault>| {
+        let inner = TaskGroup::new().scope(async |inner: Group<Fault>| {
+            let failing = async {
+                cancelled().await;
+                Err::<(), _>(Fault::Number(1))
+            };
+            inner.spawn(failing).await;
+            let flushing = async {
+                cancelled().await;
+                sleep(Duration::from_secs(1)).await;
+                Ok("flushed")
+            };
+            let mut flushing = inner.spawn(flushing).await;
+            yield_now().await;
+            outer.cancel();
+            assert_eq!((&mut flushing).await, Ok("flushed"));
+            Ok(())
+        });
+        assert_eq!(told(inner.await), ["fault 1"]);
+        Ok(())
+    });
+    assert!(is_only_cancelled(scope.await));
+    assert_eq!(started.elapsed(), Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn promise_a_group_with_a_shorter_grace_keeps_to_its_own() {
     let (alive, started) = (Alive::default(), Instant::now());
     let scope = TaskGroup::new().grace(Duration::from_secs(30)).scope(async |outer: Group<Fault>| {

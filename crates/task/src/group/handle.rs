@@ -22,6 +22,8 @@ pub struct Cancelled;
 
 /// The value of a task in a group, once it is there.
 ///
+/// One that is kept keeps the memory of its task, as Tokio's does, until it is awaited, or [asked](Handle::take) after the task's end.
+///
 /// As a future it is ready when the task has ended. [`take`](Handle::take) does not wait, so it also serves outside of the
 /// scope, after it. Dropping a handle changes nothing for the task; its value is then dropped, as part of the task.
 ///

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::pending;
 use std::num::ParseIntError;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake};
@@ -308,6 +308,8 @@ fn promise_failures_can_be_any_kind_of_error() {
     is_shareable::<Failures<Fault>>();
     is_shareable::<Failure<Fault>>();
     is_shareable::<Cancelled>();
+    fn is_unwind_safe<T: UnwindSafe + RefUnwindSafe>() {}
+    is_unwind_safe::<Handle<u32>>();
 }
 
 /// What `?` makes of the failures of a group whose errors are anyhow's.

@@ -622,3 +622,14 @@ async fn promise_every_item_is_taken_once_by_many_on_threads() {
     all.sort_unstable();
     assert_eq!(all, (0..4 * EACH).collect::<Vec<_>>());
 }
+
+#[test]
+fn promise_a_queue_may_be_used_where_a_panic_is_caught() {
+    let queue = Queue::new(1);
+    let put = std::panic::catch_unwind(|| {
+        queue.put_nowait(1).unwrap();
+        panic!("after it was put");
+    });
+    assert!(put.is_err());
+    assert_eq!(next(&queue), Some(1));
+}

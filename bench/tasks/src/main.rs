@@ -99,7 +99,7 @@ fn figures(runtime: &Runtime) -> Vec<Figure<'_>> {
                 "JoinSet",
                 "FuturesUnordered",
                 "JoinHandles",
-                "detached_and_counted",
+                "detached",
                 "TaskGroup_values",
             ]),
             run: Box::new(|which| match which {

@@ -263,7 +263,7 @@ impl<E> Group<E> {
 
     /// Spawns a child and returns its handle. **Nothing is spawned before this is awaited**: `group.spawn(work).await` is one thing to
     /// write. The second await, that of the handle, is the one that waits for the value. Waits while as many children run as the [`limit`](TaskGroup::limit) allows, and
-    /// now and then for a turn of the runtime, so that a loop that spawns lets its children run: after 1,024 of them or so.
+    /// now and then for a turn of the runtime, so that a loop that spawns lets its children run: after 1,536 of them or so.
     ///
     /// If the group is cancelled, or its scope has ended, `future` is dropped without having been polled, and the handle says
     /// [`Cancelled`].

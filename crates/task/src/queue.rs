@@ -194,7 +194,7 @@ impl<T> Queue<T> {
 
     /// Puts `value` in at the back, once there is a place and it is this caller's turn.
     ///
-    /// It takes part in Tokio's cooperative scheduling: now and then, after 1,024 such operations in a turn at the latest, it yields though
+    /// It takes part in Tokio's cooperative scheduling: now and then, after 1,536 such operations in a turn at the latest, it yields though
     /// it need not wait.
     ///
     /// # Errors
@@ -249,7 +249,7 @@ impl<T> Queue<T> {
 
     /// Takes the item at the front, once there is one and it is this caller's turn.
     ///
-    /// It takes part in Tokio's cooperative scheduling: now and then, after 1,024 such operations in a turn at the latest, it yields though
+    /// It takes part in Tokio's cooperative scheduling: now and then, after 1,536 such operations in a turn at the latest, it yields though
     /// it need not wait.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! When a task that never has to wait lets others run.
 //!
 //! Tokio gives a task a budget of 128 operations for each of its turns. To take from it costs about half of what a queue needs to put
-//! an item, so only every eighth operation does, and a turn has up to 1,024 of them. It is *not* a budget of its own. The count is the
+//! an item, so only every twelfth operation does, and a turn has up to 1,536 of them. It is *not* a budget of its own. The count is the
 //! thread's, as a turn is: it says the same whichever groups and queues a task uses meanwhile.
 
 use std::cell::Cell;
@@ -9,7 +9,7 @@ use std::cell::Cell;
 use crate::sync::thread_local;
 
 /// Of so many operations, one is taken from Tokio's budget.
-const COUNTED_EACH: u32 = 8;
+const COUNTED_EACH: u32 = 12;
 
 #[cfg(not(baiwan_loom))]
 thread_local! {

@@ -96,18 +96,19 @@ where
                 Err(payload) => self.as_mut().keep_panic(payload),
             }
         }
-        self.drop_body();
+        if let Err(payload) = self.as_mut().drop_body() {
+            self.keep_panic(payload);
+        }
     }
 
-    /// The body's future is dropped before it leaves the group, as with every member.
-    fn drop_body(mut self: Pin<&mut Self>) {
+    /// The body's future is dropped before it leaves the group, as with every member. It may panic.
+    fn drop_body(mut self: Pin<&mut Self>) -> Result<(), Box<dyn Any + Send>> {
         if std::mem::replace(self.as_mut().project().has_body_left, true) {
-            return;
+            return Ok(());
         }
-        if let Err(payload) = self.as_mut().step(|mut body| body.set(None)) {
-            self.as_mut().keep_panic(payload);
-        }
+        let dropped = self.as_mut().step(|mut body| body.set(None));
         self.shared().roster.leave();
+        dropped
     }
 
     /// It goes on when everybody has ended, unless something had failed before: then it is one of the failures, of which the cause is
@@ -164,8 +165,9 @@ where
         let roster = &self.as_mut().shared().roster;
         roster.advance(Phase::Dropping);
         roster.unpark();
-        self.as_mut().drop_body();
-        if let Some(payload) = self.project().panic.take() {
+        // Not both: a body that has panicked has left.
+        let panic = self.as_mut().drop_body().err().or_else(|| self.project().panic.take());
+        if let Some(payload) = panic {
             if std::thread::panicking() {
                 discard(payload);
             } else {

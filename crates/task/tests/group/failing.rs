@@ -418,3 +418,18 @@ async fn promise_a_group_that_was_only_cancelled_says_so() {
     let failed = TaskGroup::new().scope(async |_: Group<Fault>| Err::<(), _>(Fault::Number(1)));
     assert!(!failed.await.unwrap_err().is_cancelled());
 }
+
+#[tokio::test]
+async fn promise_a_panic_in_the_drop_of_a_scope_goes_on_though_something_has_failed() {
+    let bomb = PanicOnDrop(None);
+    let mut scope = Box::pin(TaskGroup::new().grace(Duration::from_secs(1)).scope(async move |group: Group<Fault>| {
+        let _bomb = bomb;
+        group.spawn(async { Err::<(), _>(Fault::Number(1)) }).await;
+        pending::<Result<(), _>>().await
+    }));
+    let wakes = Arc::new(Wakes::default());
+    assert!(poll_once(scope.as_mut(), &wakes).is_pending());
+    until_no_task_is_left().await;
+    let dropped = std::panic::catch_unwind(AssertUnwindSafe(|| drop(scope)));
+    assert_eq!(dropped.unwrap_err().downcast_ref::<&str>(), Some(&"in drop"));
+}

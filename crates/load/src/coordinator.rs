@@ -6,9 +6,9 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use baiwan_driver::{Address, raise_file_limit};
-use baiwan_task::{Group, TaskGroup};
+use baiwan_task::{FailureKind, Group, TaskGroup};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -63,7 +63,11 @@ pub fn run(plan: &Plan, run: &Run<'_>, observer: &mut dyn Observer) -> Result<Re
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     // No worker is listened to after the run.
     let conducted = runtime.block_on(TaskGroup::new().scope(async |group| conduct(plan, run, observer, &group).await));
-    conducted.map_err(|failures| failures.into_first().into_error())
+    conducted.map_err(|failures| match failures.into_first().into_kind() {
+        FailureKind::Error(error) => error,
+        FailureKind::Panicked(panic) => panic.resume(),
+        other => anyhow!("the run was given up: {other:?}"),
+    })
 }
 
 async fn conduct(

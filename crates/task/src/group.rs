@@ -21,7 +21,6 @@ use std::time::Duration;
 
 use tokio::sync::{SemaphorePermit, TryAcquireError};
 use tokio::task::JoinHandle;
-use tokio::task::coop::consume_budget;
 use tokio::time::sleep;
 
 mod cancellation;
@@ -47,7 +46,7 @@ use crate::sync::Arc;
 use crate::turn;
 
 pub use self::context::{cancelled, is_cancelled};
-pub use self::failure::{Failure, FailureKind, Failures, FailuresIntoIter, FailuresIter, Unboxed};
+pub use self::failure::{AsError, Failure, FailureKind, Failures, FailuresIntoIter, FailuresIter};
 pub use self::handle::{Cancelled, Handle};
 
 /// How a group of tasks behaves: its name, limit, deadline and grace, all of them optional.
@@ -122,7 +121,8 @@ impl TaskGroup {
     /// first polled.
     ///
     /// The scope then waits for its children, as after any failure; so it may return later than that, but only by what the
-    /// [`grace`](TaskGroup::grace) and the children's next awaits take.
+    /// [`grace`](TaskGroup::grace) and the children's next awaits take. Within the grace of a group outside it fails by that
+    /// group's cancellation, but the deadline holds.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self
@@ -131,8 +131,11 @@ impl TaskGroup {
     /// Gives body and children this long to end by themselves when the group is cancelled, whatever the reason. Those that do
     /// not listen to [`cancelled`] go on meanwhile; what is left after it is dropped at its next await.
     ///
-    /// Meanwhile nothing is begun any more, neither in this group nor in one inside. Without a grace, everybody is dropped at once. A group in another that is cancelled because that is has what is left of the outer
-    /// one's grace, and nothing if that has none, or if the scope is dropped; of its own it can only have less.
+    /// Meanwhile nothing is spawned any more, neither in this group nor in one inside. Without a grace, everybody is dropped at
+    /// once.
+    ///
+    /// A group inside, which is cancelled with this one, has what is left of this one's grace. Of its own it can only have less.
+    /// A scope that is dropped gives no grace.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = Some(grace);
         self
@@ -146,32 +149,32 @@ impl TaskGroup {
     /// [`grace`](TaskGroup::grace), which is nothing by default, body and children are dropped at their next await. All that
     /// fails meanwhile is returned with it.
     ///
-    /// Run the scope in a [`LocalSet`](tokio::task::LocalSet) or a runtime, not these in the scope: what `run_until`, or `block_on` of
-    /// another runtime, polls there of other tasks counts as code of this group, and scopes that begin in them as groups in this one,
-    /// which waits for their children.
+    /// Run the scope in a [`LocalSet`](tokio::task::LocalSet) or a runtime, not these in the scope: what `run_until`, or `block_on`
+    /// of another runtime, polls there of other tasks counts as code of this group, and scopes that begin in them as groups in this
+    /// one, which waits for their children.
     ///
     /// A scope that is run within a child or a body of another group is part of that group: it is cancelled with it, and the
-    /// outer scope waits for the inner one's children, even if the inner scope was dropped. What had failed in one that was dropped,
-    /// nobody is told.
+    /// outer scope waits for the inner one's children, even if the inner scope was dropped. Of what had failed in one that was
+    /// dropped, nobody is told.
     ///
     /// **Dropped before its end**, as `select!` and timeouts do, a scope has its children dropped at their next await, but
     /// nobody waits for them, unless it was in another group: a drop cannot wait, and Rust knows no other way. To stop early
     /// and to wait for it, use [`Group::cancel`] or a [`deadline`](TaskGroup::deadline).
     ///
-    /// The type of the group is to be written down, as `async |group: Group<PageError>|`: the compiler does not find it. `?` on a handle
-    /// asks for a [`From<Cancelled>`](Cancelled) in the error; `anyhow::Error` and `Box<dyn Error + Send + Sync>` have it.
+    /// The type of the group is to be written down, as `async |group: Group<PageError>|`: the compiler does not find it. `?` on a
+    /// handle asks for a [`From<Cancelled>`](Cancelled) in the error; `anyhow::Error` and `Box<dyn Error + Send + Sync>` have it.
     ///
     /// # Errors
-    /// All failures, the first one first; [`FailureKind::Cancelled`] alone if the group was cancelled and nothing has failed,
-    /// even if the body has ended with a value: something may have been cut short, or not begun. For a scope in another group that is
-    /// so, too, when that one was cancelled.
+    /// All failures, the first one first. If the group was cancelled before anything had failed, by [`Group::cancel`] or with the
+    /// group outside, the first one is [`FailureKind::Cancelled`]. It is there even if the body has ended with a value: something
+    /// may have been cut short, or not begun.
     ///
-    /// Without grace, who awaits a task that was cancelled is dropped there. With a [`grace`](TaskGroup::grace), or when it was running
-    /// on another thread just then, it is told [`Cancelled`], and if it fails by that, it is one failure more, after the cause.
+    /// Who awaits a task that was cancelled is dropped there, as everybody is. Within a [`grace`](TaskGroup::grace), or in the same
+    /// turn, it may be told [`Cancelled`] instead; if it fails by that, it is one failure more, after the cause.
     ///
     /// # Panics
-    /// If the body panics and nothing had failed before: with its panic, after every child has ended. With a deadline or a grace, outside of a Tokio runtime
-    /// with timers.
+    /// If the body panics and nothing had failed before: with its panic, after every child has ended. With a deadline or a grace,
+    /// outside of a Tokio runtime with timers.
     pub async fn scope<R, E, B, F>(self, body: B) -> Result<R, Failures<E>>
     where
         B: FnOnce(Group<E>) -> F,
@@ -194,11 +197,11 @@ impl TaskGroup {
     /// their number. Dropping this is as dropping a [`scope`](TaskGroup::scope).
     ///
     /// The futures are tasks of their own, so they cannot borrow: give each a clone, or an `Arc`, in an `async move` block. A future
-    /// that cannot fail is wrapped, as in `async { Ok::<_, Infallible>(work.await) }`. Failures have no names but that of the group,
-    /// where they are the group's.
+    /// that cannot fail is wrapped, as in `async { Ok::<_, Infallible>(work.await) }`. What was late or cancelled has the name of
+    /// the group; if its drop panics, the panic hook alone tells of it.
     ///
     /// # Panics
-    /// If the iterator panics, or the drop of a future that was not started, after all that was started has ended. With a deadline or a grace, outside of a Tokio runtime with
+    /// If the iterator panics, after all that was started has ended. With a deadline or a grace, outside of a Tokio runtime with
     /// timers; and always outside of a Tokio runtime.
     ///
     /// ```
@@ -261,9 +264,11 @@ impl<E> Group<E> {
         Self { shared: Arc::clone(&self.shared), name: Some(name.into()) }
     }
 
-    /// Spawns a child and returns its handle. **Nothing is spawned before this is awaited**: `group.spawn(work).await` is one thing to
-    /// write. The second await, that of the handle, is the one that waits for the value. Waits while as many children run as the [`limit`](TaskGroup::limit) allows, and
-    /// now and then for a turn of the runtime, so that a loop that spawns lets its children run: after 1,536 of them or so.
+    /// Spawns a child and returns its handle. **Nothing is spawned before this is awaited**: `group.spawn(work).await` is one thing
+    /// to write. The second await, that of the handle, is the one that waits for the value.
+    ///
+    /// Waits while as many children run as the [`limit`](TaskGroup::limit) allows, and now and then for a turn of the runtime, so that
+    /// a loop that spawns lets its children run: after some 1,500 of them.
     ///
     /// If the group is cancelled, or its scope has ended, `future` is dropped without having been polled, and the handle says
     /// [`Cancelled`].
@@ -337,9 +342,7 @@ impl<E> Group<E> {
 
     /// Takes a place if there is a limit; the child gives it back. Returns false if the group is cancelled.
     async fn take_place(&self) -> bool {
-        if !turn::is_free() {
-            consume_budget().await;
-        }
+        turn::take().await;
         let Some(places) = self.shared.roster.places() else { return true };
         let place = match places.try_acquire() {
             Err(TryAcquireError::Closed) => return false,

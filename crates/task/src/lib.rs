@@ -26,7 +26,7 @@ mod turn;
 mod units;
 
 pub use group::{
-    Cancelled, Failure, FailureKind, Failures, FailuresIntoIter, FailuresIter, Group, Handle, TaskGroup, Unboxed,
+    AsError, Cancelled, Failure, FailureKind, Failures, FailuresIntoIter, FailuresIter, Group, Handle, TaskGroup,
     cancelled, is_cancelled,
 };
 pub use limit::{Limit, Permit, Refused};

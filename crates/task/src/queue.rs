@@ -194,8 +194,7 @@ impl<T> Queue<T> {
 
     /// Puts `value` in at the back, once there is a place and it is this caller's turn.
     ///
-    /// It takes part in Tokio's cooperative scheduling: now and then, after 1,536 such operations in a turn at the latest, it yields though
-    /// it need not wait.
+    /// It takes part in Tokio's cooperative scheduling: after some 1,500 such operations in a turn it yields though it need not wait.
     ///
     /// # Errors
     /// [`Closed`], with the value, if the queue is closed, or gets closed before it was this caller's turn.
@@ -249,8 +248,7 @@ impl<T> Queue<T> {
 
     /// Takes the item at the front, once there is one and it is this caller's turn.
     ///
-    /// It takes part in Tokio's cooperative scheduling: now and then, after 1,536 such operations in a turn at the latest, it yields though
-    /// it need not wait.
+    /// It takes part in Tokio's cooperative scheduling: after some 1,500 such operations in a turn it yields though it need not wait.
     ///
     /// # Errors
     /// [`Drained`] if the queue is closed and nothing is left in it. Items that others have taken may still be put back: who puts

@@ -37,6 +37,17 @@ pub enum FailureKind<E> {
     Cancelled,
 }
 
+impl<E> FailureKind<E> {
+    fn map<F>(self, change: impl FnOnce(E) -> F) -> FailureKind<F> {
+        match self {
+            FailureKind::Error(error) => FailureKind::Error(change(error)),
+            FailureKind::Panicked(panic) => FailureKind::Panicked(panic),
+            FailureKind::DeadlineExceeded { after } => FailureKind::DeadlineExceeded { after },
+            FailureKind::Cancelled => FailureKind::Cancelled,
+        }
+    }
+}
+
 impl<E> Failure<E> {
     pub(super) fn new(name: Option<Cow<'static, str>>, kind: FailureKind<E>) -> Self {
         Self { name, kind }
@@ -69,7 +80,8 @@ impl<E> Failure<E> {
         }
     }
 
-    /// The error, as it was, or one made of what else went wrong. `anyhow::Error` and `Box<dyn Error + Send + Sync>` can be made of it.
+    /// The error, as it was, or one made of what else went wrong. `anyhow::Error` and `Box<dyn Error + Send + Sync>` can be made of
+    /// that.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -97,25 +109,16 @@ impl<E> Failure<E> {
     where
         E: From<Failure<Infallible>>,
     {
-        let kind = match self.kind {
-            FailureKind::Error(error) => return error,
-            FailureKind::Panicked(panic) => FailureKind::Panicked(panic),
-            FailureKind::DeadlineExceeded { after } => FailureKind::DeadlineExceeded { after },
-            FailureKind::Cancelled => FailureKind::Cancelled,
-        };
-        E::from(Failure { name: self.name, kind })
+        match self.kind {
+            FailureKind::Error(error) => error,
+            other => E::from(Failure { name: self.name, kind: other.map(|_| unreachable!("it is another kind")) }),
+        }
     }
 
-    /// See [`Failures::unboxed`].
+    /// The same failure with another error.
     #[must_use]
-    pub fn unboxed(self) -> Failure<Unboxed<E>> {
-        let kind = match self.kind {
-            FailureKind::Error(error) => FailureKind::Error(Unboxed(error)),
-            FailureKind::Panicked(panic) => FailureKind::Panicked(panic),
-            FailureKind::DeadlineExceeded { after } => FailureKind::DeadlineExceeded { after },
-            FailureKind::Cancelled => FailureKind::Cancelled,
-        };
-        Failure { name: self.name, kind }
+    pub fn map<F>(self, change: impl FnOnce(E) -> F) -> Failure<F> {
+        Failure { name: self.name, kind: self.kind.map(change) }
     }
 
     /// The panic, if it was one.
@@ -183,24 +186,23 @@ impl<E> Failures<E> {
         self.first
     }
 
-    /// Whether nothing went wrong but that the group was cancelled: what a group returns that was told to stop, and did.
+    /// Whether the cause is that the group was told to stop, by [`Group::cancel`](crate::Group::cancel) or with a group outside,
+    /// and not that something failed. What has failed after that is there, too.
     #[must_use]
-    pub fn is_cancelled(&self) -> bool {
+    pub fn is_cancellation(&self) -> bool {
         matches!(self.first.kind, FailureKind::Cancelled)
     }
 
-    /// The same failures as an [`Error`], where their errors are none themselves but hold one: `anyhow::Error`, or `Box<dyn Error>`.
-    ///
-    /// That is for showing all of them. To go on with the first alone, as what it was, there is [`Failure::into_error`].
+    /// The same failures with other errors. With [`AsError`], those of anyhow become an [`Error`], for showing all of them:
     ///
     /// ```
-    /// # use baiwan_task::{Failures, Group, TaskGroup};
+    /// # use baiwan_task::{AsError, Failures, Group, TaskGroup};
     /// async fn page() -> anyhow::Result<u32> {
     ///     let scope = TaskGroup::new().scope(async |group: Group<anyhow::Error>| {
     ///         let number = group.spawn(async { Ok("seven".parse::<u32>()?) }).await;
     ///         Ok(number.await?)
     ///     });
-    ///     Ok(scope.await.map_err(Failures::unboxed)?)
+    ///     Ok(scope.await.map_err(|failures| failures.map(AsError))?)
     /// }
     ///
     /// # #[tokio::main(flavor = "current_thread")]
@@ -208,9 +210,12 @@ impl<E> Failures<E> {
     /// assert_eq!(page().await.unwrap_err().to_string(), "invalid digit found in string");
     /// # }
     /// ```
+    ///
+    /// To go on with the first alone, as what it was, there is [`Failure::into_error`].
     #[must_use]
-    pub fn unboxed(self) -> Failures<Unboxed<E>> {
-        Failures { first: self.first.unboxed(), others: self.others.into_iter().map(Failure::unboxed).collect() }
+    pub fn map<F>(self, mut change: impl FnMut(E) -> F) -> Failures<F> {
+        let first = self.first.map(&mut change);
+        Failures { first, others: self.others.into_iter().map(|failure| failure.map(&mut change)).collect() }
     }
 
     /// All, the first one first.
@@ -242,26 +247,26 @@ impl<E: Error + 'static> Error for Failures<E> {
     }
 }
 
-/// What holds an error and is none itself, made one: `anyhow::Error`, `Box<dyn Error>`. Displayed, and with the sources, of the one
-/// inside.
-pub struct Unboxed<E>(
+/// What holds an error and is none itself, as an [`Error`]: for `anyhow::Error` and `Box<dyn Error>`. Displayed, and with the
+/// sources, of the one inside.
+pub struct AsError<E>(
     /// As it was, so that it can still be downcast.
     pub E,
 );
 
-impl<E: fmt::Debug> fmt::Debug for Unboxed<E> {
+impl<E: fmt::Debug> fmt::Debug for AsError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl<E: fmt::Display> fmt::Display for Unboxed<E> {
+impl<E: fmt::Display> fmt::Display for AsError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl<E> Error for Unboxed<E>
+impl<E> Error for AsError<E>
 where
     E: fmt::Debug + fmt::Display + Deref<Target: Error>,
 {
@@ -286,6 +291,14 @@ impl<'a, E> Iterator for FailuresIter<'a, E> {
     }
 }
 
+impl<E> ExactSizeIterator for FailuresIter<'_, E> {}
+
+impl<E> Clone for FailuresIter<'_, E> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
 /// The failures of a scope.
 #[derive(Debug)]
 pub struct FailuresIntoIter<E>(std::iter::Chain<std::iter::Once<Failure<E>>, std::vec::IntoIter<Failure<E>>>);
@@ -301,6 +314,8 @@ impl<E> Iterator for FailuresIntoIter<E> {
         self.0.size_hint()
     }
 }
+
+impl<E> ExactSizeIterator for FailuresIntoIter<E> {}
 
 impl<E> IntoIterator for Failures<E> {
     type Item = Failure<E>;

@@ -22,10 +22,20 @@ const RESERVED_MAX: usize = 1_024;
 pub(super) type Gathered<T, E> = Result<T, Failure<E>>;
 
 pin_project! {
-    /// A future whose failures, panics among them, are values.
+    /// A future whose failures, panics among them, are values. If it is dropped before its end, a panic by that is told by the panic
+    /// hook alone.
     pub(super) struct Caught<F> {
         #[pin]
         future: Option<F>,
+    }
+
+    impl<F> PinnedDrop for Caught<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut future = this.project().future;
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| future.set(None))) {
+                discard(payload);
+            }
+        }
     }
 }
 
@@ -85,13 +95,18 @@ where
             Ok(())
         })
         .await;
-    let absent = match ended.map_err(|failures| failures.into_first().into_kind()) {
-        Err(FailureKind::DeadlineExceeded { after }) => Some(after),
-        // The drop of a cancelled future has panicked, but why it was cancelled is not known any more.
-        _ => None,
-    };
+    let mut late = None;
+    for failure in ended.err().into_iter().flatten() {
+        match failure.into_kind() {
+            FailureKind::DeadlineExceeded { after } => late = Some(after),
+            // Of the iterator, which nobody may go on with.
+            FailureKind::Panicked(panic) => panic.resume(),
+            FailureKind::Cancelled => {}
+            FailureKind::Error(never) => match never {},
+        }
+    }
     let absent = || {
-        let kind = absent.map_or(FailureKind::Cancelled, |after| FailureKind::DeadlineExceeded { after });
+        let kind = late.map_or(FailureKind::Cancelled, |after| FailureKind::DeadlineExceeded { after });
         Err(Failure::new(name.clone(), kind))
     };
     let started = handles.into_iter().map(|mut handle| handle.take().unwrap_or_else(absent));

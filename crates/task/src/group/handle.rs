@@ -22,7 +22,8 @@ pub struct Cancelled;
 
 /// The value of a task in a group, once it is there.
 ///
-/// One that is kept keeps the memory of its task, as Tokio's does, until it is awaited, or [asked](Handle::take) after the task's end.
+/// One that is kept keeps the memory of its task, as Tokio's does, until it is awaited, or [asked](Handle::take) after the
+/// task's end.
 ///
 /// As a future it is ready when the task has ended. [`take`](Handle::take) does not wait, so it also serves outside of the
 /// scope, after it. Dropping a handle changes nothing for the task; its value is then dropped, as part of the task.
@@ -61,7 +62,7 @@ impl<T> Handle<T> {
         if let Some(Outcome::Value(value)) = ended { Some(value) } else { None }
     }
 
-    /// The same without the power to cancel. Who has that keeps the memory of Tokio's task as long.
+    /// The same without the power to cancel. A `JoinHandle` keeps the memory of its task; without it only the value is kept.
     pub(super) fn value_only(mut self) -> Self {
         self.task = None;
         self

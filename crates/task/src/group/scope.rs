@@ -130,11 +130,17 @@ where
     fn keep_time(self: Pin<&mut Self>, cx: &mut Context<'_>) {
         let this = self.project();
         let roster = &this.group.roster;
-        if roster.phase() == Phase::Open
+        let is_lent_time = roster.phase() == Phase::Asked && roster.grace().is_none();
+        if (roster.phase() == Phase::Open || is_lent_time)
             && let Some((after, deadline)) = this.deadline
             && pin!(unconstrained(deadline.as_mut())).poll(cx).is_ready()
         {
-            this.group.fail_itself(FailureKind::DeadlineExceeded { after: *after });
+            if is_lent_time {
+                // What is left of the grace outside is not longer than its own time.
+                roster.advance(Phase::Dropping);
+            } else {
+                this.group.fail_itself(FailureKind::DeadlineExceeded { after: *after });
+            }
         }
         if roster.phase() == Phase::Asked
             && let Some(grace) = roster.grace()

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::failure::{Failure, FailureKind, Failures};
-use super::roster::Roster;
+use super::roster::{Phase, Roster};
 use crate::sync::{Arc, Mutex};
 
 pub(super) struct Shared<E> {
@@ -16,13 +16,18 @@ impl<E> Shared<E> {
         Self { roster, failures: Mutex::new(None) }
     }
 
-    /// Records a failure, then cancels. The first that is recorded is the first for ever.
+    /// Records a failure, then cancels. The first that is recorded is the first for ever; that is the cancellation, if the group was
+    /// cancelled before anything had failed.
     pub(super) fn fail(&self, name: Option<Cow<'static, str>>, kind: FailureKind<E>) {
         let failure = Failure::new(name, kind);
         let mut failures = self.failures.lock();
         match &mut *failures {
-            None => *failures = Some(Failures::new(failure)),
             Some(failures) => failures.push(failure),
+            None if self.roster.phase() > Phase::Open => {
+                let cause = Failure::new(self.roster.name().cloned(), FailureKind::Cancelled);
+                failures.insert(Failures::new(cause)).push(failure);
+            }
+            None => *failures = Some(Failures::new(failure)),
         }
         drop(failures);
         self.roster.cancel();

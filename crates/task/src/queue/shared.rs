@@ -47,8 +47,8 @@ impl<T> Shared<T> {
         put_total(state).wrapping_sub(self.finished.load(Ordering::Acquire) & !JOINED) / ONE
     }
 
-    /// To be called under the lock after an item was put. If everything else is finished by now, then it was so before that item came,
-    /// which nobody has seen yet, and those who have joined are to be woken.
+    /// To be called under the lock after an item was put. If everything else is finished, there was a moment in which all was: this
+    /// put comes after it, since nobody can have seen the item before the lock is released. So who has joined is to be woken.
     #[must_use = "they wait for it"]
     pub(super) fn note_put(&self, state: &mut State<T>) -> Vec<Waker> {
         if state.joiners.is_empty() {

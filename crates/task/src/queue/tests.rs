@@ -1,7 +1,9 @@
 //! What cannot be seen from outside: ages under a held clock, lines of those who wait, and counts that wrap around.
 
 use std::pin::pin;
-use std::task::{Context, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use super::Queue;
@@ -107,4 +109,33 @@ fn promise_finished_items_are_counted_right_when_the_counts_wrap_around() {
         assert_eq!(queue.statistics().unfinished, left);
     }
     assert!(join.as_mut().poll(&mut context).is_ready());
+}
+
+/// Counts its calls, and may panic.
+struct Bell(AtomicUsize, bool);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        assert!(!self.1, "by waker");
+    }
+}
+
+#[test]
+fn promise_a_put_wakes_the_getter_though_one_who_has_joined_panics() {
+    let queue = Queue::new(2);
+    queue.put_nowait(1).unwrap();
+    let taken = queue.get_nowait().unwrap();
+    let (joiner, getter) = (Arc::new(Bell(AtomicUsize::new(0), true)), Arc::new(Bell(AtomicUsize::new(0), false)));
+    let mut join = pin!(queue.join());
+    assert!(join.as_mut().poll(&mut Context::from_waker(&Arc::clone(&joiner).into())).is_pending());
+    let mut get = pin!(queue.get());
+    assert!(get.as_mut().poll(&mut Context::from_waker(&Arc::clone(&getter).into())).is_pending());
+    // As if the item were being finished in another thread, which has counted it and not come further yet.
+    std::mem::forget(taken);
+    queue.shared.begin_finished_at(3);
+    let put = std::panic::catch_unwind(|| queue.put_nowait(2));
+    assert!(put.is_err());
+    assert_eq!((joiner.0.load(Ordering::Relaxed), getter.0.load(Ordering::Relaxed)), (1, 1));
+    assert!(join.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
 }

@@ -11,8 +11,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use tokio::task::coop::poll_proceed;
-
 use super::clock::now_ns;
 use super::line::{Stand, Standing};
 use super::shared::Shared;
@@ -60,7 +58,7 @@ impl<T> Future for Put<'_, T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let put = self.get_mut();
         if put.key.is_none()
-            && turn::is_free()
+            && !turn::is_next_counted()
             && let Some(value) = put.value.take()
         {
             let since_ns = now_ns();
@@ -68,6 +66,7 @@ impl<T> Future for Put<'_, T> {
             match state.put_quickly(value, since_ns) {
                 Ok(waker) => {
                     drop(state);
+                    turn::note_uncounted();
                     if let Some(waker) = waker {
                         waker.wake();
                     }
@@ -84,7 +83,7 @@ impl<T> Put<'_, T> {
     /// As [`poll`](Put::poll), whatever the state of the queue.
     #[inline(never)]
     fn poll_slowly(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed<T>>> {
-        let progress = ready!(poll_proceed(cx));
+        let progress = ready!(turn::poll_counted(cx));
         let put = self;
         let Some(mut value) = put.value.take() else { panic!("`Put` was polled after it was ready") };
         let since_ns = now_ns();
@@ -156,11 +155,12 @@ impl<'a, T> Future for Get<'a, T> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let get = self.get_mut();
-        if get.key.is_none() && turn::is_free() {
+        if get.key.is_none() && !turn::is_next_counted() {
             let mut state = get.shared.lock();
             if let Some(item) = state.get_quickly() {
                 let putter = state.promise_place();
                 drop(state);
+                turn::note_uncounted();
                 let taken = Taken::new(item, get.shared);
                 return Poll::Ready(Ok(match putter {
                     None => taken,
@@ -176,7 +176,7 @@ impl<'a, T> Get<'a, T> {
     /// As [`poll`](Get::poll), whatever the state of the queue.
     #[inline(never)]
     fn poll_slowly(&mut self, cx: &mut Context<'_>) -> Poll<Result<Taken<'a, T>, Drained>> {
-        let progress = ready!(poll_proceed(cx));
+        let progress = ready!(turn::poll_counted(cx));
         let get = self;
         let mut spare = None;
         loop {
@@ -260,7 +260,7 @@ impl<T> Future for Join<'_, T> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let progress = ready!(poll_proceed(cx));
+        let progress = ready!(turn::poll_counted(cx));
         let join = self.get_mut();
         let mut spare = None;
         loop {

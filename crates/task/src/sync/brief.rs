@@ -1,4 +1,5 @@
-//! A lock that is held for some nanoseconds, but for a list that grows or a line that is sent away, and costs as little: one that spins.
+//! A lock that is held for some nanoseconds, and costs as little: one that spins. Only when a list grows, or a long line is sent
+//! away, it is held for longer.
 //!
 //! To release the standard library's lock is an atomic exchange, because somebody may sleep who must be woken; here it is a plain
 //! store, and so a lock and its release cost about half. The price is that nobody can be woken: who does not get it at once spins,
@@ -108,7 +109,7 @@ mod tests {
         while !is_waiting.load(Ordering::Acquire) {
             thread::yield_now();
         }
-        // Longer than it spins and yields.
+        // So that it comes to yield and to nap, though nothing here can tell whether it did.
         (0..1_000).for_each(|_| thread::yield_now());
         drop(held);
         assert!(waiter.join().is_ok());

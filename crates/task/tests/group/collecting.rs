@@ -188,3 +188,55 @@ async fn promise_each_future_has_its_result_though_one_waited_for_its_place_at_t
         assert_eq!(told(&results), vec!["not done within 1 s"; futures]);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn promise_what_is_late_has_the_name_of_the_group() {
+    let group = TaskGroup::new().name("parts").deadline(Duration::from_secs(1));
+    let results = group.collect([pending::<Result<(), Fault>>()]).await;
+    assert_eq!(told(&results), ["parts: not done within 1 s"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn promise_a_panic_of_the_iterator_is_not_hidden_by_a_deadline_before_it() {
+    for grace in [0, 9] {
+        let mut taken = 0;
+        let futures = std::iter::from_fn(move || {
+            taken += 1;
+            assert!(taken < 4, "of the iterator");
+            Some(async {
+                cancelled().await;
+                Ok::<_, Fault>(())
+            })
+        });
+        let group = TaskGroup::new().limit(2).deadline(Duration::from_secs(1)).grace(Duration::from_secs(grace));
+        let collected = tokio::spawn(async move { group.collect(futures).await.len() });
+        let payload = collected.await.unwrap_err().into_panic();
+        assert_eq!(payload.downcast_ref::<&str>(), Some(&"of the iterator"), "{grace}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn promise_a_late_future_whose_drop_panics_is_late_and_nothing_else() {
+    let bombs = (0..3).map(|_| PanicOnDrop(None)).map(|bomb| async move {
+        let _bomb = bomb;
+        pending::<Result<(), Fault>>().await
+    });
+    let results = TaskGroup::new().limit(1).deadline(Duration::from_secs(1)).collect(bombs.take(2)).await;
+    assert_eq!(told(&results), ["not done within 1 s", "not done within 1 s"]);
+}
+
+#[tokio::test]
+async fn promise_an_iterator_may_promise_more_than_fits_into_memory() {
+    struct Boastful(u32);
+    impl Iterator for Boastful {
+        type Item = std::future::Ready<Result<u32, Fault>>;
+        fn next(&mut self) -> Option<Self::Item> {
+            self.0 += 1;
+            (self.0 < 3).then(|| std::future::ready(Ok(self.0)))
+        }
+        fn size_hint(&self) -> (usize, Option<usize>) {
+            (usize::MAX, None)
+        }
+    }
+    assert_eq!(told(&TaskGroup::new().collect(Boastful(0)).await), ["1", "2"]);
+}

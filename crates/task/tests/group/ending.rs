@@ -251,7 +251,7 @@ async fn promise_a_loop_that_spawns_lets_its_children_run() {
         most
     });
     let most = looping.await.unwrap();
-    // Twelve times what Tokio allows in a turn, and what is left of the last twelve.
+    // Twelve times what Tokio allows in a turn, and what is left of the twelve before.
     assert!(most <= 12 * 128 + 12, "{most} were alive at a time");
 }
 

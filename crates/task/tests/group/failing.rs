@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use baiwan_task::{Cancelled, Failure, FailureKind, Failures, Group, Handle, TaskGroup, Unboxed, cancelled};
+use baiwan_task::{AsError, Cancelled, Failure, FailureKind, Failures, Group, Handle, TaskGroup, cancelled};
 use tokio::time::sleep;
 
 use crate::rig::{Alive, Fault, PanicOnDrop, Wakes, poll_once, told, until, until_no_task_is_left};
@@ -325,14 +325,14 @@ async fn any_kind() -> anyhow::Result<u32> {
         let number = async { "seven".parse::<u32>().context("reading the number") };
         Ok(group.name("number").spawn(number).await.await?)
     });
-    Ok(scope.await.map_err(Failures::unboxed)?)
+    Ok(scope.await.map_err(|failures| failures.map(AsError))?)
 }
 
 #[tokio::test]
-async fn promise_failures_whose_errors_hold_one_are_an_error_when_unboxed() {
+async fn promise_failures_whose_errors_hold_one_become_an_error() {
     let error = any_kind().await.unwrap_err();
     assert_eq!(format!("{error:#}"), "number: reading the number (and 1 more): invalid digit found in string");
-    let failures = error.downcast::<Failures<Unboxed<anyhow::Error>>>().unwrap();
+    let failures = error.downcast::<Failures<AsError<anyhow::Error>>>().unwrap();
     let others: Vec<_> = failures.iter().map(|failure| (failure.name(), failure.panic().is_some())).collect();
     assert_eq!(others, [(Some("number"), false), (None, true)]);
     let FailureKind::Error(error) = failures.into_first().into_kind() else { panic!("it was an error") };
@@ -349,7 +349,7 @@ async fn promise_what_fails_when_it_is_told_of_a_cancellation_is_not_lost() {
         }
     }
     let body = TaskGroup::new().scope(async |group: Group<Fault>| is_told(group, false).await);
-    assert_eq!(told(body.await), ["fault 9"]);
+    assert_eq!(told(body.await), ["cancelled", "fault 9"]);
     let body = TaskGroup::new().scope(async |group: Group<Fault>| is_told(group, true).await);
     assert!(tokio::spawn(body).await.unwrap_err().is_panic());
     for (panics, failure) in [(false, "fault 9"), (true, "panicked: the disk is full")] {
@@ -357,7 +357,7 @@ async fn promise_what_fails_when_it_is_told_of_a_cancellation_is_not_lost() {
             group.spawn(is_told(group.clone(), panics)).await;
             pending::<Result<(), _>>().await
         });
-        assert_eq!(told(scope.await), [failure]);
+        assert_eq!(told(scope.await), ["cancelled", failure]);
     }
 }
 
@@ -414,9 +414,9 @@ async fn promise_a_group_that_was_only_cancelled_says_so() {
         group.cancel();
         Ok(())
     });
-    assert!(cancelled.await.unwrap_err().is_cancelled());
+    assert!(cancelled.await.unwrap_err().is_cancellation());
     let failed = TaskGroup::new().scope(async |_: Group<Fault>| Err::<(), _>(Fault::Number(1)));
-    assert!(!failed.await.unwrap_err().is_cancelled());
+    assert!(!failed.await.unwrap_err().is_cancellation());
 }
 
 #[tokio::test]

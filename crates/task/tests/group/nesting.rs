@@ -157,7 +157,27 @@ async fn promise_a_failure_within_the_grace_outside_takes_it_from_nobody() {
             assert_eq!((&mut flushing).await, Ok("flushed"));
             Ok(())
         });
-        assert_eq!(told(inner.await), ["fault 1"]);
+        assert_eq!(told(inner.await), ["cancelled", "fault 1"]);
+        Ok(())
+    });
+    assert!(is_only_cancelled(scope.await));
+    assert_eq!(started.elapsed(), Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn promise_a_deadline_holds_within_the_grace_outside() {
+    let started = Instant::now();
+    let scope = TaskGroup::new().grace(Duration::from_secs(60)).scope(async |outer: Group<Fault>| {
+        let inner = TaskGroup::new().deadline(Duration::from_secs(1)).scope(async |inner: Group<Fault>| {
+            let slow = async {
+                sleep(Duration::from_secs(30)).await;
+                Ok(())
+            };
+            inner.spawn(slow).await;
+            outer.cancel();
+            Ok(())
+        });
+        assert!(is_only_cancelled(inner.await));
         Ok(())
     });
     assert!(is_only_cancelled(scope.await));

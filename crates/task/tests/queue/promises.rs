@@ -579,6 +579,35 @@ async fn promise_to_do_every_second_thing_at_once_lets_others_run_too() {
     }
 }
 
+#[tokio::test(flavor = "current_thread")]
+async fn promise_a_loop_that_looks_at_one_queue_and_uses_another_lets_others_run() {
+    for (before, use_get) in (0..24).flat_map(|before| [(before, false), (before, true)]) {
+        let (stop, work) = (Queue::new(1), Queue::new(1));
+        // Wherever the count of operations stands.
+        for _ in 0..before {
+            work.put(0).await.unwrap();
+            drop(work.get_nowait());
+        }
+        let stopper = stop.clone();
+        tokio::spawn(async move { stopper.put(()).await });
+        for turn in 0.. {
+            assert!(turn < 10_000, "{before}, {use_get}");
+            if use_get {
+                work.put_nowait(turn).unwrap();
+            }
+            tokio::select! {
+                biased;
+                _ = stop.get() => break,
+                put = work.put(turn), if !use_get => put.unwrap(),
+                got = work.get(), if use_get => drop(got.unwrap()),
+            }
+            if !use_get {
+                drop(work.get_nowait());
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn promise_every_item_is_taken_once_by_many_on_threads() {
     const EACH: u64 = if cfg!(miri) { 20 } else { 2_000 };

@@ -318,8 +318,8 @@ impl<E> Group<E> {
         }
     }
 
-    /// Cancels the group, and all groups in it. The scope then ends when everybody has, and returns
-    /// [`FailureKind::Cancelled`], unless something had failed.
+    /// Cancels the group, and all groups in it. The scope then ends when everybody has, and its first failure is
+    /// [`FailureKind::Cancelled`], unless something had failed before.
     ///
     /// From the body this does not return early: the body, too, is dropped at its next await. Nothing happens if the group is
     /// cancelled already, or has ended. To end single tasks of a scope that succeeds, there is [`Handle::cancel`].

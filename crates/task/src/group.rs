@@ -268,7 +268,7 @@ impl<E> Group<E> {
     /// to write. The second await, that of the handle, is the one that waits for the value.
     ///
     /// Waits while as many children run as the [`limit`](TaskGroup::limit) allows, and now and then for a turn of the runtime, so that
-    /// a loop that spawns lets its children run: after some 1,500 of them.
+    /// a loop that spawns lets its children run: after some 256 of them.
     ///
     /// If the group is cancelled, or its scope has ended, `future` is dropped without having been polled, and the handle says
     /// [`Cancelled`].
@@ -342,7 +342,7 @@ impl<E> Group<E> {
 
     /// Takes a place if there is a limit; the child gives it back. Returns false if the group is cancelled.
     async fn take_place(&self) -> bool {
-        turn::take().await;
+        turn::take_spawn().await;
         let Some(places) = self.shared.roster.places() else { return true };
         let place = match places.try_acquire() {
             Err(TryAcquireError::Closed) => return false,

@@ -13,28 +13,26 @@ use std::task::{Context, Poll};
 
 use tokio::task::coop::{RestoreOnPending, poll_proceed};
 
-use crate::sync::thread_local;
+use crate::sync::thread_cell;
 
 /// Of so many operations, one is taken from Tokio's budget.
 const COUNTED_EACH: u32 = 12;
+/// As so many operations a spawn counts: every second one is taken from the budget, so a turn has some 256 of them.
+const SPAWN_WEIGHT: u32 = 6;
 
-#[cfg(not(baiwan_loom))]
-thread_local! {
-    static UNCOUNTED: Cell<u32> = const { Cell::new(0) };
-}
+const _: () = assert!(SPAWN_WEIGHT < COUNTED_EACH);
 
-// loom's macro knows no `const`.
-#[cfg(baiwan_loom)]
-thread_local! {
+thread_cell! {
     static UNCOUNTED: Cell<u32> = Cell::new(0);
 }
 
-/// Takes one operation, of which it is certain that it can go on, from the budget or not, as it comes.
-pub(crate) async fn take() {
-    if is_next_counted() {
+/// Takes a spawn, which costs as much as several operations, from the budget or not, as it comes.
+pub(crate) async fn take_spawn() {
+    let is_counted = UNCOUNTED.try_with(|uncounted| uncounted.get() + SPAWN_WEIGHT >= COUNTED_EACH).unwrap_or(true);
+    if is_counted {
         poll_fn(|cx| poll_counted(cx).map(Counted::made_progress)).await;
     } else {
-        note_uncounted();
+        let _ = UNCOUNTED.try_with(|uncounted| uncounted.set(uncounted.get() + SPAWN_WEIGHT));
     }
 }
 

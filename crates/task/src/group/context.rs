@@ -8,16 +8,9 @@ use std::future::pending;
 
 use super::cancellation::Cancellation;
 use super::roster::{Phase, Roster};
-use crate::sync::{Arc, thread_local};
+use crate::sync::{Arc, thread_cell};
 
-#[cfg(not(baiwan_loom))]
-thread_local! {
-    static CURRENT: Cell<Option<Arc<Roster>>> = const { Cell::new(None) };
-}
-
-// loom's macro knows no `const`.
-#[cfg(baiwan_loom)]
-thread_local! {
+thread_cell! {
     static CURRENT: Cell<Option<Arc<Roster>>> = Cell::new(None);
 }
 

@@ -231,7 +231,7 @@ async fn promise_a_scope_without_children_ends_with_its_body() {
 
 #[tokio::test]
 async fn promise_a_loop_that_spawns_lets_its_children_run() {
-    let count = if cfg!(miri) { 2_000 } else { 10_000 };
+    let count = if cfg!(miri) { 300 } else { 10_000 };
     let looping = tokio::spawn(async move {
         let alive = Alive::default();
         let mut most = 0;
@@ -251,13 +251,12 @@ async fn promise_a_loop_that_spawns_lets_its_children_run() {
         most
     });
     let most = looping.await.unwrap();
-    // Twelve times what Tokio allows in a turn, and what is left of the twelve before.
-    assert!(most <= 12 * 128 + 12, "{most} were alive at a time");
+    assert!(most < 260, "{most} were alive at a time");
 }
 
 #[tokio::test]
 async fn promise_a_loop_that_spawns_a_few_into_each_of_many_groups_lets_its_children_run() {
-    const GROUPS: usize = 500;
+    const GROUPS: usize = 300;
     let looping = tokio::spawn(async move {
         let (alive, mut most, mut open) = (Alive::default(), 0, Vec::new());
         for _ in 0..GROUPS {
@@ -286,7 +285,7 @@ async fn promise_a_loop_that_spawns_a_few_into_each_of_many_groups_lets_its_chil
         most
     });
     let most = looping.await.unwrap();
-    assert!(most < GROUPS * 7 / 2, "{most} were alive at a time");
+    assert!(most < 270, "{most} were alive at a time");
 }
 
 #[tokio::test]

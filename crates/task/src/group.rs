@@ -169,8 +169,8 @@ impl TaskGroup {
     /// group outside, the first one is [`FailureKind::Cancelled`]. It is there even if the body has ended with a value: something
     /// may have been cut short, or not begun.
     ///
-    /// Who awaits a task that was cancelled is dropped there, as everybody is. Within a [`grace`](TaskGroup::grace), or in the same
-    /// turn, it may be told [`Cancelled`] instead; if it fails by that, it is one failure more, after the cause.
+    /// Who awaits a task that was cancelled is dropped there, as everybody is. Within a [`grace`](TaskGroup::grace) it is told
+    /// [`Cancelled`] instead; if it fails by that, it is one failure more, after the cause.
     ///
     /// # Panics
     /// If the body panics and nothing had failed before: with its panic, after every child has ended. With a deadline or a grace,

@@ -39,6 +39,11 @@ pub(super) fn current() -> Option<Arc<Roster>> {
     copied.ok().flatten()
 }
 
+/// Whether the code that runs is that of a group whose members are being dropped.
+pub(super) fn is_dropping() -> bool {
+    current().is_some_and(|group| group.phase() == Phase::Dropping)
+}
+
 /// Waits until the innermost group of the task that calls this is cancelled. Outside of groups, that is never.
 ///
 /// A task that listens to this has as long as [`TaskGroup::grace`](crate::TaskGroup::grace) says to end by itself. Without

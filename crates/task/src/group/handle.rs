@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::task::JoinHandle;
 
+use super::context::is_dropping;
 use super::roster::wake;
 use crate::sync::{Arc, BriefMutex};
 
@@ -36,16 +37,18 @@ pub struct Handle<T> {
     slot: Arc<Slot<T>>,
     /// None if there was never a task, or nothing is left to be cancelled.
     task: Option<JoinHandle<()>>,
+    /// It was not said yet that there is no value, since whoever asked was to be dropped.
+    was_put_off: bool,
 }
 
 impl<T> Handle<T> {
     pub(super) fn new(slot: Arc<Slot<T>>, task: Option<JoinHandle<()>>) -> Self {
-        Self { slot, task }
+        Self { slot, task, was_put_off: false }
     }
 
     /// The handle of a task that was not started.
     pub(super) fn refused() -> Self {
-        Self { slot: Arc::new(Slot(BriefMutex::new(Outcome::Nothing))), task: None }
+        Self { slot: Arc::new(Slot(BriefMutex::new(Outcome::Nothing))), task: None, was_put_off: false }
     }
 
     /// The value, if the task has ended with one, and it was not taken yet.
@@ -112,6 +115,13 @@ impl<T> Future for Handle<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let result = std::task::ready!(self.slot.poll(cx));
+        if result.is_err() && !self.was_put_off && is_dropping() {
+            // Code of a group that is being dropped is dropped at its next await, which is this one. Only what another executor
+            // runs within it comes back, and is told then.
+            self.was_put_off = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         self.task = None;
         Poll::Ready(result)
     }

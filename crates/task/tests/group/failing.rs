@@ -340,24 +340,76 @@ async fn promise_failures_whose_errors_hold_one_become_an_error() {
 }
 
 #[tokio::test]
-async fn promise_what_fails_when_it_is_told_of_a_cancellation_is_not_lost() {
+async fn promise_who_awaits_a_cancelled_task_of_a_cancelled_group_is_dropped_there() {
     async fn is_told(group: Group<Fault>, panics: bool) -> Result<(), Fault> {
         group.cancel();
         match group.spawn(async { Ok(()) }).await.await {
-            Err(Cancelled) if panics => panic!("the disk is full"),
+            Err(Cancelled) if panics => panic!("of no more interest"),
             told => told.map_err(|Cancelled| Fault::Number(9)),
         }
     }
-    let body = TaskGroup::new().scope(async |group: Group<Fault>| is_told(group, false).await);
-    assert_eq!(told(body.await), ["cancelled", "fault 9"]);
-    let body = TaskGroup::new().scope(async |group: Group<Fault>| is_told(group, true).await);
-    assert!(tokio::spawn(body).await.unwrap_err().is_panic());
-    for (panics, failure) in [(false, "fault 9"), (true, "panicked: the disk is full")] {
+    for panics in [false, true] {
+        let scope = TaskGroup::new().scope(async |group: Group<Fault>| is_told(group, panics).await);
+        assert_eq!(told(scope.await), ["cancelled"]);
         let scope = TaskGroup::new().scope(async |group: Group<Fault>| {
             group.spawn(is_told(group.clone(), panics)).await;
             pending::<Result<(), _>>().await
         });
-        assert_eq!(told(scope.await), ["cancelled", failure]);
+        assert_eq!(told(scope.await), ["cancelled"]);
+    }
+}
+
+#[tokio::test]
+async fn promise_what_fails_after_a_cancellation_is_not_lost() {
+    let body = TaskGroup::new().scope(async |group: Group<Fault>| {
+        group.cancel();
+        Err::<(), _>(Fault::Number(9))
+    });
+    assert_eq!(told(body.await), ["cancelled", "fault 9"]);
+    let outside = TaskGroup::new().scope(async |outer: Group<Fault>| {
+        let inner = TaskGroup::new().scope(async |inner: Group<Fault>| {
+            inner.cancel();
+            inner.spawn(async { Ok(()) }).await.await.map_err(|Cancelled| Fault::Number(1))
+        });
+        assert_eq!(told(inner.await), ["cancelled"]);
+        outer.cancel();
+        Err::<(), _>(Fault::Number(2))
+    });
+    assert_eq!(told(outside.await), ["cancelled", "fault 2"]);
+    let panicking = TaskGroup::new().scope(async |group: Group<Fault>| {
+        group.cancel();
+        panic!("the disk is full") as Result<(), _>
+    });
+    assert!(tokio::spawn(panicking).await.unwrap_err().is_panic());
+}
+
+#[tokio::test]
+async fn promise_what_another_executor_polls_in_a_cancelled_group_is_told() {
+    let mut answer = None;
+    let scope = TaskGroup::new().scope(async |group: Group<Fault>| {
+        group.cancel();
+        let mut handle = Box::pin(group.spawn(async { Ok(()) }).await);
+        // As a `block_on` would, it polls until it is ready.
+        let wakes = Arc::new(Wakes::default());
+        while answer.is_none() {
+            if let Poll::Ready(told) = poll_once(handle.as_mut(), &wakes) {
+                answer = Some((told, wakes.count()));
+            }
+        }
+        Ok(())
+    });
+    assert_eq!(told(scope.await), ["cancelled"]);
+    assert_eq!(answer, Some((Err(Cancelled), 1)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn promise_without_grace_the_cause_is_alone_on_threads_too() {
+    for _ in 0..if cfg!(miri) { 20 } else { 2_000 } {
+        let scope = TaskGroup::new().scope(async |group: Group<Fault>| {
+            let wrong = group.spawn(async { Err::<(), _>(Fault::Number(1)) }).await;
+            Ok(wrong.await?)
+        });
+        assert_eq!(told(scope.await), ["fault 1"]);
     }
 }
 

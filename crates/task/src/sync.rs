@@ -27,6 +27,9 @@ mod source {
 #[cfg(not(any(baiwan_loom, baiwan_shuttle)))]
 mod brief;
 
+#[cfg(any(baiwan_loom, baiwan_shuttle))]
+mod scoped;
+
 pub(crate) use source::{Arc, MutexGuard, atomic, thread_local};
 
 #[cfg(not(any(baiwan_loom, baiwan_shuttle)))]
@@ -49,6 +52,11 @@ macro_rules! thread_cell {
 }
 
 pub(crate) use thread_cell;
+
+#[cfg(any(baiwan_loom, baiwan_shuttle))]
+pub(crate) use scoped::scoped_thread_local;
+#[cfg(not(any(baiwan_loom, baiwan_shuttle)))]
+pub(crate) use scoped_tls::scoped_thread_local;
 
 /// A lock that does not know poisoning.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use tracing::Span;
 use super::context::within;
 use super::failure::FailureKind;
 use super::handle::Slot;
-use super::roster::{Phase, Roster};
+use super::roster::Phase;
 use super::shared::Shared;
 use super::waiting::Seat;
 use crate::Panic;
@@ -31,18 +31,11 @@ pin_project! {
         F: Future<Output = Result<T, E>>,
     {
         #[pin]
-        future: Option<F>,
+        work: Work<F>,
         group: Arc<Shared<E>>,
-        // The group's roster. Lent to the thread while the future is polled or dropped; here at all other times. It is read
-        // here, not in `group`, since that is where all threads count who owns it.
-        context: Option<Arc<Roster>>,
         // None when the child has left the group.
         slot: Option<Arc<Slot<T>>>,
         label: Option<Box<Label>>,
-        seat: Seat,
-        // Address of the data of the waker in the seat, zero if there is none. Tokio polls a task with no other waker than its
-        // own, whose data no other task has while it lives.
-        waker: usize,
     }
 
     impl<F, T, E> PinnedDrop for Child<F, T, E>
@@ -54,6 +47,23 @@ pin_project! {
         }
     }
 }
+
+pin_project! {
+    #[project = WorkProjection]
+    enum Work<F> {
+        Going {
+            // Beside the tag, where it takes no room.
+            seat: Seat,
+            #[pin]
+            future: F,
+        },
+        Gone,
+    }
+}
+
+/// Tokio's tasks come in steps of 128 bytes, so what a child adds to its future is kept small: here a tag and the seat in the room of
+/// one word, and three words more.
+const _: () = assert!(size_of::<Work<[u64; 15]>>() == size_of::<[u64; 16]>());
 
 /// What a child has if it was given a name.
 pub(super) struct Label {
@@ -75,23 +85,26 @@ where
 {
     /// The group has admitted it.
     pub(super) fn new(future: F, group: Arc<Shared<E>>, slot: Arc<Slot<T>>, label: Option<Box<Label>>) -> Self {
-        let context = Some(Arc::clone(&group.roster));
-        Self { future: Some(future), group, context, slot: Some(slot), label, seat: Seat::NONE, waker: 0 }
+        Self { work: Work::Going { seat: Seat::NONE, future }, group, slot: Some(slot), label }
     }
 
     /// Runs the future's code, or its drop.
-    fn step<R>(self: Pin<&mut Self>, step: impl FnOnce(Pin<&mut Option<F>>) -> R) -> Result<R, Box<dyn Any + Send>> {
+    fn step<R>(self: Pin<&mut Self>, step: impl FnOnce(Pin<&mut Work<F>>) -> R) -> Result<R, Box<dyn Any + Send>> {
         let this = self.project();
         let code = || {
             let _traced = this.label.as_ref().map(|label| label.span.enter());
-            step(this.future)
+            step(this.work)
         };
-        within(this.context, || catch_unwind(AssertUnwindSafe(code)))
+        within(&this.group.roster, || catch_unwind(AssertUnwindSafe(code)))
     }
 
     fn end(mut self: Pin<&mut Self>, end: End<T, E>) {
         let Some(slot) = self.as_mut().project().slot.take() else { return };
-        let dropped = self.as_mut().step(|mut future| future.set(None));
+        let seat = match self.as_mut().project().work.project() {
+            WorkProjection::Going { seat, .. } => *seat,
+            WorkProjection::Gone => Seat::NONE,
+        };
+        let dropped = self.as_mut().step(|mut work| work.set(Work::Gone));
         let this = self.project();
         let (name, span) = this.label.take().map_or((None, None), |label| (Some(label.name), Some(label.span)));
         let fail = |kind| this.group.fail(name.clone(), kind);
@@ -118,21 +131,21 @@ where
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(span))) {
             discard(payload);
         }
-        if let Some(roster) = this.context {
-            roster.leave_as_child(*this.seat);
-        }
+        this.group.roster.leave_as_child(seat);
     }
 
     /// Returns false if the future must be dropped now.
     fn keep_waker(self: Pin<&mut Self>, cx: &Context<'_>) -> bool {
         let this = self.project();
-        let Some(roster) = this.context else { return false };
-        let address = cx.waker().data().addr();
-        if address != 0 && *this.waker == address {
-            return roster.phase() < Phase::Dropping;
+        let roster = &this.group.roster;
+        match this.work.project() {
+            // A task of Tokio has one waker all its life, whatever polls it.
+            WorkProjection::Going { seat, .. } if seat.is_none() => {
+                *seat = roster.keep_waker(cx.waker().clone());
+                !seat.is_none()
+            }
+            _ => roster.phase() < Phase::Dropping,
         }
-        *this.waker = address;
-        roster.keep_waker(this.seat, cx.waker().clone())
     }
 }
 
@@ -148,9 +161,12 @@ where
         if this.slot.is_none() {
             return Poll::Ready(());
         }
-        let is_wanted = this.context.as_ref().is_some_and(|roster| roster.phase() < Phase::Dropping);
+        let is_wanted = this.group.roster.phase() < Phase::Dropping;
         let polled = if is_wanted {
-            self.as_mut().step(|future| future.as_pin_mut().map_or(Poll::Pending, |future| future.poll(cx)))
+            self.as_mut().step(|work| match work.project() {
+                WorkProjection::Going { future, .. } => future.poll(cx),
+                WorkProjection::Gone => Poll::Pending,
+            })
         } else {
             Ok(Poll::Pending)
         };

@@ -3,45 +3,33 @@
 //! It is not inherited by tasks that are spawned otherwise. A future lends its group to the thread and takes it back when it
 //! has been polled, so nothing is counted up or down for it.
 
-use std::cell::Cell;
 use std::future::pending;
 
 use super::cancellation::Cancellation;
 use super::roster::{Phase, Roster};
-use crate::sync::{Arc, thread_cell};
+use crate::sync::{Arc, scoped_thread_local};
 
-thread_cell! {
-    static CURRENT: Cell<Option<Arc<Roster>>> = Cell::new(None);
+scoped_thread_local! {
+    static CURRENT: Arc<Roster>
 }
 
-/// Runs `code` while the group in `context` is current. What was current before waits in its place, and is so again afterwards. A
-/// thread that is ending has no current group.
-///
-/// `code` must catch what unwinds.
-pub(super) fn within<R>(context: &mut Option<Arc<Roster>>, code: impl FnOnce() -> R) -> R {
-    swap(context);
-    let outcome = code();
-    swap(context);
-    outcome
+/// Runs `code` while `group` is current. What was current before is so again afterwards.
+pub(super) fn within<R>(group: &Arc<Roster>, code: impl FnOnce() -> R) -> R {
+    CURRENT.set(group, code)
 }
 
-fn swap(context: &mut Option<Arc<Roster>>) {
-    let _ = CURRENT.try_with(|current| *context = current.replace(context.take()));
+/// What `ask` says of the current group, if there is one.
+fn ask<R>(ask: impl FnOnce(&Arc<Roster>) -> R) -> Option<R> {
+    CURRENT.is_set().then(|| CURRENT.with(ask))
 }
 
 pub(super) fn current() -> Option<Arc<Roster>> {
-    let copied = CURRENT.try_with(|current| {
-        let group = current.take();
-        let copy = group.clone();
-        current.set(group);
-        copy
-    });
-    copied.ok().flatten()
+    ask(Arc::clone)
 }
 
 /// Whether the code that runs is that of a group whose members are being dropped.
 pub(super) fn is_dropping() -> bool {
-    current().is_some_and(|group| group.phase() == Phase::Dropping)
+    ask(|group| group.phase() == Phase::Dropping).unwrap_or(false)
 }
 
 /// Waits until the innermost group of the task that calls this is cancelled. Outside of groups, that is never.
@@ -83,5 +71,5 @@ pub async fn cancelled() {
 /// For loops that compute for long without awaiting anything.
 #[must_use]
 pub fn is_cancelled() -> bool {
-    current().is_some_and(|group| group.phase() > Phase::Open)
+    ask(|group| group.phase() > Phase::Open).unwrap_or(false)
 }

@@ -125,9 +125,9 @@ impl Roster {
         self.phase() == Phase::Open && self.members.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
-    /// Has a child woken when it must go. Returns false if it must go already. `seat` is where its last waker is.
-    pub(crate) fn keep_waker(&self, seat: &mut Seat, waker: Waker) -> bool {
-        self.waiting.put(seat, waker, || self.phase() < Phase::Dropping)
+    /// Has a child woken when it must go. Returns where its waker is, or none if it must go already.
+    pub(crate) fn keep_waker(&self, waker: Waker) -> Seat {
+        self.waiting.put(waker, || self.phase() < Phase::Dropping)
     }
 
     /// A child has ended: its future is gone, and so is all that it owned. `seat` is where its waker is.

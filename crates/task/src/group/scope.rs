@@ -16,7 +16,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::context::within;
 use super::failure::{Failure, FailureKind, Failures};
-use super::roster::{Phase, Roster};
+use super::roster::Phase;
 use super::shared::Shared;
 use crate::Panic;
 use crate::panic::discard;
@@ -33,8 +33,6 @@ pin_project! {
         #[pin]
         body: Option<F>,
         group: Arc<Shared<E>>,
-        // Lent to the thread while the body is polled or dropped.
-        context: Option<Arc<Roster>>,
         has_body_left: bool,
         value: Option<R>,
         panic: Option<Box<dyn Any + Send>>,
@@ -60,7 +58,6 @@ where
     pub(super) fn new(body: F, group: Arc<Shared<E>>, deadline: Option<Deadline>) -> Self {
         Self {
             body: Some(body),
-            context: Some(Arc::clone(&group.roster)),
             group,
             has_body_left: false,
             value: None,
@@ -79,7 +76,7 @@ where
     /// Runs the body's code, or its drop.
     fn step<S>(self: Pin<&mut Self>, step: impl FnOnce(Pin<&mut Option<F>>) -> S) -> Result<S, Box<dyn Any + Send>> {
         let this = self.project();
-        within(this.context, || catch_unwind(AssertUnwindSafe(|| step(this.body))))
+        within(&this.group.roster, || catch_unwind(AssertUnwindSafe(|| step(this.body))))
     }
 
     /// Polls the body if it is still there, and has it leave the group if it has ended or must.

@@ -6,6 +6,8 @@ use super::failure::{Failure, FailureKind, Failures};
 use super::roster::{Phase, Roster};
 use crate::sync::{Arc, Mutex};
 
+/// Aligned so that what is read at every poll is in another cache line than the count of owners, which all threads write.
+#[repr(align(64))]
 pub(super) struct Shared<E> {
     pub(super) roster: Arc<Roster>,
     failures: Mutex<Option<Failures<E>>>,

@@ -34,48 +34,45 @@ impl Default for Part {
     }
 }
 
-/// Where the waker of a child is, if it has one here. Small, since every child has one.
-#[derive(Clone, Copy, Debug)]
+/// Where the waker of a child is, if it has one here. Every child has one, so it is five bytes, wherever they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seat {
-    key: u32,
+    key: [u8; 4],
     part: u8,
 }
 
 impl Seat {
-    pub(crate) const NONE: Self = Self { key: u32::MAX, part: 0 };
+    pub(crate) const NONE: Self = Self { key: u32::MAX.to_ne_bytes(), part: 0 };
 
-    fn is_none(self) -> bool {
-        self.key == u32::MAX
+    pub(super) fn is_none(self) -> bool {
+        self == Self::NONE
+    }
+
+    fn key(self) -> usize {
+        u32::from_ne_bytes(self.key) as usize
     }
 }
 
 impl Waiting {
-    /// Keeps a waker, instead of the one in `seat`, if `is_wanted` under the lock. Returns whether it was.
+    /// Keeps a waker if `is_wanted` under the lock. Returns where it is, or none if it was not wanted.
     ///
     /// # Panics
     /// If four billion wakers are here, for which there is no memory.
-    pub(super) fn put(&self, seat: &mut Seat, waker: Waker, is_wanted: impl FnOnce() -> bool) -> bool {
-        let part = if seat.is_none() { own_part() } else { seat.part };
+    pub(super) fn put(&self, waker: Waker, is_wanted: impl FnOnce() -> bool) -> Seat {
+        let part = own_part();
         let mut wakers = self.part(part).lock();
         if !is_wanted() {
             drop(wakers);
-            return false;
+            return Seat::NONE;
         }
-        if seat.is_none() {
-            let key = u32::try_from(wakers.insert(waker)).ok().filter(|key| *key < u32::MAX);
-            *seat = Seat { key: key.expect("fewer wakers than addresses"), part };
-            return true;
-        }
-        let before = std::mem::replace(&mut wakers[seat.key as usize], waker);
-        drop(wakers);
-        drop(before);
-        true
+        let key = u32::try_from(wakers.insert(waker)).ok().filter(|key| *key < u32::MAX);
+        Seat { key: key.expect("fewer wakers than addresses").to_ne_bytes(), part }
     }
 
     /// Forgets a waker, if it was not drained.
     pub(super) fn remove(&self, seat: Seat) {
         if !seat.is_none() {
-            let waker = self.part(seat.part).lock().try_remove(seat.key as usize);
+            let waker = self.part(seat.part).lock().try_remove(seat.key());
             drop(waker);
         }
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use baiwan_bench_tasks::queues::{ITEMS, KINDS, Kind, PAIRS};
 use baiwan_bench_tasks::scenarios::{
     DELAYED, TASKS, YIELDING, YIELDS, delay_in_group, delay_in_join_set, sleep_detached, sleep_in_group,
-    sleep_in_group_with_values, sleep_in_handles, sleep_in_join_set, sleep_in_unordered, yield_in_group,
-    yield_in_join_set,
+    sleep_in_group_with_values, sleep_in_handles, sleep_in_join_set, sleep_in_unordered, sleep_larger_in_group,
+    sleep_larger_in_join_set, yield_in_group, yield_in_join_set,
 };
 use serde_json::{Map, Value, json};
 use tokio::runtime::{Builder, Runtime};
@@ -109,6 +109,15 @@ fn figures(runtime: &Runtime) -> Vec<Figure<'_>> {
                 3 => timed(|| run(runtime, sleep_in_handles(TASKS))),
                 4 => timed(|| run(runtime, sleep_detached(TASKS))),
                 _ => timed(|| run(runtime, sleep_in_group_with_values(TASKS))),
+            }),
+            unit: |time| time.as_secs_f64() * 1e3,
+        },
+        Figure {
+            name: "sleep_larger_10000_ms".to_owned(),
+            contest: Contest::new(["TaskGroup", "JoinSet"]),
+            run: Box::new(|which| match which {
+                0 => timed(|| run(runtime, sleep_larger_in_group(TASKS))),
+                _ => timed(|| run(runtime, sleep_larger_in_join_set(TASKS))),
             }),
             unit: |time| time.as_secs_f64() * 1e3,
         },

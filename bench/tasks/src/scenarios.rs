@@ -1,6 +1,8 @@
 //! Tasks that sleep, that yield, and that wait for their first turn. All spawn the same futures.
 
 use std::convert::Infallible;
+use std::future::Future;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -25,9 +27,21 @@ pub const DELAYED: usize = 200;
 
 /// Tasks that sleep, in a group.
 pub async fn sleep_in_group(tasks: usize) {
+    in_group(tasks, sleep_once).await;
+}
+
+/// Tasks that sleep, and hold 16 bytes more, in a group.
+pub async fn sleep_larger_in_group(tasks: usize) {
+    in_group(tasks, sleep_holding).await;
+}
+
+async fn in_group<F>(tasks: usize, future: impl Fn() -> F)
+where
+    F: Future<Output = Result<(), Infallible>> + Send + 'static,
+{
     let ended = TaskGroup::new().scope(async |group: Group<Infallible>| {
         for _ in 0..tasks {
-            group.spawn(sleep_once()).await;
+            group.spawn(future()).await;
         }
         Ok(())
     });
@@ -51,9 +65,21 @@ pub async fn sleep_in_group_with_values(tasks: usize) {
 
 /// Tasks that sleep, in Tokio's set of tasks.
 pub async fn sleep_in_join_set(tasks: usize) {
+    in_join_set(tasks, sleep_once).await;
+}
+
+/// Tasks that sleep, and hold 16 bytes more, in Tokio's set of tasks.
+pub async fn sleep_larger_in_join_set(tasks: usize) {
+    in_join_set(tasks, sleep_holding).await;
+}
+
+async fn in_join_set<F>(tasks: usize, future: impl Fn() -> F)
+where
+    F: Future<Output = Result<(), Infallible>> + Send + 'static,
+{
     let mut set = JoinSet::new();
     for _ in 0..tasks {
-        set.spawn(sleep_once::<Infallible>());
+        set.spawn(future());
     }
     while let Some(ended) = set.join_next().await {
         assert!(ended.is_ok());
@@ -119,6 +145,13 @@ pub async fn yield_in_join_set(tasks: usize, yields: usize) {
 async fn sleep_once<E>() -> Result<(), E> {
     sleep(SLEEP).await;
     Ok(())
+}
+
+async fn sleep_holding<E>() -> Result<(), E> {
+    let held = black_box([0_u64; 2]);
+    let ended = sleep_once().await;
+    black_box(&held);
+    ended
 }
 
 async fn yield_often(yields: usize) {

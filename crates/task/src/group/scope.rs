@@ -56,15 +56,7 @@ where
 {
     /// The body is a member of the group.
     pub(super) fn new(body: F, group: Arc<Shared<E>>, deadline: Option<Deadline>) -> Self {
-        Self {
-            body: Some(body),
-            group,
-            has_body_left: false,
-            value: None,
-            panic: None,
-            deadline,
-            grace: None,
-        }
+        Self { body: Some(body), group, has_body_left: false, value: None, panic: None, deadline, grace: None }
     }
 
     // Here and below, fields are read through the projection only: a plain reference to all of the scope would be one to the

@@ -19,7 +19,7 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::sync::{SemaphorePermit, TryAcquireError};
+use tokio::sync::TryAcquireError;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -121,7 +121,8 @@ impl TaskGroup {
     /// first polled.
     ///
     /// The scope then waits for its children, as after any failure; so it may return later than that, but only by what the
-    /// [`grace`](TaskGroup::grace) and the children's next awaits take. Within the grace of a group outside it fails by that
+    /// [`grace`](TaskGroup::grace) and the next awaits of body and children take. A body that blocks its thread holds the deadline
+    /// up: until it awaits, nobody is told. Within the grace of a group outside it fails by that
     /// group's cancellation, but the deadline holds.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
@@ -153,7 +154,7 @@ impl TaskGroup {
     /// of another runtime, polls there of other tasks counts as code of this group, and scopes that begin in them as groups in this
     /// one, which waits for their children.
     ///
-    /// A scope that is run within a child or a body of another group is part of that group: it is cancelled with it, and the
+    /// A scope that is polled first within a child or a body of another group is part of that group, wherever it is polled later: it is cancelled with it, and the
     /// outer scope waits for the inner one's children, even if the inner scope was dropped. Of what had failed in one that was
     /// dropped, nobody is told.
     ///
@@ -169,7 +170,7 @@ impl TaskGroup {
     /// group outside, the first one is [`FailureKind::Cancelled`]. It is there even if the body has ended with a value: something
     /// may have been cut short, or not begun.
     ///
-    /// Who awaits a task that was cancelled is dropped there, as everybody is. Within a [`grace`](TaskGroup::grace) it is told
+    /// Who awaits a task that was cancelled with the group is dropped there, as everybody is. Within a [`grace`](TaskGroup::grace) it is told
     /// [`Cancelled`] instead; if it fails by that, it is one failure more, after the cause.
     ///
     /// # Panics
@@ -182,6 +183,10 @@ impl TaskGroup {
     {
         // What can panic comes before the group is a member of the one outside.
         let deadline = self.deadline.map(|after| (after, Box::pin(sleep(after))));
+        if self.grace.is_some() {
+            // So that a runtime without timers is told of now, and not at the first cancellation.
+            drop(sleep(Duration::ZERO));
+        }
         let roster = Roster::open(self.name, self.limit, self.grace, context::current());
         let shared = Arc::new(Shared::new(roster));
         let group = Group { shared: Arc::clone(&shared), name: None };
@@ -191,7 +196,7 @@ impl TaskGroup {
 
     /// Runs all `futures` as tasks and returns what each came to, in their order. No failure cancels another.
     ///
-    /// With a [`limit`](TaskGroup::limit), so many are taken from the iterator, and run, at a time. If the
+    /// With a [`limit`](TaskGroup::limit), so many run at a time, and one more is taken from the iterator, which waits for its place. If the
     /// [`deadline`](TaskGroup::deadline) comes, what is not done by then is [`FailureKind::DeadlineExceeded`], also what was not
     /// taken yet; if the group outside is cancelled, [`FailureKind::Cancelled`]. The rest of the iterator is gone through then, for
     /// their number. Dropping this is as dropping a [`scope`](TaskGroup::scope).
@@ -268,7 +273,8 @@ impl<E> Group<E> {
     /// to write. The second await, that of the handle, is the one that waits for the value.
     ///
     /// Waits while as many children run as the [`limit`](TaskGroup::limit) allows, and now and then for a turn of the runtime, so that
-    /// a loop that spawns lets its children run: after some 256 of them.
+    /// a loop that spawns lets its children run: after some 256 of them. How many there are at a time, only a limit bounds: what
+    /// `block_on` was given, and other threads, may spawn faster than the children run.
     ///
     /// If the group is cancelled, or its scope has ended, `future` is dropped without having been polled, and the handle says
     /// [`Cancelled`].
@@ -287,11 +293,8 @@ impl<E> Group<E> {
     {
         let group = self.clone();
         async move {
-            if group.take_place().await {
-                group.start(future, |child| Some(tokio::spawn(child)))
-            } else {
-                Handle::refused()
-            }
+            let label = group.take_place().await;
+            group.start(future, label, |child| Some(tokio::spawn(child)))
         }
     }
 
@@ -310,11 +313,8 @@ impl<E> Group<E> {
     {
         let group = self.clone();
         async move {
-            if group.take_place().await {
-                group.start(future, |child| Some(tokio::task::spawn_local(child)))
-            } else {
-                Handle::refused()
-            }
+            let label = group.take_place().await;
+            group.start(future, label, |child| Some(tokio::task::spawn_local(child)))
         }
     }
 
@@ -340,34 +340,46 @@ impl<E> Group<E> {
         self.shared.roster.phase() > Phase::Open
     }
 
-    /// Takes a place if there is a limit; the child gives it back. Returns false if the group is cancelled.
-    async fn take_place(&self) -> bool {
+    /// Takes a place if there is a limit; the child gives it back. Returns what the child has if it has a name.
+    async fn take_place(&self) -> Result<Option<Box<Label>>, Cancelled> {
         turn::take_spawn().await;
-        let Some(places) = self.shared.roster.places() else { return true };
+        let Some(places) = self.shared.roster.places() else { return Ok(self.label()) };
         let place = match places.try_acquire() {
-            Err(TryAcquireError::Closed) => return false,
             // Boxed, so that the future of `spawn`, which is moved around with what it spawns, is small.
-            Err(TryAcquireError::NoPermits) => Box::pin(places.acquire()).await.ok(),
-            Ok(place) => Some(place),
+            Err(TryAcquireError::NoPermits) => Box::pin(places.acquire()).await.map_err(|_closed| Cancelled)?,
+            Err(TryAcquireError::Closed) => return Err(Cancelled),
+            Ok(place) => place,
         };
-        place.map(SemaphorePermit::forget).is_some()
+        // What watches spans may panic, and the place is given back then.
+        let label = self.label();
+        place.forget();
+        Ok(label)
     }
 
-    /// Admits a child and has it spawned. It has a place.
-    fn start<F, T>(self, future: F, spawn: impl FnOnce(Child<F, T, E>) -> Option<JoinHandle<()>>) -> Handle<T>
+    fn label(&self) -> Option<Box<Label>> {
+        let name = self.name.clone()?;
+        let group = self.shared.roster.name().map(AsRef::<str>::as_ref);
+        let span = tracing::info_span!("task", group, task = &*name);
+        Some(Box::new(Label { name, span }))
+    }
+
+    /// Admits a child, if it has a place, and has it spawned.
+    fn start<F, T>(
+        self,
+        future: F,
+        label: Result<Option<Box<Label>>, Cancelled>,
+        spawn: impl FnOnce(Child<F, T, E>) -> Option<JoinHandle<()>>,
+    ) -> Handle<T>
     where
         F: Future<Output = Result<T, E>>,
     {
         let slot = Slot::new();
-        let label = self.name.map(|name| {
-            let group = self.shared.roster.name().map(AsRef::<str>::as_ref);
-            let span = tracing::info_span!("task", group, task = &*name);
-            Box::new(Label { name, span })
-        });
         // Nothing may panic between here and the child, who leaves the group when it is dropped, even by a panic of `spawn`.
-        if !self.shared.roster.admit() {
+        let Some(label) = label.ok().filter(|_| self.shared.roster.admit()) else {
+            // Before there is a handle, which would be lost if this panics.
+            drop(future);
             return Handle::refused();
-        }
+        };
         let child = Child::new(future, self.shared, Arc::clone(&slot), label);
         Handle::new(slot, spawn(child))
     }

@@ -1,4 +1,4 @@
-//! Structured concurrency for Tokio: work that is started together ends together, and everything is bounded.
+//! Structured concurrency for Tokio: work that is started together ends together, and what waits is bounded.
 //!
 //! | part | what it is |
 //! |---|---|

@@ -23,8 +23,8 @@ const WAITING_MAX: usize = 1_024;
 
 /// At most so many at once, and at most so many who wait for it.
 ///
-/// Clones are handles of the same limit. Those who wait are served in the order in which they began to, that is, in which their
-/// futures were polled first.
+/// Clones are handles of the same limit. Those who wait are served in the order in which they began to: when a future is polled
+/// first, unless its task has to let others run before.
 ///
 /// # Examples
 /// ```

@@ -9,9 +9,6 @@
 //! | [`cpu`](Offload::cpu) | a rayon pool of its own | one thread for each core, and what is parallel inside of it shares them |
 //! | [`blocking`](Offload::blocking) | Tokio's, for blocking work | they come and go as they are needed, and end with the runtime; what it lacks, a bound for us and our line, is here |
 //!
-//! While parallel work on the rayon pool waits for its parts, rayon has its thread do other work meanwhile. So what it computes may
-//! be late by that, and what holds a lock over a parallel iterator may meet itself there: hold none.
-//!
 //! Invariant: a permit goes with the work into the pool and is given back when the work is over, whatever became of its future.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +19,7 @@ use std::{fmt, io, thread};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::panic::{Panic, discard};
@@ -112,8 +109,8 @@ impl OffloadBuilder {
     /// # Panics
     /// If a number of threads is 0.
     pub fn build(self) -> io::Result<Offload> {
-        let cpu = Limit::new(self.cpu_threads).queue(self.queue);
-        let blocking = Limit::new(self.blocking_threads).queue(self.queue);
+        let limit = |threads: usize| Limit::new(threads.min(Semaphore::MAX_PERMITS)).queue(self.queue);
+        let (cpu, blocking) = (limit(self.cpu_threads), limit(self.blocking_threads));
         let pool = ThreadPoolBuilder::new()
             .num_threads(self.cpu_threads)
             .thread_name(|index| format!("offload-{index}"))
@@ -131,6 +128,12 @@ impl Offload {
     }
 
     /// Runs work that computes. Rayon's parallel iterators inside of it use the same threads.
+    ///
+    /// **Hold no lock over parallel work** that other work here takes, too: while a thread waits for the parts of its work, rayon has it
+    /// do other work, and that may wait, for ever, for the lock that is held below it.
+    ///
+    /// The work is in no task group, so [`is_cancelled`](crate::is_cancelled()) is false there. What computes for long asks a
+    /// [`Group`](crate::Group) that was cloned into it, or a flag.
     ///
     /// # Errors
     /// [`OffloadError`]; only with [`Panicked`](OffloadError::Panicked) has it begun.

@@ -50,8 +50,8 @@ pub use waiting::{Get, Join, Put};
 ///
 /// # Order and fairness
 /// Items come out in the order in which they went in; those that are [put back](Taken::put_back) come first. Those who wait for an
-/// item, or for a place to put one, get it in the order in which they began to, that is, in which their futures were polled
-/// first. Nobody who comes later can take what was promised to one who waits; if that one gives up, it goes to the next in line.
+/// item, or for a place to put one, get it in the order in which they began to: when a future is polled first, unless its task
+/// has to let others run before. Nobody who comes later can take what was promised to one who waits; if that one gives up, it goes to the next in line.
 ///
 /// # Cancel safety
 /// Every future may be dropped at any time. A [`put`](Queue::put) that was dropped has not put its value, and has dropped it; a

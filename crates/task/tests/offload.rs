@@ -323,3 +323,9 @@ async fn promise_the_threads_end_when_the_last_handle_is_gone() {
     assert!(ended.recv().is_err(), "the thread has ended");
     assert_eq!(seen.lock().unwrap().as_deref(), Some("offload-0"));
 }
+
+#[test]
+fn promise_any_number_of_threads_but_none_may_be_allowed_to_block() {
+    let offload = Offload::builder().cpu_threads(1).blocking_threads(usize::MAX).build().unwrap();
+    assert_eq!(offload.running_blocking(), 0);
+}

@@ -61,10 +61,6 @@ pin_project! {
     }
 }
 
-/// Tokio's tasks come in steps of 128 bytes, so what a child adds to its future is kept small: here a tag and the seat in the room of
-/// one word, and three words more.
-const _: () = assert!(size_of::<Work<[u64; 15]>>() == size_of::<[u64; 16]>());
-
 /// What a child has if it was given a name.
 pub(super) struct Label {
     pub(super) name: Cow<'static, str>,
@@ -124,7 +120,7 @@ where
             fail(FailureKind::Panicked(Panic::new(payload)));
         }
         let unwanted = slot.put(value);
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(unwanted))) {
+        if let Err(payload) = within(&this.group.roster, || catch_unwind(AssertUnwindSafe(|| drop(unwanted)))) {
             fail(FailureKind::Panicked(Panic::new(payload)));
         }
         // What watches spans may panic, and must not keep the child from leaving.
@@ -179,5 +175,29 @@ where
         };
         self.end(end);
         Poll::Ready(())
+    }
+}
+
+#[cfg(all(test, not(any(baiwan_loom, baiwan_shuttle))))]
+mod tests {
+    use super::super::roster::Roster;
+    use super::*;
+
+    /// Tokio's tasks come in steps of 128 bytes, so what a child adds to its future is kept small.
+    #[test]
+    fn promise_a_child_adds_four_words_to_its_future() {
+        fn added<F: Future<Output = Result<u64, u64>>>(future: F) -> usize {
+            let group = Arc::new(Shared::new(Roster::open(None, None, None, None)));
+            assert!(group.roster.admit());
+            let child = Child::new(future, group, Slot::new(), None);
+            size_of_val(&child) - size_of::<F>()
+        }
+        assert_eq!(added(std::future::ready(Ok(7))), 4 * size_of::<usize>());
+        let work = async {
+            let words = std::future::ready([7, 8]).await;
+            std::future::ready(()).await;
+            Ok(words[0])
+        };
+        assert_eq!(added(work), 4 * size_of::<usize>());
     }
 }

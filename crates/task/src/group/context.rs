@@ -32,7 +32,8 @@ pub(super) fn is_dropping() -> bool {
     ask(|group| group.phase() == Phase::Dropping).unwrap_or(false)
 }
 
-/// Waits until the innermost group of the task that calls this is cancelled. Outside of groups, that is never.
+/// Waits until the innermost group of the task that calls this is cancelled. Outside of groups, that is never; and what
+/// `tokio::spawn` has spawned is outside of them.
 ///
 /// A task that listens to this has as long as [`TaskGroup::grace`](crate::TaskGroup::grace) says to end by itself. Without
 /// grace it is dropped at once, at its next await.
@@ -68,7 +69,9 @@ pub async fn cancelled() {
 
 /// Whether the innermost group of the task that calls this is cancelled. Outside of groups, false.
 ///
-/// For loops that compute for long without awaiting anything.
+/// For loops that compute for long without awaiting anything, in the task itself. What a task hands to others (to an
+/// [`Offload`](crate::Offload), `spawn_blocking`, `tokio::spawn`) is in no group: there it is false, and a clone of the
+/// [`Group`](crate::Group) is the one to ask.
 #[must_use]
 pub fn is_cancelled() -> bool {
     ask(|group| group.phase() > Phase::Open).unwrap_or(false)

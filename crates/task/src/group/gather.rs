@@ -112,6 +112,9 @@ where
     let started = handles.into_iter().map(|mut handle| handle.take().unwrap_or_else(absent));
     let mut results: Vec<_> = started.collect();
     results.resize_with(taken, absent);
-    results.extend(futures.map(|_| absent()));
+    results.extend(futures.map(|future| {
+        drop(Caught { future: Some(future) });
+        absent()
+    }));
     results
 }

@@ -10,7 +10,7 @@ fn spawn_with<E, T, F>(group: &Group<E>, future: F, run: impl FnOnce(Child<F, T,
 where
     F: Future<Output = Result<T, E>>,
 {
-    group.clone().start(future, |child| {
+    group.clone().start(future, Ok(None), |child| {
         run(child);
         None
     })

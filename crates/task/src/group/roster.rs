@@ -206,7 +206,10 @@ impl Roster {
 
     fn close_places(&self) {
         if let Some(places) = &self.places {
-            places.close();
+            // It goes on where a waker has panicked, who was taken out of the line before.
+            while let Err(payload) = catch_unwind(AssertUnwindSafe(|| places.close())) {
+                discard(payload);
+            }
         }
     }
 
@@ -246,6 +249,17 @@ impl Roster {
     pub(crate) fn unwatch(&self, key: usize) {
         let before = self.state.lock().watchers.try_remove(key);
         drop(before);
+    }
+}
+
+/// One after another: a chain of groups may be longer than the stack is deep.
+impl Drop for Roster {
+    fn drop(&mut self) {
+        let mut outer = self.outer.take();
+        while let Some((roster, _)) = outer {
+            // Who is not the last owner leaves the rest to the one who is.
+            outer = Arc::try_unwrap(roster).ok().and_then(|mut roster| roster.outer.take());
+        }
     }
 }
 

@@ -147,6 +147,13 @@ where
         if let Some(payload) = this.panic.take() {
             resume_unwind(payload);
         }
+        // A value that is not returned is dropped as part of the body.
+        if this.group.roster.phase() > Phase::Open
+            && let Some(value) = this.value.take()
+            && let Err(payload) = within(&this.group.roster, || catch_unwind(AssertUnwindSafe(|| drop(value))))
+        {
+            this.group.fail_itself(FailureKind::Panicked(Panic::new(payload)));
+        }
         if let Some(failures) = this.group.take_failures() {
             return Err(failures);
         }

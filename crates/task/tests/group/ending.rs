@@ -3,15 +3,15 @@
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use baiwan_task::{Cancelled, Failures, Group, TaskGroup};
+use baiwan_task::{Cancelled, Failures, Group, TaskGroup, cancelled, is_cancelled};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use crate::rig::{Alive, Fault, Wakes, poll_once, until};
+use crate::rig::{Alive, Fault, Wakes, is_only_cancelled, poll_once, turn, until};
 
 #[tokio::test]
 async fn promise_a_handle_gives_its_value_inside_the_scope() {
@@ -298,4 +298,28 @@ async fn promise_debug_forms_tell_the_state() {
         Ok(())
     });
     scope.await.unwrap();
+}
+
+#[tokio::test]
+async fn promise_a_value_that_nobody_wants_is_dropped_as_part_of_its_task() {
+    struct Asks(Arc<AtomicBool>);
+    impl Drop for Asks {
+        fn drop(&mut self) {
+            self.0.store(is_cancelled(), Ordering::SeqCst);
+        }
+    }
+    let seen = Arc::new(AtomicBool::new(false));
+    let asks = Asks(Arc::clone(&seen));
+    let scope = TaskGroup::new().grace(Duration::from_secs(1)).scope(async |group: Group<Fault>| {
+        let child = async move {
+            cancelled().await;
+            Ok(asks)
+        };
+        drop(group.spawn(child).await);
+        turn().await?;
+        group.cancel();
+        Ok(())
+    });
+    assert!(is_only_cancelled(scope.await));
+    assert!(seen.load(Ordering::SeqCst));
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use baiwan_task::{AsError, Cancelled, Failure, FailureKind, Failures, Group, Handle, TaskGroup, cancelled};
+use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use crate::rig::{Alive, Fault, PanicOnDrop, Wakes, poll_once, told, until, until_no_task_is_left};
@@ -484,4 +485,32 @@ async fn promise_a_panic_in_the_drop_of_a_scope_goes_on_though_something_has_fai
     until_no_task_is_left().await;
     let dropped = std::panic::catch_unwind(AssertUnwindSafe(|| drop(scope)));
     assert_eq!(dropped.unwrap_err().downcast_ref::<&str>(), Some(&"in drop"));
+}
+
+#[tokio::test]
+async fn promise_a_value_of_the_body_whose_drop_panics_hides_no_failure() {
+    let scope = TaskGroup::new().name("page").scope(async |group: Group<Fault>| {
+        let child = async {
+            yield_now().await;
+            Err::<(), _>(Fault::Number(1))
+        };
+        group.spawn(child).await;
+        Ok(PanicOnDrop(None))
+    });
+    assert_eq!(told(scope.await), ["fault 1", "page: panicked: in drop"]);
+}
+
+#[tokio::test]
+async fn promise_a_refused_future_whose_drop_panics_is_the_panic_of_who_spawned_it() {
+    let scope = TaskGroup::new().grace(Duration::from_secs(1)).scope(async |group: Group<Fault>| {
+        group.cancel();
+        let bomb = PanicOnDrop(None);
+        let refused = async move {
+            drop(bomb);
+            Ok(())
+        };
+        group.spawn(refused).await;
+        Ok(())
+    });
+    assert_eq!(tokio::spawn(scope).await.unwrap_err().into_panic().downcast_ref::<&str>(), Some(&"in drop"));
 }

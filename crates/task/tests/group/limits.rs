@@ -1,16 +1,17 @@
 //! Limits and deadlines of a scope.
 
 use std::future::pending;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Wake};
 use std::time::Duration;
 
-use baiwan_task::{Cancelled, FailureKind, Group, Handle, TaskGroup};
+use baiwan_task::{Cancelled, FailureKind, Group, Handle, TaskGroup, timeout};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use crate::rig::{Alive, Fault, poll_once, told, until};
+use crate::rig::{Alive, Fault, is_only_cancelled, poll_once, told, until};
 
 #[tokio::test(start_paused = true)]
 async fn promise_no_more_children_run_than_the_limit_says() {
@@ -241,4 +242,45 @@ async fn promise_a_grace_ends_though_the_body_never_rests() {
         never_rest(&group).await
     });
     assert_eq!(told(scope.await), ["fault 1"]);
+}
+
+/// Waits for a place, first in line, with a waker that panics.
+fn wait_with_a_waker_that_panics(group: &Group<Fault>) -> Pin<Box<dyn Future<Output = Handle<()>> + Send>> {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("of a waker");
+        }
+    }
+    let mut waiting = Box::pin(group.spawn(async { Ok(()) }));
+    assert!(waiting.as_mut().poll(&mut Context::from_waker(&Arc::new(Panics).into())).is_pending());
+    waiting
+}
+
+#[tokio::test(start_paused = true)]
+async fn promise_a_waker_that_panics_in_the_line_for_a_place_hangs_nobody() {
+    for how in ["cancelled", "failed", "ended"] {
+        let mut kept = None;
+        let scope = TaskGroup::new().limit(1).scope(async |group: Group<Fault>| {
+            let (end, ended) = oneshot::channel::<()>();
+            let child = async move {
+                assert!(ended.await.is_ok(), "it is told");
+                if how == "failed" { Err(Fault::Number(1)) } else { Ok(()) }
+            };
+            group.spawn(child).await;
+            kept = Some(wait_with_a_waker_that_panics(&group));
+            if how == "cancelled" {
+                group.cancel();
+            } else {
+                end.send(()).unwrap();
+            }
+            if how == "ended" { Ok(()) } else { pending().await }
+        });
+        let ended = timeout("the scope", Duration::from_secs(10), scope).await;
+        match (how, ended.expect(how)) {
+            ("ended", ended) => assert!(ended.is_ok()),
+            ("failed", ended) => assert_eq!(told(ended), ["fault 1"]),
+            (_, ended) => assert!(is_only_cancelled(ended)),
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Groups in groups.
 
-use std::future::pending;
+use std::future::{Future, pending};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -249,4 +250,36 @@ async fn promise_tasks_that_are_spawned_otherwise_are_in_no_group() {
     let _: Failures<Fault> = scope.await.unwrap_err();
     assert_eq!(receive.await, Ok(false));
     until_no_task_is_left().await;
+}
+
+#[tokio::test]
+async fn promise_groups_may_be_nested_deeper_than_the_stack_is() {
+    const LEVELS: u32 = if cfg!(miri) { 50 } else { 50_000 };
+    type Level = Pin<Box<dyn Future<Output = Result<(), Fault>> + Send>>;
+    fn down(levels: u32, bottom: oneshot::Sender<Group<Fault>>) -> Level {
+        Box::pin(async move {
+            let scope = TaskGroup::new().scope(async move |group: Group<Fault>| {
+                if levels == 0 {
+                    bottom.send(group).unwrap();
+                    return pending().await;
+                }
+                group.spawn(down(levels - 1, bottom)).await;
+                Ok(())
+            });
+            scope.await.map_err(|_| Fault::Number(levels))
+        })
+    }
+    let mut innermost = None;
+    let scope = TaskGroup::new().scope(async |group: Group<Fault>| {
+        let (bottom, reached) = oneshot::channel();
+        group.spawn(down(LEVELS, bottom)).await;
+        innermost = reached.await.ok();
+        group.cancel();
+        pending::<Result<(), Fault>>().await
+    });
+    assert!(is_only_cancelled(scope.await));
+    let innermost = innermost.unwrap();
+    assert!(innermost.is_cancelled());
+    // The last owner of all of them.
+    drop(innermost);
 }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::pending;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -200,5 +201,23 @@ fn promise_spawning_where_no_runtime_is_panics_and_hangs_nothing() {
     });
     runtime.block_on(scope).unwrap();
     thread.join().unwrap();
+    assert_eq!(alive.count(), 0);
+}
+
+#[test]
+fn promise_a_grace_where_no_timers_are_panics_before_anything_has_begun() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let alive = Alive::default();
+    let scope = TaskGroup::new().grace(Duration::from_secs(1)).scope(async |group: Group<Fault>| {
+        let guard = alive.guard();
+        let held = async move {
+            let _guard = guard;
+            pending::<Result<(), Fault>>().await
+        };
+        group.spawn(held).await;
+        turn().await?;
+        Err::<(), _>(Fault::Number(1))
+    });
+    assert!(catch_unwind(AssertUnwindSafe(|| runtime.block_on(scope))).is_err());
     assert_eq!(alive.count(), 0);
 }

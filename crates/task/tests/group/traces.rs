@@ -1,7 +1,9 @@
 //! Names in traces.
 
 use std::fmt::Write;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 
 use baiwan_task::{Group, TaskGroup};
 use tokio::task::yield_now;
@@ -11,7 +13,7 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::rig::Fault;
+use crate::rig::{Fault, poll_once};
 
 /// Writes down each span that is made, and in which span each event is.
 #[derive(Clone, Default)]
@@ -82,4 +84,24 @@ async fn promise_named_tasks_are_spans_and_others_are_not() {
         r#"span task task="user""#,
     ];
     assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn promise_who_watches_spans_and_panics_takes_no_place_away() {
+    struct Panics;
+    impl<S: Subscriber> Layer<S> for Panics {
+        fn on_new_span(&self, _: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
+            panic!("of who watches");
+        }
+    }
+    let _subscriber = tracing::subscriber::set_default(tracing_subscriber::registry().with(Panics));
+    let scope = TaskGroup::new().limit(1).scope(async |group: Group<Fault>| {
+        let inside = group.clone();
+        let asked = tokio::spawn(async move { inside.name("posts").spawn(async { Ok(()) }).await.await });
+        assert!(asked.await.unwrap_err().is_panic());
+        let mut next = pin!(group.spawn(async { Ok(7) }));
+        let Poll::Ready(handle) = poll_once(next.as_mut(), &Arc::default()) else { panic!("the place is lost") };
+        Ok(handle.await?)
+    });
+    assert_eq!(scope.await.unwrap(), 7);
 }

@@ -122,8 +122,8 @@ impl TaskGroup {
     ///
     /// The scope then waits for its children, as after any failure; so it may return later than that, but only by what the
     /// [`grace`](TaskGroup::grace) and the next awaits of body and children take. A body that blocks its thread holds the deadline
-    /// up: until it awaits, nobody is told. Within the grace of a group outside it fails by that
-    /// group's cancellation, but the deadline holds.
+    /// up: until it awaits, nobody is told. Within the grace of a group outside it fails by that group's cancellation, but the
+    /// deadline holds.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self
@@ -154,9 +154,9 @@ impl TaskGroup {
     /// of another runtime, polls there of other tasks counts as code of this group, and scopes that begin in them as groups in this
     /// one, which waits for their children.
     ///
-    /// A scope that is polled first within a child or a body of another group is part of that group, wherever it is polled later: it is cancelled with it, and the
-    /// outer scope waits for the inner one's children, even if the inner scope was dropped. Of what had failed in one that was
-    /// dropped, nobody is told.
+    /// A scope that is polled first within a child or a body of another group is part of that group, wherever it is polled later:
+    /// it is cancelled with it, and the outer scope waits for the inner one's children, even if the inner scope was dropped. Of what
+    /// had failed in one that was dropped, nobody is told.
     ///
     /// **Dropped before its end**, as `select!` and timeouts do, a scope has its children dropped at their next await, but
     /// nobody waits for them, unless it was in another group: a drop cannot wait, and Rust knows no other way. To stop early
@@ -170,8 +170,8 @@ impl TaskGroup {
     /// group outside, the first one is [`FailureKind::Cancelled`]. It is there even if the body has ended with a value: something
     /// may have been cut short, or not begun.
     ///
-    /// Who awaits a task that was cancelled with the group is dropped there, as everybody is. Within a [`grace`](TaskGroup::grace) it is told
-    /// [`Cancelled`] instead; if it fails by that, it is one failure more, after the cause.
+    /// Who awaits a task that was cancelled with the group is dropped there, as everybody is. Within a [`grace`](TaskGroup::grace) it
+    /// is told [`Cancelled`] instead; if it fails by that, it is one failure more, after the cause.
     ///
     /// # Panics
     /// If the body panics and nothing had failed before: with its panic, after every child has ended. With a deadline or a grace,
@@ -196,10 +196,10 @@ impl TaskGroup {
 
     /// Runs all `futures` as tasks and returns what each came to, in their order. No failure cancels another.
     ///
-    /// With a [`limit`](TaskGroup::limit), so many run at a time, and one more is taken from the iterator, which waits for its place. If the
-    /// [`deadline`](TaskGroup::deadline) comes, what is not done by then is [`FailureKind::DeadlineExceeded`], also what was not
-    /// taken yet; if the group outside is cancelled, [`FailureKind::Cancelled`]. The rest of the iterator is gone through then, for
-    /// their number. Dropping this is as dropping a [`scope`](TaskGroup::scope).
+    /// With a [`limit`](TaskGroup::limit), so many run at a time, and one more is taken from the iterator, which waits for its place.
+    /// If the [`deadline`](TaskGroup::deadline) comes, what is not done by then is [`FailureKind::DeadlineExceeded`], also what was
+    /// not taken yet; if the group outside is cancelled, [`FailureKind::Cancelled`]. The rest of the iterator is gone through then,
+    /// for their number. Dropping this is as dropping a [`scope`](TaskGroup::scope).
     ///
     /// The futures are tasks of their own, so they cannot borrow: give each a clone, or an `Arc`, in an `async move` block. A future
     /// that cannot fail is wrapped, as in `async { Ok::<_, Infallible>(work.await) }`. What was late or cancelled has the name of

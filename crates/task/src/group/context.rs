@@ -1,7 +1,7 @@
 //! In which group the code runs that is running: the innermost one, known while a child or a body is polled or dropped.
 //!
-//! It is not inherited by tasks that are spawned otherwise. A future lends its group to the thread and takes it back when it
-//! has been polled, so nothing is counted up or down for it.
+//! It is not inherited by tasks that are spawned otherwise. A future lends its group to the thread, by reference, while it is
+//! polled, so nothing is counted up or down for it.
 
 use std::future::pending;
 

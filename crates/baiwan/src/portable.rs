@@ -199,7 +199,6 @@ impl<A: App> Connection<A> {
 
     /// Serves a connection until it ends, or until it is the app's.
     pub(crate) async fn serve(self, transport: Transport, peer: Peer) {
-        let _panics = CountPanic(&self.status.cores[self.index]);
         let switch = Switch { record: transport.record(), allowed: Cell::new(false) };
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new());
@@ -208,6 +207,8 @@ impl<A: App> Connection<A> {
         http.header_read_timeout(self.draining.as_ref().and(self.settings.header_timeout));
         let service = service_fn(|request| self.answer(request, peer, &switch));
         let mut connection = http.serve_connection(TokioIo::new(transport), service);
+        // Dropped before the connection, so that a panic is counted when the connection is counted out.
+        let _panics = CountPanic(&self.status.cores[self.index]);
         let outcome = tokio::select! {
             outcome = until_switched(&mut connection, &switch) => outcome,
             () = self.drain() => {

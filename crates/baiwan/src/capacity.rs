@@ -10,8 +10,11 @@ const FILES_RESERVED: u64 = 128;
 const FILES_PER_CORE: u64 = 16 + TURNED_AWAY_MAX as u64;
 /// Connections beyond the maximum that a core tells so at the same time; further ones are reset.
 pub(crate) const TURNED_AWAY_MAX: usize = 64;
+/// Connections beyond the maximum, of all cores, that are read for a moment: whoever asks for the server's health is answered.
+pub(crate) const PROBES_MAX: u64 = 16;
 /// Files of a core's runtime, which stay open in every table so that the others can wake it.
 const RUNTIME_FILES: u64 = 4;
+const _: () = assert!(PROBES_MAX <= TURNED_AWAY_MAX as u64);
 /// Connections that a core has accepted and not looked at yet. Where one table is full, so are the others, and such a core
 /// waits; one that is full alone must still have room to turn them away.
 pub(crate) const ACCEPTED_MAX: u64 = 64;

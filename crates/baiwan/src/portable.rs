@@ -244,6 +244,9 @@ impl<A: App> Connection<A> {
         add(&self.status.cores[self.index].requests, 1);
         let may_switch = may_switch(&request);
         let head_request = request.method() == Method::HEAD;
+        if !hyper::body::Body::is_end_stream(request.body()) {
+            switch.record.begin_upload();
+        }
         let mut request = request.map(Body::from_hyper);
         limit_buffered_body(&mut request, self.settings.buffered_body_bytes_max);
         if !may_switch {

@@ -76,7 +76,7 @@ impl Server {
 
     /// A builder with what the environment says: `HOST` and `PORT` (default `0.0.0.0` and `8080`), `WORKERS`,
     /// `MAX_CONNECTIONS`, `HEADER_TIMEOUT`, `KEEP_ALIVE_TIMEOUT`, `BODY_TIMEOUT`, `BODY_MIN_RATE`, `REQUEST_TIMEOUT`,
-    /// `WRITE_TIMEOUT`, `SHUTDOWN_DELAY`, `SHUTDOWN_TIMEOUT`, `EVENT_LOOP` and `FD_TABLES`. A variable that is empty counts as
+    /// `WRITE_TIMEOUT`, `HALF_CLOSE`, `SHUTDOWN_IDLE`, `SHUTDOWN_DELAY`, `SHUTDOWN_TIMEOUT`, `EVENT_LOOP` and `FD_TABLES`. A variable that is empty counts as
     /// not set.
     ///
     /// `FD_TABLES=per-core` is obeyed for an app from a factory ([`Builder::serve_with`]) and refused at start for one that the
@@ -127,6 +127,16 @@ impl Server {
             },
             request_timeout: timeout("REQUEST_TIMEOUT", defaults.request_timeout)?,
             write_timeout: timeout("WRITE_TIMEOUT", defaults.write_timeout)?,
+            half_close: match read("HALF_CLOSE").as_deref() {
+                None => defaults.half_close,
+                Some("on") => true,
+                Some("off") => false,
+                Some(text) => return Err(wrong("HALF_CLOSE", text, "on or off")),
+            },
+            shutdown_idle: match read("SHUTDOWN_IDLE") {
+                None => defaults.shutdown_idle,
+                Some(_) => timeout("SHUTDOWN_IDLE", None)?.unwrap_or_default(),
+            },
             shutdown_delay: timeout("SHUTDOWN_DELAY", None)?.unwrap_or_default(),
             shutdown_timeout: timeout("SHUTDOWN_TIMEOUT", Some(defaults.shutdown_timeout))?.unwrap_or_default(),
             ..defaults
@@ -259,8 +269,18 @@ impl Builder {
 
     /// Whether a peer that has ended its direction while its request is being handled still gets the answer. Default no:
     /// it counts as gone and the handler is dropped, as with hyper.
+    ///
+    /// An answer of known length is sent as a whole. One of unknown length is sent while it goes on, and ends when nothing of it
+    /// has come for a second; a stream of events (`text/event-stream`) ends at once.
     pub fn half_close(mut self, on: bool) -> Self {
         self.settings.half_close = on;
+        self
+    }
+
+    /// How long a connection without a request may hold a stop: one that is idle, has sent half a head, or has switched to another
+    /// protocol and is silent. Default 5 s.
+    pub fn shutdown_idle(mut self, timeout: Duration) -> Self {
+        self.settings.shutdown_idle = timeout;
         self
     }
 

@@ -5,12 +5,23 @@ use std::time::Duration;
 
 use baiwan_http1::Limits;
 
-/// How long the rest of a body, or the peer's end of stream, is waited for.
-pub(crate) const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
-/// A connection whose peer still has so much to send is not worth keeping.
-pub(crate) const LINGER_BYTES_MAX: usize = 64 * 1024;
-/// A connection that was idle for so long when the server stops is closed; the others get the time that is left of it.
-pub(crate) const DRAIN_IDLE: Duration = Duration::from_secs(5);
+/// What is received and discarded from a peer that was told that its connection ends, so that it can read why (RFC 9112,
+/// section 9.6): the bounds of a close in stages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Linger {
+    /// The peer's end of stream is waited for this long.
+    pub(crate) timeout: Duration,
+    /// More bytes than this end the connection.
+    pub(crate) bytes_max: u32,
+}
+
+impl Linger {
+    /// For a peer that broke a rule, or that owes nothing; and for a body that nobody reads, after which the connection goes
+    /// on.
+    pub(crate) const SHORT: Self = Self { timeout: Duration::from_secs(1), bytes_max: 64 * 1024 };
+    /// For a peer in the middle of a well-framed body. Many clients, and most proxies, read no answer before they have sent all.
+    pub(crate) const UPLOAD: Self = Self { timeout: Duration::from_secs(5), bytes_max: 32 * 1024 * 1024 };
+}
 
 /// The settings of every core.
 #[derive(Clone, Debug)]
@@ -31,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) buffered_body_bytes_max: usize,
     /// A peer that has ended its direction still gets its answer.
     pub(crate) half_close: bool,
+    /// How long a connection may hold a stop without a request: idle, or with half a head.
+    pub(crate) shutdown_idle: Duration,
     pub(crate) shutdown_delay: Duration,
     /// In all, the delay included.
     pub(crate) shutdown_timeout: Duration,
@@ -48,6 +61,7 @@ impl Default for Settings {
             write_timeout: Some(Duration::from_secs(30)),
             buffered_body_bytes_max: 1024 * 1024,
             half_close: false,
+            shutdown_idle: Duration::from_secs(5),
             shutdown_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(25),
         }

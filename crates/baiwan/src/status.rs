@@ -5,17 +5,21 @@
 //! connections, because its maximum is for the process. Where each core has an fd table of its own, each has a maximum, too.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use baiwan_http1::Refusal;
 use tokio::time::Instant;
 
+use crate::capacity::PROBES_MAX;
 use crate::inbox::Inbox;
 use crate::transport::TransportCounts;
 
 /// A core that has not taken a turn for so long after it was asked to is stuck.
 const TURN_DUE: Duration = Duration::from_secs(5);
+
+/// A server that was full has room again when fewer of its connections than this are taken.
+const ROOM_PERCENT: u128 = 95;
 
 /// Why a connection ended. Every connection ends with exactly one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -124,6 +128,10 @@ pub(crate) struct Status {
     phase: AtomicU8,
     connections: AtomicU64,
     pub(crate) connections_max: u64,
+    /// Somebody was turned away, and there is not much room yet.
+    full: AtomicBool,
+    /// Connections beyond the maximum that may ask for the server's health.
+    probes: AtomicU64,
     /// Of one core: what its fd table has room for, if that is its own.
     core_connections_max: u64,
     pub(crate) cores: Box<[CoreStatus]>,
@@ -170,6 +178,8 @@ impl Status {
             phase: AtomicU8::new(Phase::Starting as u8),
             connections: AtomicU64::new(0),
             connections_max,
+            full: AtomicBool::new(false),
+            probes: AtomicU64::new(0),
             core_connections_max,
             cores: (0..cores).map(|_| CoreStatus::default()).collect(),
             started: Instant::now(),
@@ -204,7 +214,32 @@ impl Status {
             self.connections.fetch_sub(1, Relaxed);
         }
         here.fetch_sub(1, Relaxed);
+        // A core may be full by itself; then the others have room.
+        if self.connections.load(Relaxed) >= self.connections_max {
+            self.full.store(true, Relaxed);
+        }
         false
+    }
+
+    /// Whether one that could not be counted in may stay for a moment: up to `PROBES_MAX` of them. Ends with
+    /// [`end_probe`](Self::end_probe).
+    pub(crate) fn try_probe(&self) -> bool {
+        let free = |probes: u64| (probes < PROBES_MAX).then_some(probes + 1);
+        self.probes.fetch_update(Relaxed, Relaxed, free).is_ok()
+    }
+
+    pub(crate) fn end_probe(&self) {
+        self.probes.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether new connections find room. One that was full has room again only below `ROOM_PERCENT`, lest whoever asks sends
+    /// everybody here and away by turns.
+    fn has_room(&self) -> bool {
+        let connections = self.connections.load(Relaxed);
+        let much = u128::from(connections) * 100 < u128::from(self.connections_max) * ROOM_PERCENT;
+        let full = connections >= self.connections_max || (self.full.load(Relaxed) && !much);
+        self.full.store(full, Relaxed);
+        !full
     }
 
     /// Counts a connection of a core out.
@@ -309,10 +344,11 @@ impl Health {
         live
     }
 
-    /// Whether new connections are welcome: started, not stopping, and below the maximum.
+    /// Whether new connections are welcome: started, not stopping, and with room. A server that was full, so that it had to turn
+    /// somebody away, has room again below 95 % of its maximum.
     pub fn is_ready(&self) -> bool {
         let Some(status) = self.0.get() else { return false };
-        status.phase() == Phase::Serving && status.connections.load(Relaxed) < status.connections_max
+        status.phase() == Phase::Serving && status.has_room()
     }
 
     /// How many connections are open.
@@ -378,5 +414,28 @@ mod tests {
         assert!(status.try_open(1) && !status.try_open(1) && !status.try_open(0));
         status.closed(1);
         assert!(status.try_open(0));
+    }
+
+    #[test]
+    fn a_server_that_was_full_has_room_again_below_95_percent() {
+        let status = Status::new(1, 100, 100);
+        assert!((0..99).all(|_| status.try_open(0)) && status.has_room());
+        assert!(status.try_open(0) && !status.has_room(), "the maximum itself");
+        (0..5).for_each(|_| status.closed(0));
+        assert!(!status.has_room(), "95 of 100");
+        status.closed(0);
+        assert!(status.has_room(), "94 of 100");
+        // Full and not, between two questions, but somebody was turned away.
+        assert!((0..6).all(|_| status.try_open(0)) && !status.try_open(0));
+        status.closed(0);
+        assert!(!status.has_room(), "99 of 100");
+    }
+
+    #[test]
+    fn sixteen_beyond_the_maximum_may_ask_for_the_health() {
+        let status = Status::new(1, 1, 1);
+        assert!((0..16).all(|_| status.try_probe()) && !status.try_probe());
+        status.end_probe();
+        assert!(status.try_probe() && !status.try_probe());
     }
 }

@@ -269,6 +269,12 @@ pub fn is_head_request(input: &[u8]) -> bool {
     input[leading_crlf(&input[..limit], usize::MAX)..].starts_with(b"HEAD ")
 }
 
+/// Whether `input`, that of [`HeadDecoder::decode`], holds any byte of a request: empty lines before one are none (RFC 9112
+/// 2.2).
+pub fn begins_request(input: &[u8]) -> bool {
+    input.iter().any(|byte| !matches!(byte, b'\r' | b'\n'))
+}
+
 /// Judges a method that has no end yet, and whose first `judged` bytes have been found right.
 fn check_method(method: &[u8], judged: usize, limits: &Limits) -> Result<(), Refusal> {
     for (index, &byte) in method.iter().enumerate().skip(judged) {

@@ -128,7 +128,7 @@ mod target;
 mod trailers;
 
 pub use body::{BodyDecoder, BodyEvent, BodyStep};
-pub use head::{BodyFraming, HeadDecoder, RequestHead, is_head_request};
+pub use head::{BodyFraming, HeadDecoder, RequestHead, begins_request, is_head_request};
 pub use limits::{FIELDS_CEILING, HEAD_BYTES_CEILING, Limits};
 pub use refusal::Refusal;
 pub use request::{RequestError, encode_request_head};

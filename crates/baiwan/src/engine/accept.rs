@@ -3,8 +3,11 @@
 //! A system that is out of files or memory says so at each accept. Trying at once again would spin, so the listener rests for a
 //! moment, with its backlog untouched, and the connections that exist notice nothing. A log line says so at most once a second.
 
+use std::time::Duration;
+
 use baiwan_driver::{AcceptEnd, Accepted, Driver, Transmit};
 use baiwan_http1::TOO_MANY_CONNECTIONS;
+use http::StatusCode;
 
 use super::connection::{Flags, Slot};
 use super::{Engine, TURN_ACCEPTS_MAX};
@@ -12,6 +15,9 @@ use crate::app::App;
 use crate::capacity::TURNED_AWAY_MAX;
 use crate::listen::{ACCEPT_PAUSE, COMPLAINT_PAUSE};
 use crate::status::{CloseReason, add};
+
+/// How long a connection beyond the maximum may take to ask for the server's health.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl<D: Driver, A: App> Engine<D, A> {
     /// Accepts from every listener that has something, up to a maximum each.
@@ -70,13 +76,16 @@ impl<D: Driver, A: App> Engine<D, A> {
     fn open(&mut self, connection: Accepted<D::Socket>) {
         add(&self.core.status().accepted, 1);
         let counted = self.core.status.try_open(self.core.index);
+        let is_probe = !counted && self.core.status.try_probe();
         let index = self.connections.insert(Slot::new(connection.socket, connection.peer));
         let token = self.connections.token(index);
         let slot = self.connections.get_mut(index).expect("just inserted");
         if !counted {
             slot.flags.set(Flags::UNCOUNTED);
             self.turned_away += 1;
-            if self.turned_away > TURNED_AWAY_MAX {
+            if is_probe {
+                slot.flags.set(Flags::PROBE);
+            } else if self.turned_away > TURNED_AWAY_MAX {
                 return self.close(index, CloseReason::OverLimit);
             }
         }
@@ -85,14 +94,20 @@ impl<D: Driver, A: App> Engine<D, A> {
             self.close(index, CloseReason::System);
         } else if counted {
             self.become_idle(index);
+        } else if is_probe {
+            self.set_deadline(index, self.clock.deadline(Some(PROBE_TIMEOUT)));
         } else {
             self.turn_away(index);
         }
     }
 
-    /// Answers a peer that may not stay. Whatever the load, this allocates nothing.
-    fn turn_away(&mut self, index: u32) {
+    /// Answers a peer that may not stay. Whatever the load, this allocates nothing but for a HEAD.
+    pub(super) fn turn_away(&mut self, index: u32) {
         let slot = self.connections.get(index).expect("the caller has it");
+        if slot.flags.has(Flags::HEAD_REQUEST) {
+            let (status, text) = (StatusCode::SERVICE_UNAVAILABLE, "too-many-connections");
+            return self.answer_and_close(index, status, text, CloseReason::OverLimit);
+        }
         let token = self.connections.token(index);
         let answer = Transmit { socket: &slot.socket, token, front: TOO_MANY_CONNECTIONS, queue: None };
         self.driver.transmit(std::iter::once(answer), &mut self.lists.sent);

@@ -21,22 +21,22 @@
 //! | `Head` | the rest of the head | header timeout, from the first byte | 408, closed |
 //! | `Exchange` | the handler, its body, the request's body | the least of: request timeout (until the response head), body, write | 503; 408; reset |
 //! | `Flush` | room to send | write timeout, from the last progress | reset |
-//! | `Drain` | the rest of a body nobody reads | `DRAIN_TIMEOUT` | closed |
-//! | `Linger` | the peer's end of stream | `DRAIN_TIMEOUT` | closed |
+//! | `Drain` | the rest of a body nobody reads | `Linger::SHORT` | lingers |
+//! | `Linger` | the peer's end of stream | `Linger::SHORT`, or `Linger::UPLOAD` in the middle of a body | closed |
 //!
-//! The invariant: an `Idle` slot holds no [`Active`], and so nothing on the heap.
+//! The invariant: an `Idle` slot holds no [`Active`], and so nothing on the heap; but for bytes that begin no request (empty
+//! lines, at most `leading_crlf_max` of them), and requests that wait for their turn (`Flags::INPUT`).
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::rc::Rc;
 
 use baiwan_driver::Peer;
-use baiwan_http1::{BodyDecoder, HeadDecoder};
+use baiwan_http1::{BodyDecoder, HeadDecoder, begins_request};
 use bytes::Bytes;
 use tokio::task::AbortHandle;
 
 use super::exchange::Link;
-use super::feed::DISCARD_BYTES_MAX;
 use super::pace::Pace;
 use super::slab::Slab;
 use super::wheel::{self, Slots};
@@ -78,6 +78,10 @@ impl Flags {
     pub(super) const HEAD_REQUEST: Self = Self(128);
     /// The connection has a part in the batch that leaves next; it has one at the most.
     pub(super) const SENDING: Self = Self(256);
+    /// The last answer leaves in the middle of a well-framed body: the peer has time to send the rest, and to read.
+    pub(super) const UPLOADING: Self = Self(512);
+    /// Read beyond the maximum of connections, for a request for the server's health. It is `UNCOUNTED` too.
+    pub(super) const PROBE: Self = Self(1024);
 
     pub(super) fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
@@ -103,30 +107,10 @@ pub(super) struct Slot<S> {
     pub(super) flags: Flags,
     /// The reason to count once the connection has lingered.
     pub(super) reason: CloseReason,
-    pub(super) discarded: Discarded,
+    /// Bytes that may still be discarded in `Drain` or `Linger`.
+    pub(super) discardable: u32,
     pub(super) active: Option<Box<Active>>,
 }
-
-/// What was discarded in `Drain` or `Linger`, in units of 256 bytes, rounded up each time: a slot has one byte for it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Discarded(u8);
-
-impl Discarded {
-    pub(super) const NOTHING: Self = Self(0);
-    const UNIT_BYTES: usize = 256;
-
-    /// Adds so many bytes. Returns whether all of it still stays below [`DISCARD_BYTES_MAX`].
-    pub(super) fn add(&mut self, bytes: usize) -> bool {
-        let units = u8::try_from(bytes.div_ceil(Self::UNIT_BYTES)).ok();
-        match units.and_then(|units| self.0.checked_add(units)) {
-            Some(sum) => *self = Self(sum),
-            None => return false,
-        }
-        true
-    }
-}
-
-const _: () = assert!(DISCARD_BYTES_MAX == (u8::MAX as usize + 1) * Discarded::UNIT_BYTES);
 
 /// What a connection holds while it is not idle.
 #[derive(Debug)]
@@ -190,13 +174,25 @@ impl<S> Slot<S> {
             state: State::Idle,
             flags: Flags::NONE,
             reason: CloseReason::PeerClosed,
-            discarded: Discarded::NOTHING,
+            discardable: 0,
             active: None,
         }
     }
 
     pub(super) fn activate(&mut self) -> &mut Active {
         self.active.get_or_insert_with(|| Box::new(Active::new()))
+    }
+
+    /// Whether part of a request, or a whole one, is set aside.
+    pub(super) fn holds_request(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| begins_request(&active.set_aside))
+    }
+
+    /// Counts bytes that are discarded. Returns whether more may come.
+    pub(super) fn discard(&mut self, bytes: usize) -> bool {
+        let left = u32::try_from(bytes).ok().and_then(|bytes| self.discardable.checked_sub(bytes));
+        self.discardable = left.unwrap_or(0);
+        left.is_some()
     }
 
     pub(super) fn owes(&self) -> bool {
@@ -214,11 +210,10 @@ impl<S> Slots for Slab<Slot<S>> {
     }
 }
 
-/// A peer's address in 23 bytes instead of 32.
+/// A peer's address in 19 bytes instead of 32.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CompactPeer {
     ip: [u8; 16],
-    scope: [u8; 4],
     port: [u8; 2],
     family: Family,
 }
@@ -227,12 +222,17 @@ pub(super) struct CompactPeer {
 enum Family {
     V4,
     V6,
+    /// A link-local address, with its scope in `SCOPE_BYTES`.
+    V6Scoped,
     Unix,
 }
 
+/// Bytes of a link-local address that are zero (RFC 4291, section 2.5.6). No other kind of peer has a scope.
+const SCOPE_BYTES: std::ops::Range<usize> = 4..8;
+
 impl From<Peer> for CompactPeer {
     fn from(peer: Peer) -> Self {
-        let mut compact = Self { ip: [0; 16], scope: [0; 4], port: [0; 2], family: Family::Unix };
+        let mut compact = Self { ip: [0; 16], port: [0; 2], family: Family::Unix };
         if let Peer::Ip(address) = peer {
             compact.port = address.port().to_ne_bytes();
             match address {
@@ -242,8 +242,11 @@ impl From<Peer> for CompactPeer {
                 }
                 SocketAddr::V6(address) => {
                     compact.ip = address.ip().octets();
-                    compact.scope = address.scope_id().to_ne_bytes();
                     compact.family = Family::V6;
+                    if address.scope_id() != 0 && compact.ip[SCOPE_BYTES] == [0; 4] {
+                        compact.ip[SCOPE_BYTES].copy_from_slice(&address.scope_id().to_ne_bytes());
+                        compact.family = Family::V6Scoped;
+                    }
                 }
             }
         }
@@ -262,9 +265,11 @@ impl CompactPeer {
         let v4 = IpAddr::V4(Ipv4Addr::new(a, b, c, d));
         match self.family {
             Family::V4 => SocketAddr::new(v4, port),
-            Family::V6 => {
-                let scope = u32::from_ne_bytes(self.scope);
-                SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::from(self.ip), port, 0, scope))
+            Family::V6 => SocketAddr::new(Ipv6Addr::from(self.ip).into(), port),
+            Family::V6Scoped => {
+                let (mut ip, mut scope) = (self.ip, [0; 4]);
+                scope.swap_with_slice(&mut ip[SCOPE_BYTES]);
+                SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::from(ip), port, 0, u32::from_ne_bytes(scope)))
             }
             Family::Unix => Peer::Unix.socket_address(),
         }

@@ -19,7 +19,8 @@ use baiwan_http1::{
     encode_last_chunk, encode_response_head,
 };
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, StatusCode, response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, StatusCode, response};
 use http_body::Body as HttpBody;
 
 use super::Core;
@@ -63,11 +64,33 @@ pub(super) enum Phase {
     /// The handler has not answered.
     Waiting,
     /// The head is on its way.
-    Responding,
+    Responding { extent: Extent },
     /// All of the answer is on its way.
     Finished { keep_alive: bool },
     /// There will be no (more) answer.
     Failed { head_sent: bool },
+}
+
+/// What the head of an answer says of the end of its body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Extent {
+    /// It has an announced length.
+    Known,
+    /// It ends at some time.
+    Open,
+    /// It is a stream of events, which ends with its connection.
+    Endless,
+}
+
+impl Extent {
+    pub(super) fn of(framing: ResponseFraming, headers: &HeaderMap) -> Self {
+        let is_of_events = |value: &HeaderValue| value.as_bytes().starts_with(b"text/event-stream");
+        match framing {
+            ResponseFraming::NoBody | ResponseFraming::Length(_) => Self::Known,
+            _ if headers.get(CONTENT_TYPE).is_some_and(is_of_events) => Self::Endless,
+            ResponseFraming::Chunked | ResponseFraming::UntilClose => Self::Open,
+        }
+    }
 }
 
 impl Link {
@@ -153,7 +176,7 @@ impl Phase {
     pub(super) fn head_sent(self) -> bool {
         match self {
             Self::Waiting => false,
-            Self::Responding | Self::Finished { .. } => true,
+            Self::Responding { .. } | Self::Finished { .. } => true,
             Self::Failed { head_sent } => head_sent,
         }
     }
@@ -208,7 +231,7 @@ where
         }
     }
     link.send(front, queue);
-    link.advance(Phase::Responding);
+    link.advance(Phase::Responding { extent: Extent::of(plan.framing, &head.headers) });
     pump(body, writer, link, plan.keep_alive).await;
 }
 

@@ -11,20 +11,21 @@ use baiwan_driver::{Close, Driver};
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::connection::{Discarded, Flags, Slot, State};
+use super::connection::{Flags, Slot, State};
 use super::{Engine, Listener, RECEIVE_BYTES_MAX, is_stopping};
 use crate::BodyError;
 use crate::app::App;
 use crate::clock::{TICK, Tick};
-use crate::settings::{DRAIN_IDLE, LINGER_TIMEOUT as DRAIN_TIMEOUT};
+use crate::settings::Linger;
 use crate::status::{CloseReason, Phase};
 
 /// Deadlines looked at in one turn.
 const TURN_EXPIRIES_MAX: usize = 4096;
 /// Connections looked at in one turn when the server begins to stop.
 const TURN_DRAINS_MAX: usize = 1024;
-/// Idle connections are closed at this rate when the server stops, but all of them within `DRAIN_IDLE`.
+/// Idle connections are closed at this rate when the server stops, but all of them within `DRAIN_SPREAD_MAX`.
 const DRAIN_CLOSES_PER_SECOND: u64 = 20_000;
+const DRAIN_SPREAD_MAX: Duration = Duration::from_secs(5);
 
 /// No stop takes longer, whatever it is allowed.
 const DRAIN_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -87,12 +88,13 @@ impl<D: Driver, A: App> Engine<D, A> {
                 self.set_deadline(index, Tick(now.0 + 1));
                 self.enqueue(index);
             }
+            State::Idle | State::Head if slot.flags.has(Flags::PROBE) => self.turn_away(index),
             State::Idle if self.drain.is_some() => self.close_if_silent(index, CloseReason::Drained),
             State::Idle => self.close_if_silent(index, CloseReason::KeepAliveTimeout),
             State::Head => self.give_up_head(index, now),
             State::Exchange => self.handle_exchange_deadline(index, now),
             State::Flush => self.try_once_more(index, now),
-            State::Drain => self.linger(index, CloseReason::BodyUnread),
+            State::Drain => self.linger_for_upload(index, CloseReason::BodyUnread),
             State::Linger => {
                 let reason = slot.reason;
                 self.close(index, reason);
@@ -112,6 +114,13 @@ impl<D: Driver, A: App> Engine<D, A> {
             }
             let Some(reason) = self.why_body_is_late(index, now) else { return };
             (StatusCode::REQUEST_TIMEOUT, reason, BodyError::TimedOut)
+        } else if active.exchange.as_ref().is_some_and(|exchange| exchange.link.phase().head_sent()) {
+            if !active.output.is_empty() {
+                // It is the peer that takes its time, which the write timeout judges.
+                return self.handle_end_while_answering(index);
+            }
+            // The peer has ended its direction, and nothing more comes of its answer.
+            (StatusCode::SERVICE_UNAVAILABLE, CloseReason::PeerClosed, BodyError::Disconnected)
         } else {
             debug_assert!(active.request_due <= now, "one of the three has passed");
             (StatusCode::SERVICE_UNAVAILABLE, CloseReason::RequestTimeout, BodyError::Over)
@@ -128,8 +137,11 @@ impl<D: Driver, A: App> Engine<D, A> {
         self.transmit();
         let slot = self.connections.get(index);
         if slot.is_some_and(|slot| slot.state == State::Head && slot.deadline <= now) {
-            let reason = CloseReason::HeaderTimeout;
-            self.answer_and_close(index, StatusCode::REQUEST_TIMEOUT, reason.name(), reason);
+            let (status, reason) = match self.drain {
+                Some(_) => (StatusCode::SERVICE_UNAVAILABLE, CloseReason::Drained),
+                None => (StatusCode::REQUEST_TIMEOUT, CloseReason::HeaderTimeout),
+            };
+            self.answer_and_close(index, status, reason.name(), reason);
         }
     }
 
@@ -156,45 +168,60 @@ impl<D: Driver, A: App> Engine<D, A> {
 
     /// Everything is answered and sent: on to what waits, or to the next request.
     pub(super) fn finish_answer(&mut self, index: u32) {
-        let due = self.clock.deadline(Some(DRAIN_TIMEOUT));
+        let due = self.clock.deadline(Some(Linger::SHORT.timeout));
         let slot = self.connections.get_mut(index).expect("the caller has it");
         let active = slot.activate();
         if active.unread.is_some() {
             slot.state = State::Drain;
-            slot.discarded = Discarded::NOTHING;
+            slot.discardable = Linger::SHORT.bytes_max;
             self.set_deadline(index, due);
             return self.enqueue(index);
         }
         if active.set_aside.is_empty() {
             self.become_idle(index);
         } else {
-            slot.state = State::Idle;
             slot.flags.set(Flags::INPUT);
+            self.await_request(index);
         }
         self.enqueue(index);
     }
 
     /// Waits for the next request, and holds nothing.
     pub(super) fn become_idle(&mut self, index: u32) {
-        let timeout = match self.drain {
-            Some(_) => Some(DRAIN_IDLE),
-            None => self.settings.keep_alive_timeout,
-        };
-        let deadline = self.clock.deadline(timeout);
         let slot = self.connections.get_mut(index).expect("the caller has it");
-        slot.state = State::Idle;
         slot.active = None;
-        self.set_deadline(index, deadline);
+        self.await_request(index);
+    }
+
+    /// Waits for the next request: for as long as connections are kept, or a stop is held up.
+    pub(super) fn await_request(&mut self, index: u32) {
+        self.connections.get_mut(index).expect("the caller has it").state = State::Idle;
+        self.set_deadline(index, self.clock.deadline(self.unless_stopping(self.settings.keep_alive_timeout)));
+    }
+
+    /// The time for something that is no request yet: less when the server stops.
+    pub(super) fn unless_stopping(&self, timeout: Option<Duration>) -> Option<Duration> {
+        match self.drain {
+            Some(_) => Some(self.settings.shutdown_idle.min(timeout.unwrap_or(Duration::MAX))),
+            None => timeout,
+        }
+    }
+
+    /// As [`linger`](Self::linger), for a peer that is still sending a well-framed body.
+    pub(super) fn linger_for_upload(&mut self, index: u32, reason: CloseReason) {
+        self.connections.get_mut(index).expect("the caller has it").flags.set(Flags::UPLOADING);
+        self.linger(index, reason);
     }
 
     /// Ends our direction, and discards what still comes in, so that the peer can read the last answer: closing with
     /// bytes unread would reset the connection and could destroy it (RFC 9112, section 9.6).
     pub(super) fn linger(&mut self, index: u32, reason: CloseReason) {
-        let deadline = self.clock.deadline(Some(DRAIN_TIMEOUT));
         let slot = self.connections.get_mut(index).expect("the caller has it");
+        let bounds = if slot.flags.has(Flags::UPLOADING) { Linger::UPLOAD } else { Linger::SHORT };
+        let deadline = self.clock.deadline(Some(bounds.timeout));
         slot.state = State::Linger;
         slot.reason = reason;
-        slot.discarded = Discarded::NOTHING;
+        slot.discardable = bounds.bytes_max;
         slot.active = None;
         slot.flags.clear(Flags::INPUT);
         self.driver.shutdown_write(&slot.socket);
@@ -222,6 +249,9 @@ impl<D: Driver, A: App> Engine<D, A> {
         match slot.flags.has(Flags::UNCOUNTED) {
             true => self.turned_away -= 1,
             false => self.core.status.closed(self.core.index),
+        }
+        if slot.flags.has(Flags::PROBE) {
+            self.core.status.end_probe();
         }
         self.core.status().count_close(reason);
     }
@@ -272,7 +302,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         }
         let timeout = self.settings.shutdown_timeout.saturating_sub(self.settings.shutdown_delay).min(DRAIN_MAX);
         let seconds = Duration::from_secs(self.connections.len() as u64) / DRAIN_CLOSES_PER_SECOND as u32;
-        let spread = seconds.min(DRAIN_IDLE).min(timeout / 2);
+        let spread = seconds.min(DRAIN_SPREAD_MAX).min(timeout / 2);
         self.drain = Some(Drain {
             cursor: 0,
             slots_end: self.connections.end(),
@@ -289,13 +319,15 @@ impl<D: Driver, A: App> Engine<D, A> {
         }
     }
 
-    /// Gives each idle connection, a number of them in each turn, its time to close.
+    /// Gives each connection without a request, a number of them in each turn, its time to close.
     fn settle(&mut self) {
         let Some(drain) = &mut self.drain else { return };
         let (from, to) = (drain.cursor, drain.slots_end.min(drain.cursor + TURN_DRAINS_MAX as u32));
         let (spread, slots_end) = (u64::from(drain.spread), u64::from(drain.slots_end.max(1)));
         drain.cursor = to;
         let now = self.clock.tick();
+        let patience = whole_ticks(self.settings.shutdown_idle);
+        let from_now = self.clock.deadline(Some(self.settings.shutdown_idle));
         let idle_since = |deadline: Tick| match self.settings.keep_alive_timeout {
             Some(timeout) if deadline != Tick::NEVER => deadline.0.saturating_sub(whole_ticks(timeout)),
             _ => now.0,
@@ -303,11 +335,14 @@ impl<D: Driver, A: App> Engine<D, A> {
         let mut due = Vec::new();
         for index in from..to {
             // One that became idle during the stop, or nearly was over before it, has its time already.
-            let is_due = |slot: &&Slot<D::Socket>| slot.deadline > Tick(now.0 + whole_ticks(DRAIN_IDLE) + 1);
-            if let Some(slot) = self.connections.get(index).filter(|slot| is_quiet(slot)).filter(is_due) {
-                let quiet = idle_since(slot.deadline) + whole_ticks(DRAIN_IDLE);
+            let is_due = |slot: &&Slot<D::Socket>| slot.deadline > Tick(now.0.saturating_add(patience + 1));
+            let Some(slot) = self.connections.get(index).filter(is_due) else { continue };
+            if is_quiet(slot) {
+                let quiet = idle_since(slot.deadline).saturating_add(patience);
                 let turn = now.0 + (u64::from(index) * spread / slots_end) as u32;
                 due.push((index, Tick(quiet.max(turn))));
+            } else if slot.state == State::Head {
+                due.push((index, from_now));
             }
         }
         for (index, deadline) in due {
@@ -325,6 +360,11 @@ impl<D: Driver, A: App> Engine<D, A> {
                 self.process(index, &area[..count]);
                 self.area = area;
                 self.transmit();
+                let now = self.clock.tick();
+                // What has come begins no request.
+                if self.connections.get(index).is_some_and(|slot| is_quiet(slot) && slot.deadline <= now) {
+                    self.close(index, reason);
+                }
             }
             _ => self.close(index, reason),
         }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::BodyError;
 use crate::body::Stream;
 
-pub(super) use crate::settings::LINGER_BYTES_MAX as DISCARD_BYTES_MAX;
+use crate::settings::Linger;
 
 /// The request's body on its way to the handler.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ pub(super) fn keeps_alive(feed: Option<&Feed>) -> bool {
         Some(feed) if feed.continue_due => feed.decoder.is_complete(),
         // Somebody holds the body and may read it yet, as an answer that is made of it does.
         Some(feed) if feed.stream.is_held() => true,
-        Some(feed) => feed.decoder.remaining_hint().is_none_or(|left| left <= DISCARD_BYTES_MAX as u64),
+        Some(feed) => feed.decoder.remaining_hint().is_none_or(|left| left <= u64::from(Linger::SHORT.bytes_max)),
     }
 }
 

@@ -6,13 +6,15 @@
 //! The invariant: while an exchange lasts, nothing but its body is received, and at most `SET_ASIDE_BYTES_MAX` bytes wait.
 
 use std::io;
+use std::time::Duration;
 
 use baiwan_driver::{Driver, Received};
-use baiwan_http1::{BodyEvent, CONTINUE, HeadDecoder, Refusal, is_head_request};
+use baiwan_http1::{BodyEvent, CONTINUE, HeadDecoder, Refusal, RequestHead, is_head_request};
 use bytes::Bytes;
+use http::{Method, StatusCode};
 
 use super::connection::{Flags, State};
-use super::exchange::{Link, OUTPUT_BYTES_MAX, Phase};
+use super::exchange::{Extent, Link, OUTPUT_BYTES_MAX, Phase};
 use super::feed::decode_body;
 use super::respond::Step;
 use super::{
@@ -25,6 +27,8 @@ use crate::status::CloseReason;
 
 /// Requests that are answered at once on one connection in one turn.
 const INLINE_ANSWERS_MAX: usize = 16;
+/// An answer of unknown length goes on while something of it comes at least this often, once its peer has ended its direction.
+const HALF_CLOSED_SILENCE_MAX: Duration = Duration::from_secs(1);
 /// Bytes of a refused request that a log line shows.
 const SAMPLE_BYTES_MAX: usize = 120;
 
@@ -217,18 +221,24 @@ impl<D: Driver, A: App> Engine<D, A> {
             // An answer that is sent from where it is comes first; what was set aside is looked at when it is out.
             _ if slot.owes() => self.flush(index),
             Wait::Request => self.become_idle(index),
+            // Empty lines are no request: what was waited for is waited for as before.
+            Wait::Head if !slot.holds_request() => {
+                if was != State::Idle || position > 0 {
+                    self.await_request(index);
+                }
+            }
             Wait::Head => {
                 slot.state = State::Head;
-                if was != State::Head || position > 0 {
-                    self.set_deadline(index, self.clock.deadline(self.settings.header_timeout));
+                if (was != State::Head || position > 0) && !slot.flags.has(Flags::PROBE) {
+                    let timeout = self.unless_stopping(self.settings.header_timeout);
+                    self.set_deadline(index, self.clock.deadline(timeout));
                 }
             }
             Wait::Turn => {
                 slot.flags.set(Flags::INPUT);
                 // A head that has begun keeps its deadline, however busy the core is.
                 if was != State::Head || position > 0 {
-                    slot.state = State::Idle;
-                    self.set_deadline(index, self.clock.deadline(self.settings.keep_alive_timeout));
+                    self.await_request(index);
                 }
                 self.enqueue(index);
             }
@@ -255,7 +265,7 @@ impl<D: Driver, A: App> Engine<D, A> {
                 // What the server says by itself, now or when the rest is late, has no body then.
                 self.connections.get_mut(index).expect("the caller has it").flags.set(Flags::HEAD_REQUEST);
             }
-            let (head, consumed) = match decoded {
+            let (mut head, consumed) = match decoded {
                 Ok(Some(decoded)) => decoded,
                 Ok(None) => return (Wait::Head, position),
                 Err(refusal) => {
@@ -263,7 +273,16 @@ impl<D: Driver, A: App> Engine<D, A> {
                     return (Wait::Nothing, position);
                 }
             };
-            if self.may_switch(&head) {
+            if self.connections.get(index).expect("the caller has it").flags.has(Flags::PROBE) {
+                if !asks_for_health(&head) {
+                    if head.request.method() == Method::HEAD {
+                        self.connections.get_mut(index).expect("the caller has it").flags.set(Flags::HEAD_REQUEST);
+                    }
+                    self.turn_away(index);
+                    return (Wait::Nothing, position);
+                }
+                head.keep_alive = false;
+            } else if self.may_switch(&head) {
                 // What was answered before leaves first; then this head is looked at once more.
                 if self.out.len() > begin {
                     return (Wait::Turn, position);
@@ -315,9 +334,27 @@ impl<D: Driver, A: App> Engine<D, A> {
         });
         if open && wanted {
             self.feed(index);
-        } else if !open && slot.flags.has(Flags::HANGUP) && !self.settings.half_close {
-            // Nobody is left to take the answer.
-            self.close(index, CloseReason::PeerClosed);
+        } else if !open && slot.flags.has(Flags::HANGUP) {
+            self.handle_end_while_answering(index);
+        }
+    }
+
+    /// The peer has ended its direction while its request is being answered: it has gone, or (half-close) still listens. Which of
+    /// the two shows only when something is sent, so it is given the rest of an answer that has an end, and no more.
+    pub(super) fn handle_end_while_answering(&mut self, index: u32) {
+        let active = self.connections.get_mut(index).expect("visited").activate();
+        let Some(exchange) = &active.exchange else { return };
+        match exchange.link.phase() {
+            _ if !self.settings.half_close => self.close(index, CloseReason::PeerClosed),
+            Phase::Responding { extent: Extent::Endless } => self.close(index, CloseReason::PeerClosed),
+            Phase::Responding { extent: Extent::Open } => {
+                active.request_due = self.clock.deadline(Some(HALF_CLOSED_SILENCE_MAX));
+                self.set_exchange_deadline(index);
+            }
+            Phase::Responding { extent: Extent::Known }
+            | Phase::Waiting
+            | Phase::Finished { .. }
+            | Phase::Failed { .. } => {}
         }
     }
 
@@ -416,7 +453,7 @@ impl<D: Driver, A: App> Engine<D, A> {
     fn discard_body(&mut self, index: u32, bytes: &[u8]) {
         let limits = self.settings.http;
         let slot = self.connections.get_mut(index).expect("the caller has it");
-        let bearable = slot.discarded.add(bytes.len());
+        let bearable = slot.discard(bytes.len());
         let active = slot.active.as_mut().expect("a body is being drained");
         let decoder = active.unread.as_mut().expect("a body is being drained");
         let mut position = 0;
@@ -427,7 +464,7 @@ impl<D: Driver, A: App> Engine<D, A> {
                     match step.event {
                         BodyEvent::Data(_) => {}
                         BodyEvent::More if !bearable => {
-                            return self.linger(index, CloseReason::BodyUnread);
+                            return self.linger_for_upload(index, CloseReason::BodyUnread);
                         }
                         BodyEvent::More => return,
                         BodyEvent::Complete(_) => break,
@@ -447,7 +484,7 @@ impl<D: Driver, A: App> Engine<D, A> {
 
     fn discard(&mut self, index: u32, count: usize) {
         let slot = self.connections.get_mut(index).expect("the caller has it");
-        if !slot.discarded.add(count) {
+        if !slot.discard(count) {
             let reason = slot.reason;
             self.close(index, reason);
         }
@@ -456,6 +493,12 @@ impl<D: Driver, A: App> Engine<D, A> {
     /// Answers what the peer did wrong, and lingers. `wrong` begins with the line that broke the rule, or close before it.
     pub(super) fn refuse(&mut self, index: u32, refusal: Refusal, wrong: &[u8]) {
         self.note_refusal(index, refusal, wrong);
+        let flags = &mut self.connections.get_mut(index).expect("the caller has it").flags;
+        // Only what is large and nothing else is sent on to its end by a client that means well.
+        match refusal.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => flags.set(Flags::UPLOADING),
+            _ => flags.clear(Flags::UPLOADING),
+        }
         self.answer_and_close(index, refusal.status(), refusal.name(), CloseReason::Refused);
     }
 
@@ -465,6 +508,12 @@ impl<D: Driver, A: App> Engine<D, A> {
         let peer = || self.connections.get(index).expect("the caller has it").peer.expand();
         tracing::debug!(rule = refusal.name(), peer = %peer(), sample = %Sample(wrong), "refused a request");
     }
+}
+
+/// Whether a request is one that is answered beyond the maximum of connections: an orchestrator restarts a server whose
+/// health it cannot ask for, and that would cut everybody.
+fn asks_for_health(head: &RequestHead) -> bool {
+    head.request.uri().path().starts_with("/health/")
 }
 
 /// The beginning of what a peer sent, fit for a log: everything but plain ASCII is escaped.

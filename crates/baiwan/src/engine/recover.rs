@@ -92,6 +92,9 @@ impl<D: Driver, A: App> Engine<D, A> {
         if !flags.has(Flags::UNCOUNTED) {
             self.core.status.closed(self.core.index);
         }
+        if flags.has(Flags::PROBE) {
+            self.core.status.end_probe();
+        }
         self.core.status().count_close(CloseReason::CoreFailed);
         // What the app left behind may panic again when it is dropped: that is all that is lost then.
         let _ = catch_unwind(AssertUnwindSafe(|| {

@@ -23,7 +23,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 
 use super::connection::{Exchange, Flags, State};
-use super::exchange::{self, BodyWriter, Link, Phase, encode_head};
+use super::exchange::{self, BodyWriter, Extent, Link, Phase, encode_head};
 use super::feed::{Feed, FeedStream, decode_body, keeps_alive};
 use super::pace::Pace;
 use super::{Engine, has_budget};
@@ -48,9 +48,16 @@ enum Called<A: App> {
     /// Nothing yet.
     Pending(Call<A::ResponseBody>),
     /// An answer, whose head is encoded; and its body, if that is not all written.
-    Answered { plan: ResponsePlan, writer: BodyWriter, queue: VecDeque<Bytes>, body: Option<Pin<Box<A::ResponseBody>>> },
+    Answered { plan: ResponsePlan, queue: VecDeque<Bytes>, rest: Option<Rest<A>> },
     /// Nothing that can be sent.
     Failed,
+}
+
+/// What is left of an answer's body, and how it is written.
+struct Rest<A: App> {
+    body: Pin<Box<A::ResponseBody>>,
+    writer: BodyWriter,
+    extent: Extent,
 }
 
 impl<A: App> Called<A> {
@@ -93,27 +100,28 @@ impl<D: Driver, A: App> Engine<D, A> {
                 self.wait_for_exchange(index, Exchange { link, task: task.abort_handle() }, due);
                 Step::Pending { body_bytes }
             }
-            Ok(Called::Answered { plan, writer, queue, body }) => {
+            Ok(Called::Answered { plan, queue, rest }) => {
                 let owed = queue.iter().map(Bytes::len).sum();
                 if owed > 0 {
                     self.connections.get_mut(index).expect("the caller has it").activate().output.extend(queue);
                 }
-                let Some(body) = body else { return self.complete(index, feed, plan, body_bytes) };
+                let Some(Rest { body, writer, extent }) = rest else {
+                    return self.complete(index, feed, plan, body_bytes);
+                };
                 let token = self.connections.token(index);
-                let link = Link::new(token, Rc::clone(&self.core), Phase::Responding, feed, owed);
+                let link = Link::new(token, Rc::clone(&self.core), Phase::Responding { extent }, feed, owed);
                 let pump = exchange::run_body(body, writer, Rc::clone(&link), plan.keep_alive);
                 let task = tokio::task::spawn_local(pump);
                 self.wait_for_exchange(index, Exchange { link, task: task.abort_handle() }, Tick::NEVER);
                 Step::Pending { body_bytes }
             }
-            Ok(Called::Failed) => {
-                self.out.truncate(begin);
-                self.fail(index)
-            }
-            Err(_) => {
-                add(&self.core.status().handler_panics, 1);
+            failed => {
+                if failed.is_err() {
+                    add(&self.core.status().handler_panics, 1);
+                }
                 // Nothing has left yet, so there can be a proper answer instead.
                 self.out.truncate(begin);
+                self.note_upload(index, feed.as_ref());
                 self.fail(index)
             }
         }
@@ -191,13 +199,15 @@ impl<D: Driver, A: App> Engine<D, A> {
                 return Called::Failed;
             }
         }
-        let body = (!writer.is_complete()).then_some(body);
-        Called::Answered { plan, writer, queue, body }
+        let rest =
+            (!writer.is_complete()).then(|| Rest { body, extent: Extent::of(plan.framing, &head.headers), writer });
+        Called::Answered { plan, queue, rest }
     }
 
     /// The whole answer is encoded.
     fn complete(&mut self, index: u32, feed: Option<Feed>, plan: ResponsePlan, body_bytes: usize) -> Step {
         if !plan.keep_alive {
+            self.note_upload(index, feed.as_ref());
             self.end_after_flush(index, CloseReason::Complete);
             return Step::Over;
         }
@@ -248,7 +258,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             active.request_due = Tick::NEVER;
         }
         match phase {
-            Phase::Waiting | Phase::Responding => {
+            Phase::Waiting | Phase::Responding { .. } => {
                 self.set_exchange_deadline(index);
                 self.enqueue(index);
             }
@@ -268,10 +278,18 @@ impl<D: Driver, A: App> Engine<D, A> {
         active.request_due = Tick::NEVER;
         active.pace.stop();
         let feed = exchange.link.with_feed(Option::take).filter(|feed| !feed.decoder.is_complete());
+        if !keep_alive {
+            self.note_upload(index, feed.as_ref());
+            return self.end_after_flush(index, CloseReason::Complete);
+        }
         active.unread = feed.map(|feed| feed.decoder);
-        match keep_alive {
-            true => self.flush(index),
-            false => self.end_after_flush(index, CloseReason::Complete),
+        self.flush(index);
+    }
+
+    /// Notes whether the peer is in the middle of a body that nobody will read: then its last answer is to be read all the same.
+    fn note_upload(&mut self, index: u32, feed: Option<&Feed>) {
+        if feed.is_some_and(|feed| !feed.decoder.is_complete()) {
+            self.connections.get_mut(index).expect("the caller has it").flags.set(Flags::UPLOADING);
         }
     }
 
@@ -283,6 +301,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         active.pace.stop();
         exchange.task.abort();
         if let Some(feed) = exchange.link.with_feed(Option::take) {
+            self.note_upload(index, Some(&feed));
             feed.stream.handle_failure(failure);
         }
         exchange.link.phase().head_sent()

@@ -1,8 +1,10 @@
 //! The whole engine on a network in memory, with a held clock: deterministic, single-threaded, no sleeps.
 
 mod deadlines;
+mod early;
 mod exchanges;
 mod failing;
+mod full;
 mod hostile;
 mod mixed;
 mod rig;

@@ -28,7 +28,6 @@ use tokio::time::Sleep;
 
 use self::record::Counted;
 pub(crate) use self::record::{Record, TransportCounts, Transports};
-use crate::settings::{LINGER_BYTES_MAX, LINGER_TIMEOUT};
 use crate::status::CloseReason;
 use crate::tables::Table;
 
@@ -196,20 +195,21 @@ impl Transport {
             self.ending = if gone { Ending::Over } else { Ending::Lingering { discarded_bytes: 0 } };
             self.timer = None;
         }
+        let bounds = self.counted.record().linger();
         while let Ending::Lingering { discarded_bytes } = self.ending {
             let mut space = [0; DISCARD_BYTES];
             let mut space = ReadBuf::new(&mut space);
             match on_stream!(self.stream.stream()?, poll_read(cx, &mut space)) {
                 Poll::Ready(Ok(())) if !space.filled().is_empty() => {
                     let discarded_bytes = discarded_bytes + space.filled().len();
-                    self.ending = match discarded_bytes > LINGER_BYTES_MAX {
+                    self.ending = match discarded_bytes > bounds.bytes_max as usize {
                         true => Ending::Over,
                         false => Ending::Lingering { discarded_bytes },
                     };
                 }
                 Poll::Ready(_) => self.ending = Ending::Over,
                 Poll::Pending => {
-                    ready!(self.poll_timer(cx, LINGER_TIMEOUT));
+                    ready!(self.poll_timer(cx, bounds.timeout));
                     self.ending = Ending::Over;
                 }
             }

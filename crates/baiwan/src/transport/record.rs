@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::{Stream, Transport};
-use crate::settings::{DRAIN_IDLE, Settings};
+use crate::settings::{Linger, Settings};
 use crate::status::{CloseReason, Phase, Status};
 use crate::tables::Table;
 
@@ -55,6 +55,7 @@ pub(crate) struct Transports {
     status: Arc<Status>,
     index: usize,
     write_timeout: Option<Duration>,
+    shutdown_idle: Duration,
     /// Its timers serve transports that were moved to another thread, whatever runs there.
     runtime: Handle,
     /// What their descriptors are in.
@@ -76,6 +77,7 @@ impl Transports {
             status,
             index,
             write_timeout: settings.write_timeout,
+            shutdown_idle: settings.shutdown_idle,
             runtime: Handle::current(),
             table: Table::here(),
             started: Instant::now(),
@@ -95,6 +97,7 @@ impl Transports {
             reason: AtomicU8::new(NONE),
             switched: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            uploads: AtomicBool::new(false),
             reader: Mutex::default(),
         });
         let mut records = self.records();
@@ -200,6 +203,8 @@ pub(crate) struct Record {
     switched: AtomicBool,
     /// Its reader sees the end of the stream, whatever comes.
     ended: AtomicBool,
+    /// A request had a body: its sender may be in the middle of it when the connection ends.
+    uploads: AtomicBool,
     reader: Mutex<Option<Waker>>,
 }
 
@@ -221,6 +226,19 @@ impl Record {
     /// Whether the app has answered 101.
     pub(crate) fn has_switched(&self) -> bool {
         self.switched.load(Relaxed)
+    }
+
+    /// A request has a body.
+    pub(crate) fn begin_upload(&self) {
+        self.uploads.store(true, Relaxed);
+    }
+
+    /// How much is received from the peer after the last answer.
+    pub(super) fn linger(&self) -> Linger {
+        match self.uploads.load(Relaxed) && !self.ends_by(&[CloseReason::Refused]) {
+            true => Linger::UPLOAD,
+            false => Linger::SHORT,
+        }
     }
 
     /// Records that bytes were received or sent.
@@ -299,7 +317,7 @@ impl Record {
             true => self.active_ms.load(Relaxed),
             false => self.transports.now_ms(),
         };
-        since_ms + DRAIN_IDLE.as_millis() as u64
+        since_ms + self.transports.shutdown_idle.as_millis() as u64
     }
 
     /// Ends the stream that its reader sees.
@@ -364,7 +382,7 @@ mod tests {
         let mut open: Vec<_> = std::iter::repeat_with(open).take(ENDS_MAX + 100).collect();
         transports.begin_drain();
         tokio::task::yield_now().await;
-        tokio::time::advance(DRAIN_IDLE + Duration::from_millis(1)).await;
+        tokio::time::advance(Settings::default().shutdown_idle + Duration::from_millis(1)).await;
         tokio::task::yield_now().await;
         let ended = |open: &[Transport]| open.iter().filter(|transport| transport.record().has_ended()).count();
         assert_eq!(ended(&open), ENDS_MAX, "the others have to wait");

@@ -43,7 +43,8 @@ pub(super) fn at_rest(engine: &Engine<SimDriver, SimApp>, net: &SimNet, now: Tic
     for (index, slot) in slots(engine) {
         uncounted += usize::from(slot.flags.has(Flags::UNCOUNTED));
         let failed = |what: &str| Err(format!("slot {index} sleeps in {:?} {what}", slot.state));
-        if slot.state == State::Idle && slot.active.is_some() && !slot.flags.has(Flags::INPUT) {
+        let holds = slot.active.as_ref().is_some_and(|active| active.set_aside.is_empty() || slot.holds_request());
+        if slot.state == State::Idle && holds && !slot.flags.has(Flags::INPUT) {
             return failed("and holds memory");
         }
         // One that was set when it was over already fires with the next tick.

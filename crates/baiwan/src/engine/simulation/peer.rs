@@ -15,8 +15,8 @@ use super::plan::{Asking, Ending, Expect, Manner, Mishap, garbage};
 use crate::clock::TICK;
 use crate::settings::Settings;
 
-/// How long a connection may be idle when the server stops.
-const DRAIN_IDLE: Duration = Duration::from_secs(5);
+/// How long an answer without a length may pause once its peer has ended its direction.
+const HALF_CLOSED_SILENCE: Duration = Duration::from_secs(1);
 /// The engine waits for a body in all at least so long, and longer for each byte that comes.
 const BODY_PATIENCE_MIN: Duration = Duration::from_secs(5);
 
@@ -327,6 +327,7 @@ impl Peer {
             |moment: Instant, timeout: Option<Duration>| timeout.is_some_and(|timeout| *now >= moment + timeout);
         match (status, due) {
             (503, _) if times.crowded && self.answered == 0 => true,
+            (503, _) if self.was_half_a_head(due, times) => true,
             (503, Some(due)) => due.head_sent.is_some_and(|sent| since(sent, settings.request_timeout)),
             // What was sent in time may have been seen too late.
             (408, Some(due)) if self.is_late() => {
@@ -340,6 +341,16 @@ impl Peer {
             (400.., Some(due)) => matches!(due.asking.expect, Expect::Refused | Expect::RefusedOrCut),
             _ => false,
         }
+    }
+
+    /// Whether a server that stops may have given up waiting for the rest of a head.
+    fn was_half_a_head(&self, due: Option<&Due>, times: &Times<'_>) -> bool {
+        let Times { now, settings, .. } = times;
+        let Some(stopped) = times.stopped else { return false };
+        let head = due.and_then(|due| Some(due.began + settings.header_timeout?));
+        let given_up = head.into_iter().chain([stopped + settings.shutdown_idle]).min().unwrap_or(stopped);
+        let in_time = due.and_then(|due| due.head_sent).is_some_and(|sent| sent < given_up);
+        *now >= given_up && (!in_time || self.is_late() || times.agains)
     }
 
     /// The connection has ended from the other side: there must be a reason.
@@ -369,6 +380,10 @@ impl Peer {
             ("cut before its head was read", matches!(expect, Some(Expect::Cut)) && reset),
             ("refused after its head", expect == Some(Expect::RefusedOrCut)),
             ("end of its own", self.shut && (!settings.half_close || !front.is_some_and(Due::is_sent))),
+            (
+                "end of its own, and then nothing of an answer without a length",
+                self.shut && front.is_some_and(|due| due.asking.sleeps) && since(self.sent, Some(HALF_CLOSED_SILENCE)),
+            ),
             ("stop, nothing due", times.stopped.is_some() && (!begun || self.is_late() && times.agains)),
             ("stop, time over", over || times.cut),
             ("keep-alive", (!begun || self.is_late()) && since(idle, settings.keep_alive_timeout)),
@@ -406,8 +421,10 @@ impl Peer {
         let idle = attentive && self.due.is_empty() && self.rest.is_empty();
         if let Some(stopped) = times.stopped {
             // Since when it is idle is itself known to a tick only.
-            return match idle && late(self.activity.max(stopped) + TICK, Some(DRAIN_IDLE)) {
-                true => Err("idle for longer than a server that stops allows".into()),
+            let half_a_head = self.due.front().filter(|due| attentive && due.head_sent.is_none());
+            let since = half_a_head.map(|due| due.began.max(self.activity)).or(idle.then_some(self.activity));
+            return match since.is_some_and(|since| late(since.max(stopped) + TICK, Some(settings.shutdown_idle))) {
+                true => Err("without a request for longer than a server that stops allows".into()),
                 false => Ok(()),
             };
         }

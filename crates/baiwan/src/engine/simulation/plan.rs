@@ -62,6 +62,7 @@ fn settings(decisions: &Decisions) -> Settings {
         settings.keep_alive_timeout = timeout(300, 5000);
         settings.request_timeout = timeout(100, 3000);
         settings.write_timeout = timeout(300, 3000);
+        settings.shutdown_idle = decisions.one_of(&[Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5)]);
         settings.shutdown_timeout = Duration::from_millis(decisions.within(100..=8000) as u64);
     }
     settings
@@ -264,7 +265,11 @@ fn finish(decisions: &Decisions, mut asking: Asking, line: &str, body: Option<(S
     if decisions.chance(50) {
         head += &format!("X-Padding: {}\r\n", "p".repeat(decisions.below(5000)));
     }
-    let (framing, body) = body.unwrap_or_default();
+    let (framing, mut body) = body.unwrap_or_default();
+    if !body.is_empty() && decisions.chance(100) {
+        // Old clients send an empty line behind a body.
+        body.extend_from_slice(b"\r\n");
+    }
     head += &framing;
     if asking.waits {
         head += "Expect: 100-continue\r\n";

@@ -67,6 +67,54 @@ async fn row_36_a_head_has_its_time_from_its_first_byte_however_often_a_byte_com
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn row_38c_an_empty_line_after_a_body_starts_no_deadline_and_earns_no_408() {
+    for lines in ["\r\n", "\r\n\r\n", "\r"] {
+        for together in [true, false] {
+            let rig = Rig::new(app());
+            let mut peer = rig.connect();
+            let request = upload(2) + "hi";
+            match together {
+                true => peer.send(request + lines),
+                false => {
+                    peer.send(request);
+                    rig.pass(Duration::from_secs(5)).await;
+                    peer.send(lines);
+                }
+            }
+            rig.pass(Duration::from_secs(60)).await;
+            assert_eq!(statuses(&peer.receive()), [200]);
+            assert!(!peer.is_at_end(), "it is idle");
+            // The rest of the line, and a request: it has all of its own time, and its own answer.
+            let (head, rest) = ("\nGET / HT", "TP/1.1\r\nHost: a\r\n\r\n");
+            peer.send(if lines == "\r" { head } else { &head[1..] });
+            rig.pass(Duration::from_secs(9)).await;
+            assert_eq!(peer.receive(), "");
+            peer.send(rest);
+            rig.settle().await;
+            assert!(peer.receive().ends_with("hello"));
+            peer.send(lines);
+            rig.pass(Duration::from_secs(74)).await;
+            assert!(!peer.is_at_end());
+            rig.pass(Duration::from_secs(2)).await;
+            assert_eq!(peer.receive(), "", "nothing is sent that nobody asked for");
+            assert!(peer.is_at_end());
+            assert_eq!(rig.closed(CloseReason::KeepAliveTimeout), 1);
+        }
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_27_empty_lines_that_come_one_by_one_are_counted() {
+    let rig = Rig::new(app());
+    let mut peer = rig.connect();
+    for _ in 0..3 {
+        peer.send("\r\n");
+        rig.settle().await;
+    }
+    assert_eq!(statuses(&peer.receive()), [400]);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn a_handler_that_takes_too_long_is_dropped_and_its_peer_told_to_come_back() {
     let settings = Settings { request_timeout: Some(Duration::from_secs(30)), ..Settings::default() };
     let rig = Rig::with_settings(app(), settings);

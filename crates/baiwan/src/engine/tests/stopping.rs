@@ -6,6 +6,7 @@ use axum::Router;
 use axum::routing::get as route_get;
 
 use super::rig::{Rig, get, statuses};
+use crate::settings::Settings;
 use crate::status::{CloseReason, Phase};
 
 fn app() -> Router {
@@ -83,6 +84,31 @@ async fn a_long_idle_connection_is_closed_soon_unless_a_request_is_on_its_way() 
     assert!(lucky.receive().ends_with("hello"));
     rig.pass(Duration::from_millis(1200)).await;
     assert!(rig.engine.is_finished());
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn half_a_head_holds_a_stop_no_longer_than_an_idle_connection() {
+    for shutdown_idle in [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(5)] {
+        let settings =
+            Settings { header_timeout: None, keep_alive_timeout: None, shutdown_idle, ..Settings::default() };
+        let rig = Rig::with_settings(app(), settings);
+        let (idle, mut early, mut late) = (rig.connect(), rig.connect(), rig.connect());
+        early.send("GET / HT");
+        rig.settle().await;
+        rig.status.advance(Phase::Draining);
+        late.send("GET / HT");
+        rig.pass(shutdown_idle.saturating_sub(Duration::from_millis(200))).await;
+        assert!(!idle.is_at_end());
+        rig.pass(Duration::from_millis(500)).await;
+        assert!(idle.is_at_end());
+        for peer in [&mut early, &mut late] {
+            let answer = peer.receive();
+            assert!(answer.ends_with("503 Service Unavailable: drained\n") && peer.is_at_end(), "{answer}");
+        }
+        rig.pass(Duration::from_millis(1200)).await;
+        assert!(rig.engine.is_finished());
+        assert_eq!(rig.closed(CloseReason::Drained), 3);
+    }
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

@@ -79,6 +79,10 @@ pub struct Config {
     pub request_timeout: Timeout,
     /// Without progress in writing a response.
     pub write_timeout: Timeout,
+    /// Whether a client that has ended its direction is answered.
+    pub half_close: bool,
+    /// How long a connection without a request may hold up a stop.
+    pub shutdown_idle: Timeout,
     /// Between "not ready" and closing; less than [`shutdown_timeout`](Self::shutdown_timeout).
     pub shutdown_delay: Timeout,
     /// For the whole stop, the delay included; not 0.
@@ -126,6 +130,8 @@ impl Config {
             body_min_rate: judge.required("BODY_MIN_RATE", parsers::parse_rate),
             request_timeout: judge.required("REQUEST_TIMEOUT", Timeout::from_str),
             write_timeout: judge.required("WRITE_TIMEOUT", Timeout::from_str),
+            half_close: judge.required("HALF_CLOSE", parsers::parse_switch),
+            shutdown_idle: judge.required("SHUTDOWN_IDLE", Timeout::from_str),
             shutdown_delay: judge.required("SHUTDOWN_DELAY", Timeout::from_str),
             shutdown_timeout: judge.required("SHUTDOWN_TIMEOUT", parse_length),
             event_loop: judge.required("EVENT_LOOP", baiwan::EventLoop::from_str),

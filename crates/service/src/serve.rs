@@ -159,6 +159,8 @@ fn server(config: &Config) -> baiwan::Builder {
         .body_timeout(config.body_timeout.0)
         .body_min_rate(config.body_min_rate)
         .write_timeout(config.write_timeout.0)
+        .half_close(config.half_close)
+        .shutdown_idle(config.shutdown_idle.0.unwrap_or_default())
         .shutdown_delay(config.shutdown_delay.0.unwrap_or_default())
         .shutdown_timeout(config.shutdown_timeout)
         .event_loop(config.event_loop)

@@ -174,7 +174,9 @@ impl Startup<'_> {
     }
 
     fn shutdown(&self) -> String {
-        format!("delay {}, at most {:?} in all", self.config.shutdown_delay, self.config.shutdown_timeout)
+        let Config { shutdown_delay: delay, shutdown_timeout: timeout, .. } = self.config;
+        let idle = self.config.shutdown_idle.0.unwrap_or_default();
+        format!("delay {delay}, idle connections {idle:?}, at most {timeout:?} in all")
     }
 }
 
@@ -210,7 +212,7 @@ mod tests {
               lowered from 1000000: this process may open 20000 files
   timeouts    head 10s, keep-alive 75s, body 3600s, request none, write 30s
   body rate   at least 500 bytes a second
-  shutdown    delay 500ms, at most 25s in all
+  shutdown    delay 500ms, idle connections 5s, at most 25s in all
   database    sqlite:/var/lib/baiwan/baiwan.db
   api token   not set: anyone may write
   origins     none but its own

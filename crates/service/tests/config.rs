@@ -26,6 +26,8 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("WRITE_TIMEOUT", "1d", "500ms, 10s or 2m"),
     ("BODY_TIMEOUT", "1 h", "500ms, 10s or 2m"),
     ("BODY_MIN_RATE", "500B", "bytes a second"),
+    ("HALF_CLOSE", "yes", "on or off"),
+    ("SHUTDOWN_IDLE", "5", "500ms, 10s or 2m"),
     ("SHUTDOWN_DELAY", "25s", "less than SHUTDOWN_TIMEOUT"),
     ("SHUTDOWN_TIMEOUT", "0", "from 1ms to 24h"),
     ("EVENT_LOOP", "kqueue", "auto, epoll or portable"),

@@ -272,6 +272,14 @@ pub(super) fn parse_rate(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("a whole number of bytes a second from 0 (any) to {}", u32::MAX))
 }
 
+pub(super) fn parse_switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("on or off".to_owned()),
+    }
+}
+
 /// RFC 6750, section 2.1: `b64token`.
 pub(super) fn parse_token(text: &str) -> Result<Secret, String> {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);

@@ -269,6 +269,22 @@ pub(crate) static SETTINGS: &[Setting] = &[
         help: "Time without progress in writing a response",
     },
     Setting {
+        variable: "HALF_CLOSE",
+        flag: "half-close",
+        value_name: "CHOICE",
+        fallback: Fallback::Value("on"),
+        kind: Kind::Plain,
+        help: "on answers a client that has ended its direction of the connection (`nc -N`), off takes it for gone",
+    },
+    Setting {
+        variable: "SHUTDOWN_IDLE",
+        flag: "shutdown-idle",
+        value_name: "DURATION",
+        fallback: Fallback::Value("5s"),
+        kind: Kind::Plain,
+        help: "Time that an idle connection, or half a head, may hold up a stop",
+    },
+    Setting {
         variable: "SHUTDOWN_DELAY",
         flag: "shutdown-delay",
         value_name: "DURATION",

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `peer` | a socket that can do what no decent client does |
 //! | `dying` | resets, dead peers, half-closed ones, files that are used again at once |
+//! | `early` | answers in the middle of an upload |
 //! | `slow` | peers that trickle, and peers that do not read |
 //! | `crowd` | too many connections, handlers that panic, stops under load |
 //!
@@ -15,6 +16,7 @@
 
 mod crowd;
 mod dying;
+mod early;
 mod peer;
 #[path = "../axum_app/rig.rs"]
 #[allow(dead_code, reason = "it is shared, and not all of it is needed here")]

@@ -1,6 +1,6 @@
 //! The app under simulation: one handler for each way in which a handler can behave.
 //!
-//! The target says which: `/kind/id/a/b`. Every answer of the app carries the id of its request in `x-id`, and a body that
+//! The target says which: `/kind/id/a/b`, or the same under `/health`, which is answered beyond the maximum of connections too. Every answer of the app carries the id of its request in `x-id`, and a body that
 //! follows from the id, so that answers that are lost, doubled, swapped or mixed are seen.
 
 use std::cell::Cell;
@@ -59,7 +59,7 @@ struct Asked {
 
 impl Asked {
     fn of(target: &str) -> Option<Self> {
-        let mut parts = target.trim_start_matches('/').split('/');
+        let mut parts = target.trim_start_matches("/health").trim_start_matches('/').split('/');
         let kind = parts.next()?.to_owned();
         let mut number = || parts.next()?.parse::<usize>().ok();
         Some(Self { kind, id: number()? as u32, a: number()?, b: number()? })

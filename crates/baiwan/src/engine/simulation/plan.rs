@@ -257,6 +257,7 @@ fn chunks(decisions: &Decisions, data: &[u8]) -> Vec<u8> {
 }
 
 fn finish(decisions: &Decisions, mut asking: Asking, line: &str, body: Option<(String, Vec<u8>)>) -> Asking {
+    let line = if decisions.chance(150) { line.replacen('/', "/health/", 1) } else { line.to_owned() };
     let mut head = format!("{line} HTTP/1.1\r\nHost: a\r\n");
     if decisions.chance(50) {
         head += "Connection: close\r\n";

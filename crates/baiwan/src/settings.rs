@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use baiwan_http1::Limits;
 
+use crate::files::TURNED_AWAY_MAX;
+
 /// How long the rest of a body, or the peer's end of stream, is waited for.
 pub(crate) const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection whose peer still has so much to send is not worth keeping.
@@ -31,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) buffered_body_bytes_max: usize,
     /// A peer that has ended its direction still gets its answer.
     pub(crate) half_close: bool,
+    /// Connections beyond the maximum that a core tells so at the same time, and accepts at once; at least 1.
+    pub(crate) turned_away_max: usize,
     pub(crate) shutdown_delay: Duration,
     /// In all, the delay included.
     pub(crate) shutdown_timeout: Duration,
@@ -48,6 +52,7 @@ impl Default for Settings {
             write_timeout: Some(Duration::from_secs(30)),
             buffered_body_bytes_max: 1024 * 1024,
             half_close: false,
+            turned_away_max: TURNED_AWAY_MAX,
             shutdown_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(25),
         }

@@ -233,7 +233,9 @@ fn connect_unix(name: &SocketAddrUnix) -> io::Result<(OwnedFd, Result<(), Errno>
 /// (epoll_ctl(2), `ENOSPC`).
 fn watch_error(error: Errno) -> io::Error {
     match error {
-        Errno::NOSPC => io::Error::other("this user has no more epoll watches: raise fs.epoll.max_user_watches (sysctl)"),
+        Errno::NOSPC => {
+            io::Error::other("this user has no more epoll watches: raise fs.epoll.max_user_watches (sysctl)")
+        }
         error => error.into(),
     }
 }

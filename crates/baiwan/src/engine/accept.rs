@@ -9,20 +9,22 @@ use baiwan_http1::TOO_MANY_CONNECTIONS;
 use super::connection::{Flags, Slot};
 use super::{Engine, TURN_ACCEPTS_MAX};
 use crate::app::App;
-use crate::capacity::TURNED_AWAY_MAX;
+use crate::files::explain;
 use crate::listen::{ACCEPT_PAUSE, COMPLAINT_PAUSE};
 use crate::status::{CloseReason, add};
 
 impl<D: Driver, A: App> Engine<D, A> {
     /// Accepts from every listener that has something, up to a maximum each.
     pub(super) fn accept(&mut self) {
+        // More would be more files at once than are kept for them.
+        let max = TURN_ACCEPTS_MAX.min(self.settings.turned_away_max);
         for number in 0..self.listeners.len() {
             self.resume_listener(number);
             let listener = &mut self.listeners[number];
             if !listener.ready || listener.resumes.is_some() {
                 continue;
             }
-            let end = self.driver.accept(&listener.listener, TURN_ACCEPTS_MAX, &mut self.lists.accepted);
+            let end = self.driver.accept(&listener.listener, max, &mut self.lists.accepted);
             match end {
                 AcceptEnd::Drained => listener.ready = false,
                 AcceptEnd::Max => {}
@@ -62,7 +64,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         let now = self.clock.now();
         if self.complained.is_none_or(|at| now.duration_since(at) >= COMPLAINT_PAUSE) {
             self.complained = Some(now);
-            tracing::warn!(%error, core = self.core.index, "{what}");
+            tracing::warn!(error = explain(error), core = self.core.index, "{what}");
         }
     }
 
@@ -76,7 +78,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         if !counted {
             slot.flags.set(Flags::UNCOUNTED);
             self.turned_away += 1;
-            if self.turned_away > TURNED_AWAY_MAX {
+            if self.turned_away > self.settings.turned_away_max {
                 return self.close(index, CloseReason::OverLimit);
             }
         }

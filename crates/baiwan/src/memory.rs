@@ -34,7 +34,11 @@ impl MemoryLimit {
 
     /// What the limit is, in words.
     pub(crate) fn limit(&self) -> String {
-        format!("the memory limit is {} MiB ({})", self.bytes >> 20, self.file.display())
+        let (mib, file) = (self.bytes >> 20, self.file.display());
+        match self.file.ends_with(MACHINE) {
+            true => format!("the machine has {mib} MiB of memory ({file})"),
+            false => format!("the memory limit is {mib} MiB ({file})"),
+        }
     }
 }
 
@@ -160,7 +164,9 @@ mod tests {
         let tree = Tree::new("4:memory:/a\n", MOUNT_1).with("sys/fs/cgroup/memory/a/memory.limit_in_bytes", NONE);
         assert_eq!(tree.limit(), is(8192, "proc/meminfo"));
         assert_eq!(Tree::new("", "").limit(), is(8192, "proc/meminfo"));
-        assert_eq!(MemoryLimit::read(&Path::new("/nowhere").join("at all")), None);
+        let said = MemoryLimit::read(Tree::new("", "").0.path()).unwrap().limit();
+        assert!(said.starts_with("the machine has 8192 MiB of memory"), "{said}");
+        assert_eq!(MemoryLimit::read(Path::new("/nowhere")), None);
     }
 
     #[test]

@@ -115,10 +115,10 @@ pub(crate) fn explain(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(EMFILE) => {
             #[cfg(target_os = "linux")]
-            let limit = format!("{} files (ulimit -n) may be open", baiwan_driver::FileLimit::now().soft);
+            let limit = format!("no more than {} files may be open", baiwan_driver::FileLimit::now().soft);
             #[cfg(not(target_os = "linux"))]
-            let limit = "no more files may be open (ulimit -n)";
-            format!("too many open files: {limit}, and all of them are; allow more with ulimit -n or LimitNOFILE=")
+            let limit = "no more files may be open";
+            format!("too many open files: {limit}; allow more (ulimit -n, LimitNOFILE=)")
         }
         Some(ENFILE) => "too many open files in the system: allow more (sysctl fs.file-max)".to_owned(),
         _ => error.to_string(),

@@ -1,25 +1,20 @@
 //! How many connections this process can hold: the lesser of what files and memory allow.
 
-use crate::{Error, FdTables};
+use crate::Error;
+use crate::files::Files;
+use crate::memory::MemoryLimit;
+use crate::tables::FdTables;
 
 /// What is asked for when nobody asks for anything.
 const CONNECTIONS_DEFAULT: u64 = 1_000_000;
-/// Files that are not connections: standard streams, listeners, databases, logs, what handlers open.
-const FILES_RESERVED: u64 = 128;
-/// Files of each core: its runtime, its epoll instance, its listeners; and connections that are being turned away.
-const FILES_PER_CORE: u64 = 16 + TURNED_AWAY_MAX as u64;
-/// Connections beyond the maximum that a core tells so at the same time; further ones are reset.
-pub(crate) const TURNED_AWAY_MAX: usize = 64;
-/// Connections beyond the maximum, of all cores, that are read for a moment: whoever asks for the server's health is answered.
-pub(crate) const PROBES_MAX: u64 = 16;
-/// Files of a core's runtime, which stay open in every table so that the others can wake it.
-const RUNTIME_FILES: u64 = 4;
-const _: () = assert!(PROBES_MAX <= TURNED_AWAY_MAX as u64);
-/// Connections that a core has accepted and not looked at yet. Where one table is full, so are the others, and such a core
-/// waits; one that is full alone must still have room to turn them away.
-pub(crate) const ACCEPTED_MAX: u64 = 64;
 /// Kernel and user memory of an idle connection, rounded up: 3,640 bytes of sockets, 208 of epoll, a slot of 64.
 const BYTES_PER_CONNECTION: u64 = 4096;
+/// Memory of the server itself: the program, and of each core its areas and its thread. The ready service, with 64 connections
+/// that ask all the time, has 5 MiB on two cores and 7 on four, pages of its file apart.
+const BYTES_NEEDED: u64 = 8 << 20;
+const BYTES_NEEDED_PER_CORE: u64 = 2 << 20;
+/// A memory limit is called too small if less than half of it is left for connections.
+const BYTES_ENOUGH_FACTOR: u64 = 2;
 
 /// The maximum in force, and how it came about.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,27 +25,10 @@ pub struct Capacity {
     pub max_connections_per_core: u64,
     /// What was lowered and why, a sentence each, for whoever starts the server.
     pub notes: Vec<String>,
-}
-
-/// What limits the files of the process.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Files {
-    /// Files that may be open in a table.
-    pub(crate) max: u64,
-    pub(crate) tables: FdTables,
-    /// Files that are open already. With a table for each core, they are in all tables.
-    pub(crate) open: u64,
-}
-
-impl Files {
-    /// Connections that one table has room for.
-    fn connections(self, cores: u64) -> u64 {
-        let others = match self.tables {
-            FdTables::Shared => FILES_PER_CORE * cores,
-            FdTables::PerCore => self.open + RUNTIME_FILES * cores + FILES_PER_CORE + ACCEPTED_MAX,
-        };
-        self.max.saturating_sub(FILES_RESERVED + others).max(1)
-    }
+    /// Those of the notes that mean trouble, with what to do. The server logs them at level WARN when it starts.
+    pub warnings: Vec<String>,
+    /// See [`Files::turned_away_max`].
+    pub(crate) turned_away_max: usize,
 }
 
 /// Decides the maximum. What was asked for must be possible; the default is lowered to what is.
@@ -58,58 +36,49 @@ pub(crate) fn decide(
     wanted: Option<u64>,
     cores: usize,
     files: Files,
-    memory_bytes: Option<u64>,
+    memory: Option<&MemoryLimit>,
 ) -> Result<Capacity, Error> {
-    let in_a_table = files.connections(cores as u64);
-    let (by_files, whose) = match files.tables {
-        FdTables::Shared => (in_a_table, "the process"),
-        FdTables::PerCore => (in_a_table.saturating_mul(cores as u64), "each core"),
+    let cores = cores as u64;
+    let in_a_table = files.connections(cores);
+    let by_files = match files.tables {
+        FdTables::Shared => in_a_table,
+        FdTables::PerCore => in_a_table.saturating_mul(cores),
     };
-    let by_memory = memory_bytes.map_or(u64::MAX, |bytes| (bytes / BYTES_PER_CONNECTION).max(1));
-    let possible = by_files.min(by_memory);
-    let why = match by_files <= by_memory {
-        true => format!("{whose} may open {} files (ulimit -n)", files.max),
-        false => format!("the memory limit is {} MiB", memory_bytes.unwrap_or_default() >> 20),
+    let by_memory = memory.map(|memory| (memory, (memory.bytes / BYTES_PER_CONNECTION).max(1)));
+    let (possible, why, shortage) = match by_memory {
+        Some((memory, possible)) if possible < by_files => (possible, memory.limit(), memory_shortage(memory, cores)),
+        _ => (by_files, files.limit(), files.shortage(cores)),
     };
-    let (max_connections, notes) = match wanted {
+    let mut capacity = Capacity {
+        max_connections: wanted.unwrap_or_else(|| possible.min(CONNECTIONS_DEFAULT)),
+        max_connections_per_core: 0,
+        notes: Vec::new(),
+        warnings: Vec::new(),
+        turned_away_max: files.turned_away_max(cores),
+    };
+    match wanted {
         Some(wanted) if wanted > possible => return Err(Error::MaxConnections { wanted, possible, why }),
-        Some(wanted) => (wanted, Vec::new()),
         None if possible < CONNECTIONS_DEFAULT => {
             let note = format!("MAX_CONNECTIONS was lowered from {CONNECTIONS_DEFAULT} to {possible}: {why}");
-            (possible, vec![note])
+            capacity.warnings.extend(shortage.map(|shortage| format!("{note}, and {shortage}")));
+            capacity.notes.push(note);
         }
-        None => (CONNECTIONS_DEFAULT, Vec::new()),
+        _ => {}
+    }
+    capacity.max_connections_per_core = match files.tables {
+        FdTables::Shared => capacity.max_connections,
+        FdTables::PerCore => in_a_table.min(capacity.max_connections),
     };
-    let max_connections_per_core = match files.tables {
-        FdTables::Shared => max_connections,
-        FdTables::PerCore => in_a_table.min(max_connections),
-    };
-    Ok(Capacity { max_connections, max_connections_per_core, notes })
+    Ok(capacity)
 }
 
-/// Files that the process may open, after raising the limit as far as it may be.
-pub(crate) fn files(tables: FdTables) -> Files {
-    #[cfg(target_os = "linux")]
-    let max = baiwan_driver::raise_file_limit().soft;
-    #[cfg(not(target_os = "linux"))]
-    let max = 1024;
-    // Not to be seen where /proc is not mounted: then the reserve has to do.
-    let open = std::fs::read_dir("/proc/thread-self/fd").map_or(0, |files| files.count() as u64);
-    Files { max, tables, open }
-}
-
-/// Memory that the process may use: the least of its cgroup's limits and the machine's.
-pub(crate) fn memory_bytes() -> Option<u64> {
-    let read = |path: &str| std::fs::read_to_string(path).ok();
-    let cgroup = read("/proc/self/cgroup").and_then(|text| {
-        let path = text.lines().find_map(|line| line.strip_prefix("0::"))?.to_owned();
-        read(&format!("/sys/fs/cgroup{path}/memory.max"))?.trim().parse().ok()
-    });
-    let machine = read("/proc/meminfo").and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.to_owned();
-        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
-    });
-    [cgroup, machine].into_iter().flatten().min()
+/// What to do about a memory limit of which too little is left for connections. `None` if it is large enough.
+fn memory_shortage(memory: &MemoryLimit, cores: u64) -> Option<String> {
+    let needed = BYTES_NEEDED + BYTES_NEEDED_PER_CORE * cores;
+    let enough = BYTES_ENOUGH_FACTOR * needed;
+    (memory.bytes < enough).then(|| {
+        format!("the server itself needs some {} MiB of it: allow at least {} MiB", needed >> 20, enough >> 20)
+    })
 }
 
 #[cfg(test)]
@@ -117,17 +86,23 @@ mod tests {
     use super::*;
 
     fn shared(max: u64) -> Files {
-        Files { max, tables: FdTables::Shared, open: 10 }
+        Files { max, tables: FdTables::Shared, open: 10, listeners: 1 }
+    }
+
+    fn memory(mib: u64) -> MemoryLimit {
+        MemoryLimit { bytes: mib << 20, file: "/sys/fs/cgroup/memory.max".into() }
     }
 
     #[test]
     fn the_default_is_lowered_and_says_why() {
-        let capacity = decide(None, 2, shared(20_000), Some(24 << 30)).unwrap();
-        assert_eq!(capacity.max_connections, 20_000 - 128 - 2 * (16 + 64));
+        let capacity = decide(None, 2, shared(20_000), Some(&memory(24 << 10))).unwrap();
+        assert_eq!(capacity.max_connections, shared(20_000).connections(2));
         assert!(capacity.notes[0].contains("20000 files"), "{:?}", capacity.notes);
-        let capacity = decide(None, 2, shared(u64::MAX), Some(1 << 30)).unwrap();
-        assert_eq!(capacity.max_connections, (1 << 30) / 4096);
-        assert!(capacity.notes[0].contains("1024 MiB"), "{:?}", capacity.notes);
+        let capacity = decide(None, 2, shared(u64::MAX), Some(&memory(64))).unwrap();
+        assert_eq!(capacity.max_connections, (64 << 20) / 4096);
+        let note =
+            "MAX_CONNECTIONS was lowered from 1000000 to 16384: the memory limit is 64 MiB (/sys/fs/cgroup/memory.max)";
+        assert_eq!((capacity.notes, capacity.warnings), (vec![note.to_owned()], Vec::new()));
         assert_eq!(decide(None, 2, shared(u64::MAX), None).unwrap().notes, Vec::<String>::new());
     }
 
@@ -136,19 +111,40 @@ mod tests {
         assert_eq!(decide(Some(100), 1, shared(1024), None).unwrap().max_connections, 100);
         let error = decide(Some(5_000), 1, shared(1024), None).unwrap_err().to_string();
         assert!(error.contains("MAX_CONNECTIONS=5000") && error.contains("1024 files"), "{error}");
+        let error = decide(Some(20_000), 1, shared(u64::MAX), Some(&memory(64))).unwrap_err().to_string();
+        assert!(error.contains("MAX_CONNECTIONS=20000") && error.contains("memory.max"), "{error}");
     }
 
     #[test]
     fn with_a_table_for_each_core_the_files_count_for_each() {
-        let files = Files { max: 20_000, tables: FdTables::PerCore, open: 10 };
-        let of_a_core = 20_000 - 128 - 10 - 4 * 56 - (16 + 64) - 64;
+        let files = Files { tables: FdTables::PerCore, ..shared(20_000) };
+        let of_a_core = files.connections(56);
+        assert_eq!(of_a_core, 20_000 - 10 - 4 * 56 - 5 - (128 + 64 + 64));
         let capacity = decide(None, 56, files, None).unwrap();
         assert_eq!((capacity.max_connections, capacity.notes.len()), (CONNECTIONS_DEFAULT, 0));
         assert_eq!(capacity.max_connections_per_core, of_a_core);
-        let capacity = decide(None, 56, files, Some(1 << 30)).unwrap();
+        let capacity = decide(None, 56, files, Some(&memory(1 << 10))).unwrap();
         assert_eq!((capacity.max_connections, capacity.max_connections_per_core), ((1 << 30) / 4096, of_a_core));
         let error = decide(Some(2_000_000), 56, files, None).unwrap_err().to_string();
         assert!(error.contains(&(56 * of_a_core).to_string()), "{error}");
         assert!(error.contains("each core may open 20000 files"), "{error}");
+    }
+
+    #[test]
+    fn row_114_a_limit_that_makes_the_default_useless_is_a_warning_with_limit_and_need() {
+        let warned = |files: Files, memory: Option<&MemoryLimit>| {
+            let warnings = decide(None, 2, files, memory).unwrap().warnings;
+            assert!(warnings.len() <= 1, "{warnings:?}");
+            warnings.into_iter().next()
+        };
+        let warning = warned(shared(48), None).unwrap();
+        assert!(warning.contains("may open 48 files") && warning.contains("allow at least 56"), "{warning}");
+        let per_core = warned(Files { tables: FdTables::PerCore, ..shared(40) }, None).unwrap();
+        assert!(per_core.contains("each core may open 40 files") && per_core.contains("at least 46"), "{per_core}");
+        let memory_warning = warned(shared(20_000), Some(&memory(8))).unwrap();
+        assert!(memory_warning.contains("is 8 MiB") && memory_warning.contains("at least 24 MiB"), "{memory_warning}");
+        assert_eq!(warned(shared(256), Some(&memory(64))), None);
+        // Whoever asks for what can be had gets it, and needs no advice.
+        assert_eq!(decide(Some(1), 2, shared(48), None).unwrap().warnings, Vec::<String>::new());
     }
 }

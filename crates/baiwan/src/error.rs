@@ -2,20 +2,48 @@
 
 use std::io;
 
+use crate::files::explain;
+
 /// An error of the server itself; errors of requests and connections stay with them.
 ///
 /// Each is one line that says what is wrong and, where that is known, what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An address cannot be understood or looked up.
-    #[error("cannot listen on {address:?}: write HOST:PORT, [IPV6]:PORT or unix:/PATH")]
+    /// An address cannot be understood.
+    #[error("cannot listen on {address:?}: write HOST:PORT, [IPV6]:PORT, unix:/PATH or unix:@NAME")]
     Address {
         /// As it was given.
         address: String,
     },
+    /// The host of an address is not known.
+    #[error("cannot listen on {address}: its host is not known: {why}")]
+    Host {
+        /// As it was given.
+        address: String,
+        /// What the system said.
+        why: String,
+    },
+    /// An address was given twice, perhaps in two ways of writing.
+    #[error("{address} is given twice{}: leave one out", other_way(address, other))]
+    Twice {
+        /// As it was given.
+        address: String,
+        /// As it was given before.
+        other: String,
+    },
+    /// An address is served by another one that was given, which stands for all addresses.
+    #[error("{by} serves {what} too: leave {address} out")]
+    Covered {
+        /// As it was given.
+        address: String,
+        /// The address that stands for all, as it was given.
+        by: String,
+        /// What of the former it serves.
+        what: String,
+    },
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {}", listen_hint(source))]
+    #[error("cannot listen on {address}: {}", listen_hint(address, source))]
     Listen {
         /// As it was given.
         address: String,
@@ -52,35 +80,117 @@ pub enum Error {
     #[error("FD_TABLES=per-core is not possible {0}")]
     FdTables(&'static str),
     /// The system refused to give a core's thread an fd table of its own.
-    #[error(
-        "FD_TABLES=per-core cannot be had: unshare(CLONE_FILES) failed: {0}; allow the system call `unshare` (containers' \
-         seccomp profiles forbid it without CAP_SYS_ADMIN), or use FD_TABLES=shared with a higher limit of files (ulimit -n)"
-    )]
+    #[error("FD_TABLES=per-core cannot be had: unshare(CLONE_FILES) failed: {}", unshare_hint(.0))]
     Unshare(io::Error),
     /// A blocking call was made within an async runtime, which it would block.
     #[error("`run` blocks and was called within a Tokio runtime: use `serve(app).await` there")]
     BlockingInRuntime,
     /// A core could not be set up.
-    #[error("cannot start a core: {0}")]
+    #[error("cannot start a core: {}", explain(.0))]
     Start(#[source] io::Error),
+    /// The system refused to start a core's thread.
+    #[error(
+        "cannot start the thread of a core: {0}; see how many threads and how much memory are allowed (ulimit -u, TasksMax=)"
+    )]
+    Thread(#[source] io::Error),
     /// The signals that stop the server cannot be listened for.
-    #[error("cannot listen for signals: {0}")]
+    #[error("cannot listen for signals: {}", explain(.0))]
     Signals(#[source] io::Error),
     /// The kernel's readiness interface failed on a core.
-    #[error("the event loop of a core failed: {0}")]
+    #[error("the event loop of a core failed: {}", explain(.0))]
     Core(#[source] io::Error),
     /// A core's thread panicked outside of a handler. Its panic message was printed by the thread.
     #[error("core {0} panicked")]
     CorePanicked(usize),
 }
 
-fn listen_hint(error: &io::Error) -> String {
+fn unshare_hint(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "something else listens there; stop it or choose another port".to_owned(),
-        io::ErrorKind::PermissionDenied => {
-            "permission denied; ports below 1024 need root or CAP_NET_BIND_SERVICE, or choose a higher port".to_owned()
+        io::ErrorKind::PermissionDenied => format!(
+            "{error}; allow the system call `unshare` (containers' seccomp profiles forbid it without CAP_SYS_ADMIN), or use \
+             FD_TABLES=shared with a higher limit of files (ulimit -n)"
+        ),
+        _ => explain(error),
+    }
+}
+
+fn other_way(address: &str, other: &str) -> String {
+    match address == other {
+        true => String::new(),
+        false => format!(", the other time as {other}"),
+    }
+}
+
+/// What to do about an address that cannot be listened on: only what is so for this error and this kind of address.
+fn listen_hint(address: &str, error: &io::Error) -> String {
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, InvalidFilename, NotFound, PermissionDenied};
+
+    // An error that was made in this program says itself what to do.
+    if error.get_ref().is_some() {
+        return error.to_string();
+    }
+    let is_unix = address.starts_with("unix:");
+    let is_path = is_unix && !address.starts_with("unix:@");
+    let port = address.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
+    let hint = match error.kind() {
+        AddrInUse if is_unix && cfg!(target_os = "linux") => {
+            "another program listens there (`ss -lxp` shows which); stop it or listen elsewhere"
         }
-        io::ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
-        _ => error.to_string(),
+        AddrInUse if is_unix => {
+            "something stands there: stop the server whose socket it is, or remove it if there is none"
+        }
+        AddrInUse if port == Some(0) => "no port is free",
+        AddrInUse if cfg!(target_os = "linux") => {
+            "the port is in use (`ss -ltnp` shows who listens, `ss -tnp` who is connected); stop that or choose another port"
+        }
+        AddrInUse => "the port is in use; stop what uses it or choose another port",
+        PermissionDenied if is_path => "permission denied: this user may not make the socket in that folder",
+        PermissionDenied if port.is_some_and(|port| port < 1024) => {
+            "permission denied; ports below 1024 need root or CAP_NET_BIND_SERVICE, or choose a higher port"
+        }
+        PermissionDenied => "permission denied: a policy of this system forbids it (SELinux, AppArmor, seccomp)",
+        NotFound if is_path => "the folder for the socket does not exist",
+        InvalidFilename if is_unix => "the path or name of a socket may have 107 bytes: choose a shorter one",
+        AddrNotAvailable => "this machine does not have that address",
+        _ => return explain(error),
+    };
+    hint.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_fits_the_error_and_the_kind_of_address() {
+        let said = |address: &str, kind: io::ErrorKind| {
+            Error::Listen { address: address.to_owned(), source: kind.into() }.to_string()
+        };
+        let denied = io::ErrorKind::PermissionDenied;
+        assert!(said("0.0.0.0:80", denied).contains("CAP_NET_BIND_SERVICE"));
+        for address in ["0.0.0.0:8080", "unix:/run/app.sock", "unix:@app", "the given socket"] {
+            assert!(!said(address, denied).contains("1024"), "{}", said(address, denied));
+        }
+        assert!(said("unix:/run/app.sock", denied).contains("folder"));
+        assert!(!said("unix:@app", denied).contains("folder"), "it is in none");
+        let in_use = io::ErrorKind::AddrInUse;
+        assert!(said("0.0.0.0:8080", in_use).contains("choose another port"));
+        assert!(said("0.0.0.0:0", in_use).contains("no port is free"));
+        assert!(!said("unix:/run/app.sock", in_use).contains("port"));
+        assert!(said("unix:/nowhere/app.sock", io::ErrorKind::NotFound).contains("folder"));
+    }
+
+    #[test]
+    fn a_seccomp_profile_is_blamed_for_a_refusal_and_not_for_a_lack_of_memory() {
+        let said = |kind: io::ErrorKind| Error::Unshare(kind.into()).to_string();
+        assert!(said(io::ErrorKind::PermissionDenied).contains("seccomp"));
+        assert!(!said(io::ErrorKind::OutOfMemory).contains("seccomp"), "{}", said(io::ErrorKind::OutOfMemory));
+    }
+
+    #[test]
+    fn an_error_that_was_made_in_this_program_speaks_for_itself() {
+        let source = io::Error::new(io::ErrorKind::PermissionDenied, "it is so");
+        let error = Error::Listen { address: "unix:/run/app.sock".to_owned(), source };
+        assert_eq!(error.to_string(), "cannot listen on unix:/run/app.sock: it is so");
     }
 }

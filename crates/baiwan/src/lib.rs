@@ -39,8 +39,10 @@ mod clock;
 #[cfg(target_os = "linux")]
 mod engine;
 mod error;
+mod files;
 mod inbox;
 mod listen;
+mod memory;
 mod portable;
 mod server;
 mod settings;

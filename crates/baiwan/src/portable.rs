@@ -31,6 +31,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
 use crate::app::{App, add_peer, call_when_ready, limit_buffered_body};
+use crate::files::explain;
 use crate::listen::{ACCEPT_PAUSE, BoundListener};
 use crate::settings::Settings;
 use crate::status::{CloseReason, CoreStatus, Phase, Status, add};
@@ -65,7 +66,7 @@ impl<A: App> Portable<A> {
                 listener.set_nonblocking(true)?;
                 TcpListener::from_std(listener).map(Listener::Tcp)
             }
-            Address::Unix(_) => {
+            Address::Unix(_) | Address::Abstract(_) => {
                 let listener = StdUnixListener::from(bound.into_fd());
                 listener.set_nonblocking(true)?;
                 UnixListener::from_std(listener).map(Listener::Unix)
@@ -166,7 +167,7 @@ async fn accept<A: App>(
             }
         };
         if let Err(error) = outcome {
-            tracing::warn!(%error, "cannot accept connections for now");
+            tracing::warn!(error = explain(&error), "cannot accept connections for now");
             tokio::time::sleep(ACCEPT_PAUSE).await;
         }
     }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -18,7 +19,9 @@ use tokio::sync::oneshot;
 
 use crate::app::App;
 use crate::capacity::{self, Capacity};
+use crate::files::Files;
 use crate::listen::{self, BoundListener, Source};
+use crate::memory::MemoryLimit;
 use crate::settings::{EventLoop, Settings, parse_timeout};
 use crate::shutdown::{Stop, Stops};
 use crate::status::{Health, Phase, Status};
@@ -30,7 +33,8 @@ const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves an app on an address until SIGTERM or SIGINT, then stops in order.
 ///
-/// `address` is `HOST:PORT`, `[IPV6]:PORT` (`[::]:8080` serves IPv4 too) or `unix:/path`. The app is an axum `Router` or any
+/// `address` is `HOST:PORT`, `[IPV6]:PORT` (`[::]:8080` serves IPv4 too), `unix:/path` or `unix:@name` (an abstract socket, on
+/// Linux). The app is an axum `Router` or any
 /// other tower service that can be cloned; each core gets a clone. Defaults are those of [`Server::builder`].
 ///
 /// On a signal the server accepts no more, answers every request that it has received, and returns after 25 seconds at the
@@ -179,8 +183,11 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Listens on an address: `HOST:PORT`, `[IPV6]:PORT` or `unix:/path`. May be called several times. Port 0 is a free
-    /// port; see [`Running::addresses`].
+    /// Listens on an address: `HOST:PORT`, `[IPV6]:PORT`, `unix:/path` or `unix:@name`. May be called several times. Port 0 is a
+    /// free port; see [`Running::addresses`].
+    ///
+    /// At a path, a socket that nobody listens on any more is replaced, and nothing else. A name with `@` is one of an abstract
+    /// socket (Linux): there is no file, and so no permissions; any process of the same network namespace may connect.
     pub fn bind(mut self, address: impl fmt::Display) -> Self {
         self.sources.push(Source::Address(address.to_string()));
         self
@@ -386,6 +393,17 @@ impl Builder {
         self.start_cores(makers)
     }
 
+    /// Decides how many connections there may be, and says it where that is trouble.
+    fn capacity(&self, workers: usize) -> Result<Capacity, Error> {
+        let files = Files::of_process(self.fd_tables, self.sources.len());
+        let memory = MemoryLimit::read(Path::new("/"));
+        let capacity = capacity::decide(self.max_connections, workers, files, memory.as_ref())?;
+        for warning in &capacity.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(capacity)
+    }
+
     fn worker_count(&self) -> usize {
         self.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))
     }
@@ -408,14 +426,13 @@ impl Builder {
             FdTables::PerCore => Some(Home::here()?),
         };
         let place = Arc::new(Place::take(self.fd_tables)?);
-        let files = capacity::files(self.fd_tables);
-        let capacity = capacity::decide(self.max_connections, workers, files, capacity::memory_bytes())?;
+        let capacity = self.capacity(workers)?;
         let bound = listen::bind(self.sources, workers, self.reuse_port)?;
         let listeners = Listeners::send(bound.cores, self.fd_tables).map_err(Error::Start)?;
         // Held until every core has its own, so that those of a core that fails are closed with it.
         let _ways: Vec<_> = listeners.iter().filter_map(Listeners::way).collect();
         let status = Status::new(workers, capacity.max_connections, capacity.max_connections_per_core);
-        let settings = Arc::new(self.settings);
+        let settings = Arc::new(Settings { turned_away_max: capacity.turned_away_max, ..self.settings });
         // From here on a failure must stop the cores that run already: dropping `running` does.
         let mut running = Running {
             status: Arc::clone(&status),
@@ -440,7 +457,7 @@ impl Builder {
                 // Nobody listens any more if the server was dropped.
                 let _ = done.send(outcome);
             };
-            thread::Builder::new().name(format!("baiwan-core-{index}")).spawn(body).map_err(Error::Start)?;
+            thread::Builder::new().name(format!("baiwan-core-{index}")).spawn(body).map_err(Error::Thread)?;
             running.cores.push(is_done);
             starts.push(start);
         }

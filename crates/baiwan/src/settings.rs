@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use baiwan_http1::Limits;
 
+use crate::files::TURNED_AWAY_MAX;
+
 /// What is received and discarded from a peer that was told that its connection ends, so that it can read why (RFC 9112,
 /// section 9.6): the bounds of a close in stages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) half_close: bool,
     /// How long a connection may hold a stop without a request: idle, or with half a head.
     pub(crate) shutdown_idle: Duration,
+    /// Connections beyond the maximum that a core tells so at the same time, and accepts at once; at least 1.
+    pub(crate) turned_away_max: usize,
     pub(crate) shutdown_delay: Duration,
     /// In all, the delay included.
     pub(crate) shutdown_timeout: Duration,
@@ -62,6 +66,7 @@ impl Default for Settings {
             buffered_body_bytes_max: 1024 * 1024,
             half_close: false,
             shutdown_idle: Duration::from_secs(5),
+            turned_away_max: TURNED_AWAY_MAX,
             shutdown_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(25),
         }

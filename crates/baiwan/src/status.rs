@@ -11,7 +11,7 @@ use std::time::Duration;
 use baiwan_http1::Refusal;
 use tokio::time::Instant;
 
-use crate::capacity::PROBES_MAX;
+use crate::files::PROBES_MAX;
 use crate::inbox::Inbox;
 use crate::transport::TransportCounts;
 

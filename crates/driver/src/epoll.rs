@@ -36,6 +36,7 @@ const SLICES_MAX: usize = 64;
 /// nothing else came out of a call, the refusals do not concern single connections, whatever they say.
 const ACCEPT_SKIPS_MAX: usize = 64;
 
+const SOCKET_FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 const INPUT: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
 const INPUT_AND_OUTPUT: EventFlags = INPUT.union(EventFlags::OUT);
 
@@ -131,7 +132,7 @@ impl Driver for EpollDriver {
             // It is as it was asked to be: an earlier change failed.
             Err(Errno::EXIST) if on => Ok(()),
             Err(Errno::NOENT) if !on => Ok(()),
-            outcome => Ok(outcome?),
+            outcome => outcome.map_err(watch_error),
         }
     }
 
@@ -144,7 +145,7 @@ impl Driver for EpollDriver {
     }
 
     fn watch(&mut self, socket: &Socket, token: Token) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, &socket.0, EventData::new_u64(token.0), INPUT)?)
+        epoll::add(&self.epoll, &socket.0, EventData::new_u64(token.0), INPUT).map_err(watch_error)
     }
 
     fn receive_into(&mut self, socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
@@ -198,11 +199,10 @@ impl Driver for EpollDriver {
     }
 
     fn connect(&mut self, address: &Address, source: Option<IpAddr>, token: Token) -> io::Result<Socket> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (fd, outcome) = match address {
             Address::Tcp(address) => {
                 let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-                let fd = net::socket_with(family, SocketType::STREAM, flags, None)?;
+                let fd = net::socket_with(family, SocketType::STREAM, SOCKET_FLAGS, None)?;
                 sockopt::set_tcp_nodelay(&fd, true)?;
                 if let Some(source) = source {
                     choose_port_when_connecting(&fd)?;
@@ -211,18 +211,32 @@ impl Driver for EpollDriver {
                 let outcome = net::connect(&fd, address);
                 (fd, outcome)
             }
-            Address::Unix(path) => {
-                let fd = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-                let outcome = net::connect(&fd, &SocketAddrUnix::new(path.as_path())?);
-                (fd, outcome)
-            }
+            Address::Unix(path) => connect_unix(&SocketAddrUnix::new(path.as_path())?)?,
+            Address::Abstract(name) => connect_unix(&SocketAddrUnix::new_abstract_name(name.as_bytes())?)?,
         };
         match outcome {
             Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(error) => return Err(error.into()),
         }
-        epoll::add(&self.epoll, &fd, EventData::new_u64(token.0), INPUT_AND_OUTPUT)?;
+        epoll::add(&self.epoll, &fd, EventData::new_u64(token.0), INPUT_AND_OUTPUT).map_err(watch_error)?;
         Ok(Socket(fd))
+    }
+}
+
+fn connect_unix(name: &SocketAddrUnix) -> io::Result<(OwnedFd, Result<(), Errno>)> {
+    let fd = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SOCKET_FLAGS, None)?;
+    let outcome = net::connect(&fd, name);
+    Ok((fd, outcome))
+}
+
+/// What epoll says when it takes a descriptor in. "No space left on device" would send its reader to the disks
+/// (epoll_ctl(2), `ENOSPC`).
+fn watch_error(error: Errno) -> io::Error {
+    match error {
+        Errno::NOSPC => {
+            io::Error::other("this user has no more epoll watches: raise fs.epoll.max_user_watches (sysctl)")
+        }
+        error => error.into(),
     }
 }
 
@@ -343,6 +357,13 @@ mod tests {
             ending.map(|()| Accepted { socket: (), peer: Peer::Unix })
         });
         (end, accepted.len(), calls)
+    }
+
+    #[test]
+    fn a_lack_of_epoll_watches_is_not_called_one_of_disk_space() {
+        let said = watch_error(Errno::NOSPC).to_string();
+        assert!(said.contains("fs.epoll.max_user_watches") && !said.contains("device"), "{said}");
+        assert_eq!(watch_error(Errno::NOMEM).raw_os_error(), Some(Errno::NOMEM.raw_os_error()));
     }
 
     #[test]

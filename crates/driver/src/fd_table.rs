@@ -10,6 +10,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -90,7 +91,7 @@ impl Handover {
     /// Takes a set that is on its way, whichever comes first, into the calling thread's table.
     ///
     /// # Errors
-    /// `WouldBlock` when none is; `Other` when this table has no room for all of it: then it is lost.
+    /// `WouldBlock` when none is; `EMFILE` when this table has no room for all of it: then it is lost.
     pub fn take(&self) -> io::Result<Vec<BoundListener>> {
         let mut count = [0];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_FDS_MAX))];
@@ -107,7 +108,7 @@ impl Handover {
         }
         match listeners.len() == usize::from(count[0]) {
             true => Ok(listeners),
-            false => Err(io::Error::other("out of files while listeners were handed over")),
+            false => Err(Errno::MFILE.into()),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The options that every connection needs are set on the listener, because Linux hands them down to what it accepts: that
 //! saves a system call for each connection.
 
+use std::fs::FileType;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,6 +11,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, ipproto, sockopt};
 
 use crate::Address;
@@ -34,6 +36,8 @@ const _: () = assert!(
         == KEEPALIVE_IDLE.as_secs() + KEEPALIVE_INTERVAL.as_secs() * KEEPALIVE_PROBES_MAX as u64
 );
 
+const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+
 /// How to open a listening socket.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct ListenOptions {
@@ -51,10 +55,11 @@ pub struct BoundListener {
 
 impl BoundListener {
     /// Binds and listens. Port 0 takes a free port: see [`address`](Self::address). A Unix socket's file that nobody
-    /// listens on any more is replaced.
+    /// listens on any more is replaced; nothing else that stands at a path is.
     ///
     /// # Errors
-    /// What the system says: `AddrInUse`, `PermissionDenied`, `AddrNotAvailable`, …
+    /// What the system says: `AddrInUse`, `PermissionDenied`, `AddrNotAvailable`, … Where something else than a server's socket
+    /// stands at a path, or a socket that cannot be asked, the error is a sentence that says so.
     pub fn bind(address: &Address, options: ListenOptions) -> io::Result<Self> {
         let fd = open(address, options)?;
         net::listen(&fd, BACKLOG_MAX)?;
@@ -69,7 +74,7 @@ impl BoundListener {
     pub fn probe(address: &Address) -> io::Result<()> {
         match address {
             Address::Tcp(_) => open(address, ListenOptions::default()).map(drop),
-            Address::Unix(_) => Ok(()),
+            Address::Unix(_) | Address::Abstract(_) => Ok(()),
         }
     }
 
@@ -90,8 +95,11 @@ impl BoundListener {
             }
             Err(_) => {
                 let name = SocketAddrUnix::try_from(name)?;
-                let path = name.path_bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-                Address::Unix(path.unwrap_or_default().into())
+                let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+                match name.abstract_name() {
+                    Some(name) => Address::Abstract(text(name)),
+                    None => Address::Unix(name.path_bytes().map(text).unwrap_or_default().into()),
+                }
             }
         };
         Ok(Self { fd, address })
@@ -123,11 +131,10 @@ impl AsFd for BoundListener {
 }
 
 fn open(address: &Address, options: ListenOptions) -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     match address {
         Address::Tcp(address) => {
             let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-            let fd = net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+            let fd = net::socket_with(family, SocketType::STREAM, FLAGS, Some(ipproto::TCP))?;
             sockopt::set_socket_reuseaddr(&fd, true)?;
             if options.reuse_port {
                 sockopt::set_socket_reuseport(&fd, true)?;
@@ -140,30 +147,63 @@ fn open(address: &Address, options: ListenOptions) -> io::Result<OwnedFd> {
             Ok(fd)
         }
         Address::Unix(path) => {
-            let fd = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-            let name = SocketAddrUnix::new(path.as_path())?;
+            let (fd, name) = (unix_socket()?, SocketAddrUnix::new(path.as_path())?);
             match net::bind(&fd, &name) {
-                Err(rustix::io::Errno::ADDRINUSE) if is_socket(path) && is_abandoned(&name)? => {
-                    std::fs::remove_file(path)?;
+                Err(Errno::ADDRINUSE) => {
+                    make_room(path, &name)?;
                     net::bind(&fd, &name)?;
                 }
                 outcome => outcome?,
             }
             Ok(fd)
         }
+        Address::Abstract(name) => {
+            let fd = unix_socket()?;
+            net::bind(&fd, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
+            Ok(fd)
+        }
     }
 }
 
-/// Only a socket's file may be replaced: any other is somebody's data.
-fn is_socket(path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
+fn unix_socket() -> io::Result<OwnedFd> {
+    Ok(net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?)
 }
 
-/// Whether nobody listens on a Unix socket's file any more.
-fn is_abandoned(name: &SocketAddrUnix) -> io::Result<bool> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let fd = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    Ok(net::connect(&fd, name) == Err(rustix::io::Errno::CONNREFUSED))
+/// Removes the file of a socket that nobody listens on any more. Whatever else stands at the path stays: it is somebody's data,
+/// or somebody's server.
+fn make_room(path: &Path, name: &SocketAddrUnix) -> io::Result<()> {
+    let kind = match std::fs::symlink_metadata(path) {
+        Ok(metadata) => metadata.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !kind.is_socket() {
+        let (path, what) = (path.display(), name_of(kind));
+        let said = format!("{path} is {what}, and no socket: choose another path, or move it away");
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, said));
+    }
+    match net::connect(&unix_socket()?, name) {
+        Err(Errno::CONNREFUSED) => std::fs::remove_file(path),
+        Err(Errno::ACCESS) => {
+            let said = format!(
+                "{} is a socket that this user may not connect to, so nobody can say whether a server listens there: choose \
+                 another path, or remove it if none does",
+                path.display()
+            );
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, said))
+        }
+        _ => Err(Errno::ADDRINUSE.into()),
+    }
+}
+
+fn name_of(kind: FileType) -> &'static str {
+    match kind {
+        _ if kind.is_file() => "a file",
+        _ if kind.is_dir() => "a directory",
+        _ if kind.is_symlink() => "a symbolic link",
+        _ if kind.is_fifo() => "a named pipe",
+        _ => "a device",
+    }
 }
 
 /// Sets what accepted connections inherit.

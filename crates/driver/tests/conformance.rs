@@ -427,15 +427,61 @@ mod epoll {
         assert_eq!(bound.address(), &address);
         let second = BoundListener::bind(&address, ListenOptions::default()).unwrap_err();
         assert_eq!(second.kind(), io::ErrorKind::AddrInUse, "a listener that lives is left alone");
-        let data = path.with_extension("txt");
-        std::fs::write(&data, "precious").unwrap();
-        BoundListener::bind(&Address::Unix(data.clone()), ListenOptions::default()).unwrap_err();
-        assert_eq!(std::fs::read_to_string(&data).unwrap(), "precious", "a file that is no socket is left alone");
-        std::fs::remove_file(data).unwrap();
         let mut rig = Rig::new(EpollDriver::new().unwrap(), bound, address.clone());
         let _client = rig.driver.connect(&address, None, CLIENT).unwrap();
         assert_eq!(rig.accept().await.peer, Peer::Unix);
         std::fs::remove_file(path).unwrap();
+    }
+
+    /// A folder of its own, gone at the end.
+    struct Folder(std::path::PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("baiwan-driver-{name}-{}", std::process::id()));
+            std::fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn what_is_no_socket_is_left_where_a_unix_socket_should_be_and_is_named() {
+        let folder = Folder::new("occupied");
+        let at = |name: &str| folder.0.join(name);
+        std::fs::write(at("file"), "precious").unwrap();
+        std::fs::create_dir(at("directory")).unwrap();
+        std::os::unix::fs::symlink("file", at("link")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe"), 0o600.into()).unwrap();
+        for (name, what) in
+            [("file", "a file"), ("directory", "a directory"), ("link", "a symbolic link"), ("pipe", "a named pipe")]
+        {
+            let refused = BoundListener::bind(&Address::Unix(at(name)), ListenOptions::default()).unwrap_err();
+            let expected = format!("{} is {what}, and no socket: ", at(name).display());
+            assert!(refused.to_string().starts_with(&expected), "{refused}");
+            assert!(std::fs::symlink_metadata(at(name)).is_ok(), "{what} was removed");
+        }
+        assert_eq!(std::fs::read_to_string(at("file")).unwrap(), "precious");
+    }
+
+    #[tokio::test]
+    async fn an_abstract_socket_works_and_no_file_appears() {
+        let name = format!("baiwan-driver-{}", std::process::id());
+        let address: Address = format!("unix:@{name}").parse().unwrap();
+        assert_eq!(address, Address::Abstract(name.clone()));
+        let bound = BoundListener::bind(&address, ListenOptions::default()).unwrap();
+        assert_eq!(bound.address().to_string(), format!("unix:@{name}"));
+        let second = BoundListener::bind(&address, ListenOptions::default()).unwrap_err();
+        assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
+        let mut rig = Rig::new(EpollDriver::new().unwrap(), bound, address.clone());
+        let _client = rig.driver.connect(&address, None, CLIENT).unwrap();
+        assert_eq!(rig.accept().await.peer, Peer::Unix);
+        assert!(!std::path::Path::new(&format!("@{name}")).exists());
     }
 
     #[tokio::test]

@@ -1,7 +1,8 @@
 //! Leads the worker processes through the phases of a plan, and makes one report of what they count.
 
 use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -109,6 +110,9 @@ fn probe(address: &str) -> Result<()> {
     let outcome = match address.parse()? {
         Address::Tcp(address) => TcpStream::connect_timeout(&address, PROBE_TIMEOUT).map(drop),
         Address::Unix(path) => UnixStream::connect(path).map(drop),
+        Address::Abstract(name) => {
+            SocketAddr::from_abstract_name(name).and_then(|name| UnixStream::connect_addr(&name)).map(drop)
+        }
     };
     outcome.with_context(|| format!("nothing answers at {address}"))
 }

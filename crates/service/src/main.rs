@@ -7,6 +7,14 @@ use std::process::ExitCode;
 use baiwan_service::cli::{self, Command};
 use baiwan_service::{load, logs, serve};
 
+/// One line, whatever the causes were: they are joined with colons. An error of the engine says itself what its cause was.
+fn line(error: &anyhow::Error) -> String {
+    match error.downcast_ref::<baiwan::Error>() {
+        Some(error) => error.to_string(),
+        None => format!("{error:#}"),
+    }
+}
+
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os()) {
         Ok(command) => command,
@@ -16,8 +24,7 @@ fn main() -> ExitCode {
         Command::Serve(config) => match serve::run(&config) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                // One line, whatever the causes were: they are joined with colons.
-                logs::print_fatal(config.log_format, &[format!("{error:#}")]);
+                logs::print_fatal(config.log_format, &[line(&error)]);
                 ExitCode::FAILURE
             }
         },

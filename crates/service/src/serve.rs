@@ -52,7 +52,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let location = config
         .location(std::env::var_os("STATE_DIRECTORY").as_deref())
         .context("the working directory cannot be read; set DATABASE_URL to an absolute path")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(baiwan::Error::Start)?;
     let cores = config.workers.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
     let store = runtime.block_on(open_store(config, &location, cores))?;
     let builder = server(config).workers(cores);

@@ -12,7 +12,7 @@ use http::StatusCode;
 use super::connection::{Flags, Slot};
 use super::{Engine, TURN_ACCEPTS_MAX};
 use crate::app::App;
-use crate::capacity::TURNED_AWAY_MAX;
+use crate::files::explain;
 use crate::listen::{ACCEPT_PAUSE, COMPLAINT_PAUSE};
 use crate::status::{CloseReason, add};
 
@@ -22,13 +22,15 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 impl<D: Driver, A: App> Engine<D, A> {
     /// Accepts from every listener that has something, up to a maximum each.
     pub(super) fn accept(&mut self) {
+        // More would be more files at once than are kept for them.
+        let max = TURN_ACCEPTS_MAX.min(self.settings.turned_away_max);
         for number in 0..self.listeners.len() {
             self.resume_listener(number);
             let listener = &mut self.listeners[number];
             if !listener.ready || listener.resumes.is_some() {
                 continue;
             }
-            let end = self.driver.accept(&listener.listener, TURN_ACCEPTS_MAX, &mut self.lists.accepted);
+            let end = self.driver.accept(&listener.listener, max, &mut self.lists.accepted);
             match end {
                 AcceptEnd::Drained => listener.ready = false,
                 AcceptEnd::Max => {}
@@ -68,7 +70,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         let now = self.clock.now();
         if self.complained.is_none_or(|at| now.duration_since(at) >= COMPLAINT_PAUSE) {
             self.complained = Some(now);
-            tracing::warn!(%error, core = self.core.index, "{what}");
+            tracing::warn!(error = explain(error), core = self.core.index, "{what}");
         }
     }
 
@@ -76,7 +78,8 @@ impl<D: Driver, A: App> Engine<D, A> {
     fn open(&mut self, connection: Accepted<D::Socket>) {
         add(&self.core.status().accepted, 1);
         let counted = self.core.status.try_open(self.core.index);
-        let is_probe = !counted && self.core.status.try_probe();
+        let is_told = self.turned_away < self.settings.turned_away_max;
+        let is_probe = !counted && is_told && self.core.status.try_probe();
         let index = self.connections.insert(Slot::new(connection.socket, connection.peer));
         let token = self.connections.token(index);
         let slot = self.connections.get_mut(index).expect("just inserted");
@@ -85,7 +88,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             self.turned_away += 1;
             if is_probe {
                 slot.flags.set(Flags::PROBE);
-            } else if self.turned_away > TURNED_AWAY_MAX {
+            } else if self.turned_away > self.settings.turned_away_max {
                 return self.close(index, CloseReason::OverLimit);
             }
         }

@@ -91,7 +91,7 @@ const TURN_TIME_MAX: Duration = Duration::from_millis(5);
 const AREA_BYTES: usize = BATCH_MAX * RECEIVE_BYTES_MAX;
 
 const _: () = assert!(AREA_BYTES >= BODY_BYTES_MAX);
-const _: () = assert!(TURN_ACCEPTS_MAX as u64 <= crate::capacity::ACCEPTED_MAX);
+const _: () = assert!(TURN_ACCEPTS_MAX as u64 <= crate::files::ACCEPTED_MAX);
 const _: () = assert!(SET_ASIDE_BYTES_MAX >= RECEIVE_BYTES_MAX);
 
 /// The tokens of listeners have a generation that no slot has.

@@ -369,7 +369,7 @@ mod tests {
     #[tokio::test(flavor = "local", start_paused = true)]
     async fn a_stop_holds_on_to_nothing_that_it_has_ended() {
         // One descriptor for each.
-        crate::capacity::files(crate::FdTables::Shared);
+        crate::files::Files::of_process(crate::FdTables::Shared, 0);
         let status = Status::new(1, u64::MAX, u64::MAX);
         let transports = Transports::new(&Settings::default(), Arc::clone(&status), 0);
         let open = || {

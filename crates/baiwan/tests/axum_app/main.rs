@@ -76,6 +76,11 @@ on_both_event_loops! {
         a_socket_that_listens_already_is_taken_over,
         the_ipv6_wildcard_serves_both_versions,
         an_address_in_use_is_one_clear_line,
+        an_abstract_socket_is_served,
+        at_a_path_a_dead_socket_is_replaced_and_nothing_else,
+        an_address_that_is_given_twice_is_called_so,
+        an_address_that_another_one_covers_is_called_so,
+        an_unknown_host_is_not_called_a_wrong_address,
         running_inside_a_runtime_is_an_error,
         one_connection_too_many_is_not_served;
     ending:

@@ -1,6 +1,7 @@
 //! More connections than files; a core that is full.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::net::TcpStream;
 use std::sync::Barrier;
 
@@ -56,13 +57,15 @@ fn a_process_holds_more_connections_than_it_may_open_files() {
 fn a_core_that_is_full_says_so_while_the_others_take_on() {
     const CORES: usize = 4;
     alone("full::a_core_that_is_full_says_so_while_the_others_take_on", || {
-        // Room for 60 connections or so on each core, and for all of them in the client's table.
         limit_files(370);
+        // With these there is room for 70 connections or so on each core, and without them for all of those in the client's table.
+        let others: Vec<File> = (0..170).map(|_| File::open("/dev/null").unwrap()).collect();
         let rig = Rig::start(server(CORES), app());
         let address = rig.address();
         std::thread::scope(|scope| {
             let fill = scope.spawn(|| {
                 unshare_fd_table().unwrap();
+                drop(others);
                 let mut held: BTreeMap<String, Vec<Client<TcpStream>>> = BTreeMap::new();
                 let (mut refused, mut taken_since) = (0, 0);
                 // What comes after the first refusal goes to a full core or not by chance; 50 in a row do once in 10^6 years.

@@ -115,6 +115,7 @@ fn row_46_without_files_nobody_notices_but_those_who_wait() {
     let warnings = log.lines().filter(|line| line.contains("WARN")).count();
     let cores = std::thread::available_parallelism().unwrap().get();
     assert!(log.contains("cannot accept connections for now"), "{log}");
+    assert!(log.contains(&format!("no more than {first_free} files may be open")), "{log}");
     assert!(warnings <= cores * (WITHOUT_FILES.as_secs() as usize + 5), "{warnings} lines");
 }
 

@@ -7,6 +7,7 @@ mod demo;
 mod durability;
 mod honest;
 mod kernel;
+mod limits;
 mod load;
 #[path = "../stores/postgres.rs"]
 #[allow(dead_code, reason = "other tests need other parts of it")]
@@ -116,7 +117,8 @@ fn a_port_in_use_is_one_line_and_exit_code_1() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
-    assert!(text.contains(&port) && text.contains("choose another port"), "{text}");
+    assert!(text.contains(&port) && text.contains("`ss -ltnp`") && text.contains("choose another port"), "{text}");
+    assert!(!text.contains("os error"), "what was said in words is not said again: {text}");
     // The first one did not notice.
     assert_eq!(service.connect().ask("GET", "/health", "").unwrap().status, 200);
 }

@@ -21,6 +21,8 @@ pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     /// The line that said it is ready.
     pub(crate) ready: Value,
+    /// The lines before it.
+    pub(crate) said_before: Vec<Value>,
     log: Option<JoinHandle<String>>,
 }
 
@@ -40,7 +42,7 @@ impl Running {
     pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let ready = ready_line(&mut stderr);
+        let (said_before, ready) = until_ready(&mut stderr);
         let first = ready["addresses"].as_str().unwrap().split(' ').next().unwrap();
         let address = first.strip_prefix("http://").unwrap().parse().unwrap();
         // Read to the end on a thread, so that the process never waits for a reader.
@@ -49,7 +51,7 @@ impl Running {
             let _ = stderr.read_to_string(&mut text);
             text
         });
-        Self { child, address, ready, log: Some(log) }
+        Self { child, address, ready, said_before, log: Some(log) }
     }
 
     /// Starts the command and returns once its store answers as well.
@@ -91,16 +93,17 @@ impl Drop for Running {
     }
 }
 
-fn ready_line(stderr: &mut BufReader<ChildStderr>) -> Value {
-    let mut said = String::new();
+/// What it says before it is ready, and that it is.
+fn until_ready(stderr: &mut BufReader<ChildStderr>) -> (Vec<Value>, Value) {
+    let mut said = Vec::new();
     loop {
         let mut line = String::new();
-        assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended before it was ready: {said}");
-        let value: Value = serde_json::from_str(&line).unwrap_or_default();
+        assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended before it was ready: {said:?}");
+        let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
         if value["message"] == "baiwan is ready" {
-            return value;
+            return (said, value);
         }
-        said.push_str(&line);
+        said.push(value);
     }
 }
 

@@ -572,6 +572,23 @@ async fn row_110_a_connection_beyond_the_maximum_is_told_so_and_the_others_stay(
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn no_more_than_there_are_files_kept_for_are_told_at_the_same_time() {
+    let settings = Settings { turned_away_max: 2, ..Settings::default() };
+    let rig = Rig::with(hello(), settings, 1, 64 * 1024);
+    let held = rig.connect();
+    rig.settle().await;
+    let mut others: Vec<_> = (0..5).map(|_| rig.connect()).collect();
+    rig.settle().await;
+    // They do not leave, so their connections are still open.
+    let answers: Vec<_> = others.iter_mut().map(|other| statuses(&other.receive())).collect();
+    assert_eq!(answers.iter().filter(|answer| **answer == [503]).count(), 2, "{answers:?}");
+    assert_eq!(rig.closed(CloseReason::OverLimit), 3, "the others were reset");
+    drop((held, others));
+    rig.settle().await;
+    rig.assert_empty();
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn an_answer_that_lies_about_its_length_is_a_500() {
     let app = Router::new().route(
         "/",

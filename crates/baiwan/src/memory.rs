@@ -1,0 +1,226 @@
+//! The limit on the process's memory: that of its cgroups, of version 1, 2 or both, or what the machine has.
+//!
+//! It only reads: `/proc/self/cgroup` says which group of each hierarchy the process is in, `/proc/self/mountinfo` where those
+//! hierarchies are mounted and from which group on they can be seen (cgroups(7), proc_pid_mountinfo(5)). A group's limit counts
+//! for all groups below it.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+/// From here on a number means "no limit": version 1 writes the most pages that it can count.
+const UNLIMITED_BYTES: u64 = 1 << 62;
+const CGROUP: &str = "proc/self/cgroup";
+const MOUNTS: &str = "proc/self/mountinfo";
+const MACHINE: &str = "proc/meminfo";
+
+/// How much memory there is, and which file says so.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct MemoryLimit {
+    pub(crate) bytes: u64,
+    pub(crate) file: PathBuf,
+}
+
+impl MemoryLimit {
+    /// The least limit that the files below `root` (`/`, tests apart) name. `None` if they name none.
+    pub(crate) fn read(root: &Path) -> Option<Self> {
+        let groups = fs::read_to_string(root.join(CGROUP)).unwrap_or_default();
+        let mounts = fs::read_to_string(root.join(MOUNTS)).unwrap_or_default();
+        let of_groups = [Version::One, Version::Two].into_iter().filter_map(|version| {
+            let (mount, group) = version.place(&groups, &mounts)?;
+            version.least(&root.join(mount.strip_prefix("/").ok()?), &group)
+        });
+        of_groups.chain(machine(root)).min_by_key(|limit| limit.bytes)
+    }
+
+    /// What the limit is, in words.
+    pub(crate) fn limit(&self) -> String {
+        let (mib, file) = (self.bytes >> 20, self.file.display());
+        match self.file.ends_with(MACHINE) {
+            true => format!("the machine has {mib} MiB of memory ({file})"),
+            false => format!("the memory limit is {mib} MiB ({file})"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Version {
+    One,
+    Two,
+}
+
+impl Version {
+    /// Where the hierarchy that may limit memory is mounted, and the process's group as a path from there.
+    fn place(self, groups: &str, mounts: &str) -> Option<(PathBuf, PathBuf)> {
+        let group = groups.lines().find_map(|line| self.group(line))?;
+        let mounts: Vec<(&str, &str)> = mounts.lines().filter_map(|line| self.mount(line)).collect();
+        let below = mounts.iter().find_map(|(seen_from, mount)| {
+            let path = Path::new(group).strip_prefix(seen_from).ok()?;
+            let is_seen = path.components().all(|part| matches!(part, Component::Normal(_)));
+            is_seen.then(|| (PathBuf::from(mount), path.to_owned()))
+        });
+        // A namespace may hide where the process is. What is mounted is then its own group, as in containers, or one above it.
+        below.or_else(|| Some((PathBuf::from(mounts.first()?.1), PathBuf::new())))
+    }
+
+    /// The group in a line `NUMBER:CONTROLLERS:GROUP`, if it is of this version and may limit memory.
+    fn group(self, line: &str) -> Option<&str> {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, group) = (fields.next()?, fields.next()?);
+        let is_it = match self {
+            Self::One => controllers.split(',').any(|controller| controller == "memory"),
+            Self::Two => controllers.is_empty(),
+        };
+        is_it.then_some(group)
+    }
+
+    /// From which group on the hierarchy is seen, and where, in a line
+    /// `ID PARENT DEVICE SEEN_FROM WHERE OPTIONS… - TYPE SOURCE OPTIONS`.
+    fn mount(self, line: &str) -> Option<(&str, &str)> {
+        let (place, kind) = line.split_once(" - ")?;
+        let mut place = place.split(' ').skip(3);
+        let (seen_from, mount) = (place.next()?, place.next()?);
+        let mut kind = kind.split(' ');
+        let (kind, options) = (kind.next()?, kind.nth(1)?);
+        let is_it = match self {
+            Self::One => kind == "cgroup" && options.split(',').any(|option| option == "memory"),
+            Self::Two => kind == "cgroup2",
+        };
+        is_it.then_some((seen_from, mount))
+    }
+
+    /// The least limit of a group and of those above it, as far as they are seen.
+    fn least(self, mount: &Path, group: &Path) -> Option<MemoryLimit> {
+        let name = match self {
+            Self::One => "memory.limit_in_bytes",
+            Self::Two => "memory.max",
+        };
+        let mut least: Option<MemoryLimit> = None;
+        for group in group.ancestors() {
+            let folder = mount.join(group);
+            let file = folder.join(name);
+            let bytes = number(&file).filter(|bytes| *bytes < UNLIMITED_BYTES);
+            if let Some(bytes) = bytes.filter(|bytes| least.as_ref().is_none_or(|least| *bytes < least.bytes)) {
+                least = Some(MemoryLimit { bytes, file });
+            }
+        }
+        least
+    }
+}
+
+fn number(file: &Path) -> Option<u64> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+fn machine(root: &Path) -> Option<MemoryLimit> {
+    let file = root.join(MACHINE);
+    let text = fs::read_to_string(&file).ok()?;
+    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.trim().strip_suffix(" kB")?;
+    Some(MemoryLimit { bytes: kib.parse::<u64>().ok()?.checked_mul(1024)?, file })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+    /// What version 1 says where there is no limit.
+    const NONE: &str = "9223372036854771712";
+
+    /// What `/` looks like to a process, as far as it matters here.
+    struct Tree(tempfile::TempDir);
+
+    impl Tree {
+        fn new(groups: &str, mounts: &str) -> Self {
+            let tree = Self(tempfile::tempdir().unwrap());
+            tree.with(CGROUP, groups).with(MOUNTS, mounts).with(MACHINE, "MemTotal:        8388608 kB\n")
+        }
+
+        fn with(self, file: &str, text: &str) -> Self {
+            let file = self.0.path().join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+            self
+        }
+
+        /// The limit in MiB, and the file that says so.
+        fn limit(&self) -> (u64, String) {
+            let limit = MemoryLimit::read(self.0.path()).unwrap();
+            let file = limit.file.strip_prefix(self.0.path()).unwrap();
+            (limit.bytes / MIB, file.display().to_string())
+        }
+    }
+
+    fn is(mib: u64, file: &str) -> (u64, String) {
+        (mib, file.to_owned())
+    }
+
+    const MOUNT_1: &str = "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n";
+    const MOUNT_2: &str = "35 31 0:32 / /sys/fs/cgroup rw,relatime shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+
+    #[test]
+    fn without_a_limit_it_is_the_machines_memory() {
+        let tree = Tree::new("0::/a\n", MOUNT_2).with("sys/fs/cgroup/a/memory.max", "max\n");
+        assert_eq!(tree.limit(), is(8192, "proc/meminfo"));
+        let tree = Tree::new("4:memory:/a\n", MOUNT_1).with("sys/fs/cgroup/memory/a/memory.limit_in_bytes", NONE);
+        assert_eq!(tree.limit(), is(8192, "proc/meminfo"));
+        assert_eq!(Tree::new("", "").limit(), is(8192, "proc/meminfo"));
+        let said = MemoryLimit::read(Tree::new("", "").0.path()).unwrap().limit();
+        assert!(said.starts_with("the machine has 8192 MiB of memory"), "{said}");
+        assert_eq!(MemoryLimit::read(Path::new("/nowhere")), None);
+    }
+
+    #[test]
+    fn a_limit_of_version_2_counts_for_the_groups_below() {
+        let tree = Tree::new("0::/above/own\n", MOUNT_2)
+            .with("sys/fs/cgroup/above/own/memory.max", "268435456\n")
+            .with("sys/fs/cgroup/above/memory.max", "max\n");
+        assert_eq!(tree.limit(), is(256, "sys/fs/cgroup/above/own/memory.max"));
+        let tree = tree.with("sys/fs/cgroup/above/memory.max", "67108864\n");
+        assert_eq!(tree.limit(), is(64, "sys/fs/cgroup/above/memory.max"));
+    }
+
+    #[test]
+    fn a_limit_of_version_1_counts_for_the_groups_below() {
+        let groups = "5:devices:/elsewhere\n4:cpu,memory:/above/own\n1:name=systemd:/elsewhere\n";
+        let mounts = format!(
+            "34 31 0:31 / /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices\n{}",
+            MOUNT_1.replace("rw,memory", "rw,cpu,memory")
+        );
+        let tree = Tree::new(groups, &mounts)
+            .with("sys/fs/cgroup/memory/above/own/memory.limit_in_bytes", NONE)
+            .with("sys/fs/cgroup/memory/above/memory.limit_in_bytes", "67108864\n");
+        assert_eq!(tree.limit(), is(64, "sys/fs/cgroup/memory/above/memory.limit_in_bytes"));
+    }
+
+    #[test]
+    fn of_both_versions_at_once_the_least_limit_counts() {
+        let mounts = format!("{MOUNT_1}41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n");
+        let tree = Tree::new("4:memory:/one\n0::/two\n", &mounts)
+            .with("sys/fs/cgroup/memory/one/memory.limit_in_bytes", "67108864\n")
+            .with("sys/fs/cgroup/unified/two/cgroup.procs", "");
+        assert_eq!(tree.limit(), is(64, "sys/fs/cgroup/memory/one/memory.limit_in_bytes"));
+        let tree = tree.with("sys/fs/cgroup/unified/two/memory.max", "33554432\n");
+        assert_eq!(tree.limit(), is(32, "sys/fs/cgroup/unified/two/memory.max"));
+    }
+
+    #[test]
+    fn in_a_container_the_limit_is_where_its_hierarchy_is_mounted() {
+        // With a namespace of its own the group is `/`, or above what can be seen.
+        for group in ["/", "/../..", "/../other"] {
+            let tree = Tree::new(&format!("0::{group}\n"), MOUNT_2).with("sys/fs/cgroup/memory.max", "67108864\n");
+            assert_eq!(tree.limit(), is(64, "sys/fs/cgroup/memory.max"), "{group}");
+        }
+        // Without one the group is the host's, and what is mounted begins there.
+        let mount = MOUNT_1.replace("0:32 /", "0:32 /docker/4f5e");
+        for (group, folder) in [("/docker/4f5e", ""), ("/docker/4f5e/part", "part/"), ("/docker/4f5e6", ""), ("/", "")]
+        {
+            let file = format!("sys/fs/cgroup/memory/{folder}memory.limit_in_bytes");
+            let tree = Tree::new(&format!("4:memory:{group}\n"), &mount).with(&file, "67108864\n");
+            assert_eq!(tree.limit(), is(64, &file), "{group}");
+        }
+        // From within a namespace, a hierarchy that was mounted outside begins above.
+        let mount = MOUNT_2.replace("0:32 /", "0:32 /..");
+        let tree = Tree::new("0::/../own\n", &mount).with("sys/fs/cgroup/own/memory.max", "67108864\n");
+        assert_eq!(tree.limit(), is(64, "sys/fs/cgroup/own/memory.max"));
+    }
+}

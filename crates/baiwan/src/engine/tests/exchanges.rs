@@ -579,10 +579,11 @@ async fn no_more_than_there_are_files_kept_for_are_told_at_the_same_time() {
     rig.settle().await;
     let mut others: Vec<_> = (0..5).map(|_| rig.connect()).collect();
     rig.settle().await;
-    // They do not leave, so their connections are still open.
+    assert_eq!(rig.closed(CloseReason::OverLimit), 3, "the others were reset");
+    // They do not leave, so their connections are still open, and they ask nothing.
+    rig.pass(Duration::from_millis(1100)).await;
     let answers: Vec<_> = others.iter_mut().map(|other| statuses(&other.receive())).collect();
     assert_eq!(answers.iter().filter(|answer| **answer == [503]).count(), 2, "{answers:?}");
-    assert_eq!(rig.closed(CloseReason::OverLimit), 3, "the others were reset");
     drop((held, others));
     rig.settle().await;
     rig.assert_empty();

@@ -8,6 +8,7 @@
 
 mod connections;
 mod disks;
+mod files;
 mod network;
 mod outages;
 #[path = "../stores/postgres.rs"]

@@ -97,12 +97,12 @@ impl File {
     }
 
     fn check(&self) -> Result<(), Moved> {
-        let path = self.path.clone();
+        let path = || self.path.clone();
         match Identity::at(&self.path) {
             Ok(identity) if identity == self.identity => Ok(()),
-            Ok(_) => Err(Moved::Replaced(path)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Moved::Gone(path)),
-            Err(error) => Err(Moved::Hidden { path, reason: error.to_string() }),
+            Ok(_) => Err(Moved::Replaced(path())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Moved::Gone(path())),
+            Err(error) => Err(Moved::Hidden { path: path(), reason: error.to_string() }),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Looks what this machine has for the tests, so that those that cannot run are shown as ignored, with the reason, instead of
-//! passing or failing: `has_postgres` (and `POSTGRES_BIN`, where its programs are) and `has_namespaces`.
+//! passing or failing: `has_postgres` (and `POSTGRES_BIN`, where its programs are), `has_pgbouncer` (and `PGBOUNCER`, the program) and
+//! `has_namespaces`.
 //!
 //! Nothing of it reaches the library or the binary.
 
@@ -8,9 +9,11 @@ use std::process::{Command, Stdio};
 
 /// Debian has the programs of a server here, one folder for each version, and not in the path.
 const DEBIAN: &str = "/usr/lib/postgresql";
+/// Programs that only administrators run are here, and not in everybody's path.
+const DEBIAN_SBIN: &str = "/usr/sbin";
 
 fn main() {
-    println!("cargo::rustc-check-cfg=cfg(has_postgres, has_namespaces)");
+    println!("cargo::rustc-check-cfg=cfg(has_postgres, has_pgbouncer, has_namespaces)");
     println!("cargo::rerun-if-changed=build.rs");
     let in_path: Vec<PathBuf> = std::env::var_os("PATH").iter().flat_map(std::env::split_paths).collect();
     match in_path.iter().cloned().chain(debian()).find(|folder| has_a_server(folder)) {
@@ -27,6 +30,13 @@ fn main() {
             }
         }
     }
+    let pgbouncer =
+        in_path.iter().map(PathBuf::as_path).chain([Path::new(DEBIAN_SBIN)]).map(|folder| folder.join("pgbouncer"));
+    if let Some(pgbouncer) = pgbouncer.into_iter().find(|program| program.is_file()) {
+        println!("cargo::rustc-cfg=has_pgbouncer");
+        println!("cargo::rustc-env=PGBOUNCER={}", pgbouncer.display());
+    }
+    println!("cargo::rerun-if-changed={DEBIAN_SBIN}");
     if may_make_namespaces() {
         println!("cargo::rustc-cfg=has_namespaces");
     }

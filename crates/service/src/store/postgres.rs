@@ -15,13 +15,16 @@
 //!
 //! Nothing is tried twice, since a change whose answer was lost may have happened. Deadlines are the face's: it drops an
 //! operation after [`PATIENCE`](super::PATIENCE), and what is dropped makes its slot ask whether the server is there.
-//! Invariants: a change is acknowledged only after the server has committed it with `synchronous_commit`; there are never
-//! more connections than were asked for, nor more than [`PIPELINE_MAX`] statements on their way on one. What finds no room waits for
+//! Invariants: a change is acknowledged only after the server has committed it with `synchronous_commit`, in the table that was
+//! opened at start (`identity`); there are never more connections than were asked for, but for one more while it is found out whether a
+//! pooler exchanges them (`pooler`), nor more than [`PIPELINE_MAX`] statements on their way on one. What finds no room waits for
 //! it, unsent: up to [`WAITING_MAX`] operations of a core.
 
 mod backoff;
 mod connect;
+mod identity;
 mod keep;
+mod pooler;
 mod schema;
 mod session;
 mod slots;
@@ -45,9 +48,10 @@ pub use self::slots::WAITING_MAX;
 
 use self::connect::CHANGE_WAIT_MAX;
 use self::connect::Endpoint;
-use self::session::{Kind, Passage};
+use self::identity::{ANOTHER, Opened, Receipt};
+use self::session::{Condemned, Kind, Passage};
 use self::slots::{Booking, Lanes, Slots, own_slots};
-use self::statements::{Creation, truth_of, user_of};
+use self::statements::{Creation, changed_of, probed_of, user_of};
 use super::{Change, Condition, Fields, IdempotencyKey, PostgresUrl, StoreError, User};
 use crate::clock;
 
@@ -61,6 +65,7 @@ pub struct Postgres {
 #[derive(Debug)]
 struct Shared {
     endpoint: Endpoint,
+    opened: Opened,
     slots: Slots,
     cores: usize,
     /// The runtime that outlives the cores, and can be woken from all of them.
@@ -78,9 +83,10 @@ impl Postgres {
     /// [`OpenError`], one line that says what to do. A database that this cannot work with is left as it was.
     pub async fn open(url: &PostgresUrl, cores: usize, connections_max: usize) -> Result<Self, OpenError> {
         let endpoint = Endpoint::new(url);
-        schema::open(url, &endpoint).await?;
+        let opened = Opened::new(schema::open(url, &endpoint).await?);
         let shared = Shared {
             endpoint,
+            opened,
             slots: Slots::new(connections_max.max(1)),
             cores: cores.max(1),
             home: Handle::current(),
@@ -157,17 +163,21 @@ impl CorePostgres {
         self.read().await?.rows(|statements| &statements.page, &[&after, &limit], user_of).await
     }
 
-    /// Whether the table can be read, on a server that takes writes: one cheap read.
+    /// Whether the table that was opened can be read, on a server that takes writes: one cheap read.
     pub(super) async fn check(&self) -> Result<(), StoreError> {
-        let takes_writes = self.read().await?.rows(|statements| &statements.probe, &[], truth_of).await?;
-        if takes_writes == [true] { Ok(()) } else { Err(StoreError::Unavailable) }
+        let probed = self.read().await?.rows(|statements| &statements.probe, &[], probed_of).await?;
+        match probed[..] {
+            [(_, table)] if !self.shared.opened.is_table(table) => Err(self.is_another()),
+            [(true, _)] => Ok(()),
+            _ => Err(StoreError::Unavailable),
+        }
     }
 
     async fn create(&self, fields: &Fields, created_at: &str) -> Result<User, StoreError> {
         let Fields { name, email } = fields;
         let created =
-            self.write().await?.rows(|statements| &statements.create, &[name, email, &created_at], user_of).await?;
-        self.changed(created).ok_or(StoreError::NameTaken)
+            self.write().await?.rows(|statements| &statements.create, &[name, email, &created_at], changed_of).await?;
+        self.changed(created)?.ok_or(StoreError::NameTaken)
     }
 
     async fn create_once(&self, fields: Fields, created_at: &str, key: &IdempotencyKey) -> Result<User, StoreError> {
@@ -189,7 +199,8 @@ impl CorePostgres {
             creations =
                 passage.rows(|statements| &statements.look_up, &[&key, &fingerprint, &expiry], Creation::read).await?;
         }
-        let Creation { is_new, is_same, id, created_at } = creations.pop().ok_or(StoreError::Unavailable)?;
+        let Creation { is_new, is_same, id, created_at, receipt } = creations.pop().ok_or(StoreError::Unavailable)?;
+        self.acknowledge(receipt)?;
         if is_new {
             self.shared.changes.fetch_add(1, Ordering::Relaxed);
         }
@@ -201,8 +212,8 @@ impl CorePostgres {
     async fn replace(&self, id: i64, fields: &Fields, condition: &Condition) -> Result<User, StoreError> {
         let (Fields { name, email }, (wanted, unwanted)) = (fields, versions_of(condition));
         let parameters: &[&(dyn ToSql + Sync)] = &[&id, name, email, &wanted, &unwanted];
-        let replaced = self.write().await?.rows(|statements| &statements.replace, parameters, user_of).await?;
-        match self.changed(replaced) {
+        let replaced = self.write().await?.rows(|statements| &statements.replace, parameters, changed_of).await?;
+        match self.changed(replaced)? {
             Some(user) => Ok(user),
             None => Err(self.why_unchanged(id, condition).await),
         }
@@ -211,8 +222,8 @@ impl CorePostgres {
     async fn delete(&self, id: i64, condition: &Condition) -> Result<User, StoreError> {
         let (wanted, unwanted) = versions_of(condition);
         let parameters: &[&(dyn ToSql + Sync)] = &[&id, &wanted, &unwanted];
-        let deleted = self.write().await?.rows(|statements| &statements.delete, parameters, user_of).await?;
-        match self.changed(deleted) {
+        let deleted = self.write().await?.rows(|statements| &statements.delete, parameters, changed_of).await?;
+        match self.changed(deleted)? {
             Some(user) => Ok(user),
             None => Err(self.why_unchanged(id, condition).await),
         }
@@ -231,12 +242,21 @@ impl CorePostgres {
         }
     }
 
-    fn changed(&self, users: Vec<User>) -> Option<User> {
-        let user = users.into_iter().next();
-        if user.is_some() {
-            self.shared.changes.fetch_add(1, Ordering::Relaxed);
-        }
-        user
+    fn changed(&self, changed: Vec<(User, Receipt)>) -> Result<Option<User>, StoreError> {
+        let Some((user, receipt)) = changed.into_iter().next() else { return Ok(None) };
+        self.acknowledge(receipt)?;
+        self.shared.changes.fetch_add(1, Ordering::Relaxed);
+        Ok(Some(user))
+    }
+
+    fn acknowledge(&self, receipt: Receipt) -> Result<(), StoreError> {
+        if self.shared.opened.acknowledge(receipt) { Ok(()) } else { Err(self.is_another()) }
+    }
+
+    /// The table is not the one that was opened: each session has to show whose it is.
+    fn is_another(&self) -> StoreError {
+        self.shared.slots.condemn(&Condemned { reason: ANOTHER.to_owned(), has_forgotten: false });
+        StoreError::Unavailable
     }
 
     /// What was not sent in time is not sent at all: it could be made after the caller was told that it was not.

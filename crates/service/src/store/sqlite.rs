@@ -11,24 +11,28 @@
 //!
 //! [`Sqlite`] is the process's: it opens and migrates the file once, owns the writer thread and closes in order.
 //! [`CoreSqlite`] is one core's. Invariant: a write is acknowledged only after the transaction that holds it was
-//! committed with `synchronous=FULL`; whatever fails before that is an error, never an acknowledgement.
+//! committed with `synchronous=FULL`, into the files that a later start finds (`files`); whatever fails before that is an error,
+//! never an acknowledgement.
 
+mod error;
+mod files;
 mod reader;
 mod readers;
 mod schema;
 mod statements;
 mod writer;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rusqlite::Connection;
 
+pub use self::error::OpenError;
 pub use self::reader::Reader;
-pub use self::schema::OpenError;
 pub use self::writer::{WRITE_GROUP_MAX, WRITE_QUEUE_MAX, Writer};
 
+use self::files::Files;
 use self::readers::{Queues, ReaderThreads};
 use self::writer::WriterThread;
 use super::{Change, StoreError, User, within_patience};
@@ -36,7 +40,7 @@ use super::{Change, StoreError, User, within_patience};
 /// The file of the process.
 #[derive(Debug)]
 pub struct Sqlite {
-    path: PathBuf,
+    files: Arc<Files>,
     /// KiB of pages that each core's connection keeps.
     cache_kib: usize,
     // Ended before the writer: whose connection closes last moves the log into the file.
@@ -53,8 +57,10 @@ impl Sqlite {
     /// [`OpenError`], one line that says what to do. A file that is not this service's is left as it was.
     pub fn open(path: &Path, cores: usize) -> Result<Self, OpenError> {
         let connection = schema::open(path)?;
-        let writer = WriterThread::start(path.to_owned(), connection).map_err(OpenError::Thread)?;
-        Ok(Self { path: path.to_owned(), cache_kib: schema::cache_kib(cores), readers: None, writer })
+        let unseen = |error: std::io::Error| OpenError::Sqlite { path: path.to_owned(), reason: error.to_string() };
+        let files = Arc::new(Files::note(path).map_err(unseen)?);
+        let writer = WriterThread::start(Arc::clone(&files), connection).map_err(OpenError::Thread)?;
+        Ok(Self { files, cache_kib: schema::cache_kib(cores), readers: None, writer })
     }
 
     /// Has so many threads read, at least one, instead of the cores themselves: for cores with fd tables of their own. They
@@ -64,17 +70,20 @@ impl Sqlite {
     ///
     /// [`OpenError::Thread`] when a thread cannot be started.
     pub fn with_reader_threads(mut self, count: usize) -> Result<Self, OpenError> {
-        self.readers = Some(ReaderThreads::start(&self.path, self.writer.commits(), count).map_err(OpenError::Thread)?);
+        self.readers =
+            Some(ReaderThreads::start(&self.files, self.writer.commits(), count).map_err(OpenError::Thread)?);
         Ok(self)
     }
 
     /// The part for one core. Cheap: its connection, if it has one, opens at the first read.
     pub fn for_core(&self) -> CoreSqlite {
         let reads = match &self.readers {
-            None => Reads::Inline(Reader::new(self.path.clone(), self.cache_kib, Arc::clone(self.writer.commits()))),
+            None => {
+                Reads::Inline(Reader::new(Arc::clone(&self.files), self.cache_kib, Arc::clone(self.writer.commits())))
+            }
             Some(threads) => Reads::Queued(threads.handle()),
         };
-        CoreSqlite { reads, writer: self.writer() }
+        CoreSqlite { files: Arc::clone(&self.files), reads, writer: self.writer() }
     }
 
     /// A way into the write queue that does not wait for outcomes.
@@ -96,6 +105,7 @@ impl Sqlite {
 /// The file as one core sees it. A clone is another core's: it has a connection of its own.
 #[derive(Clone, Debug)]
 pub struct CoreSqlite {
+    files: Arc<Files>,
     reads: Reads,
     writer: Writer,
 }
@@ -122,9 +132,9 @@ impl CoreSqlite {
         self.read(move |connection| statements::page(connection, after, limit)).await
     }
 
-    /// Whether the file can be read and the writer thread lives: one cheap read.
+    /// Whether the file can be read and is in its place, and the writer thread lives: one cheap read.
     pub(super) async fn check(&self) -> Result<(), StoreError> {
-        if self.writer.is_closed() {
+        if self.writer.is_closed() || self.files.check().is_err() {
             return Err(StoreError::Unavailable);
         }
         self.read(statements::probe).await

@@ -168,6 +168,37 @@ async fn a_file_that_vanished_is_not_replaced_by_an_empty_one() {
 }
 
 #[test]
+fn a_file_that_another_process_has_locked_is_named_with_the_way_to_find_who_it_is() {
+    let place = Place::sqlite();
+    drop(Sqlite::open(&place.file(), 1).unwrap());
+    for lock in ["BEGIN IMMEDIATE", "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE"] {
+        let other = Connection::open(place.file()).unwrap();
+        other.execute_batch(lock).unwrap();
+        let line = Sqlite::open(&place.file(), 1).unwrap_err().to_string();
+        let file = place.file();
+        let expected = ["another process has locked", "fuser -v", "lsof", "a file of its own", file.to_str().unwrap()];
+        assert!(expected.iter().all(|part| line.contains(part)) && !line.contains('\n'), "{line}");
+    }
+}
+
+#[test]
+fn a_pipe_or_a_device_is_refused_and_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &pipe,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    for path in [&pipe, Path::new("/dev/null")] {
+        assert!(matches!(Sqlite::open(path, 1).unwrap_err(), OpenError::NotAFile(_)));
+    }
+}
+
+#[test]
 fn files_that_are_not_ours_are_refused_and_left_alone() {
     let place = Place::sqlite();
     let path = place.file();

@@ -10,6 +10,7 @@ mod stores;
 mod changes;
 mod file;
 mod keys;
+mod moved;
 mod plans;
 mod races;
 

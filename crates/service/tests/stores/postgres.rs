@@ -142,9 +142,14 @@ impl Server {
     /// A new database.
     pub(crate) fn database(&self) -> Database {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.make(&name);
+        Database { url: self.url(SERVICE, &name), keeper_url: self.url(KEEPER, &name), name }
+    }
+
+    /// Makes a database for the service.
+    pub(crate) fn make(&self, name: &str) {
         let place = if self.differences.disk_mib.is_some() { " TABLESPACE small" } else { "" };
         self.keep(&format!("CREATE DATABASE {name} OWNER {SERVICE}{place}"));
-        Database { url: self.url(SERVICE, &name), keeper_url: self.url(KEEPER, &name), name }
     }
 
     /// Runs SQL as the owner, outside of any test's database.
@@ -155,6 +160,16 @@ impl Server {
     /// The port of 127.0.0.1.
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// As whom the service comes, and with which password.
+    pub(crate) fn credentials(&self) -> (&'static str, &str) {
+        (SERVICE, &self.password)
+    }
+
+    /// Numbers of the user and the group that its programs run as, where this process is root itself.
+    pub(crate) fn owner(&self) -> Option<(u32, u32)> {
+        self.owner.map(|owner| (owner.uid, owner.gid))
     }
 
     /// What the server has said so far.
@@ -202,6 +217,22 @@ impl Server {
     pub(crate) fn start_again(&mut self) {
         let came = (0..PORTS_MAX).any(|_| self.try_to_start());
         assert!(came, "PostgreSQL does not start again: {}", self.log());
+    }
+
+    /// Copies all that it has stored; it must have ended.
+    pub(crate) fn copy_data(&self, name: &str) {
+        assert!(self.running.is_none(), "its files would not fit together");
+        let copied = Command::new("cp").arg("-a").args([self.data(), self.directory.path().join(name)]).status();
+        assert!(copied.unwrap().success());
+    }
+
+    /// Puts what was copied in the place of what is stored, which is kept under the name of the copy.
+    pub(crate) fn exchange_data(&self, name: &str) {
+        assert!(self.running.is_none(), "it would go on with its files");
+        let (copy, aside) = (self.directory.path().join(name), self.directory.path().join("aside"));
+        for (from, to) in [(self.data(), aside.clone()), (copy.clone(), self.data()), (aside, copy)] {
+            fs::rename(from, to).unwrap();
+        }
     }
 
     fn postgres(&self) -> Pid {

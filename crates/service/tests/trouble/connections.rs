@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::postgres::{Server, Session};
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, through};
 use crate::running::{Client, Running, eventually};
 use crate::{alone, assert_unavailable, command_with, create};
 
@@ -114,9 +114,8 @@ fn row_102_a_postgresql_that_is_not_there_is_not_stormed() {
     let server = Server::shared();
     let database = server.database();
     let proxy = Proxy::to(server.port());
-    let through = database.url.replace(&format!(":{}/", server.port()), &format!(":{}/", proxy.port));
     let mut command = command_with(&database, directory.path());
-    command.env("DATABASE_URL", through).env("DATABASE_CONNECTIONS", ALLOWED.to_string());
+    command.env("DATABASE_URL", through(&proxy, server, &database)).env("DATABASE_CONNECTIONS", ALLOWED.to_string());
     let service = Running::start_with_store(command);
     let mut attempts = 0;
     let (good, refused) = under_load(&service, |good| {

@@ -8,8 +8,11 @@
 
 mod connections;
 mod disks;
+mod files;
 mod network;
+mod others;
 mod outages;
+mod pooler;
 #[path = "../stores/postgres.rs"]
 #[allow(dead_code, reason = "other tests need other parts of it")]
 mod postgres;

@@ -34,14 +34,14 @@ fn ask_everything(service: &Running, round: usize) -> Vec<Answer> {
     })
 }
 
-fn with_users(service: &Running) {
+pub(crate) fn with_users(service: &Running) {
     for number in 1..=4 {
         assert_eq!(create(service, &format!("user {number}")).json()["id"], number);
     }
 }
 
 /// Everything is refused, in time, and what needs no store is served.
-fn assert_it_is_away(service: &Running) {
+pub(crate) fn assert_it_is_away(service: &Running) {
     for round in 0..TIMES {
         ask_everything(service, round).iter().for_each(assert_unavailable);
         let health = ask(service, "GET", "/health", "");
@@ -52,7 +52,7 @@ fn assert_it_is_away(service: &Running) {
 }
 
 /// Without a restart, users can be read and written again; the one that nobody has touched is as it was.
-fn assert_it_comes_back(service: &Running) {
+pub(crate) fn assert_it_comes_back(service: &Running) {
     eventually("it is ready again", || service.is_ready());
     assert_eq!(ask(service, "GET", "/api/users/1", "").json()["name"], "user 1");
     assert_eq!(get(service, "/api/users"), 200);

@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
+use crate::postgres::{Database, Server};
+
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     way: Arc<Way>,
@@ -17,6 +19,11 @@ struct Way {
     attempts: AtomicUsize,
     /// What passes through it, from both sides.
     streams: Mutex<Vec<TcpStream>>,
+}
+
+/// The URL of a database through a proxy, that leads to the server.
+pub(crate) fn through(proxy: &Proxy, server: &Server, database: &Database) -> String {
+    database.url.replace(&format!(":{}/", server.port()), &format!(":{}/", proxy.port))
 }
 
 impl Proxy {
@@ -62,7 +69,8 @@ impl Way {
         if !self.is_open.load(SeqCst) {
             return;
         }
-        let server = TcpStream::connect(self.target).unwrap();
+        // Closed, like what comes while it is shut.
+        let Ok(server) = TcpStream::connect(self.target) else { return };
         for (from, to) in [(&client, &server), (&server, &client)] {
             let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
             std::thread::spawn(move || {

@@ -8,7 +8,7 @@ use std::error::Error as _;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hasher};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use tokio_postgres::config::{Host, LoadBalanceHosts, TargetSessionAttrs};
 use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{Client, Config, Connection, Error, NoTls, Socket};
 
+use super::identity::Opened;
+use super::pooler::{self, POOLED};
 use super::session::{CHANGES_MAX, Session};
 use super::statements::Statements;
 use crate::store::{PATIENCE, PostgresUrl};
@@ -66,6 +68,17 @@ pub(super) struct Endpoint {
     at_random: bool,
     /// For one attempt at one host.
     attempt_max: Duration,
+    /// A session was not what was prepared in it: the next one shows first that it is its connection's own.
+    suspects_pooler: AtomicBool,
+}
+
+/// Why there is no session.
+#[derive(Debug)]
+pub(super) enum NoSession {
+    /// The server is not there, or cannot give one now.
+    Failed(String),
+    /// What is there must not be used.
+    Refused(&'static str),
 }
 
 impl Endpoint {
@@ -94,7 +107,8 @@ impl Endpoint {
         // This is about the addresses that a host's name has: one that is silent must not always be the first.
         config.load_balance_hosts(LoadBalanceHosts::Random);
         let hosts = (0..url.hosts()).map(|host| only(&config, host)).collect();
-        Self { hosts, begin: AtomicUsize::new(0), at_random, attempt_max: connect_max.saturating_add(ANSWER_MAX) }
+        let attempt_max = connect_max.saturating_add(ANSWER_MAX);
+        Self { hosts, begin: AtomicUsize::new(0), at_random, attempt_max, suspects_pooler: AtomicBool::new(false) }
     }
 
     /// A connection as the first host makes it that does; all are asked in turn. All together have `limit`, or each the time that
@@ -123,17 +137,42 @@ impl Endpoint {
         failed.map(Err)
     }
 
-    /// A connection that is ready for work. The error says why there is none.
-    pub(super) async fn session(&self) -> Result<(Session, Driver), String> {
-        let connected = self.connect(Duration::ZERO).await.ok_or_else(no_answer)?;
-        let (client, mut connection) = connected.map_err(|error| reason(&error))?;
-        let setting_up = async {
-            client.batch_execute(&set_up()).await?;
-            Statements::prepare(&client).await
-        };
-        let prepared = timeout(SET_UP_MAX, drive(&mut connection, setting_up)).await.map_err(|_| no_answer())?;
-        let statements = prepared?.map_err(|error| reason(&error))?;
-        Ok((Session::new(client, statements), connection))
+    /// A connection that is ready for work, to the database that was opened.
+    pub(super) async fn session(&self, opened: &Opened) -> Result<(Session, Driver), NoSession> {
+        let connected = self.connect(Duration::ZERO).await.ok_or_else(|| NoSession::Failed(no_answer()))?;
+        let (client, mut connection) = connected.map_err(|error| NoSession::Failed(reason(&error)))?;
+        let setting_up = timeout(SET_UP_MAX, drive(&mut connection, self.prepare(&client, opened))).await;
+        let prepared = setting_up.map_err(|_| NoSession::Failed(no_answer()))?.map_err(NoSession::Failed)?;
+        match prepared.map_err(|error| NoSession::Failed(reason(&error)))? {
+            Ok(statements) => Ok((Session::new(client, statements), connection)),
+            Err(refusal) => {
+                // The right one may be another of them.
+                self.begin
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |host| Some((host + 1) % self.hosts.len()))
+                    .ok();
+                Err(NoSession::Refused(refusal))
+            }
+        }
+    }
+
+    /// Sets up a connection, or says why it must not be used.
+    async fn prepare(&self, client: &Client, opened: &Opened) -> Result<Result<Statements, &'static str>, Error> {
+        client.batch_execute(&set_up()).await?;
+        if let Some(refusal) = opened.compare(client).await? {
+            return Ok(Err(refusal));
+        }
+        if self.suspects_pooler.load(Ordering::Relaxed) {
+            if pooler::shares_sessions(self, client).await? {
+                return Ok(Err(POOLED));
+            }
+            self.suspects_pooler.store(false, Ordering::Relaxed);
+        }
+        Statements::prepare(client).await.map(Ok)
+    }
+
+    /// From now on a session shows first that it is its connection's own.
+    pub(super) fn suspect_pooler(&self) {
+        self.suspects_pooler.store(true, Ordering::Relaxed);
     }
 }
 
@@ -207,7 +246,10 @@ pub(super) async fn drive<T>(connection: &mut Driver, work: impl Future<Output =
 /// What went wrong, in one line.
 pub(super) fn reason(error: &Error) -> String {
     let text = match error.as_db_error() {
-        Some(error) => format!("{}, SQLSTATE {}", error.message(), error.code().code()),
+        Some(answer) => {
+            let cause = if pooler::has_forgotten(error) { format!(": {POOLED}") } else { String::new() };
+            format!("{}, SQLSTATE {}{cause}", answer.message(), answer.code().code())
+        }
         None => {
             let mut text = error.to_string();
             let mut cause = error.source();

@@ -20,8 +20,8 @@ use tokio_postgres::NoTls;
 
 use super::Shared;
 use super::backoff::Backoff;
-use super::connect::{Driver, drive, no_answer, reason};
-use super::session::Session;
+use super::connect::{Driver, NoSession, drive, no_answer};
+use super::session::{Condemned, Session};
 use super::slots::Tenure;
 use crate::store::PATIENCE;
 
@@ -40,7 +40,7 @@ enum Fault {
     /// The connection has ended.
     Lost(String),
     /// It must not be used any more.
-    Condemned(String),
+    Condemned(Condemned),
     /// The server does not answer.
     Silent,
 }
@@ -50,32 +50,41 @@ pub(super) async fn keep(shared: Arc<Shared>, slot: usize) {
     let tenure = shared.slots.tenure(slot);
     let mut backoff = Backoff::default();
     loop {
-        match shared.endpoint.session().await {
+        match shared.endpoint.session(&shared.opened).await {
             Ok((session, connection)) => {
                 let begin = Instant::now();
-                serve(&tenure, Arc::new(session), connection).await;
+                let condemned = serve(&tenure, Arc::new(session), connection).await;
+                if let Some(condemned) = condemned.filter(|condemned| condemned.has_forgotten) {
+                    shared.endpoint.suspect_pooler();
+                    // They have not forgotten anything themselves, or each would condemn all others in its turn.
+                    shared.slots.condemn(&Condemned { has_forgotten: false, ..condemned });
+                }
                 if begin.elapsed() >= PROVEN_AFTER {
                     backoff = Backoff::default();
                 }
             }
-            Err(reason) => tenure.fail(&reason),
+            Err(NoSession::Failed(reason)) => tenure.fail(&reason),
+            Err(NoSession::Refused(refusal)) => tenure.refuse(refusal),
         }
         sleep(backoff.next_delay()).await;
     }
 }
 
-/// Has the session used until its connection has ended, or has to.
-async fn serve(tenure: &Tenure<'_>, session: Arc<Session>, mut connection: Driver) {
+/// Has the session used until its connection has ended, or has to. Returns why it had to, if it was condemned.
+async fn serve(tenure: &Tenure<'_>, session: Arc<Session>, mut connection: Driver) -> Option<Condemned> {
     loop {
         tenure.publish(&session);
         match watch(&session, &mut connection).await {
-            Fault::Lost(reason) => return tenure.withdraw(&reason),
-            Fault::Condemned(reason) => {
+            Fault::Lost(reason) => {
                 tenure.withdraw(&reason);
+                return None;
+            }
+            Fault::Condemned(condemned) => {
+                tenure.withdraw(&condemned.reason);
                 // With the last of those who wait for an answer the connection ends.
                 drop(session);
                 let _ = timeout(PATIENCE, connection).await;
-                return;
+                return Some(condemned);
             }
             Fault::Silent => {
                 tenure.fail(&no_answer());
@@ -83,7 +92,7 @@ async fn serve(tenure: &Tenure<'_>, session: Arc<Session>, mut connection: Drive
                 if !matches!(asked, Ok(Ok(Ok(())))) {
                     // It may wait for a standby, with a commit that the server would wait for long after the connection is gone.
                     let _ = timeout(CANCEL_MAX, session.cancel_token().cancel_query(NoTls)).await;
-                    return;
+                    return None;
                 }
             }
         }
@@ -96,12 +105,12 @@ async fn watch(session: &Session, connection: &mut Driver) -> Fault {
         if let Err(reason) = drive(connection, session.attention()).await {
             return Fault::Lost(reason);
         }
-        if let Some(reason) = session.condemned() {
-            return Fault::Condemned(reason);
+        if let Some(condemned) = session.condemned() {
+            return Fault::Condemned(condemned);
         }
         match drive(connection, timeout(ASK_MAX, session.ask())).await {
             Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => return Fault::Condemned(reason(&error)),
+            Ok(Ok(Err(error))) => return Fault::Condemned(Condemned::by(&error)),
             Ok(Err(_)) => return Fault::Silent,
             Err(reason) => return Fault::Lost(reason),
         }

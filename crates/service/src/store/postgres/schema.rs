@@ -11,6 +11,8 @@ use tokio_postgres::{Client, Error};
 use tracing::warn;
 
 use super::connect::{Endpoint, drive, no_answer, reason};
+use super::identity::Identity;
+use super::pooler::{self, POOLED};
 use crate::store::PostgresUrl;
 
 /// Step `n` leads from version `n` to `n + 1`. Steps are only ever appended.
@@ -118,6 +120,9 @@ pub enum OpenError {
         /// The release, as the server calls it.
         version: String,
     },
+    /// What is prepared in a session is not there when it is used.
+    #[error("{0} leads to a pooler: {POOLED}")]
+    Pooled(PostgresUrl),
     /// A standby, or set to read only.
     #[error("{0} takes no writes, as a standby does: set DATABASE_URL to the server that does")]
     ReadOnly(PostgresUrl),
@@ -150,6 +155,9 @@ impl OpenError {
 
     /// Of a statement.
     fn of_statement(url: &PostgresUrl, error: &Error) -> Self {
+        if pooler::has_forgotten(error) {
+            return Self::Pooled(url.clone());
+        }
         let (url, reason) = (url.clone(), reason(error));
         match error.code().map(|state| state.code()) {
             // read_only_sql_transaction
@@ -165,12 +173,12 @@ fn takes_no_writes(error: &Error) -> bool {
     cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::PermissionDenied && cause.raw_os_error().is_none())
 }
 
-/// Opens at start: looks what is there, and migrates.
-pub(super) async fn open(url: &PostgresUrl, endpoint: &Endpoint) -> Result<(), OpenError> {
+/// Opens at start: looks what is there, and migrates. Returns which database it is.
+pub(super) async fn open(url: &PostgresUrl, endpoint: &Endpoint) -> Result<Identity, OpenError> {
     let cannot_connect = |reason| OpenError::CannotConnect { url: url.clone(), reason };
     let connected = endpoint.connect(CONNECT_MAX).await.ok_or_else(|| cannot_connect(no_answer()))?;
     let (client, mut connection) = connected.map_err(|error| OpenError::of_connecting(url, &error))?;
-    let prepared = timeout(MIGRATE_MAX, drive(&mut connection, prepare(url, &client))).await;
+    let prepared = timeout(MIGRATE_MAX, drive(&mut connection, prepare(url, endpoint, &client))).await;
     drop(client);
     // Where cores have fd tables of their own, each would get a copy of what is open now and keep it open.
     let _ = timeout(CLOSE_MAX, connection).await;
@@ -178,14 +186,18 @@ pub(super) async fn open(url: &PostgresUrl, endpoint: &Endpoint) -> Result<(), O
     prepared.map_err(|_| server(no_answer()))?.map_err(server)?
 }
 
-async fn prepare(url: &PostgresUrl, client: &Client) -> Result<(), OpenError> {
+async fn prepare(url: &PostgresUrl, endpoint: &Endpoint, client: &Client) -> Result<Identity, OpenError> {
     let failed = |error: Error| OpenError::of_statement(url, &error);
+    if pooler::shares_sessions(endpoint, client).await.map_err(failed)? {
+        return Err(OpenError::Pooled(url.clone()));
+    }
     inspect(url, client).await?;
     // What is left undone when the connection ends, the server undoes.
     client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(failed)?;
     client.query("SELECT pg_advisory_xact_lock($1)", &[&MIGRATION_LOCK]).await.map_err(failed)?;
     migrate(url, client).await?;
-    client.batch_execute("COMMIT").await.map_err(failed)
+    client.batch_execute("COMMIT").await.map_err(failed)?;
+    Identity::of(client).await.map_err(failed)
 }
 
 /// Refuses a server that this cannot work with.
@@ -298,6 +310,7 @@ mod tests {
             OpenError::Newer { url: url.clone(), found: 2, known: 1 },
             OpenError::NotUtf8 { url: url.clone(), encoding: "LATIN1".to_owned() },
             OpenError::TooOld { url: url.clone(), version: "11.22".to_owned() },
+            OpenError::Pooled(url.clone()),
             OpenError::ReadOnly(url.clone()),
             OpenError::Server { url, reason },
         ];

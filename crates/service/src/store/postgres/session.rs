@@ -16,6 +16,7 @@ use tokio_postgres::{CancelToken, Client, Error, Row, Statement};
 
 use super::connect::reason;
 use super::locked;
+use super::pooler;
 use super::statements::Statements;
 use super::verdict::Verdict;
 use crate::store::StoreError;
@@ -36,6 +37,14 @@ pub(super) enum Kind {
     Change,
 }
 
+/// Why a session must not be used any more.
+#[derive(Clone, Debug)]
+pub(super) struct Condemned {
+    pub(super) reason: String,
+    /// It seems to have been exchanged for another.
+    pub(super) has_forgotten: bool,
+}
+
 /// A connection and what was prepared on it.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -47,6 +56,12 @@ pub(super) struct Session {
     attention: Notify,
     /// There is room for a read, or a change, that waits for it.
     room: [Notify; 2],
+}
+
+impl Condemned {
+    pub(super) fn by(error: &Error) -> Self {
+        Self { reason: reason(error), has_forgotten: pooler::has_forgotten(error) }
+    }
 }
 
 impl Session {
@@ -73,7 +88,7 @@ impl Session {
     }
 
     /// Why it must not be used any more, if so.
-    pub(super) fn condemned(&self) -> Option<String> {
+    pub(super) fn condemned(&self) -> Option<Condemned> {
         locked(&self.account).condemned.clone()
     }
 
@@ -90,8 +105,9 @@ impl Session {
         self.client.cancel_token()
     }
 
-    fn condemn(&self, error: &Error) {
-        locked(&self.account).condemned.get_or_insert_with(|| reason(error));
+    /// It must not be used any more.
+    pub(super) fn condemn(&self, why: Condemned) {
+        locked(&self.account).condemned.get_or_insert(why);
         self.attention.notify_one();
     }
 }
@@ -146,7 +162,7 @@ impl Passage {
         rows.map_err(|error: Error| {
             let verdict = Verdict::of(&error);
             if !verdict.session_stays {
-                self.session.condemn(&error);
+                self.session.condemn(Condemned::by(&error));
             }
             verdict.error
         })
@@ -196,7 +212,7 @@ struct Account {
     changes: VecDeque<u64>,
     /// Who waits for room: with a read, with a change.
     queued: [usize; 2],
-    condemned: Option<String>,
+    condemned: Option<Condemned>,
 }
 
 impl Account {

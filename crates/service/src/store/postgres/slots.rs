@@ -13,10 +13,10 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::locked;
-use super::session::{Kind, Passage, Session};
+use super::session::{Condemned, Kind, Passage, Session};
 
 /// Operations of one core that may wait for room on its connections; a further one is refused at once.
 pub const WAITING_MAX: usize = 4096;
@@ -107,6 +107,8 @@ struct Said {
     outage: bool,
     /// Some connection cannot be made or does not answer, while others are there.
     shortage: bool,
+    /// Why what answers is not used.
+    refusal: Option<&'static str>,
 }
 
 /// All slots of the process.
@@ -178,11 +180,26 @@ impl Slots {
         }
     }
 
+    /// No session that is there now is used any more.
+    pub(super) fn condemn(&self, why: &Condemned) {
+        for state in &self.states {
+            let session = match &*locked(state) {
+                State::Open(session) => Some(Arc::clone(session)),
+                State::Unused | State::Opening | State::Down => None,
+            };
+            session.iter().for_each(|session| session.condemn(why.clone()));
+        }
+    }
+
     fn set(&self, slot: usize, state: State) {
         let before = std::mem::replace(&mut *locked(&self.states[slot]), state);
         // A session may end here; not under the lock.
         drop(before);
         self.changes.notify_waiters();
+    }
+
+    fn are_none_left(&self) -> bool {
+        self.are_all(|state| matches!(state, State::Down | State::Unused))
     }
 
     fn are_all(&self, is_so: impl Fn(&State) -> bool) -> bool {
@@ -203,10 +220,12 @@ impl Tenure<'_> {
         self.slots.set(self.slot, State::Open(Arc::clone(session)));
         let mut said = locked(&self.slots.said);
         if std::mem::take(&mut said.outage) {
+            said.refusal = None;
             info!("PostgreSQL can be used again");
         }
         if self.slots.are_all(|state| matches!(state, State::Open(_) | State::Unused)) {
             said.shortage = false;
+            said.refusal = None;
         }
     }
 
@@ -227,8 +246,19 @@ impl Tenure<'_> {
         }
     }
 
+    /// What answers must not be used.
+    pub(super) fn refuse(&self, refusal: &'static str) {
+        self.slots.set(self.slot, State::Down);
+        let none_is_left = self.slots.are_none_left();
+        let mut said = locked(&self.slots.said);
+        said.outage |= none_is_left;
+        if said.refusal.replace(refusal) != Some(refusal) {
+            error!(reason = refusal, "PostgreSQL is refused as it is; what needs it is answered with 503");
+        }
+    }
+
     fn say_if_none_is_left(&self, reason: &str) -> bool {
-        let none_is_left = self.slots.are_all(|state| matches!(state, State::Down | State::Unused));
+        let none_is_left = self.slots.are_none_left();
         if none_is_left && !std::mem::replace(&mut locked(&self.slots.said).outage, true) {
             warn!(%reason, "PostgreSQL cannot be used; what needs it is answered with 503");
         }

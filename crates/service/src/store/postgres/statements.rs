@@ -7,10 +7,17 @@
 
 use tokio_postgres::{Client, Error, Row, Statement};
 
+use super::identity::Receipt;
 use crate::store::User;
 
 /// A time as it is shown.
 const CREATED_AT: &str = r#"to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"#;
+
+/// Where a change was made, as a [`Receipt`] has it: the table, and the transaction.
+const RECEIPT: &str = "tableoid, txid_current_if_assigned()";
+
+/// The same of one that was made before, and is shown again.
+const SEEN: &str = "to_regclass('baiwan.users')::oid, NULL::bigint";
 
 /// The prepared statements of one session.
 #[derive(Debug)]
@@ -19,17 +26,17 @@ pub(super) struct Statements {
     pub(super) find: Statement,
     /// Id, number; users.
     pub(super) page: Statement,
-    /// Whether the server takes writes; it fails where the table cannot be read.
+    /// Whether the server takes writes, and the number of the table; it fails where that cannot be read.
     pub(super) probe: Statement,
-    /// Name, e-mail, time; the user, or nothing if the name is taken.
+    /// Name, e-mail, time; the user and a receipt, or nothing if the name is taken.
     pub(super) create: Statement,
     /// Name, e-mail, time, key, fingerprint, expiry of keys; a [`Creation`], or nothing if another with the key was faster.
     pub(super) create_once: Statement,
     /// Key, fingerprint, expiry of keys; a [`Creation`], or nothing.
     pub(super) look_up: Statement,
-    /// Id, name, e-mail, versions wanted and unwanted; the user, or nothing if there is none of such a version.
+    /// Id, name, e-mail, versions wanted and unwanted; the user and a receipt, or nothing if there is none of such a version.
     pub(super) replace: Statement,
-    /// Id, versions wanted and unwanted; the user, or nothing if there is none of such a version.
+    /// Id, versions wanted and unwanted; the user and a receipt, or nothing if there is none of such a version.
     pub(super) delete: Statement,
 }
 
@@ -38,7 +45,8 @@ impl Statements {
         let user = format!("id, name, email, {CREATED_AT}, version");
         let find = format!("SELECT {user} FROM baiwan.users WHERE id = $1::bigint");
         let page = format!("SELECT {user} FROM baiwan.users WHERE id > $1::bigint ORDER BY id LIMIT $2::bigint");
-        let probe = "SELECT current_setting('transaction_read_only') = 'off', EXISTS (SELECT FROM baiwan.users)";
+        let probe = "SELECT current_setting('transaction_read_only') = 'off', to_regclass('baiwan.users')::oid,
+            EXISTS (SELECT FROM baiwan.users)";
         Ok(Self {
             find: client.prepare(&find).await?,
             page: client.prepare(&page).await?,
@@ -57,7 +65,7 @@ impl Statements {
 fn create(user: &str) -> String {
     format!(
         "INSERT INTO baiwan.users (name, email, created_at) VALUES ($1::text, $2::text, $3::text::timestamptz)
-         ON CONFLICT (name) DO NOTHING RETURNING {user}"
+         ON CONFLICT (name) DO NOTHING RETURNING {user}, {RECEIPT}"
     )
 }
 
@@ -85,7 +93,7 @@ fn create_once() -> String {
          ), stored AS (
              INSERT INTO baiwan.users (id, name, email, created_at)
              SELECT user_id, $1::text, $2::text, $3::text::timestamptz FROM claimed
-             RETURNING id, created_at
+             RETURNING id, created_at, tableoid
          ), expired AS (
              SELECT stale.key FROM baiwan.idempotency_keys AS stale CROSS JOIN stored
              WHERE stale.created_at < $6::text::timestamptz AND stale.key <> $4::text
@@ -94,15 +102,15 @@ fn create_once() -> String {
          ), forgotten AS (
              DELETE FROM baiwan.idempotency_keys AS stale USING expired WHERE stale.key = expired.key
          )
-         SELECT true, true, id, {CREATED_AT} FROM stored
+         SELECT true, true, id, {CREATED_AT}, tableoid, txid_current_if_assigned() FROM stored
          UNION ALL
-         SELECT false, fingerprint = $5::bytea, user_id, {CREATED_AT} FROM seen"
+         SELECT false, fingerprint = $5::bytea, user_id, {CREATED_AT}, {SEEN} FROM seen"
     )
 }
 
 fn look_up() -> String {
     format!(
-        "SELECT false, fingerprint = $2::bytea, user_id, {CREATED_AT} FROM baiwan.idempotency_keys
+        "SELECT false, fingerprint = $2::bytea, user_id, {CREATED_AT}, {SEEN} FROM baiwan.idempotency_keys
          WHERE key = $1::text AND created_at >= $3::text::timestamptz"
     )
 }
@@ -113,7 +121,7 @@ fn replace(user: &str) -> String {
     format!(
         "UPDATE baiwan.users SET name = $2::text, email = $3::text, version = version + 1
          WHERE id = $1::bigint AND ($4::bigint[] IS NULL OR version = ANY ($4::bigint[])) AND version <> ALL ($5::bigint[])
-         RETURNING {user}"
+         RETURNING {user}, {RECEIPT}"
     )
 }
 
@@ -122,7 +130,7 @@ fn delete(user: &str) -> String {
     format!(
         "DELETE FROM baiwan.users
          WHERE id = $1::bigint AND ($2::bigint[] IS NULL OR version = ANY ($2::bigint[])) AND version <> ALL ($3::bigint[])
-         RETURNING {user}"
+         RETURNING {user}, {RECEIPT}"
     )
 }
 
@@ -137,11 +145,14 @@ pub(super) struct Creation {
     pub(super) id: i64,
     /// See [`User::created_at`].
     pub(super) created_at: String,
+    /// Where.
+    pub(super) receipt: Receipt,
 }
 
 impl Creation {
     pub(super) fn read(row: &Row) -> Result<Self, Error> {
-        Ok(Self { is_new: row.try_get(0)?, is_same: row.try_get(1)?, id: row.try_get(2)?, created_at: row.try_get(3)? })
+        let [is_new, is_same] = [row.try_get(0)?, row.try_get(1)?];
+        Ok(Self { is_new, is_same, id: row.try_get(2)?, created_at: row.try_get(3)?, receipt: receipt_of(row, 4)? })
     }
 }
 
@@ -155,6 +166,16 @@ pub(super) fn user_of(row: &Row) -> Result<User, Error> {
     })
 }
 
-pub(super) fn truth_of(row: &Row) -> Result<bool, Error> {
-    row.try_get(0)
+/// A user who was changed.
+pub(super) fn changed_of(row: &Row) -> Result<(User, Receipt), Error> {
+    Ok((user_of(row)?, receipt_of(row, 5)?))
+}
+
+fn receipt_of(row: &Row, column: usize) -> Result<Receipt, Error> {
+    Ok(Receipt { table: row.try_get(column)?, transaction: row.try_get(column + 1)? })
+}
+
+/// What the probe answers. A table that is not there has no number.
+pub(super) fn probed_of(row: &Row) -> Result<(bool, Option<u32>), Error> {
+    Ok((row.try_get(0)?, row.try_get(1)?))
 }

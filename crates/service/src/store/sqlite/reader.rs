@@ -18,7 +18,6 @@
 //! What this process commits is seen by the read that follows, since a snapshot that is older than the last commit is
 //! replaced. What another process commits is seen in the next turn.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -26,6 +25,8 @@ use rusqlite::Connection;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
+use super::error::OpenError;
+use super::files::Files;
 use super::schema;
 use crate::store::StoreError;
 
@@ -35,7 +36,7 @@ pub struct Reader(Arc<Core>);
 
 #[derive(Debug)]
 struct Core {
-    path: PathBuf,
+    files: Arc<Files>,
     /// KiB of pages that the connection keeps.
     cache_kib: usize,
     /// Transactions that the writer of this process has committed.
@@ -70,7 +71,7 @@ enum Turn {
 /// A clone has a connection of its own.
 impl Clone for Reader {
     fn clone(&self) -> Self {
-        Self::new(self.0.path.clone(), self.0.cache_kib, Arc::clone(&self.0.commits))
+        Self::new(Arc::clone(&self.0.files), self.0.cache_kib, Arc::clone(&self.0.commits))
     }
 }
 
@@ -82,15 +83,17 @@ impl Drop for Core {
 }
 
 impl Reader {
-    pub(super) fn new(path: PathBuf, cache_kib: usize, commits: Arc<AtomicU64>) -> Self {
-        Self(Arc::new(Core { path, cache_kib, commits, turn_had_read: Arc::default(), slot: Mutex::default() }))
+    pub(super) fn new(files: Arc<Files>, cache_kib: usize, commits: Arc<AtomicU64>) -> Self {
+        Self(Arc::new(Core { files, cache_kib, commits, turn_had_read: Arc::default(), slot: Mutex::default() }))
     }
 
     pub(super) fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         let mut slot = self.0.slot();
         let connection = match slot.connection.take() {
             Some(connection) => Ok(connection),
-            None => schema::open_reader(&self.0.path, self.0.cache_kib),
+            // To open what is there by now would mix two databases, and to open beside a log that was removed would make another.
+            None if self.0.files.check().is_err() => return Err(StoreError::Unavailable),
+            None => schema::open_reader(self.0.files.database(), self.0.cache_kib),
         };
         let outcome = connection.and_then(|connection| {
             slot.turn = self.0.enter(slot.turn, &connection)?;
@@ -107,6 +110,7 @@ impl Reader {
             Err(error) => {
                 slot.forget_snapshot();
                 if !std::mem::replace(&mut slot.failing, true) {
+                    let error = OpenError::of(self.0.files.database(), &error);
                     warn!(%error, "the store cannot be read; reads are answered with 503");
                 }
                 Err(StoreError::Unavailable)
@@ -214,7 +218,7 @@ mod tests {
 
     struct File {
         _directory: tempfile::TempDir,
-        path: PathBuf,
+        files: Arc<Files>,
         /// The writer's.
         connection: Connection,
         commits: Arc<AtomicU64>,
@@ -225,11 +229,12 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("a.db");
             let connection = schema::open(&path).unwrap();
-            Self { _directory: directory, path, connection, commits: Arc::default() }
+            let files = Arc::new(Files::note(&path).unwrap());
+            Self { _directory: directory, files, connection, commits: Arc::default() }
         }
 
         fn reader(&self) -> Reader {
-            Reader::new(self.path.clone(), schema::cache_kib(1), Arc::clone(&self.commits))
+            Reader::new(Arc::clone(&self.files), schema::cache_kib(1), Arc::clone(&self.commits))
         }
 
         /// As another process does: it is not counted.
@@ -314,7 +319,7 @@ mod tests {
         assert_eq!(reader.read(count), Ok(1));
         // Nothing holds the log back either.
         schema::checkpoint(&file.connection).unwrap();
-        assert_eq!(std::fs::metadata(file.path.with_extension("db-wal")).unwrap().len(), 0);
+        assert_eq!(std::fs::metadata(file.files.database().with_extension("db-wal")).unwrap().len(), 0);
     }
 
     #[tokio::test]

@@ -7,7 +7,6 @@
 //! writer's, and these.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{Builder, JoinHandle};
@@ -16,6 +15,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
+use super::files::Files;
 use super::{Reader, schema};
 use crate::store::StoreError;
 
@@ -66,12 +66,12 @@ pub(super) struct ReaderThreads {
 }
 
 impl ReaderThreads {
-    pub(super) fn start(path: &Path, commits: &Arc<AtomicU64>, count: usize) -> io::Result<Self> {
+    pub(super) fn start(files: &Arc<Files>, commits: &Arc<AtomicU64>, count: usize) -> io::Result<Self> {
         let mut started = Self { queues: Vec::new(), next: Arc::default(), threads: Vec::new() };
         let cache_kib = schema::cache_kib(count);
         for number in 0..count.max(1) {
             let (queue, mut jobs) = mpsc::channel::<Job>(READ_QUEUE_MAX);
-            let reader = Reader::new(path.to_owned(), cache_kib, Arc::clone(commits));
+            let reader = Reader::new(Arc::clone(files), cache_kib, Arc::clone(commits));
             reader.has_turns();
             let body = move || {
                 let mut turn = Vec::with_capacity(READS_PER_TURN_MAX);

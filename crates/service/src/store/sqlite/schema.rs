@@ -5,11 +5,12 @@
 //! them, so that a crash leaves either the old schema or the new one.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
-use thiserror::Error;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::error::OpenError;
 
 /// "Baiw", in the file's header: whose file it is.
 const APPLICATION_ID: i32 = 0x4261_6977;
@@ -44,102 +45,21 @@ const READER_CACHE_KIB_MIN: usize = 2000;
 /// The write-ahead log is cut back to this size after a checkpoint.
 const LOG_SIZE_MAX: u32 = 64 << 20;
 
-/// Why the database could not be opened at start; each is one line that says what to do.
-#[derive(Debug, Error)]
-pub enum OpenError {
-    /// The directory of the file is absent.
-    #[error("the directory {} does not exist: create it, or set DATABASE_URL to another path", .0.display())]
-    NoDirectory(PathBuf),
-    /// The path leads to a directory.
-    #[error("{} is a directory: set DATABASE_URL to a file", .0.display())]
-    IsDirectory(PathBuf),
-    /// The file or its directory is not writable.
-    #[error(
-        "the database {} cannot be written ({reason}): give this user write permission on the file and its directory, \
-         or set DATABASE_URL to another path", path.display()
-    )]
-    NotWritable {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite says.
-        reason: String,
-    },
-    /// Not an SQLite file, or a damaged one.
-    #[error(
-        "{} is not an SQLite database or is damaged ({reason}); it was not changed: restore a backup, or set \
-         DATABASE_URL to another path", path.display()
-    )]
-    NotADatabase {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite says.
-        reason: String,
-    },
-    /// An SQLite file of another program.
-    #[error(
-        "{} is the database of another program; it was not changed: set DATABASE_URL to another path", .0.display()
-    )]
-    Foreign(PathBuf),
-    /// Written by a later version of this service.
-    #[error(
-        "{} has schema version {found}, this baiwan knows versions up to {known}: start the newer baiwan", path.display()
-    )]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its `user_version`.
-        found: i32,
-        /// The last version this program knows.
-        known: i32,
-    },
-    /// The file system cannot hold a write-ahead log.
-    #[error(
-        "the database {} cannot use a write-ahead log (it stays in mode {mode}): put it on a local file system", path.display()
-    )]
-    NoLog {
-        /// The file.
-        path: PathBuf,
-        /// The journal mode SQLite stays in.
-        mode: String,
-    },
-    /// Anything else that SQLite reports.
-    #[error("the database {} cannot be opened: {reason}", path.display())]
-    Sqlite {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite says.
-        reason: String,
-    },
-    /// The writer thread could not be started.
-    #[error("no thread for the database's writer: {0}; raise the limit of processes or lower WORKERS")]
-    Thread(std::io::Error),
-}
-
-impl OpenError {
-    fn of(path: &Path, error: &rusqlite::Error) -> Self {
-        let path = path.to_owned();
-        let reason = error.to_string();
-        match error.sqlite_error_code() {
-            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-                Self::NotWritable { path, reason }
-            }
-            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Self::NotADatabase { path, reason },
-            _ => Self::Sqlite { path, reason },
-        }
-    }
-}
-
 /// Opens at start: creates, checks whose file it is, migrates. The connection is the writer's.
 pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
     if path.is_dir() {
         return Err(OpenError::IsDirectory(path.to_owned()));
+    }
+    // Whoever opens a pipe waits for its other end.
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(OpenError::NotAFile(path.to_owned()));
     }
     if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
         return Err(OpenError::NoDirectory(directory.to_owned()));
     }
     refuse_foreign_header(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags).map_err(|error| OpenError::of(path, &error))?;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(|error| OpenError::at_start(path, &error))?;
     prepare(path, &mut connection)?;
     Ok(connection)
 }
@@ -157,7 +77,7 @@ fn refuse_foreign_header(path: &Path) -> Result<(), OpenError> {
 }
 
 fn prepare(path: &Path, connection: &mut Connection) -> Result<(), OpenError> {
-    let failed = |error: rusqlite::Error| OpenError::of(path, &error);
+    let failed = |error: rusqlite::Error| OpenError::at_start(path, &error);
     connection.busy_timeout(WRITER_BUSY_TIMEOUT).map_err(failed)?;
     // Nothing may be written before it is known whose file this is.
     identify(path, connection)?;
@@ -169,11 +89,15 @@ fn prepare(path: &Path, connection: &mut Connection) -> Result<(), OpenError> {
     migrate(connection).map_err(failed)?;
     let mode: String =
         connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0)).map_err(failed)?;
-    if mode == "wal" { Ok(()) } else { Err(OpenError::NoLog { path: path.to_owned(), mode }) }
+    if mode != "wal" {
+        return Err(OpenError::NoLog { path: path.to_owned(), mode });
+    }
+    // A read, so that the log and its index are there from now on.
+    connection.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema)", [], |_| Ok(())).map_err(failed)
 }
 
 fn identify(path: &Path, connection: &Connection) -> Result<(), OpenError> {
-    let failed = |error: rusqlite::Error| OpenError::of(path, &error);
+    let failed = |error: rusqlite::Error| OpenError::at_start(path, &error);
     let header = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(failed);
     let (owner, found) = (header("application_id")?, header("user_version")?);
     let objects: i64 =

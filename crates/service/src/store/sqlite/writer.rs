@@ -9,9 +9,11 @@
 //! When the file fails (disk full, I/O error, busy for too long) every write of the group is answered with
 //! [`StoreError::Unavailable`] and the connection is given up: after a failed flush nobody knows what the kernel
 //! still holds, so the next group starts from a newly opened file.
+//!
+//! So is a group that was committed into a file that is not in its place any more (`files`). Until it is there again nothing more
+//! is written: nobody would find it.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
@@ -20,6 +22,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
+use super::error::OpenError;
+use super::files::{Files, Moved};
 use super::statements::Failure;
 use super::{schema, statements};
 use crate::store::{Change, StoreError, User};
@@ -75,13 +79,15 @@ pub(super) struct WriterThread {
 }
 
 impl WriterThread {
-    pub(super) fn start(path: PathBuf, connection: Connection) -> io::Result<Self> {
+    pub(super) fn start(files: Arc<Files>, connection: Connection) -> io::Result<Self> {
         let (sender, queue) = mpsc::channel(WRITE_QUEUE_MAX);
         let (commits, changes) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let state = State {
-            path,
+            files,
             queue,
-            connection: Some(connection),
+            connection,
+            is_spent: false,
+            is_rescued: false,
             commits: Arc::clone(&commits),
             changes: Arc::clone(&changes),
             failing: false,
@@ -116,14 +122,37 @@ impl Drop for WriterThread {
 }
 
 struct State {
-    path: PathBuf,
+    files: Arc<Files>,
     queue: mpsc::Receiver<Job>,
-    /// `None` while the file cannot be opened again after a failure; each group tries.
-    connection: Option<Connection>,
+    /// Kept until there is another, so that the files stay open.
+    connection: Connection,
+    /// The connection has failed, and no other could be opened; each group tries.
+    is_spent: bool,
+    /// The log was moved into the file since that was found to be away.
+    is_rescued: bool,
     commits: Arc<AtomicU64>,
     changes: Arc<AtomicU64>,
     /// The last group failed and was logged.
     failing: bool,
+}
+
+/// Why a group is not acknowledged.
+enum Failed {
+    /// [`Files`] has logged it.
+    Moved,
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Failed {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<Moved> for Failed {
+    fn from(_: Moved) -> Self {
+        Self::Moved
+    }
 }
 
 impl State {
@@ -137,7 +166,7 @@ impl State {
                 let _ = job.reply.send(outcome);
             }
         }
-        if let Some(Err(error)) = self.connection.as_ref().map(schema::checkpoint) {
+        if let Err(error) = schema::checkpoint(&self.connection) {
             warn!(%error, "the write-ahead log stays beside the database; the next start takes it in");
         }
     }
@@ -148,32 +177,34 @@ impl State {
                 self.commits.fetch_add(1, Ordering::Release);
                 let made = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
                 self.changes.fetch_add(made as u64, Ordering::Relaxed);
+                self.is_rescued = false;
                 if std::mem::take(&mut self.failing) {
                     info!("the store can be written again");
                 }
-                outcomes
+                return outcomes;
             }
-            Err(error) => {
+            Err(Failed::Moved) => self.rescue(),
+            Err(Failed::Sqlite(error)) => {
+                self.is_spent = true;
                 // The new one opens before the old one closes: when the last connection goes, the log's index goes
                 // too, and on a full disk readers could not make another.
-                let failed = self.connection.take();
-                self.connection = schema::open_again(&self.path).ok();
-                drop(failed);
+                let _ = self.renew();
                 if !std::mem::replace(&mut self.failing, true) {
+                    let error = OpenError::of(self.files.database(), &error);
                     error!(%error, "the store cannot be written; writes are answered with 503");
                 }
-                vec![Err(StoreError::Unavailable); jobs.len()]
             }
         }
+        vec![Err(StoreError::Unavailable); jobs.len()]
     }
 
-    /// One transaction for all `jobs`; an error means that none of them was committed.
-    fn write_group(&mut self, jobs: &[Job]) -> rusqlite::Result<Vec<Outcome>> {
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            none => none.insert(schema::open_again(&self.path)?),
-        };
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    /// One transaction for all `jobs`; an error means that none of them may be acknowledged.
+    fn write_group(&mut self, jobs: &[Job]) -> Result<Vec<Outcome>, Failed> {
+        if self.files.were_away() {
+            self.files.check()?;
+        }
+        self.renew()?;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut outcomes = Vec::with_capacity(jobs.len());
         for job in jobs {
             if job.reply.is_closed() {
@@ -183,10 +214,32 @@ impl State {
             match statements::apply(&transaction, &job.change) {
                 Ok(user) => outcomes.push(Ok(user)),
                 Err(Failure::Refused(reason)) => outcomes.push(Err(reason)),
-                Err(Failure::Sqlite(error)) => return Err(error),
+                Err(Failure::Sqlite(error)) => return Err(error.into()),
             }
         }
         transaction.commit()?;
+        // Not before: a file that was in its place before the commit may have gone meanwhile.
+        self.files.check()?;
         Ok(outcomes)
+    }
+
+    /// Another connection for one that has failed.
+    fn renew(&mut self) -> Result<(), Failed> {
+        if self.is_spent {
+            self.files.check()?;
+            self.connection = schema::open_again(self.files.database())?;
+            self.is_spent = false;
+        }
+        Ok(())
+    }
+
+    /// Moves the log into the file, once: where only the log was removed, nothing that was acknowledged is lost by it, and where
+    /// another file was put in place, the next start does not find the log of this one beside that.
+    fn rescue(&mut self) {
+        if !std::mem::replace(&mut self.is_rescued, true)
+            && let Err(error) = schema::checkpoint(&self.connection)
+        {
+            warn!(%error, "the write-ahead log could not be moved into the database");
+        }
     }
 }

@@ -288,7 +288,7 @@ fn row_108_signals_that_mean_nothing_here_change_nothing() {
             }
         });
         for _ in 0..SIGNALS {
-            for signal in [Signal::HUP, Signal::PIPE] {
+            for signal in [Signal::HUP, Signal::PIPE, Signal::USR1, Signal::USR2] {
                 service.signal(signal);
             }
         }
@@ -299,8 +299,10 @@ fn row_108_signals_that_mean_nothing_here_change_nothing() {
     service.signal(Signal::TERM);
     let (status, log) = service.wait();
     assert!(status.success(), "{log}");
-    let said = log.lines().filter(|line| line.contains("SIGHUP")).count();
-    assert!((1..10).contains(&said), "{said} lines about {SIGNALS} signals");
+    for name in ["SIGHUP", "SIGUSR1", "SIGUSR2"] {
+        let said = log.lines().filter(|line| line.contains(name)).count();
+        assert!((1..10).contains(&said), "{said} lines about {SIGNALS} of {name}");
+    }
 }
 
 #[test]

@@ -155,3 +155,21 @@ fn say_panic(json: bool, panic: &PanicHookInfo<'_>) {
         queue.flush_unless_stuck(PANIC_PATIENCE);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_ours_looks_like_any_other_of_the_log() {
+        let words = "3 lines of the log are missing here: standard error could not be written, or nobody read it";
+        assert_eq!(gap_line(false, 3), format!("baiwan: {words}\n"));
+        let line = gap_line(true, 3);
+        assert_eq!((line.lines().count(), line.ends_with('\n')), (1, true));
+        let mut members: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let timestamp = members["timestamp"].take();
+        assert!(timestamp.as_str().unwrap().ends_with('Z'), "{timestamp}");
+        let expected = json!({"timestamp": null, "level": "WARN", "message": words, "lines": 3, "target": "baiwan"});
+        assert_eq!(members, expected);
+    }
+}

@@ -3,8 +3,8 @@
 //! The order is the invariant: the store opens before the first connection and closes after the last one, so that a
 //! request that was received can always be stored. The engine owns signals, draining and deadlines.
 //!
-//! The runtime that waits for the end, and the store's threads, are there before the cores start: where each core has an fd
-//! table of its own, it can wake nothing that came later.
+//! The runtime that waits for the end, and the threads of the log and the store, are there before the cores start: where each core
+//! has an fd table of its own, it can wake nothing that came later.
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;

@@ -153,7 +153,10 @@ fn row_50_a_storm_of_resets_leaves_no_file_open_and_no_line_in_the_log() {
     service.signal(Signal::TERM);
     let (status, log) = service.wait();
     assert!(status.success());
-    assert_eq!(log.lines().count(), 1, "more was said than that it stopped: {log}");
+    // Of the stop.
+    let expected =
+        |line: &str| [r#""message":"stopping: "#, r#""message":"stopped""#].iter().any(|words| line.contains(words));
+    assert!(log.lines().all(expected), "more was said than that it stopped: {log}");
 }
 
 /// Connections that send `requests` again and again and read nothing, until each is cut.

@@ -101,7 +101,7 @@ fn closed(directory: &Path, redirections: &str) -> Command {
 }
 
 #[test]
-fn whatever_becomes_of_standard_error_the_service_starts_serves_and_stops_with_0() {
+fn row_111_whatever_becomes_of_standard_error_the_service_starts_serves_and_stops_with_0() {
     let readers = [full_pipe(false), full_pipe(true)];
     let [(_one, blocking), (_other, non_blocking)] = readers;
     let outputs = [
@@ -122,7 +122,7 @@ fn whatever_becomes_of_standard_error_the_service_starts_serves_and_stops_with_0
 }
 
 #[test]
-fn a_table_for_each_core_changes_nothing_about_that() {
+fn row_111_with_a_table_for_each_core_it_serves_whatever_becomes_of_standard_error() {
     let (_reader, full) = full_pipe(false);
     for stderr in [Stdio::from(full), broken_pipe().into()] {
         let directory = tempfile::tempdir().unwrap();
@@ -135,7 +135,7 @@ fn a_table_for_each_core_changes_nothing_about_that() {
 }
 
 #[test]
-fn lines_wait_for_a_reader_that_is_slow_and_come_in_order() {
+fn row_111_lines_wait_for_a_reader_that_is_slow_and_come_in_order() {
     let directory = tempfile::tempdir().unwrap();
     let (mut reader, writer) = full_pipe(false);
     let mut command = command(directory.path());
@@ -154,7 +154,7 @@ fn lines_wait_for_a_reader_that_is_slow_and_come_in_order() {
 }
 
 #[test]
-fn a_standard_stream_that_is_closed_at_the_start_is_no_other_file_later() {
+fn row_111_a_standard_stream_that_is_closed_at_the_start_is_no_other_file_later() {
     for redirections in ["2>&-", "<&- >&- 2>&-"] {
         let directory = tempfile::tempdir().unwrap();
         let service = Mute::start(closed(directory.path(), redirections));
@@ -169,7 +169,7 @@ fn a_standard_stream_that_is_closed_at_the_start_is_no_other_file_later() {
 }
 
 #[test]
-fn why_it_does_not_start_is_the_exit_code_even_where_nobody_reads_the_line() {
+fn row_111_why_it_does_not_start_is_the_exit_code_even_where_nobody_reads_the_line() {
     let (_reader, full) = full_pipe(false);
     for stderr in [Stdio::from(full_disk()), broken_pipe().into(), full.into()] {
         let directory = tempfile::tempdir().unwrap();
@@ -199,11 +199,11 @@ fn an_answer_whose_reader_has_gone_is_a_success_and_one_that_cannot_be_written_a
 const PANICS: &str = "A_HANDLER_PANICS";
 
 #[test]
-fn a_panic_is_a_line_of_the_log_and_harms_nothing_where_that_is_gone() {
+fn row_111_a_panic_is_a_line_of_the_log_and_harms_nothing_where_that_is_gone() {
     if std::env::var_os(PANICS).is_some() {
         return serve_a_handler_that_panics();
     }
-    let name = "streams::a_panic_is_a_line_of_the_log_and_harms_nothing_where_that_is_gone";
+    let name = "streams::row_111_a_panic_is_a_line_of_the_log_and_harms_nothing_where_that_is_gone";
     let again = |stderr: Stdio| {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", name, "--nocapture"]).env(PANICS, "1").env_remove("RUST_BACKTRACE");

@@ -64,5 +64,5 @@ pub use capacity::Capacity;
 pub use error::Error;
 pub use server::{Builder, Running, Server, serve};
 pub use settings::{EventLoop, parse_timeout};
-pub use status::{CloseReason, Counts, Health};
+pub use status::{CloseReason, Counts, Health, Phase};
 pub use tables::FdTables;

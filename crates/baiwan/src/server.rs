@@ -672,18 +672,25 @@ impl Running {
             outcome = &mut ended => return outcome,
             () = stops.next() => {}
         }
-        self.status.advance(Phase::NotReady);
-        tokio::select! {
+        self.advance(Phase::NotReady).await;
+        let next = tokio::select! {
             outcome = &mut ended => return outcome,
-            () = stops.next() => self.status.advance(Phase::Stopping),
-            () = tokio::time::sleep(self.settings.shutdown_delay) => self.status.advance(Phase::Draining),
-        }
+            () = stops.next() => Phase::Stopping,
+            () = tokio::time::sleep(self.settings.shutdown_delay) => Phase::Draining,
+        };
+        self.advance(next).await;
         loop {
             tokio::select! {
                 outcome = &mut ended => return outcome,
-                () = stops.next() => self.status.advance(Phase::Stopping),
+                () = stops.next() => self.advance(Phase::Stopping).await,
             }
         }
+    }
+
+    /// Goes on to a phase, and is pending once, so that whoever polls sees it before the end (see [`Health::phase`]).
+    async fn advance(&self, phase: Phase) {
+        self.status.advance(phase);
+        tokio::task::yield_now().await;
     }
 }
 

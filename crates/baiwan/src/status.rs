@@ -109,11 +109,14 @@ impl CloseReason {
     }
 }
 
-/// How far the server is on its way from start to stop.
+/// How far a server is on its way from start to stop; see [`Health::phase`]. It never goes back, and may leave phases out.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
-pub(crate) enum Phase {
+#[non_exhaustive]
+pub enum Phase {
+    /// Not every core runs.
     Starting,
+    /// Accepts connections and answers requests.
     Serving,
     /// Still serving, but asks not to be sent more: the shutdown delay.
     NotReady,
@@ -349,6 +352,15 @@ impl Health {
     pub fn is_ready(&self) -> bool {
         let Some(status) = self.0.get() else { return false };
         status.phase() == Phase::Serving && status.has_room()
+    }
+
+    /// How far the server is on its way from start to stop.
+    ///
+    /// A request to stop takes effect while [`Running::wait`](crate::Running::wait) is polled: whoever polls it, and looks here
+    /// after each poll, sees every step of a stop at once. The time of an orderly stop being over is no step: what is open then
+    /// is cut in [`Phase::Draining`].
+    pub fn phase(&self) -> Phase {
+        self.0.get().map_or(Phase::Starting, |status| status.phase())
     }
 
     /// How many connections are open.

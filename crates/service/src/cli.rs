@@ -5,6 +5,7 @@
 //! refusal into lines that name the setting or the flag, the value and what is allowed.
 
 use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ErrorKind};
@@ -107,11 +108,31 @@ impl Refusal {
             Self::Setting(line) => print_lines(LogFormat::Text, std::slice::from_ref(line)),
             Self::Settings { lines, format } => print_lines(*format, lines),
             Self::Usage(error) => {
-                // A closed terminal is no reason for another exit code.
-                let _ = error.print();
-                if error.use_stderr() { ExitCode::from(EXIT_WRONG_SETTING) } else { ExitCode::SUCCESS }
+                let printed = error.print();
+                if !error.use_stderr() {
+                    return answered(printed);
+                }
+                // A standard error that is gone is no reason for another exit code.
+                ExitCode::from(EXIT_WRONG_SETTING)
             }
         }
+    }
+}
+
+/// Prints what was asked for on standard output and gives the exit code.
+pub fn answer(text: &str) -> ExitCode {
+    answered(io::stdout().lock().write_all(text.as_bytes()))
+}
+
+/// The exit code after an answer on standard output. A reader that has gone, as `head` does, has what it wanted: that is a
+/// success, without a word. An answer that could not be written for another reason is a failure, in one line.
+fn answered(printed: io::Result<()>) -> ExitCode {
+    match printed.and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            logs::print_to_stderr(&format!("baiwan: standard output: {error}\n"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 

@@ -14,5 +14,7 @@ pub mod problem;
 mod refusals;
 pub mod routes;
 pub mod serve;
+mod signals;
 pub mod startup;
+mod stopping;
 pub mod store;

@@ -1,7 +1,6 @@
-//! The binary `baiwan`. Exit codes: 0 stopped as asked, 1 it could not start or run, 2 a wrong setting or argument. That of
-//! `baiwan load` is 1 too when what was expected of the run does not hold.
+//! The binary `baiwan`. Exit codes: 0 stopped as asked, 1 it could not start or run, or its answer could not be written, 2 a wrong
+//! setting or argument. That of `baiwan load` is 1 too when what was expected of the run does not hold.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use baiwan_service::cli::{self, Command};
@@ -21,20 +20,18 @@ fn main() -> ExitCode {
         Err(refusal) => return refusal.print(),
     };
     match command {
-        Command::Serve(config) => match serve::run(&config) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                logs::print_fatal(config.log_format, &[line(&error)]);
-                ExitCode::FAILURE
+        Command::Serve(config) => {
+            // When a panic ends it, too.
+            let _last_lines = logs::LastLines;
+            match serve::run(&config) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    logs::print_fatal(config.log_format, &[line(&error)]);
+                    ExitCode::FAILURE
+                }
             }
-        },
-        Command::CheckConfig(table) => match io::stdout().lock().write_all(table.as_bytes()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                logs::print_to_stderr(&format!("baiwan: standard output: {error}\n"));
-                ExitCode::FAILURE
-            }
-        },
+        }
+        Command::CheckConfig(table) => cli::answer(&table),
         Command::Load(arguments) => load::run(&arguments).unwrap_or_else(|refusal| refusal.print()),
         Command::LoadWorker => load::work(),
     }

@@ -3,21 +3,18 @@
 //! The order is the invariant: the store opens before the first connection and closes after the last one, so that a
 //! request that was received can always be stored. The engine owns signals, draining and deadlines.
 //!
-//! The runtime that waits for the end, and the store's threads, are there before the cores start: where each core has an fd
-//! table of its own, it can wake nothing that came later.
+//! The runtime that waits for the end, and the threads of the log and the store, are there before the cores start: where each core
+//! has an fd table of its own, it can wake nothing that came later.
 
 use std::future::{Future, poll_fn};
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread::available_parallelism;
-use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use baiwan::{CloseReason, FdTables};
 use baiwan_task::{FailureKind, Handle, TaskGroup};
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::clock::Uptime;
@@ -25,11 +22,10 @@ use crate::config::Config;
 use crate::logs;
 use crate::refusals::Refusals;
 use crate::routes::{Core, Probe, Rules, router};
+use crate::signals;
 use crate::startup::Startup;
+use crate::stopping::Stopping;
 use crate::store::{Location, Options, Store};
-
-/// A storm of signals is one line in so long.
-const HANGUP_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Probe for baiwan::Health {
     fn is_live(&self) -> bool {
@@ -53,6 +49,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         .location(std::env::var_os("STATE_DIRECTORY").as_deref())
         .context("the working directory cannot be read; set DATABASE_URL to an absolute path")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(baiwan::Error::Start)?;
+    let ignored = runtime.block_on(async { signals::ignore() }).map_err(baiwan::Error::Signals)?;
     let cores = config.workers.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
     let store = runtime.block_on(open_store(config, &location, cores))?;
     let builder = server(config).workers(cores);
@@ -78,20 +75,20 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         notes: limits.notes.clone(),
         database: location.to_string(),
     };
-    let mut refusals = Refusals::new(health.clone());
+    let mut said = Said {
+        refusals: Refusals::new(health.clone()),
+        stopping: Stopping::new(health.clone(), config, running.event_loop()),
+    };
     let drained = runtime.block_on(TaskGroup::new().name("serve").scope(async |group| {
-        // Whose terminal is gone ends, as any program does.
-        let shrugging = if std::io::stderr().is_terminal() {
-            None
-        } else {
-            let hangups = signal(SignalKind::hangup()).map_err(baiwan::Error::Signals)?;
-            Some(group.spawn(shrug_off(hangups)).await)
-        };
-        wait(running, &mut refusals, || startup.announce(json)).await?;
-        shrugging.iter().for_each(Handle::cancel);
+        let mut saying = Vec::new();
+        for signal in ignored {
+            saying.push(group.spawn(signal.say()).await);
+        }
+        wait(running, &mut said, || startup.announce(json)).await?;
+        saying.iter().for_each(Handle::cancel);
         Ok(())
     }));
-    refusals.say();
+    said.refusals.say();
     let changes = store.changes();
     store.close();
     drained.map_err(|failures| match failures.into_first().into_kind() {
@@ -123,31 +120,32 @@ async fn open_store(config: &Config, location: &Location, cores: usize) -> anyho
     Ok(Store::open(location, &options).await?)
 }
 
+/// What is said while the server runs.
+struct Said {
+    refusals: Refusals,
+    stopping: Stopping,
+}
+
 /// Waits for the end; announces the start once signals are listened for, which the first poll does: who reads that the
 /// service is ready may stop it right away.
-async fn wait(running: baiwan::Running, refusals: &mut Refusals, announce: impl FnOnce()) -> Result<(), baiwan::Error> {
+async fn wait(running: baiwan::Running, said: &mut Said, announce: impl FnOnce()) -> Result<(), baiwan::Error> {
+    let Said { refusals, stopping } = said;
     let mut ended = pin!(running.wait());
-    let mut saying = pin!(refusals.say_every_minute());
+    let mut refusals = pin!(refusals.say_every_minute());
     let mut announce = Some(announce);
     poll_fn(|cx| {
         let outcome = ended.as_mut().poll(cx);
         if let Some(announce) = announce.take() {
             announce();
         }
-        // It goes on for as long as the server does.
-        let _ = saying.as_mut().poll(cx);
+        // These go on for as long as the server does.
+        let _ = refusals.as_mut().poll(cx);
+        if outcome.is_pending() {
+            stopping.poll(cx);
+        }
         outcome
     })
     .await
-}
-
-/// Says what a SIGHUP does not do.
-async fn shrug_off(mut hangups: tokio::signal::unix::Signal) -> Result<(), baiwan::Error> {
-    while hangups.recv().await.is_some() {
-        info!("SIGHUP changes nothing: settings are read at the start");
-        tokio::time::sleep(HANGUP_LOG_INTERVAL).await;
-    }
-    Ok(())
 }
 
 fn server(config: &Config) -> baiwan::Builder {

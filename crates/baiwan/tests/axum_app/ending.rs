@@ -2,16 +2,19 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::net::{TcpListener, TcpStream};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{Request, Response};
 use axum::routing::get;
-use baiwan::EventLoop;
+use baiwan::{EventLoop, Phase};
 use futures_util::stream;
 use http_body_util::{BodyExt, Full};
 use tokio::sync::Notify;
@@ -115,6 +118,26 @@ pub(crate) fn a_stop_answers_what_was_received(event_loop: EventLoop) {
     drop(waiting);
     stopping.join().unwrap().unwrap();
     assert_eq!(health.connections(), 0);
+}
+
+pub(crate) fn whoever_polls_a_server_sees_each_step_of_its_stop(event_loop: EventLoop) {
+    let builder = server(event_loop).shutdown(std::future::ready(()));
+    let health = builder.health();
+    let mut seen = vec![health.phase()];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let running = builder.start(waiting_app(&Arc::default())).unwrap();
+        seen.push(health.phase());
+        let mut ended = pin!(running.wait());
+        let look = |cx: &mut Context<'_>| {
+            let outcome = ended.as_mut().poll(cx);
+            seen.extend(outcome.is_pending().then(|| health.phase()));
+            outcome
+        };
+        poll_fn(look).await.unwrap();
+    });
+    seen.dedup();
+    assert_eq!(seen, [Phase::Starting, Phase::Serving, Phase::NotReady, Phase::Draining]);
 }
 
 pub(crate) fn a_stop_leaves_a_listener_that_somebody_else_holds(event_loop: EventLoop) {

@@ -88,6 +88,7 @@ on_both_event_loops! {
         a_panic_in_a_response_body_cuts_that_answer_alone,
         dropping_the_server_cuts_its_connections,
         a_stop_answers_what_was_received,
+        whoever_polls_a_server_sees_each_step_of_its_stop,
         a_stop_leaves_a_listener_that_somebody_else_holds,
         a_stop_is_seen_whenever_it_comes,
         a_plain_tower_service_is_an_app,

@@ -13,6 +13,8 @@ mod load;
 #[allow(dead_code, reason = "other tests need other parts of it")]
 mod postgres;
 mod running;
+mod stopping;
+mod streams;
 mod tables;
 mod traversal;
 

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,7 +24,9 @@ pub(crate) struct Running {
     pub(crate) ready: Value,
     /// The lines before it.
     pub(crate) said_before: Vec<Value>,
-    log: Option<JoinHandle<String>>,
+    /// What it said since.
+    log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
 }
 
 /// The binary with its database in `directory`, on a free port, and nothing of this test's environment.
@@ -46,12 +49,16 @@ impl Running {
         let first = ready["addresses"].as_str().unwrap().split(' ').next().unwrap();
         let address = first.strip_prefix("http://").unwrap().parse().unwrap();
         // Read to the end on a thread, so that the process never waits for a reader.
-        let log = std::thread::spawn(move || {
-            let mut text = String::new();
-            let _ = stderr.read_to_string(&mut text);
-            text
+        let log = Arc::new(Mutex::new(String::new()));
+        let lines = Arc::clone(&log);
+        let reader = std::thread::spawn(move || {
+            let mut line = Vec::new();
+            while stderr.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+                lines.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
+                line.clear();
+            }
         });
-        Self { child, address, ready, said_before, log: Some(log) }
+        Self { child, address, ready, said_before, log, reader: Some(reader) }
     }
 
     /// Starts the command and returns once its store answers as well.
@@ -78,7 +85,25 @@ impl Running {
     /// Waits for the end; returns how it ended and what it had said since it was ready.
     pub(crate) fn wait(mut self) -> (ExitStatus, String) {
         let status = self.child.wait().unwrap();
-        (status, self.log.take().unwrap().join().unwrap())
+        self.reader.take().unwrap().join().unwrap();
+        (status, self.log())
+    }
+
+    /// What it has said since it was ready.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits for the line of the log whose message begins so.
+    pub(crate) fn line(&self, message: &str) -> Value {
+        let mut found = None;
+        eventually(&format!("it says {message:?}"), || {
+            let lines = self.log();
+            let mut lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            found = lines.find(|line| line["message"].as_str().is_some_and(|text| text.starts_with(message)));
+            found.is_some()
+        });
+        found.unwrap()
     }
 
     pub(crate) fn connect(&self) -> Client {

@@ -7,8 +7,8 @@
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, TRANSFER_ENCODING};
 use http::{StatusCode, Version};
 
+use crate::framing::parse_length;
 use crate::octet;
-use crate::rules::parse_length;
 use crate::trailers;
 
 /// Sent when the application begins to read a body that the client holds back.

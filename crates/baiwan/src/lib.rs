@@ -39,6 +39,7 @@ mod clock;
 #[cfg(target_os = "linux")]
 mod engine;
 mod error;
+mod hints;
 mod inbox;
 mod listen;
 mod portable;

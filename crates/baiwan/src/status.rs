@@ -11,6 +11,7 @@ use std::time::Duration;
 use baiwan_http1::Refusal;
 use tokio::time::Instant;
 
+use crate::hints::Hints;
 use crate::inbox::Inbox;
 use crate::transport::TransportCounts;
 
@@ -127,6 +128,7 @@ pub(crate) struct Status {
     /// Of one core: what its fd table has room for, if that is its own.
     core_connections_max: u64,
     pub(crate) cores: Box<[CoreStatus]>,
+    pub(crate) hints: Hints,
     started: Instant,
 }
 
@@ -172,6 +174,7 @@ impl Status {
             connections_max,
             core_connections_max,
             cores: (0..cores).map(|_| CoreStatus::default()).collect(),
+            hints: Hints::default(),
             started: Instant::now(),
         })
     }

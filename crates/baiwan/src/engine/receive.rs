@@ -463,6 +463,9 @@ impl<D: Driver, A: App> Engine<D, A> {
     fn note_refusal(&self, index: u32, refusal: Refusal, wrong: &[u8]) {
         self.core.status().count_refusal(refusal);
         let peer = || self.connections.get(index).expect("the caller has it").peer.expand();
+        if let Some(hint) = self.core.status.hints.due(refusal, self.clock.now()) {
+            tracing::warn!(peer = %peer(), "{hint}");
+        }
         tracing::debug!(rule = refusal.name(), peer = %peer(), sample = %Sample(wrong), "refused a request");
     }
 }

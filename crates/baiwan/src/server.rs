@@ -264,6 +264,27 @@ impl Builder {
         self
     }
 
+    /// Whether the app answers `OPTIONS *`, which asks about the server as a whole (RFC 9110, section 9.3.7). Default no: the
+    /// server answers it with 204 by itself, because a router has no route for it.
+    ///
+    /// # Example
+    /// ```
+    /// use axum::http::{Method, StatusCode, Uri};
+    ///
+    /// let app = axum::Router::new().fallback(async |method: Method, target: Uri| match target == "*" {
+    ///     true => (StatusCode::OK, [("allow", "GET, HEAD, OPTIONS")]),
+    ///     false => (StatusCode::NOT_FOUND, [("allow", "")]),
+    /// });
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").options_asterisk(true);
+    /// # let running = server.start(app)?;
+    /// # drop(running);
+    /// # Ok::<(), baiwan::Error>(())
+    /// ```
+    pub fn options_asterisk(mut self, on: bool) -> Self {
+        self.settings.options_asterisk = on;
+        self
+    }
+
     /// How long to go on serving as not ready, so that load balancers look away, before the stop begins. Default 0.
     pub fn shutdown_delay(mut self, delay: Duration) -> Self {
         self.settings.shutdown_delay = delay;

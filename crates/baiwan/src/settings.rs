@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) buffered_body_bytes_max: usize,
     /// A peer that has ended its direction still gets its answer.
     pub(crate) half_close: bool,
+    /// `OPTIONS *` is the app's to answer.
+    pub(crate) options_asterisk: bool,
     pub(crate) shutdown_delay: Duration,
     /// In all, the delay included.
     pub(crate) shutdown_timeout: Duration,
@@ -48,6 +50,7 @@ impl Default for Settings {
             write_timeout: Some(Duration::from_secs(30)),
             buffered_body_bytes_max: 1024 * 1024,
             half_close: false,
+            options_asterisk: false,
             shutdown_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(25),
         }

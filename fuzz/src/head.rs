@@ -125,7 +125,7 @@ fn check_request_line(line: &[u8], head: &Head, limits: &Limits) {
     assert!(version.starts_with(b"HTTP/1.") && version.len() == 8);
     assert_eq!(head.version, expected);
     assert!(method != b"CONNECT");
-    assert!(target.iter().all(|byte| byte.is_ascii_graphic() && !b"#<>\\".contains(byte)));
+    assert!(target.iter().all(|byte| byte.is_ascii_graphic() && !b"\"#<>\\`".contains(byte)));
     if target.starts_with(b"/") || target == b"*" {
         assert_eq!(target, head.target.as_bytes());
         return;
@@ -168,6 +168,9 @@ fn check_meaning(fields: &[Field], head: &Head, limits: &Limits) {
     };
     assert_eq!(head.keep_alive, !has("connection", "close") && (is_1_1 || has("connection", "keep-alive")));
     assert_eq!(head.expects_continue, has("expect", "100-continue") && has_body && is_1_1);
+    let expectations = values("expect").join(&b',');
+    let mut members = expectations.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    assert!(expectations.is_empty() || members.all(|member| member.eq_ignore_ascii_case(b"100-continue")));
     assert!(!head.upgrade || is_1_1 && has("connection", "upgrade"));
     assert!(!head.upgrade || !has("upgrade", "websocket") || !has_body);
 }

@@ -56,17 +56,24 @@ fn chunk_size(line: &[u8]) -> Option<usize> {
     usize::try_from(size).ok()
 }
 
-/// `*( ";" name [ "=" ( token / quoted-string ) ] )`, without white space.
+/// `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )`.
 fn extensions(mut rest: &[u8]) -> Option<()> {
     while !rest.is_empty() {
-        rest = token(rest.strip_prefix(b";")?)?;
-        let Some(value) = rest.strip_prefix(b"=") else { continue };
+        rest = token(without_space(without_space(rest).strip_prefix(b";")?))?;
+        let Some(value) = without_space(rest).strip_prefix(b"=") else { continue };
+        let value = without_space(value);
         rest = match value.strip_prefix(b"\"") {
             Some(text) => quoted(text)?,
             None => token(value)?,
         };
     }
     Some(())
+}
+
+/// What follows the white space, if there is any.
+fn without_space(bytes: &[u8]) -> &[u8] {
+    let length = bytes.iter().take_while(|byte| b" \t".contains(byte)).count();
+    &bytes[length..]
 }
 
 /// What follows a token.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -85,6 +85,11 @@ pub(crate) fn call_when_ready<A: App>(mut app: A, request: Request<Body>) -> Cal
         std::future::poll_fn(|cx| app.poll_ready(cx)).await?;
         app.call(request).await
     })
+}
+
+/// Whether a request asks about the server as a whole: `OPTIONS *` (RFC 9110, section 9.3.7). No other target is an asterisk.
+pub(crate) fn is_for_server<T>(request: &Request<T>) -> bool {
+    request.method() == Method::OPTIONS && request.uri().path() == "*"
 }
 
 /// Tells axum's extractors how much of a body they may collect; a route's own `DefaultBodyLimit` comes later and wins.

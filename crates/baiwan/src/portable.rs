@@ -21,7 +21,7 @@ use std::task::{Context, Poll};
 use baiwan_driver::{Address, Peer};
 use baiwan_task::{FailureKind, Group, Handle, TaskGroup};
 use bytes::{Buf, Bytes};
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
@@ -30,9 +30,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
-use crate::app::{App, add_peer, call_when_ready, limit_buffered_body};
+use crate::app::{App, add_peer, call_when_ready, is_for_server, limit_buffered_body};
 use crate::files::explain;
 use crate::listen::{ACCEPT_PAUSE, BoundListener};
+use crate::say::say;
 use crate::settings::Settings;
 use crate::status::{CloseReason, CoreStatus, Phase, Status, add};
 use crate::transport::{Record, Stream, Transport, Transports};
@@ -167,7 +168,7 @@ async fn accept<A: App>(
             }
         };
         if let Err(error) = outcome {
-            tracing::warn!(error = explain(&error), "cannot accept connections for now");
+            say(|| tracing::warn!(error = explain(&error), "cannot accept connections for now"));
             tokio::time::sleep(ACCEPT_PAUSE).await;
         }
     }
@@ -243,8 +244,11 @@ impl<A: App> Connection<A> {
         switch: &Switch,
     ) -> Result<Response<Answer<A::ResponseBody>>, BoxError> {
         add(&self.status.cores[self.index].requests, 1);
+        if is_for_server(&request) && !self.settings.options_asterisk {
+            return Ok(self.answer_without_app());
+        }
         let may_switch = may_switch(&request);
-        let head_request = request.method() == Method::HEAD;
+        let (version, head_request) = (request.version(), request.method() == Method::HEAD);
         if !hyper::body::Body::is_end_stream(request.body()) {
             switch.record.begin_upload();
         }
@@ -263,7 +267,7 @@ impl<A: App> Connection<A> {
             Ok(Ok(Some(response))) => response,
             Ok(Ok(None)) => return instead(&switch.record, CloseReason::HandlerFailed),
             Ok(Err(error)) => {
-                tracing::error!(%error, "the app failed");
+                say(|| tracing::error!(%error, "the app failed"));
                 return instead(&switch.record, CloseReason::HandlerFailed);
             }
             Err(_) => return instead(&switch.record, CloseReason::RequestTimeout),
@@ -272,7 +276,7 @@ impl<A: App> Connection<A> {
         response.headers_mut().remove(header::TRANSFER_ENCODING);
         match response.status() {
             _ if !is_length_right(&response, head_request) => {
-                tracing::error!("the Content-Length of the response is not the length of its body");
+                say(|| tracing::error!("the Content-Length of the response is not the length of its body"));
                 return instead(&switch.record, CloseReason::HandlerFailed);
             }
             StatusCode::SWITCHING_PROTOCOLS if may_switch => {
@@ -280,7 +284,7 @@ impl<A: App> Connection<A> {
                 switch.allowed().await;
             }
             StatusCode::SWITCHING_PROTOCOLS => {
-                tracing::error!("the app switches to a protocol that was not offered");
+                say(|| tracing::error!("the app switches to a protocol that was not offered"));
                 return instead(&switch.record, CloseReason::HandlerFailed);
             }
             _ if self.draining.is_none() => {
@@ -292,7 +296,23 @@ impl<A: App> Connection<A> {
             response.headers_mut().remove(header::CONTENT_LENGTH);
             return Ok(response.map(|_| Answer::Empty));
         }
-        Ok(response.map(|body| Answer::App(Box::pin(body))))
+        // Only chunks can carry trailers.
+        let has_trailers = response.headers().contains_key(header::TRAILER);
+        let chunked = has_trailers && version == Version::HTTP_11 && may_have_body(response.status());
+        if chunked {
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+        }
+        Ok(response.map(|body| Answer::App { body: Box::pin(body), chunked }))
+    }
+
+    /// What the server says of itself as a whole.
+    fn answer_without_app(&self) -> Response<Answer<A::ResponseBody>> {
+        let mut response = Response::new(Answer::Empty);
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        if self.draining.is_none() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 
     /// Calls the app. `None` if it panicked: that costs this request alone.
@@ -358,10 +378,14 @@ fn may_switch(request: &Request<Incoming>) -> bool {
         && hyper::body::Body::is_end_stream(request.body())
 }
 
+/// Whether a final answer with this status may have a body.
+fn may_have_body(status: StatusCode) -> bool {
+    ![StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
+}
+
 /// Whether a response that has a body says at most once how long that is, and does not lie where it is known.
 fn is_length_right<B: http_body::Body>(response: &Response<B>, head_request: bool) -> bool {
-    let bodiless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
-    if head_request || bodiless.contains(&response.status()) {
+    if head_request || !may_have_body(response.status()) {
         return true;
     }
     let length = response.body().size_hint().exact();
@@ -406,7 +430,11 @@ fn note(record: &Record, outcome: hyper::Result<()>) {
 
 /// The app's body, or none, with data as bytes.
 enum Answer<B> {
-    App(Pin<Box<B>>),
+    App {
+        body: Pin<Box<B>>,
+        /// It is sent in chunks, whatever is known of its length.
+        chunked: bool,
+    },
     Empty,
 }
 
@@ -420,7 +448,7 @@ where
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
-            Self::App(body) => body.as_mut().poll_frame(cx).map(|frame| {
+            Self::App { body, .. } => body.as_mut().poll_frame(cx).map(|frame| {
                 frame.map(|frame| {
                     let frame = frame.map_err(Into::into)?;
                     Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
@@ -432,14 +460,15 @@ where
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::App(body) => body.is_end_stream(),
+            Self::App { body, .. } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::App(body) => body.size_hint(),
+            Self::App { chunked: true, .. } => SizeHint::default(),
+            Self::App { body, .. } => body.size_hint(),
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::capacity::{self, Capacity};
 use crate::files::Files;
 use crate::listen::{self, BoundListener, Source};
 use crate::memory::MemoryLimit;
+use crate::say::say;
 use crate::settings::{EventLoop, Settings, parse_timeout};
 use crate::shutdown::{Stop, Stops};
 use crate::status::{Health, Phase, Status};
@@ -291,6 +292,27 @@ impl Builder {
         self
     }
 
+    /// Whether the app answers `OPTIONS *`, which asks about the server as a whole (RFC 9110, section 9.3.7). Default no: the
+    /// server answers it with 204 by itself, because a router has no route for it.
+    ///
+    /// # Example
+    /// ```
+    /// use axum::http::{Method, StatusCode, Uri};
+    ///
+    /// let app = axum::Router::new().fallback(async |method: Method, target: Uri| match target == "*" {
+    ///     true => (StatusCode::OK, [("allow", "GET, HEAD, OPTIONS")]),
+    ///     false => (StatusCode::NOT_FOUND, [("allow", "")]),
+    /// });
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").options_asterisk(true);
+    /// # let running = server.start(app)?;
+    /// # drop(running);
+    /// # Ok::<(), baiwan::Error>(())
+    /// ```
+    pub fn options_asterisk(mut self, on: bool) -> Self {
+        self.settings.options_asterisk = on;
+        self
+    }
+
     /// How long to go on serving as not ready, so that load balancers look away, before the stop begins. Default 0.
     pub fn shutdown_delay(mut self, delay: Duration) -> Self {
         self.settings.shutdown_delay = delay;
@@ -399,7 +421,7 @@ impl Builder {
         let memory = MemoryLimit::read(Path::new("/"));
         let capacity = capacity::decide(self.max_connections, workers, files, memory.as_ref())?;
         for warning in &capacity.warnings {
-            tracing::warn!("{warning}");
+            say(|| tracing::warn!("{warning}"));
         }
         Ok(capacity)
     }

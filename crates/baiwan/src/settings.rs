@@ -48,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) shutdown_idle: Duration,
     /// Connections beyond the maximum that a core tells so at the same time, and accepts at once; at least 1.
     pub(crate) turned_away_max: usize,
+    /// `OPTIONS *` is the app's to answer.
+    pub(crate) options_asterisk: bool,
     pub(crate) shutdown_delay: Duration,
     /// In all, the delay included.
     pub(crate) shutdown_timeout: Duration,
@@ -67,6 +69,7 @@ impl Default for Settings {
             half_close: false,
             shutdown_idle: Duration::from_secs(5),
             turned_away_max: TURNED_AWAY_MAX,
+            options_asterisk: false,
             shutdown_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(25),
         }

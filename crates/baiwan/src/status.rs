@@ -12,6 +12,7 @@ use baiwan_http1::Refusal;
 use tokio::time::Instant;
 
 use crate::files::PROBES_MAX;
+use crate::hints::Hints;
 use crate::inbox::Inbox;
 use crate::transport::TransportCounts;
 
@@ -138,6 +139,7 @@ pub(crate) struct Status {
     /// Of one core: what its fd table has room for, if that is its own.
     core_connections_max: u64,
     pub(crate) cores: Box<[CoreStatus]>,
+    pub(crate) hints: Hints,
     started: Instant,
 }
 
@@ -185,6 +187,7 @@ impl Status {
             probes: AtomicU64::new(0),
             core_connections_max,
             cores: (0..cores).map(|_| CoreStatus::default()).collect(),
+            hints: Hints::default(),
             started: Instant::now(),
         })
     }

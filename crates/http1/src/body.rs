@@ -200,6 +200,7 @@ impl BodyDecoder {
         Ok(match (state, byte) {
             (State::Size(size), b'\r') => State::SizeEnd(size.end()?),
             (State::Size(size), b';') => State::Extension(ChunkExtension::Start, size.end()?),
+            (State::Size(size), b' ' | b'\t') => State::Extension(ChunkExtension::Space, size.end()?),
             (State::Size(size), byte) => {
                 let size = size.push(byte)?;
                 if size.value() > limits.body_bytes_max.saturating_sub(self.counts.data) {
@@ -245,7 +246,7 @@ impl BodyDecoder {
         match state {
             State::Trailers(_) => return Ok(()),
             State::Extension(..) => self.counts.extensions += 1,
-            State::Size(_) if byte == b';' => self.counts.extensions += 1,
+            State::Size(_) if matches!(byte, b';' | b' ' | b'\t') => self.counts.extensions += 1,
             _ => {}
         }
         self.counts.framing += 1;

@@ -1,7 +1,20 @@
 //! The line before a chunk: its size and its extensions (RFC 9112 7.1), byte by byte.
 //!
-//! Extensions are checked and dropped: nothing that they say is used. RFC 9112 7.1.1 lets old senders put white space
-//! around `;` and `=`; such lines are refused, because servers and proxies differ in where they see the size end.
+//! Extensions are checked and dropped: nothing that they say is used. White space may stand around `;` and `=`, as
+//! RFC 9112 7.1.1 has it (BWS), and nowhere else: after a size that no `;` follows it is refused, because servers and proxies
+//! differ in where they see such a size end.
+//!
+//! ```text
+//!   after         SP, HTAB      ;        =             other bytes     CR
+//!   the size      Space         Start    -             -               the end
+//!   Space         Space         Start    -             -               -
+//!   Start         Start         -        -             Name            -
+//!   Name          NameSpace     Start    ValueStart    Name            the end
+//!   NameSpace     NameSpace     Start    ValueStart    -               -
+//!   ValueStart    ValueStart    -        -             Token, Quoted   -
+//!   Token         Space         Start    -             Token           the end
+//!   QuotedEnd     Space         Start    -             -               the end
+//! ```
 
 use crate::Refusal;
 use crate::octet;
@@ -46,14 +59,18 @@ impl ChunkSize {
     }
 }
 
-/// Where in `*( ";" name [ "=" ( token / quoted-string ) ] )` the next byte stands.
+/// Where in `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` the next byte stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ChunkExtension {
-    /// After `;`: at the first byte of a name.
+    /// In white space after the size or a value, which `;` must end.
+    Space,
+    /// After `;`: before the first byte of a name.
     Start,
     /// In a name.
     Name,
-    /// After `=`: at the first byte of a value.
+    /// In white space after a name, which `=` or `;` must end.
+    NameSpace,
+    /// After `=`: before the first byte of a value.
     ValueStart,
     /// In a token value.
     Token,
@@ -73,16 +90,19 @@ impl ChunkExtension {
 
     /// Where the byte after `byte` stands.
     pub(crate) fn push(self, byte: u8) -> Result<ChunkExtension, Refusal> {
-        use ChunkExtension::{Escaped, Name, Quoted, QuotedEnd, Start, Token, ValueStart};
+        use ChunkExtension::{Escaped, Name, NameSpace, Quoted, QuotedEnd, Space, Start, Token, ValueStart};
         match (self, byte) {
+            (Start | ValueStart | NameSpace | Space, b' ' | b'\t') => Ok(self),
+            (Name, b' ' | b'\t') => Ok(NameSpace),
+            (Token | QuotedEnd, b' ' | b'\t') => Ok(Space),
             (Start | Name, byte) if octet::is(byte, octet::TOKEN) => Ok(Name),
-            (Name, b'=') => Ok(ValueStart),
+            (Name | NameSpace, b'=') => Ok(ValueStart),
             (ValueStart, b'"') => Ok(Quoted),
             (ValueStart | Token, byte) if octet::is(byte, octet::TOKEN) => Ok(Token),
             (Quoted, b'"') => Ok(QuotedEnd),
             (Quoted, b'\\') => Ok(Escaped),
             (Quoted | Escaped, byte) if octet::is(byte, octet::FIELD) => Ok(Quoted),
-            (Name | Token | QuotedEnd, b';') => Ok(Start),
+            (Name | NameSpace | Token | QuotedEnd | Space, b';') => Ok(Start),
             (_, b'\n') => Err(Refusal::BareLineFeed),
             _ => Err(Refusal::ChunkExtensionInvalid),
         }

@@ -36,18 +36,22 @@ impl From<FieldLineFault> for ResponseRefusal {
     }
 }
 
-/// Splits a field line, which is not empty, into name and raw value, and judges the name.
+/// Judges the first byte of a field line that is no byte of a token, and that `name_length` of them precede: only a colon that
+/// ends a name is right there.
+pub(crate) fn check_name_end(name_length: usize, byte: u8) -> Result<(), FieldLineFault> {
+    match byte {
+        b':' if name_length > 0 => Ok(()),
+        b' ' | b'\t' if name_length == 0 => Err(FieldLineFault::Folded),
+        b' ' | b'\t' => Err(FieldLineFault::NameSpace),
+        _ => Err(FieldLineFault::NameInvalid),
+    }
+}
+
+/// Splits a whole field line into name and raw value, and judges the name.
 pub(crate) fn split_field_line(line: &[u8]) -> Result<(&[u8], &[u8]), FieldLineFault> {
-    if octet::is_space(line[0]) {
-        return Err(FieldLineFault::Folded);
-    }
-    let colon = memchr::memchr(b':', line).ok_or(FieldLineFault::ColonMissing)?;
-    let (name, value) = (&line[..colon], &line[colon + 1..]);
-    match name {
-        [.., b' ' | b'\t'] => Err(FieldLineFault::NameSpace),
-        _ if name.is_empty() || !octet::all(name, octet::TOKEN) => Err(FieldLineFault::NameInvalid),
-        _ => Ok((name, value)),
-    }
+    let end = line.iter().position(|&byte| !octet::is(byte, octet::TOKEN)).ok_or(FieldLineFault::ColonMissing)?;
+    check_name_end(end, line[end])?;
+    Ok((&line[..end], &line[end + 1..]))
 }
 
 /// Takes the first line off `rest`, which ends where `next` begins or, without a next one, before the empty line. None

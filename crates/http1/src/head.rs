@@ -11,15 +11,19 @@
 //!      └──────────────────────────────────────────────┘
 //! ```
 //!
-//! The scanner alone decides why a head is refused; the short way through `httparse` only ever accepts. Invariant: the
-//! result depends on the bytes, never on how they were split. Each byte is scanned once, whatever the pieces.
+//! The scanner alone decides why a head is refused; the short way through `httparse` only ever accepts. It refuses a line as
+//! soon as that can no longer become valid: a byte at once where it may not stand, a target at its end, what the value of a
+//! field means at the end of its line. It waits a few bytes longer where only those say which rule is broken: after a CR, in
+//! the number of a version, and where another protocol may begin. Invariant: the result depends on the bytes, never on how
+//! they were split. Each byte is scanned once, whatever the pieces.
 
 use http::Request;
 
-use crate::field_line::split_field_line;
+use crate::field_line::{check_name_end, split_field_line};
 use crate::octet;
 use crate::parse::{LaterMinor, parse_whole};
-use crate::rules::{Facts, Rules};
+use crate::rules::{Facts, Rules, VERSION_LENGTH, check_version_start};
+use crate::target::{Target, check_form_start};
 use crate::{HEAD_BYTES_CEILING, Limits, Refusal};
 
 /// A request head that follows every rule.
@@ -61,19 +65,47 @@ pub struct HeadDecoder {
     scanned: u32,
     /// Where the line that is being scanned begins, or the one that was refused.
     line_start: u32,
-    /// Field lines that are complete.
-    fields: u16,
     /// Bytes of the method; 0 as long as its end has not been seen.
     method_length: u16,
     /// Bytes of the target; 0 as long as its end has not been seen.
     target_length: u16,
     facts: Facts,
+    /// Field lines that are complete.
+    fields: u8,
+    /// Whether the colon of the field line that is being scanned has been seen.
+    named: bool,
 }
 
 const _: () = assert!(size_of::<HeadDecoder>() <= 24, "every connection holds a HeadDecoder");
 
-/// `HTTP/1.1`.
-const VERSION_LENGTH: usize = 8;
+/// Where in a head the next byte stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Method,
+    Target,
+    Version,
+    Name,
+    Value,
+}
+
+impl Place {
+    /// The bytes that may stand here; any other is the end of what does, or wrong.
+    fn class(self) -> u8 {
+        match self {
+            Place::Method | Place::Name => octet::TOKEN,
+            Place::Target => octet::TARGET,
+            Place::Version | Place::Value => octet::FIELD,
+        }
+    }
+}
+
+/// How other protocols begin that peers speak to an HTTP server, with a byte that is wrong in HTTP.
+const SIGNATURES: [(&[u8], Refusal); 2] = [
+    // The record of a ClientHello: its type, and the major version (RFC 8446 5.1).
+    (b"\x16\x03", Refusal::TlsOnPlainPort),
+    // Version 2 of the PROXY protocol. Its first four bytes are two empty lines.
+    (b"\r\n\r\n\0\r\nQUIT\n", Refusal::ProxyProtocolUnexpected),
+];
 
 impl HeadDecoder {
     /// Decodes a request head from `input`: all bytes since the end of the previous message, that is, at each call a
@@ -84,8 +116,9 @@ impl HeadDecoder {
     ///
     /// # Errors
     ///
-    /// The rule that the bytes break, as soon as they do, at the latest at the end of the wrong line. A head that does
-    /// not end within `head_bytes_max` is refused as soon as so many bytes are there.
+    /// The rule that the bytes break, as soon as they do, at the latest at the end of the wrong line; and at the end of the
+    /// head those that only all of its lines can break. A head that does not end within `head_bytes_max` is refused as soon as
+    /// so many bytes are there.
     ///
     /// # Panics
     ///
@@ -140,13 +173,12 @@ impl HeadDecoder {
     fn scan(&mut self, window: &[u8], limits: &Limits) -> Result<Option<RequestHead>, Refusal> {
         loop {
             let scanned = self.scanned as usize;
-            let in_words = self.target_length == 0 && !self.facts.has(Facts::REQUEST_LINE);
-            let class = if in_words { octet::WORD } else { octet::FIELD };
+            let place = self.place();
             let new = &window[scanned..];
-            let text_end = scanned + new.iter().position(|&byte| !octet::is(byte, class)).unwrap_or(new.len());
+            let text_end = scanned + new.iter().position(|&byte| !octet::is(byte, place.class())).unwrap_or(new.len());
             self.examined += (text_end - scanned) as u64;
             let line = &window[self.line_start as usize..text_end];
-            self.check_partial(line, limits)?;
+            self.check_text(place, line, limits)?;
             self.scanned = text_end as u32;
             match window[text_end..] {
                 // A CR says nothing before the byte after it is there.
@@ -154,13 +186,13 @@ impl HeadDecoder {
                 [b'\r', b'\n', ..] => {}
                 [b'\r', ..] => return Err(Refusal::BareCarriageReturn),
                 [b'\n', ..] => return Err(Refusal::BareLineFeed),
-                [b' ', ..] => {
-                    self.end_word(line)?;
+                [byte, ..] if !octet::is(byte, octet::FIELD) => return wait_for_signature(window),
+                [byte, ..] => {
+                    self.end_text(place, line, byte)?;
                     continue;
                 }
-                _ => return Err(Refusal::ControlByte),
             }
-            let at_end = self.check_line(window, line, limits)?;
+            let at_end = self.check_line(place, window, line, limits)?;
             self.examined += 2;
             self.scanned = text_end as u32 + 2;
             self.line_start = self.scanned;
@@ -170,71 +202,100 @@ impl HeadDecoder {
         }
     }
 
-    /// Judges a line that has no end yet: everything that more bytes could not put right.
-    fn check_partial(&mut self, line: &[u8], limits: &Limits) -> Result<(), Refusal> {
-        if self.facts.has(Facts::REQUEST_LINE) {
-            let exceeds = !line.is_empty() && usize::from(self.fields) >= limits.fields();
-            return if exceeds { Err(Refusal::FieldsTooMany) } else { Ok(()) };
+    fn place(&self) -> Place {
+        match (self.method_length, self.target_length) {
+            _ if self.named => Place::Value,
+            _ if self.facts.has(Facts::REQUEST_LINE) => Place::Name,
+            (0, _) => Place::Method,
+            (_, 0) => Place::Target,
+            _ => Place::Version,
         }
-        if self.method_length == 0 {
-            let judged = (self.scanned - self.line_start) as usize;
-            return check_method(line, judged, limits);
-        }
-        let target_start = usize::from(self.method_length) + 1;
-        if self.target_length == 0 {
-            let exceeds = line.len() - target_start > limits.target_bytes_max;
-            return if exceeds { Err(Refusal::TargetTooLong) } else { Ok(()) };
-        }
-        let version_start = target_start + usize::from(self.target_length) + 1;
-        if line.len() - version_start > VERSION_LENGTH { Err(Refusal::VersionMalformed) } else { Ok(()) }
     }
 
-    /// Takes the space after the method or the target, with which `line` goes on.
-    fn end_word(&mut self, line: &[u8]) -> Result<(), Refusal> {
-        let (word, start) = match self.method_length {
-            0 => (&mut self.method_length, 0),
-            method_length => (&mut self.target_length, usize::from(method_length) + 1),
-        };
-        *word = (line.len() - start) as u16;
+    /// Judges a line that has no end yet, all of whose bytes may stand where they do: everything that more bytes could not put
+    /// right.
+    fn check_text(&self, place: Place, line: &[u8], limits: &Limits) -> Result<(), Refusal> {
+        let judged = (self.scanned - self.line_start) as usize;
+        match place {
+            Place::Method if line.len() > limits.method_bytes_max => Err(Refusal::MethodTooLong),
+            Place::Target => {
+                let (method, target) = self.words(line);
+                // Nothing beyond the limit is judged, so that it makes no difference how much of that is there.
+                let within = &target[..target.len().min(limits.target_bytes_max)];
+                check_form_start(method, within, judged - (method.len() + 1))?;
+                if within.len() < target.len() { Err(Refusal::TargetTooLong) } else { Ok(()) }
+            }
+            Place::Version => {
+                let start = self.version_start();
+                check_version_start(&line[start..], judged - start)
+            }
+            Place::Name if !line.is_empty() && usize::from(self.fields) >= limits.fields() => {
+                Err(Refusal::FieldsTooMany)
+            }
+            Place::Method | Place::Name | Place::Value => Ok(()),
+        }
+    }
+
+    /// Takes the first byte that may not stand where `line` goes on with it: the end of a word or a name, or a wrong one.
+    fn end_text(&mut self, place: Place, line: &[u8], byte: u8) -> Result<(), Refusal> {
+        match (place, byte) {
+            (Place::Method, b' ') if line.is_empty() => return Err(Refusal::RequestLineMalformed),
+            (Place::Method, b' ') => self.method_length = line.len() as u16,
+            (Place::Target, b' ') => {
+                let (method, target) = self.words(line);
+                if target.is_empty() {
+                    return Err(Refusal::RequestLineMalformed);
+                }
+                Target::parse(method, target)?;
+                self.examined += target.len() as u64;
+                self.target_length = target.len() as u16;
+            }
+            (Place::Name, byte) => {
+                check_name_end(line.len(), byte)?;
+                self.named = true;
+            }
+            (Place::Method, _) => return Err(Refusal::MethodInvalid),
+            (Place::Target, _) => return Err(Refusal::TargetInvalid),
+            (Place::Version | Place::Value, _) => unreachable!("every byte of a line may stand there"),
+        }
         self.scanned += 1;
         self.examined += 1;
-        if *word == 0 { Err(Refusal::RequestLineMalformed) } else { Ok(()) }
+        Ok(())
     }
 
     /// Judges a complete line. True at the empty line that ends the head.
-    fn check_line(&mut self, window: &[u8], line: &[u8], limits: &Limits) -> Result<bool, Refusal> {
-        if !self.facts.has(Facts::REQUEST_LINE) {
-            return self.check_request_line(line, limits).map(|()| false);
-        }
-        if line.is_empty() {
-            return Ok(true);
-        }
-        let target = self.target(window);
-        let (name, value) = split_field_line(line)?;
-        self.examined += name.len() as u64 + 1;
+    fn check_line(&mut self, place: Place, window: &[u8], line: &[u8], limits: &Limits) -> Result<bool, Refusal> {
         let mut rules = Rules::resume(self.facts);
-        rules.field(name, value, target, limits)?;
+        match place {
+            Place::Method if line.is_empty() => {
+                // Only empty lines precede this one, of two bytes each.
+                let lines = self.line_start as usize / 2 + 1;
+                return if lines > limits.leading_crlf_max { Err(Refusal::LeadingLines) } else { Ok(false) };
+            }
+            Place::Method | Place::Target => return Err(Refusal::RequestLineMalformed),
+            Place::Version => rules.version_of_line(&line[self.version_start()..])?,
+            Place::Name if line.is_empty() => return Ok(true),
+            Place::Name | Place::Value => {
+                let (name, value) = split_field_line(line)?;
+                self.examined += name.len() as u64 + 1;
+                rules.field(name, value, self.target(window), limits)?;
+                self.fields += 1;
+                self.named = false;
+            }
+        }
         self.facts = rules.facts;
-        self.fields += 1;
         Ok(false)
     }
 
-    fn check_request_line(&mut self, line: &[u8], limits: &Limits) -> Result<(), Refusal> {
-        if line.is_empty() {
-            // Only empty lines precede this one, of two bytes each.
-            let lines = self.line_start as usize / 2 + 1;
-            return if lines > limits.leading_crlf_max { Err(Refusal::LeadingLines) } else { Ok(()) };
-        }
-        if self.target_length == 0 {
-            return Err(Refusal::RequestLineMalformed);
-        }
-        self.examined += line.len() as u64;
+    /// The method, whose end was seen, and all of `line` that follows it and its space.
+    fn words<'a>(&self, line: &'a [u8]) -> (&'a [u8], &'a [u8]) {
         let (method, rest) = line.split_at(usize::from(self.method_length));
-        let (target, version) = rest[1..].split_at(usize::from(self.target_length));
-        let mut rules = Rules::default();
-        rules.request_line(method, target, &version[1..])?;
-        self.facts = rules.facts;
-        Ok(())
+        (method, &rest[1..])
+    }
+
+    /// Where in the request line the version begins, after the end of the target was seen.
+    fn version_start(&self) -> usize {
+        usize::from(self.method_length) + usize::from(self.target_length) + 2
     }
 
     /// The target, after the request line was read.
@@ -247,8 +308,7 @@ impl HeadDecoder {
     fn finish(&mut self, head: &[u8], limits: &Limits) -> Result<RequestHead, Refusal> {
         self.examined += head.len() as u64;
         let later_minor = if self.facts.has(Facts::VERSION_LATER) {
-            let version_start = usize::from(self.method_length) + usize::from(self.target_length) + 2;
-            LaterMinor::At(version_start + VERSION_LENGTH - 1)
+            LaterMinor::At(self.version_start() + VERSION_LENGTH - 1)
         } else {
             LaterMinor::No
         };
@@ -275,17 +335,18 @@ pub fn begins_request(input: &[u8]) -> bool {
     input.iter().any(|byte| !matches!(byte, b'\r' | b'\n'))
 }
 
-/// Judges a method that has no end yet, and whose first `judged` bytes have been found right.
-fn check_method(method: &[u8], judged: usize, limits: &Limits) -> Result<(), Refusal> {
-    for (index, &byte) in method.iter().enumerate().skip(judged) {
-        if index >= limits.method_bytes_max {
-            return Err(Refusal::MethodTooLong);
+/// Judges a control byte by what `window` begins with: it is one of HTTP that is wrong, or another protocol's. None where more
+/// bytes must say which.
+fn wait_for_signature(window: &[u8]) -> Result<Option<RequestHead>, Refusal> {
+    for (signature, refusal) in SIGNATURES {
+        if window.starts_with(signature) {
+            return Err(refusal);
         }
-        if !octet::is(byte, octet::TOKEN) {
-            return Err(Refusal::MethodInvalid);
+        if signature.starts_with(window) {
+            return Ok(None);
         }
     }
-    Ok(())
+    Err(Refusal::ControlByte)
 }
 
 /// The short way: everything at once. None where the head is not whole or not right.

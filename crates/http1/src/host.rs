@@ -1,8 +1,7 @@
 //! `uri-host [ ":" port ]`, the value of Host and the authority of a target (RFC 9110 7.2, RFC 3986 3.2).
 //!
 //! This splits and validates; it resolves nothing. A user name, a path, a list and an empty host are not valid. A
-//! literal in brackets must be an IPv6 address without a zone: IPvFuture (RFC 3986 3.2.2) names no protocol that
-//! exists.
+//! literal in brackets is an IPv6 address without a zone, or of a version that is yet to come (IPvFuture, RFC 3986 3.2.2).
 
 use std::net::Ipv6Addr;
 
@@ -11,7 +10,7 @@ use crate::octet;
 /// A valid host and its port.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HostPort<'a> {
-    /// A registered name, an IPv4 address, or an IPv6 address in brackets. Never empty.
+    /// A registered name, an IPv4 address, or a literal in brackets. Never empty.
     pub(crate) host: &'a [u8],
     /// None where there is no colon or no digit after it, which RFC 3986 3.2.3 allows.
     pub(crate) port: Option<u16>,
@@ -23,7 +22,8 @@ impl<'a> HostPort<'a> {
         let (host, rest) = match value.first()? {
             b'[' => {
                 let end = memchr::memchr(b']', value)?;
-                is_ipv6(&value[1..end]).then(|| value.split_at(end + 1))?
+                let literal = &value[1..end];
+                (is_ipv6(literal) || is_ip_future(literal)).then(|| value.split_at(end + 1))?
             }
             _ => {
                 let end = memchr::memchr(b':', value).unwrap_or(value.len());
@@ -46,6 +46,18 @@ impl<'a> HostPort<'a> {
 
 fn is_ipv6(literal: &[u8]) -> bool {
     str::from_utf8(literal).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
+}
+
+/// `"v" 1*HEXDIG "." 1*( unreserved / sub-delims / ":" )`, without a comma, as in a name.
+fn is_ip_future(literal: &[u8]) -> bool {
+    let Some(dot) = memchr::memchr(b'.', literal) else { return false };
+    let [b'v' | b'V', version @ ..] = &literal[..dot] else { return false };
+    let address = &literal[dot + 1..];
+    let is_of_address = |&byte: &u8| byte == b':' || (byte != b',' && octet::is(byte, octet::REG_NAME));
+    !version.is_empty()
+        && version.iter().all(u8::is_ascii_hexdigit)
+        && !address.is_empty()
+        && address.iter().all(is_of_address)
 }
 
 fn is_registered_name(name: &[u8]) -> bool {

@@ -112,6 +112,7 @@
 mod body;
 mod chunk;
 mod field_line;
+mod framing;
 mod head;
 mod host;
 mod limits;

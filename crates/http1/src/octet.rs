@@ -7,14 +7,15 @@
 pub(crate) const TOKEN: u8 = 1;
 /// HTAB, SP, VCHAR and obs-text of RFC 9110 5.5: what may stand in a line of a head.
 pub(crate) const FIELD: u8 = 2;
-/// What may stand in a path: `pchar`, `/`, and the few unwise bytes that browsers send unencoded.
-pub(crate) const PATH: u8 = 4;
-/// What may stand in a query.
-pub(crate) const QUERY: u8 = 8;
+/// What may stand in a target, be it in a path, in a query or in an authority: see [`UNWISE`].
+pub(crate) const TARGET: u8 = 4;
 /// `unreserved` and `sub-delims` of RFC 3986: what a registered name consists of, percent-encoding apart.
-pub(crate) const REG_NAME: u8 = 16;
-/// [`FIELD`] without SP: what may stand in a method or a target before either is judged.
-pub(crate) const WORD: u8 = 32;
+pub(crate) const REG_NAME: u8 = 8;
+
+/// The bytes that RFC 3986 leaves out of paths and queries and that may stand in both here, because clients send them as they
+/// are and `http::Uri` holds them in both. It holds `"` in paths alone and a back quote in queries alone, so neither may stand
+/// anywhere. `#` would begin a fragment, and servers take `\` for `/`.
+const UNWISE: &[u8] = b"[]^{|}";
 
 static CLASSES: [u8; 256] = classes();
 
@@ -70,17 +71,9 @@ const fn classes_of(byte: u8) -> u8 {
     }
     if byte == b'\t' || (byte >= 0x20 && byte != 0x7f) {
         class |= FIELD;
-        if byte != b' ' {
-            class |= WORD;
-        }
     }
-    // Browsers send `"`, `|`, `^`, `{`, `}`, `[` and `]` as they are. `#` would begin a fragment; servers take `\` for
-    // `/`.
-    if alphanumeric || contains(b"-._~!$&'()*+,;=:@%/\"[]^{|}", byte) {
-        class |= PATH;
-    }
-    if alphanumeric || contains(b"-._~!$&'()*+,;=:@%/?[]^{|}`", byte) {
-        class |= QUERY;
+    if alphanumeric || contains(b"-._~!$&'()*+,;=:@%/?", byte) || contains(UNWISE, byte) {
+        class |= TARGET;
     }
     if alphanumeric || contains(b"-._~!$&'()*+,;=", byte) {
         class |= REG_NAME;

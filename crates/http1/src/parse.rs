@@ -15,6 +15,7 @@ use crate::field_line::take_line;
 use crate::limits::{FIELDS_CEILING, Limits};
 use crate::octet;
 use crate::rules::Rules;
+use crate::target::Target;
 
 /// Whether the version is HTTP/1.2 or later, and where in the head its last digit stands.
 #[derive(Clone, Copy)]
@@ -68,7 +69,8 @@ fn judge(head: &[u8], method: &[u8], target: &[u8], fields: &[httparse::Header<'
     let mut rest = head;
     let version_start = method.len() + target.len() + 2;
     let request_line = take_line(&mut rest, fields.first())?;
-    rules.request_line(method, target, request_line.get(version_start..)?).ok()?;
+    Target::parse(method, target).ok()?;
+    rules.version_of_line(request_line.get(version_start..)?).ok()?;
     for (index, field) in fields.iter().enumerate() {
         let line = take_line(&mut rest, fields.get(index + 1))?;
         let value = line.get(field.name.len() + 1..)?;

@@ -72,6 +72,11 @@ refusals! {
         "the version is not HTTP/digit.digit (RFC 9112 2.3)"
     HTTP_VERSION_NOT_SUPPORTED VersionUnsupported "version-unsupported"
         "the major version is not 1 (RFC 9110 15.6.6)"
+    // Other protocols.
+    BAD_REQUEST TlsOnPlainPort "tls-on-plain-port"
+        "a TLS handshake begins where HTTP is spoken without TLS (RFC 8446 5.1)"
+    BAD_REQUEST ProxyProtocolUnexpected "proxy-protocol-unexpected"
+        "the PROXY protocol of a load balancer precedes the request, which is not read here"
     // Field lines.
     REQUEST_HEADER_FIELDS_TOO_LARGE FieldsTooMany "fields-too-many"
         "there are more fields than the limit (RFC 6585 5)"
@@ -82,7 +87,7 @@ refusals! {
     BAD_REQUEST FieldNameInvalid "field-name-invalid"
         "a field name is not a token (RFC 9110 5.1)"
     BAD_REQUEST FieldNameSpace "field-name-space"
-        "white space precedes the colon of a field line (RFC 9112 5.1)"
+        "white space stands in a field name or before its colon (RFC 9112 5.1)"
     // Host.
     BAD_REQUEST HostMissing "host-missing"
         "an HTTP/1.1 request has no Host field (RFC 9112 3.2)"
@@ -102,7 +107,7 @@ refusals! {
     BAD_REQUEST TransferEncodingInvalid "transfer-encoding-invalid"
         "the Transfer-Encoding is malformed or does not end in chunked (RFC 9112 6.3)"
     BAD_REQUEST TransferEncodingRepeated "transfer-encoding-repeated"
-        "there is more than one Transfer-Encoding field (RFC 9112 6.1)"
+        "the chunked coding is named more than once (RFC 9112 6.1)"
     BAD_REQUEST TransferEncodingVersion "transfer-encoding-version"
         "an HTTP/1.0 request has a Transfer-Encoding (RFC 9112 6.1)"
     NOT_IMPLEMENTED TransferEncodingUnknown "transfer-encoding-unknown"

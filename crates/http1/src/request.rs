@@ -7,9 +7,9 @@ use http::header::{CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING};
 use http::{HeaderValue, Method};
 
 use crate::BodyLength;
+use crate::framing::parse_length;
 use crate::host::HostPort;
 use crate::response::encode_field;
-use crate::rules::parse_length;
 use crate::target::Target;
 
 /// What the caller did wrong. Nothing was written.

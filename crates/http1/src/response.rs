@@ -4,11 +4,11 @@
 //! in one place ([`plan`]), before the first byte is written. Invariant: what is written is one well-formed message, or
 //! nothing.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, TRAILER, TRANSFER_ENCODING};
 use http::{StatusCode, Version};
 
+use crate::framing::parse_length;
 use crate::octet;
-use crate::rules::parse_length;
 use crate::trailers;
 
 /// Sent when the application begins to read a body that the client holds back.
@@ -77,7 +77,9 @@ pub enum ResponseError {
 /// application has set one. `length` is that of the body at hand.
 ///
 /// Transfer-Encoding and the connection options `close` and `keep-alive` are replaced by what holds. With `Unknown`, a
-/// Content-Length of the application becomes the framing, and the caller must see to it that the body has that length.
+/// Content-Length of the application becomes the framing, and the caller must see to it that the body has that length. Where
+/// the application announces trailers (`Trailer`, RFC 9110 6.6.2), a body to HTTP/1.1 is chunked whatever is known of its
+/// length, because nothing else can carry them.
 ///
 /// # Errors
 ///
@@ -91,7 +93,7 @@ pub fn encode_response_head(
     date: &[u8; 29],
 ) -> Result<ResponsePlan, ResponseError> {
     let noted = Noted::of(headers)?;
-    let (plan, content_length) = plan(status, headers, &noted, length, context)?;
+    let (plan, content_length, chunked) = plan(status, headers, &noted, length, context)?;
     out.reserve(noted.bytes + FIXED_BYTES_MAX);
     encode_status_line(out, status);
     for (name, value) in headers {
@@ -105,7 +107,7 @@ pub fn encode_response_head(
     if let Some(length) = content_length {
         encode_field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes());
     }
-    if plan.framing == ResponseFraming::Chunked {
+    if chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     if noted.connection || !plan.keep_alive || context.version == Version::HTTP_10 {
@@ -118,8 +120,32 @@ pub fn encode_response_head(
 /// Room for all that this module adds to the fields of the application.
 const FIXED_BYTES_MAX: usize = 256;
 
-/// Decides framing, persistence and the Content-Length to announce.
+/// Decides framing and persistence; and what the head says of the framing: the Content-Length, and whether the body is chunked,
+/// or would be in an answer to GET.
 fn plan(
+    status: StatusCode,
+    headers: &HeaderMap,
+    noted: &Noted,
+    length: BodyLength,
+    context: ResponseContext,
+) -> Result<(ResponsePlan, Option<u64>, bool), ResponseError> {
+    let (plan, content_length) = plan_by_length(status, headers, noted, length, context)?;
+    if noted.trailer && may_have_trailers(status, context.version) {
+        let framing = if context.head_request { ResponseFraming::NoBody } else { ResponseFraming::Chunked };
+        return Ok((ResponsePlan { framing, ..plan }, None, true));
+    }
+    let chunked = plan.framing == ResponseFraming::Chunked;
+    Ok((plan, content_length, chunked))
+}
+
+/// Whether trailers can follow an answer, or would follow it if the request were no HEAD: only chunks can carry them.
+#[cold]
+fn may_have_trailers(status: StatusCode, version: Version) -> bool {
+    version != Version::HTTP_10 && !matches!(status.as_u16(), 101 | 204 | 205 | 304)
+}
+
+/// Decides framing, persistence and the Content-Length to announce, as if there were no trailers.
+fn plan_by_length(
     status: StatusCode,
     headers: &HeaderMap,
     noted: &Noted,
@@ -164,22 +190,29 @@ struct Noted {
     content_length: Option<u64>,
     connection: bool,
     date: bool,
+    trailer: bool,
     /// Bytes that all fields take at most.
     bytes: usize,
 }
 
 impl Noted {
     fn of(headers: &HeaderMap) -> Result<Self, ResponseError> {
-        let mut noted = Self { content_length: None, connection: false, date: false, bytes: 0 };
+        let mut noted = Self { content_length: None, connection: false, date: false, trailer: false, bytes: 0 };
         for (name, value) in headers {
-            noted.bytes += name.as_str().len() + value.len() + 4;
-            if name == CONTENT_LENGTH {
-                // Two of them are one too many, whatever they say.
-                let length = parse_length(value.as_bytes()).filter(|_| noted.content_length.is_none());
-                noted.content_length = Some(length.ok_or(ResponseError::LengthMismatch)?);
+            let length = name.as_str().len();
+            noted.bytes += length + value.len() + 4;
+            // Most fields differ from all of these in length already.
+            match length {
+                4 if name == DATE => noted.date = true,
+                7 if name == TRAILER => noted.trailer = true,
+                10 if name == CONNECTION => noted.connection = true,
+                14 if name == CONTENT_LENGTH => {
+                    // Two of them are one too many, whatever they say.
+                    let length = parse_length(value.as_bytes()).filter(|_| noted.content_length.is_none());
+                    noted.content_length = Some(length.ok_or(ResponseError::LengthMismatch)?);
+                }
+                _ => {}
             }
-            noted.connection |= name == CONNECTION;
-            noted.date |= name == DATE;
         }
         Ok(noted)
     }

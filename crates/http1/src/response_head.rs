@@ -11,15 +11,16 @@
 //!      └──────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! The scanner alone decides why a head is refused; the short way through `httparse` only ever accepts. Nothing is
-//! allocated: the head that comes out borrows the bytes that went in. Invariant: the result depends on the bytes, never on
-//! how they were split. Each byte is scanned once, whatever the pieces.
+//! The scanner alone decides why a head is refused; the short way through `httparse` only ever accepts. It refuses a line as
+//! soon as that can no longer become valid, as the one for requests does. Nothing is allocated: the head that comes out borrows
+//! the bytes that went in. Invariant: the result depends on the bytes, never on how they were split. Each byte is scanned once,
+//! whatever the pieces.
 
 use std::mem::MaybeUninit;
 
 use http::{StatusCode, Version};
 
-use crate::field_line::{split_field_line, take_line};
+use crate::field_line::{check_name_end, split_field_line, take_line};
 use crate::limits::FIELDS_CEILING;
 use crate::octet;
 use crate::response_rules::{ResponseRules, check_status_line_start};
@@ -80,7 +81,9 @@ pub struct ResponseDecoder {
     /// Where the field lines begin, once the status line was read.
     fields_start: u32,
     /// Field lines that are complete.
-    fields: u16,
+    fields: u8,
+    /// Whether the colon of the field line that is being scanned has been seen.
+    named: bool,
 }
 
 const _: () = assert!(size_of::<ResponseDecoder>() <= 40, "every connection holds a ResponseDecoder");
@@ -97,8 +100,9 @@ impl ResponseDecoder {
     ///
     /// # Errors
     ///
-    /// The rule that the bytes break, as soon as they do, at the latest at the end of the wrong line. A head that does
-    /// not end within `head_bytes_max` is refused as soon as so many bytes are there.
+    /// The rule that the bytes break, as soon as they do, at the latest at the end of the wrong line; and at the end of the
+    /// head those that only all of its lines can break. A head that does not end within `head_bytes_max` is refused as soon as
+    /// so many bytes are there.
     ///
     /// # Panics
     ///
@@ -152,8 +156,10 @@ impl ResponseDecoder {
     fn scan(&mut self, window: &[u8], limits: &Limits) -> Result<bool, ResponseRefusal> {
         loop {
             let scanned = self.scanned as usize;
+            let in_name = self.rules.has_status_line() && !self.named;
+            let class = if in_name { octet::TOKEN } else { octet::FIELD };
             let new = &window[scanned..];
-            let text_end = scanned + new.iter().position(|&byte| !octet::is(byte, octet::FIELD)).unwrap_or(new.len());
+            let text_end = scanned + new.iter().position(|&byte| !octet::is(byte, class)).unwrap_or(new.len());
             self.examined += (text_end - scanned) as u64;
             let line = &window[self.line_start as usize..text_end];
             self.check_partial(line, limits)?;
@@ -164,7 +170,14 @@ impl ResponseDecoder {
                 [b'\r', b'\n', ..] => {}
                 [b'\r', ..] => return Err(ResponseRefusal::BareCarriageReturn),
                 [b'\n', ..] => return Err(ResponseRefusal::BareLineFeed),
-                _ => return Err(ResponseRefusal::ControlByte),
+                [byte, ..] if !octet::is(byte, octet::FIELD) => return Err(ResponseRefusal::ControlByte),
+                [byte, ..] => {
+                    check_name_end(line.len(), byte)?;
+                    self.named = true;
+                    self.scanned += 1;
+                    self.examined += 1;
+                    continue;
+                }
             }
             let at_end = self.check_line(line)?;
             self.examined += 2;
@@ -200,6 +213,7 @@ impl ResponseDecoder {
         self.examined += name.len() as u64 + 1;
         self.rules.field(name, value)?;
         self.fields += 1;
+        self.named = false;
         Ok(false)
     }
 }

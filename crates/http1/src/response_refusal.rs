@@ -57,7 +57,7 @@ refusals! {
     FieldNameInvalid "field-name-invalid"
         "a field name is not a token (RFC 9110 5.1)"
     FieldNameSpace "field-name-space"
-        "white space precedes the colon of a field line (RFC 9112 5.1)"
+        "white space stands in a field name or before its colon (RFC 9112 5.1)"
     // Framing.
     LengthInvalid "length-invalid"
         "the value of Content-Length is not a valid number (RFC 9112 6.3)"
@@ -68,7 +68,7 @@ refusals! {
     TransferEncodingInvalid "transfer-encoding-invalid"
         "the Transfer-Encoding is malformed or does not end in chunked (RFC 9112 6.3)"
     TransferEncodingRepeated "transfer-encoding-repeated"
-        "there is more than one Transfer-Encoding field (RFC 9112 6.1)"
+        "the chunked coding is named more than once (RFC 9112 6.1)"
     TransferEncodingVersion "transfer-encoding-version"
         "an HTTP/1.0 answer has a Transfer-Encoding (RFC 9112 6.1)"
     TransferEncodingUnknown "transfer-encoding-unknown"

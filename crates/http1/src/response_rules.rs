@@ -6,8 +6,8 @@
 
 use http::{StatusCode, Version};
 
+use crate::framing::{Codings, parse_length, trim_framing};
 use crate::octet;
-use crate::rules::{ends_in_chunked, parse_length, trim_framing};
 use crate::{Limits, ResponseFraming, ResponseRefusal};
 
 /// What the lines so far have stated.
@@ -25,6 +25,7 @@ const LENGTH: u8 = 1 << 1;
 const CHUNKED: u8 = 1 << 2;
 const CLOSE: u8 = 1 << 3;
 const KEEP_ALIVE: u8 = 1 << 4;
+const OTHER_CODINGS: u8 = 1 << 5;
 
 /// `HTTP/d.d ddd `: how every status line begins. The last space may be missing where the line ends.
 const STATUS_LINE_START: &[u8; 13] = b"HTTP/d.d ddd ";
@@ -86,6 +87,7 @@ impl ResponseRules {
     /// Judges what only the end of the head can show, and gives the framing: RFC 9112 6.3, in its order.
     #[inline]
     pub(crate) fn finish(&self, head_request: bool, limits: &Limits) -> Result<ResponseFraming, ResponseRefusal> {
+        self.codings().finish()?;
         match self.status {
             _ if head_request => Ok(ResponseFraming::NoBody),
             100..=199 | 204 | 304 => Ok(ResponseFraming::NoBody),
@@ -124,7 +126,7 @@ impl ResponseRules {
     /// One length, said once or in the same way several times, in lines or in a list: that much RFC 9112 6.3 lets a
     /// recipient accept, and proxies do join answers of servers that say it twice.
     fn content_length(&mut self, value: &[u8]) -> Result<(), ResponseRefusal> {
-        if self.has(CHUNKED) {
+        if !self.codings().is_empty() {
             return Err(ResponseRefusal::LengthAndTransferEncoding);
         }
         let value = trim_framing(value).ok_or(ResponseRefusal::LengthInvalid)?;
@@ -143,19 +145,17 @@ impl ResponseRules {
         if self.has(LENGTH) {
             return Err(ResponseRefusal::LengthAndTransferEncoding);
         }
-        if self.has(CHUNKED) {
-            return Err(ResponseRefusal::TransferEncodingRepeated);
-        }
         if self.has(VERSION_1_0) {
             return Err(ResponseRefusal::TransferEncodingVersion);
         }
-        let value = trim_framing(value).ok_or(ResponseRefusal::TransferEncodingInvalid)?;
-        if value.eq_ignore_ascii_case(b"chunked") {
-            self.facts |= CHUNKED;
-            return Ok(());
-        }
-        let known_end = ends_in_chunked(value);
-        Err(if known_end { ResponseRefusal::TransferEncodingUnknown } else { ResponseRefusal::TransferEncodingInvalid })
+        let codings = self.codings().with_line(value)?;
+        self.facts |= if codings.others { OTHER_CODINGS } else { 0 };
+        self.facts |= if codings.chunked { CHUNKED } else { 0 };
+        Ok(())
+    }
+
+    fn codings(&self) -> Codings {
+        Codings { others: self.has(OTHER_CODINGS), chunked: self.has(CHUNKED) }
     }
 
     fn connection(&mut self, value: &[u8]) {

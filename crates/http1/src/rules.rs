@@ -1,11 +1,13 @@
 //! What the lines of a request head mean together: framing, Host, persistence, expectation, upgrade.
 //!
 //! This judges lines whose syntax is known to be right, one at a time and in their order, so that it can run over a
-//! whole head or over one that is still arriving, with the same result. Invariant: a doubt about where the body ends is
-//! a refusal (RFC 9112 6.3), never a choice.
+//! whole head or over one that is still arriving, with the same result. All lines of one name are one list (RFC 9110 5.3): it
+//! means the same on one line and on several. Invariant: a doubt about where the body ends is a refusal (RFC 9112 6.3), never
+//! a choice.
 
 use http::Version;
 
+use crate::framing::{Codings, parse_length, trim_framing};
 use crate::host::HostPort;
 use crate::octet;
 use crate::target::{DEFAULT_PORT, Target};
@@ -31,7 +33,11 @@ impl Facts {
     const CONNECTION_UPGRADE: Facts = Facts(1 << 9);
     const UPGRADE: Facts = Facts(1 << 10);
     const WEBSOCKET: Facts = Facts(1 << 11);
-    const EXPECT_CONTINUE: Facts = Facts(1 << 12);
+    /// There was an Expect line.
+    const EXPECT: Facts = Facts(1 << 12);
+    const EXPECT_CONTINUE: Facts = Facts(1 << 13);
+    /// Transfer codings other than chunked were named.
+    const OTHER_CODINGS: Facts = Facts(1 << 14);
 
     /// Whether all of `facts` were stated.
     #[inline]
@@ -53,24 +59,44 @@ pub(crate) struct Rules {
     length: u64,
 }
 
+/// `HTTP/`, a digit, `.` and a digit: what every version looks like (RFC 9112 2.3).
+const VERSION: &[u8; 8] = b"HTTP/d.d";
+/// Bytes of a version.
+pub(crate) const VERSION_LENGTH: usize = VERSION.len();
+
+/// Judges a version that has no end yet, and whose first `judged` bytes have been found right: everything that more bytes
+/// could not put right. Whether it is malformed or of another major version is known at its last digit.
+pub(crate) fn check_version_start(version: &[u8], judged: usize) -> Result<(), Refusal> {
+    for (index, byte) in version.iter().enumerate().skip(judged) {
+        let right = match VERSION.get(index) {
+            Some(b'd') => byte.is_ascii_digit(),
+            expected => expected == Some(byte),
+        };
+        match index {
+            _ if !right => return Err(Refusal::VersionMalformed),
+            7 if version[5] != b'1' => return Err(Refusal::VersionUnsupported),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 impl Rules {
     /// The rules in the middle of a head, for more of its lines but not for its [`framing`](Rules::framing).
     pub(crate) fn resume(facts: Facts) -> Rules {
         Rules { facts, length: 0 }
     }
 
-    /// Judges a request line. None of the parts is empty.
-    pub(crate) fn request_line(&mut self, method: &[u8], target: &[u8], version: &[u8]) -> Result<(), Refusal> {
-        let [b'H', b'T', b'T', b'P', b'/', major @ b'0'..=b'9', b'.', minor @ b'0'..=b'9'] = version else {
-            return Err(Refusal::VersionMalformed);
-        };
-        match (major, minor) {
-            (b'1', b'0') => self.facts.add(Facts::VERSION_1_0),
-            (b'1', b'1') => {}
-            (b'1', _) => self.facts.add(Facts::VERSION_LATER),
-            _ => return Err(Refusal::VersionUnsupported),
+    /// Judges the version, which ends a request line.
+    pub(crate) fn version_of_line(&mut self, version: &[u8]) -> Result<(), Refusal> {
+        if version != b"HTTP/1.1" {
+            check_version_start(version, 0)?;
+            match version.get(VERSION_LENGTH - 1) {
+                None => return Err(Refusal::VersionMalformed),
+                Some(b'0') => self.facts.add(Facts::VERSION_1_0),
+                Some(_) => self.facts.add(Facts::VERSION_LATER),
+            }
         }
-        Target::parse(method, target)?;
         self.facts.add(Facts::REQUEST_LINE);
         Ok(())
     }
@@ -99,6 +125,7 @@ impl Rules {
 
     /// Judges what only the end of the head can show.
     pub(crate) fn finish(&self) -> Result<(), Refusal> {
+        self.codings().finish()?;
         if !self.facts.has(Facts::HOST) && !self.facts.has(Facts::VERSION_1_0) {
             return Err(Refusal::HostMissing);
         }
@@ -157,7 +184,7 @@ impl Rules {
     }
 
     fn content_length(&mut self, value: &[u8], limits: &Limits) -> Result<(), Refusal> {
-        if self.facts.has(Facts::CHUNKED) {
+        if !self.codings().is_empty() {
             return Err(Refusal::LengthAndTransferEncoding);
         }
         if self.facts.has(Facts::LENGTH) {
@@ -178,29 +205,35 @@ impl Rules {
         if self.facts.has(Facts::LENGTH) {
             return Err(Refusal::LengthAndTransferEncoding);
         }
-        if self.facts.has(Facts::CHUNKED) {
-            return Err(Refusal::TransferEncodingRepeated);
-        }
         if self.facts.has(Facts::VERSION_1_0) {
             return Err(Refusal::TransferEncodingVersion);
         }
-        let value = trim_framing(value).ok_or(Refusal::TransferEncodingInvalid)?;
-        if !value.eq_ignore_ascii_case(b"chunked") {
-            let known_end = ends_in_chunked(value);
-            return Err(if known_end { Refusal::TransferEncodingUnknown } else { Refusal::TransferEncodingInvalid });
+        let codings = self.codings().with_line(value)?;
+        if codings.others {
+            self.facts.add(Facts::OTHER_CODINGS);
         }
-        self.facts.add(Facts::CHUNKED);
-        self.facts.add(Facts::BODY);
+        if codings.chunked {
+            self.facts.add(Facts::CHUNKED);
+            self.facts.add(Facts::BODY);
+        }
         Ok(())
     }
 
-    /// An empty list expects nothing. Longer ones are not taken apart: what hides the one expectation there is among
-    /// others, or commas, wants somebody else to read it differently.
+    fn codings(&self) -> Codings {
+        Codings { others: self.facts.has(Facts::OTHER_CODINGS), chunked: self.facts.has(Facts::CHUNKED) }
+    }
+
+    /// An empty list expects nothing. In any other each member is the one expectation there is: what hides it among others, or
+    /// among commas, wants somebody else to read it differently.
     fn expect(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        if value.is_empty() {
+        let is_first = !self.facts.has(Facts::EXPECT);
+        self.facts.add(Facts::EXPECT);
+        if is_first && value.is_empty() {
             return Ok(());
         }
-        if !value.eq_ignore_ascii_case(b"100-continue") {
+        let mut members = value.split(|&byte| byte == b',').map(octet::trim);
+        let goes_on = is_first || self.facts.has(Facts::EXPECT_CONTINUE);
+        if !goes_on || !members.all(|member| member.eq_ignore_ascii_case(b"100-continue")) {
             return Err(Refusal::ExpectationUnknown);
         }
         self.facts.add(Facts::EXPECT_CONTINUE);
@@ -232,39 +265,4 @@ impl Rules {
             }
         }
     }
-}
-
-/// A decimal number without sign and leading zeros that fits 63 bits. Some peers compute with signed numbers; beyond
-/// that two sides of a proxy could differ.
-pub(crate) fn parse_length(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() || digits.len() > 19 || (digits[0] == b'0' && digits.len() > 1) {
-        return None;
-    }
-    let mut length: u64 = 0;
-    for &digit in digits {
-        if !digit.is_ascii_digit() {
-            return None;
-        }
-        length = length * 10 + u64::from(digit - b'0');
-    }
-    (length <= i64::MAX as u64).then_some(length)
-}
-
-/// Trims spaces from the value of a framing field. A tab there is legal, but so rarely meant well, and read in so many
-/// ways, that it counts as doubt: None.
-pub(crate) fn trim_framing(value: &[u8]) -> Option<&[u8]> {
-    (!value.contains(&b'\t')).then(|| octet::trim(value))
-}
-
-/// Whether a Transfer-Encoding other than `chunked` alone is well-formed and frames the body all the same, that is, ends
-/// in the one `chunked`. Then it is merely unknown.
-pub(crate) fn ends_in_chunked(value: &[u8]) -> bool {
-    let mut chunked_last = false;
-    for coding in value.split(|&byte| byte == b',').map(octet::trim) {
-        if coding.is_empty() || !octet::all(coding, octet::TOKEN) || chunked_last {
-            return false;
-        }
-        chunked_last = coding.eq_ignore_ascii_case(b"chunked");
-    }
-    chunked_last
 }

@@ -20,12 +20,15 @@ pub(crate) enum Target<'a> {
 impl<'a> Target<'a> {
     /// Judges `target` for a request with `method`. The target must not be empty.
     pub(crate) fn parse(method: &[u8], target: &'a [u8]) -> Result<Target<'a>, Refusal> {
+        if !octet::all(target, octet::TARGET) {
+            return Err(Refusal::TargetInvalid);
+        }
         if method == b"CONNECT" {
             let authority = HostPort::parse(target).ok_or(Refusal::TargetForm)?;
             return Err(if authority.port.is_some() { Refusal::ConnectUnsupported } else { Refusal::TargetForm });
         }
         match target {
-            [b'/', ..] => check_path_and_query(target).map(|()| Target::Origin),
+            [b'/', ..] => Ok(Target::Origin),
             b"*" if method == b"OPTIONS" => Ok(Target::Asterisk),
             _ => parse_absolute(target),
         }
@@ -35,33 +38,55 @@ impl<'a> Target<'a> {
 /// The port of an `http` URI that names none.
 pub(crate) const DEFAULT_PORT: u16 = 80;
 
+const HTTP: &[u8] = b"http://";
+const HTTPS: &[u8] = b"https://";
+/// Colons within brackets, beyond which `http::Uri` holds no authority. An IPv6 address has seven at most.
+const COLONS_MAX: usize = 8;
+
+/// Judges the start of a target, all of whose bytes may stand in one and whose first `judged` have been found right: whether
+/// it can still become of a form that suits `method`.
+pub(crate) fn check_form_start(method: &[u8], target: &[u8], judged: usize) -> Result<(), Refusal> {
+    match (method, target) {
+        (b"CONNECT", _) | (_, [] | [b'/', ..]) | (b"OPTIONS", b"*") => Ok(()),
+        (b"OPTIONS", [b'*', ..]) => Err(Refusal::TargetForm),
+        // The preface of HTTP/2 (RFC 9113 3.4).
+        (b"PRI", [b'*', ..]) => Err(Refusal::VersionUnsupported),
+        // `PROXY TCP4 …` or `PROXY UNKNOWN`: version 1 of the PROXY protocol.
+        (b"PROXY", [b'T' | b'U', ..]) => Err(Refusal::ProxyProtocolUnexpected),
+        _ => {
+            let scheme = scheme_of(target);
+            let mut rest = target.iter().zip(scheme).skip(judged);
+            if rest.all(|(byte, expected)| byte.eq_ignore_ascii_case(expected)) {
+                Ok(())
+            } else {
+                Err(Refusal::TargetForm)
+            }
+        }
+    }
+}
+
+/// The one of the two schemes that `target` could begin with.
+fn scheme_of(target: &[u8]) -> &'static [u8] {
+    if matches!(target.get(4), Some(b's' | b'S')) { HTTPS } else { HTTP }
+}
+
 /// A target that begins with no slash. `https` is refused: no connection here is secured, and what is asked for in secrecy must
 /// not be answered without it (RFC 9110 7.4).
 fn parse_absolute(target: &[u8]) -> Result<Target<'_>, Refusal> {
-    let secure = starts_with_ignore_case(target, b"https://");
-    if !secure && !starts_with_ignore_case(target, b"http://") {
-        // A byte that no form allows says more than the form that the rest does not have.
-        let is_text = target.iter().all(|&byte| octet::is(byte, octet::PATH | octet::QUERY));
-        return Err(if is_text { Refusal::TargetForm } else { Refusal::TargetInvalid });
+    let scheme = scheme_of(target);
+    let (start, rest) = target.split_at_checked(scheme.len()).ok_or(Refusal::TargetForm)?;
+    if !start.eq_ignore_ascii_case(scheme) {
+        return Err(Refusal::TargetForm);
     }
-    let rest = &target[if secure { b"https://".len() } else { b"http://".len() }..];
-    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#' | b'\\')).unwrap_or(rest.len());
-    let (authority, path_and_query) = rest.split_at(end);
-    check_path_and_query(path_and_query)?;
+    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+    let authority = &rest[..end];
     // `http::Uri` holds no host with percent-encoding, and no name that can be resolved has one.
     if authority.contains(&b'%') {
         return Err(Refusal::TargetAuthority);
     }
     let authority = HostPort::parse(authority).ok_or(Refusal::TargetAuthority)?;
-    if secure { Err(Refusal::TargetScheme) } else { Ok(Target::Absolute(authority)) }
-}
-
-fn check_path_and_query(bytes: &[u8]) -> Result<(), Refusal> {
-    let path_end = memchr::memchr(b'?', bytes).unwrap_or(bytes.len());
-    let (path, query) = bytes.split_at(path_end);
-    if octet::all(path, octet::PATH) && octet::all(query, octet::QUERY) { Ok(()) } else { Err(Refusal::TargetInvalid) }
-}
-
-fn starts_with_ignore_case(bytes: &[u8], prefix: &[u8]) -> bool {
-    bytes.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    if authority.host.iter().filter(|&&byte| byte == b':').count() > COLONS_MAX {
+        return Err(Refusal::TargetAuthority);
+    }
+    if scheme == HTTPS { Err(Refusal::TargetScheme) } else { Ok(Target::Absolute(authority)) }
 }

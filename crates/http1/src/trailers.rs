@@ -7,7 +7,7 @@
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
-use crate::field_line::split_field_line;
+use crate::field_line::{check_name_end, split_field_line};
 use crate::octet;
 use crate::{Limits, Refusal};
 
@@ -15,6 +15,8 @@ use crate::{Limits, Refusal};
 #[derive(Debug, Default)]
 pub(crate) struct TrailerDecoder {
     line: Vec<u8>,
+    /// Whether the colon of the line has been seen.
+    named: bool,
     /// Whether the CR after the line has been seen.
     at_line_feed: bool,
     /// Bytes of the section so far.
@@ -45,6 +47,10 @@ impl TrailerDecoder {
             (false, byte) if !octet::is(byte, octet::FIELD) => Err(Refusal::ControlByte),
             (false, _) if self.line.is_empty() && self.count == limits.fields() => Err(Refusal::TrailersTooMany),
             (false, byte) => {
+                if !self.named && !octet::is(byte, octet::TOKEN) {
+                    check_name_end(self.line.len(), byte)?;
+                    self.named = true;
+                }
                 self.line.push(byte);
                 Ok(false)
             }
@@ -68,6 +74,7 @@ impl TrailerDecoder {
             self.fields.get_or_insert_default().append(name, value);
         }
         self.line.clear();
+        self.named = false;
         Ok(false)
     }
 }

@@ -14,6 +14,7 @@ use super::{Engine, TURN_ACCEPTS_MAX};
 use crate::app::App;
 use crate::files::explain;
 use crate::listen::{ACCEPT_PAUSE, COMPLAINT_PAUSE};
+use crate::say::say;
 use crate::status::{CloseReason, add};
 
 /// How long a connection beyond the maximum may take to ask for the server's health.
@@ -37,7 +38,7 @@ impl<D: Driver, A: App> Engine<D, A> {
                 AcceptEnd::Exhausted(error) => {
                     listener.resumes = Some(self.clock.now() + ACCEPT_PAUSE);
                     if let Err(error) = self.driver.set_listening(&listener.listener, listener.token, false) {
-                        tracing::error!(%error, "cannot pause a listener");
+                        say(|| tracing::error!(%error, "cannot pause a listener"));
                     }
                     self.complain(&error, "cannot accept connections for now; those that wait are kept");
                 }
@@ -70,7 +71,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         let now = self.clock.now();
         if self.complained.is_none_or(|at| now.duration_since(at) >= COMPLAINT_PAUSE) {
             self.complained = Some(now);
-            tracing::warn!(error = explain(error), core = self.core.index, "{what}");
+            say(|| tracing::warn!(error = explain(error), core = self.core.index, "{what}"));
         }
     }
 

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::BodyError;
 use crate::app::App;
+use crate::say::say;
 use crate::status::CloseReason;
 
 /// Requests that are answered at once on one connection in one turn.
@@ -506,7 +507,10 @@ impl<D: Driver, A: App> Engine<D, A> {
     fn note_refusal(&self, index: u32, refusal: Refusal, wrong: &[u8]) {
         self.core.status().count_refusal(refusal);
         let peer = || self.connections.get(index).expect("the caller has it").peer.expand();
-        tracing::debug!(rule = refusal.name(), peer = %peer(), sample = %Sample(wrong), "refused a request");
+        if let Some(hint) = self.core.status.hints.due(refusal, self.clock.now()) {
+            say(|| tracing::warn!(peer = %peer(), "{hint}"));
+        }
+        say(|| tracing::debug!(rule = refusal.name(), peer = %peer(), sample = %Sample(wrong), "refused a request"));
     }
 }
 

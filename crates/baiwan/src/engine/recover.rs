@@ -19,6 +19,7 @@ use super::wheel::Wheel;
 use super::{AREA_BYTES, Engine, Lists};
 use crate::BodyError;
 use crate::app::App;
+use crate::say::say;
 use crate::status::{CloseReason, add};
 
 /// A core that panics so often ...
@@ -47,7 +48,9 @@ impl<D: Driver, A: App> Engine<D, A> {
             Err(_) => {
                 add(&self.core.status().core_panics, 1);
                 let connections = self.connections.len();
-                tracing::error!(core = self.core.index, connections, "the loop panicked: its connections are reset");
+                say(|| {
+                    tracing::error!(core = self.core.index, connections, "the loop panicked: its connections are reset")
+                });
                 self.begin_anew();
                 cx.waker().wake_by_ref();
                 match self.panics.note(self.clock.now()) {

@@ -15,11 +15,11 @@ use std::task::{Context, Poll, Waker};
 
 use baiwan_driver::Driver;
 use baiwan_http1::{
-    BodyDecoder, BodyFraming, Refusal, RequestHead, ResponseContext, ResponsePlan, encode_error_response,
-    encode_error_response_head,
+    BodyDecoder, BodyFraming, BodyLength, Refusal, RequestHead, ResponseContext, ResponsePlan, encode_error_response,
+    encode_error_response_head, encode_response_head,
 };
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 
 use super::connection::{Exchange, Flags, State};
@@ -27,9 +27,10 @@ use super::exchange::{self, BodyWriter, Extent, Link, Phase, encode_head};
 use super::feed::{Feed, FeedStream, decode_body, keeps_alive};
 use super::pace::Pace;
 use super::{Engine, has_budget};
-use crate::app::{App, Call, add_peer, call_when_ready, limit_buffered_body};
+use crate::app::{App, Call, add_peer, call_when_ready, is_for_server, limit_buffered_body};
 use crate::body::Stream;
 use crate::clock::Tick;
+use crate::say::say;
 use crate::status::{CloseReason, add};
 use crate::{Body, BodyError};
 
@@ -62,7 +63,7 @@ struct Rest<A: App> {
 
 impl<A: App> Called<A> {
     fn failed(error: &dyn std::error::Error) -> Self {
-        tracing::error!(%error, "the app's answer cannot be sent");
+        say(|| tracing::error!(%error, "the app's answer cannot be sent"));
         Self::Failed
     }
 }
@@ -84,6 +85,7 @@ impl<D: Driver, A: App> Engine<D, A> {
                 return Step::Over;
             }
         };
+        let by_itself = is_for_server(&request) && !self.settings.options_asterisk;
         let mut request = request.map(|()| body);
         if framing != BodyFraming::None {
             limit_buffered_body(&mut request, self.settings.buffered_body_bytes_max);
@@ -91,7 +93,11 @@ impl<D: Driver, A: App> Engine<D, A> {
         add_peer(&mut request, self.connections.get(index).expect("the caller has it").peer.expand());
         let begin = self.out.len();
         // Whatever the app does in here, it costs this request alone: calling it, polling it, and dropping what is its own.
-        match catch_unwind(AssertUnwindSafe(|| self.call(request, feed.as_ref(), context))) {
+        let called = catch_unwind(AssertUnwindSafe(|| match by_itself {
+            true => self.answer_without_app(feed.as_ref(), context),
+            false => self.call(request, feed.as_ref(), context),
+        }));
+        match called {
             Ok(Called::Pending(call)) => {
                 let token = self.connections.token(index);
                 let link = Link::new(token, Rc::clone(&self.core), Phase::Waiting, feed, 0);
@@ -172,6 +178,16 @@ impl<D: Driver, A: App> Engine<D, A> {
             Poll::Pending => Called::Pending(call),
             Poll::Ready(Err(error)) => Called::failed(&*error),
             Poll::Ready(Ok(response)) => self.encode(response, feed, context),
+        }
+    }
+
+    /// Answers what is asked about the server as a whole: it is there.
+    fn answer_without_app(&mut self, feed: Option<&Feed>, context: ResponseContext) -> Called<A> {
+        let context = self.core.context(context, keeps_alive(feed));
+        let (status, fields, length) = (StatusCode::NO_CONTENT, HeaderMap::new(), BodyLength::Exact(0));
+        match encode_response_head(&mut self.out, status, &fields, length, context, self.clock.date()) {
+            Ok(plan) => Called::Answered { plan, queue: VecDeque::new(), rest: None },
+            Err(error) => Called::failed(&error),
         }
     }
 

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use super::Engine;
 use crate::app::App;
 use crate::portable::Connection;
+use crate::say::say;
 use crate::status::{CloseReason, add};
 use crate::transport::Stream;
 
@@ -48,7 +49,7 @@ impl<D: Driver, A: App> Engine<D, A> {
                 tokio::task::spawn_local(connection.serve(transport, peer));
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot give a connection to hyper");
+                say(|| tracing::warn!(%error, "cannot give a connection to hyper"));
                 self.core.status.closed(self.core.index);
                 self.core.status().count_close(CloseReason::System);
             }

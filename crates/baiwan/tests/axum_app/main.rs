@@ -7,6 +7,7 @@
 //! | `streams` | bodies that come and go in pieces, and back-pressure |
 //! | `examples` | those of this crate that do more than answer |
 //! | `ecosystem` | Tokio, reqwest and sqlx inside handlers |
+//! | `protocol` | what the server decides of HTTP by itself |
 //! | `hub` | state that the cores share |
 //! | `upgrades` | other protocols than HTTP |
 //! | `listening`, `ending` | addresses and limits; panics, dropping, stopping |
@@ -20,6 +21,7 @@ mod extractors;
 mod hub;
 mod layers;
 mod listening;
+mod protocol;
 mod rig;
 mod streams;
 mod upgrades;
@@ -61,6 +63,10 @@ on_both_event_loops! {
         a_reader_that_stops_stops_the_producer,
         a_request_and_its_answer_stream_at_the_same_time,
         events_arrive_one_by_one_while_the_stream_is_open;
+    protocol:
+        announced_trailers_follow_a_body_of_known_length,
+        options_asterisk_is_answered_without_the_app,
+        options_asterisk_reaches_an_app_that_asks_for_it;
     ecosystem:
         tasks_timers_and_blocking_calls_work_in_handlers,
         a_handler_fetches_from_its_own_server_and_from_another,

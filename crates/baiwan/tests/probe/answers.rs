@@ -65,6 +65,7 @@ fn an_answer_to_head_is_that_to_get_without_its_body() {
         "/",
         "/slow",
         "/chunks",
+        "/announced/4",
         "/ignore",
         "/nowhere",
         "/status/200",
@@ -90,6 +91,35 @@ fn an_answer_to_head_is_that_to_get_without_its_body() {
         };
         assert_eq!((head.status, fields(&head.fields)), (get.status, fields(&get.fields)), "{path}");
     }
+}
+
+#[test]
+fn announced_trailers_are_sent_though_the_length_of_the_body_is_known() {
+    let mut cases = Cases::default();
+    for length in [0, 4, 100, 16 * 1024, 16 * 1024 + 1, 100_000] {
+        let path = format!("/announced/{length}");
+        for line in ["", "TE: trailers\r\nConnection: TE\r\n"] {
+            cases.answered(&[200], get(&path, line)).with_body("x".repeat(length)).with_check(|answer| {
+                assert_eq!(answer.field("content-length"), None);
+                assert_eq!(
+                    (answer.field("transfer-encoding"), answer.field("trailer")),
+                    (Some("chunked"), Some("x-sum"))
+                );
+                assert_eq!(answer.trailers, [("x-sum".to_owned(), answer.body.len().to_string().into_bytes())]);
+            });
+        }
+        // HTTP/1.0 has no place for them.
+        cases
+            .answered(&[200], format!("GET {path} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"))
+            .with_body("x".repeat(length))
+            .with_check(|answer| assert!(answer.field("content-length").is_some() && answer.trailers.is_empty()));
+        // HEAD says what GET would say.
+        let head = format!("HEAD {path} HTTP/1.1\r\nHost: probe\r\n\r\n");
+        cases.answered(&[200], head).with_check(|answer| {
+            assert_eq!((answer.field("content-length"), answer.field("transfer-encoding")), (None, Some("chunked")));
+        });
+    }
+    cases.run();
 }
 
 #[test]

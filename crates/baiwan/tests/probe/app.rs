@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, Path, Request, State};
-use axum::http::header::{CONNECTION, CONTENT_LENGTH, DATE, ETAG, TRANSFER_ENCODING};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, DATE, ETAG, TRAILER, TRANSFER_ENCODING};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, Version};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use futures_util::stream;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 
 /// What the app was asked on each connection, by the address of its client: no two have the same.
 #[derive(Clone, Default)]
@@ -52,6 +52,7 @@ pub(crate) fn app(seen: Seen) -> Router {
         .route("/status/{code}", any(status))
         .route("/empty/{code}", any(empty))
         .route("/chunks", any(chunks))
+        .route("/announced/{length}", any(announced))
         .route("/own/{what}", any(own))
         .route("/split", any(|| async { [("x-split", "a\r\nx-smuggled: b")] }))
         .route("/panic", any(panics))
@@ -99,6 +100,15 @@ async fn empty(Path(code): Path<u16>) -> StatusCode {
 async fn chunks() -> Body {
     let pieces = ["one ", "two ", "three"].map(|piece| Ok::<_, Infallible>(Bytes::from_static(piece.as_bytes())));
     Body::from_stream(stream::iter(pieces))
+}
+
+/// A body of known length, and a trailer that the head announces.
+async fn announced(Path(length): Path<usize>) -> impl IntoResponse {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-sum", length.into());
+    let body = Full::new(Bytes::from("x".repeat(length)));
+    let body = body.with_trailers(async move { Some(Ok::<_, Infallible>(trailers)) });
+    ([(TRAILER, "x-sum")], Body::new(body))
 }
 
 async fn panics() {

@@ -28,6 +28,10 @@ fn row_30_unknown_expectations_are_refused() {
         cases.refused_field(417, format!("Expect: {value}\r\nContent-Length: 2"));
         cases.refused(417, get("/", &format!("Expect: {value}\r\n")));
     }
+    // All lines of one name are one list.
+    for lines in ["Expect: 100-continue\r\nExpect: y", "Expect:\r\nExpect: 100-continue", "Expect: , 100-continue"] {
+        cases.refused(417, get("/", &format!("{lines}\r\n")));
+    }
     for line in [
         "Expect:\r\n 100-continue",
         "Expect : 100-continue",
@@ -43,7 +47,13 @@ fn row_30_unknown_expectations_are_refused() {
 #[test]
 fn row_30_a_body_that_comes_at_once_is_read() {
     let mut cases = Cases::default();
-    for value in ["100-continue", "100-Continue", "  100-CONTINUE\t"] {
+    for value in [
+        "100-continue",
+        "100-Continue",
+        "  100-CONTINUE\t",
+        "100-continue, 100-continue",
+        "100-continue\r\nExpect:100-continue",
+    ] {
         let lines = format!("Expect:{value}\r\nContent-Length: 2\r\n");
         let at_most_one = |answer: &Answer| assert!(answer.interim.is_empty() || answer.interim == [100], "{answer:?}");
         cases.answered(&[200], post("/echo", &lines, "hi")).with_body("hi").with_check(at_most_one);

@@ -1,6 +1,7 @@
 //! The request line: line ends, white space, methods, versions, and empty lines before it.
 
 use crate::case::{Cases, get};
+use crate::wire::{Dialogue, Fence, Way, exchange, read_answers};
 
 #[test]
 fn row_16_a_request_line_ends_in_cr_lf() {
@@ -153,6 +154,50 @@ fn the_preface_of_http_2_is_refused() {
     let mut cases = Cases::default();
     cases.refused(505, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     cases.run();
+}
+
+#[test]
+fn other_protocols_are_refused_by_their_names() {
+    let by_name = |name: &str, input: &[u8]| {
+        for way in [Way::Whole, Way::ByteByByte, Way::Cut(1), Way::Cut(5)] {
+            let (received, seen) = exchange(input, way, &mut Fence::new());
+            let answers = read_answers(&received, &[]).unwrap();
+            let [answer] = &answers[..] else { panic!("{answers:?}") };
+            assert_eq!(String::from_utf8_lossy(&answer.body), format!("400 Bad Request: {name}\n"), "{way:?}");
+            assert!(answer.status == 400 && answer.says_close() && seen.is_empty());
+        }
+    };
+    by_name("tls-on-plain-port", b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03");
+    let behind = get("/smuggled", "");
+    by_name("proxy-protocol-unexpected", format!("PROXY TCP4 192.0.2.1 192.0.2.2 1 80\r\n{behind}").as_bytes());
+    by_name("proxy-protocol-unexpected", b"PROXY UNKNOWN\r\n");
+    by_name("proxy-protocol-unexpected", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\0\x01\0\x50");
+}
+
+/// No more than these bytes is sent: the answer comes before any line end.
+#[test]
+fn a_line_that_can_no_longer_become_valid_is_refused_before_its_end() {
+    for (status, start) in [
+        (505, "GET / HTTP/5.6"),
+        (400, "GET / XTTP"),
+        (400, "GET / HTTP/1.1x"),
+        (400, "GET  "),
+        (400, "GET /\u{e9}"),
+        (400, "GET /a\""),
+        (400, "GET a"),
+        (400, "GET / HTTP/1.1\r\nHost: x\r\n H"),
+        (400, "GET / HTTP/1.1\r\nHost: x\r\nA("),
+        (400, "GET / HTTP/1.1\r\nHost: x\r\nA :"),
+        (400, "GET / HTTP/1.1\r\nHost: x\r\nA: b\0"),
+        (400, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA "),
+        (400, "PROXY T"),
+        (505, "PRI *"),
+    ] {
+        let mut dialogue = Dialogue::new();
+        dialogue.send(start);
+        let answer = dialogue.head();
+        assert!(answer.status == status && answer.says_close(), "{start:?}: {answer:?}");
+    }
 }
 
 #[test]

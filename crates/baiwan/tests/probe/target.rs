@@ -1,6 +1,7 @@
 //! The request target: its forms, and the bytes that may stand in it.
 
 use crate::case::{Cases, get, post};
+use crate::wire::{Fence, Way, exchange, read_answers};
 
 #[test]
 fn row_23_an_absolute_form_is_served_as_its_path() {
@@ -17,6 +18,7 @@ fn row_23_an_absolute_form_is_served_as_its_path() {
         ("http://probe:8080/", "probe:8080"),
         ("http://[::1]:8080/", "[::1]:8080"),
         ("http://127.0.0.1/", "127.0.0.1"),
+        ("http://[v1.a:b]:80/", "[V1.a:b]"),
         ("http://probe?a=b", "probe"),
     ] {
         cases.answered(&[200], to(target, host)).with_body("root");
@@ -78,6 +80,8 @@ fn row_23_an_authority_that_is_not_valid_is_refused() {
         "http://probe:80:80/",
         "http://[::1/",
         "http://[::g]/",
+        "http://[v1.]/",
+        "http://[v1.:::::::::]/",
         "http://::1/",
         "http://a,b/",
         "http://pro%62e/",
@@ -104,9 +108,6 @@ fn row_23_an_authority_that_is_not_valid_is_refused() {
 #[test]
 fn row_24_an_asterisk_is_for_options_alone() {
     let mut cases = Cases::default();
-    // It asks about the server as a whole; what that is, the app says.
-    cases.answered(&[200, 204, 404, 405], "OPTIONS * HTTP/1.1\r\nHost: probe\r\n\r\n");
-    cases.answered_last(&[200, 204, 404, 405], "OPTIONS * HTTP/1.0\r\n\r\n");
     cases.answered(&[200, 204, 404, 405], "OPTIONS / HTTP/1.1\r\nHost: probe\r\n\r\n");
     for line in [
         "GET * HTTP/1.1",
@@ -123,6 +124,33 @@ fn row_24_an_asterisk_is_for_options_alone() {
         cases.refused_line(400, line);
     }
     cases.run();
+}
+
+/// It asks about the server as a whole (RFC 9110 9.3.7).
+#[test]
+fn the_server_answers_an_asterisk_by_itself() {
+    for request in [
+        "OPTIONS * HTTP/1.1\r\nHost: probe\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost: probe\r\nContent-Length: 2\r\n\r\nhi",
+        "OPTIONS * HTTP/1.1\r\nHost: probe\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+        "OPTIONS * HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    ] {
+        for way in [Way::Whole, Way::ByteByByte, Way::Cut(request.len() - 1), Way::Cut(request.len())] {
+            let bytes = [request, &get("/smuggled", "Connection: close\r\n")].concat();
+            let (received, seen) = exchange(bytes.as_bytes(), way, &mut Fence::new());
+            let answers = read_answers(&received, &[]).unwrap();
+            let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+            assert_eq!((statuses, seen), (vec![204, 200], vec!["GET /smuggled".to_owned()]), "{request:?}");
+            let [first, _] = &answers[..] else { unreachable!("there are two") };
+            assert!(!first.says_close() && first.field("date").is_some() && first.body.is_empty());
+        }
+    }
+    let close = "OPTIONS * HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n";
+    for last in [close, "OPTIONS * HTTP/1.0\r\n\r\n"] {
+        let (received, seen) = exchange(last.as_bytes(), Way::Whole, &mut Fence::new());
+        let answers = read_answers(&received, &[]).unwrap();
+        assert!(seen.is_empty() && answers.len() == 1 && answers[0].status == 204 && answers[0].says_close());
+    }
 }
 
 #[test]
@@ -170,6 +198,8 @@ fn row_24_bytes_that_no_target_may_have() {
         "/<a>",
         "/a`b",
         "/?\"a\"",
+        "/\"a\"",
+        "/?a`b",
         "/?<",
         "?a",
         "a",
@@ -203,7 +233,7 @@ fn a_target_reaches_the_app_as_it_came() {
         "/request?a?b/c:d@e!$&'()*+,;=-._~",
         "/request?%",
         "/request?%zz",
-        "/request?[a]={b|c}^`",
+        "/request?[a]={b|c}^",
         "/request?%00%0d%0a",
     ] {
         let text = format!("GET {target} HTTP/1.1\nhost=[probe]\n");
@@ -224,6 +254,7 @@ fn a_target_reaches_the_app_as_it_came() {
         "/:",
         "/@a",
         "/a=b",
+        "/{a|b}^[c]",
         "/request/",
     ] {
         cases.answered(&[404, 400], get(target, ""));

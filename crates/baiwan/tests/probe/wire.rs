@@ -162,6 +162,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) fields: Vec<(String, Vec<u8>)>,
     pub(crate) body: Vec<u8>,
+    /// Those that the head has announced.
+    pub(crate) trailers: Vec<(String, Vec<u8>)>,
     /// The body ended with the connection, or before it should.
     pub(crate) until_close: bool,
 }
@@ -222,11 +224,16 @@ fn read_head(bytes: &mut &[u8]) -> Result<Answer, String> {
         return Err(wrong());
     }
     let status = std::str::from_utf8(status).ok().and_then(|status| status.parse().ok()).ok_or_else(wrong)?;
-    let mut answer = Answer { status, ..Answer::default() };
+    Ok(Answer { status, fields: read_fields(bytes)?, ..Answer::default() })
+}
+
+/// Field lines and the empty line behind them.
+fn read_fields(bytes: &mut &[u8]) -> Result<Vec<(String, Vec<u8>)>, String> {
+    let mut fields = Vec::new();
     loop {
         let line = take_line(bytes)?;
         if line.is_empty() {
-            return Ok(answer);
+            return Ok(fields);
         }
         let wrong = || format!("no field line: {:?}", line.escape_ascii().to_string());
         let colon = line.iter().position(|&byte| byte == b':').ok_or_else(wrong)?;
@@ -234,7 +241,7 @@ fn read_head(bytes: &mut &[u8]) -> Result<Answer, String> {
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
             return Err(wrong());
         }
-        answer.fields.push((name.to_ascii_lowercase(), line[colon + 1..].trim_ascii().to_vec()));
+        fields.push((name.to_ascii_lowercase(), line[colon + 1..].trim_ascii().to_vec()));
     }
 }
 
@@ -268,9 +275,12 @@ fn read_chunks(answer: &mut Answer, bytes: &mut &[u8]) -> Result<(), String> {
         let line = std::str::from_utf8(take_line(bytes)?).unwrap();
         let length = usize::from_str_radix(line, 16).map_err(|_| format!("the chunk size {line:?}"))?;
         if length == 0 {
-            return match take_line(bytes)? {
-                b"" => Ok(()),
-                line => Err(format!("a trailer that nobody sent: {:?}", line.escape_ascii().to_string())),
+            answer.trailers = read_fields(bytes)?;
+            let announced = answer.field("trailer").unwrap_or_default().to_owned();
+            let is_announced = |name: &str| announced.split(", ").any(|announced| announced == name);
+            return match answer.trailers.iter().find(|field| !is_announced(&field.0)) {
+                None => Ok(()),
+                Some(field) => Err(format!("a trailer that nobody announced: {field:?}")),
             };
         }
         let (data, rest) = bytes.split_at_checked(length).ok_or("a chunk is cut")?;

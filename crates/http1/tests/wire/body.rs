@@ -34,6 +34,15 @@ fn row_12_well_formed_extensions_are_ignored() {
 }
 
 #[test]
+fn white_space_around_semicolons_and_equals_signs_is_ignored() {
+    for extension in
+        [" ;a", "\t;a", "; a", ";\ta", " \t ; \t a", ";a ;b", ";a =b", ";a= b", ";a\t=\t\"b\"\t;\tc", ";a = b ; c = d"]
+    {
+        assert_eq!(decoded(&format!("5{extension}\r\nhello\r\n0{extension}\r\n\r\n")).0, b"hello");
+    }
+}
+
+#[test]
 fn row_12_chunks_of_one_byte_are_legal() {
     let body = "1\r\nx\r\n".repeat(20_000);
     assert_eq!(decoded(&format!("{body}0\r\n\r\n")).0.len(), 20_000);

@@ -90,7 +90,8 @@ pub(crate) fn text(regex: &str) -> impl Strategy<Value = String> + use<> {
 
 /// Requests that are valid in every respect.
 pub(crate) fn request() -> impl Strategy<Value = Made> {
-    let target = prop_oneof![text("/[a-z0-9._~!$&'()*+,;=:@%/-]{0,20}"), text("/[a-z]{0,3}\\?[a-z0-9/?&=%-]{0,10}")];
+    let target =
+        prop_oneof![text("/[a-z0-9._~!$&'()*+,;=:@%/{|}^-]{0,20}"), text("/[a-z]{0,3}\\?[a-z0-9/?&=%{|}^-]{0,10}")];
     let method_and_target = prop_oneof![
         6 => (text("GET|HEAD|POST|PUT|[A-Z!#$%&'*+.^_`|~-]{1,6}|PROPPATCH"), target),
         1 => (Just("OPTIONS".to_owned()), Just("*".to_owned())),
@@ -126,7 +127,7 @@ pub(crate) fn field() -> impl Strategy<Value = (String, String)> {
 }
 
 pub(crate) fn body() -> impl Strategy<Value = Body> {
-    let extensions = text("(;[a-z!#$]{1,3}(=([a-z0-9]{1,3}|\"([ a-z;]|\\\\\"){0,4}\"))?){0,2}");
+    let extensions = text("([ \t]?;[ \t]?[a-z!#$]{1,3}([ \t]?=[ \t]?([a-z0-9]{1,3}|\"([ a-z;]|\\\\\"){0,4}\"))?){0,2}");
     let chunks = prop::collection::vec((prop::collection::vec(any::<u8>(), 1..40), extensions), 0..5);
     let trailers = prop::collection::vec((text("x-[a-z]{0,3}"), text("[a-z0-9]{0,5}")), 0..3);
     prop_oneof![
@@ -157,6 +158,8 @@ const LINES: &[&str] = &[
     "content-length: 03\r\n",
     "Transfer-Encoding: chunked\r\n",
     "Transfer-Encoding: gzip, chunked\r\n",
+    "Transfer-Encoding: gzip\r\n",
+    "Expect:\r\n",
     "transfer-encoding: chunked\t\r\n",
     " folded\r\n",
     "x-a : b\r\n",

@@ -6,6 +6,7 @@
 mod body;
 mod body_refused;
 mod client;
+mod early;
 mod fields;
 mod framing;
 mod generated;

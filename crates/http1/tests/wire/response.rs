@@ -160,6 +160,43 @@ fn answers_to_head() {
 }
 
 #[test]
+fn announced_trailers_make_the_body_chunked_though_its_length_is_known() {
+    use BodyLength::{Exact, Unknown};
+    let announced: &[_] = &[("trailer", "x-sum")];
+    let with_length: &[_] = &[("content-length", "5"), ("trailer", "x-sum")];
+    let text = "trailer: x-sum\r\ntransfer-encoding: chunked\r\n".to_owned();
+    for (pairs, length) in [
+        (announced, Exact(5)),
+        (announced, Exact(0)),
+        (announced, Unknown),
+        (with_length, Exact(5)),
+        (with_length, Unknown),
+    ] {
+        let chunked = plan(ResponseFraming::Chunked, true);
+        assert_eq!(encode(200, pairs, length, HTTP_1_1), Ok((text.clone(), chunked)));
+    }
+    // A length that is not sent must be true all the same.
+    assert_eq!(encode(200, with_length, Exact(4), HTTP_1_1), Err(ResponseError::LengthMismatch));
+    // HEAD has the head of GET; the body at hand is none.
+    let none = plan(ResponseFraming::NoBody, true);
+    for (pairs, length) in
+        [(announced, Exact(5)), (with_length, Exact(0)), (with_length, Exact(5)), (announced, Unknown)]
+    {
+        assert_eq!(encode(200, pairs, length, HEAD), Ok((text.clone(), none)));
+    }
+    // HTTP/1.0 has no chunks, and what has no body has no trailers.
+    let old = encode(200, with_length, Exact(5), HTTP_1_0).expect("valid");
+    assert_eq!(old.1, plan(ResponseFraming::Length(5), true));
+    assert_eq!(old.0, "trailer: x-sum\r\ncontent-length: 5\r\nconnection: keep-alive\r\n");
+    let old_head = ResponseContext { head_request: true, ..HTTP_1_0 };
+    assert_eq!(encode(200, with_length, Exact(0), old_head), Ok((old.0, none)));
+    for status in [204, 205, 304] {
+        let (text, plan) = encode(status, announced, Exact(0), HTTP_1_1).expect("valid");
+        assert!(plan == none && !text.contains("transfer-encoding"), "{text}");
+    }
+}
+
+#[test]
 fn interim_statuses_are_no_answer() {
     for status in [100, 102, 103, 199] {
         let result = encode(status, &[], BodyLength::Exact(0), HTTP_1_1);

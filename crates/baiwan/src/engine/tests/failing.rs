@@ -35,6 +35,7 @@ impl Drop for Bomb {
 fn app() -> Router {
     Router::new()
         .route("/", route_get(|| async { "hello" }))
+        .route("/lies", route_get(|| async { ([("content-length", "7")], "hello") }))
         .route("/never", route_get(std::future::pending::<&str>))
         .route("/bomb", route_get(|| async { Bytes::from_owner(Bomb(vec![b'x'; 100_000])) }))
         .route("/collect", post(|body: Bytes| async move { body.len().to_string() }))
@@ -173,4 +174,49 @@ async fn a_refusal_is_counted_by_its_rule_and_shown_in_the_log_without_harm() {
         lines.iter().flat_map(|line| line.chars()).all(|c| c == '…' || c.is_ascii_graphic() || c == ' '),
         "{lines:?}"
     );
+}
+
+/// Takes every line, and panics at each, as a writer does whose standard error is gone.
+struct Falling;
+
+impl Subscriber for Falling {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, _: &Event<'_>) {
+        // Unlike `panic!`, it prints nothing.
+        std::panic::resume_unwind(Box::new("the log is gone"))
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_111_a_log_that_panics_costs_its_lines_and_nothing_else() {
+    let guard = tracing::subscriber::set_default(Falling);
+    let rig = Rig::new(app());
+    let mut bystander = rig.connect();
+    bystander.send(get("/"));
+    let answer = rig.exchange("GET / HTTP/1.1\r\n\r\n").await;
+    assert_eq!(statuses(&answer), [400]);
+    let answer = rig.exchange("\x16\x03\x01\x02\x00").await;
+    assert_eq!(statuses(&answer), [400]);
+    let answer = rig.exchange(&get("/lies")).await;
+    assert_eq!(statuses(&answer), [500]);
+    bystander.send(get("/"));
+    rig.settle().await;
+    assert_eq!(statuses(&bystander.receive()), [200, 200]);
+    assert_eq!((rig.counts().core_panics, rig.counts().handler_panics), (0, 0));
+    drop(guard);
 }

@@ -1,8 +1,8 @@
 //! Peers, handlers and moments that a server meets only under load or attack.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ use axum::body::{Body, Bytes};
 use axum::response::Response;
 use axum::routing::{get as route_get, post};
 use http_body_util::BodyExt;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Metadata, Subscriber, span};
 
 use super::rig::{Rig, get, statuses};
 use crate::settings::Settings;
@@ -382,4 +384,62 @@ async fn a_stop_that_comes_during_a_turn_is_seen() {
     assert!(peer.receive().ends_with("stopping"));
     assert!(rig.engine.is_finished());
     assert_eq!(rig.closed(CloseReason::Drained), 1);
+}
+
+/// Keeps the text of each warning.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl Visit for Warnings {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        let mut lines = self.0.lock().unwrap();
+        lines.last_mut().expect("an event has begun").push_str(&format!(" {field}={value:?}"));
+    }
+}
+
+impl Subscriber for Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::WARN
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        self.0.lock().unwrap().push(String::new());
+        event.record(&mut self.clone());
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_operator_hears_of_other_protocols_once_a_minute_and_what_to_do() {
+    let warnings = Warnings::default();
+    let _heard = tracing::subscriber::set_default(warnings.clone());
+    let rig = Rig::new(Router::new());
+    let said = || std::mem::take(&mut *warnings.0.lock().unwrap());
+    for minute in 0..3 {
+        for _ in 0..5 {
+            let answer = rig.exchange("\x16\x03\x01\x02\0").await;
+            assert!(answer.starts_with("HTTP/1.1 400 ") && answer.ends_with("400 Bad Request: tls-on-plain-port\n"));
+        }
+        let lines = said();
+        let [line] = &lines[..] else { panic!("minute {minute}: {lines:?}") };
+        assert!(line.contains("put a TLS terminator in front") && line.contains("peer="), "{line}");
+        let answer = rig.exchange("PROXY TCP4 192.0.2.1 192.0.2.2 1 80\r\n").await;
+        assert!(answer.ends_with("400 Bad Request: proxy-protocol-unexpected\n"), "{answer}");
+        // What else is refused is nothing that an operator could do something about.
+        rig.exchange("GET / HTTP/2.0\r\n\r\n").await;
+        let lines = said();
+        let [line] = &lines[..] else { panic!("minute {minute}: {lines:?}") };
+        assert!(line.contains("switch it off at the proxy"), "{line}");
+        rig.pass(Duration::from_secs(60)).await;
+    }
+    assert_eq!(rig.counts().refused_by("tls-on-plain-port"), 15);
+    assert_eq!(rig.counts().refused_by("proxy-protocol-unexpected"), 3);
 }

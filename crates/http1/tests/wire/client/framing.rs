@@ -56,7 +56,7 @@ fn transfer_encoding_then_length_then_the_end_of_the_connection_frame_the_rest()
 #[test]
 fn chunks_of_an_answer_are_joined_and_its_trailers_kept_apart() {
     let input = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
-        5;a=b\r\nhello\r\n6\r\n world\r\n0\r\nX-Sum: 1\r\nContent-Length: 3\r\n\r\n";
+        5 ; a\t= b\r\nhello\r\n6\r\n world\r\n0\r\nX-Sum: 1\r\nContent-Length: 3\r\n\r\n";
     let events = accepted_to(false, input);
     assert_eq!(events[1..], [Event::Data(b"hello world".into()), Event::End(vec![("x-sum".into(), b"1".into())])]);
     let Event::Head(head) = &events[0] else { panic!("{events:?}") };
@@ -91,15 +91,23 @@ fn the_only_transfer_coding_of_an_answer_is_chunked() {
         assert_eq!(head_with(&format!("transfer-ENCODING:{value}\r\n")).framing, Chunked);
     }
     for value in ["gzip, chunked", "identity,chunked", "a, b , Chunked"] {
-        refused_field(TransferEncodingUnknown, &format!("Transfer-Encoding: {value}\r\n"));
+        refused_field(TransferEncodingUnknown, &format!("Transfer-Encoding: {value}\r\n\r\n"));
     }
-    for value in
-        ["", "gzip", "identity", "chunked, gzip", "chunked, chunked", "chunked,", ",chunked", "chunked;q=1", "xchunked"]
-    {
+    for value in ["", "chunked, gzip", "chunked,", ",chunked", "chunked;q=1"] {
         refused_field(TransferEncodingInvalid, &format!("Transfer-Encoding: {value}\r\n"));
     }
+    // Another line could end these in chunked.
+    for value in ["gzip", "identity", "xchunked"] {
+        refused_field(TransferEncodingInvalid, &format!("Transfer-Encoding: {value}\r\n\r\n"));
+    }
+    refused_field(TransferEncodingRepeated, "Transfer-Encoding: chunked, chunked\r\n");
     refused_field(TransferEncodingInvalid, "Transfer-Encoding:\tchunked\r\n");
     refused_field(TransferEncodingRepeated, "Transfer-Encoding: chunked\r\ntransfer-encoding: chunked\r\n");
+    refused_field(TransferEncodingInvalid, "Transfer-Encoding: chunked\r\ntransfer-encoding: gzip\r\n");
+    refused_field(TransferEncodingUnknown, "Transfer-Encoding: gzip\r\nA: b\r\nTransfer-Encoding: chunked\r\n\r\n");
+    refused_field(LengthAndTransferEncoding, "Transfer-Encoding: gzip\r\nContent-Length: 5\r\n");
+    // Whether there can be a body or not.
+    refused(TransferEncodingInvalid, b"HTTP/1.1 304 x\r\nTransfer-Encoding: gzip\r\n\r\n");
 }
 
 #[test]

@@ -8,9 +8,10 @@ use super::fleet::Fleet;
 use super::supply::Supply;
 use crate::clock::SECOND_NS;
 
-/// How long after the end of a loop a request that was due before may still get a connection of a server that is there: the
-/// generator itself may be late.
-const LATE_MAX_NS: u64 = SECOND_NS / 10;
+/// How long after the end of a loop a request that was due before may still get a connection: the generator itself may be late.
+const LATE_MAX_NS: u64 = SECOND_NS;
+/// The same, since the last answer: a server that does not answer is not waited for.
+const SILENCE_MAX_NS: u64 = SECOND_NS / 4;
 
 /// The phase, as one worker carries it out.
 pub(super) struct Asking {
@@ -20,13 +21,15 @@ pub(super) struct Asking {
     pub(super) outstanding_max: u64,
     /// When there was last a connection that was open.
     alive_at: u64,
+    /// When the time of the loop was seen to be over.
+    ended_at: Option<u64>,
     /// Nothing is started any more.
     is_over: bool,
 }
 
 impl Asking {
     pub(super) fn begin(supply: Supply, now: u64) -> Self {
-        Self { supply, each: u32::MAX, outstanding_max: u64::MAX, alive_at: now, is_over: false }
+        Self { supply, each: u32::MAX, outstanding_max: u64::MAX, alive_at: now, ended_at: None, is_over: false }
     }
 
     /// Starts what is due. Whether the phase is over. For longer than `patience` a loop without an end of its own is not without a
@@ -55,9 +58,12 @@ impl Asking {
         (self.is_over || nobody_left || self.supply.is_exhausted(now)) && fleet.tally.outstanding == 0
     }
 
-    fn has_come_to_its_time(&self, fleet: &Fleet, now: u64) -> bool {
-        let Some(end) = self.supply.end() else { return false };
-        now >= end && (!fleet.is_alive() || now >= end + LATE_MAX_NS)
+    fn has_come_to_its_time(&mut self, fleet: &Fleet, now: u64) -> bool {
+        if self.supply.end().is_none_or(|end| now < end) {
+            return false;
+        }
+        let ended_at = *self.ended_at.get_or_insert(now);
+        !fleet.is_alive() || now >= late_until(fleet, ended_at)
     }
 
     fn start_what_is_due(&mut self, fleet: &mut Fleet, now: u64) {
@@ -72,7 +78,10 @@ impl Asking {
     /// When there is something to do again: a request is due, the time of the loop is over, nothing may be late any more.
     pub(super) fn moments(&self, fleet: &mut Fleet) -> [Option<u64>; 3] {
         let next_due = self.supply.next_due().filter(|_| fleet.has_idle(u32::MAX));
-        let end = self.supply.end();
-        [next_due, end, end.map(|end| end + LATE_MAX_NS)]
+        [next_due, self.supply.end(), self.ended_at.map(|ended_at| late_until(fleet, ended_at))]
     }
+}
+
+fn late_until(fleet: &Fleet, ended_at: u64) -> u64 {
+    (ended_at.max(fleet.answered_at()) + SILENCE_MAX_NS).min(ended_at + LATE_MAX_NS)
 }

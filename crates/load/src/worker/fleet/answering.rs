@@ -105,6 +105,7 @@ impl Fleet {
         let connection = &mut self.connections[index as usize];
         let Some(due) = connection.due.pop_front() else { return };
         connection.since = now;
+        self.answered_at = now;
         self.tally.outstanding -= 1;
         *self.tally.statuses.entry(answer.status).or_default() += 1;
         match answer.verdict {

@@ -1,36 +1,33 @@
 //! Leads the worker processes through the phases of a plan, and makes one report of what they count.
 
+use std::io;
 use std::net::TcpStream;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::sync::mpsc::sync_channel;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use baiwan_driver::{Address, raise_file_limit};
+use baiwan_driver::Address;
 use baiwan_task::{FailureKind, Group, TaskGroup};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 
-use crate::message::{self, Event};
-use crate::plan::{Phase, Plan, Share};
+use crate::files;
+use crate::message;
+use crate::plan::{Phase, Plan};
 use crate::record::Record;
 use crate::report::{Report, Second};
+use crate::team::Team;
 
-/// Files of a worker that are not connections.
-const FILES_RESERVED: u64 = 64;
 /// See [`Run::every`].
 pub const SECOND: Duration = Duration::from_secs(1);
 /// How long to wait for somebody to listen at the address.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Messages of workers that may wait to be counted; then the workers wait.
-const MESSAGES_MAX: usize = 64;
-/// How long workers may take to end, once their input has.
-const END_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long all workers together may take to start.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a run needs to know beside its plan.
 pub struct Run<'a> {
@@ -59,7 +56,8 @@ pub trait Observer {
 /// Carries out a plan. Ctrl-C and SIGTERM end it in order, with the report so far; the second one, at once.
 ///
 /// # Errors
-/// When nothing listens at the address, a worker cannot be started, or one fails: what to tell the user, in one line.
+/// When nothing listens at the address, or a worker cannot be started: what to tell the user, in one line. A worker that dies later
+/// costs its share; the report says so.
 pub fn run(plan: &Plan, run: &Run<'_>, observer: &mut dyn Observer) -> Result<Report> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     // No worker is listened to after the run.
@@ -77,12 +75,12 @@ async fn conduct(
     observer: &mut dyn Observer,
     group: &Group<anyhow::Error>,
 ) -> Result<Report> {
+    let of = files::workers(plan.connections, run.workers).map_err(anyhow::Error::msg)?;
     probe(&plan.address)?;
-    let mut team = Team::start(plan, run, group).await?;
-    let mut record = Record::start(run.server_pid, team.workers.len() as u64);
-    let mut stops = Stops::listen()?;
-    let mut ticks = interval_at(Instant::now() + run.every, run.every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let starting = timeout(START_TIMEOUT, Team::start(plan, of, run.worker, group));
+    let mut team = starting.await.map_err(|_| anyhow!("{of} workers did not start within {START_TIMEOUT:?}"))??;
+    let mut record = Record::start(run.server_pid, of);
+    let mut pulse = Pulse { ticks: ticks(run.every), watch: ticks(SECOND), stops: Stops::listen()? };
     let mut interrupted = false;
     for (index, phase) in plan.phases.iter().enumerate() {
         if interrupted {
@@ -90,11 +88,11 @@ async fn conduct(
         }
         observer.phase(index, phase);
         record.begin(phase);
-        ticks.reset();
-        team.tell(&message::Command::Begin(index)).await?;
-        interrupted = team.carry_out(&mut record, observer, &mut ticks, &mut stops).await?;
+        pulse.ticks.reset();
+        team.tell(&message::Command::Begin(index), &mut record).await?;
+        interrupted = carry_out(&mut team, &mut record, observer, &mut pulse).await? || team.is_gone();
         let (open, outstanding) = team.gauges();
-        record.end(open, outstanding);
+        record.end(team.heard_at_ns(), open, outstanding);
         // What is left of a second belongs to no other phase, and all seconds together are the whole.
         if *phase != Phase::Close {
             observer.second(&record.second(open, outstanding));
@@ -109,12 +107,60 @@ async fn conduct(
 fn probe(address: &str) -> Result<()> {
     let outcome = match address.parse()? {
         Address::Tcp(address) => TcpStream::connect_timeout(&address, PROBE_TIMEOUT).map(drop),
-        Address::Unix(path) => UnixStream::connect(path).map(drop),
-        Address::Abstract(name) => {
-            SocketAddr::from_abstract_name(name).and_then(|name| UnixStream::connect_addr(&name)).map(drop)
-        }
+        Address::Unix(path) => SocketAddr::from_pathname(path).and_then(probe_unix),
+        Address::Abstract(name) => SocketAddr::from_abstract_name(name).and_then(probe_unix),
     };
     outcome.with_context(|| format!("nothing answers at {address}"))
+}
+
+/// `connect` knows no time limit here: where the line of a listener is full, it waits for a place, for ever.
+fn probe_unix(address: SocketAddr) -> io::Result<()> {
+    let (sender, outcome) = sync_channel(1);
+    thread::spawn(move || sender.send(UnixStream::connect_addr(&address).map(drop)));
+    outcome.recv_timeout(PROBE_TIMEOUT).unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// What makes the coordinator look up: beside what workers say.
+struct Pulse {
+    /// The observer is to be told.
+    ticks: Interval,
+    /// Workers are to be looked after.
+    watch: Interval,
+    stops: Stops,
+}
+
+fn ticks(every: Duration) -> Interval {
+    let mut ticks = interval_at(Instant::now() + every, every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Waits until all workers that are left have ended their phase. Whether they were told to.
+async fn carry_out(
+    team: &mut Team,
+    record: &mut Record,
+    observer: &mut dyn Observer,
+    pulse: &mut Pulse,
+) -> Result<bool> {
+    let mut stopped = false;
+    while team.works() {
+        tokio::select! {
+            heard = team.hear() => team.take_in(heard, record).await,
+            _ = pulse.ticks.tick() => {
+                let (open, outstanding) = team.gauges();
+                observer.second(&record.second(open, outstanding));
+            }
+            _ = pulse.watch.tick() => team.give_up_the_silent(record).await,
+            () = pulse.stops.next() => {
+                if stopped {
+                    bail!("stopped before the workers had ended");
+                }
+                stopped = true;
+                team.tell(&message::Command::Stop, record).await?;
+            }
+        }
+    }
+    Ok(stopped)
 }
 
 /// SIGINT and SIGTERM.
@@ -133,156 +179,6 @@ impl Stops {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-/// One worker process, as seen from here.
-struct Worker {
-    child: Child,
-    input: ChildStdin,
-    open: u64,
-    outstanding: u64,
-    /// It has not ended the phase.
-    works: bool,
-}
-
-/// All workers.
-struct Team {
-    workers: Vec<Worker>,
-    events: mpsc::Receiver<(usize, Event)>,
-}
-
-impl Team {
-    async fn start(plan: &Plan, run: &Run<'_>, group: &Group<anyhow::Error>) -> Result<Self> {
-        let files = raise_file_limit().soft.saturating_sub(FILES_RESERVED).max(1);
-        let needed = plan.connections.div_ceil(files).max(1);
-        let of = run.workers.unwrap_or(needed);
-        if of < needed {
-            bail!(
-                "{} connections need {needed} workers: a process may open {files} files (ulimit -n)",
-                plan.connections
-            );
-        }
-        let (sender, events) = mpsc::channel(MESSAGES_MAX);
-        let mut team = Self { workers: Vec::new(), events };
-        for index in 0..of {
-            let output = team.add(&mut (run.worker)()).with_context(|| format!("cannot start worker {index}"))?;
-            group.spawn(listen(index as usize, output, sender.clone())).await;
-            let first = message::Command::Plan(Box::new(plan.clone()), Share { index, of });
-            team.tell_one(index as usize, &first).await?;
-        }
-        for _ in 0..of {
-            match team.events.recv().await {
-                Some((_, Event::Ready)) => {}
-                Some((_, Event::Failed(reason))) => bail!("a worker failed: {reason}"),
-                _ => bail!("a worker did not start"),
-            }
-        }
-        Ok(team)
-    }
-
-    fn add(&mut self, command: &mut Command) -> Result<ChildStdout> {
-        // Ctrl-C in a terminal is for this process alone: it stops the workers in order.
-        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let command = std::mem::replace(command, Command::new(""));
-        let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
-        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else { bail!("it has no pipes") };
-        self.workers.push(Worker { child, input, open: 0, outstanding: 0, works: false });
-        Ok(output)
-    }
-
-    async fn tell(&mut self, command: &message::Command) -> Result<()> {
-        for index in 0..self.workers.len() {
-            self.tell_one(index, command).await?;
-        }
-        Ok(())
-    }
-
-    async fn tell_one(&mut self, index: usize, command: &message::Command) -> Result<()> {
-        let mut line = serde_json::to_vec(command)?;
-        line.push(b'\n');
-        let worker = &mut self.workers[index];
-        worker.works |= matches!(command, message::Command::Begin(_));
-        worker.input.write_all(&line).await.with_context(|| format!("worker {index} is gone"))
-    }
-
-    /// Waits until all workers have ended their phase. Whether they were told to.
-    async fn carry_out(
-        &mut self,
-        record: &mut Record,
-        observer: &mut dyn Observer,
-        ticks: &mut Interval,
-        stops: &mut Stops,
-    ) -> Result<bool> {
-        let mut stopped = false;
-        while self.workers.iter().any(|worker| worker.works) {
-            tokio::select! {
-                event = self.events.recv() => {
-                    let Some((index, event)) = event else { bail!("the workers are gone") };
-                    self.take_in(index, event, record)?;
-                }
-                _ = ticks.tick() => {
-                    let (open, outstanding) = self.gauges();
-                    observer.second(&record.second(open, outstanding));
-                }
-                () = stops.next() => {
-                    if stopped {
-                        bail!("stopped before the workers had ended");
-                    }
-                    stopped = true;
-                    self.tell(&message::Command::Stop).await?;
-                }
-            }
-        }
-        Ok(stopped)
-    }
-
-    fn take_in(&mut self, index: usize, event: Event, record: &mut Record) -> Result<()> {
-        let worker = &mut self.workers[index];
-        let tally = match event {
-            Event::Counted(tally) => tally,
-            Event::Ended(tally) => {
-                worker.works = false;
-                tally
-            }
-            Event::Failed(reason) => bail!("worker {index} failed: {reason}"),
-            Event::Ready => bail!("worker {index} began anew"),
-        };
-        (worker.open, worker.outstanding) = (tally.open, tally.outstanding);
-        record.add(&tally);
-        Ok(())
-    }
-
-    /// Connections open and requests outstanding, of all.
-    fn gauges(&self) -> (u64, u64) {
-        let workers = self.workers.iter();
-        workers.fold((0, 0), |sum, worker| (sum.0 + worker.open, sum.1 + worker.outstanding))
-    }
-
-    /// Ends the workers: their input ends, and they with it.
-    async fn end(mut self) {
-        self.events.close();
-        let children: Vec<Child> = self.workers.into_iter().map(|worker| worker.child).collect();
-        for mut child in children {
-            // Whoever does not end in time is killed when it is dropped.
-            let _ = tokio::time::timeout(END_TIMEOUT, child.wait()).await;
-        }
-    }
-}
-
-/// Passes on what a worker says. Its end, too, unless nobody listens any more.
-async fn listen(index: usize, output: ChildStdout, sender: mpsc::Sender<(usize, Event)>) -> Result<()> {
-    let mut lines = BufReader::new(output).lines();
-    loop {
-        let event = match lines.next_line().await {
-            Ok(Some(line)) => serde_json::from_str(&line).unwrap_or_else(|error| Event::Failed(error.to_string())),
-            Ok(None) => Event::Failed("it has ended".to_owned()),
-            Err(error) => Event::Failed(error.to_string()),
-        };
-        let is_last = matches!(event, Event::Failed(_));
-        if sender.send((index, event)).await.is_err() || is_last {
-            return Ok(());
         }
     }
 }

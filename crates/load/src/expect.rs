@@ -50,7 +50,7 @@ const fn figure(name: &'static str, kind: Kind, need: Need, read: fn(&Report) ->
 }
 
 /// Every figure that can be demanded.
-static FIGURES: [Figure; 20] = [
+static FIGURES: [Figure; 21] = [
     figure("p50", Kind::Time, Need::Nothing, |report| latency(report, report.latency.p50)),
     figure("p90", Kind::Time, Need::Nothing, |report| latency(report, report.latency.p90)),
     figure("p99", Kind::Time, Need::Nothing, |report| latency(report, report.latency.p99)),
@@ -67,6 +67,7 @@ static FIGURES: [Figure; 20] = [
     figure("lost", Kind::Count, Need::Nothing, |report| Some(report.connections.lost as f64)),
     figure("alive", Kind::Count, Need::Nothing, |report| Some(report.connections.alive as f64)),
     figure("opened", Kind::Count, Need::Nothing, |report| Some(report.connections.opened as f64)),
+    figure("attempts_failed", Kind::Count, Need::Nothing, |report| Some(report.connections.attempts_failed as f64)),
     figure("connect_p99", Kind::Time, Need::Nothing, |report| {
         Some(report.connections.connect).filter(|connect| connect.count > 0).map(|connect| connect.p99)
     }),

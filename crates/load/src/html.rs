@@ -47,8 +47,8 @@ fn about(report: &Report) -> String {
 
 fn verdict(report: &Report) -> String {
     let mut html = String::new();
-    if let Some(doubt) = summary::doubt(report) {
-        let _ = writeln!(html, "<p class=\"note\">{}</p>", escaped(&doubt));
+    for note in summary::deaths(report).into_iter().chain(summary::doubt(report)) {
+        let _ = writeln!(html, "<p class=\"note\">{}</p>", escaped(&note));
     }
     if report.expectations.is_empty() {
         return html;
@@ -248,12 +248,16 @@ fn latencies(report: &Report) -> String {
 
 fn errors(report: &Report) -> String {
     let mut html = String::new();
-    if !report.error_details.is_empty() {
-        let mut details: Vec<(&String, &u64)> = report.error_details.iter().collect();
-        details.sort_by_key(|(_, times)| std::cmp::Reverse(**times));
+    for (title, reasons) in
+        [("Errors in words", &report.error_details), ("Failed connections in words", &report.connections.failures)]
+    {
+        let mut reasons: Vec<(&String, &u64)> = reasons.iter().collect();
+        reasons.sort_by_key(|(_, times)| std::cmp::Reverse(**times));
         let rows: Vec<Vec<String>> =
-            details.iter().map(|(words, times)| vec![(*words).clone(), count(**times)]).collect();
-        html.push_str(&table("Errors in words", &["", "count"], &rows));
+            reasons.iter().map(|(words, times)| vec![(*words).clone(), count(**times)]).collect();
+        if !rows.is_empty() {
+            html.push_str(&table(title, &["", "count"], &rows));
+        }
     }
     if report.statuses.keys().any(|status| status != "200") {
         let rows: Vec<Vec<String>> =

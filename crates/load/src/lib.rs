@@ -15,6 +15,7 @@
 mod clock;
 mod coordinator;
 mod expect;
+mod files;
 mod html;
 pub mod kernel_memory;
 mod latencies;
@@ -28,18 +29,20 @@ mod sources;
 mod summary;
 mod tally;
 mod target;
+mod team;
 pub mod units;
 pub mod worker;
 
 pub use clock::{SECOND_NS, now_ns};
 pub use coordinator::{Observer, Run, SECOND, run};
 pub use expect::{Expectations, Need};
+pub use files::workers;
 pub use html::page;
 pub use latencies::{Latencies, Quantiles};
 pub use plan::{Phase, Plan, Share, Sources};
 pub use report::{
     Bytes, Client, Connections, Events, Expectation, PhaseReport, REPORT_VERSION, Report, Requests, Second, Server,
 };
-pub use summary::{doubt, summary};
+pub use summary::{deaths, doubt, summary};
 pub use tally::{ErrorCause, Tally};
 pub use target::Target;

@@ -116,6 +116,11 @@ impl Phase {
         }
     }
 
+    /// Whether its requests only prepare for others.
+    pub(crate) fn is_warm_up(&self) -> bool {
+        matches!(self, Self::Closed { warm_up: true, .. } | Self::Rate { warm_up: true, .. })
+    }
+
     /// How long it lasts, where that is known before.
     pub fn duration(&self) -> Option<Duration> {
         match self {

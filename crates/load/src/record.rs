@@ -48,6 +48,8 @@ pub(crate) struct Record {
     started: String,
     start_usage: Usage,
     workers: u64,
+    /// How workers died.
+    deaths: BTreeMap<String, u64>,
     parts: Vec<Part>,
     series: Vec<Second>,
     /// What has come since the last second was told.
@@ -63,6 +65,7 @@ impl Record {
             started: format!("{:.0}", jiff::Timestamp::now()),
             start_usage: Usage::read(server_pid),
             workers,
+            deaths: BTreeMap::new(),
             parts: Vec::new(),
             series: Vec::new(),
             second: Tally::default(),
@@ -82,6 +85,11 @@ impl Record {
         if let Some(part) = self.parts.last_mut() {
             part.tally.add_beside(tally);
         }
+    }
+
+    /// A worker is gone, with what it had not told yet.
+    pub(crate) fn worker_died(&mut self, how: String) {
+        *self.deaths.entry(how).or_default() += 1;
     }
 
     /// Ends a second, or what there is of one at the end of a phase, with the gauges of all workers, and returns it.
@@ -106,10 +114,11 @@ impl Record {
         second
     }
 
-    /// Ends a phase, with the gauges of all workers.
-    pub(crate) fn end(&mut self, open: u64, outstanding: u64) {
+    /// Ends a phase, with the gauges of all workers, as of the moment at which the last of them had something to say: to wait for one
+    /// that says nothing is no part of it.
+    pub(crate) fn end(&mut self, at_ns: u64, open: u64, outstanding: u64) {
         let Some(part) = self.parts.last_mut() else { return };
-        part.end_ns = now_ns();
+        part.end_ns = at_ns.max(part.begin_ns);
         part.after = Usage::read(self.server_pid);
         (part.tally.open, part.tally.outstanding) = (open, outstanding);
         self.user_bytes_max = self.user_bytes_max.max(part.after.server_user_bytes.unwrap_or_default());
@@ -138,7 +147,7 @@ impl Record {
             latency_curve: tally.latency.curve(),
             send_delay: tally.send_delay.quantiles(),
             errors: self.errors(),
-            error_details: self.sum(|tally| &tally.details),
+            error_details: self.sum(|phase| !phase.is_warm_up(), |tally| &tally.details),
             statuses: tally.statuses.iter().map(|(status, count)| (status.to_string(), *count)).collect(),
             bytes: Bytes { sent: tally.bytes_sent, received: tally.bytes_received },
             events: plan.events.then(|| self.events(per_second(tally.events))),
@@ -161,6 +170,8 @@ impl Record {
             opened: count(|tally| tally.opened),
             lost: count(|tally| tally.lost),
             reopened: count(|tally| tally.reopened),
+            attempts_failed: count(|tally| tally.attempts_failed),
+            failures: self.sum(|_| true, |tally| &tally.failures),
             alive,
             open_seconds: opening.map_or(0.0, |part| seconds(part.end_ns - part.begin_ns)),
             connect: connect.quantiles(),
@@ -180,19 +191,24 @@ impl Record {
         }
     }
 
-    /// Errors of the whole run: those of opening are no less errors.
+    /// Errors of the whole run but for its warm-up: those of opening are no less errors.
     fn errors(&self) -> BTreeMap<String, u64> {
         let mut errors: BTreeMap<String, u64> = crate::ErrorCause::ALL.map(|cause| (cause.to_string(), 0)).into();
-        for (cause, count) in self.parts.iter().flat_map(|part| &part.tally.errors) {
+        let counted = self.parts.iter().filter(|part| !part.phase.is_warm_up());
+        for (cause, count) in counted.flat_map(|part| &part.tally.errors) {
             *errors.entry(cause.to_string()).or_default() += count;
         }
         errors.insert("total".to_owned(), errors.values().sum());
         errors
     }
 
-    fn sum(&self, map: impl Fn(&Tally) -> &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    fn sum(
+        &self,
+        counts: impl Fn(&Phase) -> bool,
+        map: impl Fn(&Tally) -> &BTreeMap<String, u64>,
+    ) -> BTreeMap<String, u64> {
         let mut sum = BTreeMap::new();
-        for (name, count) in self.parts.iter().flat_map(|part| map(&part.tally)) {
+        for (name, count) in self.parts.iter().filter(|part| counts(&part.phase)).flat_map(|part| map(&part.tally)) {
             *sum.entry(name.clone()).or_default() += count;
         }
         sum
@@ -221,6 +237,8 @@ impl Record {
         let cpu_ns: u64 = measured.iter().map(|part| client_cpu_ns(part)).sum();
         Client {
             workers: self.workers,
+            workers_died: self.deaths.values().sum(),
+            deaths: self.deaths.clone(),
             cpu_seconds: seconds(cpu_ns),
             cpu_seconds_per_request: (answered > 0).then(|| seconds(cpu_ns) / answered as f64),
             user_bytes: process::own_user_bytes(self.server_pid).unwrap_or_default(),

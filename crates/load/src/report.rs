@@ -37,7 +37,7 @@ pub struct Report {
     pub latency_curve: Vec<(f64, f64)>,
     /// From when a request was due to when it was given to a connection: what the generator, and answers still to come, held it up.
     pub send_delay: Quantiles,
-    /// By cause (`connect`, `closed`, `reset`, `timeout`, `malformed`, `status`, `body`, `unsent`), and `total`.
+    /// Errors of requests by cause (`connect`, `closed`, `reset`, `timeout`, `malformed`, `status`, `body`, `unsent`), and `total`.
     pub errors: BTreeMap<String, u64>,
     /// The same in words.
     pub error_details: BTreeMap<String, u64>,
@@ -70,6 +70,12 @@ pub struct Connections {
     pub lost: u64,
     /// Opened again.
     pub reopened: u64,
+    /// Attempts to connect that came to nothing. They are no errors, unless a request waited for one.
+    #[serde(default)]
+    pub attempts_failed: u64,
+    /// Why, in words; and why connections were lost that no request was on.
+    #[serde(default)]
+    pub failures: BTreeMap<String, u64>,
     /// Open at the end, before they were closed.
     pub alive: u64,
     /// From the first to the last.
@@ -136,8 +142,14 @@ pub struct Server {
 /// The load generator's own processes.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Client {
-    /// Worker processes.
+    /// Worker processes that were started.
     pub workers: u64,
+    /// Those of them that died or were given up. What they had not told yet, and their share from then on, is in no figure.
+    #[serde(default)]
+    pub workers_died: u64,
+    /// How they died.
+    #[serde(default)]
+    pub deaths: BTreeMap<String, u64>,
     /// CPU time in the measured phases, user and system.
     pub cpu_seconds: f64,
     /// The same for one right answer.

@@ -1,5 +1,6 @@
 //! A run in words and figures, for a terminal 80 columns wide.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::latencies::Quantiles;
@@ -25,7 +26,16 @@ pub fn summary(report: &Report) -> String {
     if report.interrupted {
         row(&mut text, "", "stopped before its end");
     }
+    if let Some(line) = deaths(report) {
+        row(&mut text, "", &line);
+    }
     row(&mut text, "connections", &connections(report));
+    if report.connections.attempts_failed > 0 {
+        let failed = report.connections.attempts_failed;
+        let attempts = if failed == 1 { "attempt" } else { "attempts" };
+        row(&mut text, "", &format!("{} {attempts} to connect failed", count(failed)));
+    }
+    words(&mut text, &report.connections.failures);
     if report.requests.sent > 0 || report.errors.get("total").is_some_and(|total| *total > 0) {
         row(&mut text, "requests", &requests(report));
     }
@@ -142,11 +152,26 @@ fn errors(text: &mut String, report: &Report) {
         return;
     }
     row(text, "errors", &format!("{}: {}", count(total), causes.join(", ")));
-    let mut details: Vec<(&String, &u64)> = report.error_details.iter().collect();
-    details.sort_by_key(|(_, times)| std::cmp::Reverse(**times));
-    for (words, times) in details {
+    words(text, &report.error_details);
+}
+
+/// Reasons in words, the most frequent first.
+fn words(text: &mut String, reasons: &BTreeMap<String, u64>) {
+    let mut reasons: Vec<(&String, &u64)> = reasons.iter().collect();
+    reasons.sort_by_key(|(_, times)| std::cmp::Reverse(**times));
+    for (words, times) in reasons {
         row(text, "", &format!("{:>9}  {}", count(*times), one_line(words)));
     }
+}
+
+/// One sentence where workers died: figures are missing then.
+pub fn deaths(report: &Report) -> Option<String> {
+    let client = &report.client;
+    let how: Vec<&str> = client.deaths.keys().map(String::as_str).collect();
+    (client.workers_died > 0).then(|| {
+        let (died, workers) = (count(client.workers_died), count(client.workers));
+        format!("{died} of {workers} workers died ({}): their counts from then on are lost", one_line(&how.join("; ")))
+    })
 }
 
 /// What a peer has said is shown, not obeyed: no control character reaches the terminal.

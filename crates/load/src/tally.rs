@@ -10,7 +10,8 @@ use crate::latencies::Latencies;
 /// Different texts about errors that are kept; further ones count without a text.
 const DETAILS_MAX: usize = 32;
 
-/// Why a request was not answered, or not as it should be.
+/// Why a request was not answered, or not as it should be. Each request that was due is an answer or one error; an attempt to connect
+/// is none, unless a request waited for it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCause {
@@ -96,6 +97,10 @@ pub struct Tally {
     pub lost: u64,
     /// Connections that were opened again.
     pub reopened: u64,
+    /// Attempts to connect that came to nothing.
+    pub attempts_failed: u64,
+    /// Why, in words; and why connections were lost that no request was on.
+    pub failures: BTreeMap<String, u64>,
     /// Events of streams.
     pub events: u64,
     /// Events whose numbers were jumped over.
@@ -117,11 +122,12 @@ impl Tally {
             return;
         }
         *self.errors.entry(cause).or_default() += count;
-        let detail = detail();
-        if detail.is_empty() || self.details.len() >= DETAILS_MAX && !self.details.contains_key(&detail) {
-            return;
-        }
-        *self.details.entry(detail).or_default() += count;
+        add_words(&mut self.details, detail(), count);
+    }
+
+    /// Keeps the reason why a connection was not opened, or was lost.
+    pub fn failure(&mut self, words: String) {
+        add_words(&mut self.failures, words, 1);
     }
 
     /// All errors.
@@ -145,6 +151,7 @@ impl Tally {
         self.opened += other.opened;
         self.lost += other.lost;
         self.reopened += other.reopened;
+        self.attempts_failed += other.attempts_failed;
         self.events += other.events;
         // It counts what a server claims, which may be any number.
         self.events_missing = self.events_missing.saturating_add(other.events_missing);
@@ -161,10 +168,11 @@ impl Tally {
         for (status, count) in &other.statuses {
             *self.statuses.entry(*status).or_default() += count;
         }
-        for (detail, count) in &other.details {
-            if self.details.len() < DETAILS_MAX || self.details.contains_key(detail) {
-                *self.details.entry(detail.clone()).or_default() += count;
-            }
+        for (words, count) in &other.details {
+            add_words(&mut self.details, words.clone(), *count);
+        }
+        for (words, count) in &other.failures {
+            add_words(&mut self.failures, words.clone(), *count);
         }
     }
 
@@ -172,6 +180,12 @@ impl Tally {
     pub fn take(&mut self) -> Self {
         let fresh = Self { open: self.open, outstanding: self.outstanding, ..Self::default() };
         std::mem::replace(self, fresh)
+    }
+}
+
+fn add_words(all: &mut BTreeMap<String, u64>, words: String, count: u64) {
+    if all.len() < DETAILS_MAX || all.contains_key(&words) {
+        *all.entry(words).or_default() += count;
     }
 }
 

@@ -9,7 +9,7 @@ mod live;
 mod output;
 pub mod plan;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::process::{Command, ExitCode};
 
 use anyhow::Context;
@@ -41,12 +41,20 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Refusal> {
         },
     };
     let plan = plan::plan(arguments, &address, &bodies).map_err(Refusal::Setting)?;
+    baiwan_load::workers(plan.connections, arguments.workers).map_err(Refusal::Setting)?;
     let json = Output::open("--json", arguments.json.as_deref()).map_err(Refusal::Setting)?;
     let html = Output::open("--html", arguments.html.as_deref()).map_err(Refusal::Setting)?;
-    match carry_out(arguments, &plan).and_then(|report| tell(&report, json, html).map(|()| report)) {
-        Ok(report) => Ok(verdict(&plan, &report)),
-        Err(error) => Ok(failed(&format!("{error:#}"))),
+    let report = match carry_out(arguments, &plan) {
+        Ok(report) => report,
+        Err(error) => return Ok(failed(&format!("{error:#}"))),
+    };
+    let untold = tell(&report, json, html);
+    let verdict = verdict(&plan, &report);
+    let all_told = untold.is_empty();
+    for error in untold {
+        failed(&format!("{error:#}"));
     }
+    Ok(if all_told { verdict } else { ExitCode::FAILURE })
 }
 
 /// Is a worker of a run, until that ends.
@@ -86,33 +94,42 @@ fn carry_out(arguments: &Arguments, plan: &Plan) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// Writes what was asked for, and the summary last: it is what a reader of the terminal looks for.
-fn tell(report: &Report, json: Option<Output>, html: Option<Output>) -> anyhow::Result<()> {
+/// Writes what was asked for, and the summary last: it is what a reader of the terminal looks for. What cannot be written costs
+/// itself only, and is returned: what an hour has measured is not lost by a disk that is full.
+fn tell(report: &Report, json: Option<Output>, html: Option<Output>) -> Vec<anyhow::Error> {
     let text_is_free = !json.as_ref().is_some_and(Output::is_stdout) && !html.as_ref().is_some_and(Output::is_stdout);
-    if let Some(json) = json {
-        json.write(&(serde_json::to_string_pretty(report)? + "\n"))?;
-    }
-    if let Some(html) = html {
-        html.write(&baiwan_load::page(report))?;
-    }
+    let json = json.map(|json| json.write(&(serde_json::to_string_pretty(report)? + "\n")));
+    let html = html.map(|html| html.write(&baiwan_load::page(report)));
+    let mut failures: Vec<anyhow::Error> = [json, html].into_iter().flatten().filter_map(Result::err).collect();
     let summary = baiwan_load::summary(report);
-    if text_is_free {
-        io::stdout().lock().write_all(summary.as_bytes()).context("standard output")?;
-    } else {
+    let printed = if text_is_free { output::print(&summary).context("the summary") } else { Ok(()) };
+    if !text_is_free || printed.is_err() {
         logs::print_to_stderr(&summary);
     }
-    Ok(())
+    failures.extend(printed.err());
+    failures
 }
 
+/// What the run came to, with a line for what else is wrong than an expectation, which the summary tells.
 fn verdict(plan: &Plan, report: &Report) -> ExitCode {
-    let nothing = if plan::asks(plan) { report.requests.answered == 0 } else { report.connections.opened == 0 };
-    if nothing {
-        return failed(if plan::asks(plan) { "nothing was answered as expected" } else { "no connection was opened" });
+    let is_wrong = nothing(plan, report).or_else(|| baiwan_load::deaths(report));
+    if let Some(line) = is_wrong {
+        return failed(&line);
     }
     match report.expectations.iter().all(|expectation| expectation.met) {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }
+}
+
+/// Why the run says nothing about the server, if it does not.
+fn nothing(plan: &Plan, report: &Report) -> Option<String> {
+    if report.connections.opened == 0 {
+        let most = report.connections.failures.iter().max_by_key(|(_, times)| **times);
+        let why = most.map(|(words, times)| format!(" ({words}; {times} times)")).unwrap_or_default();
+        return Some(format!("no connection was opened{why}"));
+    }
+    (plan::asks(plan) && report.requests.answered == 0).then(|| "nothing was answered as expected".to_owned())
 }
 
 /// What must be given for a figure to be measured.

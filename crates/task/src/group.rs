@@ -197,17 +197,24 @@ impl TaskGroup {
     /// Runs all `futures` as tasks and returns what each came to, in their order. No failure cancels another.
     ///
     /// With a [`limit`](TaskGroup::limit), so many run at a time, and one more is taken from the iterator, which waits for its place.
-    /// If the [`deadline`](TaskGroup::deadline) comes, what is not done by then is [`FailureKind::DeadlineExceeded`], also what was
-    /// not taken yet; if the group outside is cancelled, [`FailureKind::Cancelled`]. The rest of the iterator is gone through then,
-    /// for their number. Dropping this is as dropping a [`scope`](TaskGroup::scope).
+    /// Without one the futures are taken as fast as they are spawned. Other tasks run meanwhile, between the futures of an iterator
+    /// that takes its time, too.
+    ///
+    /// If the [`deadline`](TaskGroup::deadline) comes, what was taken and is not done by then is
+    /// [`FailureKind::DeadlineExceeded`]; if the group outside is cancelled, [`FailureKind::Cancelled`]. **Futures that were not taken
+    /// by then have no result**, so there may be fewer results than futures: an iterator may have any number of them, and may never
+    /// end. It is not gone through any more, and dropped with what is left in it. Where any are missing, the last result is one of
+    /// those two: if need be, one more future is taken, for this alone, and not run.
+    ///
+    /// Dropping this is as dropping a [`scope`](TaskGroup::scope).
     ///
     /// The futures are tasks of their own, so they cannot borrow: give each a clone, or an `Arc`, in an `async move` block. A future
     /// that cannot fail is wrapped, as in `async { Ok::<_, Infallible>(work.await) }`. What was late or cancelled has the name of
     /// the group; if its drop panics, the panic hook alone tells of it.
     ///
     /// # Panics
-    /// If the iterator panics, after all that was started has ended. With a deadline or a grace, outside of a Tokio runtime with
-    /// timers; and always outside of a Tokio runtime.
+    /// If the iterator panics, or what is left in it when it is dropped, after all that was started has ended. With a deadline or a
+    /// grace, outside of a Tokio runtime with timers; and always outside of a Tokio runtime.
     ///
     /// ```
     /// # use baiwan_task::TaskGroup;

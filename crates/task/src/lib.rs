@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+mod clock;
 mod group;
 pub mod guide;
 mod limit;

@@ -11,7 +11,6 @@
 //! | `shared.rs` | the lock around both, and the count of what is finished |
 //! | `waiting.rs` | the futures: how each waits in line, and leaves it |
 //! | `taken.rs` | the guard |
-//! | `clock.rs` | the time for the age of items |
 //!
 //! Invariant: no waker, and nothing that belongs to a caller, runs or is dropped under the lock.
 
@@ -20,7 +19,6 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-mod clock;
 mod line;
 mod shared;
 mod state;
@@ -29,6 +27,7 @@ mod taken;
 mod tests;
 mod waiting;
 
+use crate::clock;
 use crate::sync::Arc;
 use shared::Shared;
 use state::{GetStep, PutStep};

@@ -9,7 +9,8 @@ Holds a million connections on this machine and says what that took.
 usage: bench/million [OPTIONS]
 
 It checks the machine, starts a server, opens the connections and has each answered once, holds them idle, then sends a trickle
-of requests over all of them, then one request on each as fast as it goes, and closes.
+of requests over all of them, then one request on each as fast as it goes, and closes. The report ends with what was wanted; the
+exit code is 1 where any of it is not met.
 
   --connections N   how many (1000000; with --recover 50000)
   --server NAME     baiwan (the ready service, `baiwan serve`) or nginx, for comparison

@@ -31,7 +31,7 @@ const CLOSE: usize = 4;
 pub(crate) fn run(options: &Options, words: &[String]) -> Result<Outcome> {
     let client_kernel_bytes = client_end_bytes()?;
     let server = Server::start(options.server, options.processes, options.connections)?;
-    eprintln!("{}, {} connections", server.title, options.connections);
+    crate::say(&format!("{}, {} connections", server.title, options.connections));
     let mut watch = Watch { ends: Ends::start(&server), server: &server, connections: options.connections };
     let plan = plan(options, &server);
     let run = Run {
@@ -124,16 +124,16 @@ impl Observer for Watch<'_> {
         // A phase begins where the one before has ended.
         self.ends.read(self.server);
         if index != CLOSE {
-            eprintln!("{}", phase.name());
+            crate::say(phase.name());
         }
     }
 
     fn second(&mut self, second: &Second) {
         let Second { at, open, answered, errors, p99, .. } = second;
         let p99_ms = p99 * 1000.0;
-        eprintln!(
+        crate::say(&format!(
             "{at:6.0} s  {open} of {} open  {answered} answered  p99 {p99_ms:.1} ms  {errors} errors",
             self.connections
-        );
+        ));
     }
 }

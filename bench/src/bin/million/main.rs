@@ -15,6 +15,8 @@ mod recovery;
 mod report;
 mod servers;
 
+use std::io::{self, Write};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
@@ -26,7 +28,6 @@ const EXIT_USAGE: u8 = 2;
 /// The word that makes this program a worker of the load generator.
 const WORKER: &str = "load-worker";
 
-#[allow(clippy::print_stdout, reason = "the report is what this program is for")]
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if words.first().is_some_and(|word| word == WORKER) {
@@ -38,47 +39,61 @@ fn main() -> ExitCode {
     let options = match cli::parse(&words) {
         Ok(Some(options)) => options,
         Ok(None) => {
-            print!("{}", cli::HELP);
-            return ExitCode::SUCCESS;
+            return print(cli::HELP).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
         }
         Err(message) => {
-            eprintln!("million: {message}");
+            say(&format!("million: {message}"));
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    match carry_out(&options, &words) {
-        Ok(outcome) => {
-            print!("{}", outcome.markdown);
-            match outcome.is_clean {
-                true => ExitCode::SUCCESS,
-                false => ExitCode::FAILURE,
-            }
-        }
+    let outcome = match carry_out(&options, &words) {
+        Ok(outcome) => outcome,
         Err(error) => {
-            eprintln!("million: {error:#}");
-            ExitCode::FAILURE
+            say(&format!("million: {error:#}"));
+            return ExitCode::FAILURE;
         }
+    };
+    let mut told = vec![print(&outcome.markdown).context("standard output")];
+    if let Some(folder) = &options.output {
+        let name = if options.recover { "recover" } else { "million" };
+        told.push(write(folder, &format!("{name}.md"), &outcome.markdown));
+        told.push(write(folder, &format!("{name}.json"), &format!("{:#}\n", outcome.json)));
+    }
+    let failures: Vec<anyhow::Error> = told.into_iter().filter_map(Result::err).collect();
+    failures.iter().for_each(|error| say(&format!("million: {error:#}")));
+    for text in outcome.wanted.unmet() {
+        say(&format!("million: not met: {text}"));
+    }
+    match failures.is_empty() && outcome.wanted.unmet().next().is_none() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
 }
 
 fn carry_out(options: &Options, words: &[String]) -> Result<Outcome> {
     for line in machine::check(options.connections, options.tune)? {
-        eprintln!("raised until the next boot: {line}");
+        say(&format!("raised until the next boot: {line}"));
     }
-    let (name, outcome) = match options.recover {
-        false => ("million", holding::run(options, words)?),
-        true => ("recover", recovery::run(options, words)?),
-    };
-    if let Some(folder) = &options.output {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        for (ending, text) in
-            [("md", &outcome.markdown), ("json", &(serde_json::to_string_pretty(&outcome.json)? + "\n"))]
-        {
-            let path = folder.join(format!("{name}.{ending}"));
-            std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        }
+    match options.recover {
+        false => holding::run(options, words),
+        true => recovery::run(options, words),
     }
-    Ok(outcome)
+}
+
+fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+}
+
+/// Says a line. A terminal that is gone is no reason to lose what is measured.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> Result<()> {
+    let path = folder.join(name);
+    let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, text));
+    written.with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// The command that starts a worker of the load generator: this program.

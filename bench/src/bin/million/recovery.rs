@@ -4,13 +4,13 @@ use std::fmt::Write;
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use baiwan_load::{Observer, Phase, Plan, Report, Run, Second};
 use serde_json::json;
 
 use crate::cli::Options;
 use crate::holding::{self, OPENING_MAX};
-use crate::report::{self, Outcome};
+use crate::report::{self, Outcome, Wanted};
 use crate::servers::{self, Server};
 
 /// How often the number of connections is looked at.
@@ -52,8 +52,7 @@ pub(crate) fn run(options: &Options, words: &[String]) -> Result<Outcome> {
     if let Some(failure) = watch.failure.take() {
         return Err(failure.context("cannot restart the server"));
     }
-    let back = watch.back.context("the connections did not come back while they were watched")?;
-    Ok(outcome(options, &watch, &load, back))
+    Ok(outcome(options, &watch, &load))
 }
 
 fn plan(options: &Options, address: SocketAddrV4, request: Vec<u8>) -> Plan {
@@ -82,12 +81,15 @@ fn plan(options: &Options, address: SocketAddrV4, request: Vec<u8>) -> Plan {
     }
 }
 
-fn outcome(options: &Options, watch: &Watch, load: &Report, back: Duration) -> Outcome {
+fn outcome(options: &Options, watch: &Watch, load: &Report) -> Outcome {
     let phase = |index: usize| load.phases.get(index).cloned().unwrap_or_default();
     let [steady, killed, again] = [STEADY, KILLED, AGAIN].map(phase);
     let rows = [
         ("open before", steady.open.to_string()),
-        ("from the kill until 99 % are open again", format!("{:.2} s", back.as_secs_f64())),
+        (
+            "from the kill until 99 % are open again",
+            watch.back.map_or("never while it was watched".to_owned(), |back| format!("{:.2} s", back.as_secs_f64())),
+        ),
         ("open at the end", again.open.to_string()),
         ("requests a second meanwhile", format!("{:.0}", options.rate)),
         ("latency before: p50, p99, p99.9, max", report::quantiles(&steady)),
@@ -102,14 +104,21 @@ fn outcome(options: &Options, watch: &Watch, load: &Report, back: Duration) -> O
     for (label, value) in &rows {
         let _ = writeln!(markdown, "| {label} | {value} |");
     }
+    let wanted = Wanted(vec![
+        ("99 % are back while it is watched", watch.back.is_some()),
+        ("all are open at the end, no errors after", again.open == options.connections && again.errors == 0),
+        ("the run was whole", !load.interrupted && load.client.workers_died == 0),
+    ]);
+    markdown.push_str(&wanted.markdown());
     let json = json!({
         "server": watch.server.title,
         "connections": options.connections,
-        "back_seconds": back.as_secs_f64(),
+        "back_seconds": watch.back.map(|back| back.as_secs_f64()),
         "server_user_bytes_max": watch.user_bytes_max,
+        "wanted": wanted.json(),
         "load": load,
     });
-    Outcome { markdown, json, is_clean: again.open == options.connections && again.errors == 0 }
+    Outcome { markdown, json, wanted }
 }
 
 /// Kills the server when its phase begins, starts it again, and sees when the connections are back.
@@ -125,7 +134,7 @@ struct Watch {
 
 impl Observer for Watch {
     fn phase(&mut self, index: usize, phase: &Phase) {
-        eprintln!("{}", if index == KILLED { "killed" } else { phase.name() });
+        crate::say(if index == KILLED { "killed" } else { phase.name() });
         if index == KILLED {
             self.killed = Some(servers::now());
             self.failure = self.server.kill_and_restart().err();

@@ -21,8 +21,25 @@ const IDLE_CORES_MAX: f64 = 0.05;
 pub(crate) struct Outcome {
     pub(crate) markdown: String,
     pub(crate) json: Value,
-    /// Nothing was lost, nothing went wrong.
-    pub(crate) is_clean: bool,
+    pub(crate) wanted: Wanted,
+}
+
+/// What a run was to show, and whether it did.
+pub(crate) struct Wanted(pub(crate) Vec<(&'static str, bool)>);
+
+impl Wanted {
+    pub(crate) fn unmet(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().filter(|(_, met)| !met).map(|(text, _)| *text)
+    }
+
+    pub(crate) fn markdown(&self) -> String {
+        let row = |(text, met): &(&str, bool)| format!("| {text} | {} |\n", if *met { "met" } else { "**not met**" });
+        self.0.iter().map(row).fold("\n| wanted | |\n|---|---|\n".to_owned(), |table, row| table + &row)
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        self.0.iter().map(|(text, met)| json!({"text": text, "met": met})).collect()
+    }
 }
 
 /// Memory and CPU at one moment.
@@ -91,14 +108,12 @@ pub(crate) fn command(words: &[String]) -> String {
 
 pub(crate) fn holding(options: &Options, server: &Server, load: &Report, ends: &Ends, client_end: f64) -> Outcome {
     let held = Held::of(server, load, ends, client_end);
-    let clean = held.open.open == options.connections
-        && load.connections.alive == held.open.open
-        && load.connections.lost == 0
-        && held.errors == 0
-        && !load.interrupted;
+    let all_held = held.open.open == options.connections && load.connections.alive == options.connections;
     let resident_max = RESIDENT_PER_CONNECTION * options.connections + RESIDENT_FIXED;
     let mut wanted = vec![
-        ("none lost, no errors", clean),
+        ("all held to the end", all_held),
+        ("none lost, no errors", load.connections.lost == 0 && held.errors == 0),
+        ("the run was whole", !load.interrupted && load.client.workers_died == 0),
         ("p99 of the trickle at most 50 ms", held.trickle.latency.p99 <= P99_SECONDS_MAX),
         ("idle CPU at most 5 % of a core", held.idle_cores <= IDLE_CORES_MAX),
     ];
@@ -111,10 +126,8 @@ pub(crate) fn holding(options: &Options, server: &Server, load: &Report, ends: &
     for (label, value) in held.rows(options, load) {
         let _ = writeln!(markdown, "| {label} | {value} |");
     }
-    markdown.push_str("\n| wanted | |\n|---|---|\n");
-    for (label, met) in &wanted {
-        let _ = writeln!(markdown, "| {label} | {} |", if *met { "met" } else { "**not met**" });
-    }
+    let wanted = Wanted(wanted);
+    markdown.push_str(&wanted.markdown());
     let json = json!({
         "server": server.title,
         "parts": server.parts,
@@ -125,10 +138,10 @@ pub(crate) fn holding(options: &Options, server: &Server, load: &Report, ends: &
         "server_resident_bytes_max": held.resident_max,
         "kernel_bytes_per_connection": held.kernel_both,
         "client_kernel_bytes_per_connection": client_end,
-        "wanted": wanted.iter().map(|(label, met)| json!({"text": label, "met": met})).collect::<Vec<_>>(),
+        "wanted": wanted.json(),
         "load": load,
     });
-    Outcome { markdown, json, is_clean: clean }
+    Outcome { markdown, json, wanted }
 }
 
 /// The figures of a run that the load generator does not know by itself, and its phases.
@@ -260,6 +273,14 @@ pub(crate) fn mebibytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_thing_that_was_wanted_and_not_met_is_told() {
+        let wanted = Wanted(vec![("all held", true), ("fast", false), ("small", false)]);
+        assert_eq!(wanted.unmet().collect::<Vec<_>>(), ["fast", "small"]);
+        assert!(wanted.markdown().ends_with("| all held | met |\n| fast | **not met** |\n| small | **not met** |\n"));
+        assert_eq!(wanted.json()[1], json!({"text": "fast", "met": false}));
+    }
 
     #[test]
     fn a_report_does_not_say_where_it_was_written() {

@@ -7,9 +7,11 @@
 //! It speaks with the coordinator over its standard input and output, and ends when its input does. Invariant: it waits only when
 //! nothing is left to do that no event, command or alarm will announce.
 
+mod asking;
 mod connection;
 mod events;
 mod fleet;
+mod opening;
 mod reader;
 mod supply;
 
@@ -20,7 +22,9 @@ use std::task::{Context, Poll};
 use anyhow::{Context as _, bail};
 use tokio::sync::mpsc;
 
+use self::asking::Asking;
 use self::fleet::Fleet;
+use self::opening::Opening;
 use self::supply::{Arrivals, Supply};
 use crate::clock::{SECOND_NS, now_ns};
 use crate::message::{Command, Event};
@@ -99,10 +103,10 @@ enum Doing {
 
 /// A phase, as this worker carries it out.
 enum Work {
-    Open { begin: u64, ramp_ns: u64, begun: u32, opened: u64, progress_at: u64 },
-    Requests { supply: Supply, each: u32, outstanding_max: u64, give_up: u64, alive_at: u64 },
+    Open(Opening),
+    Requests(Asking),
     Hold { end: u64 },
-    Close,
+    Close { next: u32 },
 }
 
 impl Worker {
@@ -168,36 +172,25 @@ impl Worker {
             self.fleet.opening_max = share.part_min_1(*opening_max);
         }
         match *phase {
-            Phase::Open { ramp, .. } => {
-                Work::Open { begin: now, ramp_ns: ramp.as_nanos() as u64, begun: 0, opened: 0, progress_at: now }
-            }
+            Phase::Open { ramp, .. } => Work::Open(Opening::begin(ramp, now)),
             Phase::Closed { duration, requests, each, outstanding_max, .. } => {
                 self.fleet.begin_requests();
-                let requests = requests.unwrap_or(u64::MAX);
+                let left = asking.map_or(Some(0), |asking| requests.map(|requests| asking.part(requests)));
                 let end = duration.map(|duration| now + duration.as_nanos() as u64);
-                Work::Requests {
-                    supply: Supply::Closed { left: asking.map_or(0, |asking| asking.part(requests)), end },
-                    each: each.unwrap_or(u32::MAX),
-                    outstanding_max: outstanding_max.map_or(u64::MAX, |all| share.part_min_1(all)),
-                    give_up: u64::MAX,
-                    alive_at: now,
-                }
+                let mut asking = Asking::begin(Supply::Closed { left, end }, now);
+                asking.each = each.unwrap_or(u32::MAX);
+                asking.outstanding_max = outstanding_max.map_or(u64::MAX, |all| share.part_min_1(all));
+                Work::Requests(asking)
             }
             Phase::Rate { per_second, duration, .. } => {
                 self.fleet.begin_requests();
-                let patience = self.plan.timeout.map_or(u64::MAX, |timeout| timeout.as_nanos() as u64);
-                Work::Requests {
-                    supply: Supply::Open(Arrivals::new(now, per_second, duration, asking)),
-                    each: u32::MAX,
-                    outstanding_max: u64::MAX,
-                    give_up: now.saturating_add(duration.as_nanos() as u64).saturating_add(patience),
-                    alive_at: now,
-                }
+                let arrivals = Arrivals::new(now, per_second, duration, asking);
+                Work::Requests(Asking::begin(Supply::Open(arrivals), now))
             }
             Phase::Hold { duration } => Work::Hold { end: now + duration.as_nanos() as u64 },
             Phase::Close => {
-                self.fleet.close_all();
-                Work::Close
+                self.fleet.begin_closing();
+                Work::Close { next: 0 }
             }
         }
     }
@@ -205,45 +198,18 @@ impl Worker {
     /// Does what is due, and ends the phase when all is done.
     fn advance(&mut self, now: u64) {
         let Doing::Phase { work, next_report } = &mut self.doing else { return };
-        let fleet = &mut self.fleet;
         let patience = self.plan.timeout.map_or(OPENING_PATIENCE_NS, |timeout| timeout.as_nanos() as u64);
         let is_over = match work {
-            Work::Open { begin, ramp_ns, begun, opened, progress_at } => {
-                fleet.retry(now);
-                while *begun < fleet.len()
-                    && fleet.may_open(now) > 0
-                    && *begin + ramp_moment(*ramp_ns, *begun, fleet.len()) <= now
-                {
-                    fleet.open(*begun, now);
-                    *begun += 1;
-                }
-                if fleet.opened_total() != *opened || fleet.opening() == 0 && !fleet.has_retries() {
-                    (*opened, *progress_at) = (fleet.opened_total(), now);
-                }
-                let stuck = fleet.has_retries() && now > *progress_at + patience;
-                *begun == fleet.len() && !fleet.is_busy() || stuck
-            }
-            Work::Requests { supply, each, outstanding_max, give_up, alive_at } => {
-                fleet.retry(now);
-                start_what_is_due(fleet, supply, *each, *outstanding_max, now);
-                if now >= *give_up {
-                    let count = supply.stop(now);
-                    fleet.unsent(count);
-                }
-                if fleet.is_alive() {
-                    *alive_at = now;
-                }
-                // Without an end of its own, a loop would wait for ever for a server that does not come back.
-                let deserted = supply.end().is_none() && now > *alive_at + patience;
-                let nobody_left = *each != u32::MAX && !fleet.has_idle(*each);
-                let exhausted = supply.is_exhausted(now) || nobody_left || deserted || !fleet.has_any();
-                exhausted && fleet.tally.outstanding == 0
-            }
+            Work::Open(opening) => opening.advance(&mut self.fleet, patience, now),
+            Work::Requests(asking) => asking.advance(&mut self.fleet, patience, now),
             Work::Hold { end } => {
-                fleet.retry(now);
+                self.fleet.retry(now);
                 now >= *end
             }
-            Work::Close => true,
+            Work::Close { next } => {
+                *next = self.fleet.close_from(*next);
+                *next == self.fleet.len()
+            }
         };
         if is_over {
             // The report at the end of the turn says so.
@@ -268,9 +234,9 @@ impl Worker {
 
     fn end(&mut self) -> anyhow::Result<()> {
         let Doing::Phase { work, .. } = std::mem::replace(&mut self.doing, Doing::Nothing) else { return Ok(()) };
-        if let Work::Requests { mut supply, .. } = work {
+        if let Work::Requests(mut asking) = work {
             // Those that waited for a connection must not vanish because the phase ends early.
-            self.fleet.unsent(supply.stop(now_ns()));
+            self.fleet.unsent(asking.supply.stop(now_ns()));
         }
         let tally = self.fleet.tally.take();
         tell(&Event::Ended(Box::new(tally)))
@@ -282,16 +248,10 @@ impl Worker {
         let Doing::Phase { work, next_report } = &self.doing else { return Ok(Turn::Waits) };
         let fleet = &mut self.fleet;
         let own = match work {
-            Work::Open { begin, ramp_ns, begun, .. } => {
-                let more = *begun < fleet.len() && fleet.may_open(now) > 0;
-                [more.then(|| *begin + ramp_moment(*ramp_ns, *begun, fleet.len())), None, None]
-            }
-            Work::Requests { supply, give_up, .. } => {
-                let next_due = supply.next_due().filter(|_| fleet.has_idle(u32::MAX));
-                [next_due, supply.end(), Some(*give_up)]
-            }
+            Work::Open(opening) => [opening.next_due(fleet, now), None, None],
+            Work::Requests(asking) => asking.moments(fleet),
             Work::Hold { end } => [Some(*end), None, None],
-            Work::Close => [None; 3],
+            Work::Close { .. } => return Ok(Turn::Yields),
         };
         let all = own.into_iter().chain([Some(*next_report), fleet.next_retry(), fleet.next_scan()]);
         let moment = all.flatten().filter(|moment| *moment > now).min().unwrap_or(u64::MAX);
@@ -315,18 +275,4 @@ enum Turn {
     /// Nothing, until the task is woken.
     Waits,
     End,
-}
-
-/// When the `index`-th of `count` connections is due, from the begin of a ramp.
-fn ramp_moment(ramp_ns: u64, index: u32, count: u32) -> u64 {
-    (u128::from(ramp_ns) * u128::from(index) / u128::from(count.max(1))) as u64
-}
-
-fn start_what_is_due(fleet: &mut Fleet, supply: &mut Supply, each: u32, outstanding_max: u64, now: u64) {
-    while fleet.tally.outstanding < outstanding_max
-        && let Some(index) = fleet.take_idle(each)
-    {
-        let Some(due) = supply.next(now) else { return fleet.put_back(index) };
-        fleet.start(index, due, now);
-    }
 }

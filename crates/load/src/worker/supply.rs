@@ -10,8 +10,8 @@ use crate::plan::Share;
 pub(super) enum Supply {
     /// Each is due when there is a connection for it.
     Closed {
-        /// Requests still to be started.
-        left: u64,
+        /// Requests still to be started. None: any number.
+        left: Option<u64>,
         /// When the last may be started.
         end: Option<u64>,
     },
@@ -23,8 +23,8 @@ impl Supply {
     /// The moment that the next request is due, if that has come. It counts as started then.
     pub(super) fn next(&mut self, now: u64) -> Option<u64> {
         match self {
-            Self::Closed { left, end } if *left > 0 && end.is_none_or(|end| now < end) => {
-                *left -= 1;
+            Self::Closed { left, end } if *left != Some(0) && end.is_none_or(|end| now < end) => {
+                *left = left.map(|left| left - 1);
                 Some(now)
             }
             Self::Closed { .. } => None,
@@ -35,7 +35,7 @@ impl Supply {
     /// Whether no request will be due any more.
     pub(super) fn is_exhausted(&self, now: u64) -> bool {
         match self {
-            Self::Closed { left, end } => *left == 0 || end.is_some_and(|end| now >= end),
+            Self::Closed { left, end } => *left == Some(0) || end.is_some_and(|end| now >= end),
             Self::Open(arrivals) => arrivals.started == arrivals.count && now >= arrivals.end,
         }
     }
@@ -56,11 +56,20 @@ impl Supply {
         }
     }
 
+    /// Starts nothing more because nobody is left to ask on. How many there are that should have been: those due by now, or what
+    /// is left of a number.
+    pub(super) fn desert(&mut self, now: u64) -> u64 {
+        match self {
+            Self::Closed { left, .. } => left.replace(0).unwrap_or(0),
+            Self::Open(_) => self.stop(now),
+        }
+    }
+
     /// Starts nothing more. How many are due by now and were not started.
     pub(super) fn stop(&mut self, now: u64) -> u64 {
         match self {
             Self::Closed { left, .. } => {
-                *left = 0;
+                *left = Some(0);
                 0
             }
             Self::Open(arrivals) => {
@@ -180,10 +189,18 @@ mod tests {
 
     #[test]
     fn a_closed_loop_ends_with_its_requests_or_its_time() {
-        let mut supply = Supply::Closed { left: 2, end: None };
+        let mut supply = Supply::Closed { left: Some(2), end: None };
         assert_eq!([supply.next(5), supply.next(6), supply.next(7)], [Some(5), Some(6), None]);
-        let mut supply = Supply::Closed { left: u64::MAX, end: Some(10) };
+        let mut supply = Supply::Closed { left: None, end: Some(10) };
         assert_eq!([supply.next(9), supply.next(10)], [Some(9), None]);
         assert!(supply.is_exhausted(10) && !supply.is_exhausted(9));
+    }
+
+    #[test]
+    fn where_nobody_is_left_to_ask_on_what_is_left_of_a_number_was_never_sent() {
+        let mut supply = Supply::Closed { left: Some(5), end: None };
+        assert_eq!((supply.next(0), supply.desert(1), supply.desert(2), supply.next(3)), (Some(0), 4, 0, None));
+        assert_eq!(Supply::Closed { left: None, end: None }.desert(1), 0);
+        assert_eq!(Supply::Closed { left: Some(5), end: None }.stop(1), 0, "one that is stopped leaves nothing undone");
     }
 }

@@ -28,6 +28,7 @@ fn every_figure_is_measured_with_its_unit() {
         ("lost<=2", true, "2"),
         ("alive=1000", true, "1,000"),
         ("opened>=1000", true, "1,000"),
+        ("attempts_failed=0", true, "0"),
         ("connect_p99<1ms", true, "393 µs"),
         ("send_delay_p99<100us", true, "88.2 µs"),
         ("server_cpu=7500ns", true, "7.5 µs"),

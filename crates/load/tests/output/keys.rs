@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::sample;
 
 /// Keys whose own keys are data.
-const MAPS: [&str; 3] = ["errors", "error_details", "statuses"];
+const MAPS: [&str; 5] = ["errors", "error_details", "statuses", "connections.failures", "client.deaths"];
 
 fn keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {

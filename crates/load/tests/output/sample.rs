@@ -84,6 +84,8 @@ fn make_open_loop() -> Report {
             wanted: 1000,
             opened: 1000,
             lost: 2,
+            attempts_failed: 0,
+            failures: BTreeMap::new(),
             reopened: 2,
             alive: 1000,
             open_seconds: 4.995,
@@ -110,7 +112,13 @@ fn make_open_loop() -> Report {
             user_bytes_per_connection: Some(61.0),
             kernel_bytes_per_connection: Some(7412.0),
         }),
-        client: Client { workers: 2, cpu_seconds: 5.46, cpu_seconds_per_request: Some(9.1e-6), user_bytes: 12 << 20 },
+        client: Client {
+            workers: 2,
+            cpu_seconds: 5.46,
+            cpu_seconds_per_request: Some(9.1e-6),
+            user_bytes: 12 << 20,
+            ..Client::default()
+        },
         series: series(&phases),
         phases,
         expectations: Vec::new(),
@@ -134,7 +142,13 @@ pub(crate) fn closed_loop() -> Report {
         error_details: BTreeMap::new(),
         statuses: BTreeMap::from([("200".to_owned(), 400_000)]),
         server: None,
-        client: Client { workers: 1, cpu_seconds: 4.2, cpu_seconds_per_request: Some(10.5e-6), user_bytes: 6 << 20 },
+        client: Client {
+            workers: 1,
+            cpu_seconds: 4.2,
+            cpu_seconds_per_request: Some(10.5e-6),
+            user_bytes: 6 << 20,
+            ..Client::default()
+        },
         series: series(&phases).into_iter().take(10).collect(),
         phases,
         ..open_loop()

@@ -1,6 +1,6 @@
 //! The summary, letter by letter.
 
-use baiwan_load::summary;
+use baiwan_load::{page, summary};
 
 use crate::sample;
 
@@ -69,6 +69,25 @@ fn a_run_at_a_rate_is_told() {
 #[test]
 fn a_closed_loop_is_told_without_what_it_does_not_have() {
     assert_eq!(summary(&sample::closed_loop()), CLOSED_LOOP);
+}
+
+#[test]
+fn attempts_to_connect_are_told_apart_from_the_errors_of_requests() {
+    let mut report = sample::open_loop();
+    report.connections.attempts_failed = 1289;
+    report.connections.failures = [("connect: Connection refused (os error 111)".to_owned(), 1289)].into();
+    let (told, html) = (summary(&report), page(&report));
+    let rows = "\n                1,289 attempts to connect failed\n                    1,289  connect: Connection refused (os error 111)\n";
+    assert!(told.contains(rows) && told.contains("  errors        3: reset 2, timeout 1\n"), "{told}");
+    assert!(html.contains("Failed connections in words") && html.contains("Connection refused"));
+}
+
+#[test]
+fn workers_that_died_are_told_with_what_is_missing() {
+    let mut report = sample::open_loop();
+    (report.client.workers_died, report.client.deaths) = (1, [("signal: 9 (SIGKILL)".to_owned(), 1)].into());
+    let line = "1 of 2 workers died (signal: 9 (SIGKILL)): their counts from then on are lost";
+    assert!(summary(&report).contains(&format!("\n                {line}\n")) && page(&report).contains(line));
 }
 
 #[test]

@@ -1,4 +1,11 @@
 //! What is shown while a load runs: on a terminal a bar and one line that changes every second; elsewhere a line for each phase.
+//!
+//! It is shown on a thread of its own, which may wait for a terminal that stands still (Ctrl-S) or a pipe that nobody reads. Invariant:
+//! the run never waits for it; what comes too fast for it is not shown.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
 
 use baiwan_load::units::{count, number, span, time};
 use baiwan_load::{Observer, Phase, Plan, Second};
@@ -9,8 +16,71 @@ use crate::logs;
 /// A terminal is drawn to as often as it changes.
 const DRAWS_PER_SECOND: u8 = 4;
 
-/// Shows how a run goes.
+/// What may wait to be shown.
+const UPDATES_MAX: usize = 64;
+/// How long the end of a run waits for the last of it to be shown.
+const LAST_MAX: Duration = Duration::from_secs(2);
+
+/// Has shown how a run goes.
 pub(super) struct Live {
+    /// None: nothing is shown.
+    updates: Option<SyncSender<Update>>,
+    /// Closed when all was shown.
+    shown: Receiver<()>,
+}
+
+enum Update {
+    Phase(Phase),
+    Second(Second),
+}
+
+impl Live {
+    pub(super) fn new(plan: &Plan, quiet: bool, is_terminal: bool) -> Self {
+        let (updates, inbox) = sync_channel(UPDATES_MAX);
+        let (end, shown) = sync_channel(1);
+        let connections = plan.connections;
+        let show = move || {
+            let _end: SyncSender<()> = end;
+            let mut screen = Screen::new(connections, is_terminal);
+            for update in inbox {
+                match update {
+                    Update::Phase(phase) => screen.phase(&phase),
+                    Update::Second(second) => screen.second(&second),
+                }
+            }
+        };
+        // Without a thread nothing is shown, and the run is as it would be.
+        let is_shown = !quiet && thread::Builder::new().name("live".to_owned()).spawn(show).is_ok();
+        Self { updates: is_shown.then_some(updates), shown }
+    }
+
+    fn update(&self, update: Update) {
+        if let Some(updates) = &self.updates {
+            let _ = updates.try_send(update);
+        }
+    }
+}
+
+impl Observer for Live {
+    fn phase(&mut self, _index: usize, phase: &Phase) {
+        self.update(Update::Phase(phase.clone()));
+    }
+
+    fn second(&mut self, second: &Second) {
+        self.update(Update::Second(second.clone()));
+    }
+}
+
+/// What comes after it is not mixed with it.
+impl Drop for Live {
+    fn drop(&mut self) {
+        drop(self.updates.take());
+        let _: Result<(), RecvTimeoutError> = self.shown.recv_timeout(LAST_MAX);
+    }
+}
+
+/// What is shown, in a terminal or line by line.
+struct Screen {
     connections: u64,
     show: Show,
     extent: Extent,
@@ -22,7 +92,6 @@ pub(super) struct Live {
 }
 
 enum Show {
-    Nothing,
     Lines,
     Bar(ProgressBar),
 }
@@ -36,26 +105,16 @@ enum Extent {
     Unknown,
 }
 
-impl Live {
-    pub(super) fn new(plan: &Plan, quiet: bool, is_terminal: bool) -> Self {
-        let show = match (quiet, is_terminal) {
-            (true, _) => Show::Nothing,
-            (false, false) => Show::Lines,
-            (false, true) => {
-                let bar = ProgressBar::no_length();
-                bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND));
-                Show::Bar(bar)
-            }
+impl Screen {
+    fn new(connections: u64, is_terminal: bool) -> Self {
+        let show = if is_terminal {
+            let bar = ProgressBar::no_length();
+            bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND));
+            Show::Bar(bar)
+        } else {
+            Show::Lines
         };
-        Self {
-            connections: plan.connections,
-            show,
-            extent: Extent::Unknown,
-            begin: 0.0,
-            at: 0.0,
-            answered: 0,
-            errors: 0,
-        }
+        Self { connections, show, extent: Extent::Unknown, begin: 0.0, at: 0.0, answered: 0, errors: 0 }
     }
 
     fn progress(&self, second: &Second) -> u64 {
@@ -66,10 +125,8 @@ impl Live {
             Extent::Unknown => 0,
         }
     }
-}
 
-impl Observer for Live {
-    fn phase(&mut self, _index: usize, phase: &Phase) {
+    fn phase(&mut self, phase: &Phase) {
         self.begin = self.at;
         self.answered = 0;
         let milliseconds = phase.duration().map(|duration| duration.as_millis() as u64);
@@ -81,7 +138,6 @@ impl Observer for Live {
         };
         self.extent = extent;
         match &self.show {
-            Show::Nothing => {}
             Show::Lines => logs::print_to_stderr(&format!("{}\n", announced(phase, self.connections))),
             Show::Bar(bar) => {
                 let template = if length.is_some() {
@@ -90,6 +146,7 @@ impl Observer for Live {
                     "{prefix}  {wide_msg}"
                 };
                 let style = ProgressStyle::with_template(template).expect("the template is right");
+                bar.set_style(style.progress_chars("━╸─"));
                 bar.set_position(0);
                 match length {
                     Some(length) => bar.set_length(length),
@@ -97,7 +154,6 @@ impl Observer for Live {
                 }
                 bar.set_message("");
                 bar.set_prefix(phase.name());
-                bar.set_style(style.progress_chars("━╸─"));
                 bar.tick();
             }
         }
@@ -114,7 +170,7 @@ impl Observer for Live {
     }
 }
 
-impl Drop for Live {
+impl Drop for Screen {
     fn drop(&mut self) {
         if let Show::Bar(bar) = &self.show {
             bar.finish_and_clear();

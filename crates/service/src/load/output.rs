@@ -33,13 +33,17 @@ impl Output {
 
     /// Replaces what is there.
     pub(super) fn write(self, text: &str) -> anyhow::Result<()> {
-        let Some(mut file) = self.file else {
-            return io::stdout().lock().write_all(text.as_bytes()).context("standard output");
-        };
+        let Some(mut file) = self.file else { return print(text) };
         let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
         let emptied = if is_regular { file.set_len(0) } else { Ok(()) };
         emptied.and_then(|()| file.write_all(text.as_bytes())).with_context(|| self.path.display().to_string())
     }
+}
+
+/// Writes to standard output, as a whole: what is not a line by itself would stay in its buffer otherwise, and fail unseen.
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("standard output")
 }
 
 #[cfg(test)]

@@ -37,6 +37,14 @@ impl Answers {
         self.asked.load(Ordering::SeqCst)
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
     pub(crate) fn load(&self, flags: &str) -> Value {
         load(self.address, flags)
     }

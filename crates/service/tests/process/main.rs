@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod accounting;
+mod deaths;
 mod demo;
 mod durability;
 mod honest;

@@ -7,8 +7,8 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use super::Queue;
-use super::clock::held;
 use super::line::{Line, Stand, Standing};
+use crate::clock::held;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -62,9 +62,9 @@ fn promise_a_value_that_waited_for_its_place_is_as_old_as_its_time_in_the_queue(
 
 #[test]
 fn promise_the_clock_that_runs_never_goes_back() {
-    let before = super::clock::now_ns();
+    let before = crate::clock::now_ns();
     assert!(before > 0 || cfg!(miri));
-    assert!(super::clock::now_ns() >= before);
+    assert!(crate::clock::now_ns() >= before);
 }
 
 #[test]

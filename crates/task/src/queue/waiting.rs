@@ -11,11 +11,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use super::clock::now_ns;
 use super::line::{Stand, Standing};
 use super::shared::Shared;
 use super::state::{GetStep, PutStep, Woken};
 use super::{Closed, Drained, Taken};
+use crate::clock::now_ns;
 use crate::sync::Arc;
 use crate::turn;
 

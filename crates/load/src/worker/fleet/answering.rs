@@ -57,7 +57,8 @@ impl Fleet {
         loop {
             let connection = &mut self.connections[index as usize];
             if !input.is_empty() && connection.due.is_empty() && !connection.streaming {
-                return self.fail_unasked(index);
+                // Not an answer to anything: the connection is lost with them, and no request is.
+                return self.fail(index, ErrorCause::Malformed, "bytes that nobody has asked for", Close::Reset);
             }
             let (tally, last) = (&mut self.tally, &mut connection.last_event);
             let mut on_event = |seen: Seen| {
@@ -88,17 +89,14 @@ impl Fleet {
         }
     }
 
-    /// Bytes that nobody has asked for are not an answer to anything. They count although no request is lost with them.
-    fn fail_unasked(&mut self, index: u32) {
-        self.tally.error(ErrorCause::Malformed, 1, || "malformed: bytes that nobody has asked for".to_owned());
-        self.fail(index, ErrorCause::Malformed, "", Close::Reset);
-    }
-
     /// The peer has ended its direction.
     fn ended(&mut self, index: u32, now: u64) {
         let connection = &mut self.connections[index as usize];
         match connection.reader.end(&self.checks) {
             Some(answer) => self.answered(index, answer, now),
+            None if connection.due.is_empty() => {
+                self.fail(index, ErrorCause::Closed, "the server ended the connection", Close::Orderly);
+            }
             None => self.fail(index, ErrorCause::Closed, "the connection ended before the answer", Close::Orderly),
         }
     }
@@ -107,6 +105,7 @@ impl Fleet {
         let connection = &mut self.connections[index as usize];
         let Some(due) = connection.due.pop_front() else { return };
         connection.since = now;
+        self.answered_at = now;
         self.tally.outstanding -= 1;
         *self.tally.statuses.entry(answer.status).or_default() += 1;
         match answer.verdict {

@@ -61,6 +61,8 @@ pub(super) struct Fleet {
     /// Connections that are being opened, as far as they are limited.
     opening: u64,
     opened_total: u64,
+    /// When an answer last came.
+    answered_at: u64,
     /// When the server last refused one, if it has taken none since.
     refused_at: Option<u64>,
     area: Vec<u8>,
@@ -106,6 +108,7 @@ impl Fleet {
             retries: VecDeque::new(),
             opening: 0,
             opened_total: 0,
+            answered_at: 0,
             refused_at: None,
             opening_max: share.part_min_1(OPENING_MAX),
             area: vec![0; BATCH_MAX * RECEIVE_MAX],
@@ -137,6 +140,11 @@ impl Fleet {
     /// Connections that came to be open since the worker began.
     pub(super) fn opened_total(&self) -> u64 {
         self.opened_total
+    }
+
+    /// When an answer last came, right or wrong.
+    pub(super) fn answered_at(&self) -> u64 {
+        self.answered_at
     }
 
     /// Whether anything may still become idle: something is outstanding, opening, or to be opened again.

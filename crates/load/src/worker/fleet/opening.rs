@@ -13,6 +13,8 @@ use crate::tally::ErrorCause;
 const RETRY_NS: u64 = SECOND_NS / 10;
 /// How often to try whether a server that refused a connection still does.
 const PROBE_NS: u64 = SECOND_NS / 20;
+/// Connections that are closed in one turn.
+const CLOSING_MAX: u32 = 512;
 /// Connections from one address: those of the ephemeral ports that are surely there.
 const PER_SOURCE_MAX: u64 = 10_000;
 
@@ -132,7 +134,8 @@ impl Fleet {
         self.fail(index, ErrorCause::Connect, &error, Close::Reset);
     }
 
-    /// Ends a connection that failed, with all that is outstanding on it.
+    /// Ends a connection that failed, with all that is outstanding on it. Each request is an error; one that came to nothing is a
+    /// failed attempt beside.
     pub(super) fn fail(&mut self, index: u32, cause: ErrorCause, detail: &str, how: Close) {
         let now = now_ns();
         let was_open = self.connections[index as usize].is_open();
@@ -144,9 +147,32 @@ impl Fleet {
             outstanding.iter().for_each(|due| self.tally.latency.record(now.saturating_sub(*due)));
         }
         self.tally.lost += u64::from(was_open);
-        // Nobody had asked on a connection that did not come about, and it is one error all the same.
-        let failed = outstanding.len() as u64;
-        self.tally.error(cause, failed.max(u64::from(!was_open)), || format!("{cause}: {detail}"));
+        self.tally.attempts_failed += u64::from(!was_open);
+        if !was_open || outstanding.is_empty() {
+            self.tally.failure(format!("{cause}: {detail}"));
+        }
+        self.tally.error(cause, outstanding.len() as u64, || format!("{cause}: {detail}"));
+        self.open_later(index, opening, now);
+    }
+
+    /// Ends the attempts to connect that requests wait for: those were never sent.
+    pub(in crate::worker) fn abandon_attempts(&mut self, now: u64) {
+        for index in 0..self.len() {
+            let connection = &self.connections[index as usize];
+            if connection.connecting && !connection.due.is_empty() {
+                let (waited, opening) = self.end(index, Close::Reset);
+                self.unsent(waited.len() as u64);
+                self.open_later(index, opening, now);
+            }
+        }
+    }
+
+    /// Leaves the places from `first` on, of which none was opened yet, to be opened in the phases to come.
+    pub(in crate::worker) fn postpone(&mut self, first: u32, now: u64) {
+        self.retries.extend((first..self.len()).map(|index| (now + RETRY_NS, index)));
+    }
+
+    fn open_later(&mut self, index: u32, opening: bool, now: u64) {
         if self.reopen || opening || self.connect_each {
             self.retries.push_back((now + RETRY_NS, index));
         }
@@ -166,13 +192,20 @@ impl Fleet {
         (due, opening)
     }
 
-    /// Closes every connection.
-    pub(in crate::worker) fn close_all(&mut self) {
+    /// Opens and asks nothing any more.
+    pub(in crate::worker) fn begin_closing(&mut self) {
         self.retries.clear();
         self.idle.clear();
-        for index in 0..self.len() {
+    }
+
+    /// Closes some connections, from a place on. Returns the place to go on with: to close tens of thousands takes seconds, and others
+    /// want to know meanwhile that all is well.
+    pub(in crate::worker) fn close_from(&mut self, first: u32) -> u32 {
+        let next = self.len().min(first.saturating_add(CLOSING_MAX));
+        for index in first..next {
             self.end(index, Close::Orderly);
         }
+        next
     }
 
     /// Ends what has taken too long. Looks at all connections, so it does so rarely.

@@ -1,10 +1,10 @@
-//! The time at which items were put, for their age.
+//! What time it is, roughly: for the age of the items of a queue, and for how long an iterator takes.
 //!
 //! On Linux the kernel's coarse clock: it goes on with each tick, every 1 to 10 ms, and costs a few nanoseconds to read, where
 //! the precise one costs about as much as the rest of a put. Elsewhere Tokio's clock. It is *not* for deadlines.
 
 /// Nanoseconds since some moment that stays the same for the process.
-pub(super) fn now_ns() -> u64 {
+pub(crate) fn now_ns() -> u64 {
     #[cfg(all(test, not(any(baiwan_loom, baiwan_shuttle))))]
     if let Some(held) = held::now_ns() {
         return held;
@@ -31,7 +31,7 @@ fn running_ns() -> u64 {
 
 /// A clock that stands still unless the test moves it, for the test's own thread.
 #[cfg(all(test, not(any(baiwan_loom, baiwan_shuttle))))]
-pub(super) mod held {
+pub(crate) mod held {
     use std::cell::Cell;
     use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub(super) mod held {
     }
 
     /// Holds the clock, if it runs still, and moves it on.
-    pub(in crate::queue) fn advance(by: Duration) {
+    pub(crate) fn advance(by: Duration) {
         NOW.set(Some(NOW.get().unwrap_or(1_000) + by.as_nanos() as u64));
     }
 }

@@ -17,6 +17,8 @@ use crate::settings::Settings;
 
 /// How long an answer without a length may pause once its peer has ended its direction.
 const HALF_CLOSED_SILENCE: Duration = Duration::from_secs(1);
+/// How long a connection beyond the maximum is read.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The engine waits for a body in all at least so long, and longer for each byte that comes.
 const BODY_PATIENCE_MIN: Duration = Duration::from_secs(5);
 
@@ -384,7 +386,17 @@ impl Peer {
                 "end of its own, and then nothing of an answer without a length",
                 self.shut && front.is_some_and(|due| due.asking.sleeps) && since(self.sent, Some(HALF_CLOSED_SILENCE)),
             ),
-            ("stop, nothing due", times.stopped.is_some() && (!begun || self.is_late() && times.agains)),
+            (
+                "stop, nothing due",
+                times.stopped.is_some()
+                    && (!begun || times.agains && (self.is_late() || settings.shutdown_idle.is_zero())),
+            ),
+            (
+                "a head that took too long, and an answer to it that the peer did not read",
+                reset
+                    && !self.manner.is_attentive()
+                    && front.is_some_and(|due| since(due.began, settings.header_timeout)),
+            ),
             ("stop, time over", over || times.cut),
             ("keep-alive", (!begun || self.is_late()) && since(idle, settings.keep_alive_timeout)),
             ("write", reset && since(self.read, settings.write_timeout)),
@@ -428,8 +440,10 @@ impl Peer {
                 false => Ok(()),
             };
         }
+        // One beyond the maximum has a second to ask for the server's health.
+        let beyond = if times.crowded && self.answered == 0 { PROBE_TIMEOUT } else { Duration::ZERO };
         match self.due.front() {
-            None if idle && late(self.activity, settings.keep_alive_timeout) => {
+            None if idle && late(self.activity, settings.keep_alive_timeout.map(|timeout| timeout.max(beyond))) => {
                 Err("idle for longer than the keep-alive timeout".into())
             }
             Some(due) if attentive && due.head_sent.is_none() => {

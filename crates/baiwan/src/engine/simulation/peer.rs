@@ -394,7 +394,7 @@ impl Peer {
             (
                 "a head that took too long, and an answer to it that the peer did not read",
                 reset
-                    && !self.manner.is_attentive()
+                    && (self.deaf || !self.manner.is_attentive())
                     && front.is_some_and(|due| since(due.began, settings.header_timeout)),
             ),
             ("stop, time over", over || times.cut),

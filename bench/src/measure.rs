@@ -33,6 +33,11 @@ pub(crate) const OTHERS_CORES: &str = "other_processes_cores";
 /// What one measurement gave: figures by name.
 pub(crate) type Figures = BTreeMap<&'static str, f64>;
 
+/// What others took of the machine meanwhile, where that is known.
+pub(crate) fn others_cores(figures: &Figures) -> Option<f64> {
+    figures.get(OTHERS_CORES).copied()
+}
+
 /// Measures a row. `contestant` is the load generator where those are compared, and otherwise the server.
 pub(crate) fn measure(row: &Row, plan: &Plan, server: &mut Server, contestant: &str) -> Result<Figures> {
     let connections = plan.connections(row);

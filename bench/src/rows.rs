@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crate::exchange::Exchange;
+use crate::generator::WRK;
+use crate::peers::BAIWAN;
 
 /// A row: one figure, or several that come from the same load, for every server that can do it.
 pub(crate) struct Row {
@@ -109,6 +111,16 @@ pub(crate) enum Stage {
     Body,
     /// In the middle of a line with a chunk's size.
     Chunk,
+}
+
+impl Contest {
+    /// Whom the others are compared with.
+    pub(crate) fn reference(self) -> &'static str {
+        match self {
+            Self::Servers | Self::Promised => BAIWAN,
+            Self::Generators => WRK,
+        }
+    }
 }
 
 impl Row {
@@ -221,14 +233,42 @@ const MAIN: [&str; 2] = ["get-small", "get-large"];
 pub(crate) const ROUNDS: usize = 3;
 /// The same, where a round is one stop.
 pub(crate) const ROUNDS_STOP: usize = 20;
+/// Turns of each server in the rows of the README; memory hardly differs between rounds.
+pub(crate) const ROUNDS_README: usize = 5;
+pub(crate) const ROUNDS_README_MEMORY: usize = 2;
+/// The rows that the README quotes.
+pub(crate) const README: [&str; 12] = [
+    "get-small",
+    "get-medium",
+    "get-large",
+    "json",
+    "echo",
+    "pipelined",
+    "connect",
+    "sleep",
+    "rate-large",
+    "idle",
+    "pending",
+    "sse",
+];
 /// wrk runs so many times as long as other loads: 30 s.
 const WRK_TIMES: u32 = 10;
+
+/// How many turns each server has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Rounds {
+    /// As many as the row asks for.
+    Usual,
+    /// More of the rows that the README quotes, and shorter ones.
+    Readme,
+    /// The same number in every row.
+    Each(usize),
+}
 
 /// How thoroughly rows are measured.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// For every row, instead of its own number.
-    pub(crate) rounds: Option<usize>,
+    pub(crate) rounds: Rounds,
     pub(crate) warm: Duration,
     pub(crate) timed: Duration,
     /// How much later than at the end of the timed part a fixed rate may be answered.
@@ -242,6 +282,8 @@ pub(crate) struct Plan {
     pub(crate) settle: Duration,
     /// How long the whole run may wait for other processes to end, and repeat what they disturbed.
     pub(crate) patience: Duration,
+    /// A sitting in which others used more of a core is thrown away. None: none is.
+    pub(crate) others_cores_max: Option<f64>,
     /// Rows that want more connections get this many.
     pub(crate) connections_max: usize,
     pub(crate) stall: &'static Stall,
@@ -263,7 +305,7 @@ pub(crate) struct Stall {
 
 impl Plan {
     pub(crate) const FULL: Self = Self {
-        rounds: None,
+        rounds: Rounds::Usual,
         warm: Duration::from_secs(1),
         timed: Duration::from_secs(3),
         grace: Some(Duration::from_millis(750)),
@@ -272,6 +314,7 @@ impl Plan {
         wrk_connections: 10_000,
         settle: Duration::from_secs(1),
         patience: Duration::from_secs(600),
+        others_cores_max: Some(0.05),
         connections_max: usize::MAX,
         stall: &Stall {
             warm: Duration::from_millis(500),
@@ -282,9 +325,19 @@ impl Plan {
         },
     };
 
+    /// The rows of the README in about 20 minutes, and a few more if others disturb it. Many short rounds say more of a ratio
+    /// than few long ones.
+    pub(crate) const README: Self = Self {
+        rounds: Rounds::Readme,
+        warm: Duration::from_millis(400),
+        timed: Duration::from_millis(1800),
+        patience: Duration::from_secs(240),
+        ..Self::FULL
+    };
+
     /// Shows that everything works. Its figures are not worth quoting.
     pub(crate) const QUICK: Self = Self {
-        rounds: Some(1),
+        rounds: Rounds::Each(1),
         warm: Duration::from_millis(100),
         timed: Duration::from_millis(300),
         // Whoever runs it may do other things meanwhile.
@@ -294,6 +347,7 @@ impl Plan {
         wrk_connections: 100,
         settle: Duration::from_millis(200),
         patience: Duration::ZERO,
+        others_cores_max: None,
         connections_max: 500,
         stall: &Stall {
             warm: Duration::from_millis(100),
@@ -316,11 +370,14 @@ impl Plan {
 
     /// Turns of each server in a row.
     pub(crate) fn rounds(&self, row: &Row) -> usize {
-        self.rounds.unwrap_or(match row.work {
-            Work::Stop => ROUNDS_STOP,
-            _ if MAIN.contains(&row.name) => ROUNDS_MAIN,
-            _ => ROUNDS,
-        })
+        match (self.rounds, row.work) {
+            (Rounds::Each(rounds), _) => rounds,
+            (Rounds::Readme, Work::Hold(_)) => ROUNDS_README_MEMORY,
+            (Rounds::Readme, _) => ROUNDS_README,
+            (Rounds::Usual, Work::Stop) => ROUNDS_STOP,
+            (Rounds::Usual, _) if MAIN.contains(&row.name) => ROUNDS_MAIN,
+            (Rounds::Usual, _) => ROUNDS,
+        }
     }
 
     /// About how long one turn takes: what tells how long a run goes on.
@@ -356,7 +413,7 @@ mod tests {
             let is_first = ROWS[..index].iter().all(|other| other.group != row.group);
             assert!(is_first || before == Some(row.group), "{}", row.name);
         }
-        assert!(MAIN.iter().all(|name| ROWS.iter().any(|row| row.name == *name)));
+        assert!(MAIN.iter().chain(&README).all(|name| ROWS.iter().any(|row| row.name == *name)));
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub(crate) fn measure(row: &Row, plan: &Plan, server: &mut Server, contestant: &
             let course = Course { warm: plan.warm, timed: plan.timed, grace: plan.grace };
             load::measure(server, &exchange, pace, connections, course)
         }
-        Work::Wrk => wrk::measure(server, plan),
+        Work::Wrk { threads } => wrk::measure(server, threads.min(plan.wrk_threads), connections, plan.wrk),
         Work::Generator => generator::measure(server, plan, connections, contestant),
         Work::StartUp => Ok(Figures::from([(START_MS, server.ask_first()?)])),
         Work::Hold(state) => hold::measure(server, plan, connections, state),

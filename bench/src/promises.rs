@@ -99,7 +99,7 @@ fn lines(work: Work) -> (&'static [Line], &'static [Line]) {
         Work::Stalled(_) => (&STALLED, &[]),
         Work::Churn => (&CHURN, &[]),
         Work::Stop => (&STOP, &STOP_COUNTS),
-        Work::Load { .. } | Work::Wrk | Work::Generator | Work::StartUp | Work::Hold(_) => (&[], &[]),
+        Work::Load { .. } | Work::Wrk { .. } | Work::Generator | Work::StartUp | Work::Hold(_) => (&[], &[]),
     }
 }
 

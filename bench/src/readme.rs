@@ -13,6 +13,7 @@ use crate::tables::ratio;
 fn words(row: &str) -> &'static str {
     match row {
         "get-small" | "get-medium" | "get-large" => "server CPU for a GET, as fast as it goes",
+        "get-wrk" => "the same, asked by wrk",
         "json" => "for JSON",
         "echo" => "for a POST of 1 KiB",
         "pipelined" => "for a GET, 16 of them outstanding on each connection",

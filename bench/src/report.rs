@@ -226,7 +226,7 @@ mod tests {
             markdown(results)
         });
         assert!(text.contains("These rows are missing: get-medium, get-large."), "{text}");
-        assert!(text.contains("not asked for: json, echo"), "{text}");
+        assert!(text.contains("not asked for: get-wrk, json, echo"), "{text}");
         assert!(text.contains("plots/cpu.svg") && !text.contains("plots/memory.svg"), "{text}");
     }
 

@@ -20,6 +20,7 @@ pub(crate) struct Row {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Group {
     Get,
+    Check,
     Body,
     Connection,
     Sleep,
@@ -38,8 +39,8 @@ pub(crate) enum Group {
 pub(crate) enum Work {
     /// Requests from the load generator.
     Load { route: Route, pace: Pace },
-    /// `GET /` from wrk, as it is used to boast.
-    Wrk,
+    /// `GET /` from wrk with so many threads.
+    Wrk { threads: usize },
     /// `GET /` to Baiwan from the load generator and from wrk; their own CPU time is what is measured.
     Generator,
     /// From the start of the process to the first answer.
@@ -140,13 +141,13 @@ impl Row {
             Work::Hold(State::Stream) => &["/sse"],
             Work::Hold(State::WebSocket) => &["/ws"],
             Work::Stalled(_) | Work::Stop => &["/", "/echo"],
-            Work::Wrk | Work::Generator | Work::StartUp | Work::Hold(State::Idle) | Work::Churn => &["/"],
+            Work::Wrk { .. } | Work::Generator | Work::StartUp | Work::Hold(State::Idle) | Work::Churn => &["/"],
         }
     }
 
     /// Whether it is done with a program that need not be there.
     pub(crate) fn needs_wrk(&self) -> bool {
-        matches!(self.work, Work::Wrk | Work::Generator)
+        matches!(self.work, Work::Wrk { .. } | Work::Generator)
     }
 }
 
@@ -154,7 +155,7 @@ impl Work {
     /// Whether its figures depend on who else runs. Memory and counts do not.
     pub(crate) fn needs_calm(self) -> bool {
         match self {
-            Self::Load { .. } | Self::Wrk | Self::Generator | Self::StartUp | Self::Stalled(_) => true,
+            Self::Load { .. } | Self::Wrk { .. } | Self::Generator | Self::StartUp | Self::Stalled(_) => true,
             Self::Hold(_) | Self::Churn | Self::Stop => false,
         }
     }
@@ -183,10 +184,11 @@ impl Route {
 }
 
 /// All rows, in the order of the report.
-pub(crate) const ROWS: [Row; 24] = [
+pub(crate) const ROWS: [Row; 25] = [
     row("get-small", "64 connections", Group::Get, closed(Route::Hello), 64),
     row("get-medium", "1,000 connections", Group::Get, closed(Route::Hello), 1_000),
     row("get-large", "9,000 connections", Group::Get, closed(Route::Hello), 9_000),
+    row("get-wrk", "64 connections", Group::Check, Work::Wrk { threads: 1 }, 64),
     row("json", "`GET /json`", Group::Body, closed(Route::Json), 64),
     row("echo", "`POST /echo`, 1 KiB", Group::Body, closed(Route::Echo), 64),
     row("pipelined", "pipelined", Group::Connection, PIPELINED, 64),
@@ -196,7 +198,7 @@ pub(crate) const ROWS: [Row; 24] = [
     row("rate-large", "10,000/s over 9,000", Group::Rate, rate(Route::Hello, 10_000), 9_000),
     row("rate-slow", "2,000/s over 64", Group::Rate, rate(Route::Hello, 2_000), 64),
     row("mixed", "1,000/s over 64", Group::Mixed, rate(Route::Mixed, 1_000), 64),
-    row("wrk", "wrk", Group::Wrk, Work::Wrk, 10_000),
+    row("wrk", "wrk", Group::Wrk, Work::Wrk { threads: 100 }, 10_000),
     row("idle", "idle, was answered once", Group::Memory, Work::Hold(State::Idle), 15_000),
     row("pending", "handler pending", Group::Memory, Work::Hold(State::Pending), 15_000),
     row("sse", "SSE stream, one event sent", Group::Memory, Work::Hold(State::Stream), 15_000),
@@ -237,10 +239,11 @@ pub(crate) const ROUNDS_STOP: usize = 20;
 pub(crate) const ROUNDS_README: usize = 5;
 pub(crate) const ROUNDS_README_MEMORY: usize = 2;
 /// The rows that the README quotes.
-pub(crate) const README: [&str; 12] = [
+pub(crate) const README: [&str; 13] = [
     "get-small",
     "get-medium",
     "get-large",
+    "get-wrk",
     "json",
     "echo",
     "pipelined",
@@ -275,7 +278,7 @@ pub(crate) struct Plan {
     pub(crate) grace: Option<Duration>,
     /// How long wrk runs, in whole seconds.
     pub(crate) wrk: Duration,
-    /// wrk's threads and connections at the most.
+    /// wrk's threads and connections at the most: a quick pass has fewer.
     pub(crate) wrk_threads: usize,
     pub(crate) wrk_connections: usize,
     /// How long the kernel and the server may take to tidy up before memory is read.
@@ -331,6 +334,7 @@ impl Plan {
         rounds: Rounds::Readme,
         warm: Duration::from_millis(400),
         timed: Duration::from_millis(1800),
+        wrk: Duration::from_secs(2),
         patience: Duration::from_secs(240),
         ..Self::FULL
     };
@@ -364,7 +368,7 @@ impl Plan {
     }
 
     pub(crate) fn connections(&self, row: &Row) -> usize {
-        let most = if row.work == Work::Wrk { self.wrk_connections } else { self.connections_max };
+        let most = if let Work::Wrk { .. } = row.work { self.wrk_connections } else { self.connections_max };
         row.connections.min(most)
     }
 
@@ -387,7 +391,7 @@ impl Plan {
         let connections = self.connections(row) as u32;
         let own = match row.work {
             Work::Load { .. } => self.warm + self.timed,
-            Work::Wrk | Work::Generator => self.wrk,
+            Work::Wrk { .. } | Work::Generator => self.wrk,
             Work::StartUp => Duration::ZERO,
             Work::Hold(_) => 3 * self.settle,
             Work::Stalled(stage) => {

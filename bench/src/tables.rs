@@ -77,6 +77,7 @@ const MEMORY: &[Column] = &[column(USER_BYTES, "user, bytes", 0), column(KERNEL_
 fn table(group: Group) -> Option<Table> {
     let (title, columns) = match group {
         Group::Get => ("Server CPU, closed loop: `GET /`", CPU),
+        Group::Check => ("Server CPU, closed loop, from another generator: `GET /` from wrk", CPU),
         Group::Body => ("Server CPU, closed loop, 64 connections: bodies", CPU),
         Group::Connection => {
             ("Server CPU, closed loop, 64 connections: 16 requests outstanding on each, and one request on each", CPU)
@@ -226,6 +227,12 @@ fn introduction(results: &Results<'_>, group: Group, rows: &[&RowResults]) -> St
              outstanding and sends the next when its answer is there, but for those that say otherwise."
                 .to_owned()
         }
+        Group::Check => format!(
+            "`{}`: how many requests a server finds when it wakes up depends on how fast its peer is, and what a request costs\n\
+             depends on that. So this is the first row of the table above with a generator that is not Baiwan's. Opening is part\n\
+             of it.",
+            wrk::words(1, rows[0].connections, results.plan.wrk).join(" ")
+        ),
         Group::Rate => "Requests are due at constant intervals, and latency counts from when a request was due.".to_owned(),
         Group::Mixed => "As above. Every server computes on the thread that serves: what comes meanwhile waits.".to_owned(),
         Group::Wrk => {

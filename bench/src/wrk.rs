@@ -9,7 +9,6 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::clock::now_ns;
 use crate::measure::{CPU_US, Figures, MEAN_MS, OTHERS_CORES, REQUESTS_PER_SECOND};
 use crate::proc_files::{self, MachineTime};
-use crate::rows::Plan;
 use crate::server::Server;
 
 /// wrk counts answers that take longer as errors: slow is not wrong.
@@ -36,8 +35,8 @@ pub(crate) struct Said {
     errors: Vec<String>,
 }
 
-pub(crate) fn measure(server: &Server, plan: &Plan) -> Result<Figures> {
-    let outcome = run(server, plan.wrk_threads, plan.wrk_connections, plan.wrk)?;
+pub(crate) fn measure(server: &Server, threads: usize, connections: usize, duration: Duration) -> Result<Figures> {
+    let outcome = run(server, threads, connections, duration)?;
     Ok(Figures::from([
         (REQUESTS_PER_SECOND, outcome.said.requests_per_second),
         (MEAN_MS, outcome.said.mean_ms),

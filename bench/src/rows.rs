@@ -333,7 +333,7 @@ impl Plan {
     pub(crate) const README: Self = Self {
         rounds: Rounds::Readme,
         warm: Duration::from_millis(400),
-        timed: Duration::from_millis(1800),
+        timed: Duration::from_millis(1500),
         wrk: Duration::from_secs(2),
         patience: Duration::from_secs(240),
         ..Self::FULL

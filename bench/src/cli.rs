@@ -4,7 +4,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::rows::{Plan, ROWS, Row};
+use crate::peers::README_SERVERS;
+use crate::rows::{Plan, README, ROWS, Rounds, Row};
 
 pub(crate) const HELP: &str = "\
 Measures Baiwan beside other servers, in turns, and prints a report.
@@ -14,11 +15,14 @@ usage: bench/run [OPTIONS] [ROW...]
 Without ROW and --servers, every row is measured for every server that is here, and the report is also written to
 bench/RESULTS.md, bench/results.json and bench/plots: after each row, so that a run that is cut leaves what it has.
 
+  --readme         only the rows and servers that the README quotes, in about 20 minutes; writes to bench/readme, with the
+                   README's table
   --quick          a short pass over few servers and connections that shows that everything works; writes nothing
   --servers NAMES  only these servers, with commas between them
-  --rounds N       turns of each server in each row (3; get-small and get-large: 5; stop: 20)
-  --seconds N      length of the timed part (3); wrk runs ten times as long
-  --patience N     seconds that may be spent waiting for other processes, in all (600; quick: 0)
+  --rounds N       turns of each server in each row (3; get-small and get-large: 5; stop: 20; readme: 5, memory 2)
+  --seconds N      length of the timed part (3; readme: 1.5); wrk runs ten times as long
+  --patience N     seconds that may be spent waiting for others and repeating, in all (600; readme: 240; quick: 0)
+  --others-max N   what is measured while others take more than N percent of a core is thrown away (5; quick: never)
   --output DIR     write the report to DIR
   --no-install     do not get what servers need that are not written in Rust; those without it are skipped
   --list           list the rows and the servers, and which are here
@@ -35,6 +39,7 @@ pub(crate) enum Command {
 pub(crate) struct Run {
     pub(crate) plan: Plan,
     pub(crate) quick: bool,
+    pub(crate) readme: bool,
     pub(crate) rows: Vec<&'static Row>,
     /// Empty: all, or those of a quick pass.
     pub(crate) servers: Vec<String>,
@@ -44,7 +49,8 @@ pub(crate) struct Run {
 
 /// Reads the words after the program's name. `tree` is where a whole run is written to.
 pub(crate) fn parse(words: &[String], tree: &str) -> Result<Command, String> {
-    let (mut quick, mut rounds, mut seconds, mut patience, mut output) = (false, None, None, None, None);
+    let (mut quick, mut readme, mut output) = (false, false, None);
+    let (mut rounds, mut seconds, mut patience, mut others_max) = (None, None, None, None);
     let (mut names, mut servers): (Vec<&str>, Vec<String>) = (Vec::new(), Vec::new());
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -53,21 +59,32 @@ pub(crate) fn parse(words: &[String], tree: &str) -> Result<Command, String> {
             "--help" | "-h" => return Ok(Command::Help),
             "--list" => return Ok(Command::List),
             "--quick" => quick = true,
+            "--readme" => readme = true,
             // What it says was done, or not, before this program was built.
             "--no-install" => {}
             "--servers" => servers.extend(value()?.split(',').map(|name| name.trim().to_owned())),
             "--rounds" => rounds = Some(number(word, value()?, 1..=100)?),
             "--seconds" => seconds = Some(number(word, value()?, 1..=600)?),
             "--patience" => patience = Some(number(word, value()?, 0..=86_400)?),
+            "--others-max" => others_max = Some(number(word, value()?, 0..=10_000)?),
             "--output" => output = Some(PathBuf::from(value()?)),
             option if option.starts_with('-') => return Err(format!("unknown option {option}; see --help")),
             name if ROWS.iter().any(|row| row.name == name) => names.push(name),
             name => return Err(format!("unknown row {name}; see --list")),
         }
     }
-    let mut plan = if quick { Plan::QUICK } else { Plan::FULL };
+    let is_part = !names.is_empty() || !servers.is_empty() || quick;
+    if readme {
+        names.extend(if names.is_empty() { &README[..] } else { &[] });
+        servers.extend(if servers.is_empty() { README_SERVERS.map(str::to_owned).to_vec() } else { Vec::new() });
+    }
+    let mut plan = match (quick, readme) {
+        (true, _) => Plan::QUICK,
+        (false, true) => Plan::README,
+        (false, false) => Plan::FULL,
+    };
     if let Some(rounds) = rounds {
-        plan.rounds = Some(rounds as usize);
+        plan.rounds = Rounds::Each(rounds as usize);
     }
     if let Some(seconds) = seconds {
         plan.set_timed(Duration::from_secs(seconds));
@@ -75,12 +92,15 @@ pub(crate) fn parse(words: &[String], tree: &str) -> Result<Command, String> {
     if let Some(patience) = patience {
         plan.patience = Duration::from_secs(patience);
     }
+    if let Some(percent) = others_max {
+        plan.others_cores_max = Some(percent as f64 / 100.0);
+    }
     // A part must not replace a report of all.
-    if output.is_none() && names.is_empty() && servers.is_empty() && !quick {
-        output = Some(PathBuf::from(tree));
+    if output.is_none() && !is_part {
+        output = Some(PathBuf::from(tree).join(if readme { "readme" } else { "" }));
     }
     let rows = ROWS.iter().filter(|row| names.is_empty() || names.contains(&row.name)).collect();
-    Ok(Command::Run(Box::new(Run { plan, quick, rows, servers, output })))
+    Ok(Command::Run(Box::new(Run { plan, quick, readme, rows, servers, output })))
 }
 
 fn number(option: &str, text: &str, allowed: RangeInclusive<u64>) -> Result<u64, String> {
@@ -107,6 +127,8 @@ mod tests {
         assert_eq!(run("idle").unwrap().output, None);
         assert_eq!(run("--servers baiwan,nginx").unwrap().output, None);
         assert_eq!(run("--quick --output x").unwrap().output, Some(PathBuf::from("x")));
+        assert_eq!(run("--readme --patience 9").unwrap().output, Some(PathBuf::from("tree/readme")));
+        assert_eq!(run("--readme json").unwrap().output, None);
     }
 
     #[test]
@@ -114,6 +136,9 @@ mod tests {
         let names = |line: &str| run(line).unwrap().rows.iter().map(|row| row.name).collect::<Vec<_>>();
         assert_eq!(names("sse get-small"), ["get-small", "sse"]);
         assert_eq!(names("").len(), ROWS.len());
+        assert_eq!(names("--readme"), README);
+        assert_eq!(names("--readme json"), ["json"]);
+        assert_eq!(run("--readme").unwrap().servers, README_SERVERS);
     }
 
     #[test]
@@ -124,7 +149,16 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        for line in ["--fast", "latency", "--rounds", "--rounds 0", "--seconds x", "--patience -1", "--servers"] {
+        for line in [
+            "--fast",
+            "latency",
+            "--rounds",
+            "--rounds 0",
+            "--seconds x",
+            "--patience -1",
+            "--others-max 10001",
+            "--servers",
+        ] {
             let message = run(line).err().unwrap();
             assert!(line.split(' ').all(|word| message.contains(word)), "{line}: {message}");
             assert_eq!(message.lines().count(), 1);
@@ -134,7 +168,11 @@ mod tests {
     #[test]
     fn options_change_the_plan() {
         let plan = run("--quick --rounds 2 --seconds 7").unwrap().plan;
-        assert_eq!((plan.rounds, plan.timed, plan.wrk), (Some(2), Duration::from_secs(7), Duration::from_secs(70)));
-        assert_eq!(plan.connections_max, Plan::QUICK.connections_max);
+        assert_eq!(
+            (plan.rounds, plan.timed, plan.wrk),
+            (Rounds::Each(2), Duration::from_secs(7), Duration::from_secs(70))
+        );
+        assert_eq!((plan.connections_max, plan.others_cores_max), (Plan::QUICK.connections_max, None));
+        assert_eq!(run("--others-max 8").unwrap().plan.others_cores_max, Some(0.08));
     }
 }

@@ -13,8 +13,10 @@ use crate::server::Server;
 use crate::wrk;
 
 /// The load generators, in the order of their turns.
-pub(crate) const GENERATORS: [&str; 2] = [OWN, "wrk"];
+pub(crate) const GENERATORS: [&str; 2] = [OWN, WRK];
 const OWN: &str = "baiwan load";
+/// What the own one is compared with.
+pub(crate) const WRK: &str = "wrk";
 
 /// The share of wrk's CPU time that the own load generator is to use at the most.
 pub(crate) const SHARE_MAX: f64 = 0.75;

@@ -14,7 +14,7 @@ use baiwan_load::{Observer, Phase, PhaseReport, Plan, Report, Run, Second, Sourc
 use crate::clock::{SECOND_NS, now_ns};
 use crate::exchange::Exchange;
 use crate::measure::{CPU_US, Figures, OTHERS_CORES, P50_US, P99_US, REQUESTS_PER_SECOND};
-use crate::proc_files;
+use crate::proc_files::MachineTime;
 use crate::rows::Pace;
 use crate::server::Server;
 
@@ -178,24 +178,23 @@ fn figures(phase: &PhaseReport, others_cores: f64) -> Figures {
 /// What the whole machine has used at the begin of each phase, where the one before ends.
 #[derive(Default)]
 pub(crate) struct MachineUsage {
-    moments: Vec<Option<(u64, u64)>>,
+    moments: Vec<Option<(MachineTime, u64)>>,
 }
 
 impl MachineUsage {
     /// What others than server and load used in a phase that another one follows, in cores.
     pub(crate) fn others_cores(&self, report: &Report, phase: usize) -> f64 {
         let moment = |index: usize| self.moments.get(index).copied().flatten();
-        let (Some((used, begin)), Some((used_after, end))) = (moment(phase), moment(phase + 1)) else { return 0.0 };
+        let (Some((before, begin)), Some((after, end))) = (moment(phase), moment(phase + 1)) else { return 0.0 };
         let phase = &report.phases[phase];
         let ours_s = phase.client_cpu_seconds + phase.server_cpu_seconds.unwrap_or_default();
-        let machine_s = (used_after - used) as f64 / SECOND_NS as f64;
-        ((machine_s - ours_s) * SECOND_NS as f64 / (end - begin).max(1) as f64).max(0.0)
+        after.others_cores(before, (ours_s * SECOND_NS as f64) as u64, end - begin)
     }
 }
 
 impl Observer for MachineUsage {
     fn phase(&mut self, _index: usize, _phase: &Phase) {
-        self.moments.push(proc_files::machine_cpu_ns().ok().map(|used| (used, now_ns())));
+        self.moments.push(MachineTime::read().ok().map(|time| (time, now_ns())));
     }
 
     fn second(&mut self, _second: &Second) {}

@@ -4,11 +4,11 @@
 //! and at the end, and memory of held connections, is measured by a raw client. Every answer's status and body are compared.
 //!
 //! ```text
-//! main → cli, peers, programs → scoreboard: rows × rounds × servers → measure ┬ load → baiwan-load
-//!                                           │ server, progress                ├ wrk, generator
+//! main → cli, peers, programs → scoreboard: rows × rounds × sittings → measure ┬ load → baiwan-load
+//!                                           │ server, sittings, progress        ├ wrk, generator
 //!                                           │                                 ├ hold (memory)
 //!                                           │                                 └ stalled, churn, stop → fleet → connection
-//!                                           └ results → report → tables, promises, plots (Markdown, JSON, SVG)
+//!                                           └ results, summary → report → tables, promises, plots, readme (Markdown, JSON, SVG)
 //! ```
 
 mod churn;
@@ -28,11 +28,13 @@ mod proc_files;
 mod programs;
 mod progress;
 mod promises;
+mod readme;
 mod report;
 mod results;
 mod rows;
 mod scoreboard;
 mod server;
+mod sittings;
 mod stalled;
 mod stop;
 mod summary;

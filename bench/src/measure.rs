@@ -33,6 +33,11 @@ pub(crate) const OTHERS_CORES: &str = "other_processes_cores";
 /// What one measurement gave: figures by name.
 pub(crate) type Figures = BTreeMap<&'static str, f64>;
 
+/// What others took of the machine meanwhile, where that is known.
+pub(crate) fn others_cores(figures: &Figures) -> Option<f64> {
+    figures.get(OTHERS_CORES).copied()
+}
+
 /// Measures a row. `contestant` is the load generator where those are compared, and otherwise the server.
 pub(crate) fn measure(row: &Row, plan: &Plan, server: &mut Server, contestant: &str) -> Result<Figures> {
     let connections = plan.connections(row);
@@ -45,7 +50,7 @@ pub(crate) fn measure(row: &Row, plan: &Plan, server: &mut Server, contestant: &
             let course = Course { warm: plan.warm, timed: plan.timed, grace: plan.grace };
             load::measure(server, &exchange, pace, connections, course)
         }
-        Work::Wrk => wrk::measure(server, plan),
+        Work::Wrk { threads } => wrk::measure(server, threads.min(plan.wrk_threads), connections, plan.wrk),
         Work::Generator => generator::measure(server, plan, connections, contestant),
         Work::StartUp => Ok(Figures::from([(START_MS, server.ask_first()?)])),
         Work::Hold(state) => hold::measure(server, plan, connections, state),

@@ -11,6 +11,8 @@ use serde::Deserialize;
 pub(crate) const BAIWAN: &str = "baiwan";
 /// The server that serves the same app as Baiwan, and everything that Baiwan does.
 pub(crate) const AXUM: &str = "axum";
+/// The servers that the README quotes.
+pub(crate) const README_SERVERS: [&str; 6] = [BAIWAN, AXUM, "actix", "nginx", "fasthttp", "may"];
 /// What the title of a server begins with that does nothing but what the kernel demands.
 const LIMIT: &str = "limit: ";
 /// What [`Peer::version`] gives in the place of a port.

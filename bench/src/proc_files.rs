@@ -13,10 +13,26 @@ pub(crate) fn memory_bytes() -> Result<u64> {
     parse_kilobytes(&read("/proc/meminfo")?, "MemTotal:").context("meminfo has no MemTotal")
 }
 
-/// CPU time that the whole machine has used, and that other guests of its host took from it, in nanoseconds, at a resolution
-/// of 10 ms.
-pub(crate) fn machine_cpu_ns() -> Result<u64> {
-    parse_busy_ns(&read("/proc/stat")?).context("an unknown form of /proc/stat")
+/// CPU time of the whole machine since its start, in nanoseconds, at a resolution of 10 ms.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct MachineTime {
+    /// What all processes have used.
+    busy_ns: u64,
+    /// What other guests of its host have taken from it.
+    stolen_ns: u64,
+}
+
+impl MachineTime {
+    pub(crate) fn read() -> Result<Self> {
+        parse_machine_time(&read("/proc/stat")?).context("an unknown form of /proc/stat")
+    }
+
+    /// What others have used since an earlier moment, in cores: other guests, and all processes but ours.
+    pub(crate) fn others_cores(self, before: Self, ours_ns: u64, wall_ns: u64) -> f64 {
+        // Some kernels count what is stolen from a process as used by it, so the one must not be set off against the other.
+        let processes_ns = (self.busy_ns - before.busy_ns).saturating_sub(ours_ns);
+        (processes_ns + self.stolen_ns - before.stolen_ns) as f64 / wall_ns.max(1) as f64
+    }
 }
 
 /// CPU time of all children that have ended and were waited for, in nanoseconds, at a resolution of 10 ms.
@@ -49,12 +65,12 @@ fn parse_children_ns(text: &str) -> Option<u64> {
     Some(ticks.into_iter().sum::<Option<u64>>()? * TICK_NS)
 }
 
-/// User, nice, system, interrupts, soft interrupts and what other guests of the host took; not idle or waiting for I/O.
-fn parse_busy_ns(text: &str) -> Option<u64> {
+/// Busy is user, nice, system, interrupts and soft interrupts; not idle or waiting for I/O. The last of these fields is stolen.
+fn parse_machine_time(text: &str) -> Option<MachineTime> {
     let line = text.lines().next()?.strip_prefix("cpu ")?;
     let ticks: Vec<u64> = line.split_whitespace().map_while(|word| word.parse().ok()).collect();
-    let busy = [0, 1, 2, 5, 6, 7].map(|field| ticks.get(field).copied());
-    Some(busy.into_iter().sum::<Option<u64>>()? * TICK_NS)
+    let busy: Option<u64> = [0, 1, 2, 5, 6].map(|field| ticks.get(field).copied()).into_iter().sum();
+    Some(MachineTime { busy_ns: busy? * TICK_NS, stolen_ns: *ticks.get(7)? * TICK_NS })
 }
 
 fn parse_cpu_model(text: &str) -> Option<String> {
@@ -74,10 +90,25 @@ mod tests {
     }
 
     #[test]
-    fn busy_time_leaves_out_idle_time() {
+    fn busy_time_leaves_out_idle_time_and_what_is_stolen_is_apart() {
         let text = "cpu  10 1 20 5000 300 2 7 90 0 0\ncpu0 5 0 10 2500 150 1 3 45 0 0\n";
-        assert_eq!(parse_busy_ns(text), Some(130 * 10_000_000));
-        assert_eq!(parse_busy_ns("cpu  10 1\n"), None);
+        assert_eq!(parse_machine_time(text), Some(MachineTime { busy_ns: 40 * TICK_NS, stolen_ns: 90 * TICK_NS }));
+        assert_eq!(parse_machine_time("cpu  10 1\n"), None);
+    }
+
+    #[test]
+    fn others_are_the_processes_that_are_not_ours_and_other_guests() {
+        let time = |busy_ms: u64, stolen_ms: u64| MachineTime {
+            busy_ns: busy_ms * 1_000_000,
+            stolen_ns: stolen_ms * 1_000_000,
+        };
+        let others =
+            |after: MachineTime, ours_ms: u64| after.others_cores(time(1_000, 500), ours_ms * 1_000_000, 1_000_000_000);
+        assert_eq!(others(time(2_500, 500), 1_400), 0.1);
+        assert_eq!(others(time(2_500, 550), 1_400), 0.15);
+        // Ours were stolen from, and the kernel counts that as theirs.
+        assert_eq!(others(time(2_500, 700), 1_700), 0.2);
+        assert_eq!(others(time(2_500, 500), 1_501), 0.0);
     }
 
     #[test]

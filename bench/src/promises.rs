@@ -99,7 +99,7 @@ fn lines(work: Work) -> (&'static [Line], &'static [Line]) {
         Work::Stalled(_) => (&STALLED, &[]),
         Work::Churn => (&CHURN, &[]),
         Work::Stop => (&STOP, &STOP_COUNTS),
-        Work::Load { .. } | Work::Wrk | Work::Generator | Work::StartUp | Work::Hold(_) => (&[], &[]),
+        Work::Load { .. } | Work::Wrk { .. } | Work::Generator | Work::StartUp | Work::Hold(_) => (&[], &[]),
     }
 }
 
@@ -172,7 +172,7 @@ fn introduction(row: &RowResults) -> String {
             "\n### Stop under full load\n\n\
              Every connection always has a request outstanding (`GET /`, `POST /echo`, `GET /sleep`), every fourth a pipelined pair,\n\
              when SIGTERM comes. Counts are sums of {rounds} stops; what was received is what the server itself has counted.\n",
-            rounds = row.cell(BAIWAN).map_or(0, |cell| cell.rounds.len()),
+            rounds = row.cell(BAIWAN).map_or(0, |cell| cell.kept().count()),
         ),
         _ => "\n### Idle connections\n".to_owned(),
     }
@@ -245,12 +245,12 @@ pub(crate) fn bounds(work: Work) -> Value {
 mod tests {
     use super::*;
     use crate::measure::Figures;
-    use crate::results::Cell;
+    use crate::results::samples;
     use crate::rows::ROWS;
 
     fn results(name: &str, baiwan: &[Figures]) -> RowResults {
         let row = ROWS.iter().find(|row| row.name == name).unwrap();
-        let cell = Cell { name: BAIWAN.to_owned(), rounds: baiwan.to_vec(), ..Cell::default() };
+        let cell = samples::with_rounds(BAIWAN, baiwan.to_vec());
         RowResults { row, connections: row.connections, cells: vec![cell], skipped: None }
     }
 

@@ -7,7 +7,7 @@ use crate::peers::{AXUM, BAIWAN};
 use crate::plots::PLOTS;
 use crate::promises;
 use crate::results::{Results, RowResults};
-use crate::rows::{Group, ROUNDS, ROUNDS_MAIN, ROUNDS_STOP, ROWS, Row};
+use crate::rows::{Group, ROUNDS, ROUNDS_MAIN, ROUNDS_README, ROUNDS_README_MEMORY, ROUNDS_STOP, ROWS, Rounds, Row};
 use crate::summary::Summary;
 use crate::tables::{self, Notes, ratio};
 
@@ -60,6 +60,11 @@ fn setting(results: &Results<'_>) -> String {
         || "not measured".to_owned(),
         |others| format!("{:.2} of a core (median), {:.2} (most)", others.median, others.max),
     );
+    let (sittings, thrown_away) = results.sittings();
+    let limit = plan.others_cores_max.map_or_else(
+        || "none is in a short pass".to_owned(),
+        |max| format!("others took more than {:.0} % of a core", max * 100.0),
+    );
     format!(
         "Loopback, {cores} cores, one server core: the server has one core, the load another. {date}.\n\n\
          | | |\n|---|---|\n\
@@ -72,8 +77,12 @@ fn setting(results: &Results<'_>) -> String {
          | command | `{command}` |\n\
          | rounds | {rounds}, for each server in turns, {warm} s to warm up, {timed} s timed (wrk {wrk_s} s) |\n\
          | load before the run | {load} |\n\
-         | other processes and guests during timed parts | {others}; {repeated} measurements repeated |\n\n\
-         Figures are medians of the rounds, with the least and the most in brackets; ratios are of medians. Every round has a\n\
+         | other processes and guests during timed parts | {others} |\n\
+         | sittings thrown away | {thrown_away} of {sittings}: {limit} |\n\n\
+         Figures are medians of the rounds, with the least and the most in brackets. A ratio is the median of the ratios of all\n\
+         rounds, with the least and the most: in a sitting, Baiwan is measured right before or right after whom it is compared\n\
+         with, in alternating order. Where the least and the most are on both sides of 1, the two are *equal*. A sitting in which\n\
+         others took too much is thrown away and repeated; what it gave is in results.json all the same. Every round has a\n\
          server process of its own. Opening and closing connections is not timed, but where a row says so. Every answer is\n\
          compared, but by wrk; a cell whose rounds had an error or a wrong answer says so, with the cause.\n",
         cores = environment.cores,
@@ -86,17 +95,20 @@ fn setting(results: &Results<'_>) -> String {
         wrk = environment.wrk.as_deref().unwrap_or("not installed"),
         commit = environment.commit,
         command = environment.command,
-        rounds = plan.rounds.map_or_else(usual_rounds, |rounds| rounds.to_string()),
+        rounds = rounds(plan.rounds),
         warm = plan.warm.as_secs_f64(),
         timed = plan.timed.as_secs_f64(),
         wrk_s = plan.wrk.as_secs(),
         load = environment.load_before,
-        repeated = results.repeated,
     )
 }
 
-fn usual_rounds() -> String {
-    format!("{ROUNDS} (get-small and get-large {ROUNDS_MAIN}, stop {ROUNDS_STOP})")
+fn rounds(rounds: Rounds) -> String {
+    match rounds {
+        Rounds::Usual => format!("{ROUNDS} (get-small and get-large {ROUNDS_MAIN}, stop {ROUNDS_STOP})"),
+        Rounds::Readme => format!("{ROUNDS_README} (memory {ROUNDS_README_MEMORY})"),
+        Rounds::Each(rounds) => rounds.to_string(),
+    }
 }
 
 /// What was measured, how it is set up, and what is not here.
@@ -203,7 +215,8 @@ mod tests {
             cell("nginx", USER_BYTES, &[300.0]),
         ];
         let text = with_results(vec![row("idle", cells)], &[], |results| headline(results));
-        assert!(text.ends_with("| 15,000 | 64 bytes | 6,400 bytes | 100 | 300 bytes, nginx |\n"), "{text}");
+        let line = "| 15,000 | 64 bytes | 6,400 bytes | equal (0.02 to 150) | 300 bytes, nginx |\n";
+        assert!(text.ends_with(line), "{text}");
     }
 
     #[test]
@@ -213,8 +226,17 @@ mod tests {
             markdown(results)
         });
         assert!(text.contains("These rows are missing: get-medium, get-large."), "{text}");
-        assert!(text.contains("not asked for: json, echo"), "{text}");
+        assert!(text.contains("not asked for: get-wrk, json, echo"), "{text}");
         assert!(text.contains("plots/cpu.svg") && !text.contains("plots/memory.svg"), "{text}");
+    }
+
+    #[test]
+    fn a_report_says_how_much_was_thrown_away_and_why() {
+        let mut cells = vec![cell("baiwan", CPU_US, &[1.0, 2.0, 3.0]), cell("axum", CPU_US, &[2.0, 4.0])];
+        cells[1].rounds[1].thrown_away = true;
+        cells[0].rounds[1].thrown_away = true;
+        let text = with_results(vec![row("get-small", cells)], &[], |results| markdown(results));
+        assert!(text.contains("| sittings thrown away | 1 of 3: others took more than 5 % of a core |"), "{text}");
     }
 
     #[test]

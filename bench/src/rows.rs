@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crate::exchange::Exchange;
+use crate::generator::WRK;
+use crate::peers::BAIWAN;
 
 /// A row: one figure, or several that come from the same load, for every server that can do it.
 pub(crate) struct Row {
@@ -18,6 +20,7 @@ pub(crate) struct Row {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Group {
     Get,
+    Check,
     Body,
     Connection,
     Sleep,
@@ -36,8 +39,8 @@ pub(crate) enum Group {
 pub(crate) enum Work {
     /// Requests from the load generator.
     Load { route: Route, pace: Pace },
-    /// `GET /` from wrk, as it is used to boast.
-    Wrk,
+    /// `GET /` from wrk with so many threads.
+    Wrk { threads: usize },
     /// `GET /` to Baiwan from the load generator and from wrk; their own CPU time is what is measured.
     Generator,
     /// From the start of the process to the first answer.
@@ -111,6 +114,16 @@ pub(crate) enum Stage {
     Chunk,
 }
 
+impl Contest {
+    /// Whom the others are compared with.
+    pub(crate) fn reference(self) -> &'static str {
+        match self {
+            Self::Servers | Self::Promised => BAIWAN,
+            Self::Generators => WRK,
+        }
+    }
+}
+
 impl Row {
     pub(crate) fn contest(&self) -> Contest {
         match (self.work, self.group) {
@@ -128,13 +141,13 @@ impl Row {
             Work::Hold(State::Stream) => &["/sse"],
             Work::Hold(State::WebSocket) => &["/ws"],
             Work::Stalled(_) | Work::Stop => &["/", "/echo"],
-            Work::Wrk | Work::Generator | Work::StartUp | Work::Hold(State::Idle) | Work::Churn => &["/"],
+            Work::Wrk { .. } | Work::Generator | Work::StartUp | Work::Hold(State::Idle) | Work::Churn => &["/"],
         }
     }
 
     /// Whether it is done with a program that need not be there.
     pub(crate) fn needs_wrk(&self) -> bool {
-        matches!(self.work, Work::Wrk | Work::Generator)
+        matches!(self.work, Work::Wrk { .. } | Work::Generator)
     }
 }
 
@@ -142,7 +155,7 @@ impl Work {
     /// Whether its figures depend on who else runs. Memory and counts do not.
     pub(crate) fn needs_calm(self) -> bool {
         match self {
-            Self::Load { .. } | Self::Wrk | Self::Generator | Self::StartUp | Self::Stalled(_) => true,
+            Self::Load { .. } | Self::Wrk { .. } | Self::Generator | Self::StartUp | Self::Stalled(_) => true,
             Self::Hold(_) | Self::Churn | Self::Stop => false,
         }
     }
@@ -171,10 +184,11 @@ impl Route {
 }
 
 /// All rows, in the order of the report.
-pub(crate) const ROWS: [Row; 24] = [
+pub(crate) const ROWS: [Row; 25] = [
     row("get-small", "64 connections", Group::Get, closed(Route::Hello), 64),
     row("get-medium", "1,000 connections", Group::Get, closed(Route::Hello), 1_000),
     row("get-large", "9,000 connections", Group::Get, closed(Route::Hello), 9_000),
+    row("get-wrk", "64 connections", Group::Check, Work::Wrk { threads: 1 }, 64),
     row("json", "`GET /json`", Group::Body, closed(Route::Json), 64),
     row("echo", "`POST /echo`, 1 KiB", Group::Body, closed(Route::Echo), 64),
     row("pipelined", "pipelined", Group::Connection, PIPELINED, 64),
@@ -184,7 +198,7 @@ pub(crate) const ROWS: [Row; 24] = [
     row("rate-large", "10,000/s over 9,000", Group::Rate, rate(Route::Hello, 10_000), 9_000),
     row("rate-slow", "2,000/s over 64", Group::Rate, rate(Route::Hello, 2_000), 64),
     row("mixed", "1,000/s over 64", Group::Mixed, rate(Route::Mixed, 1_000), 64),
-    row("wrk", "wrk", Group::Wrk, Work::Wrk, 10_000),
+    row("wrk", "wrk", Group::Wrk, Work::Wrk { threads: 100 }, 10_000),
     row("idle", "idle, was answered once", Group::Memory, Work::Hold(State::Idle), 15_000),
     row("pending", "handler pending", Group::Memory, Work::Hold(State::Pending), 15_000),
     row("sse", "SSE stream, one event sent", Group::Memory, Work::Hold(State::Stream), 15_000),
@@ -221,27 +235,58 @@ const MAIN: [&str; 2] = ["get-small", "get-large"];
 pub(crate) const ROUNDS: usize = 3;
 /// The same, where a round is one stop.
 pub(crate) const ROUNDS_STOP: usize = 20;
+/// Turns of each server in the rows of the README; memory hardly differs between rounds.
+pub(crate) const ROUNDS_README: usize = 5;
+pub(crate) const ROUNDS_README_MEMORY: usize = 2;
+/// The rows that the README quotes.
+pub(crate) const README: [&str; 13] = [
+    "get-small",
+    "get-medium",
+    "get-large",
+    "get-wrk",
+    "json",
+    "echo",
+    "pipelined",
+    "connect",
+    "sleep",
+    "rate-large",
+    "idle",
+    "pending",
+    "sse",
+];
 /// wrk runs so many times as long as other loads: 30 s.
 const WRK_TIMES: u32 = 10;
+
+/// How many turns each server has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Rounds {
+    /// As many as the row asks for.
+    Usual,
+    /// More of the rows that the README quotes, and shorter ones.
+    Readme,
+    /// The same number in every row.
+    Each(usize),
+}
 
 /// How thoroughly rows are measured.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// For every row, instead of its own number.
-    pub(crate) rounds: Option<usize>,
+    pub(crate) rounds: Rounds,
     pub(crate) warm: Duration,
     pub(crate) timed: Duration,
     /// How much later than at the end of the timed part a fixed rate may be answered.
     pub(crate) grace: Option<Duration>,
     /// How long wrk runs, in whole seconds.
     pub(crate) wrk: Duration,
-    /// wrk's threads and connections at the most.
+    /// wrk's threads and connections at the most: a quick pass has fewer.
     pub(crate) wrk_threads: usize,
     pub(crate) wrk_connections: usize,
     /// How long the kernel and the server may take to tidy up before memory is read.
     pub(crate) settle: Duration,
     /// How long the whole run may wait for other processes to end, and repeat what they disturbed.
     pub(crate) patience: Duration,
+    /// A sitting in which others used more of a core is thrown away. None: none is.
+    pub(crate) others_cores_max: Option<f64>,
     /// Rows that want more connections get this many.
     pub(crate) connections_max: usize,
     pub(crate) stall: &'static Stall,
@@ -263,7 +308,7 @@ pub(crate) struct Stall {
 
 impl Plan {
     pub(crate) const FULL: Self = Self {
-        rounds: None,
+        rounds: Rounds::Usual,
         warm: Duration::from_secs(1),
         timed: Duration::from_secs(3),
         grace: Some(Duration::from_millis(750)),
@@ -272,6 +317,7 @@ impl Plan {
         wrk_connections: 10_000,
         settle: Duration::from_secs(1),
         patience: Duration::from_secs(600),
+        others_cores_max: Some(0.05),
         connections_max: usize::MAX,
         stall: &Stall {
             warm: Duration::from_millis(500),
@@ -282,9 +328,20 @@ impl Plan {
         },
     };
 
+    /// The rows of the README in about 20 minutes, and a few more if others disturb it. Many short rounds say more of a ratio
+    /// than few long ones.
+    pub(crate) const README: Self = Self {
+        rounds: Rounds::Readme,
+        warm: Duration::from_millis(400),
+        timed: Duration::from_millis(1500),
+        wrk: Duration::from_secs(2),
+        patience: Duration::from_secs(240),
+        ..Self::FULL
+    };
+
     /// Shows that everything works. Its figures are not worth quoting.
     pub(crate) const QUICK: Self = Self {
-        rounds: Some(1),
+        rounds: Rounds::Each(1),
         warm: Duration::from_millis(100),
         timed: Duration::from_millis(300),
         // Whoever runs it may do other things meanwhile.
@@ -294,6 +351,7 @@ impl Plan {
         wrk_connections: 100,
         settle: Duration::from_millis(200),
         patience: Duration::ZERO,
+        others_cores_max: None,
         connections_max: 500,
         stall: &Stall {
             warm: Duration::from_millis(100),
@@ -310,17 +368,20 @@ impl Plan {
     }
 
     pub(crate) fn connections(&self, row: &Row) -> usize {
-        let most = if row.work == Work::Wrk { self.wrk_connections } else { self.connections_max };
+        let most = if let Work::Wrk { .. } = row.work { self.wrk_connections } else { self.connections_max };
         row.connections.min(most)
     }
 
     /// Turns of each server in a row.
     pub(crate) fn rounds(&self, row: &Row) -> usize {
-        self.rounds.unwrap_or(match row.work {
-            Work::Stop => ROUNDS_STOP,
-            _ if MAIN.contains(&row.name) => ROUNDS_MAIN,
-            _ => ROUNDS,
-        })
+        match (self.rounds, row.work) {
+            (Rounds::Each(rounds), _) => rounds,
+            (Rounds::Readme, Work::Hold(_)) => ROUNDS_README_MEMORY,
+            (Rounds::Readme, _) => ROUNDS_README,
+            (Rounds::Usual, Work::Stop) => ROUNDS_STOP,
+            (Rounds::Usual, _) if MAIN.contains(&row.name) => ROUNDS_MAIN,
+            (Rounds::Usual, _) => ROUNDS,
+        }
     }
 
     /// About how long one turn takes: what tells how long a run goes on.
@@ -330,7 +391,7 @@ impl Plan {
         let connections = self.connections(row) as u32;
         let own = match row.work {
             Work::Load { .. } => self.warm + self.timed,
-            Work::Wrk | Work::Generator => self.wrk,
+            Work::Wrk { .. } | Work::Generator => self.wrk,
             Work::StartUp => Duration::ZERO,
             Work::Hold(_) => 3 * self.settle,
             Work::Stalled(stage) => {
@@ -356,7 +417,7 @@ mod tests {
             let is_first = ROWS[..index].iter().all(|other| other.group != row.group);
             assert!(is_first || before == Some(row.group), "{}", row.name);
         }
-        assert!(MAIN.iter().all(|name| ROWS.iter().any(|row| row.name == *name)));
+        assert!(MAIN.iter().chain(&README).all(|name| ROWS.iter().any(|row| row.name == *name)));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! All rows, one after the other: the servers take turns, so that a drifting machine hits all alike, and what one of them fails
-//! at does not end the measurement of the others.
+//! All rows, one after the other: the servers take turns in sittings, so that a drifting machine hits alike what is compared, and
+//! what one of them fails at does not end the measurement of the others.
 
 use std::fs;
 use std::path::Path;
@@ -11,18 +11,20 @@ use crate::cli::Run;
 use crate::clock::{now_ns, settle};
 use crate::environment::Environment;
 use crate::generator::GENERATORS;
-use crate::measure::{Figures, OTHERS_CORES, measure};
+use crate::measure::{Figures, measure};
 use crate::peers::{AXUM, BAIWAN, Known, Peer, Places};
 use crate::plots::{self, PLOTS};
-use crate::proc_files;
+use crate::proc_files::MachineTime;
 use crate::progress::Progress;
+use crate::readme;
 use crate::report;
-use crate::results::{Cell, Results, RowResults};
+use crate::results::{Cell, Results, Round, RowResults};
 use crate::rows::{Contest, Plan, Row, Work};
 use crate::server::{self, Cores, Server};
+use crate::sittings;
 
-/// A measurement during which other processes used more of a core than this is repeated.
-const OTHERS_CORES_MAX: f64 = 0.1;
+/// A disturbed sitting is repeated this often at the most.
+const REPEATS_MAX: usize = 3;
 /// How long the machine is watched before a measurement.
 const CALM_SAMPLE: Duration = Duration::from_millis(400);
 /// A server that fails so often without a single success is not tried again.
@@ -36,7 +38,6 @@ pub(crate) fn measure_all(run: &Run, words: &[String], known: &[Known], places: 
         environment: Environment::read(words),
         plan: &run.plan,
         quick: run.quick,
-        repeated: 0,
         known,
         wanted: &run.rows,
         rows: Vec::new(),
@@ -44,12 +45,11 @@ pub(crate) fn measure_all(run: &Run, words: &[String], known: &[Known], places: 
     let has_wrk = results.environment.wrk.is_some();
     let contests: Vec<Vec<Contestant<'_>>> = run.rows.iter().map(|row| contestants(row, known)).collect();
     let turns = run.rows.iter().zip(&contests).flat_map(|(row, contestants)| {
-        let measured = contestants.iter().filter(|contestant| contestant.peer.is_some()).count();
-        std::iter::repeat_n(run.plan.turn(row), measured * run.plan.rounds(row))
+        std::iter::repeat_n(run.plan.turn(row), turns(row, contestants) * run.plan.rounds(row))
     });
     let progress = Progress::new(now_ns(), turns);
     let patience_ns = run.plan.patience.as_nanos() as u64;
-    let mut bench = Bench { plan: &run.plan, places, cores: Cores::take()?, patience_ns, repeated: 0, progress };
+    let mut bench = Bench { plan: &run.plan, places, cores: Cores::take()?, patience_ns, sitting: 0, progress };
     for (row, contestants) in run.rows.iter().zip(&contests) {
         let skipped = (row.needs_wrk() && !has_wrk).then(|| "wrk is not installed".to_owned());
         let mut measured = RowResults { row, connections: run.plan.connections(row), cells: Vec::new(), skipped };
@@ -57,9 +57,8 @@ pub(crate) fn measure_all(run: &Run, words: &[String], known: &[Known], places: 
             measured.cells = bench.measure_row(row, contestants);
         }
         results.rows.push(measured);
-        results.repeated = bench.repeated;
         if let Some(folder) = &run.output {
-            write(&results, folder)?;
+            write(&results, folder, run.readme)?;
         }
     }
     Ok((report::markdown(&results), !results.has_failed()))
@@ -94,10 +93,20 @@ fn contestants<'a>(row: &Row, known: &'a [Known]) -> Vec<Contestant<'a>> {
     }
 }
 
-/// The report, the raw figures and the plots.
-fn write(results: &Results<'_>, folder: &Path) -> Result<()> {
+/// How many turns a row's contestants take in a round.
+fn turns(row: &Row, contestants: &[Contestant<'_>]) -> usize {
+    let taking: Vec<usize> = (0..contestants.len()).filter(|index| contestants[*index].peer.is_some()).collect();
+    let reference = taking.iter().copied().find(|index| contestants[*index].name == row.contest().reference());
+    sittings::of_round(&taking, reference, 0, row.work.needs_calm()).iter().map(Vec::len).sum()
+}
+
+/// The report, the raw figures, the plots, and the table for the README where that is what the run is for.
+fn write(results: &Results<'_>, folder: &Path, readme: bool) -> Result<()> {
     let raw = serde_json::to_string_pretty(&results.json())? + "\n";
     let mut files = vec![("RESULTS.md".to_owned(), report::markdown(results)), ("results.json".to_owned(), raw)];
+    if readme {
+        files.push(("README-table.md".to_owned(), readme::table(results)));
+    }
     for plot in &PLOTS {
         files.extend(plots::svg(results, plot).map(|svg| (format!("plots/{}.svg", plot.name), svg)));
     }
@@ -116,7 +125,8 @@ struct Bench<'a> {
     places: Places,
     cores: Cores,
     patience_ns: u64,
-    repeated: usize,
+    /// The number of the next sitting.
+    sitting: usize,
     progress: Progress,
 }
 
@@ -128,62 +138,76 @@ impl Bench<'_> {
             ..Cell::default()
         };
         let mut cells: Vec<Cell> = contestants.iter().map(cell).collect();
+        let reference = row.contest().reference();
         let count = self.plan.rounds(row);
-        for round in 1..=count {
-            for (contestant, cell) in contestants.iter().zip(&mut cells) {
-                let Some(peer) = contestant.peer else { continue };
-                if cell.rounds.is_empty() && cell.failures.len() >= FAILURES_MAX {
-                    self.progress.advance(self.plan.turn(row));
-                    continue;
-                }
-                let left = self.progress.text(now_ns());
-                eprintln!("[{left}] {}: {}, round {round} of {count}", row.name, contestant.name);
-                match self.measure_calm(row, peer, contestant.name) {
-                    Ok(figures) => cell.rounds.push(figures),
-                    Err(error) => {
-                        eprintln!("{}: {} failed: {error:#}", row.name, contestant.name);
-                        cell.failures.push(format!("{error:#}"));
-                    }
-                }
-                self.progress.advance(self.plan.turn(row));
+        for round in 0..count {
+            let given_up = |cell: &Cell| cell.rounds.is_empty() && cell.failures.len() >= FAILURES_MAX;
+            let taking = |index: &usize| contestants[*index].peer.is_some() && !given_up(&cells[*index]);
+            let taking: Vec<usize> = (0..contestants.len()).filter(taking).collect();
+            let reference = taking.iter().copied().find(|index| contestants[*index].name == reference);
+            for sitting in sittings::of_round(&taking, reference, round, row.work.needs_calm()) {
+                let what = format!("{}, round {} of {count}", row.name, round + 1);
+                self.sit(row, &what, contestants, &sitting, &mut cells);
             }
         }
         cells
     }
 
-    /// Waits until other processes leave the machine alone, measures, and repeats what they disturbed all the same, as long as
-    /// there is patience; returns what was disturbed least. Only the others' CPU time decides, never the figures.
-    fn measure_calm(&mut self, row: &Row, peer: &Peer, contestant: &str) -> Result<Figures> {
-        let others = |figures: &Figures| figures.get(OTHERS_CORES).copied().unwrap_or(0.0);
-        if !row.work.needs_calm() {
-            return self.measure_once(row, peer, contestant);
-        }
-        self.wait_for_calm()?;
-        let mut best = self.measure_once(row, peer, contestant)?;
-        while others(&best) > OTHERS_CORES_MAX && self.patience_ns > 0 {
-            self.repeated += 1;
-            self.wait_for_calm()?;
-            let start = now_ns();
-            let figures = self.measure_once(row, peer, contestant)?;
-            self.patience_ns = self.patience_ns.saturating_sub(now_ns() - start);
-            if others(&figures) < others(&best) {
-                best = figures;
+    /// Measures servers back to back, and again if others disturbed one of them: at most [`REPEATS_MAX`] times, and as long as
+    /// there is patience. Only the others' CPU time decides, never the figures.
+    fn sit(&mut self, row: &Row, what: &str, contestants: &[Contestant<'_>], sitting: &[usize], cells: &mut [Cell]) {
+        for repeat in 0..=REPEATS_MAX {
+            let begin_ns = now_ns();
+            if row.work.needs_calm() {
+                self.wait_for_calm();
+            }
+            let mut measured: Vec<(usize, Figures)> = Vec::new();
+            for index in sitting {
+                let name = contestants[*index].name;
+                let Some(peer) = contestants[*index].peer else { continue };
+                eprintln!("[{}] {what}: {name}", self.progress.text(now_ns()));
+                match self.measure_once(row, peer, name) {
+                    Ok(figures) => measured.push((*index, figures)),
+                    Err(error) => {
+                        eprintln!("{what}: {name} failed: {error:#}");
+                        cells[*index].failures.push(format!("{error:#}"));
+                    }
+                }
+                if repeat == 0 {
+                    self.progress.advance(self.plan.turn(row));
+                }
+            }
+            let thrown_away =
+                sittings::is_disturbed(measured.iter().map(|(_, figures)| figures), self.plan.others_cores_max);
+            for (index, figures) in measured {
+                cells[index].rounds.push(Round { sitting: self.sitting, figures, thrown_away });
+            }
+            self.sitting += 1;
+            if !thrown_away {
+                return;
+            }
+            eprintln!("{what}: thrown away, because others took too much of the machine");
+            self.patience_ns = self.patience_ns.saturating_sub(now_ns() - begin_ns);
+            if self.patience_ns == 0 {
+                return;
             }
         }
-        Ok(best)
     }
 
-    fn wait_for_calm(&mut self) -> Result<()> {
+    /// Waits until others leave the machine alone, as long as there is patience.
+    fn wait_for_calm(&mut self) {
+        let Some(most) = self.plan.others_cores_max else { return };
         while self.patience_ns > 0 {
-            let (start, used) = (now_ns(), proc_files::machine_cpu_ns()?);
+            let (start_ns, before) = (now_ns(), MachineTime::read());
             settle(CALM_SAMPLE);
-            let (wall_ns, used_ns) = (now_ns() - start, proc_files::machine_cpu_ns()? - used);
-            if used_ns as f64 <= OTHERS_CORES_MAX * wall_ns as f64 {
-                break;
+            let wall_ns = now_ns() - start_ns;
+            // What cannot be read cannot be waited for; the measurement will say so.
+            let (Ok(before), Ok(after)) = (before, MachineTime::read()) else { return };
+            if after.others_cores(before, 0, wall_ns) <= most {
+                return;
             }
             self.patience_ns = self.patience_ns.saturating_sub(wall_ns);
         }
-        Ok(())
     }
 
     fn measure_once(&self, row: &Row, peer: &Peer, contestant: &str) -> Result<Figures> {

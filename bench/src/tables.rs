@@ -5,16 +5,16 @@ use std::fmt::Write;
 
 use baiwan_load::kernel_memory;
 
-use crate::generator::{GENERATORS, SHARE_MAX};
+use crate::generator::SHARE_MAX;
 use crate::measure::{
     CLIENT_CPU_US, CLIENT_KERNEL_BYTES, CPU_US, KERNEL_BYTES, MEAN_MS, P50_US, P99_US, REQUESTS_PER_SECOND, START_MS,
     USER_BYTES,
 };
 use crate::peers::BAIWAN;
 use crate::report::{NONE, grouped, spread};
-use crate::results::{Results, RowResults};
+use crate::results::{Cell, Results, RowResults};
 use crate::rows::Group;
-use crate::summary::Summary;
+use crate::summary::{Ratio, Summary};
 use crate::wrk;
 
 /// Footnotes, each with its own number.
@@ -77,6 +77,7 @@ const MEMORY: &[Column] = &[column(USER_BYTES, "user, bytes", 0), column(KERNEL_
 fn table(group: Group) -> Option<Table> {
     let (title, columns) = match group {
         Group::Get => ("Server CPU, closed loop: `GET /`", CPU),
+        Group::Check => ("Server CPU, closed loop, from another generator: `GET /` from wrk", CPU),
         Group::Body => ("Server CPU, closed loop, 64 connections: bodies", CPU),
         Group::Connection => {
             ("Server CPU, closed loop, 64 connections: 16 requests outstanding on each, and one request on each", CPU)
@@ -121,8 +122,8 @@ pub(crate) fn section(results: &Results<'_>, group: Group, notes: &mut Notes) ->
     if names.is_empty() {
         return text;
     }
-    let reference = if group == Group::Generator { GENERATORS[1] } else { BAIWAN };
-    let to = if group == Group::Generator { "wrk" } else { "Baiwan" };
+    let reference = rows[0].row.contest().reference();
+    let to = if reference == BAIWAN { "Baiwan" } else { reference };
     let (mut head, mut line) = (String::from("\n| |"), String::from("|---|"));
     for row in &rows {
         for (index, column) in table.columns.iter().enumerate() {
@@ -202,23 +203,21 @@ fn cells(row: &RowResults, name: &str, reference: &str, table: &Table, notes: &m
             (Some(summary), _) => grouped(summary.median, column.digits),
             (None, Some(cell)) if index == 0 && cell.no_route => "no route".to_owned(),
             (None, Some(_)) if index == 0 && !failures.is_empty() => format!("**failed**{failures}"),
+            (None, Some(cell)) if index == 0 && !cell.rounds.is_empty() => "**disturbed**".to_owned(),
             (None, _) => NONE.to_owned(),
         };
         let _ = write!(text, " {cell} |");
         if index == 0 {
-            let _ = write!(text, " {} |", ratio(row.ratio(name, reference, column.figure)));
+            let ratio =
+                if name == reference { "1".to_owned() } else { ratio(row.ratio(name, reference, column.figure)) };
+            let _ = write!(text, " {ratio} |");
         }
     }
     text
 }
 
-/// A ratio with as many digits as say something.
-pub(crate) fn ratio(ratio: Option<f64>) -> String {
-    match ratio {
-        Some(ratio) if ratio.is_finite() && ratio >= 10.0 => grouped(ratio, 0),
-        Some(ratio) if ratio.is_finite() => format!("{ratio:.2}"),
-        _ => NONE.to_owned(),
-    }
+pub(crate) fn ratio(ratio: Option<Ratio>) -> String {
+    ratio.map_or_else(|| NONE.to_owned(), Ratio::text)
 }
 
 fn introduction(results: &Results<'_>, group: Group, rows: &[&RowResults]) -> String {
@@ -228,6 +227,12 @@ fn introduction(results: &Results<'_>, group: Group, rows: &[&RowResults]) -> St
              outstanding and sends the next when its answer is there, but for those that say otherwise."
                 .to_owned()
         }
+        Group::Check => format!(
+            "`{}`: how many requests a server finds when it wakes up depends on how fast its peer is, and what a request costs\n\
+             depends on that. So this is the first row of the table above with a generator that is not Baiwan's. Opening is part\n\
+             of it.",
+            wrk::words(1, rows[0].connections, results.plan.wrk).join(" ")
+        ),
         Group::Rate => "Requests are due at constant intervals, and latency counts from when a request was due.".to_owned(),
         Group::Mixed => "As above. Every server computes on the thread that serves: what comes meanwhile waits.".to_owned(),
         Group::Wrk => {
@@ -253,8 +258,8 @@ fn introduction(results: &Results<'_>, group: Group, rows: &[&RowResults]) -> St
 }
 
 fn memory_introduction(rows: &[&RowResults]) -> String {
-    let cells = rows.iter().flat_map(|row| row.cells.iter().flat_map(|cell| &cell.rounds));
-    let client = Summary::of(cells.filter_map(|figures| figures.get(CLIENT_KERNEL_BYTES).copied()));
+    let rounds = rows.iter().flat_map(|row| row.cells.iter().flat_map(Cell::kept));
+    let client = Summary::of(rounds.filter_map(|round| round.figures.get(CLIENT_KERNEL_BYTES).copied()));
     format!(
         "User memory is the growth of the server's proportional set size (PSS), divided by {held} connections held. Kernel\n\
          memory is {source}.\n\
@@ -269,7 +274,6 @@ fn memory_introduction(rows: &[&RowResults]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::Cell;
     use crate::results::samples::{cell, failed, row, with_results};
 
     fn lines(rows: impl FnOnce() -> Vec<RowResults>, group: Group) -> Vec<String> {
@@ -287,15 +291,15 @@ mod tests {
     #[test]
     fn servers_are_sorted_by_the_main_figure_and_compared_with_baiwan() {
         let rows = || {
-            let slow = cell("node", CPU_US, &[30.0]);
+            let slow = cell("node", CPU_US, &[32.0, 27.0]);
             vec![row("get-small", vec![cell("baiwan", CPU_US, &[8.0, 6.0, 7.0]), slow, cell("epoll", CPU_US, &[3.5])])]
         };
         let lines = lines(rows, Group::Get);
         let places =
             ["| *limit: a loop over epoll*", "| Baiwan |", "| Node's http |"].map(|begin| position(&lines, begin));
         assert!(places.is_sorted(), "{lines:#?}");
-        assert_eq!(lines[places[1]], "| Baiwan | 7.00 (6.00 to 8.00) | 1.00 | - |");
-        assert_eq!(lines[places[2]], "| Node's http | 30.00 (30.00 to 30.00) | 4.29 | - |");
+        assert_eq!(lines[places[1]], "| Baiwan | 7.00 (6.00 to 8.00) | 1 | - |");
+        assert_eq!(lines[places[2]], "| Node's http | 29.50 (27.00 to 32.00) | 4.25 (4.00 to 4.50) | - |");
     }
 
     #[test]
@@ -337,8 +341,19 @@ mod tests {
         };
         let lines = lines(rows, Group::Body);
         let nginx = &lines[position(&lines, "| nginx |")];
-        assert_eq!(nginx, "| nginx | 2.00 (2.00 to 2.00) | 2.00 | - | no route | - | - |");
+        assert_eq!(nginx, "| nginx | 2.00 (2.00 to 2.00) | 2.00 (2.00 to 2.00) | - | no route | - | - |");
         position(&lines, "Without such a route: *limit: a loop over io_uring*.");
+    }
+
+    #[test]
+    fn a_server_whose_every_sitting_was_thrown_away_is_disturbed() {
+        let rows = || {
+            let mut disturbed = cell("nginx", CPU_US, &[9.0]);
+            disturbed.rounds[0].thrown_away = true;
+            vec![row("get-small", vec![cell("baiwan", CPU_US, &[2.0]), disturbed])]
+        };
+        let lines = lines(rows, Group::Get);
+        assert_eq!(lines[position(&lines, "| nginx |")], "| nginx | **disturbed** | - | - |");
     }
 
     #[test]

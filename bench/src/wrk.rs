@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::clock::{SECOND_NS, now_ns};
+use crate::clock::now_ns;
 use crate::measure::{CPU_US, Figures, MEAN_MS, OTHERS_CORES, REQUESTS_PER_SECOND};
-use crate::proc_files;
-use crate::rows::Plan;
+use crate::proc_files::{self, MachineTime};
 use crate::server::Server;
 
 /// wrk counts answers that take longer as errors: slow is not wrong.
@@ -36,8 +35,8 @@ pub(crate) struct Said {
     errors: Vec<String>,
 }
 
-pub(crate) fn measure(server: &Server, plan: &Plan) -> Result<Figures> {
-    let outcome = run(server, plan.wrk_threads, plan.wrk_connections, plan.wrk)?;
+pub(crate) fn measure(server: &Server, threads: usize, connections: usize, duration: Duration) -> Result<Figures> {
+    let outcome = run(server, threads, connections, duration)?;
     Ok(Figures::from([
         (REQUESTS_PER_SECOND, outcome.said.requests_per_second),
         (MEAN_MS, outcome.said.mean_ms),
@@ -61,11 +60,10 @@ pub(crate) fn words(threads: usize, connections: usize, duration: Duration) -> V
 
 /// Runs it on the core of this thread, against `GET /`. What it counts as an error is one.
 pub(crate) fn run(server: &Server, threads: usize, connections: usize, duration: Duration) -> Result<Outcome> {
-    let moment = || -> Result<[u64; 4]> {
-        let (machine, wrk) = (proc_files::machine_cpu_ns()?, proc_files::ended_children_cpu_ns()?);
-        Ok([machine, wrk, server.cpu_ns()?, now_ns()])
+    let moment = || -> Result<(MachineTime, [u64; 3])> {
+        Ok((MachineTime::read()?, [proc_files::ended_children_cpu_ns()?, server.cpu_ns()?, now_ns()]))
     };
-    let before = moment()?;
+    let (machine_before, before) = moment()?;
     // It must not outlive this program.
     let output = Command::new("setpriv")
         .args(["--pdeathsig", "KILL"])
@@ -73,9 +71,9 @@ pub(crate) fn run(server: &Server, threads: usize, connections: usize, duration:
         .arg(format!("http://{}/", server.address()))
         .stdin(Stdio::null())
         .output();
-    let after = moment()?;
+    let (machine, after) = moment()?;
     let output = output.or_else(not_found)?;
-    let [machine_ns, cpu_ns, server_ns, wall_ns] = std::array::from_fn(|place| after[place] - before[place]);
+    let [cpu_ns, server_ns, wall_ns] = std::array::from_fn(|place| after[place] - before[place]);
     let text = String::from_utf8_lossy(&output.stdout);
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "wrk: {}", complaint.trim().lines().last().unwrap_or("failed"));
@@ -84,8 +82,7 @@ pub(crate) fn run(server: &Server, threads: usize, connections: usize, duration:
         bail!("wrk: {}", said.errors.join("; "));
     }
     ensure!(said.requests > 0, "wrk: no request was answered");
-    let others_ns = machine_ns.saturating_sub(cpu_ns + server_ns);
-    let others_cores = (others_ns as f64 / SECOND_NS as f64) / (wall_ns as f64 / SECOND_NS as f64);
+    let others_cores = machine.others_cores(machine_before, cpu_ns + server_ns, wall_ns);
     Ok(Outcome { said, cpu_ns, server_ns, others_cores })
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::fs;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 
 use rustix::net::{getsockname, listen, sockopt};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, Signal, getpid, pidfd_getfd, pidfd_open};
@@ -11,13 +11,14 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, Signal, getpid, pidfd_getfd, 
 /// More connections than this may not wait to be accepted; the kernel takes `somaxconn` if that is less.
 pub const BACKLOG: u16 = u16::MAX;
 
-/// A listener on a port of loopback that the system chooses. Its connections do not wait to fill a segment (`TCP_NODELAY`),
-/// which they have from it.
+/// A listener on `ADDRESS`, or on a port of loopback that the system chooses. Its connections do not wait to fill a segment
+/// (`TCP_NODELAY`), which they have from it.
 ///
 /// # Errors
 /// When the system refuses.
 pub fn listener() -> io::Result<TcpListener> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = std::env::var("ADDRESS").unwrap_or_else(|_| "127.0.0.1:0".to_owned());
+    let listener = TcpListener::bind(address)?;
     sockopt::set_tcp_nodelay(&listener, true)?;
     listen(&listener, BACKLOG.into())?;
     Ok(listener)
@@ -72,7 +73,7 @@ mod tests {
     #[test]
     fn a_listener_that_somebody_else_keeps_is_found_and_its_connections_do_not_delay() {
         assert_eq!(widen().unwrap(), None);
-        let hidden = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let hidden = TcpListener::bind("127.0.0.1:0").unwrap();
         assert_eq!(widen().unwrap(), Some(hidden.local_addr().unwrap()));
         let _client = std::net::TcpStream::connect(hidden.local_addr().unwrap()).unwrap();
         let (connection, _) = hidden.accept().unwrap();

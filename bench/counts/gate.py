@@ -1,0 +1,111 @@
+"""What the tools print, and how counts are held to earlier ones. Pure: text and numbers in, numbers and sentences out.
+
+Counts are for one request. They come from two runs of different length, so that what a server does at its start and at its end
+is in both of them and cancels out.
+"""
+
+import re
+
+INSTRUCTIONS, ALLOCATIONS, SYSTEM_CALLS = "instructions", "allocations", "system_calls"
+NAMES = {INSTRUCTIONS: "instructions", ALLOCATIONS: "allocations", SYSTEM_CALLS: "system calls"}
+
+# A larger share more than before fails: a small change of the compiler or of libc moves instructions by less.
+INSTRUCTIONS_MORE = 0.03
+# A larger share less is worth a new file.
+INSTRUCTIONS_LESS = 0.01
+
+# The functions of the C library that hand out memory. Each call counts, whether it allocates anew or makes a block larger.
+ALLOCATORS = {"malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc", "memalign"}
+
+
+def callgrind(text):
+    """Instructions and allocations of a whole run, from the file that callgrind writes.
+
+    A name is written once and is then known by its number:
+
+    >>> callgrind('''fn=(1) main
+    ... 3 5
+    ... cfn=(2) malloc
+    ... calls=4 0
+    ... 3 40
+    ... fn=(3) serve
+    ... cfn=(2)
+    ... calls=2 0
+    ... 7 20
+    ... cfn=(4) free
+    ... calls=9 0
+    ... 8 9
+    ... totals: 74
+    ... ''')
+    {'instructions': 74, 'allocations': 6}
+    """
+    numbers, allocations, called = {}, 0, None
+    for line in text.splitlines():
+        if name := re.match(r"c?fn=\((\d+)\)(?: (.*))?", line):
+            number, written = name.groups()
+            if written:
+                numbers[number] = written
+            if line.startswith("cfn="):
+                called = numbers[number]
+        elif line.startswith("calls=") and called in ALLOCATORS:
+            allocations += int(line[len("calls="):].split()[0])
+    totals = re.search(r"^totals: (\d+)", text, re.MULTILINE)
+    return {INSTRUCTIONS: int(totals[1]), ALLOCATIONS: allocations}
+
+
+def strace(text):
+    """System calls of a whole run by their names, from the table that `strace -c` prints; errors have a column of their own.
+
+    >>> strace('''% time     seconds  usecs/call     calls    errors syscall
+    ... ------ ----------- ----------- --------- --------- ------------------
+    ...  82.87    0.039842          77       513         1 epoll_wait
+    ...   8.24    0.003962           7       501           sendto
+    ... ------ ----------- ----------- --------- --------- ------------------
+    ... 100.00    0.048075          21      1014         1 total
+    ... ''')
+    {'epoll_wait': 513, 'sendto': 501}
+    """
+    rows = (line.split() for line in text.splitlines())
+    return {row[-1]: int(row[3]) for row in rows if len(row) >= 5 and row[3].isdigit() and row[-1] != "total"}
+
+
+def difference(short, long, requests):
+    """What each of `requests` costs, by which the long run is longer. What rounds to nothing happens with time, not with requests.
+
+    >>> difference({'recv': 10, 'brk': 3}, {'recv': 2010, 'brk': 3, 'futex': 1}, 1000)
+    {'recv': 2.0}
+    """
+    each = {name: round((count - short.get(name, 0)) / requests, 4) for name, count in long.items()}
+    return {name: value for name, value in each.items() if abs(value) >= 0.005}
+
+
+def judge(old, new, requests):
+    """What became worse and what became better in a case whose turns have so many requests each, as sentences.
+
+    Instructions may move a little. Allocations and system calls are whole numbers in each turn, and one more is too many:
+
+    >>> before = {'instructions': 1000, 'allocations': 12, 'system_calls': 4.0}
+    >>> judge(before, {'instructions': 1030, 'allocations': 12.02, 'system_calls': 4.01}, 1)
+    ([], [])
+    >>> judge(before, {'instructions': 1031, 'allocations': 13, 'system_calls': 3}, 1)
+    (['instructions: 1,031, were 1,000 (+3.1 %)', 'allocations: 13, were 12'], ['system calls: 3, were 4'])
+    >>> judge(before, {'instructions': 980, 'allocations': 12, 'system_calls': 4}, 1)
+    ([], ['instructions: 980, were 1,000 (-2.0 %)'])
+
+    One more for 16 requests of a turn is seen as well:
+
+    >>> judge(before, {'instructions': 1000, 'allocations': 12, 'system_calls': 4.0625}, 16)
+    (['system calls: 4.0625, were 4'], [])
+    """
+    worse, better = [], []
+    change = round(new[INSTRUCTIONS] / old[INSTRUCTIONS] - 1, 6)
+    text = f"instructions: {new[INSTRUCTIONS]:,.0f}, were {old[INSTRUCTIONS]:,.0f} ({change * 100:+.1f} %)"
+    if change > INSTRUCTIONS_MORE:
+        worse.append(text)
+    elif change < -INSTRUCTIONS_LESS:
+        better.append(text)
+    for figure in (ALLOCATIONS, SYSTEM_CALLS):
+        more = round(new[figure] * requests) - round(old[figure] * requests)
+        if more:
+            (worse if more > 0 else better).append(f"{NAMES[figure]}: {new[figure]:g}, were {old[figure]:g}")
+    return worse, better

@@ -179,6 +179,12 @@ impl<S> Slot<S> {
         }
     }
 
+    /// Stores a new deadline. Returns whether the wheel must know: most deadlines move away, and then it looks here in time.
+    pub(super) fn put_off(&mut self, deadline: Tick) -> bool {
+        self.deadline = deadline;
+        !self.link.fires_by(deadline)
+    }
+
     pub(super) fn activate(&mut self) -> &mut Active {
         self.active.get_or_insert_with(|| Box::new(Active::new()))
     }

@@ -59,8 +59,9 @@ impl Drain {
 
 impl<D: Driver, A: App> Engine<D, A> {
     pub(super) fn set_deadline(&mut self, index: u32, deadline: Tick) {
-        self.connections.get_mut(index).expect("the caller has it").deadline = deadline;
-        self.wheel.schedule(&mut self.connections, index);
+        if self.connections.get_mut(index).expect("the caller has it").put_off(deadline) {
+            self.wheel.schedule(&mut self.connections, index);
+        }
     }
 
     pub(super) fn set_exchange_deadline(&mut self, index: u32) {
@@ -177,26 +178,24 @@ impl<D: Driver, A: App> Engine<D, A> {
             self.set_deadline(index, due);
             return self.enqueue(index);
         }
-        if active.set_aside.is_empty() {
-            self.become_idle(index);
-        } else {
+        if !active.set_aside.is_empty() {
             slot.flags.set(Flags::INPUT);
-            self.await_request(index);
         }
+        self.become_idle(index);
         self.enqueue(index);
     }
 
-    /// Waits for the next request, and holds nothing.
+    /// Waits for the next request, for as long as connections are kept, or a stop is held up; holds what is set aside, and
+    /// nothing else.
+    #[inline]
     pub(super) fn become_idle(&mut self, index: u32) {
+        let deadline = self.clock.deadline(self.unless_stopping(self.settings.keep_alive_timeout));
         let slot = self.connections.get_mut(index).expect("the caller has it");
-        slot.active = None;
-        self.await_request(index);
-    }
-
-    /// Waits for the next request: for as long as connections are kept, or a stop is held up.
-    pub(super) fn await_request(&mut self, index: u32) {
-        self.connections.get_mut(index).expect("the caller has it").state = State::Idle;
-        self.set_deadline(index, self.clock.deadline(self.unless_stopping(self.settings.keep_alive_timeout)));
+        slot.state = State::Idle;
+        slot.active.take_if(|active| active.set_aside.is_empty());
+        if slot.put_off(deadline) {
+            self.wheel.schedule(&mut self.connections, index);
+        }
     }
 
     /// The time for something that is no request yet: less when the server stops.

@@ -194,11 +194,13 @@ impl<D: Driver, A: App> Engine<D, A> {
 
     /// Answers the requests in what was set aside and `bytes`, in order, until one has to wait or the bytes are used up.
     pub(super) fn process(&mut self, index: u32, bytes: &[u8]) {
-        if self.connections.get(index).expect("the caller has it").flags.has(Flags::SENDING) {
+        let mut slot = self.connections.get_mut(index).expect("the caller has it");
+        if slot.flags.has(Flags::SENDING) {
             // What the connection has in this batch must leave before there is more.
             self.transmit();
+            let Some(left) = self.connections.get_mut(index) else { return };
+            slot = left;
         }
-        let Some(slot) = self.connections.get_mut(index) else { return };
         slot.flags.clear(Flags::INPUT);
         let was = slot.state;
         let (mut kept, mut decoder) = match &mut slot.active {
@@ -225,7 +227,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             // Empty lines are no request: what was waited for is waited for as before.
             Wait::Head if !slot.holds_request() => {
                 if was != State::Idle || position > 0 {
-                    self.await_request(index);
+                    self.become_idle(index);
                 }
             }
             Wait::Head => {
@@ -239,7 +241,7 @@ impl<D: Driver, A: App> Engine<D, A> {
                 slot.flags.set(Flags::INPUT);
                 // A head that has begun keeps its deadline, however busy the core is.
                 if was != State::Head || position > 0 {
-                    self.await_request(index);
+                    self.become_idle(index);
                 }
                 self.enqueue(index);
             }
@@ -258,6 +260,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             }
             let slot = self.connections.get_mut(index).expect("the caller has it");
             slot.flags.clear(Flags::HEAD_REQUEST);
+            let is_probe = slot.flags.has(Flags::PROBE);
             if slot.owes() || !self.may_answer_another(begin, answers) {
                 return (Wait::Turn, position);
             }
@@ -274,7 +277,7 @@ impl<D: Driver, A: App> Engine<D, A> {
                     return (Wait::Nothing, position);
                 }
             };
-            if self.connections.get(index).expect("the caller has it").flags.has(Flags::PROBE) {
+            if is_probe {
                 if !asks_for_health(&head) {
                     if head.request.method() == Method::HEAD {
                         self.connections.get_mut(index).expect("the caller has it").flags.set(Flags::HEAD_REQUEST);

@@ -70,6 +70,7 @@ impl<A: App> Called<A> {
 
 impl<D: Driver, A: App> Engine<D, A> {
     /// Runs the handler for a request. `rest` is what was received behind its head.
+    #[inline]
     pub(super) fn begin_exchange(&mut self, index: u32, head: RequestHead, rest: &[u8]) -> Step {
         add(&self.core.status().requests, 1);
         let RequestHead { request, framing, keep_alive, expects_continue, .. } = head;

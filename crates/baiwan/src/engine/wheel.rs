@@ -28,6 +28,11 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) const UNLINKED: Self = Self { next: NONE, prev: NONE, due: Tick::NEVER };
+
+    /// Whether the slot's bucket fires no later than a deadline, so that this need not be scheduled.
+    pub(crate) fn fires_by(&self, deadline: Tick) -> bool {
+        self.due <= deadline
+    }
 }
 
 /// Where the links and deadlines live.
@@ -59,10 +64,11 @@ impl Wheel {
     /// Tells the wheel that the slot's deadline was stored anew.
     pub(crate) fn schedule(&mut self, slots: &mut impl Slots, index: u32) {
         let deadline = slots.deadline(index);
-        let due = slots.link(index).due;
-        if deadline >= due {
+        let link = *slots.link(index);
+        if link.fires_by(deadline) {
             return;
         }
+        let due = link.due;
         if due != Tick::NEVER {
             self.remove(slots, index);
         }

@@ -45,7 +45,7 @@ enum Asked {
     CheckConfig {
         #[command(flatten)]
         flags: Flags,
-        /// Changes nothing here: what `serve` is given may be checked as it is
+        /// Accepted and ignored
         #[arg(long)]
         demo: bool,
     },

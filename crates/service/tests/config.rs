@@ -241,8 +241,9 @@ fn check_config_says_what_the_defaults_mean_and_touches_nothing() {
     let state = directory.path().to_str().unwrap();
     let table = checked(&[], &[("STATE_DIRECTORY", state)]);
     assert_eq!(row(&table, "DATABASE_URL"), both(&format!("sqlite:{state}/baiwan.db"), "default"));
+    let workers = std::thread::available_parallelism().unwrap().to_string();
     for (variable, value) in [
-        ("WORKERS", "one per core, within the CPU quota"),
+        ("WORKERS", workers.as_str()),
         ("API_TOKEN", "none"),
         ("CORS_ORIGINS", "none"),
         ("SERVER_HEADER", "off"),

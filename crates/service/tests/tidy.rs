@@ -22,6 +22,21 @@ const LAYERS: [(&str, &[&str]); 6] = [
     ("load", &["baiwan-http1", "baiwan-driver", "baiwan-task"]),
     ("service", &["baiwan", "baiwan-load", "baiwan-task"]),
 ];
+/// What is written for readers.
+const DOCUMENTS: [&str; 12] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "docs/decisions.md",
+    "docs/figures.md",
+    "docs/library.md",
+    "docs/load.md",
+    "docs/service.md",
+    "docs/settings.md",
+    "docs/rfc.md",
+    "docs/threats.md",
+];
 /// What a pure crate must not know.
 const EDGES: [&str; 8] = ["tokio", "rustix", "libc", "mio", "polling", "hyper", "socket2", "io-uring"];
 
@@ -202,16 +217,7 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn every_path_in_a_document_exists() {
-    let documents = [
-        "README.md",
-        "ARCHITECTURE.md",
-        "CONTRIBUTING.md",
-        "SECURITY.md",
-        "docs/load.md",
-        "docs/rfc.md",
-        "docs/threats.md",
-    ];
-    for document in documents {
+    for document in DOCUMENTS {
         let text = read(document);
         let places = ["crates/", "bench/", "tests/", ".ci/", "docs/"];
         for path in quoted(&text).filter(|text| places.iter().any(|place| text.starts_with(place))) {
@@ -281,14 +287,14 @@ fn the_rules_of_the_rfcs_have_tests() {
 }
 
 #[test]
-fn the_variables_of_the_readme_are_those_of_the_service() {
+fn the_documented_variables_are_those_of_the_service() {
     let help = Command::new(env!("CARGO_BIN_EXE_baiwan")).args(["serve", "--help"]).output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     let served: BTreeSet<&str> =
         help.split("[env: ").skip(1).map(|rest| rest.split([']', '=']).next().unwrap()).collect();
     assert!(served.len() > 5, "the help lists variables: {help}");
-    let readme = read("README.md");
-    let table = readme.split("| variable |").nth(1).expect("README.md has a table of variables");
+    let settings = read("docs/settings.md");
+    let table = settings.split("| variable |").nth(1).expect("docs/settings.md has a table of variables");
     let table: String = table.lines().skip(1).take_while(|line| line.starts_with('|')).collect::<Vec<_>>().join("\n");
     let is_variable = |text: &&str| text.len() > 3 && text.chars().all(|c| c.is_ascii_uppercase() || c == '_');
     let documented: BTreeSet<&str> =
@@ -325,21 +331,21 @@ fn the_flags_of_the_load_generator_are_those_of_its_document() {
 }
 
 #[test]
-fn the_commands_of_the_readme_exist() {
-    let readme = read("README.md");
+fn the_documented_commands_exist() {
+    let text = DOCUMENTS.map(read).concat();
     let help = Command::new(env!("CARGO_BIN_EXE_baiwan")).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     let mut seen = 0;
-    for command in quoted(&readme).filter_map(|text| text.strip_prefix("baiwan ")) {
+    for command in quoted(&text).filter_map(|text| text.strip_prefix("baiwan ")) {
         let command = command.split(' ').next().unwrap();
-        assert!(help.contains(&format!("  {command} ")), "README.md names `baiwan {command}`");
+        assert!(help.contains(&format!("  {command} ")), "a document names `baiwan {command}`");
         seen += 1;
     }
-    assert!(seen > 0, "README.md names the commands");
-    for example in readme.split("--example ").skip(1) {
+    assert!(seen > 0, "the documents name the commands");
+    for example in text.split("--example ").skip(1) {
         let example = example.split(['`', ' ', '\n']).next().unwrap();
         let path = root().join(format!("crates/baiwan/examples/{example}.rs"));
-        assert!(path.exists(), "README.md names the example {example}");
+        assert!(path.exists(), "a document names the example {example}");
     }
 }
 

@@ -2,6 +2,7 @@
 //! Invariant: it shows no secret.
 
 use std::ffi::OsStr;
+use std::thread::available_parallelism;
 
 use super::Config;
 use super::settings::{HIDDEN, Kind, SETTINGS, Setting, on_one_line};
@@ -15,6 +16,9 @@ pub(crate) fn table(config: &Config, values: &Values, state_directory: Option<&O
         let value = match setting.kind {
             // Where it really is, not as it was written.
             Kind::Url => config.location(state_directory).as_ref().unwrap_or(&config.database).to_string(),
+            _ if setting.variable == "WORKERS" => {
+                config.workers.unwrap_or_else(|| available_parallelism().map_or(1, usize::from)).to_string()
+            }
             _ => shown(setting, values),
         };
         rows.push([setting.variable.to_owned(), on_one_line(&value).into_owned(), values.source(setting)]);

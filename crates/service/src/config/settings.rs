@@ -10,7 +10,7 @@ use std::borrow::Cow;
 /// What stands for a value that must not be shown.
 pub(super) const HIDDEN: &str = "(hidden)";
 
-/// So many characters of a wrong value are repeated: enough to recognise it.
+/// How many characters of a wrong value are repeated: enough to recognise it.
 const SHOWN_MAX: usize = 200;
 
 /// One setting of `baiwan serve`.
@@ -126,7 +126,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         value_name: "ADDRESS",
         fallback: Fallback::Value("0.0.0.0"),
         kind: Kind::Plain,
-        help: "Address to listen on: an IP address or `localhost`; `::` is both IP versions",
+        help: "Address to listen on: an IP address or `localhost`; `::` serves both IP versions",
     },
     Setting {
         variable: "PORT",
@@ -150,8 +150,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         value_name: "COUNT",
         fallback: Fallback::Unset("1000000, lowered to what files and memory allow"),
         kind: Kind::Plain,
-        help: "Connections held at once; beyond them a new one gets a 503. When it is set and cannot be had, the start \
-            fails",
+        help: "Connections held at once; one more gets a 503. A value that is set and cannot be had is refused at start",
     },
     Setting {
         variable: "DATABASE_URL",
@@ -176,7 +175,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         value_name: "TOKEN",
         fallback: Fallback::Unset("none"),
         kind: Kind::Secret,
-        help: "Demanded for every write of a user, as `Authorization: Bearer TOKEN`: 16 to 512 characters. Better as a \
+        help: "Required for every change of a user, as `Authorization: Bearer TOKEN`: 16 to 512 characters. Better as a \
             variable: `ps` shows flags to everybody",
     },
     Setting {
@@ -185,8 +184,8 @@ pub(crate) static SETTINGS: &[Setting] = &[
         value_name: "ORIGINS",
         fallback: Fallback::Value("none"),
         kind: Kind::List,
-        help: "Pages that may call the API from a browser: none, * for all, or origins with commas between them, such \
-            as https://app.example.org",
+        help: "Pages that may call the API from a browser: none, * for all, or origins such as \
+            https://app.example.org, separated by commas",
     },
     Setting {
         variable: "SERVER_HEADER",
@@ -202,7 +201,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         value_name: "WHAT",
         fallback: Fallback::Value("none"),
         kind: Kind::Plain,
-        help: "What /health/ready asks beside the server itself: none, or store for the database",
+        help: "What /health/ready checks besides the server itself: none, or store for the database",
     },
     Setting {
         variable: "LOG_LEVEL",
@@ -226,7 +225,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         value_name: "DURATION",
         fallback: Fallback::Value("10s"),
         kind: Kind::Plain,
-        help: "Time for a request's head, from its first byte",
+        help: "Time for a request's head, from its first byte; then 408",
     },
     Setting {
         variable: "KEEP_ALIVE_TIMEOUT",
@@ -242,7 +241,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         value_name: "DURATION",
         fallback: Fallback::Value("1h"),
         kind: Kind::Plain,
-        help: "Time for a request's whole body",
+        help: "Time for a request's whole body; then 408",
     },
     Setting {
         variable: "BODY_MIN_RATE",
@@ -250,7 +249,8 @@ pub(crate) static SETTINGS: &[Setting] = &[
         value_name: "BYTES",
         fallback: Fallback::Value("500"),
         kind: Kind::Plain,
-        help: "Bytes a second that a request's body must bring on average, after 5 seconds of grace; 0 is any",
+        help: "Bytes a second that a request's body must bring on average, after 5 seconds of grace; then \
+            408. 0 is any",
     },
     Setting {
         variable: "REQUEST_TIMEOUT",
@@ -258,7 +258,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         value_name: "DURATION",
         fallback: Fallback::Value("30s"),
         kind: Kind::Plain,
-        help: "Time until a response begins",
+        help: "Time for a handler to begin its response; then 503",
     },
     Setting {
         variable: "WRITE_TIMEOUT",
@@ -266,7 +266,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         value_name: "DURATION",
         fallback: Fallback::Value("30s"),
         kind: Kind::Plain,
-        help: "Time without progress in writing a response",
+        help: "Longest pause in sending a response",
     },
     Setting {
         variable: "HALF_CLOSE",
@@ -274,7 +274,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         value_name: "CHOICE",
         fallback: Fallback::Value("on"),
         kind: Kind::Plain,
-        help: "on answers a client that has ended its direction of the connection (`nc -N`), off takes it for gone",
+        help: "on answers a client that has ended its direction of the connection (`nc -N`), off treats it as gone",
     },
     Setting {
         variable: "SHUTDOWN_IDLE",
@@ -282,7 +282,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         value_name: "DURATION",
         fallback: Fallback::Value("5s"),
         kind: Kind::Plain,
-        help: "Time that an idle connection, or half a head, may hold up a stop",
+        help: "Time that a connection without a request (idle, or with half a head) may hold up a stop",
     },
     Setting {
         variable: "SHUTDOWN_DELAY",
@@ -290,7 +290,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         value_name: "DURATION",
         fallback: Fallback::Value("0s"),
         kind: Kind::Plain,
-        help: "Time between \"not ready\" and closing at SIGTERM, for load balancers to notice",
+        help: "Time to go on serving at SIGTERM while /health/ready is already 503, so that load balancers notice",
     },
     Setting {
         variable: "SHUTDOWN_TIMEOUT",
@@ -314,7 +314,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         value_name: "NAME",
         fallback: Fallback::Value("shared"),
         kind: Kind::Plain,
-        help: "shared or per-core; with per-core the limit on open files counts for each core and not for all together \
+        help: "shared or per-core; with per-core the limit on open files counts for each core, not for all together \
             (Linux)",
     },
 ];

@@ -19,11 +19,11 @@ pub const RATE_MAX: f64 = 1e9;
 /// The flags of `baiwan load`.
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
-    /// What to ask: http://HOST[:PORT]/path?query
+    /// What to request: http://HOST[:PORT]/path?query
     #[arg(value_name = "URL")]
     pub url: Target,
 
-    /// Connect to this Unix socket; the URL says what is asked
+    /// Connect to this Unix socket; the URL says what to request
     #[arg(long, value_name = "PATH", help_heading = "Connections")]
     pub unix: Option<PathBuf>,
 
@@ -35,20 +35,20 @@ pub struct Arguments {
     #[arg(long, value_name = "TIME", value_parser = parse_ramp, help_heading = "Connections")]
     pub ramp: Option<Duration>,
 
-    /// Addresses to connect from: one, a range A-B, or a network such as 127.0.0.0/8, which more than 10,000
-    /// connections to an IPv4 loopback address use by themselves [default: the system chooses]
+    /// Addresses to connect from: one, a range A-B, or a network such as 127.0.0.0/8 [default: the system chooses;
+    /// 127.0.0.0/8 for more than 10,000 connections to an IPv4 loopback address]
     #[arg(long, value_name = "ADDRESSES", help_heading = "Connections")]
     pub source: Option<Sources>,
 
-    /// Keep the connections open for so long; without a rate, a duration or requests nothing is sent on them
+    /// Keep the connections open for this time; without --rate, --duration or --requests nothing is sent on them
     #[arg(long, value_name = "TIME", value_parser = parse_length, help_heading = "Connections")]
     pub hold: Option<Duration>,
 
-    /// Open a connection that was lost again, on or off [default: on while requests are sent]
+    /// Open lost connections again, on or off [default: on while requests are sent]
     #[arg(long, value_name = "ON/OFF", value_parser = parse_switch, help_heading = "Connections")]
     pub reconnect: Option<bool>,
 
-    /// A connection of its own for each request
+    /// Open a new connection for each request
     #[arg(long, help_heading = "Connections")]
     pub close: bool,
 
@@ -56,15 +56,15 @@ pub struct Arguments {
     #[arg(long, value_name = "N", value_parser = parse_workers, help_heading = "Connections")]
     pub workers: Option<u64>,
 
-    /// For so long [default: 10s, where nothing else says when to end]
+    /// How long the load lasts [default: 10s, unless --requests or --hold sets the end]
     #[arg(long, value_name = "TIME", value_parser = parse_length, help_heading = "Load")]
     pub duration: Option<Duration>,
 
-    /// So many requests in all
+    /// Number of requests in all; with --duration, the run ends with whichever is over first
     #[arg(long, value_name = "N", value_parser = parse_requests, help_heading = "Load")]
     pub requests: Option<u64>,
 
-    /// So many requests a second, whatever becomes of those before (an open loop)
+    /// Constant rate, without waiting for earlier answers (an open loop): requests a second, in all
     #[arg(long, value_name = "R", value_parser = parse_rate, help_heading = "Load")]
     pub rate: Option<f64>,
 
@@ -76,11 +76,11 @@ pub struct Arguments {
     #[arg(long, value_name = "N", value_parser = parse_pipeline, help_heading = "Load")]
     pub pipeline: Option<u32>,
 
-    /// The same load before, for so long, which does not count
+    /// Make the same load for this time first, without counting it
     #[arg(long, value_name = "TIME", value_parser = parse_length, help_heading = "Load")]
     pub warm_up: Option<Duration>,
 
-    /// Time for a whole answer, and for opening without progress; 0 is none
+    /// Time for a whole answer, and for opening connections without progress; 0 is none
     #[arg(long, default_value = "10s", value_name = "TIME", help_heading = "Load")]
     pub timeout: Timeout,
 
@@ -96,7 +96,7 @@ pub struct Arguments {
     #[arg(long, short = 'd', value_name = "TEXT", help_heading = "Request")]
     pub body: Option<String>,
 
-    /// The same from a file
+    /// Body of the requests, from a file
     #[arg(long, value_name = "PATH", help_heading = "Request")]
     pub body_file: Option<PathBuf>,
 
@@ -108,15 +108,15 @@ pub struct Arguments {
     #[arg(long, value_name = "TEXT", help_heading = "Answer")]
     pub expect_body: Option<String>,
 
-    /// The same from a file
+    /// Body of a right answer, from a file
     #[arg(long, value_name = "PATH", help_heading = "Answer")]
     pub expect_body_file: Option<PathBuf>,
 
-    /// Answers are streams of events that do not end; they are held for the duration
+    /// Answers are endless streams of events; the run holds them for --duration or --hold
     #[arg(long, help_heading = "Answer")]
     pub sse: bool,
 
-    /// Write everything that was measured as JSON; - is standard output, and the summary goes to standard error
+    /// Write everything that was measured as JSON; with - to standard output, and the summary to standard error
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     pub json: Option<PathBuf>,
 
@@ -124,15 +124,15 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     pub html: Option<PathBuf>,
 
-    /// The server's process on this machine: its CPU time and memory are measured
+    /// Measure CPU time and memory of the server, the process with this number on this machine
     #[arg(long, value_name = "PID", value_parser = parse_pid, help_heading = "Report")]
     pub server_pid: Option<u32>,
 
-    /// What must hold, or the exit code is 1: figures compared with values, such as 'p99<50ms,errors=0'
+    /// Figures compared with values, such as 'p99<50ms,errors=0'; the exit code is 1 if one does not hold
     #[arg(long, value_name = "DEMANDS", help_heading = "Report")]
     pub expect: Option<Expectations>,
 
-    /// Say nothing while it runs
+    /// Show nothing while the run goes on
     #[arg(long, help_heading = "Report")]
     pub quiet: bool,
 }
@@ -142,7 +142,7 @@ pub struct Arguments {
 pub enum Active {
     /// A share of all: more than 0, at most 1.
     Share(f64),
-    /// So many, at least 1.
+    /// A number of connections, at least 1.
     Count(u64),
 }
 

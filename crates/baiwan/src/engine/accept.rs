@@ -7,7 +7,7 @@ use baiwan_driver::{AcceptEnd, Accepted, Driver, Transmit};
 use baiwan_http1::TOO_MANY_CONNECTIONS;
 use http::StatusCode;
 
-use super::table::Flags;
+use super::table::{Flags, State};
 use super::{Engine, TURN_ACCEPTS_MAX};
 use crate::app::App;
 use crate::files::explain;
@@ -92,7 +92,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             self.complain(&error, "cannot watch a connection");
             self.close(index, CloseReason::System);
         } else if counted || is_probe {
-            self.become_idle(index);
+            self.enter(index, State::Idle);
         } else {
             self.turn_away(index);
         }

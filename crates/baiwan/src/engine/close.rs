@@ -64,12 +64,20 @@ impl<D: Driver, A: App> Engine<D, A> {
         self.table.enqueue(index);
     }
 
-    /// Puts a connection into a state, for as long as that may last.
+    /// Puts a connection into a state, for as long as that may last. One that waits for its next request holds what is set aside, and
+    /// nothing else.
+    #[inline]
     pub(super) fn enter(&mut self, index: u32, state: State) {
-        let slot = &self.table[index];
+        let slot = &mut self.table[index];
         let is_probe = slot.flags.has(Flags::PROBE);
+        if state == State::Idle {
+            slot.active.take_if(|active| active.set_aside.is_empty());
+        }
         let timeout = match state {
-            State::Head if is_probe => return self.table.enter(index, state, slot.deadline),
+            State::Head if is_probe => {
+                let deadline = slot.deadline;
+                return self.table.enter(index, state, deadline);
+            }
             State::Idle if is_probe => Some(PROBE_TIMEOUT),
             State::Idle => self.unless_stopping(self.settings.keep_alive_timeout),
             State::Head => self.unless_stopping(self.settings.header_timeout),
@@ -95,16 +103,8 @@ impl<D: Driver, A: App> Engine<D, A> {
         if !active.set_aside.is_empty() {
             slot.flags.set(Flags::INPUT);
         }
-        self.become_idle(index);
-        self.table.enqueue(index);
-    }
-
-    /// Waits for the next request, for as long as connections are kept, or a stop is held up; holds what is set aside, and
-    /// nothing else.
-    #[inline]
-    pub(super) fn become_idle(&mut self, index: u32) {
-        self.table[index].active.take_if(|active| active.set_aside.is_empty());
         self.enter(index, State::Idle);
+        self.table.enqueue(index);
     }
 
     /// The time for something that is no request yet: less when the server stops.

@@ -212,11 +212,11 @@ impl<D: Driver, A: App> Engine<D, A> {
             Wait::Nothing | Wait::Exchange => {}
             // An answer that is sent from where it is comes first; what was set aside is looked at when it is out.
             _ if slot.owes() => self.flush(index),
-            Wait::Request => self.become_idle(index),
+            Wait::Request => self.enter(index, State::Idle),
             // Empty lines are no request: what was waited for is waited for as before.
             Wait::Head if !slot.holds_request() => {
                 if was != State::Idle || position > 0 {
-                    self.become_idle(index);
+                    self.enter(index, State::Idle);
                 }
             }
             Wait::Head => {
@@ -228,7 +228,7 @@ impl<D: Driver, A: App> Engine<D, A> {
                 slot.flags.set(Flags::INPUT);
                 // A head that has begun keeps its deadline, however busy the core is.
                 if was != State::Head || position > 0 {
-                    self.become_idle(index);
+                    self.enter(index, State::Idle);
                 }
                 self.table.enqueue(index);
             }

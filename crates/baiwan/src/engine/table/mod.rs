@@ -133,12 +133,15 @@ impl<S> Table<S> {
     ///
     /// # Panics
     /// If that state cannot follow the one that it is in.
+    #[inline]
     pub(super) fn enter(&mut self, index: u32, state: State, deadline: Tick) {
         let slot = &mut self.slots[index];
         assert!(slot.state.may_become(state), "{:?} does not become {state:?}", slot.state);
         note_edge(slot.state, state);
         slot.state = state;
-        self.set_deadline(index, deadline);
+        if slot.put_off(deadline) {
+            self.wheel.schedule(&mut self.slots, index);
+        }
     }
 
     pub(super) fn set_deadline(&mut self, index: u32, deadline: Tick) {

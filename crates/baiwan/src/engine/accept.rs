@@ -3,22 +3,17 @@
 //! A system that is out of files or memory says so at each accept. Trying at once again would spin, so the listener rests for a
 //! moment, with its backlog untouched, and the connections that exist notice nothing. A log line says so at most once a second.
 
-use std::time::Duration;
-
 use baiwan_driver::{AcceptEnd, Accepted, Driver, Transmit};
 use baiwan_http1::TOO_MANY_CONNECTIONS;
 use http::StatusCode;
 
-use super::connection::{Flags, Slot};
+use super::table::{Flags, State};
 use super::{Engine, TURN_ACCEPTS_MAX};
 use crate::app::App;
 use crate::files::explain;
 use crate::listen::{ACCEPT_PAUSE, COMPLAINT_PAUSE};
 use crate::say::say;
 use crate::status::{CloseReason, add};
-
-/// How long a connection beyond the maximum may take to ask for the server's health.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl<D: Driver, A: App> Engine<D, A> {
     /// Accepts from every listener that has something, up to a maximum each.
@@ -81,9 +76,9 @@ impl<D: Driver, A: App> Engine<D, A> {
         let counted = self.core.status.try_open(self.core.index);
         let is_told = self.turned_away < self.settings.turned_away_max;
         let is_probe = !counted && is_told && self.core.status.try_probe();
-        let index = self.connections.insert(Slot::new(connection.socket, connection.peer));
-        let token = self.connections.token(index);
-        let slot = self.connections.get_mut(index).expect("just inserted");
+        let index = self.table.insert(connection.socket, connection.peer);
+        let token = self.table.token(index);
+        let slot = &mut self.table[index];
         if !counted {
             slot.flags.set(Flags::UNCOUNTED);
             self.turned_away += 1;
@@ -96,10 +91,8 @@ impl<D: Driver, A: App> Engine<D, A> {
         if let Err(error) = self.driver.watch(&slot.socket, token) {
             self.complain(&error, "cannot watch a connection");
             self.close(index, CloseReason::System);
-        } else if counted {
-            self.become_idle(index);
-        } else if is_probe {
-            self.set_deadline(index, self.clock.deadline(Some(PROBE_TIMEOUT)));
+        } else if counted || is_probe {
+            self.enter(index, State::Idle);
         } else {
             self.turn_away(index);
         }
@@ -107,12 +100,12 @@ impl<D: Driver, A: App> Engine<D, A> {
 
     /// Answers a peer that may not stay. Whatever the load, this allocates nothing but for a HEAD.
     pub(super) fn turn_away(&mut self, index: u32) {
-        let slot = self.connections.get(index).expect("the caller has it");
+        let slot = &self.table[index];
         if slot.flags.has(Flags::HEAD_REQUEST) {
             let (status, text) = (StatusCode::SERVICE_UNAVAILABLE, "too-many-connections");
             return self.answer_and_close(index, status, text, CloseReason::OverLimit);
         }
-        let token = self.connections.token(index);
+        let token = self.table.token(index);
         let answer = Transmit { socket: &slot.socket, token, front: TOO_MANY_CONNECTIONS, queue: None };
         self.driver.transmit(std::iter::once(answer), &mut self.lists.sent);
         // A connection that has just begun has room for so little, or is dead.

@@ -7,42 +7,41 @@
 //! | file | part |
 //! |---|---|
 //! | `accept` | new connections, those too many, and a system that refuses them |
-//! | `connection` | states, deadlines, the slot |
+//! | `table` | the connections: states, slots, deadlines, and which have something to do |
 //! | `receive` | ready connections: bytes to heads and bodies |
 //! | `respond` | a head to an answer, or to a task |
 //! | `exchange` | the task, and what it shares with the engine |
-//! | `feed` | a request's body on its way to its handler |
-//! | `pace` | how fast it must come |
+//! | `upload`, `feed` | a request's body: received, and on its way to its handler |
 //! | `transmit` | answers to bytes on the wire |
 //! | `upgrade` | offers of another protocol go to hyper |
-//! | `expire` | deadlines, stopping, closing |
+//! | `close` | what follows an answer: the next request, or the end |
+//! | `expire` | deadlines that have passed |
+//! | `stop` | the server's stop |
 //! | `recover` | what is left of a core whose loop panicked |
-//! | `slab`, `wheel` | where connections live, when they are due |
 //! | `simulation` | all of it on a network in memory, decided by a seed; not part of the product |
 //!
 //! The invariant: when the future is pending, every connection is either waited for by the driver, by its exchange's task, or
 //! by its deadline; nothing is left to do that no event will announce.
 
 mod accept;
-mod connection;
+mod close;
 mod exchange;
 mod expire;
 mod feed;
-mod pace;
 mod receive;
 mod recover;
 mod respond;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) mod simulation;
-mod slab;
+mod stop;
+mod table;
 #[cfg(test)]
 mod tests;
 mod transmit;
 mod upgrade;
-mod wheel;
+mod upload;
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -55,10 +54,8 @@ use baiwan_driver::{Accepted, Driver, Events, Received, Token};
 use baiwan_http1::ResponseContext;
 use tokio::time::{Instant, Sleep};
 
-use self::connection::{Flags, Slot, State};
-use self::slab::Slab;
+use self::table::{Flags, Table};
 use self::transmit::Outgoing;
-use self::wheel::Wheel;
 use crate::app::App;
 use crate::clock::{Clock, Date};
 use crate::inbox::Inbox;
@@ -87,7 +84,7 @@ const TRANSMIT_AREA_BYTES: usize = 256 * 1024;
 /// A turn that has lasted so long begins no further batch.
 const TURN_TIME_MAX: Duration = Duration::from_millis(5);
 
-/// Where everything is received.
+/// What a batch can receive.
 const AREA_BYTES: usize = BATCH_MAX * RECEIVE_BYTES_MAX;
 
 const _: () = assert!(AREA_BYTES >= BODY_BYTES_MAX);
@@ -143,15 +140,10 @@ pub(crate) struct Engine<D: Driver, A: App> {
     core: Rc<Core>,
     clock: Clock,
     listeners: Vec<Listener<D>>,
-    connections: Slab<Slot<D::Socket>>,
-    wheel: Wheel,
-    /// Connections with something to do, each at most once; see `Flags::QUEUED`.
-    ready: VecDeque<Token>,
+    table: Table<D::Socket>,
     /// Answers encoded in this batch.
     outgoing: Vec<Outgoing>,
     out: Vec<u8>,
-    /// Where everything is received. Lent out during a batch.
-    area: Vec<u8>,
     events: Events,
     lists: Lists<D::Socket>,
     sleep: Pin<Box<Sleep>>,
@@ -165,7 +157,7 @@ pub(crate) struct Engine<D: Driver, A: App> {
     panics: recover::Panics,
     /// Connections that were handed to hyper.
     transports: Arc<Transports>,
-    drain: Option<expire::Drain>,
+    drain: Option<stop::Drain>,
 }
 
 /// Lists that are empty between their uses; kept for their capacity.
@@ -216,13 +208,10 @@ impl<D: Driver, A: App> Engine<D, A> {
             app,
             settings,
             core: Rc::new(core),
-            wheel: Wheel::new(clock.tick()),
+            table: Table::new(clock.tick()),
             listeners,
-            connections: Slab::new(),
-            ready: VecDeque::new(),
             outgoing: Vec::new(),
             out: Vec::new(),
-            area: vec![0; AREA_BYTES],
             events: Events::with_capacity(TURN_EVENTS_MAX),
             lists: Lists::new(),
             sleep: Box::pin(tokio::time::sleep_until(clock.now())),
@@ -241,11 +230,12 @@ impl<D: Driver, A: App> Engine<D, A> {
     /// # Errors
     /// When the kernel's readiness interface fails, or the loop panics again and again.
     pub(crate) async fn run(mut self) -> io::Result<()> {
-        std::future::poll_fn(|cx| self.turn_and_recover(cx)).await
+        let mut area = receive_area();
+        std::future::poll_fn(|cx| self.turn_and_recover(&mut area, cx)).await
     }
 
-    /// One turn of the loop. It yields to Tokio after each.
-    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// One turn of the loop. It yields to Tokio after each. `area` is where everything is received.
+    fn turn(&mut self, area: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.core.inbox().begin_turn();
         self.core.status().turned();
         self.clock.read();
@@ -256,8 +246,8 @@ impl<D: Driver, A: App> Engine<D, A> {
         let _ = self.wait(cx)?;
         self.accept();
         self.take_messages();
-        self.serve_ready();
-        self.expire();
+        self.serve_ready(area);
+        self.expire(area);
         if self.has_stopped() {
             return Poll::Ready(Ok(()));
         }
@@ -289,8 +279,8 @@ impl<D: Driver, A: App> Engine<D, A> {
                 }
                 continue;
             }
-            let Some(index) = self.connections.find(event.token) else { continue };
-            let Some(slot) = self.connections.get_mut(index) else { continue };
+            let Some(index) = self.table.find(event.token) else { continue };
+            let Some(slot) = self.table.get_mut(index) else { continue };
             if event.readable {
                 slot.flags.set(Flags::READABLE);
             }
@@ -302,7 +292,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             }
             match event.reset {
                 true => self.close(index, CloseReason::Reset),
-                false => self.enqueue(index),
+                false => self.table.enqueue(index),
             }
         }
         Ok(Poll::Ready(()))
@@ -313,33 +303,23 @@ impl<D: Driver, A: App> Engine<D, A> {
         let mut tokens = std::mem::take(&mut self.lists.tokens);
         self.core.inbox().take(&mut tokens);
         for token in tokens.drain(..) {
-            if let Some(index) = self.connections.find(token) {
+            if let Some(index) = self.table.find(token) {
                 self.take_output(index);
             }
         }
         self.lists.tokens = tokens;
     }
 
-    fn enqueue(&mut self, index: u32) {
-        let token = self.connections.token(index);
-        let slot = self.connections.get_mut(index).expect("a queued connection exists");
-        if !slot.flags.has(Flags::QUEUED) {
-            slot.flags.set(Flags::QUEUED);
-            // A token, because the place may have another tenant by the time that its turn comes.
-            self.ready.push_back(token);
-        }
-    }
-
     fn has_work(&self) -> bool {
         let listeners = self.listeners.iter().any(|listener| listener.ready && listener.resumes.is_none());
-        let due = self.wheel.next_due().is_some_and(|due| due <= self.clock.tick());
-        !self.ready.is_empty() || listeners || due || self.drain.as_ref().is_some_and(|drain| !drain.is_settled())
+        let due = self.table.next_due().is_some_and(|due| due <= self.clock.tick());
+        self.table.queued() > 0 || listeners || due || self.drain.as_ref().is_some_and(|drain| !drain.is_settled())
     }
 
     /// Has the turn come back when the next deadline is due.
     fn poll_sleep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let wheel = self.wheel.next_due().map(|due| self.clock.instant(due));
-        let drain = self.drain.as_ref().map(expire::Drain::ends);
+        let wheel = self.table.next_due().map(|due| self.clock.instant(due));
+        let drain = self.drain.as_ref().map(stop::Drain::ends);
         let listeners = self.listeners.iter().filter_map(|listener| listener.resumes);
         let Some(next) = wheel.into_iter().chain(drain).chain(listeners).min() else { return Poll::Pending };
         if self.sleep.deadline() != next {
@@ -351,8 +331,8 @@ impl<D: Driver, A: App> Engine<D, A> {
     /// Shows others what this core holds.
     fn publish(&self) {
         let status = self.core.status();
-        status.slots.store(self.connections.len() as u64, Relaxed);
-        status.deadlines.store(self.wheel.len() as u64, Relaxed);
+        status.slots.store(self.table.len() as u64, Relaxed);
+        status.deadlines.store(self.table.deadlines() as u64, Relaxed);
     }
 }
 
@@ -365,6 +345,11 @@ impl<D: Driver, A: App> Drop for Engine<D, A> {
     }
 }
 
+/// Room for what a batch receives. A core has one.
+fn receive_area() -> Vec<u8> {
+    vec![0; AREA_BYTES]
+}
+
 /// Whether a turn may poll another handler: not when the budget is spent that Tokio gives a task for one poll.
 fn has_budget() -> bool {
     tokio::task::coop::has_budget_remaining()
@@ -373,9 +358,4 @@ fn has_budget() -> bool {
 /// How far the server is, as this core sees it.
 fn is_stopping(status: &Status) -> bool {
     matches!(status.phase(), Phase::Draining | Phase::Stopping)
-}
-
-/// The states in which the engine receives of its own accord.
-fn receives(state: State) -> bool {
-    matches!(state, State::Idle | State::Head | State::Drain | State::Linger)
 }

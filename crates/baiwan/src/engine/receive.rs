@@ -6,35 +6,29 @@
 //! The invariant: while an exchange lasts, nothing but its body is received, and at most `SET_ASIDE_BYTES_MAX` bytes wait.
 
 use std::io;
-use std::time::Duration;
 
 use baiwan_driver::{Driver, Received};
-use baiwan_http1::{BodyEvent, CONTINUE, HeadDecoder, Refusal, RequestHead, is_head_request};
-use bytes::Bytes;
+use baiwan_http1::{HeadDecoder, Refusal, RequestHead, is_head_request};
 use http::{Method, StatusCode};
 
-use super::connection::{Flags, State};
-use super::exchange::{Extent, Link, OUTPUT_BYTES_MAX, Phase};
-use super::feed::decode_body;
+use super::exchange::OUTPUT_BYTES_MAX;
 use super::respond::Step;
+use super::table::{Flags, State};
 use super::{
-    BATCH_MAX, BODY_BYTES_MAX, Engine, RECEIVE_BYTES_MAX, SET_ASIDE_BYTES_MAX, TRANSMIT_DELAY_MAX,
-    TURN_CONNECTIONS_MAX, TURN_TIME_MAX, has_budget, receives,
+    BATCH_MAX, Engine, RECEIVE_BYTES_MAX, SET_ASIDE_BYTES_MAX, TRANSMIT_DELAY_MAX, TURN_CONNECTIONS_MAX, TURN_TIME_MAX,
+    has_budget,
 };
-use crate::BodyError;
 use crate::app::App;
 use crate::say::say;
 use crate::status::CloseReason;
 
 /// Requests that are answered at once on one connection in one turn.
 const INLINE_ANSWERS_MAX: usize = 16;
-/// An answer of unknown length goes on while something of it comes at least this often, once its peer has ended its direction.
-const HALF_CLOSED_SILENCE_MAX: Duration = Duration::from_secs(1);
 /// Bytes of a refused request that a log line shows.
 const SAMPLE_BYTES_MAX: usize = 120;
 
 /// What a receive says about a connection, beside its bytes.
-enum Arrival {
+pub(super) enum Arrival {
     Bytes(usize),
     Nothing,
     End,
@@ -43,19 +37,18 @@ enum Arrival {
 
 impl<D: Driver, A: App> Engine<D, A> {
     /// Serves ready connections, batch by batch, up to the turn's maximum.
-    pub(super) fn serve_ready(&mut self) {
-        let mut left = self.ready.len().min(TURN_CONNECTIONS_MAX);
+    pub(super) fn serve_ready(&mut self, area: &mut [u8]) {
+        let mut left = self.table.queued().min(TURN_CONNECTIONS_MAX);
         while left > 0 {
             let visits = left.min(BATCH_MAX);
             left -= visits;
             for _ in 0..visits {
                 // Whoever was queued may be gone since.
-                let token = self.ready.pop_front().expect("no more are visited than were queued");
-                if let Some(index) = self.connections.find(token) {
-                    self.visit(index);
+                if let Some(index) = self.table.next_queued() {
+                    self.visit(index, area);
                 }
             }
-            self.receive_batch();
+            self.receive_batch(area);
             self.transmit();
             if !has_budget() || self.clock.precise().duration_since(self.clock.now()) > TURN_TIME_MAX {
                 return;
@@ -64,8 +57,8 @@ impl<D: Driver, A: App> Engine<D, A> {
     }
 
     /// Does what one ready connection needs; puts it into the batch if that is to receive.
-    fn visit(&mut self, index: u32) {
-        let slot = self.connections.get_mut(index).expect("the caller has it");
+    fn visit(&mut self, index: u32, area: &mut [u8]) {
+        let slot = &mut self.table[index];
         slot.flags.clear(Flags::QUEUED);
         let (state, flags) = (slot.state, slot.flags);
         let owes = slot.owes();
@@ -73,15 +66,15 @@ impl<D: Driver, A: App> Engine<D, A> {
             self.outgoing_queue(index);
         }
         match state {
-            State::Exchange => self.visit_exchange(index),
+            State::Exchange => self.visit_exchange(index, area),
             // Nothing new before all is sent that is owed.
             _ if owes => {}
-            State::Flush => self.handle_flushed(index),
+            State::Flush { .. } => self.handle_flushed(index),
             _ if flags.has(Flags::INPUT) => self.process_set_aside(index),
-            _ if flags.has(Flags::READABLE) && receives(state) => {
-                let slot = self.connections.get(index).expect("visited");
+            _ if flags.has(Flags::READABLE) && state.receives() => {
+                let slot = &self.table[index];
                 match slot.active.as_ref().is_some_and(|active| !active.set_aside.is_empty()) {
-                    true => self.receive_rest_of_head(index),
+                    true => self.receive_rest_of_head(index, area),
                     false => self.lists.batch.push(index),
                 }
             }
@@ -90,12 +83,11 @@ impl<D: Driver, A: App> Engine<D, A> {
     }
 
     /// Receives from the connections of the batch and processes what each has sent.
-    fn receive_batch(&mut self) {
+    fn receive_batch(&mut self, area: &mut [u8]) {
         let mut batch = std::mem::take(&mut self.lists.batch);
-        let mut area = std::mem::take(&mut self.area);
         let mut received = std::mem::take(&mut self.lists.received);
-        let sockets = batch.iter().map(|index| &self.connections.get(*index).expect("in the batch").socket);
-        self.driver.receive(sockets, RECEIVE_BYTES_MAX, &mut area, &mut received);
+        let sockets = batch.iter().map(|index| &self.table[*index].socket);
+        self.driver.receive(sockets, RECEIVE_BYTES_MAX, area, &mut received);
         debug_assert_eq!(received.len(), batch.len(), "the area has room for a whole batch");
         for (index, Received { start, outcome }) in batch.drain(..).zip(received.drain(..)) {
             let arrival = self.arrival(index, outcome, RECEIVE_BYTES_MAX);
@@ -104,20 +96,19 @@ impl<D: Driver, A: App> Engine<D, A> {
         }
         self.lists.batch = batch;
         self.lists.received = received;
-        self.area = area;
     }
 
-    /// Receives once into the area. The caller takes the area out while it looks at the bytes.
-    fn receive_once(&mut self, index: u32, bytes_max: usize) -> Arrival {
-        let slot = self.connections.get(index).expect("the caller has it");
-        let outcome = self.driver.receive_into(&slot.socket, &mut self.area[..bytes_max]);
-        self.arrival(index, outcome, bytes_max)
+    /// Receives once into the area.
+    pub(super) fn receive_once(&mut self, index: u32, area: &mut [u8]) -> Arrival {
+        let slot = &self.table[index];
+        let outcome = self.driver.receive_into(&slot.socket, area);
+        self.arrival(index, outcome, area.len())
     }
 
     /// Keeps `READABLE` true to its meaning: an empty or a short receive has emptied the socket, unless the end of the
     /// stream, which is announced only once, is still behind the bytes.
     fn arrival(&mut self, index: u32, outcome: io::Result<usize>, bytes_max: usize) -> Arrival {
-        let slot = self.connections.get_mut(index).expect("the caller has it");
+        let slot = &mut self.table[index];
         match outcome {
             Ok(0) => Arrival::End,
             Ok(count) => {
@@ -146,44 +137,42 @@ impl<D: Driver, A: App> Engine<D, A> {
 
     /// The peer has ended its direction, and everything before that was processed.
     fn handle_end(&mut self, index: u32) {
-        let slot = self.connections.get(index).expect("the caller has it");
+        let slot = &self.table[index];
         let reason = match slot.state {
-            State::Linger => slot.reason,
-            State::Drain => CloseReason::BodyUnread,
-            State::Idle | State::Head | State::Exchange | State::Flush => CloseReason::PeerClosed,
+            State::Linger { reason, .. } => reason,
+            State::Discard { .. } => CloseReason::BodyUnread,
+            State::Idle | State::Head | State::Exchange | State::Flush { .. } => CloseReason::PeerClosed,
         };
         self.close(index, reason);
     }
 
     fn handle_bytes(&mut self, index: u32, bytes: &[u8]) {
-        let slot = self.connections.get_mut(index).expect("the caller has it");
+        let slot = &mut self.table[index];
         match slot.state {
             State::Idle | State::Head => self.process(index, bytes),
-            State::Drain => self.discard_body(index, bytes),
-            State::Linger => self.discard(index, bytes.len()),
-            State::Exchange | State::Flush => unreachable!("nothing is received in {:?}", slot.state),
+            State::Discard { .. } => self.discard_body(index, bytes),
+            State::Linger { .. } => self.discard(index, bytes.len()),
+            State::Exchange | State::Flush { .. } => unreachable!("nothing is received in {:?}", slot.state),
         }
         self.enqueue_if_readable(index);
     }
 
     fn enqueue_if_readable(&mut self, index: u32) {
-        if let Some(slot) = self.connections.get(index)
+        if let Some(slot) = self.table.get(index)
             && slot.flags.has(Flags::READABLE)
-            && receives(slot.state)
+            && slot.state.receives()
         {
-            self.enqueue(index);
+            self.table.enqueue(index);
         }
     }
 
-    pub(super) fn receive_rest_of_head(&mut self, index: u32) {
-        let slot = self.connections.get(index).expect("visited");
+    pub(super) fn receive_rest_of_head(&mut self, index: u32, area: &mut [u8]) {
+        let slot = &self.table[index];
         let waiting = slot.active.as_ref().map_or(0, |active| active.set_aside.len());
         // A head of so many bytes was refused before it came to this.
         debug_assert!(waiting < SET_ASIDE_BYTES_MAX);
-        let arrival = self.receive_once(index, SET_ASIDE_BYTES_MAX - waiting);
-        let area = std::mem::take(&mut self.area);
-        self.handle_arrival(index, arrival, &area);
-        self.area = area;
+        let arrival = self.receive_once(index, &mut area[..SET_ASIDE_BYTES_MAX - waiting]);
+        self.handle_arrival(index, arrival, area);
     }
 
     fn process_set_aside(&mut self, index: u32) {
@@ -194,11 +183,11 @@ impl<D: Driver, A: App> Engine<D, A> {
 
     /// Answers the requests in what was set aside and `bytes`, in order, until one has to wait or the bytes are used up.
     pub(super) fn process(&mut self, index: u32, bytes: &[u8]) {
-        let mut slot = self.connections.get_mut(index).expect("the caller has it");
+        let mut slot = &mut self.table[index];
         if slot.flags.has(Flags::SENDING) {
             // What the connection has in this batch must leave before there is more.
             self.transmit();
-            let Some(left) = self.connections.get_mut(index) else { return };
+            let Some(left) = self.table.get_mut(index) else { return };
             slot = left;
         }
         slot.flags.clear(Flags::INPUT);
@@ -218,32 +207,30 @@ impl<D: Driver, A: App> Engine<D, A> {
             return;
         }
         self.set_aside(index, kept, bytes, position, decoder);
-        let slot = self.connections.get_mut(index).expect("the caller has it");
+        let slot = &mut self.table[index];
         match wait {
             Wait::Nothing | Wait::Exchange => {}
             // An answer that is sent from where it is comes first; what was set aside is looked at when it is out.
             _ if slot.owes() => self.flush(index),
-            Wait::Request => self.become_idle(index),
+            Wait::Request => self.enter(index, State::Idle),
             // Empty lines are no request: what was waited for is waited for as before.
             Wait::Head if !slot.holds_request() => {
                 if was != State::Idle || position > 0 {
-                    self.become_idle(index);
+                    self.enter(index, State::Idle);
                 }
             }
             Wait::Head => {
-                slot.state = State::Head;
-                if (was != State::Head || position > 0) && !slot.flags.has(Flags::PROBE) {
-                    let timeout = self.unless_stopping(self.settings.header_timeout);
-                    self.set_deadline(index, self.clock.deadline(timeout));
+                if was != State::Head || position > 0 {
+                    self.enter(index, State::Head);
                 }
             }
             Wait::Turn => {
                 slot.flags.set(Flags::INPUT);
                 // A head that has begun keeps its deadline, however busy the core is.
                 if was != State::Head || position > 0 {
-                    self.become_idle(index);
+                    self.enter(index, State::Idle);
                 }
-                self.enqueue(index);
+                self.table.enqueue(index);
             }
         }
     }
@@ -258,7 +245,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             if rest.is_empty() {
                 return (Wait::Request, position);
             }
-            let slot = self.connections.get_mut(index).expect("the caller has it");
+            let slot = &mut self.table[index];
             slot.flags.clear(Flags::HEAD_REQUEST);
             let is_probe = slot.flags.has(Flags::PROBE);
             if slot.owes() || !self.may_answer_another(begin, answers) {
@@ -267,7 +254,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             let decoded = decoder.decode(rest, &self.settings.http);
             if !matches!(decoded, Ok(Some(_))) && is_head_request(rest) {
                 // What the server says by itself, now or when the rest is late, has no body then.
-                self.connections.get_mut(index).expect("the caller has it").flags.set(Flags::HEAD_REQUEST);
+                self.table[index].flags.set(Flags::HEAD_REQUEST);
             }
             let (mut head, consumed) = match decoded {
                 Ok(Some(decoded)) => decoded,
@@ -280,7 +267,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             if is_probe {
                 if !asks_for_health(&head) {
                     if head.request.method() == Method::HEAD {
-                        self.connections.get_mut(index).expect("the caller has it").flags.set(Flags::HEAD_REQUEST);
+                        self.table[index].flags.set(Flags::HEAD_REQUEST);
                     }
                     self.turn_away(index);
                     return (Wait::Nothing, position);
@@ -323,181 +310,14 @@ impl<D: Driver, A: App> Engine<D, A> {
             return;
         }
         assert!(kept.len() <= SET_ASIDE_BYTES_MAX, "what waits is bounded by what is received");
-        let active = self.connections.get_mut(index).expect("the caller has it").activate();
+        let active = self.table[index].activate();
         (active.set_aside, active.head) = (kept, head);
-    }
-
-    /// Sees to an exchange that is ready for something: its body, or the peer's end.
-    pub(super) fn visit_exchange(&mut self, index: u32) {
-        let slot = self.connections.get(index).expect("visited");
-        let exchange = slot.active.as_ref().and_then(|active| active.exchange.as_ref());
-        let Some(exchange) = exchange else { return };
-        let (open, wanted) = exchange.link.with_feed(|feed| match feed {
-            Some(feed) => (!feed.decoder.is_complete(), feed.stream.is_wanted()),
-            None => (false, false),
-        });
-        if open && wanted {
-            self.feed(index);
-        } else if !open && slot.flags.has(Flags::HANGUP) {
-            self.handle_end_while_answering(index);
-        }
-    }
-
-    /// The peer has ended its direction while its request is being answered: it has gone, or (half-close) still listens. Which of
-    /// the two shows only when something is sent, so it is given the rest of an answer that has an end, and no more.
-    pub(super) fn handle_end_while_answering(&mut self, index: u32) {
-        let active = self.connections.get_mut(index).expect("visited").activate();
-        let Some(exchange) = &active.exchange else { return };
-        match exchange.link.phase() {
-            _ if !self.settings.half_close => self.close(index, CloseReason::PeerClosed),
-            Phase::Responding { extent: Extent::Endless } => self.close(index, CloseReason::PeerClosed),
-            Phase::Responding { extent: Extent::Open } => {
-                active.request_due = self.clock.deadline(Some(HALF_CLOSED_SILENCE_MAX));
-                self.set_exchange_deadline(index);
-            }
-            Phase::Responding { extent: Extent::Known }
-            | Phase::Waiting
-            | Phase::Finished { .. }
-            | Phase::Failed { .. } => {}
-        }
-    }
-
-    /// Receives the next bytes of a body that its handler waits for.
-    fn feed(&mut self, index: u32) {
-        let slot = self.connections.get_mut(index).expect("visited");
-        let readable = slot.flags.has(Flags::READABLE);
-        let active = slot.active.as_mut().expect("an exchange is active");
-        let link = std::rc::Rc::clone(&active.exchange.as_ref().expect("visited").link);
-        let (continue_due, left, stream) = link.with_feed(|feed| {
-            let feed = feed.as_mut().expect("a wanted body has a feed");
-            (std::mem::take(&mut feed.continue_due), feed.decoder.remaining_hint(), feed.stream.share())
-        });
-        // After the head of the answer it would be taken for its body.
-        if continue_due && link.phase() == Phase::Waiting {
-            active.output.push_back(Bytes::from_static(CONTINUE));
-            self.enqueue(index);
-        }
-        if !readable {
-            return self.wait_for_body(index);
-        }
-        // Never more than the body has left, so that what follows it stays in the kernel.
-        let bytes_max = left.map_or(SET_ASIDE_BYTES_MAX, |left| left.min(BODY_BYTES_MAX as u64) as usize);
-        match self.receive_once(index, bytes_max) {
-            Arrival::Bytes(count) => {
-                let area = std::mem::take(&mut self.area);
-                self.hand_over(index, &link, &area[..count]);
-                self.area = area;
-            }
-            Arrival::Nothing => self.wait_for_body(index),
-            Arrival::End => {
-                stream.handle_failure(BodyError::Disconnected);
-                if self.settings.half_close && self.connections.get(index).is_some_and(|slot| slot.owes()) {
-                    // The answer to an earlier request is on its way to a peer that still listens.
-                    self.end_exchange(index, BodyError::Disconnected);
-                    self.end_after_flush(index, CloseReason::PeerClosed);
-                } else {
-                    self.close(index, CloseReason::PeerClosed);
-                }
-            }
-            Arrival::Failed => {
-                stream.handle_failure(BodyError::Disconnected);
-                self.close(index, CloseReason::Reset);
-            }
-        }
-    }
-
-    fn wait_for_body(&mut self, index: u32) {
-        let active = self.connections.get_mut(index).expect("visited").activate();
-        active.pace.wait(&self.clock, self.settings.body_rate_min);
-        self.set_exchange_deadline(index);
-    }
-
-    /// Decodes bytes of a body and hands its data to the handler.
-    fn hand_over(&mut self, index: u32, link: &Link, bytes: &[u8]) {
-        let limits = &self.settings.http;
-        let (decoded, stream) = link.with_feed(|feed| {
-            let feed = feed.as_mut().expect("a wanted body has a feed");
-            (decode_body(&mut feed.decoder, bytes, limits), feed.stream.share())
-        });
-        let slot = self.connections.get_mut(index).expect("the caller has it");
-        let active = slot.activate();
-        active.pace.handle_bytes(bytes.len(), &self.clock, self.settings.body_rate_min);
-        match decoded {
-            Ok(decoded) => {
-                active.set_aside.extend_from_slice(&bytes[decoded.consumed..]);
-                let hungry = decoded.data.is_empty() && decoded.complete.is_none();
-                if !decoded.data.is_empty() {
-                    stream.handle_chunk(decoded.data);
-                }
-                if let Some(trailers) = decoded.complete {
-                    active.pace.stop();
-                    stream.handle_complete(trailers);
-                }
-                if hungry || slot.flags.has(Flags::HANGUP) {
-                    self.enqueue(index);
-                }
-                self.set_exchange_deadline(index);
-            }
-            Err(refusal) => self.refuse_body(index, refusal, bytes),
-        }
-    }
-
-    /// The rest of a body is wrong, and its handler is at work: it hears of it, and the peer, if nothing was answered yet.
-    fn refuse_body(&mut self, index: u32, refusal: Refusal, bytes: &[u8]) {
-        let failure = BodyError::Malformed(refusal.name());
-        if self.end_exchange(index, failure) {
-            self.note_refusal(index, refusal, bytes);
-            self.close(index, CloseReason::Refused);
-        } else {
-            self.refuse(index, refusal, bytes);
-        }
-    }
-
-    /// Bytes of a body that nobody reads any more.
-    fn discard_body(&mut self, index: u32, bytes: &[u8]) {
-        let limits = self.settings.http;
-        let slot = self.connections.get_mut(index).expect("the caller has it");
-        let bearable = slot.discard(bytes.len());
-        let active = slot.active.as_mut().expect("a body is being drained");
-        let decoder = active.unread.as_mut().expect("a body is being drained");
-        let mut position = 0;
-        loop {
-            match decoder.decode(&bytes[position..], &limits) {
-                Ok(step) => {
-                    position += step.consumed;
-                    match step.event {
-                        BodyEvent::Data(_) => {}
-                        BodyEvent::More if !bearable => {
-                            return self.linger_for_upload(index, CloseReason::BodyUnread);
-                        }
-                        BodyEvent::More => return,
-                        BodyEvent::Complete(_) => break,
-                    }
-                }
-                Err(refusal) => {
-                    // Its request was answered: a second answer would be taken for that to the next one.
-                    self.note_refusal(index, refusal, &bytes[position..]);
-                    return self.linger(index, CloseReason::Refused);
-                }
-            }
-        }
-        active.unread = None;
-        slot.state = State::Idle;
-        self.process(index, &bytes[position..]);
-    }
-
-    fn discard(&mut self, index: u32, count: usize) {
-        let slot = self.connections.get_mut(index).expect("the caller has it");
-        if !slot.discard(count) {
-            let reason = slot.reason;
-            self.close(index, reason);
-        }
     }
 
     /// Answers what the peer did wrong, and lingers. `wrong` begins with the line that broke the rule, or close before it.
     pub(super) fn refuse(&mut self, index: u32, refusal: Refusal, wrong: &[u8]) {
         self.note_refusal(index, refusal, wrong);
-        let flags = &mut self.connections.get_mut(index).expect("the caller has it").flags;
+        let flags = &mut self.table[index].flags;
         // Only what is large and nothing else is sent on to its end by a client that means well.
         match refusal.status() {
             StatusCode::PAYLOAD_TOO_LARGE => flags.set(Flags::UPLOADING),
@@ -507,9 +327,9 @@ impl<D: Driver, A: App> Engine<D, A> {
     }
 
     /// Shows an operator which rule was broken, by whom, and how.
-    fn note_refusal(&self, index: u32, refusal: Refusal, wrong: &[u8]) {
+    pub(super) fn note_refusal(&self, index: u32, refusal: Refusal, wrong: &[u8]) {
         self.core.status().count_refusal(refusal);
-        let peer = || self.connections.get(index).expect("the caller has it").peer.expand();
+        let peer = || self.table[index].peer.expand();
         if let Some(hint) = self.core.status.hints.due(refusal, self.clock.now()) {
             say(|| tracing::warn!(peer = %peer(), "{hint}"));
         }

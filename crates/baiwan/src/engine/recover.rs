@@ -14,9 +14,8 @@ use std::time::Duration;
 use baiwan_driver::{Close, Driver};
 use tokio::time::Instant;
 
-use super::connection::{Flags, Slot};
-use super::wheel::Wheel;
-use super::{AREA_BYTES, Engine, Lists};
+use super::table::{Flags, Slot};
+use super::{Engine, Lists};
 use crate::BodyError;
 use crate::app::App;
 use crate::say::say;
@@ -42,12 +41,12 @@ impl Panics {
 
 impl<D: Driver, A: App> Engine<D, A> {
     /// One turn; if it panics, the core begins anew.
-    pub(super) fn turn_and_recover(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match catch_unwind(AssertUnwindSafe(|| self.turn(cx))) {
+    pub(super) fn turn_and_recover(&mut self, area: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match catch_unwind(AssertUnwindSafe(|| self.turn(area, cx))) {
             Ok(outcome) => outcome,
             Err(_) => {
                 add(&self.core.status().core_panics, 1);
-                let connections = self.connections.len();
+                let connections = self.table.len();
                 say(|| {
                     tracing::error!(core = self.core.index, connections, "the loop panicked: its connections are reset")
                 });
@@ -63,13 +62,10 @@ impl<D: Driver, A: App> Engine<D, A> {
 
     /// Ends every connection, without trust in anything that was going on, and starts with empty hands.
     fn begin_anew(&mut self) {
-        let next = self.connections.successor();
-        let mut connections = std::mem::replace(&mut self.connections, next);
-        self.wheel = Wheel::new(self.clock.tick());
-        self.ready.clear();
+        let next = self.table.successor(self.clock.tick());
+        let mut connections = std::mem::replace(&mut self.table, next);
         self.outgoing.clear();
         self.out.clear();
-        self.area.resize(AREA_BYTES, 0);
         let lists = std::mem::replace(&mut self.lists, Lists::new());
         self.turned_away = 0;
         for listener in &mut self.listeners {
@@ -79,8 +75,8 @@ impl<D: Driver, A: App> Engine<D, A> {
             drain.skip();
         }
         for index in 0..connections.end() {
-            if connections.get(index).is_some() {
-                self.abandon(connections.remove(index));
+            if let Some(slot) = connections.salvage(index) {
+                self.abandon(slot);
             }
         }
         for accepted in lists.accepted {

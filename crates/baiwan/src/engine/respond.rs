@@ -15,17 +15,15 @@ use std::task::{Context, Poll, Waker};
 
 use baiwan_driver::Driver;
 use baiwan_http1::{
-    BodyDecoder, BodyFraming, BodyLength, Refusal, RequestHead, ResponseContext, ResponsePlan, encode_error_response,
-    encode_error_response_head, encode_response_head,
+    BodyDecoder, BodyFraming, BodyLength, Refusal, RequestHead, ResponseContext, ResponsePlan, encode_response_head,
 };
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 
-use super::connection::{Exchange, Flags, State};
 use super::exchange::{self, BodyWriter, Extent, Link, Phase, encode_head};
 use super::feed::{Feed, FeedStream, decode_body, keeps_alive};
-use super::pace::Pace;
+use super::table::{Exchange, Flags, Pace, State};
 use super::{Engine, has_budget};
 use crate::app::{App, Call, add_peer, call_when_ready, is_for_server, limit_buffered_body};
 use crate::body::Stream;
@@ -77,7 +75,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         let head_request = request.method() == Method::HEAD;
         let context = ResponseContext { head_request, version: request.version(), keep_alive };
         if head_request {
-            self.connections.get_mut(index).expect("the caller has it").flags.set(Flags::HEAD_REQUEST);
+            self.table[index].flags.set(Flags::HEAD_REQUEST);
         }
         let (body, feed, body_bytes) = match self.begin_body(index, framing, expects_continue, rest) {
             Ok(begun) => begun,
@@ -91,7 +89,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         if framing != BodyFraming::None {
             limit_buffered_body(&mut request, self.settings.buffered_body_bytes_max);
         }
-        add_peer(&mut request, self.connections.get(index).expect("the caller has it").peer.expand());
+        add_peer(&mut request, self.table[index].peer.expand());
         let begin = self.out.len();
         // Whatever the app does in here, it costs this request alone: calling it, polling it, and dropping what is its own.
         let called = catch_unwind(AssertUnwindSafe(|| match by_itself {
@@ -100,7 +98,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         }));
         match called {
             Ok(Called::Pending(call)) => {
-                let token = self.connections.token(index);
+                let token = self.table.token(index);
                 let link = Link::new(token, Rc::clone(&self.core), Phase::Waiting, feed, 0);
                 let task = tokio::task::spawn_local(exchange::run(call, Rc::clone(&link), context));
                 let due = self.clock.deadline(self.settings.request_timeout);
@@ -110,12 +108,12 @@ impl<D: Driver, A: App> Engine<D, A> {
             Ok(Called::Answered { plan, queue, rest }) => {
                 let owed = queue.iter().map(Bytes::len).sum();
                 if owed > 0 {
-                    self.connections.get_mut(index).expect("the caller has it").activate().output.extend(queue);
+                    self.table[index].activate().output.extend(queue);
                 }
                 let Some(Rest { body, writer, extent }) = rest else {
                     return self.complete(index, feed, plan, body_bytes);
                 };
-                let token = self.connections.token(index);
+                let token = self.table.token(index);
                 let link = Link::new(token, Rc::clone(&self.core), Phase::Responding { extent }, feed, owed);
                 let pump = exchange::run_body(body, writer, Rc::clone(&link), plan.keep_alive);
                 let task = tokio::task::spawn_local(pump);
@@ -152,7 +150,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             return Ok((Body::from(decoded.data), None, decoded.consumed));
         }
         let inbox = Arc::clone(self.core.inbox());
-        let stream = Stream::new(self.connections.token(index), inbox, bytes_left, decoded.data);
+        let stream = Stream::new(self.table.token(index), inbox, bytes_left, decoded.data);
         if let Some(trailers) = decoded.complete {
             stream.handle_complete(trailers);
         }
@@ -231,7 +229,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         match feed.filter(|feed| !feed.decoder.is_complete()) {
             None => Step::Answered { body_bytes },
             Some(feed) => {
-                self.connections.get_mut(index).expect("the caller has it").activate().unread = Some(feed.decoder);
+                self.table[index].activate().unread = Some(feed.decoder);
                 self.flush(index);
                 Step::Over
             }
@@ -239,8 +237,7 @@ impl<D: Driver, A: App> Engine<D, A> {
     }
 
     fn wait_for_exchange(&mut self, index: u32, exchange: Exchange, request_due: Tick) {
-        let slot = self.connections.get_mut(index).expect("the caller has it");
-        slot.state = State::Exchange;
+        let slot = &mut self.table[index];
         // A peer that has hung up already, or a body that is wanted already, is seen to at the next visit.
         let hangup = slot.flags.has(Flags::HANGUP);
         let ends = self.clock.deadline(self.settings.body_timeout);
@@ -248,9 +245,9 @@ impl<D: Driver, A: App> Engine<D, A> {
         active.pace = Pace::begin(ends);
         active.exchange = Some(exchange);
         active.request_due = request_due;
-        self.set_exchange_deadline(index);
+        self.enter(index, State::Exchange);
         if hangup {
-            self.enqueue(index);
+            self.table.enqueue(index);
         }
     }
 
@@ -267,7 +264,7 @@ impl<D: Driver, A: App> Engine<D, A> {
 
     /// Takes what an exchange's task has made, and goes on as far as that allows.
     pub(super) fn take_output(&mut self, index: u32) {
-        let slot = self.connections.get_mut(index).expect("the caller has it");
+        let slot = &mut self.table[index];
         let Some(active) = &mut slot.active else { return };
         let Some(exchange) = &active.exchange else { return };
         let phase = exchange.link.take_output(&mut active.output);
@@ -277,7 +274,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         match phase {
             Phase::Waiting | Phase::Responding { .. } => {
                 self.set_exchange_deadline(index);
-                self.enqueue(index);
+                self.table.enqueue(index);
             }
             Phase::Finished { keep_alive } => self.finish_exchange(index, keep_alive),
             Phase::Failed { head_sent: true } => self.close(index, CloseReason::HandlerFailed),
@@ -290,7 +287,7 @@ impl<D: Driver, A: App> Engine<D, A> {
 
     /// All of the answer is there; what is left is to send it.
     fn finish_exchange(&mut self, index: u32, keep_alive: bool) {
-        let active = self.connections.get_mut(index).expect("the caller has it").activate();
+        let active = self.table[index].activate();
         let exchange = active.exchange.take().expect("an exchange has finished");
         active.request_due = Tick::NEVER;
         active.pace.stop();
@@ -306,13 +303,13 @@ impl<D: Driver, A: App> Engine<D, A> {
     /// Notes whether the peer is in the middle of a body that nobody will read: then its last answer is to be read all the same.
     fn note_upload(&mut self, index: u32, feed: Option<&Feed>) {
         if feed.is_some_and(|feed| !feed.decoder.is_complete()) {
-            self.connections.get_mut(index).expect("the caller has it").flags.set(Flags::UPLOADING);
+            self.table[index].flags.set(Flags::UPLOADING);
         }
     }
 
     /// Ends an exchange before its time. Returns whether the head of its answer is on its way or gone.
     pub(super) fn end_exchange(&mut self, index: u32, failure: BodyError) -> bool {
-        let active = self.connections.get_mut(index).expect("the caller has it").activate();
+        let active = self.table[index].activate();
         let Some(exchange) = active.exchange.take() else { return false };
         active.request_due = Tick::NEVER;
         active.pace.stop();
@@ -322,43 +319,5 @@ impl<D: Driver, A: App> Engine<D, A> {
             feed.stream.handle_failure(failure);
         }
         exchange.link.phase().head_sent()
-    }
-
-    /// Sends an answer of the server's own; then the connection lingers and closes.
-    pub(super) fn answer_and_close(&mut self, index: u32, status: StatusCode, text: &str, reason: CloseReason) {
-        let mut bytes = Vec::new();
-        let slot = self.connections.get_mut(index).expect("the caller has it");
-        match slot.flags.has(Flags::HEAD_REQUEST) {
-            true => encode_error_response_head(&mut bytes, status, text, self.clock.date()),
-            false => encode_error_response(&mut bytes, status, text, self.clock.date()),
-        }
-        let active = slot.activate();
-        active.set_aside = Vec::new();
-        active.unread = None;
-        active.output.push_back(Bytes::from(bytes));
-        self.end_after_flush(index, reason);
-    }
-
-    /// Nothing follows what is owed now.
-    pub(super) fn end_after_flush(&mut self, index: u32, reason: CloseReason) {
-        let slot = self.connections.get_mut(index).expect("the caller has it");
-        slot.flags.set(Flags::CLOSING);
-        slot.flags.clear(Flags::INPUT);
-        slot.reason = reason;
-        self.flush(index);
-    }
-
-    /// Goes on when everything is sent.
-    pub(super) fn flush(&mut self, index: u32) {
-        let due = self.clock.deadline(self.settings.write_timeout);
-        let slot = self.connections.get_mut(index).expect("the caller has it");
-        slot.state = State::Flush;
-        let active = slot.activate();
-        if active.write_due == Tick::NEVER {
-            active.write_due = due;
-        }
-        let due = active.write_due;
-        self.set_deadline(index, due);
-        self.enqueue(index);
     }
 }

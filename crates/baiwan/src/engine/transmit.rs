@@ -11,7 +11,7 @@ use std::io;
 use baiwan_driver::{Driver, Transmit};
 use bytes::Bytes;
 
-use super::connection::{Flags, State};
+use super::table::{Flags, State};
 use super::{Engine, TRANSMIT_AREA_BYTES, TRANSMIT_DELAY_MAX};
 use crate::app::App;
 use crate::clock::Tick;
@@ -37,8 +37,8 @@ impl<D: Driver, A: App> Engine<D, A> {
         let end = self.out.len();
         if end > start {
             self.outgoing_range(index, start, end);
-        } else if self.connections.get(index).is_some_and(|slot| slot.owes()) {
-            self.enqueue(index);
+        } else if self.table.get(index).is_some_and(|slot| slot.owes()) {
+            self.table.enqueue(index);
         }
     }
 
@@ -49,7 +49,7 @@ impl<D: Driver, A: App> Engine<D, A> {
     }
 
     fn outgoing_range(&mut self, index: u32, start: usize, end: usize) {
-        let flags = &mut self.connections.get_mut(index).expect("the caller has it").flags;
+        let flags = &mut self.table[index].flags;
         // Sent twice in one batch, a queue would be answers told twice.
         assert!(!flags.has(Flags::SENDING), "a connection has one part in a batch");
         flags.set(Flags::SENDING);
@@ -72,10 +72,10 @@ impl<D: Driver, A: App> Engine<D, A> {
         if !self.outgoing.is_empty() {
             let mut sent = std::mem::take(&mut self.lists.sent);
             let entries = self.outgoing.iter().map(|outgoing| {
-                let slot = self.connections.get(outgoing.index).expect("closing forgets what is outgoing");
+                let slot = &self.table[outgoing.index];
                 Transmit {
                     socket: &slot.socket,
-                    token: self.connections.token(outgoing.index),
+                    token: self.table.token(outgoing.index),
                     front: &self.out[outgoing.start..outgoing.end],
                     queue: slot.active.as_ref().map(|active| &active.output),
                 }
@@ -101,7 +101,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             Err(_) => return self.close(index, CloseReason::Reset),
         };
         let due = self.clock.deadline(self.settings.write_timeout);
-        let slot = self.connections.get_mut(index).expect("closing forgets what is outgoing");
+        let slot = &mut self.table[index];
         slot.flags.clear(Flags::SENDING);
         // Bytes may have been taken although no event said that there is room: the last attempt of `try_once_more`.
         match blocked {
@@ -134,21 +134,18 @@ impl<D: Driver, A: App> Engine<D, A> {
             _ => self.flush(index),
         }
         if !blocked {
-            self.enqueue(index);
+            self.table.enqueue(index);
         }
     }
 
     /// Everything that was owed is sent.
     pub(super) fn handle_flushed(&mut self, index: u32) {
-        let slot = self.connections.get_mut(index).expect("the caller has it");
+        let slot = &mut self.table[index];
         match slot.state {
             State::Exchange => self.set_exchange_deadline(index),
-            State::Flush if slot.flags.has(Flags::CLOSING) => {
-                let reason = slot.reason;
-                self.linger(index, reason);
-            }
-            State::Flush => self.finish_answer(index),
-            State::Idle | State::Head | State::Drain | State::Linger => {}
+            State::Flush { last: Some(reason) } => self.linger(index, reason),
+            State::Flush { last: None } => self.finish_answer(index),
+            State::Idle | State::Head | State::Discard { .. } | State::Linger { .. } => {}
         }
     }
 }

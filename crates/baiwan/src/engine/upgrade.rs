@@ -35,8 +35,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             self.fail(index);
             return;
         };
-        self.wheel.remove(&mut self.connections, index);
-        let slot = self.connections.remove(index);
+        let slot = self.table.remove(index);
         debug_assert!(!slot.owes(), "what was answered before has left");
         let peer = if slot.peer.is_unix() { Peer::Unix } else { Peer::Ip(slot.peer.expand()) };
         let released = self.driver.release(slot.socket).and_then(|fd| Stream::from_fd(fd, slot.peer.is_unix()));

@@ -38,7 +38,7 @@ use tokio::time::Instant;
 use self::app::SimApp;
 use self::peer::{Peer, Times};
 use self::plan::{Asking, Manner, Plan};
-use super::Engine;
+use super::{Engine, receive_area};
 use crate::clock::TICK;
 use crate::status::{Counts, Health, Phase, Status};
 
@@ -434,7 +434,7 @@ impl World {
     fn is_empty(&self) -> bool {
         let peers = self.peers.iter().filter(|peer| peer.sim.is_some()).count();
         self.net.endpoints() == peers
-            && self.shared.engine.borrow().as_ref().is_none_or(|engine| engine.connections.len() == 0)
+            && self.shared.engine.borrow().as_ref().is_none_or(|engine| engine.table.len() == 0)
     }
 
     fn counts(&self) -> Counts {
@@ -456,11 +456,12 @@ impl World {
 
 /// The engine's task: as `Engine::run`, with a look after every turn.
 async fn take_turns(shared: Rc<Shared>) -> std::io::Result<()> {
+    let mut area = receive_area();
     std::future::poll_fn(|cx| {
         shared.turns.set(shared.turns.get() + 1);
         let mut place = shared.engine.borrow_mut();
         let Some(engine) = &mut *place else { return Poll::Ready(Ok(())) };
-        let polled = engine.turn(cx);
+        let polled = engine.turn(&mut area, cx);
         if let Err(why) = oracle::after_turn(engine, shared.frame_bytes.get()) {
             shared.broken.borrow_mut().get_or_insert(why);
         }

@@ -2,9 +2,8 @@
 
 use baiwan_driver::sim::{SimDriver, SimNet, SimSocket};
 
-use super::super::connection::{Flags, Slot, State};
 use super::super::exchange::OUTPUT_BYTES_MAX;
-use super::super::wheel::Link as WheelLink;
+use super::super::table::{Flags, Slot, State, WheelLink};
 use super::super::{Engine, SET_ASIDE_BYTES_MAX};
 use super::Verdict;
 use super::app::SimApp;
@@ -15,8 +14,8 @@ const FRAMING_BYTES_MAX: usize = 4096;
 
 /// The connections and their places. It ends with the last one, so an engine that holds few is soon looked through.
 fn slots(engine: &Engine<SimDriver, SimApp>) -> impl Iterator<Item = (u32, &Slot<SimSocket>)> {
-    let found = (0..).filter_map(|index| Some((index, engine.connections.get(index)?)));
-    found.take(engine.connections.len())
+    let found = (0..).filter_map(|index| Some((index, engine.table.get(index)?)));
+    found.take(engine.table.len())
 }
 
 /// After every turn: nobody holds more than is allowed. `frame_bytes` is the largest frame that the app makes.
@@ -48,7 +47,7 @@ pub(super) fn at_rest(engine: &Engine<SimDriver, SimApp>, net: &SimNet, now: Tic
             return failed("and holds memory");
         }
         // One that was set when it was over already fires with the next tick.
-        if slot.deadline <= now && engine.wheel.next_due() != Some(Tick(now.0 + 1)) {
+        if slot.deadline <= now && engine.table.next_due() != Some(Tick(now.0 + 1)) {
             return failed("although its deadline has passed");
         }
         match slot.link == WheelLink::UNLINKED {
@@ -74,10 +73,12 @@ pub(super) fn at_rest(engine: &Engine<SimDriver, SimApp>, net: &SimNet, now: Tic
             exchange.link.with_feed(|feed| feed.as_ref().is_none_or(|f| f.decoder.is_complete()))
         });
         match slot.state {
-            State::Idle | State::Head | State::Drain | State::Linger if !owes && unseen.input => {
+            State::Idle | State::Head | State::Discard { .. } | State::Linger { .. } if !owes && unseen.input => {
                 return failed("although there is something to receive");
             }
-            State::Idle | State::Head | State::Drain | State::Linger if !owes && slot.flags.has(Flags::READABLE) => {
+            State::Idle | State::Head | State::Discard { .. } | State::Linger { .. }
+                if !owes && slot.flags.has(Flags::READABLE) =>
+            {
                 return failed("marked as readable");
             }
             State::Exchange if wants && unseen.input => return failed("although its body goes on"),
@@ -90,10 +91,10 @@ pub(super) fn at_rest(engine: &Engine<SimDriver, SimApp>, net: &SimNet, now: Tic
     if uncounted != engine.turned_away {
         return Err(format!("{} connections are turned away, not {uncounted}", engine.turned_away));
     }
-    if linked != engine.wheel.len() {
-        return Err(format!("{linked} slots are in the wheel, which counts {}", engine.wheel.len()));
+    if linked != engine.table.deadlines() {
+        return Err(format!("{linked} slots are in the wheel, which counts {}", engine.table.deadlines()));
     }
-    if !engine.ready.is_empty() || !engine.outgoing.is_empty() || !engine.out.is_empty() {
+    if engine.table.queued() > 0 || !engine.outgoing.is_empty() || !engine.out.is_empty() {
         return Err("work is left and nobody does it".into());
     }
     Ok(())
@@ -104,8 +105,8 @@ fn must_have_deadline(engine: &Engine<SimDriver, SimApp>, state: State) -> bool 
     match state {
         State::Idle => settings.keep_alive_timeout.is_some(),
         State::Head => settings.header_timeout.is_some(),
-        State::Flush => settings.write_timeout.is_some(),
-        State::Drain | State::Linger => true,
+        State::Flush { .. } => settings.write_timeout.is_some(),
+        State::Discard { .. } | State::Linger { .. } => true,
         State::Exchange => false,
     }
 }

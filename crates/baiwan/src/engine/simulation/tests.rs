@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use baiwan_driver::sim::Call;
 
+use super::super::table::taken;
 use super::call::{at_call, every_call};
 use super::{Outcome, replay, run, run_bytes};
 
@@ -87,6 +88,10 @@ fn seeds_hold_what_is_promised() {
     }
     eprintln!("{seeds} seeds: {sum:?}");
     assert!(sum.answered > 5 * seeds, "most seeds have something to say: {sum:?}");
+    if seeds >= SEEDS {
+        let missing = taken::missing();
+        assert!(missing.is_empty(), "edges between states that no connection has taken: {missing:?}");
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! one is given back, so the slab shrinks again after a peak. Each insertion gets a generation of its own, and a token is
 //! both: what is said about a slot's former tenant is recognised and dropped.
 
+use std::ops::{Index, IndexMut};
+
 use baiwan_driver::Token;
 
 use super::wheel::NONE;
@@ -148,6 +150,24 @@ impl<T> Slab<T> {
         }
         self.roomy[place / 64] |= 1 << (place % 64);
         place
+    }
+}
+
+/// # Panics
+/// If the slot is free.
+impl<T> Index<u32> for Slab<T> {
+    type Output = T;
+
+    fn index(&self, index: u32) -> &T {
+        self.get(index).expect("the slot is in use")
+    }
+}
+
+/// # Panics
+/// If the slot is free.
+impl<T> IndexMut<u32> for Slab<T> {
+    fn index_mut(&mut self, index: u32) -> &mut T {
+        self.get_mut(index).expect("the slot is in use")
     }
 }
 

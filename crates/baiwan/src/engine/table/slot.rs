@@ -1,0 +1,180 @@
+//! One slot: all that an idle connection owns, and what a busy one holds beside it.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use baiwan_driver::Peer;
+use baiwan_http1::{BodyDecoder, HeadDecoder, begins_request};
+use bytes::Bytes;
+use tokio::task::AbortHandle;
+
+use super::pace::Pace;
+use super::peer::CompactPeer;
+use super::slab::Slab;
+use super::state::State;
+use super::wheel::{self, Slots};
+use crate::clock::Tick;
+use crate::engine::exchange::Link;
+
+/// What is known about a connection beside its state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::engine) struct Flags(u16);
+
+impl Flags {
+    pub(in crate::engine) const NONE: Self = Self(0);
+    /// There may be something to receive: set by an event, cleared by an empty or a short receive.
+    pub(in crate::engine) const READABLE: Self = Self(1);
+    /// The peer has ended its direction. Stays.
+    pub(in crate::engine) const HANGUP: Self = Self(2);
+    /// The kernel refused bytes, and an event will say when there is room.
+    pub(in crate::engine) const BLOCKED: Self = Self(4);
+    /// The connection is in the ready queue.
+    pub(in crate::engine) const QUEUED: Self = Self(8);
+    /// What is set aside may hold a whole head.
+    pub(in crate::engine) const INPUT: Self = Self(16);
+    /// Not counted among the connections: turned away at the maximum.
+    pub(in crate::engine) const UNCOUNTED: Self = Self(64);
+    /// The request that is being answered is a HEAD: its answer has no body, errors included.
+    pub(in crate::engine) const HEAD_REQUEST: Self = Self(128);
+    /// The connection has a part in the batch that leaves next; it has one at the most.
+    pub(in crate::engine) const SENDING: Self = Self(256);
+    /// The last answer leaves in the middle of a well-framed body: the peer has time to send the rest, and to read.
+    pub(in crate::engine) const UPLOADING: Self = Self(512);
+    /// Read beyond the maximum of connections, for a request for the server's health. It is `UNCOUNTED` too.
+    pub(in crate::engine) const PROBE: Self = Self(1024);
+
+    pub(in crate::engine) fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    pub(in crate::engine) fn set(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    pub(in crate::engine) fn clear(&mut self, other: Self) {
+        self.0 &= !other.0;
+    }
+}
+
+/// All that an idle connection owns.
+#[derive(Debug)]
+pub(in crate::engine) struct Slot<S> {
+    pub(in crate::engine) socket: S,
+    pub(in crate::engine) deadline: Tick,
+    pub(in crate::engine) link: wheel::Link,
+    pub(in crate::engine) peer: CompactPeer,
+    pub(in crate::engine) state: State,
+    pub(in crate::engine) flags: Flags,
+    pub(in crate::engine) active: Option<Box<Active>>,
+}
+
+/// What a connection holds while it is not idle.
+#[derive(Debug)]
+pub(in crate::engine) struct Active {
+    /// Received and not parsed: part of a head, or requests that wait for their turn. At most `SET_ASIDE_BYTES_MAX`.
+    pub(in crate::engine) set_aside: Vec<u8>,
+    /// How much of `set_aside` is checked already.
+    pub(in crate::engine) head: HeadDecoder,
+    /// Owed to the peer, in order.
+    pub(in crate::engine) output: VecDeque<Bytes>,
+    pub(in crate::engine) exchange: Option<Exchange>,
+    /// The rest of a request's body that nobody reads any more (`Discard`).
+    pub(in crate::engine) unread: Option<BodyDecoder>,
+    pub(in crate::engine) request_due: Tick,
+    /// How long the request's body is waited for.
+    pub(in crate::engine) pace: Pace,
+    pub(in crate::engine) write_due: Tick,
+}
+
+/// A handler or response body that is being waited for, in a task of its own.
+#[derive(Debug)]
+pub(in crate::engine) struct Exchange {
+    pub(in crate::engine) link: Rc<Link>,
+    pub(in crate::engine) task: AbortHandle,
+}
+
+impl Exchange {
+    /// Whether somebody may still read the request's body.
+    pub(in crate::engine) fn awaits_body(&self) -> bool {
+        self.link.with_feed(|feed| feed.as_ref().is_some_and(|feed| feed.stream.is_held()))
+    }
+}
+
+impl Active {
+    pub(in crate::engine) fn new() -> Self {
+        Self {
+            set_aside: Vec::new(),
+            head: HeadDecoder::default(),
+            output: VecDeque::new(),
+            exchange: None,
+            unread: None,
+            request_due: Tick::NEVER,
+            pace: Pace::NONE,
+            write_due: Tick::NEVER,
+        }
+    }
+
+    /// The least of the deadlines that an exchange can have.
+    pub(in crate::engine) fn due(&self) -> Tick {
+        self.request_due.min(self.pace.due()).min(self.write_due)
+    }
+}
+
+impl<S> Slot<S> {
+    pub(in crate::engine) fn new(socket: S, peer: Peer) -> Self {
+        Self {
+            socket,
+            deadline: Tick::NEVER,
+            link: wheel::Link::UNLINKED,
+            peer: CompactPeer::from(peer),
+            state: State::Idle,
+            flags: Flags::NONE,
+            active: None,
+        }
+    }
+
+    /// Stores a new deadline. Returns whether the wheel must know: most deadlines move away, and then it looks here in time.
+    pub(in crate::engine) fn put_off(&mut self, deadline: Tick) -> bool {
+        self.deadline = deadline;
+        !self.link.fires_by(deadline)
+    }
+
+    pub(in crate::engine) fn activate(&mut self) -> &mut Active {
+        self.active.get_or_insert_with(|| Box::new(Active::new()))
+    }
+
+    /// Whether part of a request, or a whole one, is set aside.
+    pub(in crate::engine) fn holds_request(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| begins_request(&active.set_aside))
+    }
+
+    /// Whether the connection waits for a request, and has none that waits for it.
+    pub(in crate::engine) fn is_quiet(&self) -> bool {
+        self.state == State::Idle && !self.flags.has(Flags::INPUT)
+    }
+
+    pub(in crate::engine) fn owes(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| !active.output.is_empty())
+    }
+}
+
+impl<S> Slots for Slab<Slot<S>> {
+    fn link(&mut self, index: u32) -> &mut wheel::Link {
+        &mut self[index].link
+    }
+
+    fn deadline(&self, index: u32) -> Tick {
+        self[index].deadline
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn promise_2_an_idle_connection_is_one_small_slot() {
+        const { assert!(Slab::<Slot<baiwan_driver::epoll::Socket>>::ENTRY_BYTES <= 64) };
+    }
+}

@@ -13,7 +13,7 @@ use baiwan_load::{Observer, Phase, PhaseReport, Plan, Report, Run, Second, Sourc
 
 use crate::clock::{SECOND_NS, now_ns};
 use crate::exchange::Exchange;
-use crate::measure::{CPU_US, Figures, OTHERS_CORES, P50_US, P99_US, REQUESTS_PER_SECOND};
+use crate::figures::{CPU_US, Figures, OTHERS_CORES, P50_US, P99_US, REQUESTS_PER_SECOND};
 use crate::proc_files::MachineTime;
 use crate::rows::Pace;
 use crate::server::Server;

@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use baiwan_load::{Observer, Phase, Plan, Run, SECOND, Second, Sources, kernel_memory};
 
 use crate::cli::{Kind, Options};
-use crate::report::{self, Ends, Outcome};
+use crate::held::{self, CLOSE, Ends};
+use crate::report::{self, Outcome};
 use crate::servers::Server;
 
 /// Connections that are being opened at the same time.
@@ -20,13 +21,6 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 const SOURCES: Sources = Sources { first: std::net::IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), count: 1 << 20 };
 /// Sockets that show what one costs the kernel at the client's end.
 const SAMPLE: usize = 4_000;
-
-/// The phases, by their place in the plan.
-pub(crate) const OPEN: usize = 0;
-pub(crate) const IDLE: usize = 1;
-pub(crate) const TRICKLE: usize = 2;
-pub(crate) const ROUND: usize = 3;
-const CLOSE: usize = 4;
 
 pub(crate) fn run(options: &Options, words: &[String]) -> Result<Outcome> {
     let client_kernel_bytes = client_end_bytes()?;
@@ -44,7 +38,7 @@ pub(crate) fn run(options: &Options, words: &[String]) -> Result<Outcome> {
     };
     let load = baiwan_load::run(&plan, &run, &mut watch)?;
     let ends = watch.ends;
-    Ok(report::holding(options, &server, &load, &ends, client_kernel_bytes))
+    Ok(held::outcome(options, &server, &load, &ends, client_kernel_bytes))
 }
 
 fn plan(options: &Options, server: &Server) -> Plan {

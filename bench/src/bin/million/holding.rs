@@ -41,22 +41,13 @@ pub(crate) fn run(options: &Options, words: &[String]) -> Result<Outcome> {
     Ok(held::outcome(options, &server, &load, &ends, client_kernel_bytes))
 }
 
+/// A connection that is lost stays lost, and counts.
 fn plan(options: &Options, server: &Server) -> Plan {
     Plan {
-        address: server.address.to_string(),
         request: request(options.server, server),
-        head_request: false,
-        connections: options.connections,
-        active: 1.0,
-        pipeline: 1,
-        connect_each: false,
-        // One that is lost stays lost, and counts.
-        reconnect: false,
         sources: Some(SOURCES),
         timeout: Some(TIMEOUT),
         expect_status: Some(200),
-        expect_body: None,
-        events: false,
         phases: vec![
             Phase::Open { ramp: Duration::ZERO, ask: true, opening_max: OPENING_MAX },
             Phase::Hold { duration: options.idle },
@@ -70,6 +61,7 @@ fn plan(options: &Options, server: &Server) -> Plan {
             },
             Phase::Close,
         ],
+        ..Plan::new(server.address.to_string(), options.connections)
     }
 }
 

@@ -12,9 +12,9 @@ use anyhow::{Context, Result};
 use crate::clock::settle;
 use crate::connection::{Connection, Receiver};
 use crate::exchange::Exchange;
+use crate::figures::Figures;
 use crate::fleet::describe;
 use crate::hold::warm_up;
-use crate::measure::Figures;
 use crate::rows::{CHURN_TIMES, Plan};
 use crate::server::Server;
 

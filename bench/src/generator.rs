@@ -6,17 +6,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use baiwan_load::{Phase, Plan as LoadPlan};
 
+use crate::figures::{CLIENT_CPU_US, Figures, OTHERS_CORES, REQUESTS_PER_SECOND};
 use crate::load;
-use crate::measure::{CLIENT_CPU_US, Figures, OTHERS_CORES, REQUESTS_PER_SECOND};
-use crate::rows::Plan;
+use crate::rows::{OWN, Plan};
 use crate::server::Server;
 use crate::wrk;
-
-/// The load generators, in the order of their turns.
-pub(crate) const GENERATORS: [&str; 2] = [OWN, WRK];
-const OWN: &str = "baiwan load";
-/// What the own one is compared with.
-pub(crate) const WRK: &str = "wrk";
 
 /// The share of wrk's CPU time that the own load generator is to use at the most.
 pub(crate) const SHARE_MAX: f64 = 0.75;

@@ -10,8 +10,8 @@ use baiwan_load::kernel_memory;
 use crate::clock::{now_ns, settle};
 use crate::connection::{ANSWER_TIMEOUT, Connection, Receiver};
 use crate::exchange::{Exchange, number};
+use crate::figures::{CLIENT_KERNEL_BYTES, Figures, KERNEL_BYTES, USER_BYTES};
 use crate::fleet::describe;
-use crate::measure::{CLIENT_KERNEL_BYTES, Figures, KERNEL_BYTES, USER_BYTES};
 use crate::rows::{Plan, State};
 use crate::server::Server;
 

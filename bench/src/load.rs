@@ -13,7 +13,7 @@ use baiwan_load::{Observer, Phase, PhaseReport, Plan, Report, Run, Second, Sourc
 
 use crate::clock::{SECOND_NS, now_ns};
 use crate::exchange::Exchange;
-use crate::measure::{CPU_US, Figures, OTHERS_CORES, P50_US, P99_US, REQUESTS_PER_SECOND};
+use crate::figures::{CPU_US, Figures, OTHERS_CORES, P50_US, P99_US, REQUESTS_PER_SECOND};
 use crate::proc_files::MachineTime;
 use crate::rows::Pace;
 use crate::server::Server;
@@ -104,25 +104,9 @@ fn plan(address: SocketAddrV4, exchange: &Exchange, pace: Pace, connections: usi
     }
 }
 
-/// A plan without requests and phases.
+/// A plan without requests and phases. A connection that is lost stays lost, and counts.
 pub(crate) fn bare(address: SocketAddrV4, connections: usize) -> Plan {
-    Plan {
-        address: address.to_string(),
-        request: Vec::new(),
-        head_request: false,
-        connections: connections as u64,
-        active: 1.0,
-        pipeline: 1,
-        connect_each: false,
-        // One that is lost stays lost, and counts.
-        reconnect: false,
-        sources: Some(SOURCES),
-        timeout: Some(TIMEOUT),
-        expect_status: None,
-        expect_body: None,
-        events: false,
-        phases: Vec::new(),
-    }
+    Plan { sources: Some(SOURCES), timeout: Some(TIMEOUT), ..Plan::new(address.to_string(), connections as u64) }
 }
 
 pub(crate) fn closed(duration: Duration, warm_up: bool) -> Phase {

@@ -11,17 +11,20 @@
 //!                                           └ results, summary → report → tables, promises, plots, readme (Markdown, JSON, SVG)
 //! ```
 
+mod bounds;
 mod churn;
 mod cli;
 mod clock;
 mod connection;
 mod environment;
 mod exchange;
+mod figures;
 mod fleet;
 mod generator;
 mod hold;
 mod load;
 mod measure;
+mod numbers;
 mod peers;
 mod plots;
 mod proc_files;

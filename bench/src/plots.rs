@@ -7,8 +7,8 @@ use std::fmt::Write;
 
 use baiwan_load::plot::escaped;
 
-use crate::measure::{CPU_US, P99_US, USER_BYTES};
-use crate::report::grouped;
+use crate::figures::{CPU_US, P99_US, USER_BYTES};
+use crate::numbers::grouped;
 use crate::results::{Results, RowResults};
 
 /// A plot: one bar of each row for every server.

@@ -2,12 +2,11 @@
 
 use std::fmt::Write;
 
-use crate::measure::{CPU_US, USER_BYTES};
+use crate::figures::{CPU_US, USER_BYTES};
+use crate::numbers::{NONE, grouped, ratio};
 use crate::peers::{BAIWAN, README_SERVERS};
-use crate::report::{NONE, grouped};
 use crate::results::{Results, RowResults};
 use crate::rows::README;
-use crate::tables::ratio;
 
 /// What stands first in a line. Lines that follow one of the same words leave them out.
 fn words(row: &str) -> &'static str {

@@ -2,17 +2,14 @@
 
 use std::fmt::Write;
 
-use crate::measure::{CPU_US, P99_US, USER_BYTES};
+use crate::figures::{CPU_US, P99_US, USER_BYTES};
+use crate::numbers::{NONE, grouped, ratio};
 use crate::peers::{AXUM, BAIWAN};
 use crate::plots::PLOTS;
 use crate::promises;
 use crate::results::{Results, RowResults};
 use crate::rows::{Group, ROUNDS, ROUNDS_MAIN, ROUNDS_README, ROUNDS_README_MEMORY, ROUNDS_STOP, ROWS, Rounds, Row};
-use crate::summary::Summary;
-use crate::tables::{self, Notes, ratio};
-
-/// In the place of a figure that a row does not have.
-pub(crate) const NONE: &str = "-";
+use crate::tables::{self, Notes};
 
 /// The whole report.
 pub(crate) fn markdown(results: &Results<'_>) -> String {
@@ -169,42 +166,10 @@ fn best(results: &Results<'_>, row: &RowResults, figure: &str, digits: usize, un
     )
 }
 
-pub(crate) fn spread(summary: Summary, digits: usize) -> String {
-    let [median, min, max] = [summary.median, summary.min, summary.max].map(|value| grouped(value, digits));
-    format!("{median} ({min} to {max})")
-}
-
-/// A number with commas between thousands.
-pub(crate) fn grouped(value: f64, digits: usize) -> String {
-    let text = format!("{value:.digits$}");
-    let (sign, text) = text.strip_prefix('-').map_or(("", &text[..]), |text| ("-", text));
-    let (whole, fraction) = text.split_once('.').map_or((text, None), |(whole, fraction)| (whole, Some(fraction)));
-    let mut grouped = String::from(sign);
-    for (position, digit) in whole.chars().enumerate() {
-        if position > 0 && (whole.len() - position).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    if let Some(fraction) = fraction {
-        grouped.push('.');
-        grouped.push_str(fraction);
-    }
-    grouped
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::results::samples::{cell, row, with_results};
-
-    #[test]
-    fn thousands_are_grouped() {
-        assert_eq!(grouped(1_234_567.0, 0), "1,234,567");
-        assert_eq!(grouped(999.4, 0), "999");
-        assert_eq!(grouped(-12_345.678, 2), "-12,345.68");
-        assert_eq!(grouped(0.5, 2), "0.50");
-    }
 
     #[test]
     fn the_headline_quotes_medians_and_the_best_that_is_no_limit() {

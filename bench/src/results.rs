@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use crate::bounds;
 use crate::environment::Environment;
-use crate::measure::{Figures, others_cores};
+use crate::figures::{Figures, others_cores};
 use crate::peers::{BAIWAN, Known};
-use crate::promises;
 use crate::rows::{Plan, Row};
 use crate::summary::{Ratio, Summary};
 
@@ -101,7 +101,7 @@ impl RowResults {
             "row": self.row.name,
             "title": self.row.title.replace('`', ""),
             "connections": self.connections,
-            "promised": promises::bounds(self.row.work),
+            "promised": bounds::bounds(self.row.work),
             "skipped": self.skipped,
             "servers": cells,
         })
@@ -247,7 +247,7 @@ pub(crate) mod samples {
 #[cfg(test)]
 mod tests {
     use super::samples::{cell, failed, row, with_results};
-    use crate::measure::CPU_US;
+    use crate::figures::CPU_US;
 
     #[test]
     fn a_failed_round_of_baiwan_fails_a_run_and_one_of_another_server_only_a_quick_pass() {

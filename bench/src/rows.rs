@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::exchange::Exchange;
-use crate::generator::WRK;
 use crate::peers::BAIWAN;
 
 /// A row: one figure, or several that come from the same load, for every server that can do it.
@@ -76,6 +75,13 @@ pub(crate) enum Contest {
     /// The load generator and wrk.
     Generators,
 }
+
+/// The load generators, in the order of their turns.
+pub(crate) const GENERATORS: [&str; 2] = [OWN, WRK];
+/// Of this workspace.
+pub(crate) const OWN: &str = "baiwan load";
+/// What the own one is compared with.
+pub(crate) const WRK: &str = "wrk";
 
 /// How many times its most connections at once a row with [`Work::Churn`] opens and closes in all.
 pub(crate) const CHURN_TIMES: usize = 20;

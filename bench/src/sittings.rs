@@ -4,7 +4,7 @@
 //! *sitting*, in which they are measured back to back. Baiwan, the reference, sits between two others, so that each of them is
 //! right before or right after it; the next round has the opposite order. What disturbs one of a sitting spoils all of it.
 
-use crate::measure::{Figures, others_cores};
+use crate::figures::{Figures, others_cores};
 
 /// How many others share a measurement of the reference: one before it, one after it.
 const OTHERS: usize = 2;
@@ -37,7 +37,7 @@ pub(crate) fn is_disturbed<'a>(figures: impl IntoIterator<Item = &'a Figures>, m
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::{CPU_US, OTHERS_CORES};
+    use crate::figures::{CPU_US, OTHERS_CORES};
 
     #[test]
     fn every_other_is_measured_right_beside_the_reference_and_the_order_alternates() {

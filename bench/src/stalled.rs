@@ -14,10 +14,10 @@ use anyhow::Result;
 use crate::clock::{SECOND_NS, now_ns, settle};
 use crate::connection::{Arrival, Receiver};
 use crate::exchange::Exchange;
+use crate::figures::{Figures, OTHERS_CORES, P50_US, P99_US, USER_BYTES};
 use crate::fleet::Fleet;
 use crate::hold::warm_up;
 use crate::load::{self, Course};
-use crate::measure::{Figures, OTHERS_CORES, P50_US, P99_US, USER_BYTES};
 use crate::rows::{Pace, Plan, Stage};
 use crate::server::Server;
 

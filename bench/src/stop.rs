@@ -11,8 +11,8 @@ use anyhow::{Context, Result, ensure};
 use crate::clock::now_ns;
 use crate::connection::Arrival;
 use crate::exchange::{Exchange, Progress, answer_bytes, says_close};
+use crate::figures::Figures;
 use crate::fleet::Fleet;
-use crate::measure::Figures;
 use crate::rows::Plan;
 use crate::server::{STOP_TIMEOUT, Server};
 

@@ -5,16 +5,16 @@ use std::fmt::Write;
 
 use baiwan_load::kernel_memory;
 
-use crate::generator::SHARE_MAX;
-use crate::measure::{
+use crate::figures::{
     CLIENT_CPU_US, CLIENT_KERNEL_BYTES, CPU_US, KERNEL_BYTES, MEAN_MS, P50_US, P99_US, REQUESTS_PER_SECOND, START_MS,
     USER_BYTES,
 };
+use crate::generator::SHARE_MAX;
+use crate::numbers::{NONE, grouped, ratio, spread};
 use crate::peers::BAIWAN;
-use crate::report::{NONE, grouped, spread};
 use crate::results::{Cell, Results, RowResults};
 use crate::rows::Group;
-use crate::summary::{Ratio, Summary};
+use crate::summary::Summary;
 use crate::wrk;
 
 /// Footnotes, each with its own number.
@@ -214,10 +214,6 @@ fn cells(row: &RowResults, name: &str, reference: &str, table: &Table, notes: &m
         }
     }
     text
-}
-
-pub(crate) fn ratio(ratio: Option<Ratio>) -> String {
-    ratio.map_or_else(|| NONE.to_owned(), Ratio::text)
 }
 
 fn introduction(results: &Results<'_>, group: Group, rows: &[&RowResults]) -> String {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::clock::now_ns;
-use crate::measure::{CPU_US, Figures, MEAN_MS, OTHERS_CORES, REQUESTS_PER_SECOND};
+use crate::figures::{CPU_US, Figures, MEAN_MS, OTHERS_CORES, REQUESTS_PER_SECOND};
 use crate::proc_files::{self, MachineTime};
 use crate::server::Server;
 

@@ -36,6 +36,7 @@ mod app;
 mod body;
 mod capacity;
 mod clock;
+mod close_reason;
 #[cfg(target_os = "linux")]
 mod engine;
 mod error;

@@ -16,99 +16,13 @@ use crate::hints::Hints;
 use crate::inbox::Inbox;
 use crate::transport::TransportCounts;
 
+pub use crate::close_reason::CloseReason;
+
 /// A core that has not taken a turn for so long after it was asked to is stuck.
 const TURN_DUE: Duration = Duration::from_secs(5);
 
 /// A server that was full has room again when fewer of its connections than this are taken.
 const ROOM_PERCENT: u128 = 95;
-
-/// Why a connection ended. Every connection ends with exactly one.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[repr(u8)]
-#[non_exhaustive]
-pub enum CloseReason {
-    /// The peer ended the stream between two requests, or while it was not answered yet.
-    PeerClosed,
-    /// The peer reset the connection, or it failed in the network.
-    Reset,
-    /// One side had asked for it with `Connection: close` (or HTTP/1.0 implied it), and the answer was sent; or the app ended
-    /// a connection that it had taken to another protocol.
-    Complete,
-    /// No request came within the keep-alive timeout.
-    KeepAliveTimeout,
-    /// A request's head was not complete within the header timeout; answered 408.
-    HeaderTimeout,
-    /// The handler had no response head within the request timeout; answered 503.
-    RequestTimeout,
-    /// The request's body was not complete within the body timeout; answered 408.
-    BodyTimeout,
-    /// The request's body came below the minimum rate, or not at all; answered 408.
-    BodyTooSlow,
-    /// The peer stopped receiving the answer.
-    WriteTimeout,
-    /// The peer broke a rule of HTTP; answered with a status of 400 or above.
-    Refused,
-    /// The answer was sent while more of the request's body was on its way than is worth receiving.
-    BodyUnread,
-    /// The handler panicked or its body failed.
-    HandlerFailed,
-    /// The server was at its maximum of connections; answered 503.
-    OverLimit,
-    /// The server stopped, and the connection was idle.
-    Drained,
-    /// The server stopped, and the time for an orderly stop was over.
-    DrainTimeout,
-    /// The system refused something that the connection needs.
-    System,
-    /// The loop of its core panicked.
-    CoreFailed,
-}
-
-impl CloseReason {
-    /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 17] = [
-        Self::PeerClosed,
-        Self::Reset,
-        Self::Complete,
-        Self::KeepAliveTimeout,
-        Self::HeaderTimeout,
-        Self::RequestTimeout,
-        Self::BodyTimeout,
-        Self::BodyTooSlow,
-        Self::WriteTimeout,
-        Self::Refused,
-        Self::BodyUnread,
-        Self::HandlerFailed,
-        Self::OverLimit,
-        Self::Drained,
-        Self::DrainTimeout,
-        Self::System,
-        Self::CoreFailed,
-    ];
-
-    /// The name in logs and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::PeerClosed => "peer-closed",
-            Self::Reset => "reset",
-            Self::Complete => "complete",
-            Self::KeepAliveTimeout => "keep-alive-timeout",
-            Self::HeaderTimeout => "header-timeout",
-            Self::RequestTimeout => "request-timeout",
-            Self::BodyTimeout => "body-timeout",
-            Self::BodyTooSlow => "body-too-slow",
-            Self::WriteTimeout => "write-timeout",
-            Self::Refused => "refused",
-            Self::BodyUnread => "body-unread",
-            Self::HandlerFailed => "handler-failed",
-            Self::OverLimit => "over-limit",
-            Self::Drained => "drained",
-            Self::DrainTimeout => "drain-timeout",
-            Self::System => "system",
-            Self::CoreFailed => "core-failed",
-        }
-    }
-}
 
 /// How far a server is on its way from start to stop; see [`Health::phase`]. It never goes back, and may leave phases out.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -402,15 +316,6 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reasons_are_numbered_as_they_are_listed_and_named_apart() {
-        for (number, reason) in CloseReason::ALL.into_iter().enumerate() {
-            assert_eq!(reason as usize, number);
-        }
-        let names: std::collections::HashSet<_> = CloseReason::ALL.map(CloseReason::name).into();
-        assert_eq!(names.len(), CloseReason::ALL.len());
-    }
 
     #[test]
     fn the_maximum_of_connections_is_exact() {

@@ -17,42 +17,13 @@
 //! the number of a version, and where another protocol may begin. Invariant: the result depends on the bytes, never on how
 //! they were split. Each byte is scanned once, whatever the pieces.
 
-use http::Request;
-
 use crate::field_line::{check_name_end, split_field_line};
 use crate::octet;
 use crate::parse::{LaterMinor, parse_whole};
+use crate::request_head::RequestHead;
 use crate::rules::{Facts, Rules, VERSION_LENGTH, check_version_start};
 use crate::target::{Target, check_form_start};
 use crate::{HEAD_BYTES_CEILING, Limits, Refusal};
-
-/// A request head that follows every rule.
-#[derive(Debug)]
-pub struct RequestHead {
-    /// Method, target, version (HTTP/1.0 or 1.1) and fields.
-    pub request: Request<()>,
-    /// Where the body ends.
-    pub framing: BodyFraming,
-    /// Whether the client lets the connection persist after the answer (RFC 9112 9.3).
-    pub keep_alive: bool,
-    /// Whether the client may wait for [`CONTINUE`](crate::CONTINUE) before it sends the body. Never without a body,
-    /// never in HTTP/1.0.
-    pub expects_continue: bool,
-    /// Whether the client offers another protocol than `h2c`, in HTTP/1.1 itself. Where there is a body too, it comes before
-    /// the switch.
-    pub upgrade: bool,
-}
-
-/// How the end of a request body is found (RFC 9112 6.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyFraming {
-    /// There is no body. `Content-Length: 0` is this too.
-    None,
-    /// So many bytes, at least one, at most 2^63 - 1.
-    Length(u64),
-    /// Chunks, then trailers.
-    Chunked,
-}
 
 /// The resumable state of a head that is still arriving: no bytes, only positions and facts.
 ///

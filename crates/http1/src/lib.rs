@@ -120,6 +120,7 @@ mod octet;
 mod parse;
 mod refusal;
 mod request;
+mod request_head;
 mod response;
 mod response_head;
 mod response_refusal;
@@ -129,10 +130,11 @@ mod target;
 mod trailers;
 
 pub use body::{BodyDecoder, BodyEvent, BodyStep};
-pub use head::{BodyFraming, HeadDecoder, RequestHead, begins_request, is_head_request};
+pub use head::{HeadDecoder, begins_request, is_head_request};
 pub use limits::{FIELDS_CEILING, HEAD_BYTES_CEILING, Limits};
 pub use refusal::Refusal;
 pub use request::{RequestError, encode_request_head};
+pub use request_head::{BodyFraming, RequestHead};
 pub use response::{
     BodyLength, CHUNK_END, CONTINUE, LAST_CHUNK, ResponseContext, ResponseError, ResponseFraming, ResponsePlan,
     TOO_MANY_CONNECTIONS, encode_chunk_head, encode_error_response, encode_error_response_head, encode_last_chunk,

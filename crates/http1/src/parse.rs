@@ -10,10 +10,10 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri};
 
-use crate::RequestHead;
 use crate::field_line::take_line;
 use crate::limits::{FIELDS_CEILING, Limits};
 use crate::octet;
+use crate::request_head::RequestHead;
 use crate::rules::Rules;
 use crate::target::Target;
 

@@ -10,8 +10,9 @@ use http::Version;
 use crate::framing::{Codings, parse_length, trim_framing};
 use crate::host::HostPort;
 use crate::octet;
+use crate::request_head::BodyFraming;
 use crate::target::{DEFAULT_PORT, Target};
-use crate::{BodyFraming, Limits, Refusal};
+use crate::{Limits, Refusal};
 
 /// Facts that the lines so far have stated, one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -43,6 +43,27 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// A plan without phases: what a run has unless it asks for something else. Each connection has one request outstanding,
+    /// which is still to be given; one that is lost stays lost; any answer below 400 is right, however late.
+    pub fn new(address: impl Into<String>, connections: u64) -> Self {
+        Self {
+            address: address.into(),
+            request: Vec::new(),
+            head_request: false,
+            connections,
+            active: 1.0,
+            pipeline: 1,
+            connect_each: false,
+            reconnect: false,
+            sources: None,
+            timeout: None,
+            expect_status: None,
+            expect_body: None,
+            events: false,
+            phases: Vec::new(),
+        }
+    }
+
     /// How many connections send requests, in all.
     pub(crate) fn active_count(&self) -> u64 {
         ((self.connections as f64 * self.active).round() as u64).clamp(1, self.connections.max(1))

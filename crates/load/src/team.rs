@@ -241,22 +241,7 @@ mod tests {
     }
 
     fn deaths(record: &Record) -> u64 {
-        let plan = Plan {
-            address: String::new(),
-            request: Vec::new(),
-            head_request: false,
-            connections: 1,
-            active: 1.0,
-            pipeline: 1,
-            connect_each: false,
-            reconnect: false,
-            sources: None,
-            timeout: None,
-            expect_status: None,
-            expect_body: None,
-            events: false,
-            phases: Vec::new(),
-        };
+        let plan = Plan::new("", 1);
         record.report(&plan, String::new(), String::new(), false).client.workers_died
     }
 

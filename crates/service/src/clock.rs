@@ -2,16 +2,14 @@
 
 use tokio::time::Instant;
 
-use crate::store::IDEMPOTENCY_KEY_LIFETIME;
-
 /// The wall time in UTC as RFC 3339 with milliseconds, for example `2026-11-22T10:15:00.123Z`.
 pub fn now_rfc3339() -> String {
     format!("{:.3}", jiff::Timestamp::now())
 }
 
-/// Idempotency keys that were made before this are forgotten, in the form of [`now_rfc3339`], whose order is that of time.
-pub fn expiry_of_keys() -> String {
-    format!("{:.3}", jiff::Timestamp::now() - IDEMPOTENCY_KEY_LIFETIME)
+/// The wall time `ago` before now, in the form of [`now_rfc3339`]: such texts sort as their times do.
+pub fn past_rfc3339(ago: jiff::SignedDuration) -> String {
+    format!("{:.3}", jiff::Timestamp::now() - ago)
 }
 
 /// The start of the process, for showing how long it runs.

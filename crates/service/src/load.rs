@@ -19,7 +19,6 @@ use self::arguments::Arguments;
 use self::live::Live;
 use self::output::Output;
 use self::plan::Bodies;
-use crate::cli::Refusal;
 use crate::logs;
 
 /// The subcommand by which a run starts its workers.
@@ -29,10 +28,10 @@ const WORKER: &str = "load-worker";
 ///
 /// # Errors
 ///
-/// A [`Refusal`] where the flags ask for what cannot be.
-pub fn run(arguments: &Arguments) -> Result<ExitCode, Refusal> {
-    arguments.check().map_err(Refusal::Setting)?;
-    let bodies = Bodies::read(arguments).map_err(Refusal::Setting)?;
+/// Where the flags ask for what cannot be: one line that names the flag, its value and what is allowed.
+pub fn run(arguments: &Arguments) -> Result<ExitCode, String> {
+    arguments.check()?;
+    let bodies = Bodies::read(arguments)?;
     let address = match &arguments.unix {
         Some(path) => format!("unix:{}", path.display()),
         None => match arguments.url.look_up() {
@@ -40,10 +39,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Refusal> {
             Err(line) => return Ok(failed(&line)),
         },
     };
-    let plan = plan::plan(arguments, &address, &bodies).map_err(Refusal::Setting)?;
-    baiwan_load::workers(plan.connections, arguments.workers).map_err(Refusal::Setting)?;
-    let json = Output::open("--json", arguments.json.as_deref()).map_err(Refusal::Setting)?;
-    let html = Output::open("--html", arguments.html.as_deref()).map_err(Refusal::Setting)?;
+    let plan = plan::plan(arguments, &address, &bodies)?;
+    baiwan_load::workers(plan.connections, arguments.workers)?;
+    let json = Output::open("--json", arguments.json.as_deref())?;
+    let html = Output::open("--html", arguments.html.as_deref())?;
     let report = match carry_out(arguments, &plan) {
         Ok(report) => report,
         Err(error) => return Ok(failed(&format!("{error:#}"))),

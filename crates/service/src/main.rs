@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use baiwan_service::cli::{self, Command};
+use baiwan_service::cli::{self, Command, Refusal};
 use baiwan_service::{load, logs, serve};
 
 /// One line, whatever the causes were: they are joined with colons. An error of the engine says itself what its cause was.
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
             }
         }
         Command::CheckConfig(table) => cli::answer(&table),
-        Command::Load(arguments) => load::run(&arguments).unwrap_or_else(|refusal| refusal.print()),
+        Command::Load(arguments) => load::run(&arguments).unwrap_or_else(|line| Refusal::Setting(line).print()),
         Command::LoadWorker => load::work(),
     }
 }

@@ -23,9 +23,7 @@ use thiserror::Error;
 
 pub use self::demo::DemoError;
 pub use self::location::{Location, PostgresUrl};
-pub use self::users::{
-    Change, Condition, Fields, IDEMPOTENCY_KEY_BYTES_MAX, IDEMPOTENCY_KEY_LIFETIME, IdempotencyKey, User,
-};
+pub use self::users::{Change, Condition, Fields, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, User};
 
 use self::postgres::{CorePostgres, Postgres};
 use self::sqlite::{CoreSqlite, Sqlite};

@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use baiwan_load::{Observer, Phase, Plan, Run, SECOND, Second, Sources, kernel_memory};
 
 use crate::cli::{Kind, Options};
-use crate::report::{self, Ends, Outcome};
+use crate::held::{self, CLOSE, Ends};
+use crate::report::{self, Outcome};
 use crate::servers::Server;
 
 /// Connections that are being opened at the same time.
@@ -20,13 +21,6 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 const SOURCES: Sources = Sources { first: std::net::IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), count: 1 << 20 };
 /// Sockets that show what one costs the kernel at the client's end.
 const SAMPLE: usize = 4_000;
-
-/// The phases, by their place in the plan.
-pub(crate) const OPEN: usize = 0;
-pub(crate) const IDLE: usize = 1;
-pub(crate) const TRICKLE: usize = 2;
-pub(crate) const ROUND: usize = 3;
-const CLOSE: usize = 4;
 
 pub(crate) fn run(options: &Options, words: &[String]) -> Result<Outcome> {
     let client_kernel_bytes = client_end_bytes()?;
@@ -44,25 +38,16 @@ pub(crate) fn run(options: &Options, words: &[String]) -> Result<Outcome> {
     };
     let load = baiwan_load::run(&plan, &run, &mut watch)?;
     let ends = watch.ends;
-    Ok(report::holding(options, &server, &load, &ends, client_kernel_bytes))
+    Ok(held::outcome(options, &server, &load, &ends, client_kernel_bytes))
 }
 
+/// A connection that is lost stays lost, and counts.
 fn plan(options: &Options, server: &Server) -> Plan {
     Plan {
-        address: server.address.to_string(),
         request: request(options.server, server),
-        head_request: false,
-        connections: options.connections,
-        active: 1.0,
-        pipeline: 1,
-        connect_each: false,
-        // One that is lost stays lost, and counts.
-        reconnect: false,
         sources: Some(SOURCES),
         timeout: Some(TIMEOUT),
         expect_status: Some(200),
-        expect_body: None,
-        events: false,
         phases: vec![
             Phase::Open { ramp: Duration::ZERO, ask: true, opening_max: OPENING_MAX },
             Phase::Hold { duration: options.idle },
@@ -76,6 +61,7 @@ fn plan(options: &Options, server: &Server) -> Plan {
             },
             Phase::Close,
         ],
+        ..Plan::new(server.address.to_string(), options.connections)
     }
 }
 

@@ -1,14 +1,15 @@
 //! Holds very many connections to one server on one machine, asks on all of them, and says what that took: `bench/million`.
 //!
 //! ```text
-//! cli → machine (limits) → servers (start) → holding ┬ open, idle, trickle, round, close ─→ report
-//!                                            recovery ┴ open, trickle, kill -9, restart ──→ report
+//! cli → machine (limits) → servers (start) → holding ┬ open, idle, trickle, round, close ─→ held ─→ report
+//!                                            recovery ┴ open, trickle, kill -9, restart ─────────→ report
 //! ```
 //!
 //! The load is that of `baiwan load`, as a library: this program is its own worker. Nothing here is timed that the load generator
 //! does not time; memory and CPU are read from `/proc` and `/sys` between the phases.
 
 mod cli;
+mod held;
 mod holding;
 mod machine;
 mod recovery;

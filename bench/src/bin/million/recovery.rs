@@ -58,19 +58,11 @@ pub(crate) fn run(options: &Options, words: &[String]) -> Result<Outcome> {
 fn plan(options: &Options, address: SocketAddrV4, request: Vec<u8>) -> Plan {
     let rate = |duration| Phase::Rate { per_second: options.rate, duration, warm_up: false };
     Plan {
-        address: address.to_string(),
         request,
-        head_request: false,
-        connections: options.connections,
-        active: 1.0,
-        pipeline: 1,
-        connect_each: false,
         reconnect: true,
         sources: Some(holding::sources()),
         timeout: Some(holding::TIMEOUT),
         expect_status: Some(200),
-        expect_body: None,
-        events: false,
         phases: vec![
             Phase::Open { ramp: Duration::ZERO, ask: true, opening_max: OPENING_MAX },
             rate(BEFORE),
@@ -78,6 +70,7 @@ fn plan(options: &Options, address: SocketAddrV4, request: Vec<u8>) -> Plan {
             rate(AFTER),
             Phase::Close,
         ],
+        ..Plan::new(address.to_string(), options.connections)
     }
 }
 

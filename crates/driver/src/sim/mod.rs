@@ -7,6 +7,7 @@
 //! | file | part |
 //! |---|---|
 //! | `net` | endpoints, backlogs, events on their way |
+//! | `calls` | what the driver asks of them |
 //! | `peer` | the other side |
 //! | `faults` | what may go wrong, at which call |
 //! | `decisions` | where chance comes from |
@@ -22,6 +23,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+mod calls;
 mod decisions;
 mod faults;
 mod net;

@@ -1,20 +1,18 @@
 //! The state of the network: endpoints, backlogs, and the events that are on their way.
 //!
-//! What peers do is done as it is asked for; what the driver does passes the faults first.
+//! What peers do is done as it is asked for; what the driver does passes the faults first (`calls`).
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::task::Waker;
 
-use super::faults::{self, Call, Fault, Faults};
-use super::{SimSocket, Unseen};
-use crate::{AcceptEnd, Accepted, Close, Event, Events, Peer, Token};
+use super::Unseen;
+use super::faults::{Call, Fault, Faults};
+use crate::{Close, Event, Token};
 
 /// Connections that may wait to be accepted, for each listener.
 const BACKLOG_MAX: usize = 4096;
-/// Steps for which nothing can be accepted, at most.
-const EXHAUSTED_STEPS_MAX: usize = 30;
 
 #[derive(Debug, Default)]
 pub(super) struct Net {
@@ -23,20 +21,20 @@ pub(super) struct Net {
     free: Vec<usize>,
     pub(super) listeners: Vec<Listener>,
     /// Endpoints with an event to report, each at most once.
-    ready: VecDeque<usize>,
+    pub(super) ready: VecDeque<usize>,
     pub(super) inbox_bytes_max: usize,
     next_port: u16,
     pub(super) waker: Option<Waker>,
     pub(super) faults: Option<Faults>,
     /// Calls of each kind so far.
     pub(super) calls: [u64; Call::ALL.len()],
-    step: u64,
+    pub(super) step: u64,
     /// Endpoints whose events come later, and when.
-    delayed: Vec<(u64, usize)>,
+    pub(super) delayed: Vec<(u64, usize)>,
     /// Events about sockets that are closed, and when they come.
-    stale: Vec<(u64, Event)>,
+    pub(super) stale: Vec<(u64, Event)>,
     /// Accepting fails until that step, with that error.
-    exhausted: Option<(u64, i32)>,
+    pub(super) exhausted: Option<(u64, i32)>,
     /// Things done for the driver's engine: events, connections, transfers, ends.
     pub(super) work: u64,
     pub(super) digest: u64,
@@ -59,15 +57,15 @@ pub(super) struct Endpoint {
     /// An event about the connection came later than it should have.
     pub(super) late: bool,
     pub(super) token: Option<Token>,
-    pending: Pending,
+    pub(super) pending: Pending,
 }
 
 /// What the next wait reports about an endpoint.
 #[derive(Clone, Copy, Default, Debug)]
-struct Pending {
-    queued: bool,
-    readable: bool,
-    writable: bool,
+pub(super) struct Pending {
+    pub(super) queued: bool,
+    pub(super) readable: bool,
+    pub(super) writable: bool,
 }
 
 #[derive(Debug)]
@@ -97,7 +95,7 @@ impl Net {
     }
 
     /// Puts what happens into the digest, and into the trace.
-    fn note(&mut self, what: &str, place: usize, outcome: u64) {
+    pub(super) fn note(&mut self, what: &str, place: usize, outcome: u64) {
         for part in [what.len() as u64, u64::from(what.as_bytes()[0]), place as u64, outcome] {
             // As FNV-1a, by words instead of bytes.
             self.digest = (self.digest ^ part).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
@@ -111,7 +109,7 @@ impl Net {
     }
 
     /// The fault at this call, if there is one; noted, and its connection marked.
-    fn fault(&mut self, call: Call, index: Option<usize>) -> Option<Fault> {
+    pub(super) fn fault(&mut self, call: Call, index: Option<usize>) -> Option<Fault> {
         let number = self.calls[call as usize];
         self.calls[call as usize] += 1;
         let fault = self.faults.as_ref()?.at(call, number)?;
@@ -124,11 +122,19 @@ impl Net {
         Some(fault)
     }
 
-    fn mark_faulted(&mut self, index: usize) {
+    pub(super) fn mark_faulted(&mut self, index: usize) {
         let endpoint = self.endpoint_mut(index);
         endpoint.faulted = true;
         if let Some(other) = endpoint.other {
             self.endpoint_mut(other).faulted = true;
+        }
+    }
+
+    pub(super) fn mark_late(&mut self, index: usize) {
+        let endpoint = self.endpoint_mut(index);
+        endpoint.late = true;
+        if let Some(other) = endpoint.other {
+            self.endpoint_mut(other).late = true;
         }
     }
 
@@ -255,7 +261,7 @@ impl Net {
     }
 
     /// Ends a connection in both directions, as a reset on its way between the two does.
-    fn break_connection(&mut self, index: usize) {
+    pub(super) fn break_connection(&mut self, index: usize) {
         let other = self.endpoint(index).other;
         for side in [Some(index), other].into_iter().flatten() {
             self.endpoint_mut(side).reset = true;
@@ -311,196 +317,10 @@ impl Net {
         }
     }
 
-    pub(super) fn collect(&mut self, events: &mut Events) {
-        for listener in &mut self.listeners {
-            let (true, Some(token)) = (listener.announce, listener.token) else { continue };
-            if events.len() < events.capacity() {
-                listener.announce = false;
-                events.list.push(Event { token, readable: true, writable: false, hangup: false, reset: false });
-            }
-        }
-        // What a listener announces is done when it is accepted.
-        let announced = events.len();
-        while events.len() < events.capacity()
-            && let Some(at) = self.stale.iter().position(|(at, _)| *at <= self.step)
-        {
-            events.list.push(self.stale.remove(at).1);
-        }
-        while events.len() < events.capacity() {
-            let Some(index) = self.ready.pop_front() else { break };
-            match self.fault(Call::Event, Some(index)) {
-                Some(Fault::Delay(steps)) => {
-                    self.mark_late(index);
-                    self.delayed.push((self.step + steps, index));
-                    continue;
-                }
-                Some(_) => self.break_connection(index),
-                None => {}
-            }
-            let endpoint = self.endpoint_mut(index);
-            let pending = std::mem::take(&mut endpoint.pending);
-            let Some(token) = endpoint.token else { continue };
-            let Pending { readable, writable, .. } = pending;
-            let (hangup, reset) = (endpoint.ended || endpoint.reset, endpoint.reset);
-            events.list.push(Event { token, readable, writable, hangup, reset });
-            self.note("event", index, token.0);
-        }
-        self.work += (events.len() - announced) as u64;
-    }
-
-    fn mark_late(&mut self, index: usize) {
-        let endpoint = self.endpoint_mut(index);
-        endpoint.late = true;
-        if let Some(other) = endpoint.other {
-            self.endpoint_mut(other).late = true;
-        }
-    }
-
-    pub(super) fn set_listening(&mut self, number: usize, token: Token, on: bool) -> io::Result<()> {
-        if on && let Some(Fault::Error(number)) = self.fault(Call::Listen, None) {
-            return Err(faults::error(number));
-        }
-        let listener = &mut self.listeners[number];
-        listener.token = on.then_some(token);
-        listener.announce = on && !listener.backlog.is_empty();
-        self.wake();
-        Ok(())
-    }
-
     pub(super) fn close_listener(&mut self, number: usize) {
         self.listeners[number].closed = true;
         for (index, _) in std::mem::take(&mut self.listeners[number].backlog) {
             self.close(index, Close::Reset);
         }
-    }
-
-    pub(super) fn accept(
-        &mut self,
-        number: usize,
-        mut max: usize,
-        accepted: &mut Vec<Accepted<SimSocket>>,
-    ) -> AcceptEnd {
-        if self.listeners[number].backlog.is_empty() {
-            self.listeners[number].announce = false;
-            return AcceptEnd::Drained;
-        }
-        if let Some((_, error)) = self.exhausted {
-            return self.cannot_accept(number, error);
-        }
-        match self.fault(Call::Accept, None) {
-            Some(Fault::Error(error)) => {
-                let steps = self.faults.as_ref().map_or(0, |faults| faults.decisions().below(EXHAUSTED_STEPS_MAX));
-                self.exhausted = Some((self.step + steps as u64 + 1, error));
-                return self.cannot_accept(number, error);
-            }
-            Some(Fault::Short(most)) => max = max.min(most),
-            Some(Fault::Reset) => {
-                let (dead, _) = self.listeners[number].backlog.pop_front().expect("seen above");
-                self.mark_faulted(dead);
-                self.close(dead, Close::Reset);
-            }
-            _ => {}
-        }
-        let listener = &mut self.listeners[number];
-        let count = listener.backlog.len().min(max);
-        let taken = listener.backlog.drain(..count);
-        accepted.extend(taken.map(|(index, name)| Accepted { socket: SimSocket(index), peer: Peer::Ip(name) }));
-        listener.announce = !listener.backlog.is_empty();
-        self.work += count as u64;
-        self.note("accept", number, count as u64);
-        match count < max {
-            true => AcceptEnd::Drained,
-            false => AcceptEnd::Max,
-        }
-    }
-
-    fn cannot_accept(&mut self, number: usize, error: i32) -> AcceptEnd {
-        // Level-triggered: it is said again for as long as somebody waits.
-        self.listeners[number].announce = true;
-        self.note("exhausted", number, error as u64);
-        AcceptEnd::Exhausted(faults::error(error))
-    }
-
-    pub(super) fn watch(&mut self, index: usize, token: Token) -> io::Result<()> {
-        if let Some(Fault::Error(number)) = self.fault(Call::Watch, Some(index)) {
-            return Err(faults::error(number));
-        }
-        let endpoint = self.endpoint_mut(index);
-        endpoint.token = Some(token);
-        if !endpoint.inbox.is_empty() || endpoint.ended || endpoint.reset {
-            self.report(index, true, false);
-        }
-        Ok(())
-    }
-
-    /// Receives for the driver.
-    pub(super) fn receive_faulty(&mut self, index: usize, buffer: &mut [u8]) -> io::Result<usize> {
-        let outcome = match self.fault(Call::Receive, Some(index)) {
-            None | Some(Fault::Delay(_)) => self.receive(index, buffer),
-            Some(Fault::Short(most)) => {
-                let most = most.min(buffer.len());
-                let outcome = self.receive(index, &mut buffer[..most]);
-                let endpoint = self.endpoint(index);
-                // As if what is left had come a moment later.
-                if !endpoint.inbox.is_empty() || endpoint.ended {
-                    self.report(index, true, false);
-                }
-                outcome
-            }
-            Some(Fault::Again) => {
-                self.report(index, true, false);
-                Err(io::ErrorKind::WouldBlock.into())
-            }
-            Some(Fault::Error(number)) => Err(faults::error(number)),
-            Some(Fault::Reset) => {
-                self.break_connection(index);
-                self.receive(index, buffer)
-            }
-        };
-        let blocked = outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
-        self.work += u64::from(!blocked);
-        self.note("receive", index, outcome.as_ref().map_or(u64::MAX, |count| *count as u64));
-        outcome
-    }
-
-    /// Sends, for the driver, as many of the chunks as there is room for.
-    pub(super) fn transmit<'a>(&mut self, index: usize, chunks: impl Iterator<Item = &'a [u8]>) -> io::Result<usize> {
-        let mut most = usize::MAX;
-        match self.fault(Call::Transmit, Some(index)) {
-            None | Some(Fault::Delay(_)) => {}
-            Some(Fault::Short(bytes)) => most = bytes,
-            Some(Fault::Again) => most = 0,
-            Some(Fault::Error(number)) => return Err(faults::error(number)),
-            Some(Fault::Reset) => self.break_connection(index),
-        }
-        let mut outcome = Ok(0);
-        for chunk in chunks.filter(|chunk| !chunk.is_empty()) {
-            let offered = &chunk[..chunk.len().min(most)];
-            let result = match offered.is_empty() {
-                true => Err(io::ErrorKind::WouldBlock.into()),
-                false => self.send(index, offered),
-            };
-            match (result, &mut outcome) {
-                (Ok(taken), Ok(sum)) => {
-                    *sum += taken;
-                    most -= taken;
-                    if taken < chunk.len() {
-                        break;
-                    }
-                }
-                (Err(error), Ok(0)) => {
-                    outcome = Err(error);
-                    break;
-                }
-                _ => break,
-            }
-        }
-        if most != usize::MAX && most == 0 {
-            // There is room, and so an event.
-            self.report(index, false, true);
-        }
-        self.work += u64::from(outcome.is_ok());
-        self.note("transmit", index, outcome.as_ref().map_or(u64::MAX, |count| *count as u64));
-        outcome
     }
 }

@@ -22,6 +22,8 @@
 
 mod backoff;
 mod connect;
+mod endpoint;
+mod failure;
 mod identity;
 mod keep;
 mod pooler;
@@ -47,13 +49,12 @@ pub use self::session::PIPELINE_MAX;
 pub use self::slots::WAITING_MAX;
 
 use self::connect::CHANGE_WAIT_MAX;
-use self::connect::Endpoint;
+use self::endpoint::Endpoint;
 use self::identity::{ANOTHER, Opened, Receipt};
 use self::session::{Condemned, Kind, Passage};
 use self::slots::{Booking, Lanes, Slots, own_slots};
 use self::statements::{Creation, changed_of, probed_of, user_of};
 use super::{Change, Condition, Fields, IdempotencyKey, PostgresUrl, StoreError, User};
-use crate::clock;
 
 /// The database of the process. Dropping it cuts the connections; nothing is queued here.
 #[derive(Debug)]
@@ -181,7 +182,7 @@ impl CorePostgres {
     }
 
     async fn create_once(&self, fields: Fields, created_at: &str, key: &IdempotencyKey) -> Result<User, StoreError> {
-        let (fingerprint, expiry, key) = (fields.fingerprint(), clock::expiry_of_keys(), key.as_str());
+        let (fingerprint, expiry, key) = (fields.fingerprint(), IdempotencyKey::expiry(), key.as_str());
         let fingerprint = fingerprint.as_slice();
         let Fields { name, email } = &fields;
         let mut creations = self

@@ -7,8 +7,10 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
+use crate::clock;
+
 /// How long an idempotency key is remembered, at least.
-pub const IDEMPOTENCY_KEY_LIFETIME: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
+const IDEMPOTENCY_KEY_LIFETIME: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
 /// The longest idempotency key, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
@@ -68,6 +70,11 @@ impl IdempotencyKey {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Keys that were made before this time are forgotten.
+    pub(super) fn expiry() -> String {
+        clock::past_rfc3339(IDEMPOTENCY_KEY_LIFETIME)
     }
 }
 

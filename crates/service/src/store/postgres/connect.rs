@@ -1,30 +1,20 @@
-//! How a connection is made, set up and driven.
+//! How a session is made: a connection, checked and set up.
 //!
-//! A connection here is a state machine without a task of its own: it moves while [`drive`] polls it. Invariant: whatever is
-//! waited for from a server is waited for with a limit, and what is said about a failure is one line without a password.
+//! Invariant: whatever is waited for from a server is waited for with a limit, and what is said about a failure is one line
+//! without a password.
 
-use std::collections::hash_map::RandomState;
-use std::error::Error as _;
-use std::future::{Future, poll_fn};
-use std::hash::{BuildHasher, Hasher};
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tokio_postgres::config::{Host, LoadBalanceHosts, TargetSessionAttrs};
-use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{Client, Config, Connection, Error, NoTls, Socket};
+use tokio_postgres::{Client, Error};
 
+use super::endpoint::{Driver, Endpoint, drive};
+use super::failure::{POOLED, no_answer, reason};
 use super::identity::Opened;
-use super::pooler::{self, POOLED};
+use super::pooler::shares_sessions;
 use super::session::{CHANGES_MAX, Session};
 use super::statements::Statements;
-use crate::store::{PATIENCE, PostgresUrl};
-
-/// The half that speaks with the server.
-pub(super) type Driver = Connection<Socket, NoTlsStream>;
+use crate::store::PATIENCE;
 
 /// The server gives a statement up after so long: before the caller does, so that the session is free for the next.
 const STATEMENT_TIMEOUT: Duration = Duration::from_millis(1400);
@@ -42,35 +32,8 @@ const _: () = assert!(
     CHANGE_WAIT_MAX.as_millis() + CHANGES_MAX as u128 * LOCKS_MAX * LOCK_TIMEOUT.as_millis() < PATIENCE.as_millis()
 );
 
-/// Time for a socket to be connected, unless the URL says otherwise.
-const CONNECT_MAX: Duration = Duration::from_secs(1);
-/// Time for what follows on it: authentication, and whether the server takes writes.
-const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// Time for the set-up: a dozen questions, one after the other.
 const SET_UP_MAX: Duration = Duration::from_secs(5);
-
-/// A server that is gone without a word is noticed so long after something was sent to it, unless the URL says otherwise.
-const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(5);
-/// Something is sent to a server that says nothing, so often.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
-const KEEPALIVE_RETRIES: u32 = 3;
-/// What a configuration says that says nothing.
-const KEEPALIVE_IDLE_UNSET: Duration = Duration::from_hours(2);
-
-/// Where and how to connect.
-#[derive(Debug)]
-pub(super) struct Endpoint {
-    /// One for each host: one that accepts and says nothing must not take the time of the others. At least one.
-    hosts: Vec<Config>,
-    /// The host that was connected to last: the next attempt begins there, unless the URL wants it to be at random.
-    begin: AtomicUsize,
-    at_random: bool,
-    /// For one attempt at one host.
-    attempt_max: Duration,
-    /// A session was not what was prepared in it: the next one shows first that it is its connection's own.
-    suspects_pooler: AtomicBool,
-}
 
 /// Why there is no session.
 #[derive(Debug)]
@@ -81,131 +44,39 @@ pub(super) enum NoSession {
     Refused(&'static str),
 }
 
-impl Endpoint {
-    pub(super) fn new(url: &PostgresUrl) -> Self {
-        let mut config = url.config().clone();
-        if config.get_application_name().is_none() {
-            config.application_name("baiwan");
+/// A connection that is ready for work, to the database that was opened.
+pub(super) async fn session(endpoint: &Endpoint, opened: &Opened) -> Result<(Session, Driver), NoSession> {
+    let connected = endpoint.connect(Duration::ZERO).await.ok_or_else(|| NoSession::Failed(no_answer()))?;
+    let (client, mut connection) = connected.map_err(|error| NoSession::Failed(reason(&error)))?;
+    let setting_up = timeout(SET_UP_MAX, drive(&mut connection, prepare(endpoint, &client, opened))).await;
+    let prepared = setting_up.map_err(|_| NoSession::Failed(no_answer()))?.map_err(NoSession::Failed)?;
+    match prepared.map_err(|error| NoSession::Failed(reason(&error)))? {
+        Ok(statements) => Ok((Session::new(client, statements), connection)),
+        Err(refusal) => {
+            // The right one may be another of them.
+            endpoint.pass_over();
+            Err(NoSession::Refused(refusal))
         }
-        if config.get_tcp_user_timeout().is_none() {
-            config.tcp_user_timeout(UNACKNOWLEDGED_MAX);
-        }
-        if config.get_keepalives_idle() == KEEPALIVE_IDLE_UNSET {
-            config.keepalives_idle(KEEPALIVE_IDLE);
-        }
-        if config.get_keepalives_interval().is_none() {
-            config.keepalives_interval(KEEPALIVE_INTERVAL);
-        }
-        if config.get_keepalives_retries().is_none() {
-            config.keepalives_retries(KEEPALIVE_RETRIES);
-        }
-        let connect_max = config.get_connect_timeout().copied().unwrap_or(CONNECT_MAX);
-        config.connect_timeout(connect_max);
-        // Of several hosts it takes the one that is not a standby; of one it is known before a read comes from the past.
-        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        let at_random = config.get_load_balance_hosts() == LoadBalanceHosts::Random;
-        // This is about the addresses that a host's name has: one that is silent must not always be the first.
-        config.load_balance_hosts(LoadBalanceHosts::Random);
-        let hosts = (0..url.hosts()).map(|host| only(&config, host)).collect();
-        let attempt_max = connect_max.saturating_add(ANSWER_MAX);
-        Self { hosts, begin: AtomicUsize::new(0), at_random, attempt_max, suspects_pooler: AtomicBool::new(false) }
-    }
-
-    /// A connection as the first host makes it that does; all are asked in turn. All together have `limit`, or each the time that
-    /// one attempt takes, whichever is longer. `None`: no one answered in time.
-    pub(super) async fn connect(&self, limit: Duration) -> Option<Result<(Client, Driver), Error>> {
-        let count = self.hosts.len();
-        let each = limit.div_f64(count as f64).max(self.attempt_max);
-        let begin = match self.at_random {
-            true => (RandomState::new().build_hasher().finish() % count as u64) as usize,
-            false => self.begin.load(Ordering::Relaxed),
-        };
-        let mut failed: Option<Error> = None;
-        for host in (begin..begin + count).map(|host| host % count) {
-            match timeout(each, self.hosts[host].connect(NoTls)).await {
-                Ok(Ok(connected)) => {
-                    self.begin.store(host, Ordering::Relaxed);
-                    return Some(Ok(connected));
-                }
-                // What a server says tells more than that another is not there.
-                Ok(Err(error)) if failed.as_ref().is_none_or(|failed| failed.as_db_error().is_none()) => {
-                    failed = Some(error);
-                }
-                Ok(Err(_)) | Err(_) => {}
-            }
-        }
-        failed.map(Err)
-    }
-
-    /// A connection that is ready for work, to the database that was opened.
-    pub(super) async fn session(&self, opened: &Opened) -> Result<(Session, Driver), NoSession> {
-        let connected = self.connect(Duration::ZERO).await.ok_or_else(|| NoSession::Failed(no_answer()))?;
-        let (client, mut connection) = connected.map_err(|error| NoSession::Failed(reason(&error)))?;
-        let setting_up = timeout(SET_UP_MAX, drive(&mut connection, self.prepare(&client, opened))).await;
-        let prepared = setting_up.map_err(|_| NoSession::Failed(no_answer()))?.map_err(NoSession::Failed)?;
-        match prepared.map_err(|error| NoSession::Failed(reason(&error)))? {
-            Ok(statements) => Ok((Session::new(client, statements), connection)),
-            Err(refusal) => {
-                // The right one may be another of them.
-                self.begin
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |host| Some((host + 1) % self.hosts.len()))
-                    .ok();
-                Err(NoSession::Refused(refusal))
-            }
-        }
-    }
-
-    /// Sets up a connection, or says why it must not be used.
-    async fn prepare(&self, client: &Client, opened: &Opened) -> Result<Result<Statements, &'static str>, Error> {
-        client.batch_execute(&set_up()).await?;
-        if let Some(refusal) = opened.compare(client).await? {
-            return Ok(Err(refusal));
-        }
-        if self.suspects_pooler.load(Ordering::Relaxed) {
-            if pooler::shares_sessions(self, client).await? {
-                return Ok(Err(POOLED));
-            }
-            self.suspects_pooler.store(false, Ordering::Relaxed);
-        }
-        Statements::prepare(client).await.map(Ok)
-    }
-
-    /// From now on a session shows first that it is its connection's own.
-    pub(super) fn suspect_pooler(&self) {
-        self.suspects_pooler.store(true, Ordering::Relaxed);
     }
 }
 
-/// The configuration with one of its hosts.
-fn only(config: &Config, host: usize) -> Config {
-    let mut only = Config::new();
-    match config.get_hosts().get(host) {
-        Some(Host::Tcp(name)) => _ = only.host(name),
-        #[cfg(unix)]
-        Some(Host::Unix(directory)) => _ = only.host_path(directory),
-        None => {}
+/// Sets up a connection, or says why it must not be used.
+async fn prepare(
+    endpoint: &Endpoint,
+    client: &Client,
+    opened: &Opened,
+) -> Result<Result<Statements, &'static str>, Error> {
+    client.batch_execute(&set_up()).await?;
+    if let Some(refusal) = opened.compare(client).await? {
+        return Ok(Err(refusal));
     }
-    if let Some(address) = config.get_hostaddrs().get(host) {
-        only.hostaddr(*address);
+    if endpoint.suspects_pooler() {
+        if shares_sessions(endpoint, client).await? {
+            return Ok(Err(POOLED));
+        }
+        endpoint.trust_sessions();
     }
-    let ports = config.get_ports();
-    if let Some(port) = ports.get(host).or(ports.first()) {
-        only.port(*port);
-    }
-    config.get_user().map(|user| only.user(user));
-    config.get_password().map(|password| only.password(password));
-    config.get_dbname().map(|database| only.dbname(database));
-    config.get_options().map(|options| only.options(options));
-    config.get_application_name().map(|name| only.application_name(name));
-    config.get_connect_timeout().map(|timeout| only.connect_timeout(*timeout));
-    config.get_tcp_user_timeout().map(|timeout| only.tcp_user_timeout(*timeout));
-    config.get_keepalives_interval().map(|interval| only.keepalives_interval(interval));
-    config.get_keepalives_retries().map(|retries| only.keepalives_retries(retries));
-    only.keepalives(config.get_keepalives()).keepalives_idle(config.get_keepalives_idle());
-    only.ssl_mode(config.get_ssl_mode()).ssl_negotiation(config.get_ssl_negotiation());
-    only.channel_binding(config.get_channel_binding()).target_session_attrs(config.get_target_session_attrs());
-    only.load_balance_hosts(config.get_load_balance_hosts());
-    only
+    Statements::prepare(client).await.map(Ok)
 }
 
 /// What a session needs, whatever is set for the user or the database.
@@ -222,97 +93,4 @@ fn set_up() -> String {
         STATEMENT_TIMEOUT.as_millis(),
         LOCK_TIMEOUT.as_millis()
     )
-}
-
-/// Waits for `work` while the connection does its part. The error says why the connection ended before.
-pub(super) async fn drive<T>(connection: &mut Driver, work: impl Future<Output = T>) -> Result<T, String> {
-    let mut work = pin!(work);
-    poll_fn(|cx| {
-        if let Poll::Ready(done) = work.as_mut().poll(cx) {
-            return Poll::Ready(Ok(done));
-        }
-        let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) else { return Poll::Pending };
-        // It may have brought an answer before it ended, which says more.
-        Poll::Ready(match work.as_mut().poll(cx) {
-            Poll::Ready(done) => Ok(done),
-            Poll::Pending => {
-                Err(ended.map_or_else(|error| reason(&error), |()| "the connection was closed".to_owned()))
-            }
-        })
-    })
-    .await
-}
-
-/// What went wrong, in one line.
-pub(super) fn reason(error: &Error) -> String {
-    let text = match error.as_db_error() {
-        Some(answer) => {
-            let cause = if pooler::has_forgotten(error) { format!(": {POOLED}") } else { String::new() };
-            format!("{}, SQLSTATE {}{cause}", answer.message(), answer.code().code())
-        }
-        None => {
-            let mut text = error.to_string();
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                text = format!("{text}: {error}");
-                cause = error.source();
-            }
-            text
-        }
-    };
-    // It may be a server's text, and goes into a log.
-    text.replace(char::is_control, " ")
-}
-
-pub(super) fn no_answer() -> String {
-    "there was no answer in time".to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn endpoint(url: &str) -> Endpoint {
-        Endpoint::new(&url.parse().unwrap())
-    }
-
-    #[test]
-    fn row_102_a_server_that_is_gone_is_noticed_whatever_the_url_leaves_out() {
-        let Endpoint { hosts, attempt_max, .. } = endpoint("postgres://ada@a,b/x");
-        let config = &hosts[1];
-        assert_eq!(config.get_connect_timeout(), Some(&CONNECT_MAX));
-        assert_eq!(config.get_tcp_user_timeout(), Some(&UNACKNOWLEDGED_MAX));
-        assert_eq!(config.get_keepalives_idle(), KEEPALIVE_IDLE);
-        assert_eq!(config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
-        assert_eq!((hosts.len(), attempt_max), (2, CONNECT_MAX + ANSWER_MAX), "each host has its own time");
-    }
-
-    #[test]
-    fn what_the_url_says_of_a_connection_holds() {
-        let url = "postgres://ada@a/x?connect_timeout=3&tcp_user_timeout=9&keepalives_idle=60&application_name=x";
-        let Endpoint { hosts, attempt_max, .. } = endpoint(url);
-        let config = &hosts[0];
-        assert_eq!(config.get_tcp_user_timeout(), Some(&Duration::from_secs(9)));
-        assert_eq!(config.get_keepalives_idle(), Duration::from_secs(60));
-        assert_eq!(config.get_application_name(), Some("x"));
-        assert_eq!(attempt_max, Duration::from_secs(3) + ANSWER_MAX);
-        let endless = endpoint("postgres://ada@a,b/x?connect_timeout=9223372036854775807");
-        assert!(endless.attempt_max > Duration::from_hours(24), "no overflow");
-    }
-
-    #[test]
-    fn a_configuration_with_one_of_its_hosts_is_otherwise_the_same() {
-        let parameters = "options=-c%20x&application_name=x&sslnegotiation=postgres&connect_timeout=3&tcp_user_timeout=9&keepalives=0\
-            &keepalives_idle=60&keepalives_interval=7&keepalives_retries=5&target_session_attrs=read-write\
-            &channel_binding=disable&load_balance_hosts=random";
-        let parsed = |place: &str| -> Config { format!("postgres://ada:secret@{place}&{parameters}").parse().unwrap() };
-        let several = parsed("a:1,%2Frun:2,[::1]:3/x?sslmode=disable");
-        for (host, place) in
-            ["a:1/x?sslmode=disable", "%2Frun:2/x?sslmode=disable", "[::1]:3/x?sslmode=disable"].iter().enumerate()
-        {
-            assert!(only(&several, host) == parsed(place), "{place}");
-        }
-        let addresses = parsed("/x?hostaddr=127.0.0.1,::1&port=7");
-        assert!(only(&addresses, 1) == parsed("/x?hostaddr=::1&port=7"));
-    }
 }

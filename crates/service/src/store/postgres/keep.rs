@@ -20,7 +20,9 @@ use tokio_postgres::NoTls;
 
 use super::Shared;
 use super::backoff::Backoff;
-use super::connect::{Driver, NoSession, drive, no_answer};
+use super::connect::{self, NoSession};
+use super::endpoint::{Driver, drive};
+use super::failure::no_answer;
 use super::session::{Condemned, Session};
 use super::slots::Tenure;
 use crate::store::PATIENCE;
@@ -50,7 +52,7 @@ pub(super) async fn keep(shared: Arc<Shared>, slot: usize) {
     let tenure = shared.slots.tenure(slot);
     let mut backoff = Backoff::default();
     loop {
-        match shared.endpoint.session(&shared.opened).await {
+        match connect::session(&shared.endpoint, &shared.opened).await {
             Ok((session, connection)) => {
                 let begin = Instant::now();
                 let condemned = serve(&tenure, Arc::new(session), connection).await;

@@ -7,21 +7,13 @@ use std::time::Duration;
 
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
-use super::connect::{Endpoint, drive};
+use super::endpoint::{Endpoint, drive};
 
-/// What is said of one.
-pub(super) const POOLED: &str = "a pooler in transaction mode keeps no prepared statements and no settings of a session: set its pool_mode to \
-    session, or set DATABASE_URL to the server itself";
 /// A pooler may take its sessions in turn, and others may use them meanwhile.
 const LOOKS: usize = 3;
 
 /// As the set-up of every session has it.
 const SET: &str = "SET client_min_messages TO warning";
-
-/// Whether a server answers as if a session had been exchanged: invalid_sql_statement_name, duplicate_prepared_statement.
-pub(super) fn has_forgotten(error: &Error) -> bool {
-    error.code().is_some_and(|state| matches!(state.code(), "26000" | "42P05"))
-}
 
 /// Whether two connections meet in one session of the server, or one of them has several. For the second one it takes one connection more, for a moment; without it nothing is known.
 pub(super) async fn shares_sessions(endpoint: &Endpoint, client: &Client) -> Result<bool, Error> {

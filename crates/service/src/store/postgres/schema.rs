@@ -10,9 +10,10 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Error};
 use tracing::warn;
 
-use super::connect::{Endpoint, drive, no_answer, reason};
+use super::endpoint::{Endpoint, drive};
+use super::failure::{POOLED, has_forgotten, no_answer, reason};
 use super::identity::Identity;
-use super::pooler::{self, POOLED};
+use super::pooler::shares_sessions;
 use crate::store::PostgresUrl;
 
 /// Step `n` leads from version `n` to `n + 1`. Steps are only ever appended.
@@ -155,7 +156,7 @@ impl OpenError {
 
     /// Of a statement.
     fn of_statement(url: &PostgresUrl, error: &Error) -> Self {
-        if pooler::has_forgotten(error) {
+        if has_forgotten(error) {
             return Self::Pooled(url.clone());
         }
         let (url, reason) = (url.clone(), reason(error));
@@ -188,7 +189,7 @@ pub(super) async fn open(url: &PostgresUrl, endpoint: &Endpoint) -> Result<Ident
 
 async fn prepare(url: &PostgresUrl, endpoint: &Endpoint, client: &Client) -> Result<Identity, OpenError> {
     let failed = |error: Error| OpenError::of_statement(url, &error);
-    if pooler::shares_sessions(endpoint, client).await.map_err(failed)? {
+    if shares_sessions(endpoint, client).await.map_err(failed)? {
         return Err(OpenError::Pooled(url.clone()));
     }
     inspect(url, client).await?;

@@ -14,9 +14,8 @@ use tokio::sync::Notify;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{CancelToken, Client, Error, Row, Statement};
 
-use super::connect::reason;
+use super::failure::{has_forgotten, reason};
 use super::locked;
-use super::pooler;
 use super::statements::Statements;
 use super::verdict::Verdict;
 use crate::store::StoreError;
@@ -60,7 +59,7 @@ pub(super) struct Session {
 
 impl Condemned {
     pub(super) fn by(error: &Error) -> Self {
-        Self { reason: reason(error), has_forgotten: pooler::has_forgotten(error) }
+        Self { reason: reason(error), has_forgotten: has_forgotten(error) }
     }
 }
 

@@ -6,7 +6,6 @@
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Result, Row};
 
-use crate::clock;
 use crate::store::{Change, Condition, Fields, IdempotencyKey, StoreError, User};
 
 /// Why a change was not made: the caller's reason, or the file's.
@@ -51,7 +50,7 @@ fn create_once(
     created_at: &str,
     key: &IdempotencyKey,
 ) -> Result<User, Failure> {
-    forget_expired(connection, key, &clock::expiry_of_keys())?;
+    forget_expired(connection, key, &IdempotencyKey::expiry())?;
     let fingerprint = fields.fingerprint();
     let mut seen =
         connection.prepare_cached("SELECT fingerprint, user_id, created_at FROM idempotency_keys WHERE key = ?1")?;

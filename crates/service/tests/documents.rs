@@ -1,0 +1,81 @@
+//! What documents say of the program is what it says of itself: its commands, flags and variables.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+fn read(document: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    fs::read_to_string(root.join(document)).unwrap()
+}
+
+/// What the program says when it is called with these words.
+fn said(words: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_baiwan")).args(words).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The text between back quotes.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn the_documented_variables_are_those_of_the_service() {
+    let help = said(&["serve", "--help"]);
+    let served: BTreeSet<&str> =
+        help.split("[env: ").skip(1).map(|rest| rest.split([']', '=']).next().unwrap()).collect();
+    assert!(served.len() > 5, "the help lists variables: {help}");
+    let settings = read("docs/settings.md");
+    let table = settings.split("| variable |").nth(1).expect("docs/settings.md has a table of variables");
+    let table: String = table.lines().skip(1).take_while(|line| line.starts_with('|')).collect::<Vec<_>>().join("\n");
+    let is_variable = |text: &&str| text.len() > 3 && text.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    let documented: BTreeSet<&str> =
+        table.lines().filter_map(|line| line.split('|').nth(1)).flat_map(quoted).filter(is_variable).collect();
+    assert_eq!(documented, served);
+}
+
+#[test]
+fn the_flags_of_the_load_generator_are_those_of_its_document() {
+    let help = said(&["load", "--help"]);
+    // Lines such as `  -X, --method <METHOD>`; `--help` explains itself.
+    let flag = |line: &str| {
+        let long = line.trim_start().trim_start_matches(|letter| letter != '-').split("--").nth(1)?;
+        let is_option = line.starts_with("  ") && line.trim_start().starts_with('-');
+        let name = long.split([' ', '=']).next()?;
+        (is_option && name != "help").then(|| format!("--{name}"))
+    };
+    let offered: BTreeSet<String> = help.lines().filter_map(flag).collect();
+    assert!(offered.len() > 25, "the help lists flags: {help}");
+    let text = read("docs/load.md");
+    let flags = text.split("\n## Flags\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = flags.lines().filter(|line| line.starts_with("| `--"));
+    let mut documented = BTreeSet::new();
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').collect();
+        let name = quoted(cells[1]).next().unwrap();
+        let example = quoted(cells[cells.len() - 2]).next().unwrap();
+        let short = quoted(cells[1]).nth(1).unwrap_or(name);
+        assert!([name, short].contains(&example.split(' ').next().unwrap()), "the example of {name} is {example}");
+        documented.insert(name.to_owned());
+    }
+    assert_eq!(documented, offered);
+}
+
+#[test]
+fn the_documented_commands_exist() {
+    let documents =
+        ["README.md", "docs/service.md", "docs/settings.md", "docs/library.md", "docs/load.md", "docs/figures.md"];
+    let text = documents.map(read).concat();
+    let help = said(&["--help"]);
+    let mut seen = 0;
+    for command in quoted(&text).filter_map(|text| text.strip_prefix("baiwan ")) {
+        let command = command.split(' ').next().unwrap();
+        assert!(help.contains(&format!("  {command} ")), "a document names `baiwan {command}`");
+        seen += 1;
+    }
+    assert!(seen > 0, "the documents name the commands");
+}

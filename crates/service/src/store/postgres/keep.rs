@@ -52,10 +52,11 @@ pub(super) async fn keep(shared: Arc<Shared>, slot: usize) {
     let tenure = shared.slots.tenure(slot);
     let mut backoff = Backoff::default();
     loop {
+        let verdicts = tenure.verdicts();
         match connect::session(&shared.endpoint, &shared.opened).await {
             Ok((session, connection)) => {
                 let begin = Instant::now();
-                let condemned = serve(&tenure, Arc::new(session), connection).await;
+                let condemned = serve(&tenure, Arc::new(session), connection, verdicts).await;
                 if let Some(condemned) = condemned.filter(|condemned| condemned.has_forgotten) {
                     shared.endpoint.suspect_pooler();
                     // They have not forgotten anything themselves, or each would condemn all others in its turn.
@@ -73,9 +74,10 @@ pub(super) async fn keep(shared: Arc<Shared>, slot: usize) {
 }
 
 /// Has the session used until its connection has ended, or has to. Returns why it had to, if it was condemned.
-async fn serve(tenure: &Tenure<'_>, session: Arc<Session>, mut connection: Driver) -> Option<Condemned> {
+async fn serve(tenure: &Tenure<'_>, session: Arc<Session>, mut connection: Driver, verdicts: u64) -> Option<Condemned> {
     loop {
         tenure.publish(&session);
+        tenure.judge(&session, verdicts);
         match watch(&session, &mut connection).await {
             Fault::Lost(reason) => {
                 tenure.withdraw(&reason);

@@ -68,9 +68,10 @@ impl Session {
         Self { client, statements, account: Mutex::default(), attention: Notify::new(), room: Default::default() }
     }
 
-    /// Statements that are on their way, or wait for room.
-    pub(super) fn load(&self) -> u64 {
-        locked(&self.account).load()
+    /// Statements that are on their way, or wait for room; `None` for a session that is condemned, which must get no more of them.
+    pub(super) fn load(&self) -> Option<u64> {
+        let account = locked(&self.account);
+        account.condemned.is_none().then(|| account.load())
     }
 
     /// Notes what is answered, and calls those who can be sent instead.

@@ -117,13 +117,21 @@ pub(super) struct Slots {
     states: Box<[Mutex<State>]>,
     /// A slot has changed.
     changes: Notify,
+    verdict: Mutex<Verdict>,
     said: Mutex<Said>,
+}
+
+/// How often all sessions were condemned, and why the last time.
+#[derive(Debug, Default)]
+struct Verdict {
+    number: u64,
+    why: Option<Condemned>,
 }
 
 impl Slots {
     pub(super) fn new(count: usize) -> Self {
         let states = (0..count).map(|_| Mutex::new(State::Unused)).collect();
-        Self { states, changes: Notify::new(), said: Mutex::default() }
+        Self { states, changes: Notify::new(), verdict: Mutex::default(), said: Mutex::default() }
     }
 
     pub(super) fn count(&self) -> usize {
@@ -142,8 +150,10 @@ impl Slots {
         for slot in lane {
             match &*locked(&self.states[slot]) {
                 State::Open(session) => {
-                    let load = session.load();
-                    if best.as_ref().is_none_or(|(least, _)| load < *least) {
+                    // The task that keeps a condemned one has not seen it yet.
+                    if let Some(load) = session.load()
+                        && best.as_ref().is_none_or(|(least, _)| load < *least)
+                    {
                         best = Some((load, Arc::clone(session)));
                     }
                 }
@@ -182,6 +192,9 @@ impl Slots {
 
     /// No session that is there now is used any more.
     pub(super) fn condemn(&self, why: &Condemned) {
+        let mut verdict = locked(&self.verdict);
+        *verdict = Verdict { number: verdict.number + 1, why: Some(why.clone()) };
+        drop(verdict);
         for state in &self.states {
             let session = match &*locked(state) {
                 State::Open(session) => Some(Arc::clone(session)),
@@ -226,6 +239,20 @@ impl Tenure<'_> {
         if self.slots.are_all(|state| matches!(state, State::Open(_) | State::Unused)) {
             said.shortage = false;
             said.refusal = None;
+        }
+    }
+
+    /// How often all sessions were condemned so far: to be asked before a session shows whose it is.
+    pub(super) fn verdicts(&self) -> u64 {
+        locked(&self.slots.verdict).number
+    }
+
+    /// Condemns the session if all were since the count `verdicts`: it has shown whose it is before that. To be called once it is
+    /// published, so that either this or that finds it.
+    pub(super) fn judge(&self, session: &Session, verdicts: u64) {
+        let verdict = locked(&self.slots.verdict);
+        if verdict.number != verdicts {
+            verdict.why.iter().for_each(|why| session.condemn(why.clone()));
         }
     }
 

@@ -9,7 +9,7 @@ use crate::rows::{Pace, Plan, Row, Work};
 use crate::server::Server;
 use crate::{churn, generator, hold, load, stalled, stop, wrk};
 
-/// Server CPU for one request, in microseconds.
+/// Server CPU for one request, in microseconds, with the soft interrupts of its core that a thread of the kernel takes over.
 pub(crate) const CPU_US: &str = "cpu_us_per_request";
 pub(crate) const REQUESTS_PER_SECOND: &str = "requests_per_second";
 /// Latency in microseconds; at a fixed rate, from the time a request was due.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// Server CPU for one request, in microseconds.
+/// Server CPU for one request, in microseconds, with the soft interrupts of its core that a thread of the kernel takes over.
 pub(crate) const CPU_US: &str = "cpu_us_per_request";
 pub(crate) const REQUESTS_PER_SECOND: &str = "requests_per_second";
 /// Latency in microseconds; at a fixed rate, from the time a request was due.

@@ -14,7 +14,7 @@ use baiwan_load::{Observer, Phase, PhaseReport, Plan, Report, Run, Second, Sourc
 use crate::clock::{SECOND_NS, now_ns};
 use crate::exchange::Exchange;
 use crate::figures::{CPU_US, Figures, OTHERS_CORES, P50_US, P99_US, REQUESTS_PER_SECOND};
-use crate::proc_files::MachineTime;
+use crate::proc_files::{MachineTime, SoftInterrupts, SoftTime};
 use crate::rows::Pace;
 use crate::server::Server;
 
@@ -56,7 +56,7 @@ pub(crate) fn measure(
     if let (Pace::Rate { per_second }, Some(grace)) = (pace, course.grace) {
         check_rate(&report.phases[timed], per_second, course.timed + grace)?;
     }
-    Ok(figures(&report.phases[timed], usage.others_cores(&report, timed)))
+    Ok(figures(&report.phases[timed], usage.soft_time(timed), usage.others_cores(&report, timed)))
 }
 
 /// Carries out a plan against a server.
@@ -69,7 +69,7 @@ pub(crate) fn run(plan: &Plan, server: &Server) -> Result<(Report, MachineUsage)
         every: NEVER,
         worker: &worker,
     };
-    let mut usage = MachineUsage::default();
+    let mut usage = MachineUsage::new(server.soft_interrupts());
     let report = baiwan_load::run(plan, &run, &mut usage)?;
     ensure!(!report.interrupted, "the load was stopped");
     Ok((report, usage))
@@ -145,7 +145,7 @@ fn check_rate(phase: &PhaseReport, per_second: u32, most: Duration) -> Result<()
     Ok(())
 }
 
-fn figures(phase: &PhaseReport, others_cores: f64) -> Figures {
+fn figures(phase: &PhaseReport, soft: SoftTime, others_cores: f64) -> Figures {
     const MICROSECONDS: f64 = 1e6;
     let mut figures = Figures::from([
         (REQUESTS_PER_SECOND, phase.answered as f64 / phase.seconds),
@@ -154,31 +154,56 @@ fn figures(phase: &PhaseReport, others_cores: f64) -> Figures {
         (OTHERS_CORES, others_cores),
     ]);
     if let Some(seconds) = phase.server_cpu_seconds {
+        let seconds = seconds + soft.server_ns as f64 / SECOND_NS as f64;
         figures.insert(CPU_US, seconds * MICROSECONDS / phase.answered as f64);
     }
     figures
 }
 
 /// What the whole machine has used at the begin of each phase, where the one before ends.
-#[derive(Default)]
 pub(crate) struct MachineUsage {
-    moments: Vec<Option<(MachineTime, u64)>>,
+    soft_interrupts: SoftInterrupts,
+    moments: Vec<Option<Moment>>,
+}
+
+#[derive(Clone, Copy)]
+struct Moment {
+    machine: MachineTime,
+    soft: SoftTime,
+    at_ns: u64,
 }
 
 impl MachineUsage {
-    /// What others than server and load used in a phase that another one follows, in cores.
-    pub(crate) fn others_cores(&self, report: &Report, phase: usize) -> f64 {
+    fn new(soft_interrupts: SoftInterrupts) -> Self {
+        Self { soft_interrupts, moments: Vec::new() }
+    }
+
+    /// The begin of a phase that another one follows, and its end.
+    fn ends_of(&self, phase: usize) -> Option<(Moment, Moment)> {
         let moment = |index: usize| self.moments.get(index).copied().flatten();
-        let (Some((before, begin)), Some((after, end))) = (moment(phase), moment(phase + 1)) else { return 0.0 };
+        Some((moment(phase)?, moment(phase + 1)?))
+    }
+
+    /// What the soft interrupts of both cores used in a phase.
+    fn soft_time(&self, phase: usize) -> SoftTime {
+        self.ends_of(phase).map(|(begin, end)| end.soft.since(begin.soft)).unwrap_or_default()
+    }
+
+    /// What others than server and load used in a phase, in cores.
+    pub(crate) fn others_cores(&self, report: &Report, phase: usize) -> f64 {
+        let Some((begin, end)) = self.ends_of(phase) else { return 0.0 };
+        let soft_ns = self.soft_time(phase).sum_ns();
         let phase = &report.phases[phase];
         let ours_s = phase.client_cpu_seconds + phase.server_cpu_seconds.unwrap_or_default();
-        after.others_cores(before, (ours_s * SECOND_NS as f64) as u64, end - begin)
+        let ours_ns = (ours_s * SECOND_NS as f64) as u64 + soft_ns;
+        end.machine.others_cores(begin.machine, ours_ns, end.at_ns - begin.at_ns)
     }
 }
 
 impl Observer for MachineUsage {
     fn phase(&mut self, _index: usize, _phase: &Phase) {
-        self.moments.push(MachineTime::read().ok().map(|time| (time, now_ns())));
+        let moment = |machine| Moment { machine, soft: self.soft_interrupts.read(), at_ns: now_ns() };
+        self.moments.push(MachineTime::read().ok().map(moment));
     }
 
     fn second(&mut self, _second: &Second) {}
@@ -210,6 +235,14 @@ mod tests {
             "phases": phases.iter().map(phase).collect::<Vec<_>>(), "series": [], "expectations": [],
         });
         serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn what_the_kernel_does_for_a_server_in_a_thread_of_its_own_is_part_of_its_cpu_time() {
+        let phase =
+            PhaseReport { answered: 1_000, seconds: 1.0, server_cpu_seconds: Some(0.009), ..PhaseReport::default() };
+        let soft = SoftTime { client_ns: 5_000_000, server_ns: 1_000_000 };
+        assert!((figures(&phase, soft, 0.0)[CPU_US] - 10.0).abs() < 1e-9);
     }
 
     #[test]

@@ -35,6 +35,59 @@ impl MachineTime {
     }
 }
 
+/// The kernel threads that take over the soft interrupts of two cores when they become many. Over loopback what one side sends
+/// is received in them, so their time belongs to who sends on that core, though no process is charged with it.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct SoftInterrupts {
+    client: Option<u32>,
+    server: Option<u32>,
+}
+
+/// What these threads have used since the start of the machine, in nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct SoftTime {
+    pub(crate) client_ns: u64,
+    pub(crate) server_ns: u64,
+}
+
+impl SoftInterrupts {
+    /// Those of the client's core and the server's. A container need not show them; then their time is not known.
+    pub(crate) fn find(client_core: usize, server_core: usize) -> Self {
+        let mut found = Self::default();
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            match name.trim().strip_prefix("ksoftirqd/").and_then(|core| core.parse::<usize>().ok()) {
+                Some(core) if core == client_core => found.client = Some(pid),
+                Some(core) if core == server_core => found.server = Some(pid),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    pub(crate) fn read(self) -> SoftTime {
+        let used = |pid: Option<u32>| {
+            let text = fs::read_to_string(format!("/proc/{}/schedstat", pid?)).ok()?;
+            text.split(' ').next()?.parse().ok()
+        };
+        SoftTime { client_ns: used(self.client).unwrap_or(0), server_ns: used(self.server).unwrap_or(0) }
+    }
+}
+
+impl SoftTime {
+    /// What was used since an earlier moment.
+    pub(crate) fn since(self, before: Self) -> Self {
+        let [client_ns, server_ns] = [(self.client_ns, before.client_ns), (self.server_ns, before.server_ns)]
+            .map(|(after, before)| after.saturating_sub(before));
+        Self { client_ns, server_ns }
+    }
+
+    pub(crate) fn sum_ns(self) -> u64 {
+        self.client_ns + self.server_ns
+    }
+}
+
 /// CPU time of all children that have ended and were waited for, in nanoseconds, at a resolution of 10 ms.
 pub(crate) fn ended_children_cpu_ns() -> Result<u64> {
     parse_children_ns(&read("/proc/self/stat")?).context("an unknown form of /proc/self/stat")

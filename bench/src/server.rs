@@ -16,6 +16,7 @@ use crate::clock::{now_ns, settle};
 use crate::connection::{Connection, Receiver};
 use crate::exchange::Exchange;
 use crate::peers::{Peer, Places};
+use crate::proc_files::SoftInterrupts;
 
 /// A server that takes longer to listen has failed.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -32,6 +33,7 @@ pub(crate) struct Server {
     address: SocketAddrV4,
     /// When its process was started.
     started_ns: u64,
+    soft_interrupts: SoftInterrupts,
 }
 
 impl Server {
@@ -54,7 +56,8 @@ impl Server {
         pin(cores.client)?;
         let mut child = child.with_context(|| format!("cannot start {:?}", command.get_program()))?;
         let output = child.stdout.take().map(BufReader::new);
-        let mut server = Self { child, output, address: SocketAddrV4::new(Ipv4Addr::LOCALHOST, port), started_ns };
+        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+        let mut server = Self { child, output, address, started_ns, soft_interrupts: cores.soft_interrupts };
         match server.output {
             Some(_) => server.read_address()?,
             None => server.wait_until_it_listens()?,
@@ -98,6 +101,11 @@ impl Server {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The kernel's threads on its core and the client's.
+    pub(crate) fn soft_interrupts(&self) -> SoftInterrupts {
+        self.soft_interrupts
     }
 
     pub(crate) fn cpu_ns(&self) -> Result<u64> {
@@ -151,6 +159,7 @@ fn free_port() -> Result<u16> {
 pub(crate) struct Cores {
     pub(crate) client: usize,
     pub(crate) server: usize,
+    soft_interrupts: SoftInterrupts,
 }
 
 impl Cores {
@@ -161,7 +170,7 @@ impl Cores {
         match (cores.next(), cores.next()) {
             (Some(client), Some(server)) => {
                 pin(client)?;
-                Ok(Self { client, server })
+                Ok(Self { client, server, soft_interrupts: SoftInterrupts::find(client, server) })
             }
             _ => bail!("two cores are needed: one for the client, one for the server"),
         }

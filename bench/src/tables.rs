@@ -219,8 +219,9 @@ fn cells(row: &RowResults, name: &str, reference: &str, table: &Table, notes: &m
 fn introduction(results: &Results<'_>, group: Group, rows: &[&RowResults]) -> String {
     match group {
         Group::Get | Group::Body | Group::Connection | Group::Sleep => {
-            "CPU is the time of the server's threads, user and system, for one request. Each connection has one request\n\
-             outstanding and sends the next when its answer is there, but for those that say otherwise."
+            "CPU is the time of the server's threads, user and system, and of the kernel's thread for the soft interrupts of the\n\
+             server's core, for one request. Each connection has one request outstanding and sends the next when its answer is\n\
+             there, but for those that say otherwise."
                 .to_owned()
         }
         Group::Check => format!(

@@ -60,8 +60,10 @@ pub(crate) fn words(threads: usize, connections: usize, duration: Duration) -> V
 
 /// Runs it on the core of this thread, against `GET /`. What it counts as an error is one.
 pub(crate) fn run(server: &Server, threads: usize, connections: usize, duration: Duration) -> Result<Outcome> {
-    let moment = || -> Result<(MachineTime, [u64; 3])> {
-        Ok((MachineTime::read()?, [proc_files::ended_children_cpu_ns()?, server.cpu_ns()?, now_ns()]))
+    let moment = || -> Result<(MachineTime, [u64; 4])> {
+        let soft = server.soft_interrupts().read();
+        let [wrk_ns, server_ns] = [proc_files::ended_children_cpu_ns()?, server.cpu_ns()? + soft.server_ns];
+        Ok((MachineTime::read()?, [wrk_ns, server_ns, soft.client_ns, now_ns()]))
     };
     let (machine_before, before) = moment()?;
     // It must not outlive this program.
@@ -73,7 +75,7 @@ pub(crate) fn run(server: &Server, threads: usize, connections: usize, duration:
         .output();
     let (machine, after) = moment()?;
     let output = output.or_else(not_found)?;
-    let [cpu_ns, server_ns, wall_ns] = std::array::from_fn(|place| after[place] - before[place]);
+    let [cpu_ns, server_ns, soft_ns, wall_ns] = std::array::from_fn(|place| after[place] - before[place]);
     let text = String::from_utf8_lossy(&output.stdout);
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "wrk: {}", complaint.trim().lines().last().unwrap_or("failed"));
@@ -82,7 +84,7 @@ pub(crate) fn run(server: &Server, threads: usize, connections: usize, duration:
         bail!("wrk: {}", said.errors.join("; "));
     }
     ensure!(said.requests > 0, "wrk: no request was answered");
-    let others_cores = machine.others_cores(machine_before, cpu_ns + server_ns, wall_ns);
+    let others_cores = machine.others_cores(machine_before, cpu_ns + server_ns + soft_ns, wall_ns);
     Ok(Outcome { said, cpu_ns, server_ns, others_cores })
 }
 

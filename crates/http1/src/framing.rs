@@ -95,8 +95,8 @@ pub(crate) fn parse_length(digits: &[u8]) -> Option<u64> {
     (length <= i64::MAX as u64).then_some(length)
 }
 
-/// Trims spaces from the value of a framing field. A tab there is legal, but so rarely meant well, and read in so many
-/// ways, that it counts as doubt: None.
+/// Trims spaces from the value of a framing field. `None` if there is a tab: it is legal, but readers differ in what they make of
+/// it, and a doubt about framing is a refusal.
 pub(crate) fn trim_framing(value: &[u8]) -> Option<&[u8]> {
     (!value.contains(&b'\t')).then(|| octet::trim(value))
 }

@@ -30,7 +30,7 @@ use crate::app::Call;
 use crate::clock::Date;
 use crate::status::add;
 
-/// A task stops asking its body for more while so many bytes wait to be sent.
+/// A task stops asking its body for more while this many bytes wait to be sent.
 pub(super) const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 /// Data up to this size is copied behind its head; larger data is sent from where it is.
 pub(super) const COPY_BYTES_MAX: usize = 16 * 1024;

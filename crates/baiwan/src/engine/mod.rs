@@ -81,7 +81,7 @@ const SET_ASIDE_BYTES_MAX: usize = 16 * 1024;
 const TRANSMIT_DELAY_MAX: Duration = Duration::from_micros(200);
 /// Answers wait for the end of their batch while they have fewer bytes than this.
 const TRANSMIT_AREA_BYTES: usize = 256 * 1024;
-/// A turn that has lasted so long begins no further batch.
+/// A turn that has lasted this long begins no further batch.
 const TURN_TIME_MAX: Duration = Duration::from_millis(5);
 
 /// What a batch can receive.

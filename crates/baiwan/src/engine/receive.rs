@@ -169,7 +169,7 @@ impl<D: Driver, A: App> Engine<D, A> {
     pub(super) fn receive_rest_of_head(&mut self, index: u32, area: &mut [u8]) {
         let slot = &self.table[index];
         let waiting = slot.active.as_ref().map_or(0, |active| active.set_aside.len());
-        // A head of so many bytes was refused before it came to this.
+        // A head that fills this was refused before.
         debug_assert!(waiting < SET_ASIDE_BYTES_MAX);
         let arrival = self.receive_once(index, &mut area[..SET_ASIDE_BYTES_MAX - waiting]);
         self.handle_arrival(index, arrival, area);

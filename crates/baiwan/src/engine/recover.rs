@@ -21,9 +21,8 @@ use crate::app::App;
 use crate::say::say;
 use crate::status::{CloseReason, add};
 
-/// A core that panics so often ...
+/// A core that panics this often within `PANICS_WITHIN` ends the server.
 const PANICS_MAX: usize = 3;
-/// ... in so long ends the server.
 const PANICS_WITHIN: Duration = Duration::from_secs(60);
 
 /// When the loop panicked, lately: at most `PANICS_MAX` times.

@@ -22,7 +22,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 enum Piece {
     /// Whole lines.
     Lines(Box<[u8]>),
-    /// A line that says that so many others are missing here.
+    /// A line that says how many others are missing here.
     Gap(u64),
 }
 

@@ -11,7 +11,7 @@ use crate::{alone, ask, assert_unavailable, command_with, create, get};
 /// As many as the service has, and as many again.
 const CONNECTIONS: usize = 32;
 
-/// Ends the service; it must have said so once in each of so many outages.
+/// Ends the service; its log must have one error for each outage, and no other.
 fn assert_it_said(service: Running, outages: usize, expected: &str) {
     service.signal(Signal::TERM);
     let (status, log) = service.wait();

@@ -1,4 +1,4 @@
-//! A server that holds as many connections as it may: who else is heard.
+//! At the maximum of connections: whom the server answers beyond it, and whom it turns away.
 
 use std::time::Duration;
 

@@ -71,10 +71,12 @@ async fn prepare(
         return Ok(Err(refusal));
     }
     if endpoint.suspects_pooler() {
-        if shares_sessions(endpoint, client).await? {
-            return Ok(Err(POOLED));
+        match shares_sessions(endpoint, client).await? {
+            Some(true) => return Ok(Err(POOLED)),
+            Some(false) => endpoint.trust_sessions(),
+            // It is used, and the next one is asked.
+            None => {}
         }
-        endpoint.trust_sessions();
     }
     Statements::prepare(client).await.map(Ok)
 }

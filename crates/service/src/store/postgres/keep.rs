@@ -56,12 +56,7 @@ pub(super) async fn keep(shared: Arc<Shared>, slot: usize) {
         match connect::session(&shared.endpoint, &shared.opened).await {
             Ok((session, connection)) => {
                 let begin = Instant::now();
-                let condemned = serve(&tenure, Arc::new(session), connection, verdicts).await;
-                if let Some(condemned) = condemned.filter(|condemned| condemned.has_forgotten) {
-                    shared.endpoint.suspect_pooler();
-                    // They have not forgotten anything themselves, or each would condemn all others in its turn.
-                    shared.slots.condemn(&Condemned { has_forgotten: false, ..condemned });
-                }
+                serve(&shared, &tenure, Arc::new(session), connection, verdicts).await;
                 if begin.elapsed() >= PROVEN_AFTER {
                     backoff = Backoff::default();
                 }
@@ -73,22 +68,29 @@ pub(super) async fn keep(shared: Arc<Shared>, slot: usize) {
     }
 }
 
-/// Has the session used until its connection has ended, or has to. Returns why it had to, if it was condemned.
-async fn serve(tenure: &Tenure<'_>, session: Arc<Session>, mut connection: Driver, verdicts: u64) -> Option<Condemned> {
+/// Has the session used until its connection has ended, or has to.
+async fn serve(shared: &Shared, tenure: &Tenure<'_>, session: Arc<Session>, mut connection: Driver, verdicts: u64) {
     loop {
-        tenure.publish(&session);
-        tenure.judge(&session, verdicts);
-        match watch(&session, &mut connection).await {
+        let fault = match tenure.publish(&session, verdicts) {
+            Ok(()) => watch(&session, &mut connection).await,
+            Err(condemned) => Fault::Condemned(condemned),
+        };
+        match fault {
             Fault::Lost(reason) => {
                 tenure.withdraw(&reason);
-                return None;
+                return;
             }
             Fault::Condemned(condemned) => {
                 tenure.withdraw(&condemned.reason);
+                if condemned.has_forgotten {
+                    shared.endpoint.suspect_pooler();
+                    // They have not forgotten anything themselves, or each would condemn all others in its turn.
+                    shared.slots.condemn(&Condemned { has_forgotten: false, ..condemned });
+                }
                 // With the last of those who wait for an answer the connection ends.
                 drop(session);
                 let _ = timeout(PATIENCE, connection).await;
-                return Some(condemned);
+                return;
             }
             Fault::Silent => {
                 tenure.fail(&no_answer());
@@ -96,7 +98,7 @@ async fn serve(tenure: &Tenure<'_>, session: Arc<Session>, mut connection: Drive
                 if !matches!(asked, Ok(Ok(Ok(())))) {
                     // It may wait for a standby, with a commit that the server would wait for long after the connection is gone.
                     let _ = timeout(CANCEL_MAX, session.cancel_token().cancel_query(NoTls)).await;
-                    return None;
+                    return;
                 }
             }
         }

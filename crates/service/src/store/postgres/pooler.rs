@@ -15,9 +15,10 @@ const LOOKS: usize = 3;
 /// As the set-up of every session has it.
 const SET: &str = "SET client_min_messages TO warning";
 
-/// Whether two connections meet in one session of the server, or one of them has several. For the second one it takes one connection more, for a moment; without it nothing is known.
-pub(super) async fn shares_sessions(endpoint: &Endpoint, client: &Client) -> Result<bool, Error> {
-    let Some(Ok((other, mut connection))) = endpoint.connect(Duration::ZERO).await else { return Ok(false) };
+/// Whether two connections meet in one session of the server, or one of them has several. `None`: that is not known, as the second
+/// connection, which it takes for a moment, was not to be had.
+pub(super) async fn shares_sessions(endpoint: &Endpoint, client: &Client) -> Result<Option<bool>, Error> {
+    let Some(Ok((other, mut connection))) = endpoint.connect(Duration::ZERO).await else { return Ok(None) };
     let looks = async {
         for client in [client, &other] {
             client.batch_execute(SET).await?;
@@ -26,12 +27,12 @@ pub(super) async fn shares_sessions(endpoint: &Endpoint, client: &Client) -> Res
         for _ in 0..LOOKS {
             let seen = [process(&other).await?, process(client).await?, process(client).await?];
             if seen[0] == ours || seen[1..] != [ours.clone(), ours.clone()] {
-                return Ok(true);
+                return Ok(Some(true));
             }
         }
-        Ok(false)
+        Ok(Some(false))
     };
-    drive(&mut connection, looks).await.unwrap_or(Ok(false))
+    drive(&mut connection, looks).await.unwrap_or(Ok(None))
 }
 
 /// The number of the server's process that answers.

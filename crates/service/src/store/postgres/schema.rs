@@ -189,7 +189,7 @@ pub(super) async fn open(url: &PostgresUrl, endpoint: &Endpoint) -> Result<Ident
 
 async fn prepare(url: &PostgresUrl, endpoint: &Endpoint, client: &Client) -> Result<Identity, OpenError> {
     let failed = |error: Error| OpenError::of_statement(url, &error);
-    if shares_sessions(endpoint, client).await.map_err(failed)? {
+    if shares_sessions(endpoint, client).await.map_err(failed)? == Some(true) {
         return Err(OpenError::Pooled(url.clone()));
     }
     inspect(url, client).await?;

@@ -228,9 +228,21 @@ pub(super) struct Tenure<'a> {
 }
 
 impl Tenure<'_> {
-    /// The session may be used from now on.
-    pub(super) fn publish(&self, session: &Arc<Session>) {
+    /// How often all sessions were condemned so far: to be asked before a session shows whose it is.
+    pub(super) fn verdicts(&self) -> u64 {
+        locked(&self.slots.verdict).number
+    }
+
+    /// The session may be used from now on, unless all were condemned since the count `verdicts`: what it has shown, it has shown
+    /// before that. Then it is not used for a moment, and why is returned.
+    pub(super) fn publish(&self, session: &Arc<Session>, verdicts: u64) -> Result<(), Condemned> {
+        // Held until the session is in its slot: who condemns all finds it there, or is found here.
+        let verdict = locked(&self.slots.verdict);
+        if let Some(why) = verdict.why.as_ref().filter(|_| verdict.number != verdicts) {
+            return Err(why.clone());
+        }
         self.slots.set(self.slot, State::Open(Arc::clone(session)));
+        drop(verdict);
         let mut said = locked(&self.slots.said);
         if std::mem::take(&mut said.outage) {
             said.refusal = None;
@@ -240,20 +252,7 @@ impl Tenure<'_> {
             said.shortage = false;
             said.refusal = None;
         }
-    }
-
-    /// How often all sessions were condemned so far: to be asked before a session shows whose it is.
-    pub(super) fn verdicts(&self) -> u64 {
-        locked(&self.slots.verdict).number
-    }
-
-    /// Condemns the session if all were since the count `verdicts`: it has shown whose it is before that. To be called once it is
-    /// published, so that either this or that finds it.
-    pub(super) fn judge(&self, session: &Session, verdicts: u64) {
-        let verdict = locked(&self.slots.verdict);
-        if verdict.number != verdicts {
-            verdict.why.iter().for_each(|why| session.condemn(why.clone()));
-        }
+        Ok(())
     }
 
     /// The session may not be used any more.

@@ -133,14 +133,14 @@ fn listen_hint(address: &str, error: &io::Error) -> String {
     let is_path = is_unix && !address.starts_with("unix:@");
     let port = address.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
     let hint = match error.kind() {
-        AddrInUse if is_unix && cfg!(target_os = "linux") => {
+        AddrInUse if is_unix && cfg!(all(target_os = "linux", not(baiwan_portable))) => {
             "another program listens there (`ss -lxp` shows which); stop it or listen elsewhere"
         }
         AddrInUse if is_unix => {
             "something stands there: stop the server whose socket it is, or remove it if there is none"
         }
         AddrInUse if port == Some(0) => "no port is free",
-        AddrInUse if cfg!(target_os = "linux") => {
+        AddrInUse if cfg!(all(target_os = "linux", not(baiwan_portable))) => {
             "the port is in use (`ss -ltnp` shows who listens, `ss -tnp` who is connected); stop that or choose another port"
         }
         AddrInUse => "the port is in use; stop what uses it or choose another port",

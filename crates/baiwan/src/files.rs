@@ -43,9 +43,9 @@ pub(crate) struct Files {
 impl Files {
     /// Those of this process, after raising the limit as far as it may be.
     pub(crate) fn of_process(tables: FdTables, listeners: usize) -> Self {
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", not(baiwan_portable)))]
         let max = baiwan_driver::raise_file_limit().soft;
-        #[cfg(not(target_os = "linux"))]
+        #[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
         let max = 1024;
         // Not to be seen where /proc is not mounted: then what is kept for handlers has to do.
         let open = std::fs::read_dir("/proc/thread-self/fd").map_or(0, |files| files.count() as u64);
@@ -116,9 +116,9 @@ const ENFILE: i32 = 23;
 pub(crate) fn explain(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(EMFILE) => {
-            #[cfg(target_os = "linux")]
+            #[cfg(all(target_os = "linux", not(baiwan_portable)))]
             let limit = format!("no more than {} files may be open", baiwan_driver::FileLimit::now().soft);
-            #[cfg(not(target_os = "linux"))]
+            #[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
             let limit = "no more files may be open";
             format!("too many open files: {limit}; allow more (ulimit -n, LimitNOFILE=)")
         }
@@ -180,7 +180,7 @@ mod tests {
     fn a_lack_of_files_is_explained_with_the_limit_and_nothing_else_is_called_so() {
         let said = explain(&io::Error::from_raw_os_error(EMFILE));
         assert!(said.contains("ulimit -n") && said.contains("LimitNOFILE="), "{said}");
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", not(baiwan_portable)))]
         assert!(said.contains(&baiwan_driver::FileLimit::now().soft.to_string()), "{said}");
         assert!(explain(&io::Error::from_raw_os_error(ENFILE)).contains("fs.file-max"));
         let other = io::Error::from_raw_os_error(12);

@@ -32,11 +32,16 @@
 //!
 //! Linux is the platform. Elsewhere the same service runs over hyper ([`EventLoop::Portable`]), for development.
 
+#![cfg_attr(
+    not(all(target_os = "linux", not(baiwan_portable))),
+    allow(dead_code, reason = "parts that the engine alone uses are built without it, too")
+)]
+
 mod app;
 mod body;
 mod capacity;
 mod clock;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod engine;
 mod error;
 mod files;
@@ -55,7 +60,7 @@ mod status;
 mod tables;
 
 /// The whole server on a network in memory; for tests and fuzzers of this crate.
-#[cfg(all(any(test, feature = "simulation"), target_os = "linux"))]
+#[cfg(all(any(test, feature = "simulation"), target_os = "linux", not(baiwan_portable)))]
 #[doc(hidden)]
 pub mod simulation {
     pub use crate::engine::simulation::{Outcome, Outcomes, at_call, every_call, replay, run, run_bytes};

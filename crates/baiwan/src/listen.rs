@@ -9,9 +9,9 @@ use baiwan_driver::{Address, AddressError};
 
 use crate::Error;
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub(crate) use baiwan_driver::BoundListener;
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
 pub(crate) use elsewhere::BoundListener;
 
 /// How long a listener rests when the system has no more files or memory.
@@ -107,7 +107,7 @@ fn covers(all: &Address, one: &Address) -> Option<Option<&'static str>> {
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 fn bind_address(address: &Address, reuse_port: bool, bound: &mut Bound) -> io::Result<()> {
     use baiwan_driver::ListenOptions;
 
@@ -128,7 +128,7 @@ fn bind_address(address: &Address, reuse_port: bool, bound: &mut Bound) -> io::R
     Ok(())
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
 fn bind_address(address: &Address, _reuse_port: bool, bound: &mut Bound) -> io::Result<()> {
     share(BoundListener::bind(address), bound)
 }
@@ -143,12 +143,14 @@ fn share(listener: io::Result<BoundListener>, bound: &mut Bound) -> io::Result<(
 }
 
 /// What the portable event loop needs on systems without the driver's listeners.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
 mod elsewhere {
     use std::io;
     use std::net::TcpListener;
     use std::os::fd::OwnedFd;
-    use std::os::unix::net::UnixListener;
+    use std::os::unix::fs::FileTypeExt;
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::path::Path;
 
     use baiwan_driver::Address;
 
@@ -163,7 +165,14 @@ mod elsewhere {
             match address {
                 Address::Tcp(address) => Self::from_fd(TcpListener::bind(address)?.into()),
                 Address::Unix(path) => {
-                    Ok(Self { fd: UnixListener::bind(path)?.into(), address: Address::Unix(path.clone()) })
+                    let listener = UnixListener::bind(path).or_else(|error| match error.kind() {
+                        io::ErrorKind::AddrInUse if is_dead(path) => {
+                            std::fs::remove_file(path)?;
+                            UnixListener::bind(path)
+                        }
+                        _ => Err(error),
+                    });
+                    Ok(Self { fd: listener?.into(), address: Address::Unix(path.clone()) })
                 }
                 Address::Abstract(_) => {
                     let said = "abstract sockets are there on Linux alone: write unix:/PATH";
@@ -173,9 +182,13 @@ mod elsewhere {
         }
 
         pub(crate) fn from_fd(fd: OwnedFd) -> io::Result<Self> {
-            let listener = TcpListener::from(fd);
-            let address = Address::Tcp(listener.local_addr()?);
-            Ok(Self { fd: listener.into(), address })
+            let tcp = TcpListener::from(fd);
+            if let Ok(address) = tcp.local_addr() {
+                return Ok(Self { fd: tcp.into(), address: Address::Tcp(address) });
+            }
+            let unix = UnixListener::from(OwnedFd::from(tcp));
+            let path = unix.local_addr()?.as_pathname().unwrap_or(Path::new("")).to_owned();
+            Ok(Self { fd: unix.into(), address: Address::Unix(path) })
         }
 
         pub(crate) fn address(&self) -> &Address {
@@ -189,5 +202,11 @@ mod elsewhere {
         pub(crate) fn into_fd(self) -> OwnedFd {
             self.fd
         }
+    }
+
+    /// Whether a socket stands at a path that nobody listens on any more.
+    fn is_dead(path: &Path) -> bool {
+        let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+        is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
     }
 }

@@ -438,7 +438,7 @@ impl Builder {
     {
         let workers = makers.len();
         let event_loop = self.event_loop.resolve();
-        if event_loop == EventLoop::Epoll && !cfg!(target_os = "linux") {
+        if event_loop == EventLoop::Epoll && !cfg!(all(target_os = "linux", not(baiwan_portable))) {
             return Err(Error::EventLoop(event_loop.name()));
         }
         let home = match self.fd_tables {
@@ -579,7 +579,7 @@ impl Core {
         outcome
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(baiwan_portable)))]
     fn run_engine<A: App>(
         self,
         runtime: &LocalRuntime,
@@ -608,7 +608,7 @@ impl Core {
         })
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
     fn run_engine<A: App>(
         self,
         runtime: &LocalRuntime,

@@ -93,7 +93,7 @@ impl EventLoop {
     /// What `Auto` stands for here.
     pub(crate) fn resolve(self) -> Self {
         match self {
-            Self::Auto if cfg!(target_os = "linux") => Self::Epoll,
+            Self::Auto if cfg!(all(target_os = "linux", not(baiwan_portable))) => Self::Epoll,
             Self::Auto => Self::Portable,
             chosen => chosen,
         }

@@ -171,12 +171,12 @@ impl Drop for Place {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
 pub(crate) use elsewhere::Listeners;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub(crate) use linux::Listeners;
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod linux {
     use std::io;
     use std::sync::Arc;
@@ -237,7 +237,7 @@ mod linux {
 }
 
 /// Systems without tables of threads' own: the portable event loop, which has none, was chosen before.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
 mod elsewhere {
     use super::{BoundListener, FdTables};
     use crate::Error;

@@ -3,7 +3,7 @@
 //!
 //! `MIXED_SEED=… cargo test -p baiwan --test mixed` repeats what the clients do; how the cores interleave it is up to the system.
 
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", not(baiwan_portable)))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 use std::collections::BTreeMap;

@@ -26,28 +26,28 @@ use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
 
 mod address;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod alarm;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub mod epoll;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod fd_table;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod file_limit;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod listen;
 pub mod sim;
 
 use bytes::Bytes;
 
 pub use address::{Address, AddressError, Peer};
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub use alarm::Alarm;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub use fd_table::{Handover, unshare_fd_table};
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub use file_limit::{FileLimit, raise_file_limit};
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub use listen::{BoundListener, ListenOptions};
 
 /// The interface between an engine and the sockets of one core.

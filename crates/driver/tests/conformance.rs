@@ -339,7 +339,7 @@ macro_rules! conformance {
         mod sim_backend {
             $(#[tokio::test] async fn $case() { super::$case(super::sim_rig()).await; })+
         }
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", not(baiwan_portable)))]
         mod epoll_backend {
             $(#[tokio::test] async fn $case() { super::$case(super::epoll::rig()).await; })+
         }
@@ -380,7 +380,7 @@ async fn sim_a_later_event_wakes_the_waiting_task() {
     .await;
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod epoll {
     use std::os::fd::OwnedFd;
 

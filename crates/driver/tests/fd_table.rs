@@ -1,6 +1,6 @@
 //! Threads with fd tables of their own.
 
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", not(baiwan_portable)))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 use std::collections::BTreeSet;

@@ -1,12 +1,22 @@
-//! How many worker processes a run takes, and whether the limit of open files allows it. Pure, but for asking for the limit.
-
-use baiwan_driver::raise_file_limit;
+//! Whether this system can make load: how many worker processes a run takes, and whether the limit of open files allows it. Pure,
+//! but for asking for the limit.
 
 /// Files of a worker that are not connections.
 const WORKER_RESERVED: u64 = 64;
 /// Files of the process that leads the workers, and those that it has for each: two pipes and the process.
 const COORDINATOR_RESERVED: u64 = 32;
 const FILES_PER_WORKER: u64 = 3;
+
+/// Whether there can be workers on this system.
+///
+/// # Errors
+/// One line that says what is missing.
+pub fn check_system() -> Result<(), &'static str> {
+    match cfg!(all(target_os = "linux", not(baiwan_portable))) {
+        true => Ok(()),
+        false => Err("the load generator runs on Linux only, because its workers hold their connections with epoll"),
+    }
+}
 
 /// How many workers so many connections take: as many as were `asked` for, or as few as the limit of open files allows. Raises the
 /// limit as far as it may be.
@@ -19,7 +29,11 @@ pub fn workers(connections: u64, asked: Option<u64>) -> Result<u64, String> {
 
 /// How many files this process, and each of its workers, may open.
 pub(crate) fn file_limit() -> u64 {
-    raise_file_limit().soft
+    #[cfg(all(target_os = "linux", not(baiwan_portable)))]
+    return baiwan_driver::raise_file_limit().soft;
+    // Without workers, nobody opens any.
+    #[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
+    return 0;
 }
 
 fn fit(connections: u64, asked: Option<u64>, limit: u64) -> Result<u64, String> {

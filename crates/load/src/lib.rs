@@ -12,6 +12,11 @@
 //! by the [`Phase`] that the coordinator has begun in all of them. In an open loop a request's latency counts from when it was
 //! due, whenever it could be sent. This crate is *not* a benchmark suite: it knows one URL and one request.
 
+#![cfg_attr(
+    not(all(target_os = "linux", not(baiwan_portable))),
+    allow(dead_code, reason = "what only workers use is built without them, too")
+)]
+
 mod clock;
 mod coordinator;
 mod expect;
@@ -31,12 +36,25 @@ mod tally;
 mod target;
 mod team;
 pub mod units;
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub mod worker;
+
+/// In place of workers, where none can run.
+#[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
+pub mod worker {
+    /// Fails.
+    ///
+    /// # Errors
+    /// What is missing: see [`check_system`](crate::check_system).
+    pub fn run() -> anyhow::Result<()> {
+        crate::check_system().map_err(anyhow::Error::msg)
+    }
+}
 
 pub use clock::{SECOND_NS, now_ns};
 pub use coordinator::{Observer, Run, SECOND, run};
 pub use expect::{Expectations, Need};
-pub use files::workers;
+pub use files::{check_system, workers};
 pub use html::page;
 pub use latencies::{Latencies, Quantiles};
 pub use plan::{Phase, Plan, Share, Sources};

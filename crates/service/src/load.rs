@@ -28,8 +28,10 @@ const WORKER: &str = "load-worker";
 ///
 /// # Errors
 ///
-/// Where the flags ask for what cannot be: one line that names the flag, its value and what is allowed.
+/// Where the flags ask for what cannot be: one line that names the flag, its value and what is allowed. And where the system
+/// cannot make load.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, String> {
+    baiwan_load::check_system()?;
     arguments.check()?;
     let bodies = Bodies::read(arguments)?;
     let address = match &arguments.unix {

@@ -1,4 +1,6 @@
 //! `baiwan load`: what its flags mean as a plan, and what is said of those that mean nothing.
+// The load generator runs on Linux only; what is said elsewhere is in `elsewhere.rs`.
+#![cfg(all(target_os = "linux", not(baiwan_portable)))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 use std::process::{Command, Output};

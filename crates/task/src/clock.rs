@@ -13,14 +13,14 @@ pub(crate) fn now_ns() -> u64 {
 }
 
 // Miri knows no system calls but those of the C library.
-#[cfg(all(target_os = "linux", not(miri)))]
+#[cfg(all(target_os = "linux", not(any(miri, baiwan_portable))))]
 fn running_ns() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
     // The clock starts with the machine: both parts are positive, and the sum fits for 584 years.
     (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
 }
 
-#[cfg(any(not(target_os = "linux"), miri))]
+#[cfg(any(not(target_os = "linux"), miri, baiwan_portable))]
 fn running_ns() -> u64 {
     use std::sync::OnceLock;
     use tokio::time::Instant;

@@ -51,7 +51,7 @@ type Answered<B> = Result<Response<Answer<B>>, BoxError>;
 
 impl<A: App> Connection<A> {
     /// One that ends after the answer to its first request, unless that is a 101.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(baiwan_portable)))]
     pub(crate) fn for_one_request(app: A, settings: Arc<Settings>, status: Arc<Status>, index: usize) -> Self {
         Self { app, settings, status, index, draining: None }
     }

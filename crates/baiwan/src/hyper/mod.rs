@@ -24,9 +24,11 @@ mod tests;
 mod transport;
 mod upload;
 
-#[cfg(target_os = "linux")]
-pub(crate) use self::connection::Connection;
 pub(crate) use self::portable::Portable;
-pub(crate) use self::record::Transports;
-#[cfg(target_os = "linux")]
-pub(crate) use self::transport::{SocketStream, Transport};
+// The engine's.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+pub(crate) use self::{
+    connection::Connection,
+    record::Transports,
+    transport::{SocketStream, Transport},
+};

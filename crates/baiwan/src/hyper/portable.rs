@@ -15,10 +15,12 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use baiwan_driver::{Address, Peer};
+use baiwan_http1::Limits;
 use baiwan_task::{FailureKind, Group, Handle, TaskGroup};
 use bytes::Bytes;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::connection::{Connection, turn_away};
 use super::record::Transports;
@@ -26,7 +28,7 @@ use super::transport::{SocketStream, Transport};
 use crate::app::App;
 use crate::files::explain;
 use crate::gate::{Beyond, Entry, admit_connection};
-use crate::listen::{ACCEPT_PAUSE, BoundListener};
+use crate::listen::{ACCEPT_PAUSE, BoundListener, COMPLAINT_PAUSE};
 use crate::say::say;
 use crate::settings::Settings;
 use crate::status::{CloseReason, Phase, Status, add};
@@ -66,6 +68,9 @@ impl<A: App> Portable<A> {
             }
         });
         let listeners = listeners.collect::<io::Result<_>>()?;
+        if index == 0 {
+            say(|| tracing::info!("{}", without_effect(&settings)));
+        }
         Ok(Self { app, settings, status, index, listeners })
     }
 
@@ -131,12 +136,25 @@ impl<A: App> Portable<A> {
     }
 }
 
+/// What the start says of settings that only the engine obeys.
+fn without_effect(settings: &Settings) -> String {
+    let mut line =
+        "on the portable event loop KEEP_ALIVE_TIMEOUT has no effect: HEADER_TIMEOUT counts from the answer before"
+            .to_owned();
+    if settings.http.body_bytes_max != Limits::default().body_bytes_max {
+        line += "; nor has the limit for every body (Builder::body_limit)";
+    }
+    line
+}
+
 /// Goes on until it is dropped.
 async fn accept<A: App>(
     listener: Listener,
     connection: Connection<A>,
     transports: Arc<Transports>,
 ) -> Result<(), Infallible> {
+    // When it was last said that the system refuses connections.
+    let mut complained: Option<Instant> = None;
     loop {
         let outcome = match &listener {
             Listener::Tcp(listener) => listener.accept().await.map(|(stream, address)| {
@@ -149,7 +167,13 @@ async fn accept<A: App>(
             }
         };
         if let Err(error) = outcome {
-            say(|| tracing::warn!(error = explain(&error), "cannot accept connections for now"));
+            add(&connection.core().accept_failures, 1);
+            let now = Instant::now();
+            if complained.is_none_or(|at| now.duration_since(at) >= COMPLAINT_PAUSE) {
+                complained = Some(now);
+                let error = explain(&error);
+                say(|| tracing::warn!(error, core = connection.index, "cannot accept connections for now"));
+            }
             tokio::time::sleep(ACCEPT_PAUSE).await;
         }
     }
@@ -174,5 +198,20 @@ fn start<A: App>(stream: SocketStream, peer: Peer, connection: &Connection<A>, t
             add(&core.handler_panics, 1);
             transport.record().note(CloseReason::HandlerFailed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_names_what_has_no_effect() {
+        let mut settings = Settings::default();
+        let line = without_effect(&settings);
+        assert!(line.contains("KEEP_ALIVE_TIMEOUT") && !line.contains("body_limit"), "{line}");
+        settings.http.body_bytes_max = 10;
+        let line = without_effect(&settings);
+        assert!(line.contains("KEEP_ALIVE_TIMEOUT") && line.contains("body_limit"), "{line}");
     }
 }

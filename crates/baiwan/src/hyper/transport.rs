@@ -43,7 +43,7 @@ pub(crate) enum SocketStream {
 
 impl SocketStream {
     /// One that came from a driver, and so does not block. Call it within the runtime that will wait for it.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(baiwan_portable)))]
     pub(crate) fn from_fd(fd: std::os::fd::OwnedFd, is_unix: bool) -> io::Result<Self> {
         match is_unix {
             true => UnixStream::from_std(fd.into()).map(Self::Unix),

@@ -10,7 +10,7 @@
 //! | `protocol` | what the server decides of HTTP by itself |
 //! | `hub` | state that the cores share |
 //! | `upgrades` | other protocols than HTTP |
-//! | `listening`, `ending` | addresses and limits; panics, dropping, stopping |
+//! | `listening`, `listening_on_linux`, `ending` | addresses and limits; panics, dropping, stopping |
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
@@ -21,6 +21,8 @@ mod extractors;
 mod hub;
 mod layers;
 mod listening;
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+mod listening_on_linux;
 mod protocol;
 mod rig;
 mod streams;
@@ -29,6 +31,7 @@ mod upgrades;
 /// Makes of each case a test for each event loop.
 macro_rules! on_both_event_loops {
     ($($file:ident: $($case:ident),* $(,)?;)*) => {
+        #[cfg(all(target_os = "linux", not(baiwan_portable)))]
         mod epoll {
             $($(#[test]
             fn $case() {
@@ -84,10 +87,6 @@ on_both_event_loops! {
         a_unix_socket_is_served,
         a_socket_that_listens_already_is_taken_over,
         the_ipv6_wildcard_serves_both_versions,
-        an_address_in_use_is_one_clear_line,
-        an_abstract_socket_is_served,
-        at_a_path_a_dead_socket_is_replaced_and_nothing_else,
-        an_address_that_is_given_twice_is_called_so,
         an_address_that_another_one_covers_is_called_so,
         an_unknown_host_is_not_called_a_wrong_address,
         running_inside_a_runtime_is_an_error,
@@ -128,4 +127,16 @@ on_both_event_loops! {
         a_peer_that_takes_little_is_kept,
         a_web_socket_may_live_on_another_thread,
         a_unix_socket_carries_web_sockets;
+}
+
+/// What only Linux has, or is spoken of in words of Linux.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+mod linux {
+    on_both_event_loops! {
+        listening_on_linux:
+            an_address_in_use_is_one_clear_line,
+            an_abstract_socket_is_served,
+            at_a_path_a_dead_socket_is_replaced_and_nothing_else,
+            an_address_that_is_given_twice_is_called_so;
+    }
 }

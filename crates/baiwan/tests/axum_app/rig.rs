@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -140,12 +139,7 @@ impl Client<UnixStream> {
         Self::over(UnixStream::connect(path).unwrap())
     }
 
-    pub(crate) fn connect_abstract(name: &str) -> Self {
-        let name = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
-        Self::over(UnixStream::connect_addr(&name).unwrap())
-    }
-
-    fn over(stream: UnixStream) -> Self {
+    pub(crate) fn over(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self { stream: BufReader::new(stream) }
     }

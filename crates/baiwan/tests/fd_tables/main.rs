@@ -10,7 +10,7 @@
 //!
 //! Server and client are those of the tests in `axum_app`.
 
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", not(baiwan_portable)))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod alone;

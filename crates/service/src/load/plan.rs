@@ -109,7 +109,11 @@ fn sources(arguments: &Arguments, address: &str) -> Result<Option<Sources>, Stri
         )),
         (Some(sources), _) => Ok(Some(sources)),
         // All of it is this machine's on Linux alone.
-        (None, Some(target)) if cfg!(target_os = "linux") && target.is_ipv4() && target.ip().is_loopback() => {
+        (None, Some(target))
+            if cfg!(all(target_os = "linux", not(baiwan_portable)))
+                && target.is_ipv4()
+                && target.ip().is_loopback() =>
+        {
             let many = arguments.connections > OF_ONE_ADDRESS_MAX;
             Ok(many.then(|| "127.0.0.0/8".parse().expect("this is a network")))
         }

@@ -2,20 +2,32 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+// Those of `baiwan load`, which runs on Linux only.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod accounting;
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod deaths;
 mod demo;
 mod durability;
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod honest;
+// What the engine and its kernel promise beyond hyper, and the limit on files, which only Linux tells.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod kernel;
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod limits;
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod load;
 #[path = "../stores/postgres.rs"]
 #[allow(dead_code, reason = "other tests need other parts of it")]
 mod postgres;
 mod running;
 mod stopping;
+// They count refusals of the engine.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod streams;
+// Only Linux has fd tables for threads.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod tables;
 mod traversal;
 
@@ -111,6 +123,8 @@ fn the_block_for_people_goes_to_standard_error() {
     assert_eq!(stdout, "");
 }
 
+// It names a command of Linux.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 #[test]
 fn a_port_in_use_is_one_line_and_exit_code_1() {
     let directory = tempfile::tempdir().unwrap();
@@ -161,6 +175,8 @@ fn sigterm_answers_the_request_in_flight_and_stores_what_was_acknowledged() {
     assert_eq!(again.connect().ask("GET", "/api/users/1", "").unwrap().json()["name"], "Ada");
 }
 
+// The rules are the engine's.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 #[test]
 fn an_operator_sees_which_rules_were_broken() {
     let directory = tempfile::tempdir().unwrap();
@@ -237,7 +253,7 @@ fn echo_of_a_long_text_takes_constant_memory() {
 #[test]
 fn echo_asks_for_the_text_of_a_client_that_waits_to_be_asked() {
     let directory = tempfile::tempdir().unwrap();
-    for event_loop in ["epoll", "portable"] {
+    for event_loop in ["auto", "portable"] {
         let mut command = command(directory.path());
         command.env("EVENT_LOOP", event_loop);
         let service = Running::start(command);

@@ -14,6 +14,8 @@ fn in_the_middle_of_an_echo(service: &Running) -> Client {
     client
 }
 
+// The engine alone counts what is being answered.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 #[test]
 fn a_stop_says_at_once_what_it_waits_for_then_what_is_left_and_that_a_second_signal_came() {
     let directory = tempfile::tempdir().unwrap();
@@ -41,7 +43,7 @@ fn a_stop_says_at_once_what_it_waits_for_then_what_is_left_and_that_a_second_sig
 
 #[test]
 fn a_stop_with_no_connection_open_says_so_and_nothing_more() {
-    for event_loop in ["epoll", "portable"] {
+    for event_loop in ["auto", "portable"] {
         let directory = tempfile::tempdir().unwrap();
         let mut command = command(directory.path());
         command.env("EVENT_LOOP", event_loop);

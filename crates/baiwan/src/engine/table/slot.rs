@@ -172,7 +172,7 @@ impl<S> Slots for Slab<Slot<S>> {
 mod tests {
     use super::*;
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(baiwan_portable)))]
     #[test]
     fn promise_2_an_idle_connection_is_one_small_slot() {
         const { assert!(Slab::<Slot<baiwan_driver::epoll::Socket>>::ENTRY_BYTES <= 64) };

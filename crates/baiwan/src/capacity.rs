@@ -1,9 +1,9 @@
 //! How many connections this process can hold: the lesser of what files and memory allow.
 
 use crate::Error;
+use crate::fd_tables::FdTables;
 use crate::files::Files;
 use crate::memory::MemoryLimit;
-use crate::tables::FdTables;
 
 /// What is asked for when nobody asks for anything.
 const CONNECTIONS_DEFAULT: u64 = 1_000_000;

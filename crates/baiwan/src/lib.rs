@@ -40,18 +40,16 @@ mod close_reason;
 #[cfg(target_os = "linux")]
 mod engine;
 mod error;
+mod fd_tables;
 mod files;
 mod hints;
 mod inbox;
-mod listen;
 mod memory;
 mod portable;
 mod say;
 mod server;
 mod settings;
-mod shutdown;
 mod status;
-mod tables;
 mod transport;
 
 /// The whole server on a network in memory; for tests and fuzzers of this crate.
@@ -65,7 +63,7 @@ pub use app::{App, BoxError};
 pub use body::{Body, BodyError};
 pub use capacity::Capacity;
 pub use error::Error;
+pub use fd_tables::FdTables;
 pub use server::{Builder, Running, Server, serve};
 pub use settings::{EventLoop, parse_timeout};
 pub use status::{CloseReason, Counts, Health, Phase};
-pub use tables::FdTables;

@@ -12,6 +12,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::TcpListener as StdTcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -31,8 +32,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
 use crate::app::{App, add_peer, call_when_ready, is_for_server, limit_buffered_body};
-use crate::files::explain;
-use crate::listen::{ACCEPT_PAUSE, BoundListener};
+use crate::files::{ACCEPT_PAUSE, explain};
 use crate::say::say;
 use crate::settings::Settings;
 use crate::status::{CloseReason, CoreStatus, Phase, Status, add};
@@ -59,16 +59,16 @@ impl<A: App> Portable<A> {
         settings: Arc<Settings>,
         status: Arc<Status>,
         index: usize,
-        bound: Vec<BoundListener>,
+        sockets: Vec<(Address, OwnedFd)>,
     ) -> io::Result<Self> {
-        let listeners = bound.into_iter().map(|bound| match bound.address().clone() {
+        let listeners = sockets.into_iter().map(|(address, socket)| match address {
             Address::Tcp(_) => {
-                let listener = StdTcpListener::from(bound.into_fd());
+                let listener = StdTcpListener::from(socket);
                 listener.set_nonblocking(true)?;
                 TcpListener::from_std(listener).map(Listener::Tcp)
             }
             Address::Unix(_) | Address::Abstract(_) => {
-                let listener = StdUnixListener::from(bound.into_fd());
+                let listener = StdUnixListener::from(socket);
                 listener.set_nonblocking(true)?;
                 UnixListener::from_std(listener).map(Listener::Unix)
             }

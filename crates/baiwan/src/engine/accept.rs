@@ -11,7 +11,7 @@ use super::table::{Flags, State};
 use super::{Engine, TURN_ACCEPTS_MAX};
 use crate::app::App;
 use crate::files::explain;
-use crate::listen::{ACCEPT_PAUSE, COMPLAINT_PAUSE};
+use crate::files::{ACCEPT_PAUSE, COMPLAINT_PAUSE};
 use crate::say::say;
 use crate::status::{CloseReason, add};
 

@@ -28,8 +28,8 @@ use tokio::time::Sleep;
 
 use self::record::Counted;
 pub(crate) use self::record::{Record, TransportCounts, Transports};
+use crate::fd_tables::Table;
 use crate::status::CloseReason;
-use crate::tables::Table;
 
 const ABROAD: &str =
     "the connection is in the fd table of the core that accepted it: use it there (FD_TABLES=per-core)";

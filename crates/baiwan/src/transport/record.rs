@@ -17,9 +17,9 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::{Stream, Transport};
+use crate::fd_tables::Table;
 use crate::settings::{Linger, Settings};
 use crate::status::{CloseReason, Phase, Status};
-use crate::tables::Table;
 
 /// Connections that a stop ends together, and the pause before the next.
 const ENDS_MAX: usize = 1000;

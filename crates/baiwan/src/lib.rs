@@ -48,7 +48,8 @@ mod memory;
 mod portable;
 mod say;
 mod server;
-mod settings;
+#[doc(hidden)]
+pub mod settings;
 mod status;
 mod transport;
 

@@ -23,6 +23,7 @@ use std::fmt;
 
 use crate::Error;
 use crate::app::App;
+use crate::settings::Settings;
 
 pub use self::builder::Builder;
 pub use self::running::Running;
@@ -60,6 +61,6 @@ impl Server {
     /// A builder with the defaults: one core for each that the process may use, up to 1,000,000 connections as far as files
     /// and memory allow, stop on SIGTERM or SIGINT.
     pub fn builder() -> Builder {
-        Builder::new()
+        Builder::new(Settings::default())
     }
 }

@@ -37,7 +37,8 @@ fn main() -> anyhow::Result<()> {
         core.open();
         let rules = Arc::new(Rules::from(&*config));
         let app = router(Core { store: core, probe: Arc::new(Always), uptime: Uptime::start(), rules });
-        let listener = tokio::net::TcpListener::bind((config.host, config.port)).await.context("cannot listen")?;
+        let listener =
+            tokio::net::TcpListener::bind((config.server.host, config.server.port)).await.context("cannot listen")?;
         axum::serve(listener, app).await.context("cannot serve")
     })
 }

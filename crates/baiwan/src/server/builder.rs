@@ -17,27 +17,22 @@ use crate::status::Health;
 #[derive(Debug)]
 pub struct Builder {
     pub(super) sources: Vec<Source>,
-    pub(super) workers: Option<usize>,
-    pub(super) max_connections: Option<u64>,
     pub(super) settings: Settings,
-    pub(super) event_loop: EventLoop,
-    pub(super) fd_tables: FdTables,
     /// The environment asked for them, and not the program.
     pub(super) tables_by_environment: bool,
+    /// What the names of variables begin with.
+    pub(super) prefix: String,
     pub(super) reuse_port: bool,
     pub(super) stop: Stop,
     pub(super) health: Health,
 }
 
 impl Builder {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(settings: Settings) -> Self {
         Self {
             sources: Vec::new(),
-            workers: None,
-            max_connections: None,
-            settings: Settings::default(),
-            event_loop: EventLoop::Auto,
-            fd_tables: FdTables::Shared,
+            settings,
+            prefix: String::new(),
             tables_by_environment: false,
             reuse_port: false,
             stop: Stop::Signals,
@@ -71,14 +66,14 @@ impl Builder {
 
     /// The number of cores to serve on, at least 1. Default: those that the process may use, within its CPU quota.
     pub fn workers(mut self, workers: usize) -> Self {
-        self.workers = Some(workers.max(1));
+        self.settings.workers = Some(workers.max(1));
         self
     }
 
     /// The most connections to hold. One more is answered 503 and closed. What cannot be had is an error at start; the
     /// default, 1,000,000, is lowered to what files and memory allow.
     pub fn max_connections(mut self, connections: u64) -> Self {
-        self.max_connections = Some(connections);
+        self.settings.max_connections = Some(connections);
         self
     }
 
@@ -188,14 +183,14 @@ impl Builder {
 
     /// How cores wait for their connections. Default [`EventLoop::Auto`].
     pub fn event_loop(mut self, event_loop: EventLoop) -> Self {
-        self.event_loop = event_loop;
+        self.settings.event_loop = event_loop;
         self
     }
 
     /// Whether each core has an fd table of its own, and so the whole limit on open files. Default [`FdTables::Shared`]. Read
     /// what [`FdTables::PerCore`] forbids an app before you ask for it.
     pub fn fd_tables(mut self, fd_tables: FdTables) -> Self {
-        (self.fd_tables, self.tables_by_environment) = (fd_tables, false);
+        (self.settings.fd_tables, self.tables_by_environment) = (fd_tables, false);
         self
     }
 

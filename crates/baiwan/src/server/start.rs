@@ -59,12 +59,12 @@ impl Builder {
     /// # Errors
     /// When it cannot start. Nothing is left running then.
     pub fn start<A: App + Send>(self, app: A) -> Result<Running, Error> {
-        if self.fd_tables == FdTables::PerCore && self.tables_by_environment {
+        if self.settings.fd_tables == FdTables::PerCore && self.tables_by_environment {
             return Err(Error::FdTables(
                 "for this app: its cores may share files; its author can make one for each (serve_with)",
             ));
         }
-        let workers = self.worker_count();
+        let workers = self.settings.worker_count();
         let makers = std::iter::repeat_n(app, workers).map(|app| move || app).collect();
         self.start_cores(makers)
     }
@@ -83,23 +83,19 @@ impl Builder {
             let factory = Arc::clone(&factory);
             move || factory(core)
         };
-        let makers = (0..self.worker_count()).map(maker).collect();
+        let makers = (0..self.settings.worker_count()).map(maker).collect();
         self.start_cores(makers)
     }
 
     /// Decides how many connections there may be, and says it where that is trouble.
     fn capacity(&self, workers: usize) -> Result<Capacity, Error> {
-        let files = Files::of_process(self.fd_tables, self.sources.len());
+        let files = Files::of_process(self.settings.fd_tables, self.sources.len());
         let memory = MemoryLimit::read(Path::new("/"));
-        let capacity = capacity::decide(self.max_connections, workers, files, memory.as_ref())?;
+        let capacity = capacity::decide(&self.prefix, self.settings.max_connections, workers, files, memory.as_ref())?;
         for warning in &capacity.warnings {
             say(|| tracing::warn!("{warning}"));
         }
         Ok(capacity)
-    }
-
-    fn worker_count(&self) -> usize {
-        self.workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))
     }
 
     fn start_cores<A, M>(self, makers: Vec<M>) -> Result<Running, Error>
@@ -108,21 +104,21 @@ impl Builder {
         M: FnOnce() -> A + Send + 'static,
     {
         let workers = makers.len();
-        let event_loop = self.event_loop.resolve();
+        let event_loop = self.settings.event_loop.resolve();
         if event_loop == EventLoop::Epoll && !cfg!(target_os = "linux") {
             return Err(Error::EventLoop(event_loop.name()));
         }
-        let home = match self.fd_tables {
+        let home = match self.settings.fd_tables {
             FdTables::Shared => None,
             FdTables::PerCore if event_loop == EventLoop::Portable => {
                 return Err(Error::FdTables("with EVENT_LOOP=portable: use shared, or another event loop, on Linux"));
             }
             FdTables::PerCore => Some(Home::here()?),
         };
-        let place = Arc::new(Place::take(self.fd_tables)?);
+        let place = Arc::new(Place::take(self.settings.fd_tables)?);
         let capacity = self.capacity(workers)?;
         let bound = listen::bind(self.sources, workers, self.reuse_port)?;
-        let listeners = Listeners::send(bound.cores, self.fd_tables).map_err(Error::Start)?;
+        let listeners = Listeners::send(bound.cores, self.settings.fd_tables).map_err(Error::Start)?;
         // Held until every core has its own, so that those of a core that fails are closed with it.
         let _ways: Vec<_> = listeners.iter().filter_map(Listeners::way).collect();
         let status = Status::new(workers, capacity.max_connections, capacity.max_connections_per_core);

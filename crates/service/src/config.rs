@@ -15,6 +15,7 @@ pub(crate) mod flags;
 mod judge;
 mod parsers;
 mod secret;
+mod secret_file;
 mod settings;
 pub(crate) mod sources;
 
@@ -48,6 +49,10 @@ pub struct Config {
     pub database_connections: usize,
     /// Demanded for every write of a user; None lets anyone write.
     pub api_token: Option<Secret>,
+    /// The file that the database's URL was read from, if one was named.
+    pub database_url_file: Option<PathBuf>,
+    /// The file that the token was read from, if one was named.
+    pub api_token_file: Option<PathBuf>,
     /// Whose pages may call the API from a browser.
     pub cors_origins: CorsOrigins,
     /// The field `Server` of answers; None leaves it out.
@@ -74,6 +79,8 @@ impl Default for Config {
             database: Location::Sqlite("baiwan.db".into()),
             database_connections: 20,
             api_token: None,
+            database_url_file: None,
+            api_token_file: None,
             cors_origins: CorsOrigins::None,
             server_header: None,
             ready_requires: ReadyRequires::Nothing,

@@ -15,8 +15,10 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("WORKERS", "0", "1 to 1024"),
     ("MAX_CONNECTIONS", "many", "a whole number"),
     ("DATABASE_URL", "mysql://host/db", "sqlite:PATH"),
+    ("DATABASE_URL_FILE", "/none/such", "a file that can be read: No such file"),
     ("DATABASE_CONNECTIONS", "1001", "1 to 1000"),
     ("API_TOKEN", "fifteen-letters", "16 to 512 characters"),
+    ("API_TOKEN_FILE", "/none/such", "a file that can be read: No such file"),
     ("CORS_ORIGINS", "https://app.example.org/", "ends with a slash"),
     ("SERVER_HEADER", "百万", "visible ASCII"),
     ("READY_REQUIRES", "database", "off or store"),
@@ -290,6 +292,82 @@ fn check_config_shows_every_setting_and_hides_secrets_wherever_they_were_set() {
         let variables: BTreeSet<&str> = table.lines().skip(1).filter_map(|line| line.split(' ').next()).collect();
         assert_eq!(variables, WRONG.iter().map(|&(variable, ..)| variable).collect());
     }
+}
+
+#[test]
+fn a_secret_may_stand_in_a_file_of_its_own() {
+    let token = "0123456789abcdef";
+    let (_directory, secret) = settings_file(format!("{token}\n"));
+    let (_directory, config) = settings_file(format!("api_token_file = '{secret}'\n"));
+    for (table, source) in [
+        (checked(&["--api-token-file", &secret], &[]), "flag --api-token-file"),
+        (checked(&[], &[("API_TOKEN_FILE", &secret)]), "variable API_TOKEN_FILE"),
+        (checked(&["--config-file", &config], &[]), &*format!("{config}:1")),
+    ] {
+        assert_eq!(row(&table, "API_TOKEN"), both("(hidden)", &format!("file {secret}")));
+        assert_eq!(row(&table, "API_TOKEN_FILE"), both(&secret, source));
+        assert!(!table.contains(token), "{table}");
+    }
+    let (_directory, url) = settings_file("postgres://ada:secret-word@host/db");
+    let table = checked(&[], &[("DATABASE_URL_FILE", &url)]);
+    let (shown, source) = row(&table, "DATABASE_URL");
+    assert!(shown.contains("ada@host") && source == format!("file {url}") && !table.contains("secret-word"), "{table}");
+}
+
+#[test]
+fn a_secret_is_taken_from_systemds_credentials_where_nothing_else_gives_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let credentials = ("CREDENTIALS_DIRECTORY", directory.path().to_str().unwrap());
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    assert_eq!(row(&checked(&[], &[credentials]), "API_TOKEN"), both("none", "default"));
+    std::fs::write(file("api_token"), "0123456789abcdef\n").unwrap();
+    std::fs::write(file("DATABASE_URL"), "postgres://ada:secret-word@host/db\n").unwrap();
+    let table = checked(&[], &[credentials]);
+    assert_eq!(row(&table, "API_TOKEN"), both("(hidden)", &format!("file {}", file("api_token"))));
+    assert_eq!(row(&table, "DATABASE_URL").1, format!("file {}", file("DATABASE_URL")));
+    assert!(!table.contains("secret-word") && !table.contains("0123456789abcdef"), "{table}");
+    let (_directory, config) = settings_file("database_url = 'sqlite:a.db'\n");
+    let table = checked(&["--config-file", &config], &[credentials, ("API_TOKEN", "fedcba9876543210")]);
+    assert_eq!(row(&table, "API_TOKEN"), both("(hidden)", "variable API_TOKEN"));
+    assert_eq!(row(&table, "DATABASE_URL").1, format!("{config}:1"));
+    std::fs::write(file("API_TOKEN"), "0123456789abcdef\n").unwrap();
+    assert_eq!(
+        one_line(&baiwan(&["serve"], &[credentials]), 2),
+        format!(
+            "baiwan: API_TOKEN in {} is unusable; allowed is one file, and API_TOKEN is there too\n",
+            file("api_token")
+        )
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_secrets_file_is_one_line_that_names_both_and_not_the_secret() {
+    let (_directory, short) = settings_file("secret\n");
+    let (_directory, long) = settings_file("secret".repeat(11_000));
+    let (_directory, not_text) = settings_file(b"secret\xff");
+    let (_directory, empty) = settings_file("\n");
+    let by_file = |path: &str, allowed: &str| {
+        format!("baiwan: API_TOKEN_FILE (or --api-token-file) is {path:?}; allowed is {allowed}\n")
+    };
+    for (path, expected) in [
+        (&long, by_file(&long, "a file of at most 64 KiB")),
+        (&not_text, by_file(&not_text, "a file of UTF-8 text")),
+        (&empty, by_file(&empty, "a file that is not empty")),
+    ] {
+        assert_eq!(one_line(&baiwan(&["serve"], &[("API_TOKEN_FILE", path)]), 2), expected);
+    }
+    let line = one_line(&baiwan(&["serve"], &[("API_TOKEN_FILE", &short)]), 2);
+    assert!(line.starts_with(&format!("baiwan: API_TOKEN in {short} is (hidden); allowed is 16 to 512")), "{line}");
+    let given = [("API_TOKEN_FILE", &*short), ("API_TOKEN", "a-secret-of-letters")];
+    let expected = by_file(&short, "this or API_TOKEN, and both are given");
+    assert_eq!(one_line(&baiwan(&["serve"], &given), 2), expected);
+    let directory = tempfile::tempdir().unwrap();
+    let credential = directory.path().join("API_TOKEN");
+    std::fs::create_dir(&credential).unwrap();
+    let line = one_line(&baiwan(&["serve"], &[("CREDENTIALS_DIRECTORY", directory.path().to_str().unwrap())]), 2);
+    let expected =
+        format!("baiwan: API_TOKEN in {} is unusable; allowed is a file that can be read: Is", credential.display());
+    assert!(line.starts_with(&expected), "{line}");
 }
 
 #[test]

@@ -4,13 +4,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::LocalRuntime;
+#[cfg(target_os = "linux")]
+use baiwan_driver::epoll::EpollDriver;
 
 use super::listen::BoundListener;
 use super::parting::Listeners;
 use super::start_line::StartLine;
 use crate::Error;
 use crate::app::App;
+#[cfg(target_os = "linux")]
+use crate::engine::Engine;
 use crate::portable::Portable;
 use crate::settings::{EventLoop, Settings};
 use crate::status::Status;
@@ -34,95 +37,40 @@ impl CoreThread {
         listeners: Listeners,
         line: &StartLine,
     ) -> io::Result<()> {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()) {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                line.report(Err(Error::Start(error)));
-                return Ok(());
-            }
-        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+        let Some(runtime) = line.check(runtime.map_err(Error::Start)) else { return Ok(()) };
         if !line.wait_for_all() {
             return Ok(());
         }
         // What was opened so far is open in every table; what is opened from here on, in this one.
-        let listeners = match listeners.arrive() {
-            Ok(listeners) => listeners,
-            Err(error) => {
-                line.report(Err(error));
-                return Ok(());
-            }
-        };
-        let outcome = match self.event_loop {
-            EventLoop::Portable => self.run_portable(&runtime, make, listeners, line),
-            _ => self.run_engine(&runtime, make, listeners, line),
-        };
+        let Some(listeners) = line.check(listeners.arrive()) else { return Ok(()) };
+        let outcome = runtime.block_on(self.serve(make, listeners, line));
         runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
         outcome
     }
 
-    #[cfg(target_os = "linux")]
-    fn run_engine<A: App>(
+    async fn serve<A: App>(
         self,
-        runtime: &LocalRuntime,
         make: impl FnOnce() -> A,
         listeners: Vec<BoundListener>,
         line: &StartLine,
     ) -> io::Result<()> {
-        use baiwan_driver::epoll::EpollDriver;
-
-        use crate::engine::Engine;
-
-        runtime.block_on(async {
-            let app = make();
+        let Self { index, event_loop, settings, status } = self;
+        let app = make();
+        #[cfg(target_os = "linux")]
+        if event_loop == EventLoop::Epoll {
             let engine = EpollDriver::new()
-                .and_then(|driver| Engine::new(driver, app, self.settings, self.status, self.index, listeners));
-            match started(engine, line) {
-                Some(engine) => engine.run().await,
-                None => Ok(()),
-            }
-        })
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn run_engine<A: App>(
-        self,
-        runtime: &LocalRuntime,
-        make: impl FnOnce() -> A,
-        listeners: Vec<BoundListener>,
-        line: &StartLine,
-    ) -> io::Result<()> {
-        self.run_portable(runtime, make, listeners, line)
-    }
-
-    fn run_portable<A: App>(
-        self,
-        runtime: &LocalRuntime,
-        make: impl FnOnce() -> A,
-        listeners: Vec<BoundListener>,
-        line: &StartLine,
-    ) -> io::Result<()> {
-        let sockets = listeners.into_iter().map(|listener| (listener.address().clone(), listener.into_fd())).collect();
-        runtime.block_on(async {
-            let app = make();
-            let portable = Portable::new(app, self.settings, self.status, self.index, sockets);
-            match started(portable, line) {
-                Some(portable) => portable.run().await,
-                None => Ok(()),
-            }
-        })
-    }
-}
-
-/// The loop, if it could be made; which of the two, the starting thread is told.
-fn started<L>(made: io::Result<L>, line: &StartLine) -> Option<L> {
-    match made {
-        Ok(made) => {
+                .and_then(|driver| Engine::new(driver, app, settings, status, index, listeners))
+                .map_err(Error::Start);
+            let Some(engine) = line.check(engine) else { return Ok(()) };
             line.report(Ok(()));
-            Some(made)
+            return engine.run().await;
         }
-        Err(error) => {
-            line.report(Err(Error::Start(error)));
-            None
-        }
+        debug_assert_eq!(event_loop, EventLoop::Portable, "another loop was refused before");
+        let sockets = listeners.into_iter().map(|listener| (listener.address().clone(), listener.into_fd())).collect();
+        let portable = Portable::new(app, settings, status, index, sockets).map_err(Error::Start);
+        let Some(portable) = line.check(portable) else { return Ok(()) };
+        line.report(Ok(()));
+        portable.run().await
     }
 }

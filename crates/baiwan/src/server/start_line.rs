@@ -47,6 +47,11 @@ impl StartLine {
         let _ = self.reports.send(outcome);
     }
 
+    /// What a core needs, if it could be had. If not, that is the last that the core says.
+    pub(super) fn check<T>(&self, made: Result<T, Error>) -> Option<T> {
+        made.map_err(|error| self.report(Err(error))).ok()
+    }
+
     /// Waits until all cores are at the line; `false` if one cannot come.
     pub(super) fn wait_for_all(&self) -> bool {
         self.report(Ok(()));

@@ -4,7 +4,7 @@
 //! never repeats them: one may hold a secret.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use toml::de::{DeInteger, DeTable, DeValue};
@@ -39,17 +39,19 @@ pub(super) struct Entry {
 
 /// The text of the file at `path`. The error says what is allowed and why this is not.
 pub(super) fn read(path: &Path) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|error| format!("a file that can be read: {error}"))?;
-    if bytes.len() as u64 > BYTES_MAX {
-        return Err("a file of at most 1 MiB".to_owned());
-    }
+    let bytes = read_bytes(path, BYTES_MAX).map_err(|error| format!("a file that can be read: {error}"))?;
+    let bytes = bytes.ok_or("a file of at most 1 MiB")?;
     String::from_utf8(bytes).map_err(|error| {
         let line = line_at(error.as_bytes(), error.utf8_error().valid_up_to());
         format!("TOML, which line {line} is not: it is not UTF-8 text")
     })
+}
+
+/// What is in the file at `path`; None if that is more than `bytes_max`.
+pub(super) fn read_bytes(path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= bytes_max))
 }
 
 /// Reads `text`, the contents of a file that is called `name` in what is said of it. The error says what is allowed and

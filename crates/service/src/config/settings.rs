@@ -4,6 +4,7 @@
 //! setting that nothing obeys yet is not here, so that `--help` never promises too much.
 
 use std::borrow::Cow;
+use std::path::PathBuf;
 
 use baiwan::settings::{HIDDEN, Kind, OFF, Row, Setting, TABLE, parse_count, store};
 
@@ -41,6 +42,10 @@ pub(super) fn on_one_line(text: &str) -> Cow<'_, str> {
     if text.contains(char::is_control) { text.escape_debug().to_string().into() } else { text.into() }
 }
 
+fn shown_path(path: Option<&PathBuf>) -> String {
+    path.map_or("none".to_owned(), |path| path.display().to_string())
+}
+
 /// The settings that the service has beside those of its server.
 pub(super) static OWN: &[Setting<Config>] = &[
     Setting {
@@ -52,7 +57,7 @@ pub(super) static OWN: &[Setting<Config>] = &[
             config.file = Some(text.into());
             Ok(())
         },
-        show: |config| config.file.as_ref().map_or("none".to_owned(), |path| path.display().to_string()),
+        show: |config| shown_path(config.file.as_ref()),
     },
     Setting {
         row: Row {
@@ -67,6 +72,17 @@ pub(super) static OWN: &[Setting<Config>] = &[
         },
         set: |config, text| store(&mut config.database, text.parse()),
         show: |config| config.database.to_string(),
+    },
+    Setting {
+        row: Row {
+            default: Some("none"),
+            ..Row::new("DATABASE_URL_FILE", "PATH", "File that holds `DATABASE_URL`, which is not given then")
+        },
+        set: |config, text| {
+            config.database_url_file = Some(text.into());
+            Ok(())
+        },
+        show: |config| shown_path(config.database_url_file.as_ref()),
     },
     Setting {
         row: Row::new("DATABASE_CONNECTIONS", "COUNT", "Connections to PostgreSQL, in all; SQLite needs none"),
@@ -89,6 +105,17 @@ pub(super) static OWN: &[Setting<Config>] = &[
         },
         set: |config, text| store(&mut config.api_token, parsers::parse_token(text).map(Some)),
         show: |config| if config.api_token.is_some() { HIDDEN } else { "none" }.to_owned(),
+    },
+    Setting {
+        row: Row {
+            default: Some("none"),
+            ..Row::new("API_TOKEN_FILE", "PATH", "File that holds `API_TOKEN`, which is not given then")
+        },
+        set: |config, text| {
+            config.api_token_file = Some(text.into());
+            Ok(())
+        },
+        show: |config| shown_path(config.api_token_file.as_ref()),
     },
     Setting {
         row: Row {

@@ -1,4 +1,5 @@
-//! Where settings come from: a flag wins over its variable, a variable over the file, the file over the default.
+//! Where settings come from: a flag wins over its variable, a variable over the file, the file over the default. A secret may
+//! stand in a file of its own as well.
 //!
 //! Only the value in force counts, and it is found here for every setting, not judged: a setting has at most one [`Value`], and
 //! none where the default holds. An empty variable is unset, because that is what a compose file leaves behind for
@@ -6,21 +7,24 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use baiwan::settings::{HIDDEN, Kind, Row, quoted};
 
 use super::file::{self, Contents, Entry};
 use super::flags::Flags;
+use super::secret_file;
 use super::settings::{on_one_line, rows};
 
 /// Where a value was given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     Flag,
     Variable,
     /// In this line of the file, from 1.
     File(usize),
+    /// As the content of this file, which nothing but the secret is in.
+    SecretFile(PathBuf),
 }
 
 /// A value that was given for a setting.
@@ -60,7 +64,32 @@ impl Values {
         for entry in found.read_file() {
             found.given.entry(entry.row.name).or_insert_with(|| Value::of_file(entry));
         }
+        let directory = variable("CREDENTIALS_DIRECTORY").filter(|path| !path.is_empty());
+        for row in rows().filter(|row| row.is_secret()) {
+            found.read_secret(row.name, directory.as_deref().map(Path::new));
+        }
         found
+    }
+
+    /// Takes a secret from the file that `NAME_FILE` names, else, where nothing gives it, from the directory of credentials.
+    fn read_secret(&mut self, name: &'static str, directory: Option<&Path>) {
+        let is_given = self.given.contains_key(name);
+        if let Some(Value { text, .. }) = self.given.get_mut(&*format!("{name}_FILE")) {
+            let Ok(path) = text else { return };
+            let read = match is_given {
+                true => Err(format!("this or {name}, and both are given")),
+                false => secret_file::read(Path::new(path)),
+            };
+            match read {
+                Ok(secret) => {
+                    let value = Value { source: Source::SecretFile(PathBuf::from(&*path)), text: Ok(secret) };
+                    self.given.insert(name, value);
+                }
+                Err(allowed) => *text = Err(Wrong { shown: quoted(path), allowed }),
+            }
+        } else if let Some(directory) = directory.filter(|_| !is_given) {
+            self.given.extend(Value::of_credential(directory, name).map(|value| (name, value)));
+        }
     }
 
     /// What the file says of settings, if one is named. When it cannot be read, its name becomes a wrong value.
@@ -100,29 +129,32 @@ impl Values {
     /// What an error calls the setting: its name where it was set first, then where else it could be.
     pub(super) fn name(&self, row: &Row) -> String {
         let (name, flag) = (row.name, row.flag());
-        match self.line(row) {
-            Some(line) => format!("{} in {line} (or {name}, --{flag})", row.key()),
-            None => format!("{name} (or --{flag})"),
+        match self.given(name).map(|value| &value.source) {
+            Some(Source::File(line)) => format!("{} in {} (or {name}, --{flag})", row.key(), self.place(*line)),
+            Some(Source::SecretFile(path)) => format!("{name} in {}", shown(path)),
+            _ => format!("{name} (or --{flag})"),
         }
     }
 
     /// Where the setting was set, in words.
     pub(super) fn source(&self, row: &Row) -> String {
-        match self.given(row.name).map(|value| value.source) {
+        match self.given(row.name).map(|value| &value.source) {
             Some(Source::Flag) => format!("flag --{}", row.flag()),
             Some(Source::Variable) => format!("variable {}", row.name),
-            Some(Source::File(_)) => self.line(row).unwrap_or_default(),
+            Some(Source::File(line)) => self.place(*line),
+            Some(Source::SecretFile(path)) => format!("file {}", shown(path)),
             None => "default".to_owned(),
         }
     }
 
     /// File and line, as editors and compilers write them.
-    fn line(&self, row: &Row) -> Option<String> {
-        match self.given(row.name)?.source {
-            Source::File(line) => Some(format!("{}:{line}", self.file.as_deref().unwrap_or_default())),
-            _ => None,
-        }
+    fn place(&self, line: usize) -> String {
+        format!("{}:{line}", self.file.as_deref().unwrap_or_default())
     }
+}
+
+fn shown(path: &Path) -> String {
+    on_one_line(&path.to_string_lossy()).into_owned()
 }
 
 impl Value {
@@ -132,6 +164,15 @@ impl Value {
             Wrong { shown, allowed: "UTF-8 text".to_owned() }
         });
         Self { source, text }
+    }
+
+    fn of_credential(directory: &Path, name: &str) -> Option<Self> {
+        let (path, read) = match secret_file::credential(directory, name) {
+            Ok(path) => path.map(|path| (path.clone(), secret_file::read(&path)))?,
+            Err((path, allowed)) => (path, Err(allowed)),
+        };
+        let text = read.map_err(|allowed| Wrong { shown: "unusable".to_owned(), allowed });
+        Some(Self { source: Source::SecretFile(path), text })
     }
 
     fn of_file(entry: Entry) -> Self {

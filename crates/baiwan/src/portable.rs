@@ -16,13 +16,14 @@ use std::os::unix::net::UnixListener as StdUnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use baiwan_driver::{Address, Peer};
+use baiwan_http1::{BodyEncoder, BodyLength, Refusal, ResponseContext, check_response};
 use baiwan_task::{FailureKind, Group, Handle, TaskGroup};
 use bytes::{Buf, Bytes};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use hyper::body::{Frame, Incoming, SizeHint};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 use hyper::upgrade::OnUpgrade;
@@ -247,8 +248,19 @@ impl<A: App> Connection<A> {
         if is_for_server(&request) && !self.settings.options_asterisk {
             return Ok(self.answer_without_app());
         }
+        if request.method() == Method::CONNECT {
+            let refusal = Refusal::ConnectUnsupported;
+            self.status.cores[self.index].count_refusal(refusal);
+            return instead(&switch.record, CloseReason::Refused, refusal.status());
+        }
         let may_switch = may_switch(&request);
-        let (version, head_request) = (request.version(), request.method() == Method::HEAD);
+        let context = ResponseContext {
+            head_request: request.method() == Method::HEAD,
+            version: request.version(),
+            // hyper adds what the request says of it.
+            keep_alive: self.draining.is_some(),
+            may_switch,
+        };
         if !hyper::body::Body::is_end_stream(request.body()) {
             switch.record.begin_upload();
         }
@@ -265,44 +277,30 @@ impl<A: App> Connection<A> {
         };
         let mut response = match outcome {
             Ok(Ok(Some(response))) => response,
-            Ok(Ok(None)) => return instead(&switch.record, CloseReason::HandlerFailed),
+            Ok(Ok(None)) => return failed(&switch.record),
             Ok(Err(error)) => {
                 say(|| tracing::error!(%error, "the app failed"));
-                return instead(&switch.record, CloseReason::HandlerFailed);
+                return failed(&switch.record);
             }
-            Err(_) => return instead(&switch.record, CloseReason::RequestTimeout),
+            Err(_) => {
+                return instead(&switch.record, CloseReason::RequestTimeout, StatusCode::SERVICE_UNAVAILABLE);
+            }
         };
-        // The framing is the server's, and hyper believes what the app says of it.
-        response.headers_mut().remove(header::TRANSFER_ENCODING);
-        match response.status() {
-            _ if !is_length_right(&response, head_request) => {
-                say(|| tracing::error!("the Content-Length of the response is not the length of its body"));
-                return instead(&switch.record, CloseReason::HandlerFailed);
+        let length = http_body::Body::size_hint(response.body()).exact().map_or(BodyLength::Unknown, BodyLength::Exact);
+        let checked = match check_response(response.status(), response.headers(), length, context) {
+            Ok(checked) => checked,
+            Err(error) => {
+                say(|| tracing::error!(%error, "the app's answer cannot be sent"));
+                return failed(&switch.record);
             }
-            StatusCode::SWITCHING_PROTOCOLS if may_switch => {
-                switch.record.switch();
-                switch.allowed().await;
-            }
-            StatusCode::SWITCHING_PROTOCOLS => {
-                say(|| tracing::error!("the app switches to a protocol that was not offered"));
-                return instead(&switch.record, CloseReason::HandlerFailed);
-            }
-            _ if self.draining.is_none() => {
-                response.headers_mut().append(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            _ => {}
+        };
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            switch.record.switch();
+            switch.allowed().await;
         }
-        if response.status() == StatusCode::RESET_CONTENT {
-            response.headers_mut().remove(header::CONTENT_LENGTH);
-            return Ok(response.map(|_| Answer::Empty));
-        }
-        // Only chunks can carry trailers.
-        let has_trailers = response.headers().contains_key(header::TRAILER);
-        let chunked = has_trailers && version == Version::HTTP_11 && may_have_body(response.status());
-        if chunked {
-            response.headers_mut().remove(header::CONTENT_LENGTH);
-        }
-        Ok(response.map(|body| Answer::App { body: Box::pin(body), chunked }))
+        // hyper believes what the fields say.
+        checked.apply(response.status(), response.headers_mut());
+        Ok(response.map(|body| Answer::App { body: Box::pin(body), encoder: BodyEncoder::new(checked.plan.framing) }))
     }
 
     /// What the server says of itself as a whole.
@@ -358,16 +356,19 @@ impl Switch {
     }
 }
 
-/// The answer of a server whose app has none. It is the connection's last.
-fn instead<B>(record: &Record, reason: CloseReason) -> Result<Response<Answer<B>>, BoxError> {
+/// The answer of a server whose app has none, or failed.
+fn failed<B>(record: &Record) -> Result<Response<Answer<B>>, BoxError> {
+    instead(record, CloseReason::HandlerFailed, StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// An answer that is not the app's. It is the connection's last.
+fn instead<B>(record: &Record, reason: CloseReason, status: StatusCode) -> Result<Response<Answer<B>>, BoxError> {
     record.note(reason);
-    let response = match reason {
-        CloseReason::RequestTimeout => {
-            Response::builder().status(StatusCode::SERVICE_UNAVAILABLE).header(header::RETRY_AFTER, "1")
-        }
-        _ => Response::builder().status(StatusCode::INTERNAL_SERVER_ERROR),
-    };
-    Ok(response.header(header::CONNECTION, "close").body(Answer::Empty)?)
+    let mut response = Response::builder().status(status).header(header::CONNECTION, "close");
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response = response.header(header::RETRY_AFTER, "1");
+    }
+    Ok(response.body(Answer::Empty)?)
 }
 
 /// Whether the app may answer 101: something else than `h2c` is offered (RFC 9113, section 3.1), and no body comes before it.
@@ -376,26 +377,6 @@ fn may_switch(request: &Request<Incoming>) -> bool {
     request.extensions().get::<OnUpgrade>().is_some()
         && offers.any(|offer| !offer.as_bytes().eq_ignore_ascii_case(b"h2c"))
         && hyper::body::Body::is_end_stream(request.body())
-}
-
-/// Whether a final answer with this status may have a body.
-fn may_have_body(status: StatusCode) -> bool {
-    ![StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
-}
-
-/// Whether a response that has a body says at most once how long that is, and does not lie where it is known.
-fn is_length_right<B: http_body::Body>(response: &Response<B>, head_request: bool) -> bool {
-    if head_request || !may_have_body(response.status()) {
-        return true;
-    }
-    let length = response.body().size_hint().exact();
-    let mut announced = response.headers().get_all(header::CONTENT_LENGTH).iter();
-    let right = |value: &HeaderValue| {
-        let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-        let announced = digits.and_then(|digits| digits.parse::<u64>().ok());
-        announced.is_some_and(|announced| length.is_none_or(|length| length == announced))
-    };
-    announced.next().is_none_or(right) && announced.next().is_none()
 }
 
 /// Drives a connection until it ends; `None` if the app has answered 101, which is not sent yet.
@@ -428,12 +409,12 @@ fn note(record: &Record, outcome: hyper::Result<()>) {
     }
 }
 
-/// The app's body, or none, with data as bytes.
+/// The app's body, or none, with data as bytes. hyper frames it, by the fields of its head.
 enum Answer<B> {
     App {
         body: Pin<Box<B>>,
-        /// It is sent in chunks, whatever is known of its length.
-        chunked: bool,
+        /// Says whether the body keeps to its head: hyper would cut what is too long, and go on.
+        encoder: BodyEncoder,
     },
     Empty,
 }
@@ -446,29 +427,32 @@ where
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut *self {
-            Self::Empty => Poll::Ready(None),
-            Self::App { body, .. } => body.as_mut().poll_frame(cx).map(|frame| {
-                frame.map(|frame| {
-                    let frame = frame.map_err(Into::into)?;
-                    Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
-                })
-            }),
+        let Self::App { body, encoder } = &mut *self else { return Poll::Ready(None) };
+        if encoder.is_complete() {
+            return Poll::Ready(None);
         }
+        let frame = ready!(body.as_mut().poll_frame(cx)).transpose().map_err(Into::into)?;
+        let data = match frame.map(Frame::into_data) {
+            Some(Ok(mut data)) => data.copy_to_bytes(data.remaining()),
+            Some(Err(rest)) => {
+                encoder.handle_end()?;
+                let trailers = rest.into_trailers().ok().map(|trailers| Ok(Frame::trailers(trailers)));
+                return Poll::Ready(trailers);
+            }
+            None => {
+                encoder.handle_end()?;
+                return Poll::Ready(None);
+            }
+        };
+        encoder.handle_data(data.len() as u64)?;
+        Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::App { body, .. } => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::App { chunked: true, .. } => SizeHint::default(),
-            Self::App { body, .. } => body.size_hint(),
+            // Only chunks need to know before the end is asked for, so as to leave with it.
+            Self::App { body, encoder } => encoder.is_chunked() && body.is_end_stream(),
         }
     }
 }

@@ -73,7 +73,8 @@ impl<D: Driver, A: App> Engine<D, A> {
         add(&self.core.status().requests, 1);
         let RequestHead { request, framing, keep_alive, expects_continue, .. } = head;
         let head_request = request.method() == Method::HEAD;
-        let context = ResponseContext { head_request, version: request.version(), keep_alive };
+        // What may switch protocols has left the engine.
+        let context = ResponseContext { head_request, version: request.version(), keep_alive, may_switch: false };
         if head_request {
             self.table[index].flags.set(Flags::HEAD_REQUEST);
         }

@@ -176,7 +176,7 @@ proptest! {
     ) {
         let status = if common == 0 { status } else { common };
         let version = if http_1_0 { Version::HTTP_10 } else { Version::HTTP_11 };
-        let context = ResponseContext { head_request, version, keep_alive };
+        let context = ResponseContext { head_request, version, keep_alive, may_switch: true };
         let length = if unknown { BodyLength::Unknown } else { BodyLength::Exact(data.len() as u64) };
         let answer = served(StatusCode::from_u16(status).expect("valid"), &fields, length, context);
         let Some((mut wire, plan)) = answer else { return Ok(()) };

@@ -204,6 +204,18 @@ impl Slots {
         }
     }
 
+    /// As [`condemn`](Self::condemn), because what answers must not be used.
+    pub(super) fn refuse(&self, refusal: &'static str) {
+        self.condemn(&Condemned { reason: refusal.to_owned(), has_forgotten: false });
+        Self::say_refusal(&mut locked(&self.said), refusal);
+    }
+
+    fn say_refusal(said: &mut Said, refusal: &'static str) {
+        if said.refusal.replace(refusal) != Some(refusal) {
+            error!(reason = refusal, "PostgreSQL is refused as it is; what needs it is answered with 503");
+        }
+    }
+
     fn set(&self, slot: usize, state: State) {
         let before = std::mem::replace(&mut *locked(&self.states[slot]), state);
         // A session may end here; not under the lock.
@@ -278,9 +290,7 @@ impl Tenure<'_> {
         let none_is_left = self.slots.are_none_left();
         let mut said = locked(&self.slots.said);
         said.outage |= none_is_left;
-        if said.refusal.replace(refusal) != Some(refusal) {
-            error!(reason = refusal, "PostgreSQL is refused as it is; what needs it is answered with 503");
-        }
+        Slots::say_refusal(&mut said, refusal);
     }
 
     fn say_if_none_is_left(&self, reason: &str) -> bool {

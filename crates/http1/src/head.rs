@@ -146,7 +146,7 @@ impl HeadDecoder {
                 [b'\r', b'\n', ..] => {}
                 [b'\r', ..] => return Err(Refusal::BareCarriageReturn),
                 [b'\n', ..] => return Err(Refusal::BareLineFeed),
-                [byte, ..] if !octet::is(byte, octet::FIELD) => return wait_for_signature(window),
+                [byte, ..] if !octet::is(byte, octet::FIELD) => return judge_control_byte(window),
                 [byte, ..] => {
                     self.end_text(place, line, byte)?;
                     continue;
@@ -292,7 +292,7 @@ pub fn begins_request(input: &[u8]) -> bool {
 
 /// Judges a control byte by what `window` begins with: it is one of HTTP that is wrong, or another protocol's. None where more
 /// bytes must say which.
-fn wait_for_signature(window: &[u8]) -> Result<Option<RequestHead>, Refusal> {
+fn judge_control_byte(window: &[u8]) -> Result<Option<RequestHead>, Refusal> {
     for (signature, refusal) in SIGNATURES {
         if window.starts_with(signature) {
             return Err(refusal);

@@ -36,22 +36,22 @@ mod app;
 mod body;
 mod capacity;
 mod clock;
-mod close_reason;
 #[cfg(target_os = "linux")]
 mod engine;
 mod error;
 mod fd_tables;
 mod files;
+mod gate;
 mod hints;
+mod hyper;
 mod inbox;
 mod memory;
-mod portable;
+mod pace;
 mod say;
 mod server;
 #[doc(hidden)]
 pub mod settings;
 mod status;
-mod transport;
 
 /// The whole server on a network in memory; for tests and fuzzers of this crate.
 #[cfg(all(any(test, feature = "simulation"), target_os = "linux"))]

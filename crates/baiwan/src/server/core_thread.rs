@@ -14,7 +14,7 @@ use crate::Error;
 use crate::app::App;
 #[cfg(target_os = "linux")]
 use crate::engine::Engine;
-use crate::portable::Portable;
+use crate::hyper::Portable;
 use crate::settings::{EventLoop, Settings};
 use crate::status::Status;
 

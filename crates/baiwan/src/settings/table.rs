@@ -41,7 +41,6 @@ pub static TABLE: &[Setting<Settings>] = &[
     Setting {
         row: Row {
             default: Some(MAX_CONNECTIONS_DEFAULT),
-            portable: false,
             ..Row::new(
                 "MAX_CONNECTIONS",
                 "COUNT",
@@ -66,23 +65,16 @@ pub static TABLE: &[Setting<Settings>] = &[
         show: |settings| shown_timeout(settings.keep_alive_timeout),
     },
     Setting {
-        row: Row {
-            portable: false,
-            ..Row::new("BODY_TIMEOUT", "DURATION", "Time for a request's whole body; then 408 (`body-timeout`)")
-        },
+        row: Row::new("BODY_TIMEOUT", "DURATION", "Time for a request's whole body; then 408 (`body-timeout`)"),
         set: |settings, text| store(&mut settings.body_timeout, parse_timeout(text)),
         show: |settings| shown_timeout(settings.body_timeout),
     },
     Setting {
-        row: Row {
-            portable: false,
-            ..Row::new(
-                "BODY_MIN_RATE",
-                "BYTES",
-                "Bytes a second that a request's body must bring on average, after 5 seconds of grace; then 408 \
-                 (`body-too-slow`)",
-            )
-        },
+        row: Row::new(
+            "BODY_MIN_RATE",
+            "BYTES",
+            "Bytes a second that a request's body must bring on average, after 5 seconds of grace; then 408 (`body-too-slow`)",
+        ),
         set: |settings, text| store(&mut settings.body_rate_min, parse_rate(text)),
         show: |settings| match settings.body_rate_min {
             0 => OFF.to_owned(),

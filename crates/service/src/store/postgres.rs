@@ -288,7 +288,7 @@ impl CorePostgres {
             match booking {
                 Booking::Passage(passage) => return Ok(passage),
                 Booking::Full(session) => {
-                    let _waiting = self.lanes.wait().ok_or(StoreError::QueueFull)?;
+                    let _waiting = self.lanes.waiting.acquire_nowait().map_err(|_in_use| StoreError::QueueFull)?;
                     let mut room = pin!(Passage::wait(session, kind));
                     // A connection that came or went makes everybody choose again.
                     let booked = poll_fn(|cx| match room.as_mut().poll(cx) {

@@ -235,7 +235,7 @@ pub(super) fn end_exchange<S>(table: &mut Table<S>, index: u32, failure: BodyErr
     exchange.task.abort();
     if let Some(feed) = exchange.pipe.with_feed(Option::take) {
         note_upload(table, index, Some(&feed));
-        feed.stream.handle_failure(failure);
+        feed.inlet.handle_failure(failure);
     }
     exchange.pipe.progress().head_sent()
 }

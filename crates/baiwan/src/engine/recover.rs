@@ -92,7 +92,7 @@ fn abandon<D: Driver>(terms: &Terms, driver: &mut D, slot: Slot<D::Socket>, busy
         if let Some(exchange) = busy.and_then(|mut busy| busy.exchange.take()) {
             exchange.task.abort();
             if let Some(feed) = exchange.pipe.with_feed(Option::take) {
-                feed.stream.handle_failure(BodyError::Disconnected);
+                feed.inlet.handle_failure(BodyError::Disconnected);
             }
         }
     }));

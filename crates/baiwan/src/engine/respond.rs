@@ -23,14 +23,14 @@ use http_body::Body as HttpBody;
 
 use super::close::{close, end_after_flush, end_exchange, enter, fail, flush, note_upload};
 use super::exchange::{self, BodyWriter, Extent, Pipe, Progress, encode_head};
-use super::feed::{Feed, FeedStream, decode_body, keeps_alive};
+use super::feed::{Feed, FeedInlet, decode_body, keeps_alive};
 use super::has_budget;
 use super::ports::Ports;
 use super::refuse::refuse;
 use super::table::{Exchange, Flags, Pace, State, Table};
 use super::terms::Terms;
 use crate::app::{App, Call, add_peer, call_when_ready, is_for_server, limit_buffered_body};
-use crate::body::Stream;
+use crate::body::Inlet;
 use crate::clock::Tick;
 use crate::say::say;
 use crate::status::{CloseReason, add};
@@ -161,15 +161,15 @@ fn begin_body(
     if let Some(None) = decoded.complete {
         return Ok((Body::from(decoded.data), None, decoded.consumed));
     }
-    let stream = Stream::new(token(), Arc::clone(terms.board.inbox()), bytes_left, decoded.data);
+    let inlet = Inlet::new(token(), Arc::clone(terms.board.inbox()), bytes_left, decoded.data);
     if let Some(trailers) = decoded.complete {
-        stream.handle_complete(trailers);
+        inlet.handle_complete(trailers);
     }
     // A peer that has begun to send the body does not wait.
     let continue_due = expects_continue && decoded.consumed == 0;
-    let stream = FeedStream::new(stream);
-    let body = Body::from_stream(stream.share());
-    Ok((body, Some(Feed { decoder, stream, continue_due }), decoded.consumed))
+    let inlet = FeedInlet::new(inlet);
+    let body = Body::from_inlet(inlet.share());
+    Ok((body, Some(Feed { decoder, inlet, continue_due }), decoded.consumed))
 }
 
 /// Calls the app, polls the call once, and encodes what is there.

@@ -38,7 +38,7 @@ pub(super) fn visit_exchange<D: Driver>(
     let exchange = table.busy(index).and_then(|busy| busy.exchange.as_ref());
     let Some(exchange) = exchange else { return };
     let (open, wanted) = exchange.pipe.with_feed(|feed| match feed {
-        Some(feed) => (!feed.decoder.is_complete(), feed.stream.is_wanted()),
+        Some(feed) => (!feed.decoder.is_complete(), feed.inlet.is_wanted()),
         None => (false, false),
     });
     if open && wanted {
@@ -84,9 +84,9 @@ fn feed<D: Driver>(
     pipe: &Pipe,
     area: &mut [u8],
 ) {
-    let (continue_due, left, stream) = pipe.with_feed(|feed| {
+    let (continue_due, left, inlet) = pipe.with_feed(|feed| {
         let feed = feed.as_mut().expect("a wanted body has a feed");
-        (std::mem::take(&mut feed.continue_due), feed.decoder.remaining_hint(), feed.stream.share())
+        (std::mem::take(&mut feed.continue_due), feed.decoder.remaining_hint(), feed.inlet.share())
     });
     // After the head of the answer it would be taken for its body.
     if continue_due && pipe.progress() == Progress::Waiting {
@@ -102,7 +102,7 @@ fn feed<D: Driver>(
         Arrival::Bytes(count) => hand_over(terms, ports, table, index, pipe, &area[..count]),
         Arrival::Nothing => expect_body(terms, table, index),
         Arrival::End => {
-            stream.handle_failure(BodyError::Disconnected);
+            inlet.handle_failure(BodyError::Disconnected);
             if terms.settings.half_close && table.owes(index) {
                 // The answer to an earlier request is on its way to a peer that still listens.
                 end_exchange(table, index, BodyError::Disconnected);
@@ -112,7 +112,7 @@ fn feed<D: Driver>(
             }
         }
         Arrival::Failed => {
-            stream.handle_failure(BodyError::Disconnected);
+            inlet.handle_failure(BodyError::Disconnected);
             close(terms, ports, table, index, CloseReason::Reset);
         }
     }
@@ -133,9 +133,9 @@ fn hand_over<D: Driver>(
     pipe: &Pipe,
     bytes: &[u8],
 ) {
-    let (decoded, stream) = pipe.with_feed(|feed| {
+    let (decoded, inlet) = pipe.with_feed(|feed| {
         let feed = feed.as_mut().expect("a wanted body has a feed");
-        (decode_body(&mut feed.decoder, bytes, &terms.settings.http), feed.stream.share())
+        (decode_body(&mut feed.decoder, bytes, &terms.settings.http), feed.inlet.share())
     });
     let busy = table.activate(index);
     busy.pace.handle_bytes(bytes.len(), &terms.clock, terms.settings.body_rate_min);
@@ -144,11 +144,11 @@ fn hand_over<D: Driver>(
             busy.set_aside.extend_from_slice(&bytes[decoded.consumed..]);
             let hungry = decoded.data.is_empty() && decoded.complete.is_none();
             if !decoded.data.is_empty() {
-                stream.handle_chunk(decoded.data);
+                inlet.handle_chunk(decoded.data);
             }
             if let Some(trailers) = decoded.complete {
                 busy.pace.stop();
-                stream.handle_complete(trailers);
+                inlet.handle_complete(trailers);
             }
             if hungry || table[index].flags.has(Flags::HANGUP) {
                 table.enqueue(index);

@@ -67,7 +67,7 @@ pub(super) fn at_rest(engine: &Engine<SimDriver, SimApp>, net: &SimNet, now: Tic
         let exchange = busy.and_then(|busy| busy.exchange.as_ref());
         let wants = exchange.is_some_and(|exchange| {
             exchange.pipe.with_feed(|feed| {
-                feed.as_ref().is_some_and(|feed| !feed.decoder.is_complete() && feed.stream.is_wanted())
+                feed.as_ref().is_some_and(|feed| !feed.decoder.is_complete() && feed.inlet.is_wanted())
             })
         });
         let bodyless = exchange.is_some_and(|exchange| {

@@ -121,7 +121,7 @@ pub(in crate::engine) struct Exchange {
 impl Exchange {
     /// Whether somebody may still read the request's body.
     pub(in crate::engine) fn awaits_body(&self) -> bool {
-        self.pipe.with_feed(|feed| feed.as_ref().is_some_and(|feed| feed.stream.is_held()))
+        self.pipe.with_feed(|feed| feed.as_ref().is_some_and(|feed| feed.inlet.is_held()))
     }
 }
 

@@ -20,14 +20,16 @@ use baiwan_http1::{
 };
 use bytes::{Buf, Bytes};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, StatusCode, response};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, response};
 use http_body::Body as HttpBody;
 
 use super::feed::{Feed, keeps_alive};
+use super::has_budget;
 use super::terms::Board;
 use crate::BoxError;
 use crate::app::Call;
 use crate::clock::Date;
+use crate::say::say;
 use crate::status::add;
 
 /// A task stops asking its body for more while this many bytes wait to be sent.
@@ -214,41 +216,33 @@ where
 {
     let unfinished = Unfinished::new(pipe);
     let pipe = &unfinished.0;
-    let Ok(response) = call.await else { return };
-    let (head, body) = response.into_parts();
-    let kept = pipe.with_feed(|feed| keeps_alive(feed.as_ref()));
-    let context = pipe.board.context(context, kept);
+    let response = match call.await {
+        Ok(response) => response,
+        Err(error) => return say_unsendable(&*error),
+    };
+    let context = pipe.board.context(context, pipe.with_feed(|feed| keeps_alive(feed.as_ref())));
     let (mut front, mut queue) = (Vec::with_capacity(FRONT_BYTES_TYPICAL), VecDeque::new());
-    let Ok((plan, mut body)) = encode_head(&mut front, &head, body, context, &pipe.board.date()) else { return };
-    let mut writer = BodyWriter::new(plan.framing);
-    if !writer.is_complete() {
-        // What is there of the body leaves with the head.
-        let polled = poll_fn(|cx| Poll::Ready(body.as_mut().poll_frame(cx))).await;
-        if let Poll::Ready(frame) = polled
-            && writer.write(frame, body.is_end_stream(), &mut front, &mut queue).is_err()
-        {
-            return;
-        }
-    }
+    let Some(answer) = encode(response, context, &pipe.board.date(), &mut front, &mut queue) else { return };
+    let Answer { keep_alive, extent, rest } = answer;
     pipe.send(front, queue);
-    pipe.advance(Progress::Responding { extent: Extent::of(plan.framing, &head.headers) });
-    pump(body, writer, pipe, plan.keep_alive).await;
+    pipe.advance(Progress::Responding { extent });
+    pump(rest, pipe, keep_alive).await;
 }
 
-/// The task of an exchange whose handler was ready, but whose body was not: `writer` knows what was sent of it.
-pub(super) async fn run_body<B>(body: Pin<Box<B>>, writer: BodyWriter, pipe: Rc<Pipe>, keep_alive: bool)
+/// The task of an exchange whose handler was ready, but whose body was not.
+pub(super) async fn run_body<B>(rest: Rest<B>, pipe: Rc<Pipe>, keep_alive: bool)
 where
     B: HttpBody<Data: Buf, Error: Into<BoxError>>,
 {
     let unfinished = Unfinished::new(pipe);
-    pump(body, writer, &unfinished.0, keep_alive).await;
+    pump(Some(rest), &unfinished.0, keep_alive).await;
 }
 
-async fn pump<B>(mut body: Pin<Box<B>>, mut writer: BodyWriter, pipe: &Pipe, keep_alive: bool)
+async fn pump<B>(mut rest: Option<Rest<B>>, pipe: &Pipe, keep_alive: bool)
 where
     B: HttpBody<Data: Buf, Error: Into<BoxError>>,
 {
-    while !writer.is_complete() {
+    while let Some(Rest { body, writer }) = rest.as_mut().filter(|rest| !rest.writer.is_complete()) {
         poll_fn(|cx| pipe.poll_credit(cx)).await;
         let frame = poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
         let (mut front, mut queue) = (Vec::new(), VecDeque::new());
@@ -261,8 +255,61 @@ where
     pipe.advance(Progress::Finished { keep_alive });
 }
 
+/// An answer whose head is encoded.
+pub(super) struct Answer<B> {
+    pub(super) keep_alive: bool,
+    pub(super) extent: Extent,
+    /// What is not encoded yet of its body.
+    pub(super) rest: Option<Rest<B>>,
+}
+
+/// What is left of an answer's body, and how it is written.
+pub(super) struct Rest<B> {
+    body: Pin<Box<B>>,
+    writer: BodyWriter,
+}
+
+/// The one way from a response to bytes: its head, and of its body what is there at once. Small data follows the head in `front`,
+/// large data is put into `queue`, which comes after it. None if it cannot be sent; `front` may hold a part of it then.
+#[inline]
+pub(super) fn encode<B>(
+    response: Response<B>,
+    context: ResponseContext,
+    date: &Date,
+    front: &mut Vec<u8>,
+    queue: &mut VecDeque<Bytes>,
+) -> Option<Answer<B>>
+where
+    B: HttpBody<Data: Buf>,
+{
+    let (head, body) = response.into_parts();
+    let (plan, mut body) = match encode_head(front, &head, body, context, date) {
+        Ok(encoded) => encoded,
+        Err(error) => {
+            say_unsendable(&error);
+            return None;
+        }
+    };
+    let mut writer = BodyWriter::new(plan.framing);
+    if !writer.is_complete()
+        && has_budget()
+        && let Poll::Ready(frame) = body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop()))
+    {
+        let last = body.is_end_stream();
+        writer.write(frame, last, front, queue).ok()?;
+    }
+    let extent = Extent::of(plan.framing, &head.headers);
+    let rest = (!writer.is_complete()).then_some(Rest { body, writer });
+    Some(Answer { keep_alive: plan.keep_alive, extent, rest })
+}
+
+/// Says that the app has no answer, or none that can be sent.
+pub(super) fn say_unsendable(error: &dyn std::error::Error) {
+    say(|| tracing::error!(%error, "the app's answer cannot be sent"));
+}
+
 /// Encodes the head of a response and says what is to be done with its body.
-pub(super) fn encode_head<B: HttpBody>(
+fn encode_head<B: HttpBody>(
     out: &mut Vec<u8>,
     head: &response::Parts,
     body: B,

@@ -8,23 +8,18 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use baiwan_driver::{Driver, Token};
-use baiwan_http1::{
-    BodyDecoder, BodyFraming, BodyLength, Refusal, RequestHead, ResponseContext, ResponsePlan, encode_response_head,
-};
+use baiwan_http1::{BodyDecoder, BodyFraming, Refusal, RequestHead, ResponseContext};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body::Body as HttpBody;
+use http::{Method, Request, Response, StatusCode};
 
 use super::close::{close, end_after_flush, end_exchange, enter, fail, flush, note_upload};
-use super::exchange::{self, BodyWriter, Extent, Pipe, Progress, encode_head};
+use super::exchange::{self, Answer, Pipe, Progress, encode, say_unsendable};
 use super::feed::{Feed, FeedInlet, decode_body, keeps_alive};
-use super::has_budget;
 use super::ports::Ports;
 use super::refuse::refuse;
 use super::table::{Exchange, Flags, Pace, State, Table};
@@ -32,7 +27,6 @@ use super::terms::Terms;
 use crate::app::{App, Call, add_peer, call_when_ready, is_for_server, limit_buffered_body};
 use crate::body::Inlet;
 use crate::clock::Tick;
-use crate::say::say;
 use crate::status::{CloseReason, add};
 use crate::{Body, BodyError};
 
@@ -47,27 +41,13 @@ pub(super) enum Step {
 }
 
 /// What the app made of a request.
-enum Called<A: App> {
+enum Called<B> {
     /// Nothing yet.
-    Pending(Call<A::ResponseBody>),
-    /// An answer, whose head is encoded; and its body, if that is not all written.
-    Answered { plan: ResponsePlan, queue: VecDeque<Bytes>, rest: Option<Rest<A>> },
+    Pending(Call<B>),
+    /// An answer that is encoded, but for the rest of its body; and of that what is sent from where it is.
+    Answered(Answer<B>, VecDeque<Bytes>),
     /// Nothing that can be sent.
     Failed,
-}
-
-/// What is left of an answer's body, and how it is written.
-struct Rest<A: App> {
-    body: Pin<Box<A::ResponseBody>>,
-    writer: BodyWriter,
-    extent: Extent,
-}
-
-impl<A: App> Called<A> {
-    fn failed(error: &dyn std::error::Error) -> Self {
-        say(|| tracing::error!(%error, "the app's answer cannot be sent"));
-        Self::Failed
-    }
 }
 
 /// Runs the handler for a request. `rest` is what was received behind its head; an answer that is there goes to `out`.
@@ -116,18 +96,17 @@ pub(super) fn begin_exchange<S, A: App>(
             enter_exchange(terms, table, index, Exchange { pipe, task: task.abort_handle() }, due);
             Step::Pending { body_bytes }
         }
-        Ok(Called::Answered { plan, queue, rest }) => {
+        Ok(Called::Answered(Answer { keep_alive, extent, rest }, queue)) => {
             let owed = queue.iter().map(Bytes::len).sum();
             if owed > 0 {
                 table.activate(index).output.extend(queue);
             }
-            let Some(Rest { body, writer, extent }) = rest else {
-                return complete(terms, table, index, feed, plan, body_bytes);
+            let Some(rest) = rest else {
+                return complete(terms, table, index, feed, keep_alive, body_bytes);
             };
-            let pipe =
-                Pipe::new(table.token(index), Rc::clone(&terms.board), Progress::Responding { extent }, feed, owed);
-            let pump = exchange::run_body(body, writer, Rc::clone(&pipe), plan.keep_alive);
-            let task = tokio::task::spawn_local(pump);
+            let progress = Progress::Responding { extent };
+            let pipe = Pipe::new(table.token(index), Rc::clone(&terms.board), progress, feed, owed);
+            let task = tokio::task::spawn_local(exchange::run_body(rest, Rc::clone(&pipe), keep_alive));
             enter_exchange(terms, table, index, Exchange { pipe, task: task.abort_handle() }, Tick::NEVER);
             Step::Pending { body_bytes }
         }
@@ -180,66 +159,47 @@ fn call<A: App>(
     request: Request<Body>,
     feed: Option<&Feed>,
     context: ResponseContext,
-) -> Called<A> {
+) -> Called<A::ResponseBody> {
     let cx = &mut Context::from_waker(Waker::noop());
-    let mut call: Call<A::ResponseBody> = match app.poll_ready(cx) {
+    let mut call = match app.poll_ready(cx) {
         Poll::Ready(Ok(())) => app.call(request),
-        Poll::Ready(Err(error)) => return Called::failed(&*error),
+        Poll::Ready(Err(error)) => {
+            say_unsendable(&*error);
+            return Called::Failed;
+        }
         // What was polled has its place in whatever it waits for, so it is this one that must wait on.
         Poll::Pending => {
             let fresh = app.clone();
             call_when_ready(std::mem::replace(app, fresh), request)
         }
     };
-    match call.as_mut().poll(cx) {
-        Poll::Pending => Called::Pending(call),
-        Poll::Ready(Err(error)) => Called::failed(&*error),
-        Poll::Ready(Ok(response)) => encode(terms, out, response, feed, context),
+    let response = match call.as_mut().poll(cx) {
+        Poll::Pending => return Called::Pending(call),
+        Poll::Ready(Ok(response)) => response,
+        Poll::Ready(Err(error)) => {
+            say_unsendable(&*error);
+            return Called::Failed;
+        }
+    };
+    let context = terms.board.context(context, keeps_alive(feed));
+    let mut queue = VecDeque::new();
+    match encode(response, context, terms.clock.date(), out, &mut queue) {
+        Some(answer) => Called::Answered(answer, queue),
+        None => Called::Failed,
     }
 }
 
 /// Answers what is asked about the server as a whole: it is there.
-fn answer_without_app<A: App>(
-    terms: &Terms,
-    out: &mut Vec<u8>,
-    feed: Option<&Feed>,
-    context: ResponseContext,
-) -> Called<A> {
+fn answer_without_app<B>(terms: &Terms, out: &mut Vec<u8>, feed: Option<&Feed>, context: ResponseContext) -> Called<B> {
     let context = terms.board.context(context, keeps_alive(feed));
-    let (status, fields, length) = (StatusCode::NO_CONTENT, HeaderMap::new(), BodyLength::Exact(0));
-    match encode_response_head(out, status, &fields, length, context, terms.clock.date()) {
-        Ok(plan) => Called::Answered { plan, queue: VecDeque::new(), rest: None },
-        Err(error) => Called::failed(&error),
-    }
-}
-
-/// Encodes an answer that is there: its head, and its body if that is there too.
-fn encode<A: App>(
-    terms: &Terms,
-    out: &mut Vec<u8>,
-    response: Response<A::ResponseBody>,
-    feed: Option<&Feed>,
-    context: ResponseContext,
-) -> Called<A> {
-    let context = terms.board.context(context, keeps_alive(feed));
-    let (head, body) = response.into_parts();
-    let (plan, mut body) = match encode_head(out, &head, body, context, terms.clock.date()) {
-        Ok(encoded) => encoded,
-        Err(error) => return Called::failed(&error),
-    };
-    let mut writer = BodyWriter::new(plan.framing);
-    let mut queue = VecDeque::new();
-    if !writer.is_complete()
-        && has_budget()
-        && let Poll::Ready(frame) = body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop()))
-    {
-        let last = body.is_end_stream();
-        if writer.write(frame, last, out, &mut queue).is_err() {
-            return Called::Failed;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    match encode(response, context, terms.clock.date(), out, &mut VecDeque::new()) {
+        Some(Answer { keep_alive, extent, .. }) => {
+            Called::Answered(Answer { keep_alive, extent, rest: None }, VecDeque::new())
         }
+        None => Called::Failed,
     }
-    let rest = (!writer.is_complete()).then(|| Rest { body, extent: Extent::of(plan.framing, &head.headers), writer });
-    Called::Answered { plan, queue, rest }
 }
 
 /// The whole answer is encoded.
@@ -248,10 +208,10 @@ fn complete<S>(
     table: &mut Table<S>,
     index: u32,
     feed: Option<Feed>,
-    plan: ResponsePlan,
+    keep_alive: bool,
     body_bytes: usize,
 ) -> Step {
-    if !plan.keep_alive {
+    if !keep_alive {
         note_upload(table, index, feed.as_ref());
         end_after_flush(terms, table, index, CloseReason::Complete);
         return Step::Over;

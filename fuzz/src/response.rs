@@ -23,6 +23,7 @@ pub fn check(data: &[u8]) {
         head_request: context & 1 != 0,
         version: if context & 2 != 0 { Version::HTTP_10 } else { Version::HTTP_11 },
         keep_alive: context & 4 != 0,
+        may_switch: true,
     };
     let mut out = b"before".to_vec();
     match encode_response_head(&mut out, status, &headers, length, context, DATE) {

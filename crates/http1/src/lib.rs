@@ -10,7 +10,7 @@
 //!             Refusal           Refusal             ▼
 //!                │                 │        encode_response_head ──► ResponsePlan
 //!                ▼                 ▼                │
-//!           encode_error_response, close    data, or encode_chunk_head … encode_last_chunk
+//!           encode_error_response, close    BodyEncoder: data, or chunks
 //! ```
 //!
 //! And the client's, with the same bodies:
@@ -64,7 +64,7 @@
 //! assert_eq!(data, b"hello");
 //!
 //! let mut out = Vec::new();
-//! let context = ResponseContext { head_request: false, version: Version::HTTP_11, keep_alive: head.keep_alive };
+//! let context = ResponseContext { head_request: false, version: Version::HTTP_11, keep_alive: head.keep_alive, may_switch: false };
 //! let date = b"Sun, 06 Nov 1994 08:49:37 GMT";
 //! let length = BodyLength::Exact(data.len() as u64);
 //! let plan = encode_response_head(&mut out, StatusCode::OK, &HeaderMap::new(), length, context, date)?;
@@ -110,6 +110,7 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod body_encoder;
 mod chunk;
 mod field_line;
 mod framing;
@@ -122,6 +123,7 @@ mod refusal;
 mod request;
 mod request_head;
 mod response;
+mod response_check;
 mod response_head;
 mod response_refusal;
 mod response_rules;
@@ -130,15 +132,18 @@ mod target;
 mod trailers;
 
 pub use body::{BodyDecoder, BodyEvent, BodyStep};
+pub use body_encoder::{BodyEncoder, BodyLengthError, CHUNK_END, LAST_CHUNK, encode_chunk_head, encode_last_chunk};
 pub use head::{HeadDecoder, begins_request, is_head_request};
 pub use limits::{FIELDS_CEILING, HEAD_BYTES_CEILING, Limits};
 pub use refusal::Refusal;
 pub use request::{RequestError, encode_request_head};
 pub use request_head::{BodyFraming, RequestHead};
 pub use response::{
-    BodyLength, CHUNK_END, CONTINUE, LAST_CHUNK, ResponseContext, ResponseError, ResponseFraming, ResponsePlan,
-    TOO_MANY_CONNECTIONS, encode_chunk_head, encode_error_response, encode_error_response_head, encode_last_chunk,
-    encode_response_head,
+    CONTINUE, TOO_MANY_CONNECTIONS, encode_error_response, encode_error_response_head, encode_response_head,
+    error_response,
+};
+pub use response_check::{
+    BodyLength, ResponseCheck, ResponseContext, ResponseError, ResponseFraming, ResponsePlan, check_response,
 };
 pub use response_head::{ResponseDecoder, ResponseHead};
 pub use response_refusal::ResponseRefusal;

@@ -21,7 +21,7 @@ use crate::clock::Uptime;
 use crate::config::Config;
 use crate::logs;
 use crate::refusals::Refusals;
-use crate::routes::{Core, Probe, Rules, router};
+use crate::routes::{HandlerState, Policy, Probe, router};
 use crate::signals;
 use crate::startup::Startup;
 use crate::stopping::Stopping;
@@ -55,14 +55,14 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let builder = server(config).workers(cores);
     let health = builder.health();
     let probe = Arc::new(health.clone());
-    let rules = Arc::new(Rules::from(config));
+    let policy = Arc::new(Policy::from(config));
     let stores: Vec<_> = (0..cores).map(|core| store.for_core(core)).collect();
     let within = runtime.enter();
     let running = builder.start_with(move |core| {
         let store = stores[core].clone();
         store.open();
-        let (probe, rules) = (Arc::<baiwan::Health>::clone(&probe), Arc::clone(&rules));
-        router(Core { store, probe, uptime, rules })
+        let (probe, policy) = (Arc::<baiwan::Health>::clone(&probe), Arc::clone(&policy));
+        router(HandlerState { store, probe, uptime, policy })
     })?;
     drop(within);
     let limits = running.limits();

@@ -14,6 +14,7 @@ use super::ports::Ports;
 use super::table::{Flags, State, Table};
 use super::terms::Terms;
 use crate::files::explain;
+use crate::gate::{Beyond, Entry, admit_connection};
 use crate::listen::{ACCEPT_PAUSE, COMPLAINT_PAUSE};
 use crate::say::say;
 use crate::status::{CloseReason, add};
@@ -187,24 +188,23 @@ fn open<D: Driver>(
 ) {
     let (server, core) = (&terms.board.server, terms.board.index);
     add(&terms.status().accepted, 1);
-    let counted = server.try_open(core);
-    let is_told = table.turned_away() < terms.settings.turned_away_max;
-    let is_probe = !counted && is_told && server.try_probe();
+    let beyond = Beyond { count: table.turned_away(), max: terms.settings.turned_away_max };
+    let entry = admit_connection(server, core, beyond);
     let index = table.insert(connection.socket, connection.peer);
-    if !counted {
+    if entry != Entry::Taken {
         table.turn_away(index);
-        if is_probe {
-            table[index].flags.set(Flags::PROBE);
-        } else if table.turned_away() > terms.settings.turned_away_max {
-            return close(terms, ports, table, index, CloseReason::OverLimit);
-        }
+    }
+    match entry {
+        Entry::Dropped(reason) => return close(terms, ports, table, index, reason),
+        Entry::Probe => table[index].flags.set(Flags::PROBE),
+        Entry::Taken | Entry::Refused(_) => {}
     }
     if let Err(error) = ports.driver.watch(&table[index].socket, table.token(index)) {
         listeners.complain(terms, &error, "cannot watch a connection");
         close(terms, ports, table, index, CloseReason::System);
-    } else if counted || is_probe {
-        enter(terms, table, index, State::Idle);
+    } else if let Entry::Refused(denial) = entry {
+        turn_away(terms, ports, table, index, denial);
     } else {
-        turn_away(terms, ports, table, index);
+        enter(terms, table, index, State::Idle);
     }
 }

@@ -5,10 +5,8 @@
 //!
 //! The invariant: `close` is the only place where a connection ends, and it counts exactly one reason.
 
-use std::time::Duration;
-
 use baiwan_driver::{Close, Driver, Transmit};
-use baiwan_http1::{TOO_MANY_CONNECTIONS, encode_error_response, encode_error_response_head};
+use baiwan_http1::{encode_error_response, encode_error_response_head};
 use bytes::Bytes;
 use http::StatusCode;
 
@@ -18,11 +16,9 @@ use super::table::{Flags, Left, State, Table};
 use super::terms::Terms;
 use crate::BodyError;
 use crate::clock::Tick;
+use crate::gate::{Denial, PROBE_TIMEOUT};
 use crate::settings::Linger;
 use crate::status::CloseReason;
-
-/// How long a connection beyond the maximum may take to ask for the server's health.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Puts a connection into a state, for as long as that may last. One that waits for its next request holds what is set aside, and
 /// nothing else.
@@ -126,22 +122,28 @@ pub(super) fn fail<S>(terms: &Terms, table: &mut Table<S>, index: u32) {
 }
 
 /// Answers a peer that may not stay. Whatever the load, this allocates nothing but for a HEAD.
-pub(super) fn turn_away<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &mut Table<D::Socket>, index: u32) {
+pub(super) fn turn_away<D: Driver>(
+    terms: &Terms,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    index: u32,
+    denial: Denial,
+) {
+    assert!(!denial.stays, "whoever may stay is not turned away");
     let slot = &table[index];
     if slot.flags.has(Flags::HEAD_REQUEST) {
-        let (status, text) = (StatusCode::SERVICE_UNAVAILABLE, "too-many-connections");
-        return answer_and_close(terms, table, index, status, text, CloseReason::OverLimit);
+        return answer_and_close(terms, table, index, denial.status, denial.text, denial.reason);
     }
     let token = table.token(index);
-    let answer = Transmit { socket: &slot.socket, token, front: TOO_MANY_CONNECTIONS, queue: None };
+    let answer = Transmit { socket: &slot.socket, token, front: denial.answer, queue: None };
     let sent = &mut ports.outbox.sent;
     ports.driver.transmit(std::iter::once(answer), sent);
     // A connection that has just begun has room for so little, or is dead.
     match sent.pop() {
-        Some(Ok(count)) if count == TOO_MANY_CONNECTIONS.len() => {
-            linger(terms, &mut ports.driver, table, index, CloseReason::OverLimit);
+        Some(Ok(count)) if count == denial.answer.len() => {
+            linger(terms, &mut ports.driver, table, index, denial.reason);
         }
-        _ => close(terms, ports, table, index, CloseReason::OverLimit),
+        _ => close(terms, ports, table, index, denial.reason),
     }
 }
 

@@ -15,12 +15,12 @@ use std::task::{Context, Poll, Waker};
 
 use baiwan_driver::Token;
 use baiwan_http1::{
-    BodyLength, CHUNK_END, ResponseContext, ResponseError, ResponseFraming, ResponsePlan, encode_chunk_head,
-    encode_last_chunk, encode_response_head,
+    BodyEncoder, BodyLength, BodyLengthError, ResponseContext, ResponseError, ResponseFraming, ResponsePlan,
+    encode_response_head,
 };
 use bytes::{Buf, Bytes};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, response};
+use http::{HeaderMap, HeaderValue, Response, response};
 use http_body::Body as HttpBody;
 
 use super::feed::{Feed, keeps_alive};
@@ -316,41 +316,33 @@ fn encode_head<B: HttpBody>(
     context: ResponseContext,
     date: &Date,
 ) -> Result<(ResponsePlan, Pin<Box<B>>), ResponseError> {
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        // No protocol is offered to the app to switch to.
-        return Err(ResponseError::InterimStatus);
-    }
     let length = body.size_hint().exact().map_or(BodyLength::Unknown, BodyLength::Exact);
     let plan = encode_response_head(out, head.status, &head.headers, length, context, date)?;
     Ok((plan, Box::pin(body)))
 }
 
-/// Frames of a response body on their way to bytes: the framing, and what it still demands.
+/// Frames of a response body on their way to bytes: `http1` frames them, and their data is copied or queued here.
 #[derive(Debug)]
-pub(super) struct BodyWriter {
-    framing: ResponseFraming,
-    /// Bytes that the announced length still demands.
-    left: u64,
-    complete: bool,
-}
+pub(super) struct BodyWriter(BodyEncoder);
 
 /// The body is not what its head announced, or it failed. The connection can only be cut.
 #[derive(Debug)]
 pub(super) struct BodyFailed;
 
+impl From<BodyLengthError> for BodyFailed {
+    fn from(_: BodyLengthError) -> Self {
+        Self
+    }
+}
+
 impl BodyWriter {
     pub(super) fn new(framing: ResponseFraming) -> Self {
-        let (left, complete) = match framing {
-            ResponseFraming::NoBody => (0, true),
-            ResponseFraming::Length(length) => (length, length == 0),
-            ResponseFraming::Chunked | ResponseFraming::UntilClose => (0, false),
-        };
-        Self { framing, left, complete }
+        Self(BodyEncoder::new(framing))
     }
 
     /// Whether all of the body was written.
     pub(super) fn is_complete(&self) -> bool {
-        self.complete
+        self.0.is_complete()
     }
 
     /// Writes the next frame, or the end: small data behind what is in `front`, large data into `queue`, which comes after
@@ -364,14 +356,14 @@ impl BodyWriter {
     ) -> Result<(), BodyFailed> {
         match frame {
             Some(Err(_)) => return Err(BodyFailed),
-            None => return self.end(None, front),
+            None => return Ok(self.0.encode_end(front, None)?),
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => self.write_data(data, front, queue)?,
-                Err(frame) => return self.end(frame.trailers_ref(), front),
+                Err(frame) => return Ok(self.0.encode_end(front, frame.trailers_ref())?),
             },
         }
-        match last && !self.complete {
-            true if queue.is_empty() => self.end(None, front),
+        match last && !self.is_complete() {
+            true if queue.is_empty() => Ok(self.0.encode_end(front, None)?),
             // What ends the body must come after the queue: that is for the next call.
             _ => Ok(()),
         }
@@ -384,21 +376,11 @@ impl BodyWriter {
         queue: &mut VecDeque<Bytes>,
     ) -> Result<(), BodyFailed> {
         let count = data.remaining();
-        if count == 0 {
-            return Ok(());
-        }
-        let chunked = self.framing == ResponseFraming::Chunked;
-        if let ResponseFraming::Length(_) = self.framing {
-            self.left = self.left.checked_sub(count as u64).ok_or(BodyFailed)?;
-            self.complete = self.left == 0;
-        }
-        if chunked {
-            encode_chunk_head(front, count as u64);
-        }
+        let end = self.0.encode_data_head(front, count as u64)?;
         if count > COPY_BYTES_MAX {
             queue.push_back(data.copy_to_bytes(count));
-            if chunked {
-                queue.push_back(Bytes::from_static(CHUNK_END));
+            if !end.is_empty() {
+                queue.push_back(Bytes::from_static(end));
             }
             return Ok(());
         }
@@ -408,19 +390,7 @@ impl BodyWriter {
             let taken = piece.len();
             data.advance(taken);
         }
-        if chunked {
-            front.extend_from_slice(CHUNK_END);
-        }
-        Ok(())
-    }
-
-    fn end(&mut self, trailers: Option<&HeaderMap>, front: &mut Vec<u8>) -> Result<(), BodyFailed> {
-        match self.framing {
-            ResponseFraming::Chunked => encode_last_chunk(front, trailers),
-            ResponseFraming::Length(_) if self.left > 0 => return Err(BodyFailed),
-            ResponseFraming::Length(_) | ResponseFraming::UntilClose | ResponseFraming::NoBody => {}
-        }
-        self.complete = true;
+        front.extend_from_slice(end);
         Ok(())
     }
 }

@@ -18,6 +18,7 @@ use super::upload::{handle_end_while_answering, visit_exchange};
 use crate::BodyError;
 use crate::app::App;
 use crate::clock::Tick;
+use crate::gate::Denial;
 use crate::status::CloseReason;
 
 /// Deadlines looked at in one turn.
@@ -53,7 +54,9 @@ fn handle_deadline<D: Driver, A: App>(
             table.set_deadline(index, Tick(terms.clock.tick().0 + 1));
             table.enqueue(index);
         }
-        State::Idle | State::Head if slot.flags.has(Flags::PROBE) => turn_away(terms, ports, table, index),
+        State::Idle | State::Head if slot.flags.has(Flags::PROBE) => {
+            turn_away(terms, ports, table, index, Denial::TOO_MANY_CONNECTIONS);
+        }
         State::Idle => close_if_silent(terms, ports, table, app, index, area),
         State::Head => give_up_head(terms, ports, table, app, index, area),
         State::Exchange => handle_exchange_deadline(terms, ports, table, index, area),

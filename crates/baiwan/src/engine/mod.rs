@@ -74,9 +74,9 @@ use self::table::{Flags, Table};
 use self::terms::{Board, Terms};
 use crate::app::App;
 use crate::clock::Clock;
+use crate::hyper::Transports;
 use crate::settings::Settings;
 use crate::status::{CloseReason, Status};
-use crate::transport::Transports;
 
 /// Events that one turn takes from the driver.
 const TURN_EVENTS_MAX: usize = 512;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::TRANSMIT_AREA_BYTES;
 use super::table::{Flags, Table};
-use crate::transport::Transports;
+use crate::hyper::Transports;
 
 /// What a step needs that receives, sends or closes.
 pub(super) struct Ports<D> {

@@ -6,7 +6,7 @@
 //! The invariant: while an exchange lasts, nothing but its body is received, and at most `SET_ASIDE_BYTES_MAX` bytes wait.
 
 use baiwan_driver::{Driver, Received};
-use baiwan_http1::{HeadDecoder, RequestHead, is_head_request};
+use baiwan_http1::{HeadDecoder, is_head_request};
 use http::Method;
 
 use super::arrival::{Arrival, receive_once};
@@ -25,6 +25,7 @@ use super::{
     has_budget,
 };
 use crate::app::App;
+use crate::gate::{Asker, Verdict, admit_request};
 use crate::status::CloseReason;
 
 /// Requests that are answered at once on one connection in one turn.
@@ -312,16 +313,18 @@ fn answer<D: Driver, A: App>(
                 return (Wait::Nothing, position);
             }
         };
-        if is_probe {
-            if !asks_for_health(&head) {
+        let asker = Asker { is_probe, is_stopping: terms.board.is_stopping() };
+        match admit_request(asker, head.request.uri()) {
+            Verdict::Pass { last } => head.keep_alive &= !last,
+            Verdict::Refused(denial) => {
                 if head.request.method() == Method::HEAD {
                     slot.flags.set(Flags::HEAD_REQUEST);
                 }
-                turn_away(terms, ports, table, index);
+                turn_away(terms, ports, table, index, denial);
                 return (Wait::Nothing, position);
             }
-            head.keep_alive = false;
-        } else if may_switch::<D>(&head) {
+        }
+        if !is_probe && may_switch::<D>(&head) {
             // What was answered before leaves first; then this head is looked at once more.
             let wait = if ports.outbox.bytes.len() > begin { Wait::Turn } else { Wait::Hyper };
             return (wait, position);
@@ -357,10 +360,4 @@ fn set_aside<S>(table: &mut Table<S>, index: u32, mut kept: Vec<u8>, bytes: &[u8
     assert!(kept.len() <= SET_ASIDE_BYTES_MAX, "what waits is bounded by what is received");
     let busy = table.activate(index);
     (busy.set_aside, busy.head) = (kept, head);
-}
-
-/// Whether a request is one that is answered beyond the maximum of connections: an orchestrator restarts a server whose
-/// health it cannot ask for, and that would cut everybody.
-fn asks_for_health(head: &RequestHead) -> bool {
-    head.request.uri().path().starts_with("/health/")
 }

@@ -22,11 +22,12 @@ use super::exchange::{self, Answer, Pipe, Progress, encode, say_unsendable};
 use super::feed::{Feed, FeedInlet, decode_body, keeps_alive};
 use super::ports::Ports;
 use super::refuse::refuse;
-use super::table::{Exchange, Flags, Pace, State, Table};
+use super::table::{Exchange, Flags, State, Table};
 use super::terms::Terms;
 use crate::app::{App, Call, add_peer, call_when_ready, is_for_server, limit_buffered_body};
 use crate::body::Inlet;
 use crate::clock::Tick;
+use crate::pace::Pace;
 use crate::status::{CloseReason, add};
 use crate::{Body, BodyError};
 
@@ -64,7 +65,8 @@ pub(super) fn begin_exchange<S, A: App>(
     add(&terms.status().requests, 1);
     let RequestHead { request, framing, keep_alive, expects_continue, .. } = head;
     let head_request = request.method() == Method::HEAD;
-    let context = ResponseContext { head_request, version: request.version(), keep_alive };
+    // What may switch protocols has left the engine.
+    let context = ResponseContext { head_request, version: request.version(), keep_alive, may_switch: false };
     if head_request {
         table[index].flags.set(Flags::HEAD_REQUEST);
     }

@@ -5,7 +5,7 @@
 //! head may belong to the protocol that was offered and must not be taken for a request.
 //!
 //! The invariant: a connection leaves only when nothing is owed to it and no body is expected from it, and it stays counted
-//! until its [`Transport`](crate::transport::Transport) is dropped.
+//! until its [`Transport`] is dropped.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use super::ports::Ports;
 use super::table::Table;
 use super::terms::Terms;
 use crate::app::App;
-use crate::portable::Connection;
+use crate::gate::Entry;
+use crate::hyper::{Connection, SocketStream, Transport};
 use crate::say::say;
 use crate::status::{CloseReason, add};
-use crate::transport::Stream;
 
 /// Whether the app may answer 101 to this request. Otherwise the offer is ignored (RFC 9110, section 7.8), as it is where
 /// there is a body: the peer would have to send that first, under rules and deadlines that are the engine's.
@@ -47,10 +47,10 @@ pub(super) fn give_to_hyper<D: Driver, A: App>(
     let (slot, _) = table.remove(index);
     let (server, core) = (&terms.board.server, terms.board.index);
     let peer = if slot.peer.is_unix() { Peer::Unix } else { Peer::Ip(slot.peer.expand()) };
-    let released = ports.driver.release(slot.socket).and_then(|fd| Stream::from_fd(fd, slot.peer.is_unix()));
+    let released = ports.driver.release(slot.socket).and_then(|fd| SocketStream::from_fd(fd, slot.peer.is_unix()));
     match released {
         Ok(stream) => {
-            let transport = ports.transports.open(stream, Bytes::copy_from_slice(received));
+            let transport = Transport::open(&ports.transports, stream, Bytes::copy_from_slice(received), Entry::Taken);
             let settings = Arc::clone(&terms.settings);
             let connection = Connection::for_one_request(app, settings, Arc::clone(server), core);
             tokio::task::spawn_local(connection.serve(transport, peer));

@@ -64,6 +64,9 @@ on_both_event_loops! {
         a_request_and_its_answer_stream_at_the_same_time,
         events_arrive_one_by_one_while_the_stream_is_open;
     protocol:
+        an_answer_is_checked_and_framed_alike_on_both_event_loops,
+        a_body_beyond_its_announced_length_is_cut_before_the_first_byte_of_that,
+        connect_is_refused_before_the_app,
         announced_trailers_follow_a_body_of_known_length,
         options_asterisk_is_answered_without_the_app,
         options_asterisk_reaches_an_app_that_asks_for_it;

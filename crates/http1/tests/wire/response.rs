@@ -6,7 +6,8 @@ use http::{StatusCode, Version};
 
 const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 const DATE_LINE: &str = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
-const HTTP_1_1: ResponseContext = ResponseContext { head_request: false, version: Version::HTTP_11, keep_alive: true };
+const HTTP_1_1: ResponseContext =
+    ResponseContext { head_request: false, version: Version::HTTP_11, keep_alive: true, may_switch: false };
 const HTTP_1_0: ResponseContext = ResponseContext { version: Version::HTTP_10, ..HTTP_1_1 };
 const HEAD: ResponseContext = ResponseContext { head_request: true, ..HTTP_1_1 };
 const CLOSING: ResponseContext = ResponseContext { keep_alive: false, ..HTTP_1_1 };
@@ -209,6 +210,8 @@ fn interim_statuses_are_no_answer() {
 fn switching_protocols_keeps_the_options_of_the_application() {
     let upgrade: &[_] = &[("connection", "upgrade"), ("upgrade", "websocket"), ("content-length", "0")];
     for context in [HTTP_1_1, CLOSING] {
+        assert_eq!(encode(101, upgrade, BodyLength::Unknown, context), Err(ResponseError::SwitchUnasked));
+        let context = ResponseContext { may_switch: true, ..context };
         let (text, plan) = encode(101, upgrade, BodyLength::Unknown, context).expect("valid");
         assert_eq!(text, "upgrade: websocket\r\nconnection: upgrade\r\n");
         assert_eq!(plan.framing, ResponseFraming::NoBody);
@@ -288,6 +291,28 @@ fn error_answers_are_complete() {
 }
 
 #[test]
+fn an_error_answer_that_another_encoder_writes_says_the_same() {
+    for status in [StatusCode::BAD_REQUEST, StatusCode::SERVICE_UNAVAILABLE] {
+        let response = error_response(status, "because");
+        assert_eq!(response.status(), status);
+        let mut written = Vec::new();
+        encode_error_response(&mut written, status, "because", DATE);
+        let written = String::from_utf8(written).expect("text");
+        let (head, text) = written.split_once("\r\n\r\n").expect("a head");
+        assert_eq!(response.body(), text);
+        let line =
+            |(name, value): (&http::HeaderName, &HeaderValue)| format!("{name}: {}", value.to_str().expect("text"));
+        let mut lines: Vec<_> = response.headers().iter().map(line).collect();
+        lines.push(format!("content-length: {}", text.len()));
+        lines.push(DATE_LINE.trim_end().to_owned());
+        let mut written: Vec<_> = head.lines().skip(1).collect();
+        lines.sort();
+        written.sort();
+        assert_eq!(lines, written);
+    }
+}
+
+#[test]
 fn interim_answer_is_well_formed() {
     assert_eq!(CONTINUE, b"HTTP/1.1 100 Continue\r\n\r\n");
 }
@@ -298,4 +323,37 @@ fn row_110_the_answer_made_in_advance_is_the_one_that_would_be_made_without_its_
     encode_error_response(&mut out, StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", DATE);
     let made = String::from_utf8(out).expect("ASCII").replace(DATE_LINE, "");
     assert_eq!(made.as_bytes(), TOO_MANY_CONNECTIONS);
+}
+
+#[test]
+fn a_head_that_another_encoder_writes_says_the_same() {
+    use BodyLength::{Exact, Unknown};
+    type Fields = &'static [(&'static str, &'static str)];
+    let cases: &[(u16, Fields, BodyLength, ResponseContext)] = &[
+        (200, &[], Exact(5), HTTP_1_1),
+        (200, &[("content-length", "5")], Unknown, HTTP_1_1),
+        (200, &[("transfer-encoding", "gzip, chunked"), ("transfer-encoding", "x")], Exact(5), HTTP_1_1),
+        (200, &[("transfer-encoding", "identity"), ("x-a", "1")], Unknown, HTTP_1_1),
+        (200, &[("trailer", "x-sum"), ("content-length", "5")], Exact(5), HTTP_1_1),
+        (200, &[("content-length", "5")], Exact(0), HEAD),
+        (204, &[("content-length", "0"), ("transfer-encoding", "chunked")], Exact(0), HTTP_1_1),
+        (205, &[("content-length", "5")], Exact(5), HTTP_1_1),
+        (304, &[("content-length", "5")], Exact(0), HTTP_1_1),
+        (304, &[("content-length", "5")], Exact(5), HTTP_1_1),
+        (200, &[("connection", "x, close"), ("connection", "keep-alive, y")], Exact(5), HTTP_1_1),
+        (200, &[("connection", "keep-alive")], Exact(5), CLOSING),
+        (101, &[("connection", "upgrade"), ("upgrade", "a")], Unknown, ResponseContext { may_switch: true, ..CLOSING }),
+    ];
+    for (status, pairs, length, context) in cases {
+        let written = encode(*status, pairs, *length, *context).expect("valid").0;
+        let (status, mut headers) = (StatusCode::from_u16(*status).expect("valid"), fields(pairs));
+        check_response(status, &headers, *length, *context).expect("valid").apply(status, &mut headers);
+        let line =
+            |(name, value): (&http::HeaderName, &HeaderValue)| format!("{name}: {}", value.to_str().expect("text"));
+        let mut applied: Vec<_> = headers.iter().map(line).collect();
+        let mut written: Vec<_> = written.lines().map(str::to_owned).collect();
+        applied.sort();
+        written.sort();
+        assert_eq!(applied, written, "{status}: {pairs:?}");
+    }
 }

@@ -27,11 +27,9 @@ use crate::{HEAD_BYTES_CEILING, Limits, Refusal};
 
 /// The resumable state of a head that is still arriving: no bytes, only positions and facts.
 ///
-/// Command: [`decode`](HeadDecoder::decode), as often as bytes arrive. Getters:
-/// [`refused_at`](HeadDecoder::refused_at), [`bytes_examined`](HeadDecoder::bytes_examined).
+/// Command: [`decode`](HeadDecoder::decode), as often as bytes arrive. Getter: [`refused_at`](HeadDecoder::refused_at).
 #[derive(Clone, Debug, Default)]
 pub struct HeadDecoder {
-    examined: u64,
     /// Where the scanner goes on.
     scanned: u32,
     /// Where the line that is being scanned begins, or the one that was refused.
@@ -47,7 +45,7 @@ pub struct HeadDecoder {
     named: bool,
 }
 
-const _: () = assert!(size_of::<HeadDecoder>() <= 24, "every connection holds a HeadDecoder");
+const _: () = assert!(size_of::<HeadDecoder>() <= 16, "every connection holds a HeadDecoder");
 
 /// Where in a head the next byte stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -100,13 +98,11 @@ impl HeadDecoder {
             // It may still say where the head before was refused.
             self.line_start = 0;
         }
-        if self.scanned == 0 && !window.is_empty() {
-            self.examined += window.len() as u64;
-            if let Some((head, consumed)) = decode_whole(window, limits) {
-                // What follows the head was not looked at.
-                self.examined -= (window.len() - consumed) as u64;
-                return Ok(Some((head, consumed)));
-            }
+        if self.scanned == 0
+            && !window.is_empty()
+            && let Some(decoded) = decode_whole(window, limits)
+        {
+            return Ok(Some(decoded));
         }
         let refusal = match self.scan(window, limits) {
             Ok(None) if window.len() == limits.head_window() => Refusal::HeadTooLarge,
@@ -130,14 +126,8 @@ impl HeadDecoder {
         self.line_start as usize
     }
 
-    /// Bytes that were looked at since the decoder was made, one for each pass over each byte. For tests that show that
-    /// the work is linear however the bytes arrive.
-    pub fn bytes_examined(&self) -> u64 {
-        self.examined
-    }
-
     fn restart(&mut self) {
-        *self = HeadDecoder { examined: self.examined, ..HeadDecoder::default() };
+        *self = HeadDecoder::default();
     }
 
     /// Scans what is new in `window`. The state stays at the last byte that could be judged.
@@ -147,7 +137,6 @@ impl HeadDecoder {
             let place = self.place();
             let new = &window[scanned..];
             let text_end = scanned + new.iter().position(|&byte| !octet::is(byte, place.class())).unwrap_or(new.len());
-            self.examined += (text_end - scanned) as u64;
             let line = &window[self.line_start as usize..text_end];
             self.check_text(place, line, limits)?;
             self.scanned = text_end as u32;
@@ -157,14 +146,13 @@ impl HeadDecoder {
                 [b'\r', b'\n', ..] => {}
                 [b'\r', ..] => return Err(Refusal::BareCarriageReturn),
                 [b'\n', ..] => return Err(Refusal::BareLineFeed),
-                [byte, ..] if !octet::is(byte, octet::FIELD) => return wait_for_signature(window),
+                [byte, ..] if !octet::is(byte, octet::FIELD) => return judge_control_byte(window),
                 [byte, ..] => {
                     self.end_text(place, line, byte)?;
                     continue;
                 }
             }
             let at_end = self.check_line(place, window, line, limits)?;
-            self.examined += 2;
             self.scanned = text_end as u32 + 2;
             self.line_start = self.scanned;
             if at_end {
@@ -218,7 +206,6 @@ impl HeadDecoder {
                     return Err(Refusal::RequestLineMalformed);
                 }
                 Target::parse(method, target)?;
-                self.examined += target.len() as u64;
                 self.target_length = target.len() as u16;
             }
             (Place::Name, byte) => {
@@ -230,7 +217,6 @@ impl HeadDecoder {
             (Place::Version | Place::Value, _) => unreachable!("every byte of a line may stand there"),
         }
         self.scanned += 1;
-        self.examined += 1;
         Ok(())
     }
 
@@ -248,7 +234,6 @@ impl HeadDecoder {
             Place::Name if line.is_empty() => return Ok(true),
             Place::Name | Place::Value => {
                 let (name, value) = split_field_line(line)?;
-                self.examined += name.len() as u64 + 1;
                 rules.field(name, value, self.target(window), limits)?;
                 self.fields += 1;
                 self.named = false;
@@ -277,7 +262,6 @@ impl HeadDecoder {
 
     /// Parses the head, every line of which was found right.
     fn finish(&mut self, head: &[u8], limits: &Limits) -> Result<RequestHead, Refusal> {
-        self.examined += head.len() as u64;
         let later_minor = if self.facts.has(Facts::VERSION_LATER) {
             LaterMinor::At(self.version_start() + VERSION_LENGTH - 1)
         } else {
@@ -308,7 +292,7 @@ pub fn begins_request(input: &[u8]) -> bool {
 
 /// Judges a control byte by what `window` begins with: it is one of HTTP that is wrong, or another protocol's. None where more
 /// bytes must say which.
-fn wait_for_signature(window: &[u8]) -> Result<Option<RequestHead>, Refusal> {
+fn judge_control_byte(window: &[u8]) -> Result<Option<RequestHead>, Refusal> {
     for (signature, refusal) in SIGNATURES {
         if window.starts_with(signature) {
             return Err(refusal);

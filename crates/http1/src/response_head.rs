@@ -68,11 +68,9 @@ impl<'a> ResponseHead<'a> {
 
 /// The resumable state of the head of an answer that is still arriving: no bytes, only positions and facts.
 ///
-/// Command: [`decode`](ResponseDecoder::decode), as often as bytes arrive. Getter:
-/// [`bytes_examined`](ResponseDecoder::bytes_examined).
+/// Command: [`decode`](ResponseDecoder::decode), as often as bytes arrive.
 #[derive(Clone, Debug, Default)]
 pub struct ResponseDecoder {
-    examined: u64,
     rules: ResponseRules,
     /// Where the scanner goes on.
     scanned: u32,
@@ -86,7 +84,7 @@ pub struct ResponseDecoder {
     named: bool,
 }
 
-const _: () = assert!(size_of::<ResponseDecoder>() <= 40, "every connection holds a ResponseDecoder");
+const _: () = assert!(size_of::<ResponseDecoder>() <= 32, "every connection holds a ResponseDecoder");
 
 impl ResponseDecoder {
     /// Decodes the head of an answer from `input`: all bytes since the end of the previous message, that is, at each call
@@ -115,21 +113,13 @@ impl ResponseDecoder {
         limits: &Limits,
     ) -> Result<Option<(ResponseHead<'a>, usize)>, ResponseRefusal> {
         let window = &input[..input.len().min(limits.head_window())];
-        if self.scanned == 0 && !window.is_empty() {
-            if let Some((head, consumed)) = decode_whole(window, head_request, limits) {
-                // What follows the head was not looked at.
-                self.examined += consumed as u64;
-                return Ok(Some((head, consumed)));
-            }
-            self.examined += window.len() as u64;
+        if self.scanned == 0
+            && !window.is_empty()
+            && let Some(decoded) = decode_whole(window, head_request, limits)
+        {
+            return Ok(Some(decoded));
         }
         self.decode_in_pieces(window, head_request, limits)
-    }
-
-    /// Bytes that were looked at since the decoder was made, one for each pass over each byte. For tests that show that
-    /// the work is linear however the bytes arrive.
-    pub fn bytes_examined(&self) -> u64 {
-        self.examined
     }
 
     fn decode_in_pieces<'a>(
@@ -148,7 +138,7 @@ impl ResponseDecoder {
             }
             Err(refusal) => Err(refusal),
         };
-        *self = ResponseDecoder { examined: self.examined, ..ResponseDecoder::default() };
+        *self = ResponseDecoder::default();
         result
     }
 
@@ -160,7 +150,6 @@ impl ResponseDecoder {
             let class = if in_name { octet::TOKEN } else { octet::FIELD };
             let new = &window[scanned..];
             let text_end = scanned + new.iter().position(|&byte| !octet::is(byte, class)).unwrap_or(new.len());
-            self.examined += (text_end - scanned) as u64;
             let line = &window[self.line_start as usize..text_end];
             self.check_partial(line, limits)?;
             self.scanned = text_end as u32;
@@ -175,12 +164,10 @@ impl ResponseDecoder {
                     check_name_end(line.len(), byte)?;
                     self.named = true;
                     self.scanned += 1;
-                    self.examined += 1;
                     continue;
                 }
             }
             let at_end = self.check_line(line)?;
-            self.examined += 2;
             self.scanned = text_end as u32 + 2;
             self.line_start = self.scanned;
             if at_end {
@@ -210,7 +197,6 @@ impl ResponseDecoder {
             return Ok(true);
         }
         let (name, value) = split_field_line(line)?;
-        self.examined += name.len() as u64 + 1;
         self.rules.field(name, value)?;
         self.fields += 1;
         self.named = false;

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use baiwan_driver::Address;
-use baiwan_task::{FailureKind, Group, TaskGroup};
+use baiwan_task::{FailureKind, Group, TaskGroup, timeout};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::files;
 use crate::message;
@@ -77,10 +77,10 @@ async fn conduct(
 ) -> Result<Report> {
     let of = files::workers(plan.connections, run.workers).map_err(anyhow::Error::msg)?;
     probe(&plan.address)?;
-    let starting = timeout(START_TIMEOUT, Team::start(plan, of, run.worker, group));
-    let mut team = starting.await.map_err(|_| anyhow!("{of} workers did not start within {START_TIMEOUT:?}"))??;
+    let starting = Team::start(plan, of, run.worker, group);
+    let mut team = timeout(format!("starting {of} workers"), START_TIMEOUT, starting).await??;
     let mut record = Record::start(run.server_pid, of);
-    let mut pulse = Pulse { ticks: ticks(run.every), watch: ticks(SECOND), stops: Stops::listen()? };
+    let mut pulse = Pulse { ticks: ticks(run.every), watch: ticks(SECOND), stops: StopSignals::listen()? };
     let mut interrupted = false;
     for (index, phase) in plan.phases.iter().enumerate() {
         if interrupted {
@@ -126,7 +126,7 @@ struct Pulse {
     ticks: Interval,
     /// Workers are to be looked after.
     watch: Interval,
-    stops: Stops,
+    stops: StopSignals,
 }
 
 fn ticks(every: Duration) -> Interval {
@@ -163,13 +163,13 @@ async fn carry_out(
     Ok(stopped)
 }
 
-/// SIGINT and SIGTERM.
-struct Stops {
+/// SIGINT and SIGTERM, as often as they come.
+struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
 }
 
-impl Stops {
+impl StopSignals {
     fn listen() -> Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
         Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use baiwan_service::cli::{self, Command};
 use baiwan_service::clock::Uptime;
-use baiwan_service::routes::{Core, Probe, Rules, router};
+use baiwan_service::routes::{HandlerState, Policy, Probe, router};
 use baiwan_service::store::{Options, Store};
 
 /// Where there is no engine, there is nobody who could say otherwise.
@@ -35,9 +35,10 @@ fn main() -> anyhow::Result<()> {
         let store = Store::open(&location, &options).await?;
         let core = store.for_core(0);
         core.open();
-        let rules = Arc::new(Rules::from(&*config));
-        let app = router(Core { store: core, probe: Arc::new(Always), uptime: Uptime::start(), rules });
-        let listener = tokio::net::TcpListener::bind((config.host, config.port)).await.context("cannot listen")?;
+        let policy = Arc::new(Policy::from(&*config));
+        let app = router(HandlerState { store: core, probe: Arc::new(Always), uptime: Uptime::start(), policy });
+        let listener =
+            tokio::net::TcpListener::bind((config.server.host, config.server.port)).await.context("cannot listen")?;
         axum::serve(listener, app).await.context("cannot serve")
     })
 }

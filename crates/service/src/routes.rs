@@ -1,7 +1,7 @@
 //! The router: which paths exist, and the answers for those that do not.
 //!
 //! One list of handlers makes both the router and the API's description, and the front page lists what the description has, so
-//! none can promise what another lacks. Handlers hold no state but [`Core`], of which every core has its own.
+//! none can promise what another lacks. Handlers hold no state but [`HandlerState`], of which every core has its own.
 
 mod bearer;
 mod body;
@@ -41,7 +41,7 @@ pub use self::health::Probe;
 
 /// What the operator has decided about the routes.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub struct Policy {
     /// Demanded for every change, if there is one.
     pub api_token: Option<Secret>,
     /// Other sites whose pages may call the API.
@@ -53,7 +53,7 @@ pub struct Rules {
 }
 
 /// Nothing demanded, nothing added.
-impl Default for Rules {
+impl Default for Policy {
     fn default() -> Self {
         Self {
             api_token: None,
@@ -64,7 +64,7 @@ impl Default for Rules {
     }
 }
 
-impl From<&Config> for Rules {
+impl From<&Config> for Policy {
     fn from(config: &Config) -> Self {
         Self {
             api_token: config.api_token.clone(),
@@ -76,7 +76,7 @@ impl From<&Config> for Rules {
 }
 
 /// What the handlers of one core share.
-pub struct Core {
+pub struct HandlerState {
     /// The core's part of the database.
     pub store: CoreStore,
     /// What the engine says about itself.
@@ -84,14 +84,14 @@ pub struct Core {
     /// Since when the process runs.
     pub uptime: Uptime,
     /// What the operator has decided; the same for all cores.
-    pub rules: Arc<Rules>,
+    pub policy: Arc<Policy>,
 }
 
-type Shared = axum::extract::State<Arc<Core>>;
+type Shared = axum::extract::State<Arc<HandlerState>>;
 
 /// The whole service as one axum router.
-pub fn router(core: Core) -> Router {
-    let rules = Arc::clone(&core.rules);
+pub fn router(core: HandlerState) -> Router {
+    let policy = Arc::clone(&core.policy);
     let (api, _) = api().split_for_parts();
     let router = api
         .route("/", home::PAGE.route())
@@ -104,7 +104,7 @@ pub fn router(core: Core) -> Router {
         .fallback(async || Problem::NotFound)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .with_state(Arc::new(core));
-    with_layers(router, &rules)
+    with_layers(router, &policy)
 }
 
 /// The API's description (OpenAPI 3.1), as `/openapi.json` has it.
@@ -113,7 +113,7 @@ pub fn openapi() -> OpenApi {
 }
 
 /// The operations of the API, each with its description.
-fn api() -> OpenApiRouter<Arc<Core>> {
+fn api() -> OpenApiRouter<Arc<HandlerState>> {
     OpenApiRouter::with_openapi(description::frame())
         .routes(routes!(health::health))
         .routes(routes!(health::live))
@@ -124,11 +124,11 @@ fn api() -> OpenApiRouter<Arc<Core>> {
 }
 
 /// Around everything, but only what the operator has asked for: a layer costs each request something.
-fn with_layers(mut router: Router, rules: &Rules) -> Router {
-    if let Some(cors) = cors::layer(&rules.cors_origins) {
+fn with_layers(mut router: Router, policy: &Policy) -> Router {
+    if let Some(cors) = cors::layer(&policy.cors_origins) {
         router = router.layer(cors);
     }
-    if let Some(name) = rules.server_header.clone() {
+    if let Some(name) = policy.server_header.clone() {
         router = router.layer(map_response(move |mut response: Response| {
             response.headers_mut().insert(SERVER, name.clone());
             std::future::ready(response)

@@ -19,7 +19,9 @@ use std::future::Future;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use baiwan_task::timeout;
 use thiserror::Error;
+use tracing::debug;
 
 pub use self::demo::DemoError;
 pub use self::location::{Location, PostgresUrl};
@@ -46,7 +48,7 @@ pub enum StoreError {
     /// The idempotency key came with other fields before.
     #[error("the key was used for something else")]
     KeyReused,
-    /// As much waits as may.
+    /// As many operations wait as may.
     #[error("too many operations are waiting")]
     QueueFull,
     /// The store cannot be read or written at the moment, or is closing.
@@ -57,10 +59,10 @@ pub enum StoreError {
 /// Why the store could not be opened at start; each is one line that says what to do.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// Of the SQLite file.
+    /// The SQLite file cannot be used.
     #[error(transparent)]
     Sqlite(#[from] sqlite::OpenError),
-    /// Of the PostgreSQL database.
+    /// The PostgreSQL database cannot be used.
     #[error(transparent)]
     Postgres(#[from] postgres::OpenError),
 }
@@ -78,10 +80,10 @@ pub struct Options {
 
 /// The store of the process.
 #[derive(Debug)]
-pub struct Store(Kind);
+pub struct Store(Backend);
 
 #[derive(Debug)]
-enum Kind {
+enum Backend {
     Sqlite(Sqlite),
     Postgres(Postgres),
 }
@@ -93,34 +95,34 @@ impl Store {
     ///
     /// [`OpenError`], one line that says what to do. What is not this service's is left as it was.
     pub async fn open(location: &Location, options: &Options) -> Result<Self, OpenError> {
-        let kind = match location {
+        let backend = match location {
             Location::Sqlite(path) => {
                 let store = Sqlite::open(path, options.cores)?;
                 // Reading takes CPU and waits for nothing, so more threads than CPUs would not read more.
                 let threads = available_parallelism().map_or(1, usize::from);
-                Kind::Sqlite(if options.reads_on_threads { store.with_reader_threads(threads)? } else { store })
+                Backend::Sqlite(if options.reads_on_threads { store.with_reader_threads(threads)? } else { store })
             }
             Location::Postgres(url) => {
-                Kind::Postgres(Postgres::open(url, options.cores, options.connections_max).await?)
+                Backend::Postgres(Postgres::open(url, options.cores, options.connections_max).await?)
             }
         };
-        Ok(Self(kind))
+        Ok(Self(backend))
     }
 
     /// The part for the core of that number, from 0 on. Cheap: what it needs opens with [`CoreStore::open`], or when it is
     /// first used.
     pub fn for_core(&self, core: usize) -> CoreStore {
         match &self.0 {
-            Kind::Sqlite(store) => CoreStore(Core::Sqlite(store.for_core())),
-            Kind::Postgres(store) => CoreStore(Core::Postgres(store.for_core(core))),
+            Backend::Sqlite(store) => CoreStore(CoreBackend::Sqlite(store.for_core())),
+            Backend::Postgres(store) => CoreStore(CoreBackend::Postgres(store.for_core(core))),
         }
     }
 
     /// Changes acknowledged since the start.
     pub fn changes(&self) -> u64 {
         match &self.0 {
-            Kind::Sqlite(store) => store.changes(),
-            Kind::Postgres(store) => store.changes(),
+            Backend::Sqlite(store) => store.changes(),
+            Backend::Postgres(store) => store.changes(),
         }
     }
 
@@ -133,11 +135,11 @@ impl Store {
 
 /// The store as one core sees it.
 #[derive(Clone, Debug)]
-pub struct CoreStore(Core);
+pub struct CoreStore(CoreBackend);
 
 /// What is asked of PostgreSQL is boxed: its futures are large, and who asks SQLite would carry room for them.
 #[derive(Clone, Debug)]
-enum Core {
+enum CoreBackend {
     Sqlite(CoreSqlite),
     Postgres(CorePostgres),
 }
@@ -147,8 +149,8 @@ impl CoreStore {
     /// What is wrong with them shows at each use.
     pub fn open(&self) {
         match &self.0 {
-            Core::Sqlite(store) => store.open(),
-            Core::Postgres(store) => store.open(),
+            CoreBackend::Sqlite(store) => store.open(),
+            CoreBackend::Postgres(store) => store.open(),
         }
     }
 
@@ -160,8 +162,8 @@ impl CoreStore {
     /// the answer, the change may still happen.
     pub async fn apply(&self, change: Change) -> Result<User, StoreError> {
         match &self.0 {
-            Core::Sqlite(store) => within_patience(store.apply(change)).await,
-            Core::Postgres(store) => within_patience(Box::pin(store.apply(change))).await,
+            CoreBackend::Sqlite(store) => within_patience("a change", store.apply(change)).await,
+            CoreBackend::Postgres(store) => within_patience("a change", Box::pin(store.apply(change))).await,
         }
     }
 
@@ -172,8 +174,8 @@ impl CoreStore {
     /// [`StoreError::QueueFull`] or [`StoreError::Unavailable`].
     pub async fn user(&self, id: i64) -> Result<Option<User>, StoreError> {
         match &self.0 {
-            Core::Sqlite(store) => store.user(id).await,
-            Core::Postgres(store) => within_patience(Box::pin(store.user(id))).await,
+            CoreBackend::Sqlite(store) => store.user(id).await,
+            CoreBackend::Postgres(store) => within_patience("a read of a user", Box::pin(store.user(id))).await,
         }
     }
 
@@ -184,8 +186,10 @@ impl CoreStore {
     /// [`StoreError::QueueFull`] or [`StoreError::Unavailable`].
     pub async fn users(&self, after: i64, limit: u32) -> Result<Vec<User>, StoreError> {
         match &self.0 {
-            Core::Sqlite(store) => store.users(after, limit).await,
-            Core::Postgres(store) => within_patience(Box::pin(store.users(after, limit))).await,
+            CoreBackend::Sqlite(store) => store.users(after, limit).await,
+            CoreBackend::Postgres(store) => {
+                within_patience("a read of a page of users", Box::pin(store.users(after, limit))).await
+            }
         }
     }
 
@@ -196,12 +200,19 @@ impl CoreStore {
     /// [`StoreError::QueueFull`] or [`StoreError::Unavailable`].
     pub async fn check(&self) -> Result<(), StoreError> {
         match &self.0 {
-            Core::Sqlite(store) => store.check().await,
-            Core::Postgres(store) => within_patience(Box::pin(store.check())).await,
+            CoreBackend::Sqlite(store) => store.check().await,
+            CoreBackend::Postgres(store) => within_patience("a check", Box::pin(store.check())).await,
         }
     }
 }
 
-async fn within_patience<T>(operation: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    tokio::time::timeout(PATIENCE, operation).await.unwrap_or(Err(StoreError::Unavailable))
+/// `what` is the operation, for the log.
+async fn within_patience<T>(
+    what: &'static str,
+    operation: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    timeout(what, PATIENCE, operation).await.unwrap_or_else(|late| {
+        debug!(reason = %late, "the store did not answer in time");
+        Err(StoreError::Unavailable)
+    })
 }

@@ -11,7 +11,7 @@
 //!                            │                            │
 //!                          Group ── spawn ──▶ Child ──▶ Roster: members, phase, wakers ──▶ the Roster outside
 //!                                               │
-//!                            Handle ◀── Slot ◀──┘ value          failures ──▶ Shared
+//!                            Handle ◀───────────┘ value          failures ──▶ Shared
 //! ```
 
 use std::borrow::Cow;
@@ -19,11 +19,10 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::sync::TryAcquireError;
+use tokio::sync::{TryAcquireError, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-mod cancellation;
 mod child;
 mod context;
 mod failure;
@@ -36,9 +35,8 @@ mod scope;
 mod shared;
 mod waiting;
 
-use self::cancellation::Cancellation;
 use self::child::{Child, Label};
-use self::handle::Slot;
+use self::context::Cancellation;
 use self::roster::{Phase, Roster};
 use self::scope::Scope;
 use self::shared::Shared;
@@ -46,43 +44,13 @@ use crate::sync::Arc;
 use crate::turn;
 
 pub use self::context::{cancelled, is_cancelled};
-pub use self::failure::{AsError, Failure, FailureKind, Failures, FailuresIntoIter, FailuresIter};
+pub use self::failure::{AsError, Failure, FailureKind, Failures};
 pub use self::handle::{Cancelled, Handle};
 
 /// How a group of tasks behaves: its name, limit, deadline and grace, all of them optional.
 ///
 /// [`scope`](TaskGroup::scope) runs one: the first failure cancels the rest. [`collect`](TaskGroup::collect) runs one that
-/// gathers every result instead.
-///
-/// ```
-/// # use std::time::Duration;
-/// use baiwan_task::{Cancelled, Failures, Group, TaskGroup};
-///
-/// #[derive(Debug, thiserror::Error)]
-/// enum PageError {
-///     #[error("not found")]
-///     NotFound,
-///     #[error(transparent)]
-///     Cancelled(#[from] Cancelled),
-/// }
-/// # async fn fetch_user() -> Result<&'static str, PageError> { Ok("ada") }
-/// # async fn fetch_posts() -> Result<u32, PageError> { Err(PageError::NotFound) }
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() {
-/// let page: Result<(&str, u32), Failures<PageError>> = TaskGroup::new()
-///     .name("page")
-///     .limit(5)
-///     .deadline(Duration::from_secs(2))
-///     .scope(async |group: Group<PageError>| {
-///         let user = group.spawn(fetch_user()).await;
-///         let posts = group.name("posts").spawn(fetch_posts()).await;
-///         Ok((user.await?, posts.await?))
-///     })
-///     .await;
-/// assert_eq!(page.unwrap_err().to_string(), "posts: not found");
-/// # }
-/// ```
+/// gathers every result instead. The [guide](mod@crate::guide) has examples.
 #[derive(Clone, Debug, Default)]
 #[must_use = "nothing runs before `scope` or `collect` is awaited"]
 pub struct TaskGroup {
@@ -120,46 +88,38 @@ impl TaskGroup {
     /// Has the scope fail with [`FailureKind::DeadlineExceeded`] if it has not ended after `deadline`, counted from when it was
     /// first polled.
     ///
-    /// The scope then waits for its children, as after any failure; so it may return later than that, but only by what the
-    /// [`grace`](TaskGroup::grace) and the next awaits of body and children take. A body that blocks its thread holds the deadline
-    /// up: until it awaits, nobody is told. Within the grace of a group outside it fails by that group's cancellation, but the
-    /// deadline holds.
+    /// The scope then waits for its children, as after any failure: for the [`grace`](TaskGroup::grace), and until body and children
+    /// come to their next await. Within the grace of a group outside it fails by that group's cancellation, but the deadline holds.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self
     }
 
-    /// Gives body and children this long to end by themselves when the group is cancelled, whatever the reason. Those that do
-    /// not listen to [`cancelled`] go on meanwhile; what is left after it is dropped at its next await.
+    /// Gives body and children this long to end by themselves when the group is cancelled, whatever the reason. Those that do not
+    /// listen to [`cancelled`] go on meanwhile; what is left after it is dropped at its next await. Without a grace, everybody is at
+    /// once. A scope that is dropped gives none.
     ///
-    /// Meanwhile nothing is spawned any more, neither in this group nor in one inside. Without a grace, everybody is dropped at
-    /// once.
-    ///
-    /// A group inside, which is cancelled with this one, has what is left of this one's grace. Of its own it can only have less.
-    /// A scope that is dropped gives no grace.
+    /// Meanwhile nothing is spawned any more, neither in this group nor in one inside. A group inside has what is left of this one's
+    /// grace; of its own it can only have less.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = Some(grace);
         self
     }
 
-    /// Runs `body`, in this task, with a new group; ends when the body and every child have ended.
-    ///
-    /// The body runs in the calling task, so it may borrow from it; its children are tasks of their own, so they may not.
+    /// Runs `body`, in this task, with a new group; ends when the body and every child have ended. The body may borrow from the
+    /// calling task; children are tasks of their own, so they may not.
     ///
     /// The first failure of the body or of a child cancels the group: first all can see it ([`cancelled`]), and after the
     /// [`grace`](TaskGroup::grace), which is nothing by default, body and children are dropped at their next await. All that
     /// fails meanwhile is returned with it.
     ///
-    /// Run the scope in a [`LocalSet`](tokio::task::LocalSet) or a runtime, not these in the scope: what `run_until`, or `block_on`
-    /// of another runtime, polls there of other tasks counts as code of this group, and scopes that begin in them as groups in this
-    /// one, which waits for their children.
-    ///
     /// A scope that is polled first within a child or a body of another group is part of that group, wherever it is polled later:
-    /// it is cancelled with it, and the outer scope waits for the inner one's children, even if the inner scope was dropped. Of what
-    /// had failed in one that was dropped, nobody is told.
+    /// it is cancelled with it, and the outer scope waits for the inner one's children, even if the inner scope was dropped. What a
+    /// [`LocalSet`](tokio::task::LocalSet), or `block_on` of another runtime, polls within a scope counts as code of its group; so
+    /// run the scope in these, and not these in the scope.
     ///
     /// **Dropped before its end**, as `select!` and timeouts do, a scope has its children dropped at their next await, but
-    /// nobody waits for them, unless it was in another group: a drop cannot wait, and Rust knows no other way. To stop early
+    /// nobody waits for them, unless it was in another group, and nobody is told what had failed: a drop cannot wait. To stop early
     /// and to wait for it, use [`Group::cancel`] or a [`deadline`](TaskGroup::deadline).
     ///
     /// The type of the group is to be written down, as `async |group: Group<PageError>|`: the compiler does not find it. `?` on a
@@ -168,10 +128,8 @@ impl TaskGroup {
     /// # Errors
     /// All failures, the first one first. If the group was cancelled before anything had failed, by [`Group::cancel`] or with the
     /// group outside, the first one is [`FailureKind::Cancelled`]. It is there even if the body has ended with a value: something
-    /// may have been cut short, or not begun.
-    ///
-    /// Who awaits a task that was cancelled with the group is dropped there, as everybody is. Within a [`grace`](TaskGroup::grace) it
-    /// is told [`Cancelled`] instead; if it fails by that, it is one failure more, after the cause.
+    /// may have been cut short, or not begun. A body or child that awaits a cancelled task within a grace is told [`Cancelled`]; if it
+    /// fails by that, it is one failure more, after the cause.
     ///
     /// # Panics
     /// If the body panics and nothing had failed before: with its panic, after every child has ended. With a deadline or a grace,
@@ -196,37 +154,23 @@ impl TaskGroup {
 
     /// Runs all `futures` as tasks and returns what each came to, in their order. No failure cancels another.
     ///
-    /// With a [`limit`](TaskGroup::limit), so many run at a time, and one more is taken from the iterator, which waits for its place.
-    /// Without one the futures are taken as fast as they are spawned. Other tasks run meanwhile, between the futures of an iterator
-    /// that takes its time, too.
+    /// With a [`limit`](TaskGroup::limit) that many run at a time, and one more is taken from the iterator, which waits for its place.
+    /// Without one the futures are taken as fast as they are spawned. Other tasks run meanwhile, also between the futures of an
+    /// iterator that takes its time.
     ///
     /// If the [`deadline`](TaskGroup::deadline) comes, what was taken and is not done by then is
-    /// [`FailureKind::DeadlineExceeded`]; if the group outside is cancelled, [`FailureKind::Cancelled`]. **Futures that were not taken
-    /// by then have no result**, so there may be fewer results than futures: an iterator may have any number of them, and may never
-    /// end. It is not gone through any more, and dropped with what is left in it. Where any are missing, the last result is one of
-    /// those two: if need be, one more future is taken, for this alone, and not run.
-    ///
-    /// Dropping this is as dropping a [`scope`](TaskGroup::scope).
+    /// [`FailureKind::DeadlineExceeded`]; if the group outside is cancelled, [`FailureKind::Cancelled`], with the name of the group.
+    /// **Futures that were not taken by then have no result**, so there may be fewer results than futures: an iterator may never end.
+    /// It is dropped with what is left in it. Where any are missing, the last result is one of those two: if need be, one more future
+    /// is taken, for this alone, and not run.
     ///
     /// The futures are tasks of their own, so they cannot borrow: give each a clone, or an `Arc`, in an `async move` block. A future
-    /// that cannot fail is wrapped, as in `async { Ok::<_, Infallible>(work.await) }`. What was late or cancelled has the name of
-    /// the group; if its drop panics, the panic hook alone tells of it.
+    /// that cannot fail is wrapped, as in `async { Ok::<_, Infallible>(work.await) }`. Dropping this is as dropping a
+    /// [`scope`](TaskGroup::scope).
     ///
     /// # Panics
     /// If the iterator panics, or what is left in it when it is dropped, after all that was started has ended. With a deadline or a
     /// grace, outside of a Tokio runtime with timers; and always outside of a Tokio runtime.
-    ///
-    /// ```
-    /// # use baiwan_task::TaskGroup;
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() {
-    /// let odd = |number: u32| async move { if number % 2 == 1 { Ok(number) } else { Err("even") } };
-    /// let results = TaskGroup::new().limit(2).collect((1..=3).map(odd)).await;
-    /// assert_eq!(results[0].as_ref().ok(), Some(&1));
-    /// assert_eq!(results[1].as_ref().unwrap_err().error(), Some(&"even"));
-    /// assert_eq!(results[2].as_ref().ok(), Some(&3));
-    /// # }
-    /// ```
     pub async fn collect<I, F, T, E>(self, futures: I) -> Vec<Result<T, Failure<E>>>
     where
         I: IntoIterator<Item = F>,
@@ -234,22 +178,7 @@ impl TaskGroup {
         T: Send + 'static,
         E: Send + 'static,
     {
-        gather::gather(self, futures, |group, future| group.spawn(future)).await
-    }
-
-    /// [`collect`](TaskGroup::collect) for futures that are not `Send`, in a [`LocalSet`](tokio::task::LocalSet) or a
-    /// [`LocalRuntime`](tokio::runtime::LocalRuntime).
-    ///
-    /// # Panics
-    /// As `collect`; and outside of those.
-    pub async fn collect_local<I, F, T, E>(self, futures: I) -> Vec<Result<T, Failure<E>>>
-    where
-        I: IntoIterator<Item = F>,
-        F: Future<Output = Result<T, E>> + 'static,
-        T: 'static,
-        E: 'static,
-    {
-        gather::gather(self, futures, |group, future| group.spawn_local(future)).await
+        gather::gather(self, futures).await
     }
 }
 
@@ -350,7 +279,7 @@ impl<E> Group<E> {
     /// Takes a place if there is a limit; the child gives it back. Returns what the child has if it has a name.
     async fn take_place(&self) -> Result<Option<Box<Label>>, Cancelled> {
         turn::take_spawn().await;
-        let Some(places) = self.shared.roster.places() else { return Ok(self.label()) };
+        let Some(places) = &self.shared.roster.places else { return Ok(self.label()) };
         let place = match places.try_acquire() {
             // Boxed, so that the future of `spawn`, which is moved around with what it spawns, is small.
             Err(TryAcquireError::NoPermits) => Box::pin(places.acquire()).await.map_err(|_closed| Cancelled)?,
@@ -365,7 +294,7 @@ impl<E> Group<E> {
 
     fn label(&self) -> Option<Box<Label>> {
         let name = self.name.clone()?;
-        let group = self.shared.roster.name().map(AsRef::<str>::as_ref);
+        let group = self.shared.roster.name.as_deref();
         let span = tracing::info_span!("task", group, task = &*name);
         Some(Box::new(Label { name, span }))
     }
@@ -380,22 +309,23 @@ impl<E> Group<E> {
     where
         F: Future<Output = Result<T, E>>,
     {
-        let slot = Slot::new();
+        let (handle, value) = oneshot::channel();
         // Nothing may panic between here and the child, who leaves the group when it is dropped, even by a panic of `spawn`.
         let Some(label) = label.ok().filter(|_| self.shared.roster.admit()) else {
             // Before there is a handle, which would be lost if this panics.
             drop(future);
-            return Handle::refused();
+            drop(handle);
+            return Handle::new(value, None);
         };
-        let child = Child::new(future, self.shared, Arc::clone(&slot), label);
-        Handle::new(slot, spawn(child))
+        let child = Child::new(future, self.shared, handle, label);
+        Handle::new(value, spawn(child))
     }
 }
 
 impl<E> fmt::Debug for Group<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Group")
-            .field("name", &self.shared.roster.name())
+            .field("name", &self.shared.roster.name)
             .field("is_cancelled", &self.is_cancelled())
             .finish_non_exhaustive()
     }

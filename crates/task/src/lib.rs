@@ -27,12 +27,11 @@ mod turn;
 mod units;
 
 pub use group::{
-    AsError, Cancelled, Failure, FailureKind, Failures, FailuresIntoIter, FailuresIter, Group, Handle, TaskGroup,
-    cancelled, is_cancelled,
+    AsError, Cancelled, Failure, FailureKind, Failures, Group, Handle, TaskGroup, cancelled, is_cancelled,
 };
 pub use limit::{Limit, Permit, Refused};
 #[cfg(feature = "offload")]
 pub use offload::{Offload, OffloadBuilder, OffloadError};
 pub use panic::Panic;
-pub use queue::{Closed, Drained, Get, GetError, Join, Put, PutError, Queue, Statistics, Taken};
-pub use timeout::{TimedOut, timeout, timeout_at};
+pub use queue::{Closed, Drained, Get, Join, Put, Queue, Statistics, Taken};
+pub use timeout::{TimedOut, timeout};

@@ -4,23 +4,18 @@
 //! only when one of its threads is free, so it waits in our line, where it can be counted, refused and taken back, and not in
 //! the pool's, where it cannot. It is *not* a place for endless loops: a thread that is never given back is lost to all others.
 //!
-//! | work | threads | why |
-//! |---|---|---|
-//! | [`cpu`](Offload::cpu) | a rayon pool of its own | one thread for each core, and what is parallel inside of it shares them |
-//! | [`blocking`](Offload::blocking) | Tokio's, for blocking work | they come and go as they are needed, and end with the runtime; what it lacks, a bound for us and our line, is here |
+//! [`cpu`](Offload::cpu) has a rayon pool of its own: one thread for each core, and what is parallel inside of it shares them.
+//! [`blocking`](Offload::blocking) has Tokio's threads, which come and go as they are needed; what they lack, a bound, is here.
 //!
 //! Invariant: a permit goes with the work into the pool and is given back when the work is over, whatever became of its future.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::{fmt, io, thread};
+use std::{io, thread};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use thiserror::Error;
 use tokio::sync::{Semaphore, oneshot};
-use tokio::task::JoinHandle;
 
 use crate::panic::{Panic, discard};
 use crate::{Limit, Permit, Refused};
@@ -37,19 +32,7 @@ const QUEUE: usize = 1_024;
 /// # Cancel safety
 /// Work whose future is dropped while it waits for a thread never runs. Once it has begun it runs to its end, and keeps its
 /// thread, though nobody waits for it any more: a thread cannot be stopped from outside.
-///
-/// # Examples
-/// ```
-/// # #[tokio::main(flavor = "current_thread")] async fn main() {
-/// use baiwan_task::Offload;
-///
-/// let offload = Offload::builder().cpu_threads(1).blocking_threads(4).queue(100).build().unwrap();
-/// let sum = offload.cpu(|| (1..=1_000_u64).sum::<u64>()).await.unwrap();
-/// let read = offload.blocking(|| std::fs::read_to_string("Cargo.toml")).await.unwrap();
-/// assert_eq!((sum, read.is_ok()), (500_500, true));
-/// # }
-/// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Offload {
     pool: Arc<ThreadPool>,
     cpu: Limit,
@@ -77,7 +60,7 @@ pub enum OffloadError {
     /// It was run, and panicked.
     #[error("the work {0}")]
     Panicked(Panic),
-    /// The threads are closed, or the runtime is shutting down. It was not run.
+    /// The runtime is shutting down. It was not run.
     #[error("no more work is taken")]
     Closed,
 }
@@ -137,142 +120,60 @@ impl Offload {
     ///
     /// # Errors
     /// [`OffloadError`]; only with [`Panicked`](OffloadError::Panicked) has it begun.
-    ///
-    /// # Cancel safety
-    /// If the future is dropped while the work waits for a thread, it never runs. If it is dropped later, the work goes on.
-    ///
-    /// # Examples
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-    /// # let offload = baiwan_task::Offload::builder().cpu_threads(1).build().unwrap();
-    /// use baiwan_task::OffloadError;
-    ///
-    /// match offload.cpu(|| "seven".parse::<u32>().expect("a number")).await {
-    ///     Err(OffloadError::Panicked(panic)) => assert!(panic.message().starts_with("a number")),
-    ///     other => unreachable!("{other:?}"),
-    /// }
-    /// # }
-    /// ```
     pub async fn cpu<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, OffloadError> {
-        let permit = self.cpu.acquire().await?;
-        let (sender, receiver) = oneshot::channel();
-        // Rayon ends the process if a panic comes out, and what is dropped here may panic, too: work that is not wanted any
-        // more, or its result.
-        let job = move || {
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(move || run(permit, work, sender))) {
-                discard(payload);
-            }
-        };
+        let (job, result) = job(self.cpu.acquire().await?, work);
         self.pool.spawn(job);
-        match receiver.await {
-            Ok(result) => result.map_err(OffloadError::Panicked),
-            Err(_dropped) => Err(OffloadError::Closed),
-        }
+        result.await.map_err(|_dropped| OffloadError::Closed)?.map_err(OffloadError::Panicked)
     }
 
-    /// Runs work that blocks: files, names, libraries that know no async.
+    /// Runs work that blocks: files, names, libraries that know no async. Others may have taken all of Tokio's threads, so it may wait
+    /// there, too; it can be taken back from there as well.
     ///
     /// # Errors
     /// [`OffloadError`]; only with [`Panicked`](OffloadError::Panicked) has it begun.
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
-    ///
-    /// # Cancel safety
-    /// If the future is dropped while the work waits for a thread, it never runs. If it is dropped later, the work goes on.
     pub async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, OffloadError> {
-        let permit = self.blocking.acquire().await?;
-        let job = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            work()
-        });
-        // Others may have taken all of Tokio's threads, so it may wait there, too.
-        match (AbortedIfDropped { job }).await {
-            Ok(value) => Ok(value),
-            Err(error) => match error.try_into_panic() {
-                Ok(payload) => Err(OffloadError::Panicked(Panic::new(payload))),
-                Err(_cancelled) => Err(OffloadError::Closed),
-            },
+        let (job, result) = job(self.blocking.acquire().await?, work);
+        drop(tokio::task::spawn_blocking(job));
+        result.await.map_err(|_dropped| OffloadError::Closed)?.map_err(OffloadError::Panicked)
+    }
+}
+
+/// What a thread of a pool does, and what comes of it. The permit is dropped before the result is sent, so whoever gets the result
+/// finds a free thread.
+fn job<T: Send + 'static>(
+    permit: Permit,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> (impl FnOnce() + Send + 'static, oneshot::Receiver<Result<T, Panic>>) {
+    let (sender, receiver) = oneshot::channel();
+    let run = move || {
+        if sender.is_closed() {
+            return;
         }
-    }
-
-    /// Takes no more work. What waits for a thread is told [`Closed`](OffloadError::Closed); what runs goes on, and its result is
-    /// delivered. The threads end when the last handle is gone and their work is done.
-    pub fn close(&self) {
-        self.cpu.close();
-        self.blocking.close();
-    }
-
-    /// How much work waits for a thread to compute.
-    #[must_use]
-    pub fn queued_cpu(&self) -> usize {
-        self.cpu.waiting()
-    }
-
-    /// How much work waits for a thread to block.
-    #[must_use]
-    pub fn queued_blocking(&self) -> usize {
-        self.blocking.waiting()
-    }
-
-    /// How much work computes, or is about to: it has its thread.
-    #[must_use]
-    pub fn running_cpu(&self) -> usize {
-        self.cpu.permits() - self.cpu.available()
-    }
-
-    /// How much work blocks, or is about to: it has its thread.
-    #[must_use]
-    pub fn running_blocking(&self) -> usize {
-        self.blocking.permits() - self.blocking.available()
-    }
-}
-
-/// What a thread of the pool does. The permit is dropped before the result is sent, so who gets the result finds a free thread.
-fn run<T>(permit: Permit, work: impl FnOnce() -> T, sender: oneshot::Sender<Result<T, Panic>>) {
-    if sender.is_closed() {
-        return;
-    }
-    let result = catch_unwind(AssertUnwindSafe(work)).map_err(Panic::new);
-    drop(permit);
-    drop(sender.send(result));
-}
-
-/// Tokio's task for work that blocks: if it has not begun, it is taken back when this is dropped.
-struct AbortedIfDropped<T> {
-    job: JoinHandle<T>,
-}
-
-impl<T> Future for AbortedIfDropped<T> {
-    type Output = Result<T, tokio::task::JoinError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = ready!(Pin::new(&mut self.job).poll(cx));
-        Poll::Ready(result)
-    }
-}
-
-impl<T> Drop for AbortedIfDropped<T> {
-    fn drop(&mut self) {
-        self.job.abort();
-    }
+        let result = catch_unwind(AssertUnwindSafe(work)).map_err(Panic::new);
+        drop(permit);
+        drop(sender.send(result));
+    };
+    // Rayon ends the process if a panic comes out, and what is dropped here may panic, too: work that is not wanted any more, or its
+    // result.
+    let job = move || {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
+            discard(payload);
+        }
+    };
+    (job, receiver)
 }
 
 impl From<Refused> for OffloadError {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::QueueFull { waiting_max } => OffloadError::QueueFull { waiting_max },
-            Refused::Closed => OffloadError::Closed,
             Refused::InUse | Refused::TimedOut { .. } => unreachable!("it waits, and for as long as it takes"),
         }
-    }
-}
-
-impl fmt::Debug for Offload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Offload").field("cpu", &self.cpu).field("blocking", &self.blocking).finish()
     }
 }

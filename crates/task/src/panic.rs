@@ -5,8 +5,6 @@
 
 use std::any::Any;
 use std::borrow::Cow;
-use std::error::Error;
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, PoisonError};
 
@@ -15,6 +13,8 @@ const MESSAGE_UNKNOWN: &str = "its payload is not a text";
 /// A panic that was caught.
 ///
 /// Displayed, it is `panicked: ` and the message. It can be shared and sent, so it can be the source of any error.
+#[derive(Debug, thiserror::Error)]
+#[error("panicked: {message}")]
 pub struct Panic {
     message: Cow<'static, str>,
     // Never locked but to be taken apart: the lock is what makes a payload, which can only be sent, shareable.
@@ -40,19 +40,12 @@ impl Panic {
         &self.message
     }
 
-    /// What was thrown: a `&'static str` or a `String` if it was `panic!`, anything if it was
-    /// [`panic_any`](std::panic::panic_any).
-    #[must_use]
-    pub fn into_payload(self) -> Box<dyn Any + Send> {
-        self.payload.into_inner().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Goes on with the panic in this thread, without calling the panic hook again.
     ///
     /// # Panics
     /// Always.
     pub fn resume(self) -> ! {
-        resume_unwind(self.into_payload())
+        resume_unwind(self.payload.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -64,22 +57,9 @@ pub(crate) fn discard(payload: Box<dyn Any + Send>) {
     }
 }
 
-impl fmt::Debug for Panic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Panic").field("message", &self.message).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Display for Panic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "panicked: {}", self.message)
-    }
-}
-
-impl Error for Panic {}
-
 #[cfg(test)]
 mod tests {
+    use std::error::Error;
     use std::panic::panic_any;
 
     use super::*;
@@ -100,7 +80,6 @@ mod tests {
         let panic = caught(|| panic_any(7_u8));
         let again = catch_unwind(|| panic.resume()).unwrap_err();
         assert_eq!(again.downcast_ref::<u8>(), Some(&7));
-        assert_eq!(caught(|| panic_any(8_u8)).into_payload().downcast_ref::<u8>(), Some(&8));
     }
 
     #[test]

@@ -30,35 +30,28 @@ mod waiting;
 use crate::clock;
 use crate::sync::Arc;
 use shared::Shared;
-use state::{GetStep, PutStep};
 
 pub use taken::Taken;
 pub use waiting::{Get, Join, Put};
 
 /// A bounded queue: first in, first out; first come, first served.
 ///
-/// Clones are handles of the same queue. Any of them puts, gets, closes and joins; dropping them, even the last one of those that
-/// put, closes nothing.
-///
-/// | to do | waits | never waits |
-/// |---|---|---|
-/// | put an item in at the back | [`put`](Queue::put) | [`put_nowait`](Queue::put_nowait) |
-/// | take the item at the front | [`get`](Queue::get) | [`get_nowait`](Queue::get_nowait) |
-/// | end it | [`join`](Queue::join) | [`close`](Queue::close) |
-/// | look | | [`len`](Queue::len), [`capacity`](Queue::capacity), [`is_closed`](Queue::is_closed), [`statistics`](Queue::statistics) |
+/// [`put`](Queue::put) waits for a place and [`get`](Queue::get) for an item; [`join`](Queue::join) waits until all is finished, and
+/// [`close`](Queue::close) ends it. Clones are handles of the same queue; dropping them, even the last one, closes nothing.
 ///
 /// # Order and fairness
 /// Items come out in the order in which they went in; those that are [put back](Taken::put_back) come first. Those who wait for an
 /// item, or for a place to put one, get it in the order in which they began to: when a future is polled first, unless its task
-/// has to let others run before. Nobody who comes later can take what was promised to one who waits; if that one gives up, it goes to the next in line.
+/// has to let others run before. Nobody who comes later can take what was promised to one who waits; if that one gives up, it goes to
+/// the next in line.
 ///
 /// # Cancel safety
 /// Every future may be dropped at any time. A [`put`](Queue::put) that was dropped has not put its value, and has dropped it; a
 /// [`get`](Queue::get) that was dropped has taken nothing. Its place in line is lost, and nothing else.
 ///
 /// # Bounds
-/// At most [`capacity`](Queue::capacity) items are in the queue, and those that were put back beyond it. Those who wait are as
-/// many as call it; each needs some 40 bytes, which the queue keeps for the next.
+/// At most `capacity` items are in the queue, and those that were put back beyond it. Of those who wait, each needs some 40 bytes,
+/// which the queue keeps for the next.
 ///
 /// # Examples
 /// Three workers, and the one who hands out the work knows when all of it is done:
@@ -81,7 +74,7 @@ pub use waiting::{Get, Join, Put};
 /// }
 /// queue.join().await;
 /// queue.close();
-/// assert_eq!(queue.statistics().gets, 1_000);
+/// assert_eq!(queue.statistics().unfinished, 0);
 /// # }
 /// ```
 pub struct Queue<T> {
@@ -108,47 +101,6 @@ impl<T> fmt::Debug for Closed<T> {
 #[error("the queue is closed and empty")]
 pub struct Drained;
 
-/// Why a value was not put at once. With the value.
-#[derive(Clone, Copy, Error, PartialEq, Eq)]
-pub enum PutError<T> {
-    /// There is no place, or those that are there are promised to others who wait.
-    #[error("the queue is full")]
-    Full(T),
-    /// The queue is closed.
-    #[error("the queue is closed")]
-    Closed(T),
-}
-
-/// Whatever the value is.
-impl<T> fmt::Debug for PutError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            PutError::Full(_) => "Full(..)",
-            PutError::Closed(_) => "Closed(..)",
-        })
-    }
-}
-
-impl<T> PutError<T> {
-    /// What was to be put.
-    pub fn into_inner(self) -> T {
-        match self {
-            PutError::Full(value) | PutError::Closed(value) => value,
-        }
-    }
-}
-
-/// Why there was nothing to take at once.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum GetError {
-    /// There is no item, or those that are there are promised to others who wait.
-    #[error("the queue is empty")]
-    Empty,
-    /// The queue is closed, and nothing is left in it.
-    #[error("the queue is closed and empty")]
-    Drained,
-}
-
 /// What is in a queue, and what has happened to it since it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -163,12 +115,6 @@ pub struct Statistics {
     pub unfinished: usize,
     /// Items that were put.
     pub puts: u64,
-    /// Items that were taken. One that is put back and taken again counts twice.
-    pub gets: u64,
-    /// How often somebody had to wait for a place.
-    pub put_waits: u64,
-    /// How often somebody had to wait for an item.
-    pub get_waits: u64,
     /// How long ago the item was put that is the next to be taken; `None` if there is none. Measured by a coarse clock: off by
     /// up to 10 ms. Time in which the item was taken and not yet put back counts.
     pub oldest_age: Option<Duration>,
@@ -179,12 +125,6 @@ impl<T> Queue<T> {
     ///
     /// # Panics
     /// If `capacity` is 0.
-    ///
-    /// # Examples
-    /// ```
-    /// let queue = baiwan_task::Queue::<u32>::new(100);
-    /// assert!(queue.is_empty());
-    /// ```
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         assert!(capacity > 0, "a queue needs a place for at least one item");
@@ -200,49 +140,9 @@ impl<T> Queue<T> {
     ///
     /// # Cancel safety
     /// If the future is dropped before it was ready, `value` is dropped and was not put. Where that may happen, as in a `select!`,
-    /// put what can be made again, or try [`put_nowait`](Queue::put_nowait), which gives it back.
-    ///
-    /// # Examples
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-    /// use baiwan_task::{Closed, Queue};
-    ///
-    /// let queue = Queue::new(1);
-    /// assert_eq!(queue.put("first").await, Ok(()));
-    /// queue.close();
-    /// assert_eq!(queue.put("second").await, Err(Closed("second")));
-    /// # }
-    /// ```
+    /// put what can be made again.
     pub fn put(&self, value: T) -> Put<'_, T> {
         Put::new(&self.shared, value)
-    }
-
-    /// Puts `value` in at the back, if there is a place for which nobody waits.
-    ///
-    /// # Errors
-    /// [`PutError::Full`] or [`PutError::Closed`], with the value.
-    ///
-    /// # Examples
-    /// ```
-    /// use baiwan_task::{PutError, Queue};
-    ///
-    /// let queue = Queue::new(1);
-    /// assert_eq!(queue.put_nowait("first"), Ok(()));
-    /// assert_eq!(queue.put_nowait("second"), Err(PutError::Full("second")));
-    /// ```
-    pub fn put_nowait(&self, value: T) -> Result<(), PutError<T>> {
-        let since_ns = clock::now_ns();
-        let mut state = self.shared.lock();
-        match state.put(value, since_ns) {
-            PutStep::Done(waker) => {
-                let joined = self.shared.note_put(&mut state);
-                drop(state);
-                waiting::wake_both(waker, joined);
-                Ok(())
-            }
-            PutStep::Full(value) => Err(PutError::Full(value)),
-            PutStep::Closed(value) => Err(PutError::Closed(value)),
-        }
     }
 
     /// Takes the item at the front, once there is one and it is this caller's turn.
@@ -255,66 +155,15 @@ impl<T> Queue<T> {
     ///
     /// # Cancel safety
     /// If the future is dropped before it was ready, nothing was taken.
-    ///
-    /// # Examples
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-    /// use baiwan_task::{Drained, Queue};
-    ///
-    /// let queue = Queue::new(10);
-    /// queue.put("the only one").await.unwrap();
-    /// queue.close();
-    /// assert_eq!(*queue.get().await.unwrap(), "the only one");
-    /// assert_eq!(queue.get().await.unwrap_err(), Drained);
-    /// # }
-    /// ```
     pub fn get(&self) -> Get<'_, T> {
         Get::new(&self.shared)
     }
 
-    /// Takes the item at the front, if there is one for which nobody waits.
-    ///
-    /// # Errors
-    /// [`GetError::Empty`], or [`GetError::Drained`] if none will come.
-    ///
-    /// # Examples
-    /// ```
-    /// use baiwan_task::{GetError, Queue};
-    ///
-    /// let queue = Queue::new(10);
-    /// queue.put_nowait(7).unwrap();
-    /// assert_eq!(queue.get_nowait().unwrap().into_inner(), 7);
-    /// assert_eq!(queue.get_nowait().unwrap_err(), GetError::Empty);
-    /// ```
-    pub fn get_nowait(&self) -> Result<Taken<'_, T>, GetError> {
-        let step = self.shared.lock().get();
-        match step {
-            GetStep::Done(item, woken) => Ok(waiting::wake_holding(Taken::new(item, &self.shared), woken)),
-            GetStep::Empty => Err(GetError::Empty),
-            GetStep::Drained => Err(GetError::Drained),
-        }
-    }
-
     /// Takes nothing in any more. What is in the queue can be taken, and then everybody who gets is told [`Drained`]. Whoever waits
     /// to put gets the value back, even if it was just promised a place. To close again changes nothing.
-    ///
-    /// # Examples
-    /// ```
-    /// let queue = baiwan_task::Queue::new(10);
-    /// queue.put_nowait(7).unwrap();
-    /// queue.close();
-    /// assert!(queue.put_nowait(8).is_err());
-    /// assert!(queue.get_nowait().is_ok());
-    /// ```
     pub fn close(&self) {
         let woken = self.shared.lock().close();
         woken.wake();
-    }
-
-    /// Whether it was closed. There may be items left.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.shared.lock().is_closed()
     }
 
     /// Waits until every item that was put is finished: none is in the queue, and none is [taken](Taken) and held. That this
@@ -325,66 +174,22 @@ impl<T> Queue<T> {
     ///
     /// # Cancel safety
     /// It can be dropped and called again.
-    ///
-    /// # Examples
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-    /// let queue = baiwan_task::Queue::new(10);
-    /// queue.put("work").await.unwrap();
-    /// let worker = queue.clone();
-    /// tokio::spawn(async move { drop(worker.get().await) });
-    /// queue.join().await;
-    /// assert_eq!(queue.statistics().unfinished, 0);
-    /// # }
-    /// ```
     pub fn join(&self) -> Join<'_, T> {
         Join::new(&self.shared)
     }
 
-    /// How many items are in it: those that can be taken, and those that are promised to somebody who waited.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.shared.lock().len()
-    }
-
-    /// Whether no item is in it. Some may be taken and not finished.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// How many items it takes.
-    #[must_use]
-    pub fn capacity(&self) -> usize {
-        self.shared.lock().capacity()
-    }
-
     /// What is in it, and what has happened to it: all of the same moment, but that `unfinished` may be less by what is being
     /// finished right now. Takes the same time however many items there are.
-    ///
-    /// # Examples
-    /// ```
-    /// let queue = baiwan_task::Queue::new(10);
-    /// queue.put_nowait(7).unwrap();
-    /// let taken = queue.get_nowait().unwrap();
-    /// let statistics = queue.statistics();
-    /// assert_eq!((statistics.length, statistics.length_max, statistics.unfinished), (0, 1, 1));
-    /// # drop(taken);
-    /// ```
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         let now_ns = clock::now_ns();
         let state = self.shared.lock();
-        let counts = state.counts();
         Statistics {
             length: state.len(),
-            capacity: state.capacity(),
-            length_max: counts.length_max,
+            capacity: state.capacity,
+            length_max: state.length_max,
             unfinished: self.shared.unfinished(&state),
-            puts: counts.puts,
-            gets: counts.gets,
-            put_waits: counts.put_waits,
-            get_waits: counts.get_waits,
+            puts: state.puts,
             // Put after the clock was read, an item is younger than nothing.
             oldest_age: state.next_since_ns().map(|since_ns| Duration::from_nanos(now_ns.saturating_sub(since_ns))),
         }
@@ -400,7 +205,7 @@ impl<T> Clone for Queue<T> {
 impl<T> fmt::Debug for Queue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.shared.lock();
-        let (length, capacity, closed) = (state.len(), state.capacity(), state.is_closed());
+        let (length, capacity, closed) = (state.len(), state.capacity, state.closed);
         // The formatter may be anybody's.
         drop(state);
         let mut shown = f.debug_struct("Queue");

@@ -4,44 +4,20 @@
 //! that it cancels: see [`TaskGroup::deadline`](crate::TaskGroup::deadline).
 
 use std::borrow::Cow;
-use std::fmt;
 use std::future::Future;
 use std::time::Duration;
-
-use tokio::time::Instant;
 
 use crate::units::Spoken;
 
 /// Something was not done in time.
 ///
 /// Displayed: `reading the profile took longer than 250 ms`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} took longer than {}", Spoken(*after))]
 pub struct TimedOut {
     what: Cow<'static, str>,
     after: Duration,
 }
-
-impl TimedOut {
-    /// What was not done, as it was called.
-    #[must_use]
-    pub fn what(&self) -> &str {
-        &self.what
-    }
-
-    /// How long it was given.
-    #[must_use]
-    pub fn after(&self) -> Duration {
-        self.after
-    }
-}
-
-impl fmt::Display for TimedOut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} took longer than {}", self.what, Spoken(self.after))
-    }
-}
-
-impl std::error::Error for TimedOut {}
 
 /// Awaits `future` for at most `after`, from the first time that this is polled.
 ///
@@ -55,42 +31,12 @@ impl std::error::Error for TimedOut {}
 ///
 /// # Panics
 /// Outside of a Tokio runtime, and in one without timers.
-///
-/// ```
-/// # use std::time::Duration;
-/// # use baiwan_task::timeout;
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-/// # async fn main() {
-/// let slow = tokio::time::sleep(Duration::from_secs(9));
-/// let late = timeout("reading the profile", Duration::from_millis(250), slow).await;
-/// assert_eq!(late.unwrap_err().to_string(), "reading the profile took longer than 250 ms");
-/// # }
-/// ```
 pub async fn timeout<F: Future>(
     what: impl Into<Cow<'static, str>>,
     after: Duration,
     future: F,
 ) -> Result<F::Output, TimedOut> {
     tokio::time::timeout(after, future).await.map_err(|_| TimedOut { what: what.into(), after })
-}
-
-/// Awaits `future` until `deadline`, which several futures may share. What [`TimedOut::after`] then says is how long this one
-/// had, from the first time that this is polled.
-///
-/// Else it is as [`timeout()`].
-///
-/// # Errors
-/// [`TimedOut`] if it was not ready in time. It is dropped then, before this returns.
-///
-/// # Panics
-/// Outside of a Tokio runtime, and in one without timers.
-pub async fn timeout_at<F: Future>(
-    what: impl Into<Cow<'static, str>>,
-    deadline: Instant,
-    future: F,
-) -> Result<F::Output, TimedOut> {
-    let after = deadline.saturating_duration_since(Instant::now());
-    tokio::time::timeout_at(deadline, future).await.map_err(|_| TimedOut { what: what.into(), after })
 }
 
 #[cfg(all(test, not(any(baiwan_loom, baiwan_shuttle))))]
@@ -103,18 +49,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn promise_a_timeout_says_what_and_after_how_long() {
         let late = timeout("reading the profile", Duration::from_millis(250), pending::<()>()).await.unwrap_err();
-        assert_eq!((late.what(), late.after()), ("reading the profile", Duration::from_millis(250)));
         assert_eq!(late.to_string(), "reading the profile took longer than 250 ms");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn promise_a_shared_deadline_says_how_long_each_had() {
-        let deadline = Instant::now() + Duration::from_secs(3);
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let late = timeout_at("the rest", deadline, pending::<()>()).await.unwrap_err();
-        assert_eq!(late.to_string(), "the rest took longer than 2 s");
-        let later = timeout_at(String::from("more"), deadline, pending::<()>()).await.unwrap_err();
-        assert_eq!(later.after(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,9 +15,9 @@ use tokio::task::coop::{RestoreOnPending, poll_proceed};
 
 use crate::sync::thread_cell;
 
-/// Of so many operations, one is taken from Tokio's budget.
+/// One of this many operations is taken from Tokio's budget.
 const COUNTED_EACH: u32 = 12;
-/// As so many operations a spawn counts: every second one is taken from the budget, so a turn has some 256 of them.
+/// A spawn counts as this many operations: every second one is taken from the budget, so a turn has some 256 of them.
 const SPAWN_WEIGHT: u32 = 6;
 
 const _: () = assert!(SPAWN_WEIGHT < COUNTED_EACH);

@@ -12,7 +12,6 @@ async fn the_pipeline_does_everything_once_and_holds_its_bound() {
     // Of the numbers from 0 to 2,999.
     assert_eq!(primes, 430);
     assert_eq!((statistics.puts, statistics.length, statistics.unfinished), (3_000, 0, 0));
-    assert!(statistics.gets >= 3_000, "some were put back and taken again");
     // Those that are put back may be one more than it takes.
     assert!(statistics.length_max <= 101, "{statistics:?}");
 }

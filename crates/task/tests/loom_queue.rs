@@ -200,18 +200,17 @@ fn promise_the_moment_when_all_was_finished_is_not_missed_though_more_is_put() {
     loom::model(|| {
         let queue = Queue::<u32>::new(2);
         put(&queue, 1).unwrap();
-        let taken = queue.get_nowait().unwrap().into_owned();
         let mut join = pin!(queue.join());
         let mut context = Context::from_waker(Waker::noop());
         assert!(join.as_mut().poll(&mut context).is_pending());
-        let finisher = thread::spawn(move || drop(taken));
+        let finisher = beside(&queue, |queue| assert_eq!(get(queue), Ok(1)));
         let is_moment_seen = queue.statistics().unfinished == 0;
         put(&queue, 2).unwrap();
         if is_moment_seen {
             assert!(join.as_mut().poll(&mut context).is_ready());
         }
         finisher.join().unwrap();
-        drop(queue.get_nowait().unwrap());
+        assert_eq!(get(&queue), Ok(2));
         assert!(is_moment_seen || join.as_mut().poll(&mut context).is_ready());
     });
 }
@@ -221,8 +220,12 @@ fn promise_join_waits_for_an_item_that_is_put_back() {
     loom::model(|| {
         let queue = Queue::<u32>::new(1);
         put(&queue, 1).unwrap();
-        let taken = queue.get_nowait().unwrap().into_owned();
-        let puts_back = thread::spawn(move || taken.put_back());
+        // Unless the worker was there before.
+        let puts_back = beside(&queue, |queue| {
+            if let Some(Ok(taken)) = give_up(queue.get()) {
+                taken.put_back();
+            }
+        });
         let worker = beside(&queue, get);
         block_on(queue.join());
         assert_eq!(worker.join().unwrap(), Ok(1));
@@ -235,7 +238,7 @@ fn promise_an_item_put_back_into_a_full_queue_goes_to_one_who_waits() {
     loom::model(|| {
         let queue = Queue::<u32>::new(1);
         put(&queue, 1).unwrap();
-        let taken = queue.get_nowait().unwrap().into_owned();
+        let taken = block_on(queue.get()).unwrap();
         let getter = beside(&queue, |queue| [get(queue).unwrap(), get(queue).unwrap()]);
         let putter = beside(&queue, |queue| put(queue, 2));
         taken.put_back();

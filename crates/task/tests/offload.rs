@@ -30,20 +30,6 @@ impl Kind {
             Kind::Blocking => Box::pin(offload.blocking(work)),
         }
     }
-
-    fn queued(self, offload: &Offload) -> usize {
-        match self {
-            Kind::Cpu => offload.queued_cpu(),
-            Kind::Blocking => offload.queued_blocking(),
-        }
-    }
-
-    fn running(self, offload: &Offload) -> usize {
-        match self {
-            Kind::Cpu => offload.running_cpu(),
-            Kind::Blocking => offload.running_blocking(),
-        }
-    }
 }
 
 fn offload(threads: usize, queue: usize) -> Offload {
@@ -95,7 +81,7 @@ fn rayon_threads() -> Option<String> {
 }
 
 #[tokio::test]
-async fn promise_no_more_runs_at_once_than_there_are_threads_and_the_rest_waits_in_sight() {
+async fn promise_no_more_runs_at_once_than_there_are_threads() {
     for kind in KINDS {
         let offload = offload(2, 10);
         let mut ends = Vec::new();
@@ -108,7 +94,6 @@ async fn promise_no_more_runs_at_once_than_there_are_threads_and_the_rest_waits_
             works.push(kind.run(&offload, work));
             assert!(poll(works.last_mut().unwrap()).is_pending());
         }
-        assert_eq!((kind.running(&offload), kind.queued(&offload)), (2, 3), "{kind:?}");
         begun[0].recv().unwrap();
         begun[1].recv().unwrap();
         // In order: when the first ends, the third begins.
@@ -117,12 +102,10 @@ async fn promise_no_more_runs_at_once_than_there_are_threads_and_the_rest_waits_
         assert!(poll(&mut works[1]).is_pending());
         begun[2].recv().unwrap();
         assert!(begun[3].try_recv().is_err() && begun[4].try_recv().is_err());
-        assert_eq!((kind.running(&offload), kind.queued(&offload)), (2, 2), "{kind:?}");
         drop(ends);
         for work in works {
             work.await.unwrap();
         }
-        assert_eq!((kind.running(&offload), kind.queued(&offload)), (0, 0), "{kind:?}");
     }
 }
 
@@ -183,10 +166,8 @@ async fn promise_work_that_is_dropped_while_it_runs_keeps_its_thread_to_its_end(
         assert!(poll(&mut runs).is_pending());
         begun.recv().unwrap();
         drop(runs);
-        assert_eq!(kind.running(&offload), 1, "{kind:?}");
         let mut next = kind.run(&offload, || 7);
         assert!(poll(&mut next).is_pending());
-        assert_eq!(kind.queued(&offload), 1, "{kind:?}");
         end.send(()).unwrap();
         assert_eq!(next.await.unwrap(), 7, "{kind:?}");
     }
@@ -204,13 +185,11 @@ fn promise_blocking_work_that_waits_for_a_thread_of_tokio_can_be_taken_back() {
         let flag = Arc::clone(&ran);
         let mut waits: Running<'_, ()> = Box::pin(offload.blocking(move || flag.store(true, Ordering::SeqCst)));
         assert!(poll(&mut waits).is_pending());
-        assert_eq!(offload.running_blocking(), 1);
         drop(waits);
         end.send(()).unwrap();
         others.await.unwrap();
         offload.blocking(|| ()).await.unwrap();
         assert!(!ran.load(Ordering::SeqCst));
-        until(|| offload.running_blocking() == 0).await;
     });
 }
 
@@ -227,7 +206,6 @@ async fn promise_a_panic_is_an_error_and_the_thread_goes_on() {
             }
         }
         assert_eq!(kind.run(&offload, || 7).await.unwrap(), 7, "{kind:?}");
-        assert_eq!(kind.running(&offload), 0, "{kind:?}");
     }
 }
 
@@ -262,29 +240,8 @@ async fn promise_a_result_that_nobody_wants_and_whose_destructor_panics_does_no_
         begun.recv().unwrap();
         drop(runs);
         end.send(()).unwrap();
-        until(|| dropped.load(Ordering::SeqCst) && kind.running(&offload) == 0).await;
+        until(|| dropped.load(Ordering::SeqCst)).await;
         assert_eq!(kind.run(&offload, || 7).await.unwrap(), 7, "{kind:?}");
-    }
-}
-
-#[tokio::test]
-async fn promise_close_sends_away_what_waits_and_delivers_what_runs() {
-    for kind in KINDS {
-        let offload = offload(1, 10);
-        let (work, begun, end) = held();
-        let mut runs = kind.run(&offload, move || {
-            work();
-            7
-        });
-        assert!(poll(&mut runs).is_pending());
-        begun.recv().unwrap();
-        let mut waits = kind.run(&offload, || ());
-        assert!(poll(&mut waits).is_pending());
-        offload.close();
-        assert!(matches!(waits.await, Err(OffloadError::Closed)), "{kind:?}");
-        assert!(matches!(kind.run(&offload, || ()).await, Err(OffloadError::Closed)), "{kind:?}");
-        end.send(()).unwrap();
-        assert_eq!(runs.await.unwrap(), 7, "{kind:?}");
     }
 }
 
@@ -297,7 +254,6 @@ fn promise_work_for_a_runtime_that_shuts_down_is_told() {
     let _entered = handle.enter();
     let mut runs = Kind::Blocking.run(&offload, || ());
     assert!(matches!(poll(&mut runs), Poll::Ready(Err(OffloadError::Closed))));
-    assert_eq!(offload.running_blocking(), 0);
 }
 
 #[tokio::test]
@@ -326,6 +282,5 @@ async fn promise_the_threads_end_when_the_last_handle_is_gone() {
 
 #[test]
 fn promise_any_number_of_threads_but_none_may_be_allowed_to_block() {
-    let offload = Offload::builder().cpu_threads(1).blocking_threads(usize::MAX).build().unwrap();
-    assert_eq!(offload.running_blocking(), 0);
+    assert!(Offload::builder().cpu_threads(1).blocking_threads(usize::MAX).build().is_ok());
 }

@@ -14,7 +14,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use baiwan_task::{PutError, Queue};
+use baiwan_task::Queue;
 use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
@@ -60,14 +60,7 @@ fn give_up<F: Future>(future: F) -> Option<F::Output> {
 fn produce(queue: &Queue<u32>, ledger: &Ledger, items: std::ops::Range<u32>) {
     for item in items {
         let put = match thread_rng().gen_range(0..4) {
-            0 => give_up(queue.put(item)).is_some_and(|put| put.is_ok()),
-            1 => match queue.put_nowait(item) {
-                Ok(()) => true,
-                Err(PutError::Full(back) | PutError::Closed(back)) => {
-                    assert_eq!(back, item);
-                    false
-                }
-            },
+            0 | 1 => give_up(queue.put(item)).is_some_and(|put| put.is_ok()),
             _ => block_on(queue.put(item)).is_ok(),
         };
         if put {
@@ -91,8 +84,7 @@ fn consume(queue: &Queue<u32>, ledger: &Ledger) {
             },
         };
         match thread_rng().gen_range(0..6) {
-            0 => taken.put_back(),
-            1 => taken.into_owned().put_back(),
+            0 | 1 => taken.put_back(),
             2 => {
                 let item = taken.into_inner();
                 ledger.done.lock().unwrap().push(item);

@@ -10,18 +10,18 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 
-use super::Core;
+use super::HandlerState;
 use crate::config::Secret;
 use crate::problem::Problem;
 
 /// Proof that the caller may write.
 pub(super) struct Writer;
 
-impl FromRequestParts<Arc<Core>> for Writer {
+impl FromRequestParts<Arc<HandlerState>> for Writer {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, core: &Arc<Core>) -> Result<Self, Problem> {
-        match &core.rules.api_token {
+    async fn from_request_parts(parts: &mut Parts, core: &Arc<HandlerState>) -> Result<Self, Problem> {
+        match &core.policy.api_token {
             Some(token) => check(&parts.headers, token).map(|()| Self),
             None => Ok(Self),
         }

@@ -19,7 +19,7 @@ use http::header::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{Core, conditions};
+use super::{HandlerState, conditions};
 
 /// What every page forbids: to be framed, to be opened beside by other sites, to send its address on, and devices.
 const GUARDS: [(HeaderName, HeaderValue); 4] = [
@@ -85,7 +85,7 @@ impl Fixed {
     }
 
     /// Its route.
-    pub(super) fn route(&'static self) -> MethodRouter<Arc<Core>> {
+    pub(super) fn route(&'static self) -> MethodRouter<Arc<HandlerState>> {
         get(move |headers: HeaderMap| async move { self.answer(&headers) })
     }
 

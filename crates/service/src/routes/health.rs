@@ -6,7 +6,7 @@ use http::header::{CACHE_CONTROL, HeaderValue};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Core, Shared};
+use super::{HandlerState, Shared};
 use crate::clock;
 use crate::config::ReadyRequires;
 use crate::problem::{JSON_BYTES_USUAL, json};
@@ -64,7 +64,7 @@ struct State {
 }
 
 /// Whether the store can be read. One that has much to do can: to send its callers elsewhere would only move the crowd.
-async fn is_there(core: &Core) -> bool {
+async fn is_there(core: &HandlerState) -> bool {
     !matches!(core.store.check().await, Err(StoreError::Unavailable))
 }
 
@@ -125,8 +125,8 @@ pub(super) async fn ready(core: Shared) -> Response {
 }
 
 /// A store that fails is by default no reason to send requests elsewhere, where it is the same store.
-async fn store_suffices(core: &Core) -> bool {
-    match core.rules.ready_requires {
+async fn store_suffices(core: &HandlerState) -> bool {
+    match core.policy.ready_requires {
         ReadyRequires::Nothing => true,
         ReadyRequires::Store => is_there(core).await,
     }

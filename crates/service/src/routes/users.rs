@@ -25,7 +25,7 @@ use super::description::{
 use super::fields::{self, UserFields};
 use super::paging::{Query, digits};
 use super::parameters::{OfChange, OfCreate, OfList, OfRead};
-use super::{Core, Shared, idempotency};
+use super::{HandlerState, Shared, idempotency};
 use crate::clock;
 use crate::problem::{Problem, Unmet, json};
 use crate::store::{Change, User};
@@ -232,10 +232,10 @@ fn room_of(user: &User) -> usize {
 /// The id in a path. It is written in digits; anything else names nobody.
 pub(super) struct UserId(i64);
 
-impl FromRequestParts<Arc<Core>> for UserId {
+impl FromRequestParts<Arc<HandlerState>> for UserId {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, core: &Arc<Core>) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, core: &Arc<HandlerState>) -> Result<Self, Problem> {
         let id: Result<Path<Self>, PathRejection> = Path::from_request_parts(parts, core).await;
         id.map(|Path(id)| id).map_err(|_| Problem::NoSuchUser)
     }

@@ -51,7 +51,7 @@ pub use self::slots::WAITING_MAX;
 use self::connect::CHANGE_WAIT_MAX;
 use self::endpoint::Endpoint;
 use self::identity::{ANOTHER, Opened, Receipt};
-use self::session::{Condemned, Kind, Passage};
+use self::session::{Kind, Passage};
 use self::slots::{Booking, Lanes, Slots, own_slots};
 use self::statements::{Creation, changed_of, probed_of, user_of};
 use super::{Change, Condition, Fields, IdempotencyKey, PostgresUrl, StoreError, User};
@@ -256,7 +256,7 @@ impl CorePostgres {
 
     /// The table is not the one that was opened: each session has to show whose it is.
     fn is_another(&self) -> StoreError {
-        self.shared.slots.condemn(&Condemned { reason: ANOTHER.to_owned(), has_forgotten: false });
+        self.shared.slots.refuse(ANOTHER);
         StoreError::Unavailable
     }
 
@@ -288,7 +288,7 @@ impl CorePostgres {
             match booking {
                 Booking::Passage(passage) => return Ok(passage),
                 Booking::Full(session) => {
-                    let _waiting = self.lanes.wait().ok_or(StoreError::QueueFull)?;
+                    let _waiting = self.lanes.waiting.acquire_nowait().map_err(|_in_use| StoreError::QueueFull)?;
                     let mut room = pin!(Passage::wait(session, kind));
                     // A connection that came or went makes everybody choose again.
                     let booked = poll_fn(|cx| match room.as_mut().poll(cx) {

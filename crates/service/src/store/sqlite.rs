@@ -156,7 +156,7 @@ impl CoreSqlite {
     {
         match &self.reads {
             Reads::Inline(reader) => reader.read(read),
-            Reads::Queued(queues) => within_patience(queues.read(read)).await,
+            Reads::Queued(queues) => within_patience("a read", queues.read(read)).await,
         }
     }
 }

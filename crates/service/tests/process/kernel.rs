@@ -19,10 +19,6 @@ const CPU_TICKS_MAX: u64 = 300;
 const GROWTH_MAX_KIB: u64 = 8 << 10;
 
 impl Running {
-    fn proc_file(&self, name: &str) -> String {
-        std::fs::read_to_string(format!("/proc/{}/{name}", self.pid().as_raw_nonzero())).unwrap()
-    }
-
     fn files(&self) -> Vec<u64> {
         let directory = std::fs::read_dir(format!("/proc/{}/fd", self.pid().as_raw_nonzero())).unwrap();
         let mut files: Vec<u64> =
@@ -44,13 +40,6 @@ impl Running {
         // The name of the program, in parentheses, may have spaces.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-    }
-
-    /// The most memory that the process has had resident so far.
-    pub(crate) fn peak_memory_kib(&self) -> u64 {
-        let status = self.proc_file("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
     }
 
     fn limit_files(&self, most: u64) {

@@ -37,7 +37,7 @@ use std::process::Command;
 
 use running::{Client, Running, command, with_settings};
 use rustix::process::{Resource, Rlimit, Signal, prlimit};
-use serde_json::{Value, json};
+use serde_json::json;
 
 #[test]
 fn every_route_answers_over_tcp() {
@@ -92,11 +92,11 @@ fn the_ready_line_says_what_is_in_force() {
     command.env("CORS_ORIGINS", "https://a.org").env("SERVER_HEADER", "ours");
     let service = Running::start(command);
     assert_eq!(service.ready["workers"], 1);
-    assert!(service.ready["timeouts"].as_str().unwrap().contains("request none"));
+    assert!(service.ready["timeouts"].as_str().unwrap().contains("request off"));
     assert!(service.ready["max_connections"].as_u64().unwrap() > 0);
     assert_eq!(service.ready["api_token"], "not set: anyone may write");
     assert_eq!(service.ready["body_min_rate"], 500);
-    for (member, value) in [("cors_origins", "https://a.org"), ("ready_requires", "none"), ("server_header", "ours")] {
+    for (member, value) in [("cors_origins", "https://a.org"), ("ready_requires", "off"), ("server_header", "ours")] {
         assert_eq!(service.ready[member], value);
     }
     let database = format!("sqlite:{}", directory.path().join("baiwan.db").display());
@@ -191,7 +191,7 @@ fn an_operator_sees_which_rules_were_broken() {
     service.signal(Signal::TERM);
     let (_, log) = service.wait();
     assert!(log.contains(r#""rules":"control-byte=3""#), "{log}");
-    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let refused: Vec<_> = lines.iter().filter(|line| line["rule"] == "control-byte").collect();
     assert_eq!(refused.len(), 3, "{log}");
     assert_eq!(refused[0]["sample"], r"x: \x1b[2J\r\n\r\n");

@@ -74,6 +74,18 @@ impl Running {
         (0..100).all(|_| self.connect().ask("GET", "/health/ready", "").unwrap().status == 200)
     }
 
+    /// What Linux says of the process in a file of `/proc`.
+    pub(crate) fn proc_file(&self, name: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{name}", self.pid().as_raw_nonzero())).unwrap()
+    }
+
+    /// The most memory that the process has had resident so far.
+    pub(crate) fn peak_memory_kib(&self) -> u64 {
+        let status = self.proc_file("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+    }
+
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
 use baiwan_service::clock::Uptime;
-use baiwan_service::routes::{Core, Probe, Rules, router};
+use baiwan_service::routes::{HandlerState, Policy, Probe, router};
 use baiwan_service::store::Store;
 use bytes::Bytes;
 use http::header::{AsHeaderName, CONTENT_TYPE, ETAG};
@@ -60,11 +60,11 @@ impl Service {
     pub(crate) async fn with(place: Place, flags: &[&str]) -> Self {
         let store = Store::open(&place.location(), &options(1)).await.unwrap();
         let switches = Arc::new(Switches { live: true.into(), ready: true.into() });
-        let core = Core {
+        let core = HandlerState {
             store: store.for_core(0),
             probe: Arc::<Switches>::clone(&switches),
             uptime: Uptime::start(),
-            rules: Arc::new(Rules::from(&settings(flags))),
+            policy: Arc::new(Policy::from(&settings(flags))),
         };
         core.store.open();
         let service = Self { place, switches, router: router(core), store: Some(store) };

@@ -1,7 +1,7 @@
 //! A child of a group: the future that is spawned around the one that was given.
 //!
 //! It polls that future in the group's context, drops it when the group wants it gone, and sees to the order of an end: the
-//! future is dropped first; then its failure is recorded, which cancels the siblings; then its value is put down, which wakes the
+//! future is dropped first; then its failure is recorded, which cancels the siblings; then its value is sent, which wakes the
 //! handle; and only then does it leave the group, which may end the scope. Dropping the child, as an abort or the end of the
 //! runtime does, is an end without a value, and not a failure.
 
@@ -13,11 +13,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
+use tokio::sync::oneshot;
 use tracing::Span;
 
 use super::context::within;
 use super::failure::FailureKind;
-use super::handle::Slot;
+use super::handle::send;
 use super::roster::Phase;
 use super::shared::Shared;
 use super::waiting::Seat;
@@ -34,7 +35,7 @@ pin_project! {
         work: Work<F>,
         group: Arc<Shared<E>>,
         // None when the child has left the group.
-        slot: Option<Arc<Slot<T>>>,
+        handle: Option<oneshot::Sender<T>>,
         label: Option<Box<Label>>,
     }
 
@@ -80,8 +81,8 @@ where
     F: Future<Output = Result<T, E>>,
 {
     /// The group has admitted it.
-    pub(super) fn new(future: F, group: Arc<Shared<E>>, slot: Arc<Slot<T>>, label: Option<Box<Label>>) -> Self {
-        Self { work: Work::Going { seat: Seat::NONE, future }, group, slot: Some(slot), label }
+    pub(super) fn new(future: F, group: Arc<Shared<E>>, handle: oneshot::Sender<T>, label: Option<Box<Label>>) -> Self {
+        Self { work: Work::Going { seat: Seat::NONE, future }, group, handle: Some(handle), label }
     }
 
     /// Runs the future's code, or its drop.
@@ -95,7 +96,7 @@ where
     }
 
     fn end(mut self: Pin<&mut Self>, end: End<T, E>) {
-        let Some(slot) = self.as_mut().project().slot.take() else { return };
+        let Some(handle) = self.as_mut().project().handle.take() else { return };
         let seat = match self.as_mut().project().work.project() {
             WorkProjection::Going { seat, .. } => *seat,
             WorkProjection::Gone => Seat::NONE,
@@ -119,7 +120,7 @@ where
         if let Err(payload) = dropped {
             fail(FailureKind::Panicked(Panic::new(payload)));
         }
-        let unwanted = slot.put(value);
+        let unwanted = send(handle, value);
         if let Err(payload) = within(&this.group.roster, || catch_unwind(AssertUnwindSafe(|| drop(unwanted)))) {
             fail(FailureKind::Panicked(Panic::new(payload)));
         }
@@ -154,7 +155,7 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         // Fields are read through the projection only: a plain reference to all of the child would be one to the future, too.
         let this = self.as_mut().project();
-        if this.slot.is_none() {
+        if this.handle.is_none() {
             return Poll::Ready(());
         }
         let is_wanted = this.group.roster.phase() < Phase::Dropping;
@@ -185,12 +186,12 @@ mod tests {
 
     /// Tokio's tasks come in steps of 128 bytes, so what a child adds to its future is kept small.
     #[test]
-    fn promise_a_child_adds_eight_bytes_and_three_words_to_its_future() {
-        const ADDED: usize = 8 + 3 * size_of::<usize>();
+    fn promise_a_child_adds_eight_bytes_and_four_words_to_its_future() {
+        const ADDED: usize = 8 + 4 * size_of::<usize>();
         fn added<F: Future<Output = Result<u64, u64>>>(future: F) -> usize {
             let group = Arc::new(Shared::new(Roster::open(None, None, None, None)));
             assert!(group.roster.admit());
-            let child = Child::new(future, group, Slot::new(), None);
+            let child = Child::new(future, group, oneshot::channel().0, None);
             size_of_val(&child) - size_of::<F>()
         }
         assert_eq!(added(std::future::ready(Ok(7))), ADDED);

@@ -3,9 +3,10 @@
 //! It is not inherited by tasks that are spawned otherwise. A future lends its group to the thread, by reference, while it is
 //! polled, so nothing is counted up or down for it.
 
-use std::future::pending;
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use super::cancellation::Cancellation;
 use super::roster::{Phase, Roster};
 use crate::sync::{Arc, scoped_thread_local};
 
@@ -39,27 +40,6 @@ pub(super) fn is_dropping() -> bool {
 /// grace it is dropped at once, at its next await.
 ///
 /// Cancel safe.
-///
-/// ```
-/// # use std::time::Duration;
-/// # use baiwan_task::{Failures, Group, TaskGroup};
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-/// # async fn main() {
-/// let group = TaskGroup::new().grace(Duration::from_secs(1));
-/// let mut kept = None;
-/// let _: Result<(), Failures<&str>> = group
-///     .scope(async |group: Group<&str>| {
-///         let last_words = group.spawn(async {
-///             baiwan_task::cancelled().await;
-///             Ok("flushed")
-///         });
-///         kept = Some(last_words.await);
-///         Err("something else failed")
-///     })
-///     .await;
-/// assert_eq!(kept.unwrap().take(), Some("flushed"));
-/// # }
-/// ```
 pub async fn cancelled() {
     match current() {
         Some(group) => Cancellation::new(group).await,
@@ -75,4 +55,39 @@ pub async fn cancelled() {
 #[must_use]
 pub fn is_cancelled() -> bool {
     ask(|group| group.phase() > Phase::Open).unwrap_or(false)
+}
+
+/// A future that is ready when a group is cancelled.
+pub(super) struct Cancellation {
+    group: Arc<Roster>,
+    key: Option<usize>,
+}
+
+impl Cancellation {
+    pub(super) fn new(group: Arc<Roster>) -> Self {
+        Self { group, key: None }
+    }
+}
+
+impl Future for Cancellation {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.group.phase() == Phase::Open {
+            self.key = self.group.watch(self.key, cx.waker());
+            if self.key.is_some() {
+                return Poll::Pending;
+            }
+        }
+        self.key = None;
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Cancellation {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.group.unwatch(key);
+        }
+    }
 }

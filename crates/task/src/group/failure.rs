@@ -71,39 +71,8 @@ impl<E> Failure<E> {
         self.kind
     }
 
-    /// The error, if it was one.
-    #[must_use]
-    pub fn error(&self) -> Option<&E> {
-        match &self.kind {
-            FailureKind::Error(error) => Some(error),
-            _ => None,
-        }
-    }
-
     /// The error, as it was, or one made of what else went wrong. `anyhow::Error` and `Box<dyn Error + Send + Sync>` can be made of
     /// that.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use baiwan_task::{Failures, Group, TaskGroup};
-    /// #[derive(Debug, thiserror::Error)]
-    /// #[error("not found")]
-    /// struct NotFound;
-    ///
-    /// async fn page() -> anyhow::Result<()> {
-    ///     let group = TaskGroup::new().deadline(Duration::from_secs(2));
-    ///     let scope = group.scope(async |group: Group<anyhow::Error>| {
-    ///         group.spawn(async { Err::<(), _>(NotFound.into()) }).await;
-    ///         Ok(())
-    ///     });
-    ///     scope.await.map_err(|failures| failures.into_first().into_error())
-    /// }
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() {
-    /// assert!(page().await.unwrap_err().is::<NotFound>());
-    /// # }
-    /// ```
     #[must_use]
     pub fn into_error(self) -> E
     where
@@ -119,15 +88,6 @@ impl<E> Failure<E> {
     #[must_use]
     pub fn map<F>(self, change: impl FnOnce(E) -> F) -> Failure<F> {
         Failure { name: self.name, kind: self.kind.map(change) }
-    }
-
-    /// The panic, if it was one.
-    #[must_use]
-    pub fn panic(&self) -> Option<&Panic> {
-        match &self.kind {
-            FailureKind::Panicked(panic) => Some(panic),
-            _ => None,
-        }
     }
 }
 
@@ -160,81 +120,74 @@ impl<E: Error + 'static> Error for Failure<E> {
 /// Displayed, it is the first and how many more there are: `posts: not found (and 2 more)`. As an [`Error`], its source is that
 /// of the first error, which is displayed already.
 #[derive(Debug)]
-pub struct Failures<E> {
-    first: Failure<E>,
-    others: Vec<Failure<E>>,
-}
+pub struct Failures<E>(
+    /// Never empty.
+    Vec<Failure<E>>,
+);
 
 impl<E> Failures<E> {
     pub(super) fn new(first: Failure<E>) -> Self {
-        Self { first, others: Vec::new() }
+        Self(vec![first])
     }
 
     pub(super) fn push(&mut self, failure: Failure<E>) {
-        self.others.push(failure);
+        self.0.push(failure);
     }
 
     /// The failure that cancelled the others.
     #[must_use]
     pub fn first(&self) -> &Failure<E> {
-        &self.first
+        &self.0[0]
     }
 
     /// The failure that cancelled the others, to keep.
     #[must_use]
-    pub fn into_first(self) -> Failure<E> {
-        self.first
+    pub fn into_first(mut self) -> Failure<E> {
+        self.0.swap_remove(0)
     }
 
     /// Whether the cause is that the group was told to stop, by [`Group::cancel`](crate::Group::cancel) or with a group outside,
     /// and not that something failed. What has failed after that is there, too.
     #[must_use]
     pub fn is_cancellation(&self) -> bool {
-        matches!(self.first.kind, FailureKind::Cancelled)
+        matches!(self.first().kind, FailureKind::Cancelled)
     }
 
-    /// The same failures with other errors. With [`AsError`], those of anyhow become an [`Error`], for showing all of them:
-    ///
-    /// ```
-    /// # use baiwan_task::{AsError, Failures, Group, TaskGroup};
-    /// async fn page() -> anyhow::Result<u32> {
-    ///     let scope = TaskGroup::new().scope(async |group: Group<anyhow::Error>| {
-    ///         let number = group.spawn(async { Ok("seven".parse::<u32>()?) }).await;
-    ///         Ok(number.await?)
-    ///     });
-    ///     Ok(scope.await.map_err(|failures| failures.map(AsError))?)
-    /// }
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() {
-    /// assert_eq!(page().await.unwrap_err().to_string(), "invalid digit found in string");
-    /// # }
-    /// ```
-    ///
-    /// To go on with the first alone, as what it was, there is [`Failure::into_error`].
+    /// The same failures with other errors. With [`AsError`], those of anyhow become an [`Error`], for showing all of them; to go on
+    /// with the first alone, as what it was, there is [`Failure::into_error`]. The [guide](mod@crate::guide) has both.
     #[must_use]
     pub fn map<F>(self, mut change: impl FnMut(E) -> F) -> Failures<F> {
-        let first = self.first.map(&mut change);
-        Failures { first, others: self.others.into_iter().map(|failure| failure.map(&mut change)).collect() }
+        Failures(self.0.into_iter().map(|failure| failure.map(&mut change)).collect())
     }
 
     /// All, the first one first.
-    pub fn iter(&self) -> FailuresIter<'_, E> {
-        FailuresIter(std::iter::once(&self.first).chain(&self.others))
+    pub fn iter(&self) -> std::slice::Iter<'_, Failure<E>> {
+        self.0.iter()
     }
+}
 
-    /// How many there are: at least one.
-    #[must_use]
-    #[allow(clippy::len_without_is_empty, reason = "it is never empty")]
-    pub fn len(&self) -> usize {
-        1 + self.others.len()
+impl<E> IntoIterator for Failures<E> {
+    type Item = Failure<E>;
+    type IntoIter = std::vec::IntoIter<Failure<E>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<'a, E> IntoIterator for &'a Failures<E> {
+    type Item = &'a Failure<E>;
+    type IntoIter = std::slice::Iter<'a, Failure<E>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 
 impl<E: fmt::Display> fmt::Display for Failures<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.first.fmt(f)?;
-        match self.others.len() {
+        self.first().fmt(f)?;
+        match self.0.len() - 1 {
             0 => Ok(()),
             more => write!(f, " (and {more} more)"),
         }
@@ -243,7 +196,7 @@ impl<E: fmt::Display> fmt::Display for Failures<E> {
 
 impl<E: Error + 'static> Error for Failures<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.first.source()
+        self.first().source()
     }
 }
 
@@ -272,65 +225,5 @@ where
 {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.0.source()
-    }
-}
-
-/// The failures of a scope, borrowed.
-#[derive(Debug)]
-pub struct FailuresIter<'a, E>(std::iter::Chain<std::iter::Once<&'a Failure<E>>, std::slice::Iter<'a, Failure<E>>>);
-
-impl<'a, E> Iterator for FailuresIter<'a, E> {
-    type Item = &'a Failure<E>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.0.next()
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.0.size_hint()
-    }
-}
-
-impl<E> ExactSizeIterator for FailuresIter<'_, E> {}
-
-impl<E> Clone for FailuresIter<'_, E> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-/// The failures of a scope.
-#[derive(Debug)]
-pub struct FailuresIntoIter<E>(std::iter::Chain<std::iter::Once<Failure<E>>, std::vec::IntoIter<Failure<E>>>);
-
-impl<E> Iterator for FailuresIntoIter<E> {
-    type Item = Failure<E>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.0.next()
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.0.size_hint()
-    }
-}
-
-impl<E> ExactSizeIterator for FailuresIntoIter<E> {}
-
-impl<E> IntoIterator for Failures<E> {
-    type Item = Failure<E>;
-    type IntoIter = FailuresIntoIter<E>;
-
-    fn into_iter(self) -> FailuresIntoIter<E> {
-        FailuresIntoIter(std::iter::once(self.first).chain(self.others))
-    }
-}
-
-impl<'a, E> IntoIterator for &'a Failures<E> {
-    type Item = &'a Failure<E>;
-    type IntoIter = FailuresIter<'a, E>;
-
-    fn into_iter(self) -> FailuresIter<'a, E> {
-        self.iter()
     }
 }

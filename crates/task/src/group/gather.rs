@@ -13,11 +13,11 @@ use std::time::Duration;
 use pin_project_lite::pin_project;
 
 use super::failure::{Failure, FailureKind, Failures};
-use super::{Group, Handle, TaskGroup};
+use super::{Group, TaskGroup};
 use crate::panic::discard;
 use crate::{Panic, clock};
 
-/// For so many handles there is a place at once. Iterators may promise any number.
+/// The most handles for which there is a place at once. Iterators may promise any number.
 const RESERVED_MAX: usize = 1_024;
 /// When an iterator has taken so much time, others are let run. The clock is coarse: what takes less is seen now and then.
 const ASKED_MAX_NS: u64 = 500_000;
@@ -74,16 +74,12 @@ where
     }
 }
 
-/// `spawn` is one of the two ways in which a group spawns.
-pub(super) async fn gather<I, F, T, E, S>(
-    settings: TaskGroup,
-    futures: I,
-    spawn: impl Fn(Group<Infallible>, Caught<F>) -> S,
-) -> Vec<Gathered<T, E>>
+pub(super) async fn gather<I, F, T, E>(settings: TaskGroup, futures: I) -> Vec<Gathered<T, E>>
 where
     I: IntoIterator<Item = F>,
-    F: Future<Output = Result<T, E>>,
-    S: Future<Output = Handle<Gathered<T, E>>>,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
 {
     let name = settings.name.clone();
     let mut futures = futures.into_iter();
@@ -100,7 +96,7 @@ where
                 asked_ns += clock::now_ns().saturating_sub(before_ns);
                 // One that waits for its place when the body is dropped has no handle.
                 taken += 1;
-                handles.push(spawn(group.clone(), Caught { future: Some(future) }).await.value_only());
+                handles.push(group.spawn(Caught { future: Some(future) }).await.value_only());
                 if asked_ns >= ASKED_MAX_NS {
                     asked_ns = 0;
                     tokio::task::yield_now().await;

@@ -37,10 +37,10 @@ pub(crate) enum Phase {
 }
 
 pub(crate) struct Roster {
-    name: Option<Cow<'static, str>>,
-    grace: Option<Duration>,
+    pub(super) name: Option<Cow<'static, str>>,
+    pub(super) grace: Option<Duration>,
     /// As many as children may run; none if there is no limit.
-    places: Option<Semaphore>,
+    pub(super) places: Option<Semaphore>,
     /// The group that this one is in, and its key there.
     outer: Option<(Arc<Roster>, usize)>,
     /// Written under the lock of `state` only.
@@ -97,18 +97,6 @@ impl Roster {
             roster.advance(roster.phase_below(phase_outer));
         }
         roster
-    }
-
-    pub(crate) fn name(&self) -> Option<&Cow<'static, str>> {
-        self.name.as_ref()
-    }
-
-    pub(crate) fn grace(&self) -> Option<Duration> {
-        self.grace
-    }
-
-    pub(crate) fn places(&self) -> Option<&Semaphore> {
-        self.places.as_ref()
     }
 
     pub(crate) fn phase(&self) -> Phase {

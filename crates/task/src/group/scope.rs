@@ -119,7 +119,7 @@ where
     fn keep_time(self: Pin<&mut Self>, cx: &mut Context<'_>) {
         let this = self.project();
         let roster = &this.group.roster;
-        let is_lent_time = roster.phase() == Phase::Asked && roster.grace().is_none();
+        let is_lent_time = roster.phase() == Phase::Asked && roster.grace.is_none();
         if (roster.phase() == Phase::Open || is_lent_time)
             && let Some((after, deadline)) = this.deadline
             && pin!(unconstrained(deadline.as_mut())).poll(cx).is_ready()
@@ -132,7 +132,7 @@ where
             }
         }
         if roster.phase() == Phase::Asked
-            && let Some(grace) = roster.grace()
+            && let Some(grace) = roster.grace
         {
             let grace = this.grace.get_or_insert_with(|| Box::pin(sleep(grace)));
             if pin!(unconstrained(grace.as_mut())).poll(cx).is_ready() {
@@ -159,7 +159,7 @@ where
         }
         match this.value.take() {
             Some(value) if this.group.roster.phase() == Phase::Open => Ok(value),
-            _ => Err(Failures::new(Failure::new(this.group.roster.name().cloned(), FailureKind::Cancelled))),
+            _ => Err(Failures::new(Failure::new(this.group.roster.name.clone(), FailureKind::Cancelled))),
         }
     }
 

@@ -26,7 +26,7 @@ impl<E> Shared<E> {
         match &mut *failures {
             Some(failures) => failures.push(failure),
             None if self.roster.phase() > Phase::Open => {
-                let cause = Failure::new(self.roster.name().cloned(), FailureKind::Cancelled);
+                let cause = Failure::new(self.roster.name.clone(), FailureKind::Cancelled);
                 failures.insert(Failures::new(cause)).push(failure);
             }
             None => *failures = Some(Failures::new(failure)),
@@ -37,7 +37,7 @@ impl<E> Shared<E> {
 
     /// Records a failure that is not one of a child.
     pub(super) fn fail_itself(&self, kind: FailureKind<E>) {
-        self.fail(self.roster.name().cloned(), kind);
+        self.fail(self.roster.name.clone(), kind);
     }
 
     pub(super) fn has_failed(&self) -> bool {

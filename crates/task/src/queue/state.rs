@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
 
-use super::line::{Line, Stand, Standing};
+use super::line::{Line, Standing};
 
 /// An item, and when it was put. In the order of [`Taken`](super::Taken), which says why.
 #[derive(Debug)]
@@ -63,6 +63,12 @@ fn wake_all(wakers: Vec<Waker>) {
     }
 }
 
+/// Of one who gives up: the waker of the one who has its promise now, and its own, to be dropped.
+pub(super) struct Parting {
+    pub(super) woken: Option<Waker>,
+    pub(super) dropped: Option<Waker>,
+}
+
 /// What an attempt to put came to.
 #[derive(Debug)]
 pub(super) enum PutStep<T> {
@@ -83,25 +89,17 @@ pub(super) enum GetStep<T> {
     Drained,
 }
 
-/// Sums since the queue was made.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
-    pub(super) length_max: usize,
-    pub(super) puts: u64,
-    pub(super) gets: u64,
-    pub(super) put_waits: u64,
-    pub(super) get_waits: u64,
-}
-
 /// See the module's comment.
 #[derive(Debug)]
 pub(super) struct State<T> {
     items: VecDeque<Item<T>>,
-    capacity: usize,
+    pub(super) capacity: usize,
     items_promised: usize,
     places_promised: usize,
-    closed: bool,
-    counts: Counts,
+    pub(super) closed: bool,
+    /// Since the queue was made: the most items at once, and how many were put.
+    pub(super) length_max: usize,
+    pub(super) puts: u64,
     /// Those who wait for an item.
     pub(super) getters: Line,
     /// Those who wait for a place.
@@ -118,7 +116,8 @@ impl<T> State<T> {
             items_promised: 0,
             places_promised: 0,
             closed: false,
-            counts: Counts::default(),
+            length_max: 0,
+            puts: 0,
             getters: Line::new(),
             putters: Line::new(),
             joiners: Line::new(),
@@ -127,18 +126,6 @@ impl<T> State<T> {
 
     pub(super) fn len(&self) -> usize {
         self.items.len()
-    }
-
-    pub(super) fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed
-    }
-
-    pub(super) fn counts(&self) -> Counts {
-        self.counts
     }
 
     /// When the item was put that is the next to be taken.
@@ -196,7 +183,6 @@ impl<T> State<T> {
         if self.closed || !self.has_free_item() {
             return None;
         }
-        self.counts.gets = self.counts.gets.wrapping_add(1);
         self.items.pop_front()
     }
 
@@ -216,28 +202,24 @@ impl<T> State<T> {
     /// Takes an item back that was taken, as the next to be taken; more than the capacity, if need be.
     pub(super) fn put_back(&mut self, item: Item<T>) -> Option<Waker> {
         self.items.push_front(item);
-        self.counts.length_max = self.counts.length_max.max(self.items.len());
+        self.length_max = self.length_max.max(self.items.len());
         self.promise_item()
     }
 
-    /// A getter gives up. With its waker, to be dropped.
-    pub(super) fn leave_getters(&mut self, key: usize) -> (Option<Waker>, Option<Waker>) {
+    /// A getter gives up.
+    pub(super) fn leave_getters(&mut self, key: usize) -> Parting {
         let promised = self.getters.standing(key) == Standing::Promised;
-        let waker = self.getters.leave(key);
-        if promised {
-            self.items_promised -= 1;
-        }
-        (if promised { self.promise_item() } else { None }, waker)
+        self.items_promised -= usize::from(promised);
+        let dropped = self.getters.leave(key);
+        Parting { woken: if promised { self.promise_item() } else { None }, dropped }
     }
 
-    /// A putter gives up. With its waker, to be dropped.
-    pub(super) fn leave_putters(&mut self, key: usize) -> (Option<Waker>, Option<Waker>) {
+    /// A putter gives up.
+    pub(super) fn leave_putters(&mut self, key: usize) -> Parting {
         let promised = self.putters.standing(key) == Standing::Promised;
-        let waker = self.putters.leave(key);
-        if promised {
-            self.places_promised -= 1;
-        }
-        (if promised { self.promise_place() } else { None }, waker)
+        self.places_promised -= usize::from(promised);
+        let dropped = self.putters.leave(key);
+        Parting { woken: if promised { self.promise_place() } else { None }, dropped }
     }
 
     /// Takes nothing in any more. Whoever waits in vain from now on is to be woken.
@@ -248,35 +230,6 @@ impl<T> State<T> {
             wakers.append(&mut self.getters.dismiss_all());
         }
         Woken::Many(wakers)
-    }
-
-    /// Stands in line for an item; see [`Line::stand`].
-    pub(super) fn stand_for_item(
-        &mut self,
-        key: &mut Option<usize>,
-        current: &Waker,
-        spare: &mut Option<Waker>,
-    ) -> Stand {
-        let stand = self.getters.stand(key, current, spare);
-        self.counts.get_waits += u64::from(stand == Stand::Anew);
-        stand
-    }
-
-    /// Stands in line for a place; see [`Line::stand`].
-    pub(super) fn stand_for_place(
-        &mut self,
-        key: &mut Option<usize>,
-        current: &Waker,
-        spare: &mut Option<Waker>,
-    ) -> Stand {
-        let stand = self.putters.stand(key, current, spare);
-        self.counts.put_waits += u64::from(stand == Stand::Anew);
-        stand
-    }
-
-    #[cfg(all(test, not(any(baiwan_loom, baiwan_shuttle))))]
-    pub(super) fn begin_counts_at(&mut self, puts: u64) {
-        self.counts.puts = puts;
     }
 
     fn has_free_item(&self) -> bool {
@@ -292,14 +245,13 @@ impl<T> State<T> {
     fn push(&mut self, item: Item<T>) -> Option<Waker> {
         self.items.push_back(item);
         // At one in a nanosecond these sums last for 584 years.
-        self.counts.puts = self.counts.puts.wrapping_add(1);
-        self.counts.length_max = self.counts.length_max.max(self.items.len());
+        self.puts = self.puts.wrapping_add(1);
+        self.length_max = self.length_max.max(self.items.len());
         self.promise_item()
     }
 
     fn pop(&mut self) -> Option<(Item<T>, Woken)> {
         let item = self.items.pop_front()?;
-        self.counts.gets = self.counts.gets.wrapping_add(1);
         let woken = match self.closed {
             false => Woken::One(self.promise_place()),
             true if self.items.is_empty() => Woken::Many(self.getters.dismiss_all()),

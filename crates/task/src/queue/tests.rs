@@ -3,14 +3,26 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use super::Queue;
 use super::line::{Line, Stand, Standing};
+use super::{Drained, Taken};
 use crate::clock::held;
 
 const SECOND: Duration = Duration::from_secs(1);
+
+fn put<T>(queue: &Queue<T>, item: T) {
+    assert!(pin!(queue.put(item)).poll(&mut Context::from_waker(Waker::noop())).is_ready());
+}
+
+fn get<T>(queue: &Queue<T>) -> Result<Taken<'_, T>, Drained> {
+    match pin!(queue.get()).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(taken) => taken,
+        Poll::Pending => panic!("it waits"),
+    }
+}
 
 fn stand(line: &mut Line) -> usize {
     let (mut key, mut spare) = (None, Some(Waker::noop().clone()));
@@ -23,14 +35,14 @@ fn promise_the_age_is_that_of_the_item_that_is_taken_next() {
     held::advance(Duration::ZERO);
     let queue = Queue::new(10);
     assert_eq!(queue.statistics().oldest_age, None);
-    queue.put_nowait("first").unwrap();
+    put(&queue, "first");
     held::advance(SECOND);
-    queue.put_nowait("second").unwrap();
+    put(&queue, "second");
     held::advance(SECOND);
     assert_eq!(queue.statistics().oldest_age, Some(2 * SECOND));
-    drop(queue.get_nowait());
+    drop(get(&queue));
     assert_eq!(queue.statistics().oldest_age, Some(SECOND));
-    drop(queue.get_nowait());
+    drop(get(&queue));
     assert_eq!(queue.statistics().oldest_age, None);
 }
 
@@ -38,8 +50,8 @@ fn promise_the_age_is_that_of_the_item_that_is_taken_next() {
 fn promise_an_item_that_is_put_back_is_as_old_as_it_was() {
     held::advance(Duration::ZERO);
     let queue = Queue::new(10);
-    queue.put_nowait("item").unwrap();
-    let taken = queue.get_nowait().unwrap();
+    put(&queue, "item");
+    let taken = get(&queue).unwrap();
     held::advance(3 * SECOND);
     taken.put_back();
     assert_eq!(queue.statistics().oldest_age, Some(3 * SECOND));
@@ -49,12 +61,12 @@ fn promise_an_item_that_is_put_back_is_as_old_as_it_was() {
 fn promise_a_value_that_waited_for_its_place_is_as_old_as_its_time_in_the_queue() {
     held::advance(Duration::ZERO);
     let queue = Queue::new(1);
-    queue.put_nowait("first").unwrap();
+    put(&queue, "first");
     let mut second = pin!(queue.put("second"));
     let mut context = Context::from_waker(Waker::noop());
     assert!(second.as_mut().poll(&mut context).is_pending());
     held::advance(SECOND);
-    drop(queue.get_nowait());
+    drop(get(&queue));
     assert!(second.as_mut().poll(&mut context).is_ready());
     held::advance(SECOND);
     assert_eq!(queue.statistics().oldest_age, Some(SECOND));
@@ -96,16 +108,16 @@ fn promise_places_of_a_line_are_used_again() {
 #[test]
 fn promise_finished_items_are_counted_right_when_the_counts_wrap_around() {
     let queue = Queue::new(4);
-    queue.shared.lock().begin_counts_at(u64::MAX - 1);
+    queue.shared.lock().puts = u64::MAX - 1;
     queue.shared.begin_finished_at(usize::MAX - 3);
     for item in 0..4 {
-        queue.put_nowait(item).unwrap();
+        put(&queue, item);
     }
     let mut join = pin!(queue.join());
     let mut context = Context::from_waker(Waker::noop());
     for left in (0..4).rev() {
         assert!(join.as_mut().poll(&mut context).is_pending());
-        drop(queue.get_nowait());
+        drop(get(&queue));
         assert_eq!(queue.statistics().unfinished, left);
     }
     assert!(join.as_mut().poll(&mut context).is_ready());
@@ -124,8 +136,8 @@ impl Wake for Bell {
 #[test]
 fn promise_a_put_wakes_the_getter_though_one_who_has_joined_panics() {
     let queue = Queue::new(2);
-    queue.put_nowait(1).unwrap();
-    let taken = queue.get_nowait().unwrap();
+    put(&queue, 1);
+    let taken = get(&queue).unwrap();
     let (joiner, getter) = (Arc::new(Bell(AtomicUsize::new(0), true)), Arc::new(Bell(AtomicUsize::new(0), false)));
     let mut join = pin!(queue.join());
     assert!(join.as_mut().poll(&mut Context::from_waker(&Arc::clone(&joiner).into())).is_pending());
@@ -134,7 +146,7 @@ fn promise_a_put_wakes_the_getter_though_one_who_has_joined_panics() {
     // As if the item were being finished in another thread, which has counted it and not come further yet.
     std::mem::forget(taken);
     queue.shared.begin_finished_at(3);
-    let put = std::panic::catch_unwind(|| queue.put_nowait(2));
+    let put = std::panic::catch_unwind(|| put(&queue, 2));
     assert!(put.is_err());
     assert_eq!((joiner.0.load(Ordering::Relaxed), getter.0.load(Ordering::Relaxed)), (1, 1));
     assert!(join.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());

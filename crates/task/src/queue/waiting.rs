@@ -6,17 +6,15 @@
 //!
 //! Invariant: a future that has a `key` has an entry in the queue's line, and no other has.
 
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use super::line::{Stand, Standing};
 use super::shared::Shared;
-use super::state::{GetStep, PutStep, Woken};
+use super::state::{GetStep, Parting, PutStep, State, Woken};
 use super::{Closed, Drained, Taken};
 use crate::clock::now_ns;
-use crate::sync::Arc;
 use crate::turn;
 
 /// The future of [`Queue::put`](super::Queue::put).
@@ -31,7 +29,7 @@ pub struct Put<'a, T> {
 /// The future of [`Queue::get`](super::Queue::get).
 #[must_use = "nothing is taken unless it is awaited"]
 pub struct Get<'a, T> {
-    shared: &'a Arc<Shared<T>>,
+    shared: &'a Shared<T>,
     key: Option<usize>,
 }
 
@@ -67,9 +65,7 @@ impl<T> Future for Put<'_, T> {
                 Ok(waker) => {
                     drop(state);
                     turn::note_uncounted();
-                    if let Some(waker) = waker {
-                        waker.wake();
-                    }
+                    waker.into_iter().for_each(Waker::wake);
                     return Poll::Ready(Ok(()));
                 }
                 Err(unput) => put.value = Some(unput),
@@ -107,13 +103,13 @@ impl<T> Put<'_, T> {
                 }
                 PutStep::Closed(value) => {
                     drop(state);
-                    leave_putters(put.shared, &mut put.key);
+                    leave(put.shared, &mut put.key, State::leave_putters);
                     progress.made_progress();
                     return Poll::Ready(Err(Closed(value)));
                 }
                 PutStep::Full(unput) => value = unput,
             }
-            if state.stand_for_place(&mut put.key, cx.waker(), &mut spare) != Stand::NeedsWaker {
+            if state.putters.stand(&mut put.key, cx.waker(), &mut spare) != Stand::NeedsWaker {
                 put.value = Some(value);
                 return Poll::Pending;
             }
@@ -127,24 +123,13 @@ impl<T> Drop for Put<'_, T> {
     #[inline]
     fn drop(&mut self) {
         if self.key.is_some() {
-            leave_putters(self.shared, &mut self.key);
-        }
-    }
-}
-
-#[inline(never)]
-fn leave_putters<T>(shared: &Shared<T>, key: &mut Option<usize>) {
-    if let Some(key) = key.take() {
-        let (waker, stale) = shared.lock().leave_putters(key);
-        drop(stale);
-        if let Some(waker) = waker {
-            waker.wake();
+            leave(self.shared, &mut self.key, State::leave_putters);
         }
     }
 }
 
 impl<'a, T> Get<'a, T> {
-    pub(super) fn new(shared: &'a Arc<Shared<T>>) -> Self {
+    pub(super) fn new(shared: &'a Shared<T>) -> Self {
         Get { shared, key: None }
     }
 }
@@ -197,13 +182,13 @@ impl<'a, T> Get<'a, T> {
                 }
                 GetStep::Drained => {
                     drop(state);
-                    leave_getters(get.shared, &mut get.key);
+                    leave(get.shared, &mut get.key, State::leave_getters);
                     progress.made_progress();
                     return Poll::Ready(Err(Drained));
                 }
                 GetStep::Empty => {}
             }
-            if state.stand_for_item(&mut get.key, cx.waker(), &mut spare) != Stand::NeedsWaker {
+            if state.getters.stand(&mut get.key, cx.waker(), &mut spare) != Stand::NeedsWaker {
                 return Poll::Pending;
             }
             drop(state);
@@ -216,31 +201,30 @@ impl<T> Drop for Get<'_, T> {
     #[inline]
     fn drop(&mut self) {
         if self.key.is_some() {
-            leave_getters(self.shared, &mut self.key);
+            leave(self.shared, &mut self.key, State::leave_getters);
         }
     }
 }
 
+/// Leaves a line, and wakes the one who has now what was promised to this one.
 #[inline(never)]
-fn leave_getters<T>(shared: &Shared<T>, key: &mut Option<usize>) {
+fn leave<T>(shared: &Shared<T>, key: &mut Option<usize>, leave: fn(&mut State<T>, usize) -> Parting) {
     if let Some(key) = key.take() {
-        let (waker, stale) = shared.lock().leave_getters(key);
-        drop(stale);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        let Parting { woken, dropped } = leave(&mut shared.lock(), key);
+        drop(dropped);
+        woken.into_iter().for_each(Waker::wake);
     }
 }
 
 /// Wakes one who gets, and those who have joined. If one of them panics, the others are woken first.
-pub(super) fn wake_both(getter: Option<Waker>, mut joined: Vec<Waker>) {
+fn wake_both(getter: Option<Waker>, mut joined: Vec<Waker>) {
     joined.extend(getter);
     Woken::Many(joined).wake();
 }
 
 /// Wakes those who can go on now that an item was taken. If that panics, the item is there for others, not lost.
 #[inline(never)]
-pub(super) fn wake_holding<T>(taken: Taken<'_, T>, woken: Woken) -> Taken<'_, T> {
+fn wake_holding<T>(taken: Taken<'_, T>, woken: Woken) -> Taken<'_, T> {
     match catch_unwind(AssertUnwindSafe(|| woken.wake())) {
         Ok(()) => taken,
         Err(panic) => {
@@ -302,23 +286,5 @@ fn leave_joiners<T>(shared: &Shared<T>, key: &mut Option<usize>) {
         shared.note_leave(&state);
         drop(state);
         drop(stale);
-    }
-}
-
-impl<T> fmt::Debug for Put<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Put").field("in_line", &self.key.is_some()).finish_non_exhaustive()
-    }
-}
-
-impl<T> fmt::Debug for Get<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Get").field("in_line", &self.key.is_some()).finish_non_exhaustive()
-    }
-}
-
-impl<T> fmt::Debug for Join<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Join").field("in_line", &self.key.is_some()).finish_non_exhaustive()
     }
 }

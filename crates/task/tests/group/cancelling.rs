@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use crate::rig::{Alive, Fault, is_only_cancelled, poll_once, told, turn, until, until_no_task_is_left};
+use crate::rig::{Alive, Fault, is_only_cancelled, poll_once, told, turn, until_no_task_is_left};
 
 #[tokio::test]
 async fn promise_cancelling_from_the_body_ends_everybody() {
@@ -196,7 +196,7 @@ trait CancelAfterEnd {
 
 impl CancelAfterEnd for baiwan_task::Handle<()> {
     async fn cancel_after_end(self) {
-        until(|| self.is_finished()).await;
+        tokio::task::yield_now().await;
         self.cancel();
         assert_eq!(self.await, Ok(()));
     }

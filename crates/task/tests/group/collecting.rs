@@ -164,22 +164,6 @@ async fn promise_nothing_collects_to_nothing() {
     assert!(TaskGroup::new().limit(1).collect(none).await.is_empty());
 }
 
-#[tokio::test]
-async fn promise_futures_that_are_not_send_are_collected_on_their_thread() {
-    let shared = Rc::new(Cell::new(0));
-    let futures = (0..4).map(|number| {
-        let shared = Rc::clone(&shared);
-        async move {
-            yield_now().await;
-            shared.set(shared.get() + number);
-            if number == 2 { Err(Fault::Number(2)) } else { Ok(Rc::clone(&shared)) }
-        }
-    });
-    let results = LocalSet::new().run_until(TaskGroup::new().limit(2).collect_local(futures)).await;
-    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 3);
-    assert_eq!(shared.get(), 6);
-}
-
 #[tokio::test(start_paused = true)]
 async fn promise_what_was_taken_has_its_result_though_it_waited_for_its_place_at_the_deadline() {
     for futures in 0..4 {
@@ -236,7 +220,7 @@ async fn promise_others_run_between_the_futures_of_a_slow_iterator() {
             yield_now().await;
         }
     });
-    let results = local.run_until(TaskGroup::new().collect_local(slow)).await;
+    let results = local.run_until(TaskGroup::new().collect(slow)).await;
     assert!(results.iter().all(Result::is_ok));
 }
 

@@ -124,7 +124,7 @@ async fn promise_a_group_without_grace_has_that_of_the_group_outside() {
                 let mut listens = listens.await;
                 (&mut listens).await.map_err(Fault::from)
             });
-            Ok(inner.await.unwrap_err().len())
+            Ok(inner.await.unwrap_err().iter().len())
         };
         kept = Some(outer.spawn(child).await);
         yield_now().await;

@@ -29,7 +29,7 @@ pub(crate) fn told<R: std::fmt::Debug>(result: Result<R, Failures<Fault>>) -> Ve
 
 pub(crate) fn is_only_cancelled<R: std::fmt::Debug, E: std::fmt::Debug>(result: Result<R, Failures<E>>) -> bool {
     let failures = result.unwrap_err();
-    failures.len() == 1 && matches!(failures.first().kind(), FailureKind::Cancelled)
+    failures.iter().len() == 1 && matches!(failures.first().kind(), FailureKind::Cancelled)
 }
 
 /// How many guards of it there are.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake};
 
+use baiwan_task::{Queue, Taken};
+
 #[derive(Default)]
 struct Calls(AtomicUsize);
 
@@ -48,5 +50,26 @@ impl<F: Future> Polled<F> {
 
     pub(crate) fn forget_calls(&self) {
         self.calls.0.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Operations that are polled once, and given up if they wait.
+pub(crate) trait AtOnce<T> {
+    /// Whether the value was put.
+    fn put_at_once(&self, value: T) -> bool;
+
+    fn get_at_once(&self) -> Option<Taken<'_, T>>;
+}
+
+impl<T> AtOnce<T> for Queue<T> {
+    fn put_at_once(&self, value: T) -> bool {
+        matches!(polled(self.put(value)).poll(), Poll::Ready(Ok(())))
+    }
+
+    fn get_at_once(&self) -> Option<Taken<'_, T>> {
+        match polled(self.get()).poll() {
+            Poll::Ready(taken) => taken.ok(),
+            Poll::Pending => None,
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use baiwan_task::{Drained, Queue, Taken};
 
-use crate::by_hand::{Polled, polled};
+use crate::by_hand::{AtOnce, Polled, polled};
 
 const CAPACITY: usize = 2;
 const POLLS_MAX: usize = 4;
@@ -91,12 +91,12 @@ impl Around<'_> {
         match other {
             Other::Nothing => {}
             Other::Puts => {
-                if self.queue.put_nowait(self.next).is_ok() {
+                if self.queue.put_at_once(self.next) {
                     self.put.push(self.next);
                 }
                 self.next += 1;
             }
-            Other::Takes => self.held.extend(self.queue.get_nowait()),
+            Other::Takes => self.held.extend(self.queue.get_at_once()),
             Other::PutsBack => {
                 if let Some(taken) = self.held.pop() {
                     taken.put_back();
@@ -145,10 +145,10 @@ fn give_up(operation: Operation, filled: usize, held: usize, others: &[Other], p
     }
     drop(given_up);
     if matches!(getter_came, Some(Poll::Pending)) && getter.woken() == 0 {
-        assert!(queue.is_empty(), "the getter was forgotten");
+        assert!(queue.statistics().length == 0, "the getter was forgotten");
     }
     if matches!(putter_came, Some(Poll::Pending)) && putter.woken() == 0 {
-        assert!(queue.len() >= CAPACITY, "the putter was forgotten");
+        assert!(queue.statistics().length >= CAPACITY, "the putter was forgotten");
     }
     queue.close();
     if matches!(getter_came, Some(Poll::Pending)) {
@@ -170,7 +170,7 @@ fn give_up(operation: Operation, filled: usize, held: usize, others: &[Other], p
     around.held.extend(beside_got);
     around.finished.extend(around.held.drain(..).map(Taken::into_inner));
     around.finished.extend(done.took.get());
-    while let Ok(taken) = queue.get_nowait() {
+    while let Some(taken) = queue.get_at_once() {
         around.finished.push(taken.into_inner());
     }
     around.finished.sort_unstable();

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::task::Poll;
 
-use baiwan_task::{Drained, Get, GetError, Join, Put, PutError, Queue, Taken};
+use baiwan_task::{Drained, Get, Join, Put, Queue, Taken};
 use proptest::prelude::*;
 
 use crate::by_hand::{Polled, polled};
@@ -13,9 +13,7 @@ use crate::by_hand::{Polled, polled};
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
     Put,
-    PutNowait,
     Get,
-    GetNowait,
     Join,
     PollPut(u8),
     PollGet(u8),
@@ -28,11 +26,9 @@ pub(crate) enum Step {
     Close,
 }
 
-const STEPS: [Step; 16] = [
+const STEPS: [Step; 14] = [
     Step::Put,
-    Step::PutNowait,
     Step::Get,
-    Step::GetNowait,
     Step::Join,
     Step::PollPut(0),
     Step::PollGet(0),
@@ -78,7 +74,6 @@ pub(crate) struct World<'a> {
     next_value: u32,
     next_ticket: u32,
     puts: u64,
-    gets: u64,
     length_max: usize,
 }
 
@@ -98,7 +93,7 @@ impl<'a> World<'a> {
     pub(crate) fn new(queue: &'a Queue<u32>) -> Self {
         World {
             queue,
-            capacity: queue.capacity(),
+            capacity: queue.statistics().capacity,
             items: VecDeque::new(),
             closed: false,
             putters: Vec::new(),
@@ -109,7 +104,6 @@ impl<'a> World<'a> {
             next_value: 0,
             next_ticket: 0,
             puts: 0,
-            gets: 0,
             length_max: 0,
         }
     }
@@ -160,16 +154,13 @@ impl<'a> World<'a> {
 
     fn get_done(&mut self, taken: Taken<'a, u32>) {
         assert_eq!(Some(*taken), self.items.pop_front());
-        self.gets += 1;
         self.taken.push(taken);
     }
 
     pub(crate) fn step(&mut self, step: Step) {
         match step {
             Step::Put => self.begin_put(),
-            Step::PutNowait => self.put_nowait(),
             Step::Get => self.begin_get(),
-            Step::GetNowait => self.get_nowait(),
             Step::Join => self.begin_join(),
             Step::PollPut(number) => _ = select(&self.putters, number).map(|index| self.poll_put(index)),
             Step::PollGet(number) => _ = select(&self.getters, number).map(|index| self.poll_get(index)),
@@ -219,20 +210,6 @@ impl<'a> World<'a> {
         }
     }
 
-    fn put_nowait(&mut self) {
-        let value = self.value();
-        match self.queue.put_nowait(value) {
-            Ok(()) => {
-                assert!(!self.closed && self.free_places() > 0);
-                self.put_done(value);
-            }
-            Err(PutError::Full(refused)) => {
-                assert!(!self.closed && self.free_places() == 0 && refused == value);
-            }
-            Err(PutError::Closed(refused)) => assert!(self.closed && refused == value),
-        }
-    }
-
     fn begin_get(&mut self) {
         let mut future = polled(self.queue.get());
         match future.poll() {
@@ -276,17 +253,6 @@ impl<'a> World<'a> {
         }
     }
 
-    fn get_nowait(&mut self) {
-        match self.queue.get_nowait() {
-            Ok(taken) => {
-                assert!(self.free_items() > 0);
-                self.get_done(taken);
-            }
-            Err(GetError::Empty) => assert!(self.free_items() == 0 && !(self.closed && self.items.is_empty())),
-            Err(GetError::Drained) => assert!(self.closed && self.items.is_empty()),
-        }
-    }
-
     fn begin_join(&mut self) {
         let mut future = polled(self.queue.join());
         if future.is_pending() {
@@ -321,8 +287,7 @@ impl<'a> World<'a> {
     fn put_back(&mut self, index: usize) {
         let taken = self.taken.remove(index);
         self.items.push_front(*taken);
-        // Independent or not, in turns.
-        if taken.is_multiple_of(2) { taken.put_back() } else { taken.into_owned().put_back() }
+        taken.put_back();
     }
 
     fn close(&mut self) {
@@ -338,7 +303,7 @@ impl<'a> World<'a> {
     fn compare(&self) {
         let now = self.queue.statistics();
         assert_eq!((now.length, now.length_max, now.unfinished), (self.items.len(), self.length_max, self.unfinished));
-        assert_eq!((now.puts, now.gets), (self.puts, self.gets));
+        assert_eq!(now.puts, self.puts);
         assert_eq!(now.unfinished, now.length + self.taken.len());
         fn woken<F: Future>(waiters: &[Waiter<F>]) -> Vec<(usize, Standing)> {
             waiters.iter().map(|waiter| (waiter.future.woken(), waiter.standing)).collect()
@@ -372,7 +337,7 @@ impl<'a> World<'a> {
             }
         }
         while !self.items.is_empty() {
-            self.step(Step::GetNowait);
+            self.step(Step::Get);
             self.step(Step::Finish(0));
         }
         while !self.joiners.is_empty() {
@@ -408,10 +373,8 @@ fn promise_every_short_history_is_that_of_the_model() {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        4 => Just(Step::Put),
-        2 => Just(Step::PutNowait),
-        4 => Just(Step::Get),
-        2 => Just(Step::GetNowait),
+        6 => Just(Step::Put),
+        6 => Just(Step::Get),
         1 => Just(Step::Join),
         4 => any::<u8>().prop_map(Step::PollPut),
         4 => any::<u8>().prop_map(Step::PollGet),

@@ -5,19 +5,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 
-use crate::by_hand::{Polled, polled};
-use baiwan_task::{Closed, Drained, GetError, PutError, Queue, Taken};
+use crate::by_hand::{AtOnce, Polled, polled};
+use baiwan_task::{Closed, Drained, Queue, Taken};
 
 fn filled<T>(capacity: usize, items: impl IntoIterator<Item = T>) -> Queue<T> {
     let queue = Queue::new(capacity);
     for item in items {
-        assert!(queue.put_nowait(item).is_ok());
+        assert!(queue.put_at_once(item));
     }
     queue
 }
 
 fn next<T>(queue: &Queue<T>) -> Option<T> {
-    queue.get_nowait().ok().map(Taken::into_inner)
+    queue.get_at_once().map(Taken::into_inner)
 }
 
 fn rest<T>(queue: &Queue<T>) -> Vec<T> {
@@ -41,7 +41,7 @@ fn promise_items_come_out_in_the_order_in_which_they_went_in() {
 #[test]
 fn promise_a_full_queue_gives_the_value_back_or_has_it_wait() {
     let queue = filled(2, [1, 2]);
-    assert_eq!(queue.put_nowait(3), Err(PutError::Full(3)));
+    assert!(!queue.put_at_once(3));
     let mut put = polled(queue.put(3));
     assert!(put.is_pending());
     assert_eq!(next(&queue), Some(1));
@@ -53,10 +53,10 @@ fn promise_a_full_queue_gives_the_value_back_or_has_it_wait() {
 #[test]
 fn promise_an_empty_queue_has_nothing_or_has_the_getter_wait() {
     let queue = Queue::new(2);
-    assert_eq!(queue.get_nowait().unwrap_err(), GetError::Empty);
+    assert!(queue.get_at_once().is_none());
     let mut get = polled(queue.get());
     assert!(get.is_pending());
-    queue.put_nowait(1).unwrap();
+    assert!(queue.put_at_once(1));
     assert_eq!(get.woken(), 1);
     assert_eq!(*get.ready().unwrap(), 1);
 }
@@ -67,7 +67,7 @@ fn promise_getters_are_served_in_the_order_in_which_they_came() {
     let mut getters: Vec<_> = (0..4).map(|_| polled(queue.get())).collect();
     assert!(getters.iter_mut().all(Polled::is_pending));
     for served in 0..4 {
-        queue.put_nowait(served).unwrap();
+        assert!(queue.put_at_once(served));
         let woken: Vec<usize> = getters.iter().map(Polled::woken).collect();
         assert_eq!(woken, (0..4).map(|getter| usize::from(getter <= served)).collect::<Vec<_>>());
     }
@@ -95,8 +95,8 @@ fn promise_what_is_promised_to_one_who_waits_is_not_taken_by_one_who_comes() {
     let queue = Queue::new(10);
     let mut first = polled(queue.get());
     assert!(first.is_pending());
-    queue.put_nowait(1).unwrap();
-    assert_eq!(queue.get_nowait().unwrap_err(), GetError::Empty);
+    assert!(queue.put_at_once(1));
+    assert!(queue.get_at_once().is_none());
     let mut late = polled(queue.get());
     assert!(late.is_pending());
     assert_eq!(*first.ready().unwrap(), 1);
@@ -105,7 +105,7 @@ fn promise_what_is_promised_to_one_who_waits_is_not_taken_by_one_who_comes() {
     let mut first = polled(queue.put(2));
     assert!(first.is_pending());
     assert_eq!(next(&queue), Some(1));
-    assert_eq!(queue.put_nowait(3), Err(PutError::Full(3)));
+    assert!(!queue.put_at_once(3));
     let mut late = polled(queue.put(4));
     assert!(late.is_pending());
     assert_eq!(first.ready(), Ok(()));
@@ -117,8 +117,8 @@ fn promise_a_getter_that_gives_up_passes_its_item_on_in_order() {
     let queue = Queue::new(10);
     let mut getters: Vec<_> = (0..3).map(|_| polled(queue.get())).collect();
     assert!(getters.iter_mut().all(Polled::is_pending));
-    queue.put_nowait(1).unwrap();
-    queue.put_nowait(2).unwrap();
+    assert!(queue.put_at_once(1));
+    assert!(queue.put_at_once(2));
     // The first was promised an item and goes away; the third has it now, and the order of items is as it was.
     drop(getters.remove(0));
     assert_eq!(getters[1].woken(), 1);
@@ -147,14 +147,14 @@ fn promise_a_put_that_was_dropped_was_not_done() {
     assert_eq!(next(&queue), Some(1));
     drop(put);
     assert_eq!(rest(&queue), []);
-    assert_eq!(queue.put_nowait(3), Ok(()));
+    assert!(queue.put_at_once(3));
 }
 
 #[test]
 fn promise_a_future_that_was_not_polled_does_not_wait_in_line() {
     let queue = Queue::new(1);
     let (never_get, never_put) = (queue.get(), queue.put(7));
-    queue.put_nowait(1).unwrap();
+    assert!(queue.put_at_once(1));
     assert_eq!(next(&queue), Some(1));
     drop((never_get, never_put));
     assert_eq!(queue.statistics().puts, 1);
@@ -169,7 +169,7 @@ fn promise_the_waker_of_the_last_poll_is_the_one_that_is_called() {
         let waker = Waker::from(Arc::clone(calls));
         assert!(get.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     }
-    queue.put_nowait(1).unwrap();
+    assert!(queue.put_at_once(1));
     assert_eq!((old.0.load(Ordering::Relaxed), new.0.load(Ordering::Relaxed)), (0, 1));
     assert_eq!(Arc::strong_count(&old), 1, "the old waker was dropped");
 }
@@ -195,7 +195,6 @@ fn promise_close_gives_their_values_back_to_those_who_wait_to_put() {
     assert_eq!(waiting.woken(), 1);
     assert_eq!(promised.ready(), Err(Closed(2)));
     assert_eq!(waiting.ready(), Err(Closed(3)));
-    assert_eq!(queue.put_nowait(4), Err(PutError::Closed(4)));
     assert_eq!(polled(queue.put(5)).ready(), Err(Closed(5)));
 }
 
@@ -203,10 +202,8 @@ fn promise_close_gives_their_values_back_to_those_who_wait_to_put() {
 fn promise_a_closed_queue_gives_what_it_has_and_is_drained_then() {
     let queue = filled(3, [1, 2]);
     queue.close();
-    assert!(queue.is_closed());
     assert_eq!(*polled(queue.get()).ready().unwrap(), 1);
     assert_eq!(next(&queue), Some(2));
-    assert_eq!(queue.get_nowait().unwrap_err(), GetError::Drained);
     assert_eq!(polled(queue.get()).ready().unwrap_err(), Drained);
 }
 
@@ -228,11 +225,11 @@ fn promise_who_waits_for_a_promised_item_of_a_closed_queue_gets_it_or_is_told() 
         let queue = Queue::new(3);
         let mut first = polled(queue.get());
         assert!(first.is_pending());
-        queue.put_nowait(1).unwrap();
+        assert!(queue.put_at_once(1));
         queue.close();
         let mut second = polled(queue.get());
         assert!(second.is_pending(), "the item may still come to it");
-        assert_eq!(queue.get_nowait().unwrap_err(), GetError::Empty);
+        assert!(queue.get_at_once().is_none());
         if first_gives_up {
             drop(first);
             assert_eq!(second.woken(), 1);
@@ -250,8 +247,8 @@ fn promise_join_waits_until_every_item_is_finished() {
     let queue = filled(3, [1, 2]);
     let mut join = polled(queue.join());
     assert!(join.is_pending());
-    let first = queue.get_nowait().unwrap();
-    let second = queue.get_nowait().unwrap();
+    let first = queue.get_at_once().unwrap();
+    let second = queue.get_at_once().unwrap();
     assert!(join.is_pending());
     drop(second);
     assert_eq!(join.woken(), 0);
@@ -264,8 +261,8 @@ fn promise_join_waits_until_every_item_is_finished() {
 fn promise_join_of_a_queue_without_items_is_ready() {
     let queue = Queue::<u32>::new(3);
     polled(queue.join()).ready();
-    queue.put_nowait(1).unwrap();
-    drop(queue.get_nowait());
+    assert!(queue.put_at_once(1));
+    drop(queue.get_at_once());
     polled(queue.join()).ready();
 }
 
@@ -274,7 +271,7 @@ fn promise_join_waits_for_what_is_put_while_it_waits() {
     let queue = filled(3, [1]);
     let mut join = polled(queue.join());
     assert!(join.is_pending());
-    queue.put_nowait(2).unwrap();
+    assert!(queue.put_at_once(2));
     assert_eq!(next(&queue), Some(1));
     assert_eq!(join.woken(), 0);
     assert_eq!(next(&queue), Some(2));
@@ -287,7 +284,7 @@ fn promise_join_is_ready_though_more_was_put_since_all_was_finished() {
     let mut joins = [polled(queue.join()), polled(queue.join())];
     assert!(joins.iter_mut().all(Polled::is_pending));
     assert_eq!(next(&queue), Some(1));
-    queue.put_nowait(2).unwrap();
+    assert!(queue.put_at_once(2));
     joins.iter_mut().for_each(Polled::ready);
     assert!(polled(queue.join()).is_pending());
 }
@@ -307,7 +304,7 @@ fn promise_a_join_that_was_dropped_is_not_woken_and_others_are() {
 fn promise_an_item_is_finished_when_its_guard_is_dropped_also_by_a_panic() {
     let queue = filled(3, [1]);
     let worker = catch_unwind(AssertUnwindSafe(|| {
-        let _job = queue.get_nowait().unwrap();
+        let _job = queue.get_at_once().unwrap();
         panic!("of the worker");
     }));
     assert!(worker.is_err());
@@ -317,7 +314,7 @@ fn promise_an_item_is_finished_when_its_guard_is_dropped_also_by_a_panic() {
 #[test]
 fn promise_a_guard_lends_its_item_and_hands_it_out_as_finished() {
     let queue = filled(3, [String::from("job")]);
-    let mut taken = queue.get_nowait().unwrap();
+    let mut taken = queue.get_at_once().unwrap();
     taken.push('s');
     assert_eq!((taken.len(), format!("{taken:?}")), (4, String::from("Taken(\"jobs\")")));
     assert_eq!(queue.statistics().unfinished, 1);
@@ -330,7 +327,7 @@ fn promise_an_item_that_is_put_back_is_taken_next_and_stays_unfinished() {
     let queue = filled(3, [1, 2]);
     let mut join = polled(queue.join());
     assert!(join.is_pending());
-    queue.get_nowait().unwrap().put_back();
+    queue.get_at_once().unwrap().put_back();
     assert_eq!((join.woken(), queue.statistics().unfinished), (0, 2));
     assert_eq!(rest(&queue), [1, 2]);
     join.ready();
@@ -339,12 +336,12 @@ fn promise_an_item_that_is_put_back_is_taken_next_and_stays_unfinished() {
 #[test]
 fn promise_an_item_can_be_put_back_into_a_full_queue() {
     let queue = filled(1, [1]);
-    let taken = queue.get_nowait().unwrap();
-    queue.put_nowait(2).unwrap();
+    let taken = queue.get_at_once().unwrap();
+    assert!(queue.put_at_once(2));
     let mut putter = polled(queue.put(3));
     assert!(putter.is_pending());
     taken.put_back();
-    assert_eq!((queue.len(), queue.statistics().length_max), (2, 2));
+    assert_eq!((queue.statistics().length, queue.statistics().length_max), (2, 2));
     assert_eq!(next(&queue), Some(1));
     assert_eq!(putter.woken(), 0, "the queue is still full");
     assert_eq!(next(&queue), Some(2));
@@ -354,9 +351,9 @@ fn promise_an_item_can_be_put_back_into_a_full_queue() {
 #[test]
 fn promise_an_item_can_be_put_back_into_a_closed_queue() {
     let queue = filled(1, [1]);
-    let taken = queue.get_nowait().unwrap();
+    let taken = queue.get_at_once().unwrap();
     queue.close();
-    assert_eq!(queue.get_nowait().unwrap_err(), GetError::Drained);
+    assert_eq!(polled(queue.get()).ready().unwrap_err(), Drained);
     taken.put_back();
     assert_eq!(next(&queue), Some(1));
 }
@@ -364,25 +361,12 @@ fn promise_an_item_can_be_put_back_into_a_closed_queue() {
 #[test]
 fn promise_an_item_that_is_put_back_goes_to_the_one_who_waits() {
     let queue = filled(1, [1]);
-    let taken = queue.get_nowait().unwrap();
+    let taken = queue.get_at_once().unwrap();
     let mut get = polled(queue.get());
     assert!(get.is_pending());
     taken.put_back();
     assert_eq!(get.woken(), 1);
     assert_eq!(*get.ready().unwrap(), 1);
-}
-
-#[test]
-fn promise_a_guard_outlives_the_queue() {
-    let queue = filled(2, [Arc::new(1), Arc::new(2)]);
-    let first = queue.get_nowait().unwrap().into_owned();
-    let second = queue.get_nowait().unwrap().into_owned().into_owned();
-    drop(queue);
-    let watch = Arc::downgrade(&first);
-    first.put_back();
-    assert!(watch.upgrade().is_some(), "the second guard keeps the queue");
-    drop(second);
-    assert!(watch.upgrade().is_none());
 }
 
 #[test]
@@ -395,11 +379,11 @@ fn promise_statistics_tell_what_has_happened() {
     assert_eq!(rest(&queue), [2, 3]);
     let mut get = polled(queue.get());
     assert!(get.is_pending() && get.is_pending());
-    queue.put_nowait(4).unwrap();
+    assert!(queue.put_at_once(4));
     let taken = get.ready().unwrap();
     let now = queue.statistics();
     assert_eq!((now.length, now.capacity, now.length_max, now.unfinished), (0, 2, 2, 1));
-    assert_eq!((now.puts, now.gets, now.put_waits, now.get_waits), (4, 4, 1, 1));
+    assert_eq!(now.puts, 4);
     drop(taken);
     assert_eq!(format!("{queue:?}"), "Queue { length: 0, capacity: 2, closed: false, .. }");
 }
@@ -412,8 +396,8 @@ struct Meddler {
 
 impl Drop for Meddler {
     fn drop(&mut self) {
-        assert!(self.queue.capacity() > 0);
-        let _ = self.queue.get_nowait();
+        assert!(self.queue.statistics().capacity > 0);
+        let _ = self.queue.get_at_once();
         assert!(!self.panics || std::thread::panicking(), "by destructor");
     }
 }
@@ -422,19 +406,19 @@ impl Drop for Meddler {
 fn promise_a_destructor_may_use_the_queue() {
     let queue = Queue::new(2);
     let item = |panics| Meddler { queue: queue.clone(), panics };
-    assert!(queue.put_nowait(item(false)).is_ok());
-    drop(queue.get_nowait());
-    queue.put_nowait(item(false)).unwrap_or_else(|_| unreachable!());
-    queue.put_nowait(item(false)).unwrap_or_else(|_| unreachable!());
-    drop(queue.put_nowait(item(false)));
+    assert!(queue.put_at_once(item(false)));
+    drop(queue.get_at_once());
+    assert!(queue.put_at_once(item(false)));
+    assert!(queue.put_at_once(item(false)));
+    assert!(!queue.put_at_once(item(false)));
     // A putter that gives up drops its value.
-    queue.put_nowait(item(false)).unwrap_or_else(|_| unreachable!());
-    queue.put_nowait(item(false)).unwrap_or_else(|_| unreachable!());
+    assert!(queue.put_at_once(item(false)));
+    assert!(queue.put_at_once(item(false)));
     let mut put = polled(queue.put(item(false)));
     assert!(put.is_pending());
     drop(put);
-    assert!(queue.is_empty(), "its destructor has taken one, whose destructor has taken the other");
-    drop(queue.get_nowait());
+    assert!(queue.statistics().length == 0, "its destructor has taken one, whose destructor has taken the other");
+    drop(queue.get_at_once());
     polled(queue.join()).ready();
 }
 
@@ -450,20 +434,20 @@ impl Drop for Witness {
 #[test]
 fn promise_an_item_is_not_finished_before_its_destructor_is() {
     let (queue, unfinished) = (Queue::new(1), Arc::new(AtomicUsize::new(7)));
-    assert!(queue.put_nowait(Witness(queue.clone(), Arc::clone(&unfinished))).is_ok());
-    drop(queue.get_nowait());
+    assert!(queue.put_at_once(Witness(queue.clone(), Arc::clone(&unfinished))));
+    drop(queue.get_at_once());
     assert_eq!((unfinished.load(Ordering::Relaxed), queue.statistics().unfinished), (1, 0));
 }
 
 #[test]
 fn promise_an_item_whose_destructor_panics_is_finished() {
     let queue = Queue::new(2);
-    queue.put_nowait(Meddler { queue: queue.clone(), panics: true }).unwrap_or_else(|_| unreachable!());
-    let taken = queue.get_nowait().unwrap();
+    assert!(queue.put_at_once(Meddler { queue: queue.clone(), panics: true }));
+    let taken = queue.get_at_once().unwrap();
     assert!(catch_unwind(AssertUnwindSafe(|| drop(taken))).is_err());
     polled(queue.join()).ready();
-    assert!(queue.put_nowait(Meddler { queue: queue.clone(), panics: false }).is_ok());
-    drop(queue.get_nowait());
+    assert!(queue.put_at_once(Meddler { queue: queue.clone(), panics: false }));
+    drop(queue.get_at_once());
 }
 
 /// A waker that uses the queue when it is called or dropped, and may panic when it is called.
@@ -491,7 +475,7 @@ impl Wake for Meddling {
 impl Drop for Meddling {
     fn drop(&mut self) {
         let queue = self.queue.lock().unwrap().take();
-        assert!(queue.is_some_and(|queue| queue.capacity() > 0));
+        assert!(queue.is_some_and(|queue| queue.statistics().capacity > 0));
     }
 }
 
@@ -504,7 +488,7 @@ fn promise_a_waker_may_use_the_queue() {
         // The first is replaced by the second, and its destructor looks at the queue.
         assert!(get.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     }
-    queue.put_nowait(1).unwrap();
+    assert!(queue.put_at_once(1));
     assert_eq!(second.calls.load(Ordering::Relaxed), 1);
     drop(get);
     let mut join = Box::pin(queue.join());
@@ -527,11 +511,11 @@ fn promise_a_waker_that_panics_loses_nothing() {
     let bad = Waker::from(Meddling::new(&queue, true));
     let mut get = Box::pin(queue.get());
     assert!(get.as_mut().poll(&mut Context::from_waker(&bad)).is_pending());
-    assert!(catch_unwind(AssertUnwindSafe(|| queue.put_nowait(1))).is_err());
+    assert!(catch_unwind(AssertUnwindSafe(|| queue.put_at_once(1))).is_err());
     let mut put = Box::pin(queue.put(2));
     assert!(put.as_mut().poll(&mut Context::from_waker(&bad)).is_pending());
     drop(get);
-    assert!(catch_unwind(AssertUnwindSafe(|| queue.get_nowait())).is_err());
+    assert!(catch_unwind(AssertUnwindSafe(|| queue.get_at_once())).is_err());
     assert_eq!(next(&queue), Some(1), "it was put back");
     drop(put);
 
@@ -546,63 +530,50 @@ fn promise_a_waker_that_panics_loses_nothing() {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn promise_one_who_puts_and_never_waits_lets_others_run() {
-    let queue = Queue::new(1);
-    let other = tokio::spawn(async {});
-    while !other.is_finished() {
-        queue.put(1).await.unwrap();
-        assert_eq!(next(&queue), Some(1));
-    }
-}
-
-#[tokio::test(flavor = "current_thread")]
-async fn promise_one_who_gets_and_never_waits_lets_others_run() {
-    let queue = Queue::new(1);
-    let other = tokio::spawn(async {});
-    while !other.is_finished() {
-        queue.put_nowait(1).unwrap();
-        assert_eq!(queue.get().await.unwrap().into_inner(), 1);
-    }
-}
-
-#[tokio::test(flavor = "current_thread")]
-async fn promise_to_do_every_second_thing_at_once_lets_others_run_too() {
-    let queue = Queue::new(2);
-    let other = tokio::spawn(async {});
-    // So that one and the other never come at the same counts.
-    queue.put_nowait(0).unwrap();
-    while !other.is_finished() {
-        assert!(queue.get_nowait().is_ok());
-        queue.put_nowait(1).unwrap();
-        drop(queue.get().await.unwrap());
-        queue.put(1).await.unwrap();
+async fn promise_one_who_never_has_to_wait_lets_others_run() {
+    const MANY: usize = 10_000;
+    for (puts, gets) in [(true, true), (true, false), (false, true)] {
+        let queue = Queue::new(2 * MANY);
+        for item in 0..MANY {
+            queue.put(item).await.unwrap();
+        }
+        let other = tokio::spawn(async {});
+        for turn in 0.. {
+            if other.is_finished() {
+                break;
+            }
+            assert!(turn < MANY, "{puts} {gets}");
+            if puts {
+                queue.put(turn).await.unwrap();
+            }
+            if gets {
+                drop(queue.get().await.unwrap());
+            }
+        }
     }
 }
 
 #[tokio::test(flavor = "current_thread")]
 async fn promise_a_loop_that_looks_at_one_queue_and_uses_another_lets_others_run() {
+    const MANY: usize = 10_000;
     for (before, use_get) in (0..24).flat_map(|before| [(before, false), (before, true)]) {
-        let (stop, work) = (Queue::new(1), Queue::new(1));
+        let (stop, work) = (Queue::new(1), Queue::new(2 * MANY));
+        for item in 0..MANY {
+            work.put(item).await.unwrap();
+        }
         // Wherever the count of operations stands.
-        for _ in 0..before {
-            work.put(0).await.unwrap();
-            drop(work.get_nowait());
+        for item in 0..before {
+            work.put(item).await.unwrap();
         }
         let stopper = stop.clone();
         tokio::spawn(async move { stopper.put(()).await });
         for turn in 0.. {
-            assert!(turn < 10_000, "{before}, {use_get}");
-            if use_get {
-                work.put_nowait(turn).unwrap();
-            }
+            assert!(turn < MANY - 24, "{before}, {use_get}");
             tokio::select! {
                 biased;
                 _ = stop.get() => break,
                 put = work.put(turn), if !use_get => put.unwrap(),
                 got = work.get(), if use_get => drop(got.unwrap()),
-            }
-            if !use_get {
-                drop(work.get_nowait());
             }
         }
     }
@@ -656,7 +627,7 @@ async fn promise_every_item_is_taken_once_by_many_on_threads() {
 fn promise_a_queue_may_be_used_where_a_panic_is_caught() {
     let queue = Queue::new(1);
     let put = std::panic::catch_unwind(|| {
-        queue.put_nowait(1).unwrap();
+        assert!(queue.put_at_once(1));
         panic!("after it was put");
     });
     assert!(put.is_err());

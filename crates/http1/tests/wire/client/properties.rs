@@ -146,19 +146,6 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_cost_a_client_linear_work(input in wire(), size in 1..100_usize) {
-        let mut decoder = ResponseDecoder::default();
-        let mut end = 0;
-        while end < input.len() {
-            end = (end + size).min(input.len());
-            if !matches!(decoder.decode(&input[..end], false, &Limits::default()), Ok(None)) {
-                break;
-            }
-        }
-        prop_assert!(decoder.bytes_examined() <= 3 * end as u64 + size as u64, "{} of {end}", decoder.bytes_examined());
-    }
-
-    #[test]
     fn what_httparse_reads_of_an_accepted_answer_is_the_same(input in wire()) {
         if let Ok(Some((head, consumed))) = ResponseDecoder::default().decode(&input, false, &Limits::default()) {
             let mut bytes = input[..consumed].to_vec();

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use baiwan_task::timeout;
 use tokio_postgres::{Client, Error};
 
 use super::endpoint::{Driver, Endpoint, drive};
@@ -48,8 +48,9 @@ pub(super) enum NoSession {
 pub(super) async fn session(endpoint: &Endpoint, opened: &Opened) -> Result<(Session, Driver), NoSession> {
     let connected = endpoint.connect(Duration::ZERO).await.ok_or_else(|| NoSession::Failed(no_answer()))?;
     let (client, mut connection) = connected.map_err(|error| NoSession::Failed(reason(&error)))?;
-    let setting_up = timeout(SET_UP_MAX, drive(&mut connection, prepare(endpoint, &client, opened))).await;
-    let prepared = setting_up.map_err(|_| NoSession::Failed(no_answer()))?.map_err(NoSession::Failed)?;
+    let preparing = drive(&mut connection, prepare(endpoint, &client, opened));
+    let prepared = timeout("setting up the connection", SET_UP_MAX, preparing).await;
+    let prepared = prepared.map_err(|late| NoSession::Failed(late.to_string()))?.map_err(NoSession::Failed)?;
     match prepared.map_err(|error| NoSession::Failed(reason(&error)))? {
         Ok(statements) => Ok((Session::new(client, statements), connection)),
         Err(refusal) => {

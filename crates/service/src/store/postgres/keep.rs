@@ -15,14 +15,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use baiwan_task::{TimedOut, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_postgres::NoTls;
 
 use super::Shared;
 use super::backoff::Backoff;
 use super::connect::{self, NoSession};
 use super::endpoint::{Driver, drive};
-use super::failure::no_answer;
 use super::session::{Condemned, Session};
 use super::slots::Tenure;
 use crate::store::PATIENCE;
@@ -44,7 +44,7 @@ enum Fault {
     /// It must not be used any more.
     Condemned(Condemned),
     /// The server does not answer.
-    Silent,
+    Silent(TimedOut),
 }
 
 /// Keeps the slot connected for as long as it is polled.
@@ -89,15 +89,15 @@ async fn serve(shared: &Shared, tenure: &Tenure<'_>, session: Arc<Session>, mut 
                 }
                 // With the last of those who wait for an answer the connection ends.
                 drop(session);
-                let _ = timeout(PATIENCE, connection).await;
+                let _ = timeout("the end of a connection", PATIENCE, connection).await;
                 return;
             }
-            Fault::Silent => {
-                tenure.fail(&no_answer());
-                let asked = drive(&mut connection, timeout(SILENCE_MAX, session.ask())).await;
+            Fault::Silent(late) => {
+                tenure.fail(&late.to_string());
+                let asked = drive(&mut connection, timeout("an answer", SILENCE_MAX, session.ask())).await;
                 if !matches!(asked, Ok(Ok(Ok(())))) {
                     // It may wait for a standby, with a commit that the server would wait for long after the connection is gone.
-                    let _ = timeout(CANCEL_MAX, session.cancel_token().cancel_query(NoTls)).await;
+                    let _ = timeout("a cancellation", CANCEL_MAX, session.cancel_token().cancel_query(NoTls)).await;
                     return;
                 }
             }
@@ -114,10 +114,10 @@ async fn watch(session: &Session, connection: &mut Driver) -> Fault {
         if let Some(condemned) = session.condemned() {
             return Fault::Condemned(condemned);
         }
-        match drive(connection, timeout(ASK_MAX, session.ask())).await {
+        match drive(connection, timeout("an answer", ASK_MAX, session.ask())).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => return Fault::Condemned(Condemned::by(&error)),
-            Ok(Err(_)) => return Fault::Silent,
+            Ok(Err(late)) => return Fault::Silent(late),
             Err(reason) => return Fault::Lost(reason),
         }
     }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use baiwan_task::timeout;
 use tokio_postgres::{Client, Error};
 use tracing::warn;
 
@@ -179,12 +179,13 @@ pub(super) async fn open(url: &PostgresUrl, endpoint: &Endpoint) -> Result<Ident
     let cannot_connect = |reason| OpenError::CannotConnect { url: url.clone(), reason };
     let connected = endpoint.connect(CONNECT_MAX).await.ok_or_else(|| cannot_connect(no_answer()))?;
     let (client, mut connection) = connected.map_err(|error| OpenError::of_connecting(url, &error))?;
-    let prepared = timeout(MIGRATE_MAX, drive(&mut connection, prepare(url, endpoint, &client))).await;
+    let preparing = drive(&mut connection, prepare(url, endpoint, &client));
+    let prepared = timeout("bringing the schema to this version", MIGRATE_MAX, preparing).await;
     drop(client);
     // Where cores have fd tables of their own, each would get a copy of what is open now and keep it open.
-    let _ = timeout(CLOSE_MAX, connection).await;
+    let _ = timeout("closing the connection", CLOSE_MAX, connection).await;
     let server = |reason| OpenError::Server { url: url.clone(), reason };
-    prepared.map_err(|_| server(no_answer()))?.map_err(server)?
+    prepared.map_err(|late| server(late.to_string()))?.map_err(server)?
 }
 
 async fn prepare(url: &PostgresUrl, endpoint: &Endpoint, client: &Client) -> Result<Identity, OpenError> {

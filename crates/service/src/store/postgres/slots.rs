@@ -8,9 +8,9 @@
 //! The locks are held for a look or an exchange, and as a rule by the core alone that the slot belongs to. Invariant: who sets a
 //! slot to `Open` takes the session out again, even when its task is cut short.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use baiwan_task::Limit;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tracing::{debug, error, info, warn};
@@ -31,17 +31,8 @@ pub(super) struct Lanes {
     /// For changes while the core has no connection for them: those that are for changes on some core, so that a change never
     /// comes before a read where it can be avoided.
     pub(super) writes_anywhere: Vec<usize>,
-    waiting: AtomicUsize,
-}
-
-/// The right to wait for room.
-#[derive(Debug)]
-pub(super) struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    /// The right to wait for room.
+    pub(super) waiting: Limit,
 }
 
 impl Lanes {
@@ -51,13 +42,7 @@ impl Lanes {
         let mut writes_anywhere: Vec<usize> = (0..cores).flat_map(|core| halves(core, cores, slots).0).collect();
         writes_anywhere.sort_unstable();
         writes_anywhere.dedup();
-        Self { writes, reads, writes_anywhere, waiting: AtomicUsize::new(0) }
-    }
-
-    /// `None`: as many wait as may.
-    pub(super) fn wait(&self) -> Option<Waiting<'_>> {
-        let waiting = Waiting(&self.waiting);
-        (self.waiting.fetch_add(1, Ordering::Relaxed) < WAITING_MAX).then_some(waiting)
+        Self { writes, reads, writes_anywhere, waiting: Limit::new(WAITING_MAX) }
     }
 }
 
@@ -204,6 +189,18 @@ impl Slots {
         }
     }
 
+    /// As [`condemn`](Self::condemn), because what answers must not be used.
+    pub(super) fn refuse(&self, refusal: &'static str) {
+        self.condemn(&Condemned { reason: refusal.to_owned(), has_forgotten: false });
+        Self::say_refusal(&mut locked(&self.said), refusal);
+    }
+
+    fn say_refusal(said: &mut Said, refusal: &'static str) {
+        if said.refusal.replace(refusal) != Some(refusal) {
+            error!(reason = refusal, "PostgreSQL is refused as it is; what needs it is answered with 503");
+        }
+    }
+
     fn set(&self, slot: usize, state: State) {
         let before = std::mem::replace(&mut *locked(&self.states[slot]), state);
         // A session may end here; not under the lock.
@@ -278,9 +275,7 @@ impl Tenure<'_> {
         let none_is_left = self.slots.are_none_left();
         let mut said = locked(&self.slots.said);
         said.outage |= none_is_left;
-        if said.refusal.replace(refusal) != Some(refusal) {
-            error!(reason = refusal, "PostgreSQL is refused as it is; what needs it is answered with 503");
-        }
+        Slots::say_refusal(&mut said, refusal);
     }
 
     fn say_if_none_is_left(&self, reason: &str) -> bool {
@@ -324,11 +319,11 @@ mod tests {
     #[test]
     fn row_102_so_many_wait_for_room_and_no_more() {
         let lanes = Lanes::of(0, 1, 4);
-        let mut waiting: Vec<_> = std::iter::from_fn(|| lanes.wait()).collect();
+        let mut waiting: Vec<_> = std::iter::from_fn(|| lanes.waiting.acquire_nowait().ok()).collect();
         assert_eq!(waiting.len(), WAITING_MAX);
-        assert!(lanes.wait().is_none(), "who was refused does not count");
+        assert!(lanes.waiting.acquire_nowait().is_err(), "and one that was refused does not count");
         waiting.pop();
-        assert!(lanes.wait().is_some());
+        assert!(lanes.waiting.acquire_nowait().is_ok());
     }
 
     #[test]

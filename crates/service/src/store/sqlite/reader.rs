@@ -32,10 +32,11 @@ use crate::store::StoreError;
 
 /// A connection that cannot write, opened at the first read.
 #[derive(Debug)]
-pub struct Reader(Arc<Core>);
+pub struct Reader(Arc<SharedReader>);
 
+/// What a reader shares with the task that ends its turns.
 #[derive(Debug)]
-struct Core {
+struct SharedReader {
     files: Arc<Files>,
     /// KiB of pages that the connection keeps.
     cache_kib: usize,
@@ -75,7 +76,7 @@ impl Clone for Reader {
     }
 }
 
-impl Drop for Core {
+impl Drop for SharedReader {
     fn drop(&mut self) {
         // Whoever ends its turns can go.
         self.turn_had_read.notify_one();
@@ -84,7 +85,13 @@ impl Drop for Core {
 
 impl Reader {
     pub(super) fn new(files: Arc<Files>, cache_kib: usize, commits: Arc<AtomicU64>) -> Self {
-        Self(Arc::new(Core { files, cache_kib, commits, turn_had_read: Arc::default(), slot: Mutex::default() }))
+        Self(Arc::new(SharedReader {
+            files,
+            cache_kib,
+            commits,
+            turn_had_read: Arc::default(),
+            slot: Mutex::default(),
+        }))
     }
 
     pub(super) fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
@@ -139,27 +146,27 @@ impl Reader {
         tokio::spawn(async move {
             loop {
                 turn_had_read.notified().await;
-                let Some(core) = keeper.0.upgrade() else { return };
-                core.slot().end_turn();
+                let Some(reader) = keeper.0.upgrade() else { return };
+                reader.slot().end_turn();
             }
         });
     }
 }
 
 /// Ends the turns of a reader. When it goes, no turn is left open.
-struct Keeper(Weak<Core>);
+struct Keeper(Weak<SharedReader>);
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        if let Some(core) = self.0.upgrade() {
-            let mut slot = core.slot();
+        if let Some(reader) = self.0.upgrade() {
+            let mut slot = reader.slot();
             slot.end_turn();
             slot.turn = Turn::Endless;
         }
     }
 }
 
-impl Core {
+impl SharedReader {
     fn slot(&self) -> MutexGuard<'_, Slot> {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }

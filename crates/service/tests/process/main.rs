@@ -21,6 +21,7 @@ mod load;
 #[path = "../stores/postgres.rs"]
 #[allow(dead_code, reason = "other tests need other parts of it")]
 mod postgres;
+#[cfg_attr(baiwan_portable, allow(dead_code, reason = "the tests of the engine need all of it"))]
 mod running;
 mod stopping;
 // They count refusals of the engine.

@@ -15,7 +15,7 @@ use super::settings::{Kind, SETTINGS, Setting, quoted};
 const BYTES_MAX: u64 = 1024 * 1024;
 /// A longer key is like no other.
 const KEY_BYTES_MAX: usize = 64;
-/// So many letters may be wrong in a key that is recognised.
+/// How many letters may be wrong in a key that is recognised.
 const MISTAKES_MAX: usize = 2;
 
 /// What a file says.

@@ -48,7 +48,7 @@ const CLOSE_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// There is no connection.
-    #[error("no connection to {url} ({reason}): start the server there, or set DATABASE_URL to another")]
+    #[error("there is no connection to {url} ({reason}): start the server there, or set DATABASE_URL to another")]
     CannotConnect {
         /// The database.
         url: PostgresUrl,

@@ -25,7 +25,7 @@ pub enum Kind {
     TokioMpsc,
     /// `flume`: waiting producers and consumers are served in turn, until somebody comes in between.
     Flume,
-    /// `async_channel`: who waits is woken and competes with who comes.
+    /// `async_channel`: a task that waits is woken and competes with those that come.
     AsyncChannel,
 }
 

@@ -34,7 +34,7 @@ const MIGRATIONS: &[&str] = &["CREATE TABLE baiwan.users (
 
 /// `server_version_num` of the oldest release that is served.
 const SERVER_VERSION_MIN: i32 = 120_000;
-/// Who migrates holds this lock: "Baiw", as in the header of the SQLite file.
+/// A process that migrates holds this lock: "Baiw", as in the header of the SQLite file.
 const MIGRATION_LOCK: i64 = 0x4261_6977;
 
 /// Time for the connection at start, at least.

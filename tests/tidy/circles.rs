@@ -10,25 +10,17 @@ use std::path::{Path, PathBuf};
 use crate::imports::{self, Import, ModulePath};
 use crate::tree::{name, rust_files};
 
-/// Circles that are still to be opened: the folder of the crate, and the modules.
-const KNOWN: [(&str, &[&str]); 1] = [("crates/baiwan/src", &["status", "transport"])];
-
 /// Between two siblings: one of the imports.
 type Edges = BTreeMap<(ModulePath, ModulePath), String>;
 
 #[test]
 fn modules_do_not_import_each_other_in_a_circle() {
-    let mut known: BTreeSet<(&str, &[&str])> = KNOWN.into();
     let mut wrong = String::new();
     for folder in crates() {
         let edges = edges(&imports::of_crate(&folder));
         let folder = name(&folder);
         for circle in circles(&edges) {
             let names: Vec<String> = circle.iter().map(|module| module.join("::")).collect();
-            if let Some(circle) = KNOWN.iter().find(|(of, modules)| *of == folder && *modules == names) {
-                known.remove(circle);
-                continue;
-            }
             wrong += &format!("\n{folder}: {} import each other in a circle:\n", names.join(", "));
             for (from, to) in circle.iter().zip(circle.iter().cycle().skip(1)) {
                 wrong += &format!("    {}\n", edges[&(from.clone(), to.clone())]);
@@ -36,7 +28,6 @@ fn modules_do_not_import_each_other_in_a_circle() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    assert!(known.is_empty(), "these circles are open and need not be in KNOWN any more: {known:?}");
 }
 
 /// The folders with the root file of a crate.

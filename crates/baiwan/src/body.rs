@@ -27,7 +27,13 @@ enum Repr {
     Empty,
     Full(Bytes),
     Stream(Arc<Stream>),
-    Hyper(hyper::body::Incoming),
+    Received(Pin<Box<dyn ReceivedElsewhere>>),
+}
+
+/// A body that comes by another way than the engine.
+pub(crate) trait ReceivedElsewhere:
+    http_body::Body<Data = Bytes, Error = BodyError> + std::fmt::Debug + Send + Sync
+{
 }
 
 /// Why the rest of a request's body cannot be had.
@@ -61,8 +67,9 @@ impl Body {
         Self(Repr::Stream(stream))
     }
 
-    pub(crate) fn from_hyper(body: hyper::body::Incoming) -> Self {
-        Self(Repr::Hyper(body))
+    /// One that another HTTP implementation than the engine receives.
+    pub(crate) fn received_elsewhere(body: impl ReceivedElsewhere + 'static) -> Self {
+        Self(Repr::Received(Box::pin(body)))
     }
 }
 
@@ -85,7 +92,7 @@ impl http_body::Body for Body {
                 _ => unreachable!("matched one line above"),
             },
             Repr::Stream(stream) => stream.poll_frame(cx),
-            Repr::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(|_| BodyError::Portable),
+            Repr::Received(body) => body.as_mut().poll_frame(cx),
         }
     }
 
@@ -94,7 +101,7 @@ impl http_body::Body for Body {
             Repr::Empty => true,
             Repr::Full(_) => false,
             Repr::Stream(stream) => stream.lock().is_at_end(),
-            Repr::Hyper(body) => body.is_end_stream(),
+            Repr::Received(body) => body.is_end_stream(),
         }
     }
 
@@ -103,7 +110,7 @@ impl http_body::Body for Body {
             Repr::Empty => SizeHint::with_exact(0),
             Repr::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Repr::Stream(stream) => stream.lock().bytes_left.map_or_else(SizeHint::default, SizeHint::with_exact),
-            Repr::Hyper(body) => body.size_hint(),
+            Repr::Received(body) => body.size_hint(),
         }
     }
 }

@@ -36,23 +36,23 @@ mod app;
 mod body;
 mod capacity;
 mod clock;
-mod close_reason;
 #[cfg(target_os = "linux")]
 mod engine;
 mod error;
 mod files;
+mod gate;
 mod hints;
+mod hyper;
 mod inbox;
 mod listen;
 mod memory;
-mod portable;
+mod pace;
 mod say;
 mod server;
 mod settings;
 mod shutdown;
 mod status;
 mod tables;
-mod transport;
 
 /// The whole server on a network in memory; for tests and fuzzers of this crate.
 #[cfg(all(any(test, feature = "simulation"), target_os = "linux"))]

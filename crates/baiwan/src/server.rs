@@ -17,9 +17,11 @@ use baiwan_driver::Address;
 use tokio::runtime::LocalRuntime;
 use tokio::sync::oneshot;
 
+use crate::Error;
 use crate::app::App;
 use crate::capacity::{self, Capacity};
 use crate::files::Files;
+use crate::hyper::Portable;
 use crate::listen::{self, BoundListener, Source};
 use crate::memory::MemoryLimit;
 use crate::say::say;
@@ -27,7 +29,6 @@ use crate::settings::{EventLoop, Settings, parse_timeout};
 use crate::shutdown::{Stop, Stops};
 use crate::status::{Health, Phase, Status};
 use crate::tables::{FdTables, Home, Listeners, Place};
-use crate::{Error, portable};
 
 /// How long tasks and blocking calls that outlive the last connection may hold up the end of a core.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -627,7 +628,7 @@ impl Core {
     ) -> io::Result<()> {
         runtime.block_on(async {
             let app = make();
-            match portable::Portable::new(app, self.settings, self.status, self.index, listeners) {
+            match Portable::new(app, self.settings, self.status, self.index, listeners) {
                 Ok(portable) => {
                     gate.report(Ok(()));
                     portable.run().await

@@ -3,8 +3,9 @@
 //! What the head says of framing and connection is decided in `response_check`, before the first byte is written; the body is
 //! `body_encoder`'s. Invariant: what is written is one well-formed message, or nothing.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
-use http::{StatusCode, Version};
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
+use http::{Response, StatusCode, Version};
 
 use crate::response_check::{Noted, append_connection_options};
 use crate::{BodyLength, ResponseCheck, ResponseContext, ResponseError, ResponsePlan};
@@ -112,6 +113,21 @@ pub fn encode_error_response_head(out: &mut Vec<u8>, status: StatusCode, reason:
         encode_field(out, b"retry-after", b"1");
     }
     out.extend_from_slice(b"connection: close\r\n\r\n");
+}
+
+/// What [`encode_error_response`] appends, for an encoder that adds `Date` and Content-Length by itself.
+pub fn error_response(status: StatusCode, reason: &str) -> Response<Bytes> {
+    let mut text = Vec::new();
+    encode_error_text(&mut text, status, reason);
+    let mut response = Response::new(Bytes::from(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// A whole answer for a peer beyond the maximum of connections, made before anybody came: what [`encode_error_response`] would

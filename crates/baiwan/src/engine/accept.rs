@@ -4,13 +4,12 @@
 //! moment, with its backlog untouched, and the connections that exist notice nothing. A log line says so at most once a second.
 
 use baiwan_driver::{AcceptEnd, Accepted, Driver, Transmit};
-use baiwan_http1::TOO_MANY_CONNECTIONS;
-use http::StatusCode;
 
 use super::table::{Flags, State};
 use super::{Engine, TURN_ACCEPTS_MAX};
 use crate::app::App;
 use crate::files::explain;
+use crate::gate::{Beyond, Denial, Entry, admit_connection};
 use crate::listen::{ACCEPT_PAUSE, COMPLAINT_PAUSE};
 use crate::say::say;
 use crate::status::{CloseReason, add};
@@ -73,45 +72,44 @@ impl<D: Driver, A: App> Engine<D, A> {
     /// Gives an accepted connection a slot and has it watched.
     fn open(&mut self, connection: Accepted<D::Socket>) {
         add(&self.core.status().accepted, 1);
-        let counted = self.core.status.try_open(self.core.index);
-        let is_told = self.turned_away < self.settings.turned_away_max;
-        let is_probe = !counted && is_told && self.core.status.try_probe();
+        let beyond = Beyond { count: self.turned_away, max: self.settings.turned_away_max };
+        let entry = admit_connection(&self.core.status, self.core.index, beyond);
         let index = self.table.insert(connection.socket, connection.peer);
         let token = self.table.token(index);
         let slot = &mut self.table[index];
-        if !counted {
+        if entry != Entry::Taken {
             slot.flags.set(Flags::UNCOUNTED);
             self.turned_away += 1;
-            if is_probe {
-                slot.flags.set(Flags::PROBE);
-            } else if self.turned_away > self.settings.turned_away_max {
-                return self.close(index, CloseReason::OverLimit);
-            }
+        }
+        match entry {
+            Entry::Dropped(reason) => return self.close(index, reason),
+            Entry::Probe => slot.flags.set(Flags::PROBE),
+            Entry::Taken | Entry::Refused(_) => {}
         }
         if let Err(error) = self.driver.watch(&slot.socket, token) {
             self.complain(&error, "cannot watch a connection");
             self.close(index, CloseReason::System);
-        } else if counted || is_probe {
-            self.enter(index, State::Idle);
+        } else if let Entry::Refused(denial) = entry {
+            self.turn_away(index, denial);
         } else {
-            self.turn_away(index);
+            self.enter(index, State::Idle);
         }
     }
 
     /// Answers a peer that may not stay. Whatever the load, this allocates nothing but for a HEAD.
-    pub(super) fn turn_away(&mut self, index: u32) {
+    pub(super) fn turn_away(&mut self, index: u32, denial: Denial) {
+        assert!(!denial.stays, "whoever may stay is not turned away");
         let slot = &self.table[index];
         if slot.flags.has(Flags::HEAD_REQUEST) {
-            let (status, text) = (StatusCode::SERVICE_UNAVAILABLE, "too-many-connections");
-            return self.answer_and_close(index, status, text, CloseReason::OverLimit);
+            return self.answer_and_close(index, denial.status, denial.text, denial.reason);
         }
         let token = self.table.token(index);
-        let answer = Transmit { socket: &slot.socket, token, front: TOO_MANY_CONNECTIONS, queue: None };
+        let answer = Transmit { socket: &slot.socket, token, front: denial.answer, queue: None };
         self.driver.transmit(std::iter::once(answer), &mut self.lists.sent);
         // A connection that has just begun has room for so little, or is dead.
         match self.lists.sent.pop() {
-            Some(Ok(count)) if count == TOO_MANY_CONNECTIONS.len() => self.linger(index, CloseReason::OverLimit),
-            _ => self.close(index, CloseReason::OverLimit),
+            Some(Ok(count)) if count == denial.answer.len() => self.linger(index, denial.reason),
+            _ => self.close(index, denial.reason),
         }
     }
 }

@@ -17,11 +17,9 @@ use super::table::{Flags, Left, State};
 use crate::BodyError;
 use crate::app::App;
 use crate::clock::Tick;
+use crate::gate::PROBE_TIMEOUT;
 use crate::settings::Linger;
 use crate::status::CloseReason;
-
-/// How long a connection beyond the maximum may take to ask for the server's health.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl<D: Driver, A: App> Engine<D, A> {
     /// Sends an answer of the server's own; then the connection lingers and closes.

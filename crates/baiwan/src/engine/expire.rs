@@ -12,6 +12,7 @@ use super::{Engine, RECEIVE_BYTES_MAX};
 use crate::BodyError;
 use crate::app::App;
 use crate::clock::Tick;
+use crate::gate::Denial;
 use crate::status::CloseReason;
 
 /// Deadlines looked at in one turn.
@@ -43,7 +44,9 @@ impl<D: Driver, A: App> Engine<D, A> {
                 self.table.set_deadline(index, Tick(now.0 + 1));
                 self.table.enqueue(index);
             }
-            State::Idle | State::Head if slot.flags.has(Flags::PROBE) => self.turn_away(index),
+            State::Idle | State::Head if slot.flags.has(Flags::PROBE) => {
+                self.turn_away(index, Denial::TOO_MANY_CONNECTIONS)
+            }
             State::Idle if self.drain.is_some() => self.close_if_silent(index, CloseReason::Drained, area),
             State::Idle => self.close_if_silent(index, CloseReason::KeepAliveTimeout, area),
             State::Head => self.give_up_head(index, now, area),

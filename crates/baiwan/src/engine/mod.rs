@@ -58,10 +58,10 @@ use self::table::{Flags, Table};
 use self::transmit::Outgoing;
 use crate::app::App;
 use crate::clock::{Clock, Date};
+use crate::hyper::Transports;
 use crate::inbox::Inbox;
 use crate::settings::Settings;
 use crate::status::{CloseReason, CoreStatus, Phase, Status};
-use crate::transport::Transports;
 
 /// Events that one turn takes from the driver.
 const TURN_EVENTS_MAX: usize = 512;

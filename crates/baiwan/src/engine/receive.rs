@@ -8,7 +8,7 @@
 use std::io;
 
 use baiwan_driver::{Driver, Received};
-use baiwan_http1::{HeadDecoder, Refusal, RequestHead, is_head_request};
+use baiwan_http1::{HeadDecoder, Refusal, is_head_request};
 use http::{Method, StatusCode};
 
 use super::exchange::OUTPUT_BYTES_MAX;
@@ -19,6 +19,7 @@ use super::{
     has_budget,
 };
 use crate::app::App;
+use crate::gate::{Asker, Verdict, admit_request};
 use crate::say::say;
 use crate::status::CloseReason;
 
@@ -264,16 +265,18 @@ impl<D: Driver, A: App> Engine<D, A> {
                     return (Wait::Nothing, position);
                 }
             };
-            if is_probe {
-                if !asks_for_health(&head) {
+            let asker = Asker { is_probe, is_stopping: self.core.stopping.get() };
+            match admit_request(asker, head.request.uri()) {
+                Verdict::Pass { last } => head.keep_alive &= !last,
+                Verdict::Refused(denial) => {
                     if head.request.method() == Method::HEAD {
                         self.table[index].flags.set(Flags::HEAD_REQUEST);
                     }
-                    self.turn_away(index);
+                    self.turn_away(index, denial);
                     return (Wait::Nothing, position);
                 }
-                head.keep_alive = false;
-            } else if self.may_switch(&head) {
+            }
+            if !is_probe && self.may_switch(&head) {
                 // What was answered before leaves first; then this head is looked at once more.
                 if self.out.len() > begin {
                     return (Wait::Turn, position);
@@ -335,12 +338,6 @@ impl<D: Driver, A: App> Engine<D, A> {
         }
         say(|| tracing::debug!(rule = refusal.name(), peer = %peer(), sample = %Sample(wrong), "refused a request"));
     }
-}
-
-/// Whether a request is one that is answered beyond the maximum of connections: an orchestrator restarts a server whose
-/// health it cannot ask for, and that would cut everybody.
-fn asks_for_health(head: &RequestHead) -> bool {
-    head.request.uri().path().starts_with("/health/")
 }
 
 /// The beginning of what a peer sent, fit for a log: everything but plain ASCII is escaped.

@@ -23,11 +23,12 @@ use http_body::Body as HttpBody;
 
 use super::exchange::{self, BodyWriter, Extent, Link, Phase, encode_head};
 use super::feed::{Feed, FeedStream, decode_body, keeps_alive};
-use super::table::{Exchange, Flags, Pace, State};
+use super::table::{Exchange, Flags, State};
 use super::{Engine, has_budget};
 use crate::app::{App, Call, add_peer, call_when_ready, is_for_server, limit_buffered_body};
 use crate::body::Stream;
 use crate::clock::Tick;
+use crate::pace::Pace;
 use crate::say::say;
 use crate::status::{CloseReason, add};
 use crate::{Body, BodyError};

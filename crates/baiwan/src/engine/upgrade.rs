@@ -5,7 +5,7 @@
 //! head may belong to the protocol that was offered and must not be taken for a request.
 //!
 //! The invariant: a connection leaves only when nothing is owed to it and no body is expected from it, and it stays counted
-//! until its [`Transport`](crate::transport::Transport) is dropped.
+//! until its [`Transport`] is dropped.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use bytes::Bytes;
 
 use super::Engine;
 use crate::app::App;
-use crate::portable::Connection;
+use crate::gate::Entry;
+use crate::hyper::{Connection, SocketStream, Transport};
 use crate::say::say;
 use crate::status::{CloseReason, add};
-use crate::transport::Stream;
 
 impl<D: Driver, A: App> Engine<D, A> {
     /// Whether the app may answer 101 to this request. Otherwise the offer is ignored (RFC 9110, section 7.8), as it is where
@@ -38,10 +38,11 @@ impl<D: Driver, A: App> Engine<D, A> {
         let slot = self.table.remove(index);
         debug_assert!(!slot.owes(), "what was answered before has left");
         let peer = if slot.peer.is_unix() { Peer::Unix } else { Peer::Ip(slot.peer.expand()) };
-        let released = self.driver.release(slot.socket).and_then(|fd| Stream::from_fd(fd, slot.peer.is_unix()));
+        let released = self.driver.release(slot.socket).and_then(|fd| SocketStream::from_fd(fd, slot.peer.is_unix()));
         match released {
             Ok(stream) => {
-                let transport = self.transports.open(stream, Bytes::copy_from_slice(received));
+                let transport =
+                    Transport::open(&self.transports, stream, Bytes::copy_from_slice(received), Entry::Taken);
                 let settings = Arc::clone(&self.settings);
                 let status = Arc::clone(&self.core.status);
                 let connection = Connection::for_one_request(app, settings, status, self.core.index);

@@ -1,6 +1,6 @@
 //! Where a server listens, and what it says when it cannot.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use axum::Router;
@@ -9,6 +9,9 @@ use axum::routing::get;
 use baiwan::{Builder, Error, EventLoop};
 
 use crate::rig::{Client, Rig, builder, eventually, server};
+
+/// What a connection beyond the maximum is told.
+const TURNED_AWAY: &str = "503 Service Unavailable: too-many-connections\n";
 
 fn app() -> Router {
     Router::new().route("/", get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() }))
@@ -180,15 +183,24 @@ pub(crate) fn one_connection_too_many_is_not_served(event_loop: EventLoop) {
     assert_eq!((first.get("/").status, second.get("/").status), (200, 200));
     assert!(!rig.health.is_ready(), "a load balancer should look elsewhere");
     let mut third = rig.connect();
-    if event_loop == EventLoop::Epoll {
-        assert_eq!(third.answer(false).status, 503);
-    }
-    // hyper has no word for it.
+    let health = third.get("/health/");
+    assert_eq!(
+        (health.status, health.field("connection")),
+        (404, Some("close")),
+        "the app is asked for the health alone"
+    );
+    let _ = third.sender().shutdown(Shutdown::Write);
     third.expect_end();
+    let mut fourth = rig.connect();
+    let turned_away = fourth.get("/");
+    assert_eq!((turned_away.status, turned_away.field("connection")), (503, Some("close")));
+    assert_eq!((turned_away.text(), turned_away.field("retry-after")), (TURNED_AWAY, Some("1")));
+    let _ = fourth.sender().shutdown(Shutdown::Write);
+    fourth.expect_end();
     assert_eq!((first.get("/").status, second.get("/").status), (200, 200));
     drop(first);
     eventually("there is room again", || rig.health.is_ready());
     assert_eq!(rig.connect().get("/").status, 200);
-    drop((second, third));
+    drop((second, third, fourth));
     rig.stop();
 }

@@ -291,6 +291,28 @@ fn error_answers_are_complete() {
 }
 
 #[test]
+fn an_error_answer_that_another_encoder_writes_says_the_same() {
+    for status in [StatusCode::BAD_REQUEST, StatusCode::SERVICE_UNAVAILABLE] {
+        let response = error_response(status, "because");
+        assert_eq!(response.status(), status);
+        let mut written = Vec::new();
+        encode_error_response(&mut written, status, "because", DATE);
+        let written = String::from_utf8(written).expect("text");
+        let (head, text) = written.split_once("\r\n\r\n").expect("a head");
+        assert_eq!(response.body(), text);
+        let line =
+            |(name, value): (&http::HeaderName, &HeaderValue)| format!("{name}: {}", value.to_str().expect("text"));
+        let mut lines: Vec<_> = response.headers().iter().map(line).collect();
+        lines.push(format!("content-length: {}", text.len()));
+        lines.push(DATE_LINE.trim_end().to_owned());
+        let mut written: Vec<_> = head.lines().skip(1).collect();
+        lines.sort();
+        written.sort();
+        assert_eq!(lines, written);
+    }
+}
+
+#[test]
 fn interim_answer_is_well_formed() {
     assert_eq!(CONTINUE, b"HTTP/1.1 100 Continue\r\n\r\n");
 }

@@ -80,9 +80,11 @@ fn row_105_kill_9_loses_no_acknowledged_change_in_sqlite() {
 fn row_105_kill_9_loses_no_acknowledged_change_in_postgresql() {
     let directory = tempfile::tempdir().unwrap();
     let database = Server::shared().database();
+    // Two hundred starts, beside all other tests on the same server: that one of them waits is no failure.
+    let url = format!("{}?connect_timeout=60", database.url);
     let start = || {
         let mut command = command(directory.path());
-        command.env("DATABASE_URL", &database.url).env("DATABASE_CONNECTIONS", CONNECTIONS);
+        command.env("DATABASE_URL", &url).env("DATABASE_CONNECTIONS", CONNECTIONS);
         Running::start_with_store(command)
     };
     survive(start, || rows_of_database(&database.keeper_url));

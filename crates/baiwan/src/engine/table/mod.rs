@@ -6,12 +6,10 @@
 //! | `slot`, `peer` | what a connection owns |
 //! | `slab` | where slots live |
 //! | `wheel` | when they are due |
-//! | `pace` | how fast a request's body must come |
 //!
 //! It decides nothing. The invariants: a connection is in the ready queue at most once, and one whose deadline is not `NEVER` is in the
 //! wheel.
 
-mod pace;
 mod peer;
 mod slab;
 mod slot;
@@ -23,7 +21,6 @@ use std::ops::{Index, IndexMut};
 
 use baiwan_driver::{Peer, Token};
 
-pub(super) use self::pace::Pace;
 use self::slab::Slab;
 pub(super) use self::slot::{Exchange, Flags, Slot};
 use self::state::note_edge;

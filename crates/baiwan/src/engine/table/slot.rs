@@ -8,13 +8,13 @@ use baiwan_http1::{BodyDecoder, HeadDecoder, begins_request};
 use bytes::Bytes;
 use tokio::task::AbortHandle;
 
-use super::pace::Pace;
 use super::peer::CompactPeer;
 use super::slab::Slab;
 use super::state::State;
 use super::wheel::{self, Slots};
 use crate::clock::Tick;
 use crate::engine::exchange::Link;
+use crate::pace::Pace;
 
 /// What is known about a connection beside its state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

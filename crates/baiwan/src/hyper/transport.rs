@@ -3,7 +3,7 @@
 //! hyper and, after a 101, the app do what they like with a [`Transport`]: read, write, move it to another thread, drop it.
 //! What concerns the server stays here: what was received before is replayed, a peer that takes nothing is given up, the
 //! connection is counted until its socket is closed, and then exactly one reason is. It is *not* a protocol: whether the
-//! connection has switched is for `portable` to say, which calls the app.
+//! connection has switched is for `connection` to say, which calls the app.
 //!
 //! A core keeps a [`Transports`], through which its stop reaches them: those that have switched and are silent see the end of
 //! the stream, so that their handlers end in order; what is open when the time is over ends with the core's runtime.
@@ -12,8 +12,6 @@
 //! and go home when it is dropped.
 //!
 //! The invariant: what is received or sent, and why it ends, is recorded here, whoever holds the transport.
-
-mod record;
 
 use std::io::{self, IoSlice, Write};
 use std::pin::Pin;
@@ -26,8 +24,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Sleep;
 
-use self::record::Counted;
-pub(crate) use self::record::{Record, TransportCounts, Transports};
+use super::record::{Counted, Record, Transports};
+use crate::gate::Entry;
 use crate::status::CloseReason;
 use crate::tables::Table;
 
@@ -38,12 +36,12 @@ const DISCARD_BYTES: usize = 4096;
 
 /// A TCP or Unix connection.
 #[derive(Debug)]
-pub(crate) enum Stream {
+pub(crate) enum SocketStream {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-impl Stream {
+impl SocketStream {
     /// One that came from a driver, and so does not block. Call it within the runtime that will wait for it.
     #[cfg(target_os = "linux")]
     pub(crate) fn from_fd(fd: std::os::fd::OwnedFd, is_unix: bool) -> io::Result<Self> {
@@ -70,8 +68,8 @@ impl Stream {
 macro_rules! on_stream {
     ($stream:expr, $method:ident($($argument:expr),*)) => {
         match $stream {
-            Stream::Tcp(stream) => Pin::new(stream).$method($($argument),*),
-            Stream::Unix(stream) => Pin::new(stream).$method($($argument),*),
+            SocketStream::Tcp(stream) => Pin::new(stream).$method($($argument),*),
+            SocketStream::Unix(stream) => Pin::new(stream).$method($($argument),*),
         }
     };
 }
@@ -92,14 +90,14 @@ pub(crate) struct Transport {
 /// A stream that is closed in the fd table that it is in, or not at all.
 #[derive(Debug)]
 struct Homing {
-    stream: Option<Stream>,
+    stream: Option<SocketStream>,
     table: Table,
 }
 
 impl Homing {
     /// # Errors
     /// On a thread with another table.
-    fn stream(&mut self) -> io::Result<&mut Stream> {
+    fn stream(&mut self) -> io::Result<&mut SocketStream> {
         let here = self.table.is_here();
         self.stream.as_mut().filter(|_| here).ok_or_else(|| io::Error::other(ABROAD))
     }
@@ -126,7 +124,9 @@ enum Ending {
 }
 
 impl Transport {
-    fn new(stream: Stream, replay: Bytes, counted: Counted) -> Self {
+    /// Takes over a connection that the gate has counted in as `entry`, and what was received from it and not looked at.
+    pub(crate) fn open(transports: &Arc<Transports>, stream: SocketStream, replay: Bytes, entry: Entry) -> Self {
+        let counted = transports.take_over(entry);
         let stream = Homing { stream: Some(stream), table: counted.record().table() };
         Self { stream, replay, timer: None, ending: Ending::NotYet, counted }
     }
@@ -290,7 +290,7 @@ impl Drop for Transport {
         let record = self.counted.record();
         let reset = record.handle_drop();
         match self.stream.stream() {
-            Ok(Stream::Tcp(stream)) if reset && self.ending == Ending::NotYet => drop(stream.set_zero_linger()),
+            Ok(SocketStream::Tcp(stream)) if reset && self.ending == Ending::NotYet => drop(stream.set_zero_linger()),
             Ok(_) => {}
             Err(_) => {
                 let home = Homing { stream: self.stream.stream.take(), table: self.stream.table };

@@ -24,7 +24,7 @@ const PATIENCE_MAX: Duration = Duration::from_secs(30);
 const DEBT_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-pub(in crate::engine) struct Pace {
+pub(crate) struct Pace {
     /// Nobody waits any longer then; never, when nobody waits now.
     due: Tick,
     since: Option<Instant>,
@@ -35,25 +35,25 @@ pub(in crate::engine) struct Pace {
 }
 
 impl Pace {
-    pub(in crate::engine) const NONE: Self = Self { due: Tick::NEVER, since: None, patience_us: 0, ends: Tick::NEVER };
+    pub(crate) const NONE: Self = Self { due: Tick::NEVER, since: None, patience_us: 0, ends: Tick::NEVER };
 
     /// A body begins, and must have ended by `ends`.
-    pub(in crate::engine) fn begin(ends: Tick) -> Self {
+    pub(crate) fn begin(ends: Tick) -> Self {
         Self { ends, patience_us: GRACE.as_micros() as i64, ..Self::NONE }
     }
 
     /// When the peer is given up.
-    pub(in crate::engine) fn due(&self) -> Tick {
+    pub(crate) fn due(&self) -> Tick {
         self.due
     }
 
     /// Whether the time for the whole body is over, however fast it came.
-    pub(in crate::engine) fn has_ended(&self, now: Tick) -> bool {
+    pub(crate) fn has_ended(&self, now: Tick) -> bool {
         self.ends <= now
     }
 
     /// The handler waits for bytes. `rate` is the minimum in bytes a second; 0 is none.
-    pub(in crate::engine) fn wait(&mut self, clock: &Clock, rate: u32) {
+    pub(crate) fn wait(&mut self, clock: &Clock, rate: u32) {
         if self.since.is_some() {
             return;
         }
@@ -63,7 +63,7 @@ impl Pace {
     }
 
     /// `count` bytes have come.
-    pub(in crate::engine) fn handle_bytes(&mut self, count: usize, clock: &Clock, rate: u32) {
+    pub(crate) fn handle_bytes(&mut self, count: usize, clock: &Clock, rate: u32) {
         let Some(since) = self.since else { return self.earn(count, rate) };
         let waited_us = clock.now().duration_since(since).as_micros() as i64;
         self.patience_us = (self.patience_us - waited_us).max(-(DEBT_MAX.as_micros() as i64));
@@ -81,7 +81,7 @@ impl Pace {
     }
 
     /// Nobody waits any more.
-    pub(in crate::engine) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         (self.due, self.since) = (Tick::NEVER, None);
     }
 }

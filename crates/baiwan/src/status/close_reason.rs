@@ -1,4 +1,6 @@
-//! Why connections end: one table for the names, the numbers and the list.
+//! Why connections end: one table for the names, the numbers and the list. When a connection ends is not decided here.
+//!
+//! The invariant: a reason has one number and one name, and both stay what they are while the process runs.
 
 macro_rules! close_reasons {
     ($($(#[$doc:meta])+ $variant:ident $name:literal)+) => {

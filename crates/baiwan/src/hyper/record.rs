@@ -7,18 +7,17 @@
 //! the last one is woken by it.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::{Stream, Transport};
+use crate::gate::{self, Entry};
 use crate::settings::{Linger, Settings};
-use crate::status::{CloseReason, Phase, Status};
+use crate::status::{CloseReason, Phase, Status, TransportCounts};
 use crate::tables::Table;
 
 /// Connections that a stop ends together, and the pause before the next.
@@ -28,26 +27,6 @@ const ENDS_PAUSE: Duration = Duration::from_millis(50);
 const RECORDS_MIN: usize = 64;
 /// No reason is recorded.
 const NONE: u8 = u8::MAX;
-
-/// What any thread may count of a core's transports.
-#[derive(Debug, Default)]
-pub(crate) struct TransportCounts {
-    open: AtomicU64,
-    upgraded: AtomicU64,
-    closed: [AtomicU64; CloseReason::ALL.len()],
-}
-
-impl TransportCounts {
-    /// Those that have switched protocols.
-    pub(crate) fn upgraded(&self) -> &AtomicU64 {
-        &self.upgraded
-    }
-
-    /// How many ended for a reason.
-    pub(crate) fn closed(&self, reason: CloseReason) -> &AtomicU64 {
-        &self.closed[reason as usize]
-    }
-}
 
 /// The transports of one core.
 #[derive(Debug)]
@@ -66,6 +45,8 @@ pub(crate) struct Transports {
     draining: AtomicBool,
     /// A task ends silent connections.
     drained: AtomicBool,
+    /// Those that the gate did not take, and that are not closed yet.
+    beyond: AtomicUsize,
     /// The core has ended; its runtime takes along what is open.
     cut: AtomicBool,
 }
@@ -84,15 +65,20 @@ impl Transports {
             records: Mutex::default(),
             draining: AtomicBool::new(false),
             drained: AtomicBool::new(false),
+            beyond: AtomicUsize::new(0),
             cut: AtomicBool::new(false),
         })
     }
 
-    /// Takes over a connection that is counted as open, and what was received from it and not looked at.
-    pub(crate) fn open(self: &Arc<Self>, stream: Stream, replay: Bytes) -> Transport {
+    /// Takes over a connection that the gate has counted in as `entry`, until what is returned is dropped.
+    pub(super) fn take_over(self: &Arc<Self>, entry: Entry) -> Counted {
         self.counts().open.fetch_add(1, Relaxed);
+        if entry != Entry::Taken {
+            self.beyond.fetch_add(1, Relaxed);
+        }
         let record = Arc::new(Record {
             transports: Arc::clone(self),
+            entry,
             active_ms: AtomicU64::new(self.now_ms()),
             reason: AtomicU8::new(NONE),
             switched: AtomicBool::new(false),
@@ -110,7 +96,12 @@ impl Transports {
         records.push(Arc::downgrade(&record));
         drop(records);
         self.end_silent_ones();
-        Transport::new(stream, replay, Counted(record))
+        Counted(record)
+    }
+
+    /// How many are open that the gate did not take.
+    pub(super) fn beyond(&self) -> usize {
+        self.beyond.load(Relaxed)
     }
 
     /// Whether no transport is open.
@@ -195,6 +186,8 @@ impl Transports {
 #[derive(Debug)]
 pub(crate) struct Record {
     transports: Arc<Transports>,
+    /// What the gate counted it in as.
+    entry: Entry,
     /// When bytes were last received or sent, in milliseconds since the core's start.
     active_ms: AtomicU64,
     /// The number of the reason why it ends; the first that is noted stays.
@@ -226,6 +219,16 @@ impl Record {
     /// Whether the app has answered 101.
     pub(crate) fn has_switched(&self) -> bool {
         self.switched.load(Relaxed)
+    }
+
+    /// Whether it is beyond the maximum, and may only ask for the server's health.
+    pub(super) fn is_probe(&self) -> bool {
+        self.entry == Entry::Probe
+    }
+
+    /// Why the body of its request was given up, if it was.
+    pub(super) fn late_body(&self) -> Option<CloseReason> {
+        [CloseReason::BodyTimeout, CloseReason::BodyTooSlow].into_iter().find(|reason| self.ends_by(&[*reason]))
     }
 
     /// A request has a body.
@@ -348,11 +351,14 @@ impl Drop for Counted {
         let reason = self.0.reason.load(Relaxed);
         // Nothing else has ended it, so it was ended here: by an answer that was the last, or by the app.
         let reason = if reason == NONE { CloseReason::Complete as u8 } else { reason };
-        counts.closed[usize::from(reason)].fetch_add(1, Relaxed);
+        counts.closed(CloseReason::ALL[usize::from(reason)]).fetch_add(1, Relaxed);
         if self.0.has_switched() {
             counts.upgraded.fetch_sub(1, Relaxed);
         }
-        status.closed(transports.index);
+        gate::leave(status, transports.index, self.0.entry);
+        if self.0.entry != Entry::Taken {
+            transports.beyond.fetch_sub(1, Relaxed);
+        }
         let open = counts.open.fetch_sub(1, Release) - 1;
         transports.shrink(open);
         fence(SeqCst);
@@ -368,14 +374,11 @@ mod tests {
 
     #[tokio::test(flavor = "local", start_paused = true)]
     async fn a_stop_holds_on_to_nothing_that_it_has_ended() {
-        // One descriptor for each.
-        crate::files::Files::of_process(crate::FdTables::Shared, 0);
         let status = Status::new(1, u64::MAX, u64::MAX);
         let transports = Transports::new(&Settings::default(), Arc::clone(&status), 0);
         let open = || {
             assert!(status.try_open(0));
-            let (ours, _) = tokio::net::UnixStream::pair().expect("a descriptor is left");
-            let transport = transports.open(Stream::Unix(ours), Bytes::new());
+            let transport = transports.take_over(Entry::Taken);
             transport.record().switch();
             transport
         };
@@ -384,7 +387,7 @@ mod tests {
         tokio::task::yield_now().await;
         tokio::time::advance(Settings::default().shutdown_idle + Duration::from_millis(1)).await;
         tokio::task::yield_now().await;
-        let ended = |open: &[Transport]| open.iter().filter(|transport| transport.record().has_ended()).count();
+        let ended = |open: &[Counted]| open.iter().filter(|transport| transport.record().has_ended()).count();
         assert_eq!(ended(&open), ENDS_MAX, "the others have to wait");
         // Whoever closes looks through the list: what has ended must leave it, or the list is looked through in vain each time.
         open.clear();

@@ -1,0 +1,290 @@
+//! One connection that hyper serves: on the portable event loop, or for one request that the engine has given away.
+//!
+//! hyper reads heads and bodies and frames answers; what the server promises stays here: the gate is asked, the app is called,
+//! its panics cost one request, its answer is checked, and the reason why the connection ends is noted. It is *not* a socket
+//! (`transport`), nor does it know listeners (`portable`).
+//!
+//! The invariant: only an answer of 101 hands a connection to the app, and no byte of another protocol before it.
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use baiwan_driver::Peer;
+use baiwan_http1::{BodyLength, Refusal, ResponseContext, check_response, error_response};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncWrite;
+use tokio::sync::watch;
+
+use super::answer::Answer;
+use super::record::Record;
+use super::switch::{Switch, may_switch, until_switched};
+use super::transport::Transport;
+use super::upload::Upload;
+use crate::app::{App, add_peer, call_when_ready, is_for_server, limit_buffered_body};
+use crate::gate::{Asker, Denial, PROBE_TIMEOUT, Verdict, admit_request};
+use crate::say::say;
+use crate::settings::Settings;
+use crate::status::{CloseReason, CoreStatus, Status, add};
+use crate::{Body, BoxError};
+
+/// What serves a connection.
+#[derive(Clone)]
+pub(crate) struct Connection<A> {
+    pub(super) app: A,
+    pub(super) settings: Arc<Settings>,
+    pub(super) status: Arc<Status>,
+    pub(super) index: usize,
+    /// Becomes true when the server stops. None where one request is served, and then the connection ends.
+    pub(super) draining: Option<watch::Receiver<bool>>,
+}
+
+/// How a request is answered: by the app, or by the server itself.
+type Answered<B> = Result<Response<Answer<B>>, BoxError>;
+
+impl<A: App> Connection<A> {
+    /// One that ends after the answer to its first request, unless that is a 101.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn for_one_request(app: A, settings: Arc<Settings>, status: Arc<Status>, index: usize) -> Self {
+        Self { app, settings, status, index, draining: None }
+    }
+
+    pub(super) fn core(&self) -> &CoreStatus {
+        &self.status.cores[self.index]
+    }
+
+    /// Serves a connection until it ends, or until it is the app's.
+    pub(crate) async fn serve(self, transport: Transport, peer: Peer) {
+        let switch = Switch::new(transport.record());
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new());
+        http.half_close(self.settings.half_close);
+        // Where one request is served, its head is there.
+        http.header_read_timeout(self.draining.as_ref().and(self.settings.header_timeout));
+        let service = service_fn(|request| self.answer(request, peer, &switch));
+        let mut connection = http.serve_connection(TokioIo::new(transport), service);
+        // Dropped before the connection, so that a panic is counted when the connection is counted out.
+        let _panics = CountPanic(self.core());
+        let outcome = tokio::select! {
+            outcome = until_switched(&mut connection, &switch) => outcome,
+            () = self.drain() => {
+                Pin::new(&mut connection).graceful_shutdown();
+                until_switched(&mut connection, &switch).await
+            }
+            () = too_late_a_probe(&switch) => {
+                return turn_away(connection.into_parts().io.into_inner(), Denial::TOO_MANY_CONNECTIONS).await;
+            }
+        };
+        match outcome {
+            Some(outcome) => {
+                note(&switch.record, outcome);
+                // hyper leaves out the orderly end where an upgrade was possible.
+                let _ = connection.into_parts().io.into_inner().linger().await;
+            }
+            None => note(&switch.record, connection.with_upgrades().await),
+        }
+    }
+
+    /// Waits until the server stops.
+    async fn drain(&self) {
+        match self.draining.clone() {
+            // A sender that is gone says the same.
+            Some(mut draining) => drop(draining.wait_for(|draining| *draining).await),
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>, peer: Peer, switch: &Switch) -> Answered<A::ResponseBody> {
+        let record = &switch.record;
+        switch.asked.set(true);
+        let is_stopping = self.draining.as_ref().is_some_and(|draining| *draining.borrow());
+        let last = match admit_request(Asker { is_probe: record.is_probe(), is_stopping }, request.uri()) {
+            Verdict::Pass { last } => last || self.draining.is_none(),
+            Verdict::Refused(denial) => {
+                let reason = (!denial.stays).then_some(denial.reason);
+                return Ok(instead(record, denial.status, denial.text, reason));
+            }
+        };
+        if request.method() == Method::CONNECT {
+            return Ok(self.refuse(record, Refusal::ConnectUnsupported));
+        }
+        add(&self.core().requests, 1);
+        if is_for_server(&request) && !self.settings.options_asterisk {
+            return Ok(answer_without_app(last));
+        }
+        let context = ResponseContext {
+            head_request: request.method() == Method::HEAD,
+            version: request.version(),
+            // hyper adds what the request says of it.
+            keep_alive: !last,
+            may_switch: may_switch(&request),
+        };
+        let call = self.call(self.request_for_app(request, peer, record, context.may_switch));
+        let outcome = match self.settings.request_timeout {
+            None => Ok(call.await),
+            Some(timeout) => tokio::time::timeout(timeout, call).await,
+        };
+        let response = match outcome {
+            // Whatever the app makes of its request's body, it has not come.
+            _ if let Some(reason) = record.late_body() => {
+                return Ok(instead(record, StatusCode::REQUEST_TIMEOUT, reason.name(), Some(reason)));
+            }
+            Ok(Ok(Some(response))) => response,
+            Ok(Ok(None)) => return Ok(failed(record)),
+            Ok(Err(error)) => {
+                say(|| tracing::error!(%error, "the app failed"));
+                return Ok(failed(record));
+            }
+            Err(_) => {
+                let reason = CloseReason::RequestTimeout;
+                return Ok(instead(record, StatusCode::SERVICE_UNAVAILABLE, reason.name(), Some(reason)));
+            }
+        };
+        Ok(check(response, context, switch).await)
+    }
+
+    /// A request as the app is called with it.
+    fn request_for_app(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+        record: &Arc<Record>,
+        may_switch: bool,
+    ) -> Request<Body> {
+        let mut request = request.map(|body| match hyper::body::Body::is_end_stream(&body) {
+            true => Body::empty(),
+            false => {
+                record.begin_upload();
+                Body::received_elsewhere(Upload::new(body, Arc::clone(record), &self.settings))
+            }
+        });
+        limit_buffered_body(&mut request, self.settings.buffered_body_bytes_max);
+        if !may_switch {
+            request.extensions_mut().remove::<OnUpgrade>();
+        }
+        add_peer(&mut request, peer.socket_address());
+        request
+    }
+
+    /// What the peer may not ask for, in the words of the engine. It is the connection's last answer.
+    fn refuse(&self, record: &Record, refusal: Refusal) -> Response<Answer<A::ResponseBody>> {
+        self.core().count_refusal(refusal);
+        instead(record, refusal.status(), refusal.name(), Some(CloseReason::Refused))
+    }
+
+    /// Calls the app. `None` if it panicked: that costs this request alone.
+    async fn call(&self, request: Request<Body>) -> Result<Option<Response<A::ResponseBody>>, BoxError> {
+        let panicked = || add(&self.core().handler_panics, 1);
+        let Ok(mut call) = catch_unwind(AssertUnwindSafe(|| call_when_ready(self.app.clone(), request))) else {
+            panicked();
+            return Ok(None);
+        };
+        poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
+            Ok(polled) => polled.map_ok(Some),
+            Err(_) => {
+                panicked();
+                Poll::Ready(Ok(None))
+            }
+        })
+        .await
+    }
+}
+
+/// Has an answer of the app say what it must, and a 101 wait until its connection is prepared. What cannot be sent becomes an
+/// answer of the server's own.
+async fn check<B: http_body::Body>(
+    response: Response<B>,
+    context: ResponseContext,
+    switch: &Switch,
+) -> Response<Answer<B>> {
+    let length = response.body().size_hint().exact().map_or(BodyLength::Unknown, BodyLength::Exact);
+    let (mut head, body) = response.into_parts();
+    let checked = match check_response(head.status, &head.headers, length, context) {
+        Ok(checked) => checked,
+        Err(error) => {
+            say(|| tracing::error!(%error, "the app's answer cannot be sent"));
+            return failed(&switch.record);
+        }
+    };
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        switch.record.switch();
+        switch.allowed().await;
+    }
+    // hyper believes what the fields say.
+    checked.apply(head.status, &mut head.headers);
+    Response::from_parts(head, Answer::of_app(body, checked.plan.framing))
+}
+
+/// Counts a panic that ends the task of a connection: one of the app's body, which hyper asks.
+struct CountPanic<'a>(&'a CoreStatus);
+
+impl Drop for CountPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            add(&self.0.handler_panics, 1);
+        }
+    }
+}
+
+/// Waits until a connection beyond the maximum has taken too long to ask for anything.
+async fn too_late_a_probe(switch: &Switch) {
+    if switch.record.is_probe() {
+        tokio::time::sleep(PROBE_TIMEOUT).await;
+    }
+    if !switch.record.is_probe() || switch.asked.get() {
+        std::future::pending().await
+    }
+}
+
+/// Tells a peer that it may not stay, and ends its connection in order.
+pub(super) async fn turn_away(mut transport: Transport, denial: Denial) {
+    transport.record().note(denial.reason);
+    // A connection that has just begun has room for so little, or is dead.
+    let sent = poll_fn(|cx| Pin::new(&mut transport).poll_write(cx, denial.answer)).await;
+    if sent.is_ok_and(|count| count == denial.answer.len()) {
+        transport.linger().await;
+    }
+}
+
+/// What the server says of itself as a whole.
+fn answer_without_app<B>(last: bool) -> Response<Answer<B>> {
+    let mut response = Response::new(Answer::Empty);
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    if last {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// The answer of a server whose app has none that can be sent. It is the connection's last.
+fn failed<B>(record: &Record) -> Response<Answer<B>> {
+    let (status, reason) = (StatusCode::INTERNAL_SERVER_ERROR, CloseReason::HandlerFailed);
+    instead(record, status, "the-request-could-not-be-handled", Some(reason))
+}
+
+/// An answer of the server's own, as the engine words it. With a reason, it is the connection's last.
+fn instead<B>(record: &Record, status: StatusCode, text: &str, reason: Option<CloseReason>) -> Response<Answer<B>> {
+    let mut response = error_response(status, text).map(Answer::Own);
+    match reason {
+        Some(reason) => record.note(reason),
+        None => drop(response.headers_mut().remove(header::CONNECTION)),
+    }
+    response
+}
+
+/// Notes what hyper says about the end of a connection, where that is not a matter of its socket.
+fn note(record: &Record, outcome: hyper::Result<()>) {
+    match outcome {
+        Err(error) if error.is_parse() => record.note(CloseReason::Refused),
+        Err(error) if error.is_timeout() => record.note(CloseReason::HeaderTimeout),
+        Err(error) if error.is_user() => record.note(CloseReason::HandlerFailed),
+        _ => {}
+    }
+}

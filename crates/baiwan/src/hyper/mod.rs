@@ -1,0 +1,32 @@
+//! Connections in hyper's hands: those of the portable event loop, and those that the engine gives away because they may leave
+//! HTTP for another protocol.
+//!
+//! ```text
+//!   portable: listeners, stop        engine: an offer of another protocol
+//!           │                                  │
+//!           └───────► connection ◄─────────────┘     hyper around the app, for one connection
+//!                      │   │   └── switch, answer    101; bodies
+//!                      │   └── upload                a body on its way in, and its deadlines
+//!                  transport ── record               the socket, wherever it goes; what a core knows of all of them
+//! ```
+//!
+//! It is *not* a second server: settings, gate, app, counts and the check of answers are those of the crate, asked from here.
+//!
+//! The invariant: a connection that is here is counted out once, when its socket was closed, whoever holds it then.
+
+mod answer;
+mod connection;
+mod portable;
+mod record;
+mod switch;
+#[cfg(test)]
+mod tests;
+mod transport;
+mod upload;
+
+#[cfg(target_os = "linux")]
+pub(crate) use self::connection::Connection;
+pub(crate) use self::portable::Portable;
+pub(crate) use self::record::Transports;
+#[cfg(target_os = "linux")]
+pub(crate) use self::transport::{SocketStream, Transport};

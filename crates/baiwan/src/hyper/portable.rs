@@ -1,0 +1,178 @@
+//! The portable event loop: one core's listeners, and a task for each of its connections.
+//!
+//! For systems without our engine, and for comparing with it. The gate, the timeouts, the stop and the counts are those of the
+//! engine, as far as hyper has them; the peer's end of stream is hyper's business. It is *not* what serves a connection: that is
+//! `connection`'s, for the engine too.
+//!
+//! The invariant: when `run` returns, nobody listens any more, and what is still open ends with the core's runtime.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpListener as StdTcpListener;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Poll;
+
+use baiwan_driver::{Address, Peer};
+use baiwan_task::{FailureKind, Group, Handle, TaskGroup};
+use bytes::Bytes;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+
+use super::connection::{Connection, turn_away};
+use super::record::Transports;
+use super::transport::{SocketStream, Transport};
+use crate::app::App;
+use crate::files::explain;
+use crate::gate::{Beyond, Entry, admit_connection};
+use crate::listen::{ACCEPT_PAUSE, BoundListener};
+use crate::say::say;
+use crate::settings::Settings;
+use crate::status::{CloseReason, Phase, Status, add};
+
+/// One core's share of the server.
+pub(crate) struct Portable<A> {
+    app: A,
+    settings: Arc<Settings>,
+    status: Arc<Status>,
+    index: usize,
+    listeners: Vec<Listener>,
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl<A: App> Portable<A> {
+    pub(crate) fn new(
+        app: A,
+        settings: Arc<Settings>,
+        status: Arc<Status>,
+        index: usize,
+        bound: Vec<BoundListener>,
+    ) -> io::Result<Self> {
+        let listeners = bound.into_iter().map(|bound| match bound.address().clone() {
+            Address::Tcp(_) => {
+                let listener = StdTcpListener::from(bound.into_fd());
+                listener.set_nonblocking(true)?;
+                TcpListener::from_std(listener).map(Listener::Tcp)
+            }
+            Address::Unix(_) | Address::Abstract(_) => {
+                let listener = StdUnixListener::from(bound.into_fd());
+                listener.set_nonblocking(true)?;
+                UnixListener::from_std(listener).map(Listener::Unix)
+            }
+        });
+        let listeners = listeners.collect::<io::Result<_>>()?;
+        Ok(Self { app, settings, status, index, listeners })
+    }
+
+    /// Serves until the server stops and every connection has ended, or the time for that is over.
+    pub(crate) async fn run(mut self) -> io::Result<()> {
+        let (drain, draining) = watch::channel(false);
+        let transports = Transports::new(&self.settings, Arc::clone(&self.status), self.index);
+        self.accept_until_draining(draining, &transports).await;
+        let _ = drain.send(true);
+        transports.begin_drain();
+        let timeout = self.settings.shutdown_timeout.saturating_sub(self.settings.shutdown_delay);
+        tokio::select! {
+            () = tokio::time::sleep(timeout) => {}
+            () = self.until(|| self.status.phase() >= Phase::Stopping || transports.all_closed()) => {}
+        }
+        transports.cut();
+        self.status.cores[self.index].inbox.close();
+        Ok(())
+    }
+
+    /// When this returns, nobody listens any more.
+    async fn accept_until_draining(&mut self, draining: watch::Receiver<bool>, transports: &Arc<Transports>) {
+        let listeners = std::mem::take(&mut self.listeners);
+        let accepting = TaskGroup::new().name("acceptors").scope(async |group: Group<Infallible>| {
+            let mut acceptors = Vec::new();
+            for listener in listeners {
+                let connection = Connection {
+                    app: self.app.clone(),
+                    settings: Arc::clone(&self.settings),
+                    status: Arc::clone(&self.status),
+                    index: self.index,
+                    draining: Some(draining.clone()),
+                };
+                acceptors.push(group.spawn_local(accept(listener, connection, Arc::clone(transports))).await);
+            }
+            drop(draining);
+            self.until(|| self.status.phase() >= Phase::Draining).await;
+            acceptors.iter().for_each(Handle::cancel);
+            Ok(())
+        });
+        let Err(failures) = accepting.await else { return };
+        if let FailureKind::Panicked(panic) = failures.into_first().into_kind() {
+            panic.resume();
+        }
+    }
+
+    /// Waits for a condition, looking whenever the core is woken.
+    async fn until(&self, condition: impl Fn() -> bool) {
+        let core = &self.status.cores[self.index];
+        std::future::poll_fn(|cx| {
+            loop {
+                core.inbox.begin_turn();
+                core.turned();
+                if condition() {
+                    return Poll::Ready(());
+                }
+                if core.inbox.end_turn(cx.waker()) {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await;
+    }
+}
+
+/// Goes on until it is dropped.
+async fn accept<A: App>(
+    listener: Listener,
+    connection: Connection<A>,
+    transports: Arc<Transports>,
+) -> Result<(), Infallible> {
+    loop {
+        let outcome = match &listener {
+            Listener::Tcp(listener) => listener.accept().await.map(|(stream, address)| {
+                let _ = stream.set_nodelay(true);
+                start(SocketStream::Tcp(stream), Peer::Ip(address), &connection, &transports);
+            }),
+            Listener::Unix(listener) => {
+                let accepted = listener.accept().await;
+                accepted.map(|(stream, _)| start(SocketStream::Unix(stream), Peer::Unix, &connection, &transports))
+            }
+        };
+        if let Err(error) = outcome {
+            say(|| tracing::warn!(error = explain(&error), "cannot accept connections for now"));
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+    }
+}
+
+fn start<A: App>(stream: SocketStream, peer: Peer, connection: &Connection<A>, transports: &Arc<Transports>) {
+    let core = connection.core();
+    add(&core.accepted, 1);
+    let beyond = Beyond { count: transports.beyond(), max: connection.settings.turned_away_max };
+    let entry = admit_connection(&connection.status, connection.index, beyond);
+    if let Entry::Dropped(reason) = entry {
+        return core.count_close(reason);
+    }
+    let transport = Transport::open(transports, stream, Bytes::new(), entry);
+    if let Entry::Refused(denial) = entry {
+        drop(tokio::task::spawn_local(turn_away(transport, denial)));
+        return;
+    }
+    match catch_unwind(AssertUnwindSafe(|| connection.clone())) {
+        Ok(connection) => drop(tokio::task::spawn_local(connection.serve(transport, peer))),
+        Err(_) => {
+            add(&core.handler_panics, 1);
+            transport.record().note(CloseReason::HandlerFailed);
+        }
+    }
+}

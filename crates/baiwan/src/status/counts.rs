@@ -1,0 +1,86 @@
+//! What is counted: the counters that cores write, and the numbers that come of them.
+//!
+//! A core's own counters are written by that core alone, with plain loads and stores. [`TransportCounts`] is what any thread may
+//! write: connections that hyper or the app holds live and end anywhere. It is *not* the place where anything is decided by
+//! these numbers.
+//!
+//! The invariant: a counter is written by one core, or with atomic additions.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::CloseReason;
+
+/// Numbers of a running server, added up over its cores. Each is exact, but they are not taken at one instant.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Connections that are open.
+    pub connections: u64,
+    /// Those of them that an app has taken to another protocol, such as WebSocket.
+    pub upgraded: u64,
+    /// Slots in use; those of connections that are being turned away are among them.
+    pub slots: u64,
+    /// Handlers and response bodies that are being waited for, each in a task.
+    pub exchanges: u64,
+    /// Deadlines that are set.
+    pub deadlines: u64,
+    /// Connections accepted since the start.
+    pub accepted: u64,
+    /// Requests whose head was accepted since the start.
+    pub requests: u64,
+    /// Handlers that panicked.
+    pub handler_panics: u64,
+    /// Loops of cores that panicked; each cost the connections of its core.
+    pub core_panics: u64,
+    /// Times that the system refused to accept or to watch a connection: it was out of files or memory.
+    pub accept_failures: u64,
+    /// Connections ended since the start, by reason.
+    pub closed: Vec<(CloseReason, u64)>,
+    /// Requests refused since the start, by the rule that they broke: its name in kebab case, as in the answer, for example
+    /// `host-missing`.
+    pub refused: Vec<(&'static str, u64)>,
+}
+
+impl Counts {
+    /// Connections ended since the start for one reason.
+    pub fn closed_by(&self, reason: CloseReason) -> u64 {
+        self.closed.iter().find(|(known, _)| *known == reason).map_or(0, |(_, count)| *count)
+    }
+
+    /// Requests refused since the start for breaking one rule, by its name.
+    pub fn refused_by(&self, rule: &str) -> u64 {
+        self.refused.iter().find(|(known, _)| *known == rule).map_or(0, |(_, count)| *count)
+    }
+}
+
+/// What any thread may count of a core's transports.
+#[derive(Debug, Default)]
+pub(crate) struct TransportCounts {
+    /// Those that are open.
+    pub(crate) open: AtomicU64,
+    /// Those of them that have switched protocols.
+    pub(crate) upgraded: AtomicU64,
+    closed: Tally<{ CloseReason::ALL.len() }>,
+}
+
+impl TransportCounts {
+    /// How many ended for a reason.
+    pub(crate) fn closed(&self, reason: CloseReason) -> &AtomicU64 {
+        &self.closed.0[reason as usize]
+    }
+}
+
+/// A counter for each of `N` things.
+#[derive(Debug)]
+pub(super) struct Tally<const N: usize>(pub(super) [AtomicU64; N]);
+
+impl<const N: usize> Default for Tally<N> {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; N])
+    }
+}
+
+/// Adds to a counter that only this core writes: no locked instruction is needed.
+pub(crate) fn add(counter: &AtomicU64, count: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(count), Relaxed);
+}

@@ -2,11 +2,9 @@
 
 use std::fs;
 
-use crate::tree::{is_test, name, root, rust_files, without_tests};
+use crate::tree::{is_test, name, rust_files, without_tests};
 
 const LINES_MAX: usize = 500;
-/// Files that are longer, and are still to be taken apart.
-const LONGER: [&str; 1] = ["crates/baiwan/src/server.rs"];
 const UNSAFE_MAX: usize = 40;
 /// Unsafe code that no user of Baiwan runs: what Baiwan is measured beside shows what the kernel alone costs, and its interface
 /// for that is memory shared with the kernel.
@@ -17,13 +15,7 @@ fn files_are_short_enough_to_be_read() {
     for path in rust_files().iter().filter(|path| !is_test(path)) {
         let text = fs::read_to_string(path).unwrap();
         let (name, lines) = (name(path), without_tests(&text).lines().count());
-        match LONGER.contains(&&name[..]) {
-            true => assert!(lines > LINES_MAX, "{name} has {lines} lines and need not be in LONGER any more"),
-            false => assert!(lines <= LINES_MAX, "{name} has {lines} lines, more than {LINES_MAX}"),
-        }
-    }
-    for name in LONGER {
-        assert!(root().join(name).exists(), "there is no {name}, which is in LONGER");
+        assert!(lines <= LINES_MAX, "{name} has {lines} lines, more than {LINES_MAX}");
     }
 }
 

@@ -1,9 +1,9 @@
 //! How many connections this process can hold: the lesser of what files and memory allow.
 
 use crate::Error;
+use crate::fd_tables::FdTables;
 use crate::files::Files;
 use crate::memory::MemoryLimit;
-use crate::tables::FdTables;
 
 /// What is asked for when nobody asks for anything.
 const CONNECTIONS_DEFAULT: u64 = 1_000_000;
@@ -31,8 +31,10 @@ pub struct Capacity {
     pub(crate) turned_away_max: usize,
 }
 
-/// Decides the maximum. What was asked for must be possible; the default is lowered to what is.
+/// Decides the maximum. What was asked for must be possible; the default is lowered to what is. `prefix` stands before the name
+/// of the setting.
 pub(crate) fn decide(
+    prefix: &str,
     wanted: Option<u64>,
     cores: usize,
     files: Files,
@@ -57,9 +59,11 @@ pub(crate) fn decide(
         turned_away_max: files.turned_away_max(cores),
     };
     match wanted {
-        Some(wanted) if wanted > possible => return Err(Error::MaxConnections { wanted, possible, why }),
+        Some(wanted) if wanted > possible => {
+            return Err(Error::MaxConnections { name: format!("{prefix}MAX_CONNECTIONS"), wanted, possible, why });
+        }
         None if possible < CONNECTIONS_DEFAULT => {
-            let note = format!("MAX_CONNECTIONS was lowered from {CONNECTIONS_DEFAULT} to {possible}: {why}");
+            let note = format!("{prefix}MAX_CONNECTIONS was lowered from {CONNECTIONS_DEFAULT} to {possible}: {why}");
             capacity.warnings.extend(shortage.map(|shortage| format!("{note}, and {shortage}")));
             capacity.notes.push(note);
         }
@@ -95,23 +99,23 @@ mod tests {
 
     #[test]
     fn the_default_is_lowered_and_says_why() {
-        let capacity = decide(None, 2, shared(20_000), Some(&memory(24 << 10))).unwrap();
+        let capacity = decide("", None, 2, shared(20_000), Some(&memory(24 << 10))).unwrap();
         assert_eq!(capacity.max_connections, shared(20_000).connections(2));
         assert!(capacity.notes[0].contains("20000 files"), "{:?}", capacity.notes);
-        let capacity = decide(None, 2, shared(u64::MAX), Some(&memory(64))).unwrap();
+        let capacity = decide("", None, 2, shared(u64::MAX), Some(&memory(64))).unwrap();
         assert_eq!(capacity.max_connections, (64 << 20) / 4096);
         let note =
             "MAX_CONNECTIONS was lowered from 1000000 to 16384: the memory limit is 64 MiB (/sys/fs/cgroup/memory.max)";
         assert_eq!((capacity.notes, capacity.warnings), (vec![note.to_owned()], Vec::new()));
-        assert_eq!(decide(None, 2, shared(u64::MAX), None).unwrap().notes, Vec::<String>::new());
+        assert_eq!(decide("", None, 2, shared(u64::MAX), None).unwrap().notes, Vec::<String>::new());
     }
 
     #[test]
     fn what_was_asked_for_must_be_possible() {
-        assert_eq!(decide(Some(100), 1, shared(1024), None).unwrap().max_connections, 100);
-        let error = decide(Some(5_000), 1, shared(1024), None).unwrap_err().to_string();
+        assert_eq!(decide("", Some(100), 1, shared(1024), None).unwrap().max_connections, 100);
+        let error = decide("", Some(5_000), 1, shared(1024), None).unwrap_err().to_string();
         assert!(error.contains("MAX_CONNECTIONS=5000") && error.contains("1024 files"), "{error}");
-        let error = decide(Some(20_000), 1, shared(u64::MAX), Some(&memory(64))).unwrap_err().to_string();
+        let error = decide("", Some(20_000), 1, shared(u64::MAX), Some(&memory(64))).unwrap_err().to_string();
         assert!(error.contains("MAX_CONNECTIONS=20000") && error.contains("memory.max"), "{error}");
     }
 
@@ -120,12 +124,12 @@ mod tests {
         let files = Files { tables: FdTables::PerCore, ..shared(20_000) };
         let of_a_core = files.connections(56);
         assert_eq!(of_a_core, 20_000 - 10 - 4 * 56 - 5 - (128 + 64 + 64));
-        let capacity = decide(None, 56, files, None).unwrap();
+        let capacity = decide("", None, 56, files, None).unwrap();
         assert_eq!((capacity.max_connections, capacity.notes.len()), (CONNECTIONS_DEFAULT, 0));
         assert_eq!(capacity.max_connections_per_core, of_a_core);
-        let capacity = decide(None, 56, files, Some(&memory(1 << 10))).unwrap();
+        let capacity = decide("", None, 56, files, Some(&memory(1 << 10))).unwrap();
         assert_eq!((capacity.max_connections, capacity.max_connections_per_core), ((1 << 30) / 4096, of_a_core));
-        let error = decide(Some(2_000_000), 56, files, None).unwrap_err().to_string();
+        let error = decide("", Some(2_000_000), 56, files, None).unwrap_err().to_string();
         assert!(error.contains(&(56 * of_a_core).to_string()), "{error}");
         assert!(error.contains("each core may open 20000 files"), "{error}");
     }
@@ -133,7 +137,7 @@ mod tests {
     #[test]
     fn row_114_a_limit_that_makes_the_default_useless_is_a_warning_with_limit_and_need() {
         let warned = |files: Files, memory: Option<&MemoryLimit>| {
-            let warnings = decide(None, 2, files, memory).unwrap().warnings;
+            let warnings = decide("", None, 2, files, memory).unwrap().warnings;
             assert!(warnings.len() <= 1, "{warnings:?}");
             warnings.into_iter().next()
         };
@@ -145,6 +149,6 @@ mod tests {
         assert!(memory_warning.contains("is 8 MiB") && memory_warning.contains("at least 24 MiB"), "{memory_warning}");
         assert_eq!(warned(shared(256), Some(&memory(64))), None);
         // Whoever asks for what can be had gets it, and needs no advice.
-        assert_eq!(decide(Some(1), 2, shared(48), None).unwrap().warnings, Vec::<String>::new());
+        assert_eq!(decide("", Some(1), 2, shared(48), None).unwrap().warnings, Vec::<String>::new());
     }
 }

@@ -54,8 +54,10 @@ pub enum Error {
     #[error("there is nothing to listen on: give an address with `bind` or a socket with `listener`")]
     NoListener,
     /// More connections were asked for than can be had.
-    #[error("MAX_CONNECTIONS={wanted} cannot be had: {why}, which is enough for {possible}")]
+    #[error("{name}={wanted} cannot be had: {why}, which is enough for {possible}")]
     MaxConnections {
+        /// The setting's name in the environment.
+        name: String,
         /// What was asked for.
         wanted: u64,
         /// What can be had.
@@ -64,11 +66,11 @@ pub enum Error {
         why: String,
     },
     /// A variable of the environment has a wrong value.
-    #[error("{name}={value:?} is not possible: {allowed}")]
+    #[error("{name} is {value}; allowed is {allowed}")]
     Variable {
         /// The variable's name.
-        name: &'static str,
-        /// Its value.
+        name: String,
+        /// Its value in quotes, and not all of a long one.
         value: String,
         /// What is allowed.
         allowed: String,

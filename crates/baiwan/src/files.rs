@@ -6,8 +6,9 @@
 //! ```
 
 use std::io;
+use std::time::Duration;
 
-use crate::FdTables;
+use crate::fd_tables::FdTables;
 
 /// Files of a core's runtime, which stay open in every table so that the others can wake it.
 const RUNTIME_FILES: u64 = 4;
@@ -23,6 +24,10 @@ pub(crate) const PROBES_MAX: u64 = 16;
 /// Connections that a core has accepted and not looked at yet. Where one table is full, so are the others, and such a core
 /// waits; one that is full alone must still have room to turn them away.
 pub(crate) const ACCEPTED_MAX: u64 = 64;
+/// How long a listener rests when the system has no more files or memory.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How much time passes, at least, before a core says it again.
+pub(crate) const COMPLAINT_PAUSE: Duration = Duration::from_secs(1);
 /// Of a small limit, a quarter is kept for others than connections.
 const SPARE_DIVISOR: u64 = 4;
 /// A limit is large enough if it is at least twice what the server itself needs: then another quarter can be connections.

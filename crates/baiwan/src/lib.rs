@@ -39,20 +39,19 @@ mod clock;
 #[cfg(target_os = "linux")]
 mod engine;
 mod error;
+mod fd_tables;
 mod files;
 mod gate;
 mod hints;
 mod hyper;
 mod inbox;
-mod listen;
 mod memory;
 mod pace;
 mod say;
 mod server;
-mod settings;
-mod shutdown;
+#[doc(hidden)]
+pub mod settings;
 mod status;
-mod tables;
 
 /// The whole server on a network in memory; for tests and fuzzers of this crate.
 #[cfg(all(any(test, feature = "simulation"), target_os = "linux"))]
@@ -65,7 +64,7 @@ pub use app::{App, BoxError};
 pub use body::{Body, BodyError};
 pub use capacity::Capacity;
 pub use error::Error;
+pub use fd_tables::FdTables;
 pub use server::{Builder, Running, Server, serve};
 pub use settings::{EventLoop, parse_timeout};
 pub use status::{CloseReason, Counts, Health, Phase};
-pub use tables::FdTables;

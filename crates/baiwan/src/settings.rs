@@ -1,11 +1,34 @@
-//! What an engine is told: timeouts, sizes, behaviour. Numbers only; where they come from is the server's business.
+//! What a server is told: where to listen, how many threads, timeouts, sizes, behaviour.
+//!
+//! ```text
+//!   variables ─► Server::from_env ─┐
+//!   flags, file, variables ────────┼─► TABLE: set, show ─► Settings ─► engine, portable loop
+//!   (the ready service)            │
+//!   Builder's methods ─────────────┘
+//! ```
+//!
+//! The invariant: what a setting is called, how it is written and what it may be stands in one row of [`TABLE`], so that a value
+//! that is refused at one door is refused at every door, in the same words. The default is in [`Settings::default`].
 
-use std::str::FromStr;
+mod event_loop;
+mod setting;
+mod table;
+mod value;
+
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use baiwan_http1::Limits;
 
+use crate::fd_tables::FdTables;
 use crate::files::TURNED_AWAY_MAX;
+
+pub use self::event_loop::EventLoop;
+pub use self::setting::{HIDDEN, Kind, Row, Setting, quoted, store};
+pub use self::table::TABLE;
+pub use self::value::{
+    CONNECTIONS_MAX, DURATION_MAX, OFF, WORKERS_MAX, is_off, parse_count, parse_length, parse_timeout, whole_number,
+};
 
 /// What is received and discarded from a peer that was told that its connection ends, so that it can read why (RFC 9112,
 /// section 9.6): the bounds of a close in stages.
@@ -25,148 +48,97 @@ impl Linger {
     pub(crate) const UPLOAD: Self = Self { timeout: Duration::from_secs(5), bytes_max: 32 * 1024 * 1024 };
 }
 
-/// The settings of every core.
+/// The settings of a server: the same for every core.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) http: Limits,
+pub struct Settings {
+    /// The address to listen on; `::` is both IP versions.
+    pub host: IpAddr,
+    /// The TCP port; 0 takes a free one.
+    pub port: u16,
+    /// Worker threads; `None` is one for each core.
+    pub workers: Option<usize>,
+    /// Connections held at once. `None` is the default, which may be lowered, while a number must be had.
+    pub max_connections: Option<u64>,
     /// From the first byte of a head to its last. `None`: no limit, here and below.
-    pub(crate) header_timeout: Option<Duration>,
-    pub(crate) keep_alive_timeout: Option<Duration>,
+    pub header_timeout: Option<Duration>,
+    /// Until the next request.
+    pub keep_alive_timeout: Option<Duration>,
     /// From the head of a request to the end of its body.
-    pub(crate) body_timeout: Option<Duration>,
+    pub body_timeout: Option<Duration>,
     /// Bytes a second that a body must bring while it is waited for; 0 is any.
-    pub(crate) body_rate_min: u32,
+    pub body_rate_min: u32,
     /// From the head of a request to the head of its answer.
-    pub(crate) request_timeout: Option<Duration>,
+    pub request_timeout: Option<Duration>,
     /// Without any progress in sending.
-    pub(crate) write_timeout: Option<Duration>,
+    pub write_timeout: Option<Duration>,
+    /// A peer that has ended its direction still gets its answer.
+    pub half_close: bool,
+    /// How long a connection may hold a stop without a request: idle, or with half a head.
+    pub shutdown_idle: Duration,
+    /// Between "not ready" and closing.
+    pub shutdown_delay: Duration,
+    /// For the whole stop, the delay included.
+    pub shutdown_timeout: Duration,
+    /// What moves the bytes.
+    pub event_loop: EventLoop,
+    /// Whether each core has an fd table of its own.
+    pub fd_tables: FdTables,
+    /// Of heads and bodies.
+    pub(crate) http: Limits,
     /// Bytes of a request's body that axum's extractors collect, unless a route says otherwise. Streams are not concerned.
     pub(crate) buffered_body_bytes_max: usize,
-    /// A peer that has ended its direction still gets its answer.
-    pub(crate) half_close: bool,
-    /// How long a connection may hold a stop without a request: idle, or with half a head.
-    pub(crate) shutdown_idle: Duration,
     /// Connections beyond the maximum that a core tells so at the same time, and accepts at once; at least 1.
     pub(crate) turned_away_max: usize,
     /// `OPTIONS *` is the app's to answer.
     pub(crate) options_asterisk: bool,
-    pub(crate) shutdown_delay: Duration,
-    /// In all, the delay included.
-    pub(crate) shutdown_timeout: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            http: Limits::default(),
+            host: Ipv4Addr::UNSPECIFIED.into(),
+            port: 8080,
+            workers: None,
+            max_connections: None,
             header_timeout: Some(Duration::from_secs(10)),
             keep_alive_timeout: Some(Duration::from_secs(75)),
             body_timeout: Some(Duration::from_hours(1)),
             body_rate_min: 500,
             request_timeout: None,
             write_timeout: Some(Duration::from_secs(30)),
-            buffered_body_bytes_max: 1024 * 1024,
             half_close: false,
             shutdown_idle: Duration::from_secs(5),
-            turned_away_max: TURNED_AWAY_MAX,
-            options_asterisk: false,
             shutdown_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(25),
+            event_loop: EventLoop::Auto,
+            fd_tables: FdTables::Shared,
+            http: Limits::default(),
+            buffered_body_bytes_max: 1024 * 1024,
+            turned_away_max: TURNED_AWAY_MAX,
+            options_asterisk: false,
         }
     }
 }
 
-/// How a core waits for its connections.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub enum EventLoop {
-    /// The best that the system has: [`Epoll`](Self::Epoll) on Linux, [`Portable`](Self::Portable) elsewhere.
-    #[default]
-    Auto,
-    /// Baiwan's engine on Linux's epoll.
-    Epoll,
-    /// hyper on plain Tokio: the same service anywhere, for development. It holds far fewer connections.
-    Portable,
-}
+impl Settings {
+    /// The number of threads: as was set, else one for each core that the process may use, within its CPU quota.
+    pub fn worker_count(&self) -> usize {
+        self.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    }
 
-impl EventLoop {
-    /// What `Auto` stands for here.
-    pub(crate) fn resolve(self) -> Self {
-        match self {
-            Self::Auto if cfg!(target_os = "linux") => Self::Epoll,
-            Self::Auto => Self::Portable,
-            chosen => chosen,
+    /// What no value shows alone: settings that do not go together, the one to change first, and what is allowed for it.
+    /// `prefix` stands before the names of settings.
+    pub fn conflicts(&self, prefix: &str) -> Vec<([&'static str; 2], String)> {
+        let mut conflicts = Vec::new();
+        if self.shutdown_delay >= self.shutdown_timeout {
+            let timeout = value::shown_span(self.shutdown_timeout);
+            let allowed = format!("less than {prefix}SHUTDOWN_TIMEOUT, which is {timeout}");
+            conflicts.push((["SHUTDOWN_DELAY", "SHUTDOWN_TIMEOUT"], allowed));
         }
-    }
-
-    /// The name that [`FromStr`] takes.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Epoll => "epoll",
-            Self::Portable => "portable",
+        if self.fd_tables == FdTables::PerCore && self.event_loop == EventLoop::Portable {
+            let allowed = format!("shared, because {prefix}EVENT_LOOP is portable");
+            conflicts.push((["FD_TABLES", "EVENT_LOOP"], allowed));
         }
-    }
-}
-
-impl FromStr for EventLoop {
-    type Err = &'static str;
-
-    /// The error says what is allowed.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let all = [Self::Auto, Self::Epoll, Self::Portable];
-        all.into_iter().find(|choice| choice.name() == text).ok_or("auto, epoll or portable")
-    }
-}
-
-/// Parses a timeout: a whole number and its unit, `500ms`, `10s`, `2m` or `1h`; `0` is none.
-///
-/// # Errors
-/// Says what is allowed.
-///
-/// # Example
-/// ```
-/// # use std::time::Duration;
-/// assert_eq!(baiwan::parse_timeout("90s"), Ok(Some(Duration::from_secs(90))));
-/// assert_eq!(baiwan::parse_timeout("0"), Ok(None));
-/// assert!(baiwan::parse_timeout("10").is_err());
-/// ```
-pub fn parse_timeout(text: &str) -> Result<Option<Duration>, &'static str> {
-    const ALLOWED: &str = "a whole number with a unit, such as 500ms, 10s, 2m or 1h; or 0 for none";
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| ALLOWED)?;
-    let milliseconds = match unit {
-        "" if number == 0 => 0,
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err(ALLOWED),
-    };
-    let milliseconds = number.checked_mul(milliseconds).ok_or(ALLOWED)?;
-    Ok(Some(Duration::from_millis(milliseconds)).filter(|timeout| !timeout.is_zero()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn timeouts_are_read_and_nonsense_is_refused() {
-        assert_eq!(parse_timeout("500ms"), Ok(Some(Duration::from_millis(500))));
-        assert_eq!(parse_timeout("2m"), Ok(Some(Duration::from_secs(120))));
-        assert_eq!(parse_timeout("0s"), Ok(None));
-        for wrong in
-            ["", "s", "-1s", "1.5s", "10", "1 s", "10 s ", "1d", "99999999999999999999s", "18446744073709551615h"]
-        {
-            assert!(parse_timeout(wrong).is_err(), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn event_loops_are_found_by_name() {
-        assert_eq!("portable".parse(), Ok(EventLoop::Portable));
-        assert!("kqueue".parse::<EventLoop>().is_err());
+        conflicts
     }
 }

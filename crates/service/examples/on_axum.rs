@@ -37,7 +37,8 @@ fn main() -> anyhow::Result<()> {
         core.open();
         let policy = Arc::new(Policy::from(&*config));
         let app = router(HandlerState { store: core, probe: Arc::new(Always), uptime: Uptime::start(), policy });
-        let listener = tokio::net::TcpListener::bind((config.host, config.port)).await.context("cannot listen")?;
+        let listener =
+            tokio::net::TcpListener::bind((config.server.host, config.server.port)).await.context("cannot listen")?;
         axum::serve(listener, app).await.context("cannot serve")
     })
 }

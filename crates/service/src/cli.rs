@@ -73,7 +73,7 @@ pub enum Command {
 const SETTINGS_HELP: &str = "A flag wins over its variable, a variable over the file, the file over the default; an \
     empty variable is unset.\n\
     The file is TOML: `header_timeout = \"10s\"` for HEADER_TIMEOUT.\n\
-    Durations are a whole number with a unit: 500ms, 10s, 2m, 1h; 0 is none.";
+    Durations are a whole number with a unit: 500ms, 10s, 2m, 1h. What can be off takes off.";
 
 const LOAD_HELP: &str = "Examples:
   baiwan load http://localhost:8080/                                  50 connections, 10 seconds, as fast as it goes

@@ -6,8 +6,8 @@
 //!   file ──────┘
 //! ```
 //!
-//! What settings there are, their names, defaults and help, is one table (`settings`). Invariant: everything that is
-//! wrong is said at once, one line each, and no line repeats a secret.
+//! What settings there are, their names, help and parsers, is one table (`settings`), which begins with that of the engine.
+//! Invariant: everything that is wrong is said at once, one line each, and no line repeats a secret.
 
 pub(crate) mod check;
 mod file;
@@ -15,48 +15,44 @@ pub(crate) mod flags;
 mod judge;
 mod parsers;
 mod secret;
+mod secret_file;
 mod settings;
 pub(crate) mod sources;
 
 use std::ffi::OsStr;
 use std::io;
-use std::net::IpAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
+use baiwan::settings::{Settings, TABLE};
 use http::HeaderValue;
 
 use self::judge::Judge;
+use self::settings::OWN;
 use self::sources::Values;
 use crate::store::Location;
 
-pub use self::parsers::{
-    CONNECTIONS_MAX, CorsOrigins, DATABASE_CONNECTIONS_MAX, DURATION_MAX, LogFormat, ORIGINS_MAX, ReadyRequires,
-    Timeout, WORKERS_MAX,
-};
-pub(crate) use self::parsers::{parse_length, whole_number};
+pub use self::parsers::{CorsOrigins, DATABASE_CONNECTIONS_MAX, LogFormat, ORIGINS_MAX, ReadyRequires};
 pub use self::secret::Secret;
+pub use self::settings::{defaults, rows};
 
 /// The settings of `baiwan serve`, all of them right.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The file that settings were read from, as it was named.
     pub file: Option<PathBuf>,
-    /// The address to listen on; `::` is both IP versions.
-    pub host: IpAddr,
-    /// The TCP port; 0 takes a free one.
-    pub port: u16,
-    /// Worker threads; None is one per core, within the CPU quota.
-    pub workers: Option<usize>,
-    /// Connections held at once; None is the engine's default, which it may lower, while a number must be had.
-    pub max_connections: Option<u64>,
+    /// What the engine is told.
+    pub server: Settings,
     /// The database as it was written; [`location`](Self::location) is where it is.
     pub database: Location,
     /// Connections to PostgreSQL, in all; 1 to [`DATABASE_CONNECTIONS_MAX`]. SQLite needs none.
     pub database_connections: usize,
     /// Demanded for every write of a user; None lets anyone write.
     pub api_token: Option<Secret>,
+    /// The file that the database's URL was read from, if one was named.
+    pub database_url_file: Option<PathBuf>,
+    /// The file that the token was read from, if one was named.
+    pub api_token_file: Option<PathBuf>,
     /// Whose pages may call the API from a browser.
     pub cors_origins: CorsOrigins,
     /// The field `Server` of answers; None leaves it out.
@@ -67,38 +63,41 @@ pub struct Config {
     pub log_level: String,
     /// How log lines look.
     pub log_format: LogFormat,
-    /// For a request's head, from its first byte.
-    pub header_timeout: Timeout,
-    /// For the next request.
-    pub keep_alive_timeout: Timeout,
-    /// For a request's whole body.
-    pub body_timeout: Timeout,
-    /// Bytes a second that a request's body must bring on average; 0 is any.
-    pub body_min_rate: u32,
-    /// Until a response begins.
-    pub request_timeout: Timeout,
-    /// Without progress in writing a response.
-    pub write_timeout: Timeout,
-    /// Whether a client that has ended its direction is answered.
-    pub half_close: bool,
-    /// How long a connection without a request may hold up a stop.
-    pub shutdown_idle: Timeout,
-    /// Between "not ready" and closing; less than [`shutdown_timeout`](Self::shutdown_timeout).
-    pub shutdown_delay: Timeout,
-    /// For the whole stop, the delay included; not 0.
-    pub shutdown_timeout: Duration,
-    /// What moves the bytes.
-    pub event_loop: baiwan::EventLoop,
-    /// Whether each core has an fd table of its own; never with [`Portable`](baiwan::EventLoop::Portable).
-    pub fd_tables: baiwan::FdTables,
     /// Whether an empty database gets users to look at. Only the flag `--demo` sets it.
     pub demo: bool,
 }
 
+/// What holds when nobody sets anything. Two timeouts differ from those of an app of one's own.
+impl Default for Config {
+    fn default() -> Self {
+        let mut server = Settings::default();
+        server.request_timeout = Some(Duration::from_secs(30));
+        server.half_close = true;
+        Self {
+            file: None,
+            server,
+            database: Location::Sqlite("baiwan.db".into()),
+            database_connections: 20,
+            api_token: None,
+            database_url_file: None,
+            api_token_file: None,
+            cors_origins: CorsOrigins::None,
+            server_header: None,
+            ready_requires: ReadyRequires::Nothing,
+            log_level: "info".to_owned(),
+            log_format: LogFormat::Auto,
+            demo: false,
+        }
+    }
+}
+
 /// How lines of the log are to look, even where other settings are wrong; text, where this one cannot be read.
 pub(crate) fn log_format(values: &Values) -> LogFormat {
-    let Some(Ok(text)) = &values.of("LOG_FORMAT").text else { return LogFormat::Text };
-    if values.is_known("LOG_FORMAT") { text.parse().unwrap_or(LogFormat::Text) } else { LogFormat::Text }
+    match values.given("LOG_FORMAT").map(|value| &value.text) {
+        Some(Ok(text)) => text.parse().unwrap_or(LogFormat::Text),
+        None if values.is_known("LOG_FORMAT") => LogFormat::Auto,
+        _ => LogFormat::Text,
+    }
 }
 
 impl Config {
@@ -110,52 +109,13 @@ impl Config {
     /// file that is no setting.
     pub(crate) fn read(values: &Values, demo: bool) -> Result<Self, Vec<String>> {
         let mut judge = Judge::new(values);
-        let config = Self {
-            file: judge.optional("CONFIG_FILE", PathBuf::from_str),
-            host: judge.required("HOST", parsers::parse_host),
-            port: judge.required("PORT", parsers::parse_port),
-            workers: judge.optional("WORKERS", parsers::parse_workers),
-            max_connections: judge.optional("MAX_CONNECTIONS", parsers::parse_connections),
-            database: judge.required("DATABASE_URL", Location::from_str),
-            database_connections: judge.required("DATABASE_CONNECTIONS", parsers::parse_database_connections),
-            api_token: judge.optional("API_TOKEN", parsers::parse_token),
-            cors_origins: judge.required("CORS_ORIGINS", CorsOrigins::from_str),
-            server_header: judge.required("SERVER_HEADER", parsers::parse_server_header),
-            ready_requires: judge.required("READY_REQUIRES", ReadyRequires::from_str),
-            log_level: judge.required("LOG_LEVEL", parsers::parse_log_level),
-            log_format: judge.required("LOG_FORMAT", LogFormat::from_str),
-            header_timeout: judge.required("HEADER_TIMEOUT", Timeout::from_str),
-            keep_alive_timeout: judge.required("KEEP_ALIVE_TIMEOUT", Timeout::from_str),
-            body_timeout: judge.required("BODY_TIMEOUT", Timeout::from_str),
-            body_min_rate: judge.required("BODY_MIN_RATE", parsers::parse_rate),
-            request_timeout: judge.required("REQUEST_TIMEOUT", Timeout::from_str),
-            write_timeout: judge.required("WRITE_TIMEOUT", Timeout::from_str),
-            half_close: judge.required("HALF_CLOSE", parsers::parse_switch),
-            shutdown_idle: judge.required("SHUTDOWN_IDLE", Timeout::from_str),
-            shutdown_delay: judge.required("SHUTDOWN_DELAY", Timeout::from_str),
-            shutdown_timeout: judge.required("SHUTDOWN_TIMEOUT", parse_length),
-            event_loop: judge.required("EVENT_LOOP", baiwan::EventLoop::from_str),
-            fd_tables: judge.required("FD_TABLES", baiwan::FdTables::from_str),
-            demo,
-        };
-        config.check_together(&mut judge);
+        let mut config = Self { demo, ..Self::default() };
+        judge.store(TABLE, &mut config.server);
+        judge.store(OWN, &mut config);
+        for (names, allowed) in config.server.conflicts("") {
+            judge.refuse_together(names, &allowed);
+        }
         judge.verdict().map(|()| config)
-    }
-
-    /// Checks what one value alone cannot show, where its parts are right.
-    fn check_together(&self, judge: &mut Judge<'_>) {
-        let delay = self.shutdown_delay.0.unwrap_or_default();
-        if judge.are_right(["SHUTDOWN_DELAY", "SHUTDOWN_TIMEOUT"]) && delay >= self.shutdown_timeout {
-            let timeout = self.shutdown_timeout;
-            let verdict = format!("allowed is less than SHUTDOWN_TIMEOUT, which is {timeout:?}");
-            judge.refuse("SHUTDOWN_DELAY", &verdict);
-        }
-        if judge.are_right(["FD_TABLES", "EVENT_LOOP"])
-            && self.fd_tables == baiwan::FdTables::PerCore
-            && self.event_loop == baiwan::EventLoop::Portable
-        {
-            judge.refuse("FD_TABLES", "allowed with EVENT_LOOP=portable is shared");
-        }
     }
 
     /// Where the database is: for SQLite an absolute path. `state_directory` is the value of `$STATE_DIRECTORY`, a

@@ -7,13 +7,11 @@
 //! has an fd table of its own, it can wake nothing that came later.
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::thread::available_parallelism;
 
 use anyhow::{Context, anyhow};
-use baiwan::{CloseReason, FdTables};
+use baiwan::{CloseReason, FdTables, Server};
 use baiwan_task::{FailureKind, Handle, TaskGroup};
 use tracing::{info, warn};
 
@@ -50,9 +48,9 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         .context("the working directory cannot be read; set DATABASE_URL to an absolute path")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(baiwan::Error::Start)?;
     let ignored = runtime.block_on(async { signals::ignore() }).map_err(baiwan::Error::Signals)?;
-    let cores = config.workers.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
+    let cores = config.server.worker_count();
     let store = runtime.block_on(open_store(config, &location, cores))?;
-    let builder = server(config).workers(cores);
+    let builder = Server::from_settings(config.server.clone()).workers(cores);
     let health = builder.health();
     let probe = Arc::new(health.clone());
     let policy = Arc::new(Policy::from(config));
@@ -115,7 +113,7 @@ async fn open_store(config: &Config, location: &Location, cores: usize) -> anyho
         }
     }
     // SQLite must not be used in several fd tables.
-    let reads_on_threads = config.fd_tables == FdTables::PerCore;
+    let reads_on_threads = config.server.fd_tables == FdTables::PerCore;
     let options = Options { cores, connections_max: config.database_connections, reads_on_threads };
     Ok(Store::open(location, &options).await?)
 }
@@ -146,26 +144,4 @@ async fn wait(running: baiwan::Running, said: &mut Said, announce: impl FnOnce()
         outcome
     })
     .await
-}
-
-fn server(config: &Config) -> baiwan::Builder {
-    let mut builder = baiwan::Server::builder()
-        .bind(SocketAddr::new(config.host, config.port))
-        .header_timeout(config.header_timeout.0)
-        .keep_alive_timeout(config.keep_alive_timeout.0)
-        .request_timeout(config.request_timeout.0)
-        .body_timeout(config.body_timeout.0)
-        .body_min_rate(config.body_min_rate)
-        .write_timeout(config.write_timeout.0)
-        .half_close(config.half_close)
-        .shutdown_idle(config.shutdown_idle.0.unwrap_or_default())
-        .shutdown_delay(config.shutdown_delay.0.unwrap_or_default())
-        .shutdown_timeout(config.shutdown_timeout)
-        .event_loop(config.event_loop)
-        .fd_tables(config.fd_tables);
-    // Not set means the engine's default, which it may lower; set means an error when it cannot be had.
-    if let Some(connections_max) = config.max_connections {
-        builder = builder.max_connections(connections_max);
-    }
-    builder
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 use baiwan::FdTables;
+use baiwan::settings::{OFF, Setting, Settings, TABLE};
 use tracing::info;
 
 use crate::config::{Config, CorsOrigins, ReadyRequires};
@@ -47,7 +48,7 @@ impl Startup<'_> {
             max_connections = self.connections_max,
             notes = self.notes.join("; "),
             timeouts = self.timeouts(),
-            body_min_rate = self.config.body_min_rate,
+            body_min_rate = self.config.server.body_rate_min,
             shutdown = self.shutdown(),
             database = self.database,
             database_connections = self.database_connections(),
@@ -111,7 +112,8 @@ impl Startup<'_> {
 
     /// Said only where it is not what everybody expects.
     fn fd_tables(&self) -> Option<&'static str> {
-        Some(self.config.fd_tables.name()).filter(|_| self.config.fd_tables != FdTables::Shared)
+        let fd_tables = self.config.server.fd_tables;
+        Some(fd_tables.name()).filter(|_| fd_tables != FdTables::Shared)
     }
 
     /// None where the database needs none.
@@ -150,8 +152,8 @@ impl Startup<'_> {
     }
 
     fn body_rate(&self) -> String {
-        match self.config.body_min_rate {
-            0 => "any".to_owned(),
+        match self.config.server.body_rate_min {
+            0 => OFF.to_owned(),
             rate => format!("at least {rate} bytes a second"),
         }
     }
@@ -161,22 +163,22 @@ impl Startup<'_> {
         self.config.file.as_ref().map(|path| path.display().to_string())
     }
 
+    /// All but those of a stop, by their names: `header 10s` for `HEADER_TIMEOUT`.
     fn timeouts(&self) -> String {
-        let config = self.config;
-        format!(
-            "head {}, keep-alive {}, body {}, request {}, write {}",
-            config.header_timeout,
-            config.keep_alive_timeout,
-            config.body_timeout,
-            config.request_timeout,
-            config.write_timeout
-        )
+        let named = |setting: &Setting<Settings>| {
+            let of = setting.row.flag().strip_suffix("-timeout").filter(|of| *of != "shutdown")?.to_owned();
+            Some(format!("{of} {}", (setting.show)(&self.config.server)))
+        };
+        TABLE.iter().filter_map(named).collect::<Vec<_>>().join(", ")
     }
 
     fn shutdown(&self) -> String {
-        let Config { shutdown_delay: delay, shutdown_timeout: timeout, .. } = self.config;
-        let idle = self.config.shutdown_idle.0.unwrap_or_default();
-        format!("delay {delay}, idle connections {idle:?}, at most {timeout:?} in all")
+        let shown = |name: &str| {
+            let setting = TABLE.iter().find(|setting| setting.row.name == name);
+            setting.map(|setting| (setting.show)(&self.config.server)).unwrap_or_default()
+        };
+        let (delay, idle, timeout) = (shown("SHUTDOWN_DELAY"), shown("SHUTDOWN_IDLE"), shown("SHUTDOWN_TIMEOUT"));
+        format!("delay {delay}, idle connections {idle}, at most {timeout} in all")
     }
 }
 
@@ -210,7 +212,7 @@ mod tests {
   workers     2
   limits      19900 connections
               lowered from 1000000: this process may open 20000 files
-  timeouts    head 10s, keep-alive 75s, body 3600s, request none, write 30s
+  timeouts    header 10s, keep-alive 75s, body 1h, request off, write 30s
   body rate   at least 500 bytes a second
   shutdown    delay 500ms, idle connections 5s, at most 25s in all
   database    sqlite:/var/lib/baiwan/baiwan.db
@@ -223,19 +225,20 @@ mod tests {
             env!("CARGO_PKG_VERSION")
         );
         assert_eq!(startup.block(), expected);
-        let config = Config { fd_tables: FdTables::PerCore, ..(*config).clone() };
+        let mut config = (*config).clone();
+        config.server.fd_tables = FdTables::PerCore;
         let startup = Startup { config: &config, ..startup };
         assert_eq!(startup.block(), expected.replace("  workers", "  fd tables   per-core\n  workers"));
-        let config = Config {
+        let mut config = Config {
             api_token: Some(Secret::new("0123456789abcdef")),
             file: Some("/etc/baiwan.toml".into()),
-            body_min_rate: 0,
             cors_origins: "https://a.org,http://b.org:81".parse().unwrap(),
             ready_requires: ReadyRequires::Store,
             server_header: Some(http::HeaderValue::from_static("ours")),
             database: "postgres://ada:secret@host/users".parse().unwrap(),
             ..config.clone()
         };
+        config.server.body_rate_min = 0;
         let database = config.database.to_string();
         let block = Startup { config: &config, database, ..startup }.block();
         let rows = "              20 connections in all
@@ -245,7 +248,7 @@ mod tests {
   server      ours
   settings    /etc/baiwan.toml
   stop";
-        assert!(block.contains("  body rate   any\n"), "{block}");
+        assert!(block.contains("  body rate   off\n"), "{block}");
         assert!(block.contains(rows) && !block.contains("secret"), "{block}");
     }
 }

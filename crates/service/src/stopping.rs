@@ -47,9 +47,9 @@ impl Stopping {
     pub(crate) fn new(health: Health, config: &Config, event_loop: EventLoop) -> Self {
         Self {
             health,
-            delay: config.shutdown_delay.0.unwrap_or_default(),
-            idle: config.shutdown_idle.0.unwrap_or_default(),
-            timeout: config.shutdown_timeout,
+            delay: config.server.shutdown_delay,
+            idle: config.server.shutdown_idle,
+            timeout: config.server.shutdown_timeout,
             counts_exchanges: event_loop != EventLoop::Portable,
             said: Step::Serving,
             ends: None,

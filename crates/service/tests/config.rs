@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use baiwan::settings::TABLE;
+
 /// Every variable that is served, with a wrong value and a piece of what its line says is allowed.
 const WRONG: &[(&str, &str, &str)] = &[
     ("CONFIG_FILE", "/none/such.toml", "a file that can be read"),
@@ -13,15 +15,17 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("WORKERS", "0", "1 to 1024"),
     ("MAX_CONNECTIONS", "many", "a whole number"),
     ("DATABASE_URL", "mysql://host/db", "sqlite:PATH"),
+    ("DATABASE_URL_FILE", "/none/such", "a file that can be read: No such file"),
     ("DATABASE_CONNECTIONS", "1001", "1 to 1000"),
     ("API_TOKEN", "fifteen-letters", "16 to 512 characters"),
+    ("API_TOKEN_FILE", "/none/such", "a file that can be read: No such file"),
     ("CORS_ORIGINS", "https://app.example.org/", "ends with a slash"),
     ("SERVER_HEADER", "百万", "visible ASCII"),
-    ("READY_REQUIRES", "database", "none or store"),
+    ("READY_REQUIRES", "database", "off or store"),
     ("LOG_LEVEL", "verbose", "error, warn, info, debug, trace"),
     ("LOG_FORMAT", "xml", "auto, json or text"),
     ("HEADER_TIMEOUT", "10", "500ms, 10s or 2m"),
-    ("KEEP_ALIVE_TIMEOUT", "-1s", "0 is none"),
+    ("KEEP_ALIVE_TIMEOUT", "-1s", "or off"),
     ("REQUEST_TIMEOUT", "1.5s", "500ms, 10s or 2m"),
     ("WRITE_TIMEOUT", "1d", "500ms, 10s or 2m"),
     ("BODY_TIMEOUT", "1 h", "500ms, 10s or 2m"),
@@ -99,12 +103,67 @@ fn a_wrong_value_is_one_line_that_names_variable_value_and_what_is_allowed() {
     }
 }
 
+/// Values that the server itself judges, wrong alone or together: each pair of them with the setting that is refused.
+const WRONG_AT_BOTH_DOORS: &[(&str, &[(&str, &str)])] = &[
+    ("WORKERS", &[("WORKERS", "+2")]),
+    ("WORKERS", &[("WORKERS", "1025")]),
+    ("MAX_CONNECTIONS", &[("MAX_CONNECTIONS", "0")]),
+    ("MAX_CONNECTIONS", &[("MAX_CONNECTIONS", "100000001")]),
+    ("HOST", &[("HOST", "localhost:80")]),
+    ("PORT", &[("PORT", "tcp://10.0.0.1:80")]),
+    ("HEADER_TIMEOUT", &[("HEADER_TIMEOUT", "25h")]),
+    ("BODY_MIN_RATE", &[("BODY_MIN_RATE", "4294967296")]),
+    ("SHUTDOWN_IDLE", &[("SHUTDOWN_IDLE", "off")]),
+    ("SHUTDOWN_TIMEOUT", &[("SHUTDOWN_TIMEOUT", "off")]),
+    ("SHUTDOWN_DELAY", &[("SHUTDOWN_DELAY", "2s"), ("SHUTDOWN_TIMEOUT", "2s")]),
+    ("FD_TABLES", &[("FD_TABLES", "per-core"), ("EVENT_LOOP", "portable")]),
+    ("EVENT_LOOP", &[("EVENT_LOOP", "a\nb")]),
+];
+
+#[test]
+fn a_wrong_value_gets_the_same_sentence_from_an_app_of_ones_own() {
+    let alone = WRONG.iter().filter(|(name, ..)| TABLE.iter().any(|setting| setting.row.name == *name));
+    let alone: Vec<_> = alone.map(|&(name, value, _)| (name, vec![(name, value)])).collect();
+    let others = WRONG_AT_BOTH_DOORS.iter().map(|&(name, variables)| (name, variables.to_vec()));
+    assert_eq!(alone.len(), TABLE.len());
+    for (name, variables) in alone.into_iter().chain(others) {
+        let line = one_line(&baiwan(&["serve"], &variables), 2);
+        let find = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+        let error = baiwan::Server::from_variables("", find).unwrap_err().to_string();
+        let flag = format!(" (or --{})", name.to_lowercase().replace('_', "-"));
+        assert_eq!(line.trim_end(), format!("baiwan: {}", error.replacen(name, &format!("{name}{flag}"), 1)));
+    }
+}
+
+#[test]
+fn what_can_be_off_takes_off_and_its_older_words_and_is_shown_as_off() {
+    let can_be_off = [
+        "HEADER_TIMEOUT",
+        "KEEP_ALIVE_TIMEOUT",
+        "BODY_TIMEOUT",
+        "BODY_MIN_RATE",
+        "REQUEST_TIMEOUT",
+        "WRITE_TIMEOUT",
+        "HALF_CLOSE",
+        "SHUTDOWN_DELAY",
+        "CORS_ORIGINS",
+        "SERVER_HEADER",
+        "READY_REQUIRES",
+    ];
+    for word in ["off", "none", "0"] {
+        let table = checked(&[], &can_be_off.map(|name| (name, word)));
+        for name in can_be_off {
+            assert_eq!(row(&table, name), both("off", &format!("variable {name}")), "{word}");
+        }
+    }
+}
+
 #[test]
 fn tables_that_the_event_loop_cannot_have_are_refused() {
     let line = one_line(&baiwan(&["serve"], &[("FD_TABLES", "per-core"), ("EVENT_LOOP", "portable")]), 2);
     assert_eq!(
         line,
-        "baiwan: FD_TABLES (or --fd-tables) is \"per-core\"; allowed with EVENT_LOOP=portable is shared\n"
+        "baiwan: FD_TABLES (or --fd-tables) is \"per-core\"; allowed is shared, because EVENT_LOOP is portable\n"
     );
 }
 
@@ -188,15 +247,15 @@ fn everything_that_is_wrong_is_said_at_once() {
         let expected = [
             format!("baiwan: \"prot\" in {file}:2 is no setting; the likely one is port"),
             "baiwan: WORKERS (or --workers) is \"0\"; allowed is a whole number from 1 to 1024".to_owned(),
-            format!(
-                "baiwan: log_format in {file}:1 (or LOG_FORMAT, --log-format) is \"xml\"; allowed is auto, json or text"
-            ),
             "baiwan: HEADER_TIMEOUT (or --header-timeout) is \"10\"; allowed is a duration up to 24h such as 500ms, \
-             10s or 2m; 0 is none"
+             10s or 2m; or off"
                 .to_owned(),
             format!(
                 "baiwan: body_min_rate in {file}:3 (or BODY_MIN_RATE, --body-min-rate) is of the type float; \
                  allowed is a string or a whole number"
+            ),
+            format!(
+                "baiwan: log_format in {file}:1 (or LOG_FORMAT, --log-format) is \"xml\"; allowed is auto, json or text"
             ),
             "baiwan: SHUTDOWN_DELAY (or --shutdown-delay) is \"1m\"; allowed is less than SHUTDOWN_TIMEOUT, which is \
              25s"
@@ -236,6 +295,82 @@ fn check_config_shows_every_setting_and_hides_secrets_wherever_they_were_set() {
 }
 
 #[test]
+fn a_secret_may_stand_in_a_file_of_its_own() {
+    let token = "0123456789abcdef";
+    let (_directory, secret) = settings_file(format!("{token}\n"));
+    let (_directory, config) = settings_file(format!("api_token_file = '{secret}'\n"));
+    for (table, source) in [
+        (checked(&["--api-token-file", &secret], &[]), "flag --api-token-file"),
+        (checked(&[], &[("API_TOKEN_FILE", &secret)]), "variable API_TOKEN_FILE"),
+        (checked(&["--config-file", &config], &[]), &*format!("{config}:1")),
+    ] {
+        assert_eq!(row(&table, "API_TOKEN"), both("(hidden)", &format!("file {secret}")));
+        assert_eq!(row(&table, "API_TOKEN_FILE"), both(&secret, source));
+        assert!(!table.contains(token), "{table}");
+    }
+    let (_directory, url) = settings_file("postgres://ada:secret-word@host/db");
+    let table = checked(&[], &[("DATABASE_URL_FILE", &url)]);
+    let (shown, source) = row(&table, "DATABASE_URL");
+    assert!(shown.contains("ada@host") && source == format!("file {url}") && !table.contains("secret-word"), "{table}");
+}
+
+#[test]
+fn a_secret_is_taken_from_systemds_credentials_where_nothing_else_gives_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let credentials = ("CREDENTIALS_DIRECTORY", directory.path().to_str().unwrap());
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    assert_eq!(row(&checked(&[], &[credentials]), "API_TOKEN"), both("none", "default"));
+    std::fs::write(file("api_token"), "0123456789abcdef\n").unwrap();
+    std::fs::write(file("DATABASE_URL"), "postgres://ada:secret-word@host/db\n").unwrap();
+    let table = checked(&[], &[credentials]);
+    assert_eq!(row(&table, "API_TOKEN"), both("(hidden)", &format!("file {}", file("api_token"))));
+    assert_eq!(row(&table, "DATABASE_URL").1, format!("file {}", file("DATABASE_URL")));
+    assert!(!table.contains("secret-word") && !table.contains("0123456789abcdef"), "{table}");
+    let (_directory, config) = settings_file("database_url = 'sqlite:a.db'\n");
+    let table = checked(&["--config-file", &config], &[credentials, ("API_TOKEN", "fedcba9876543210")]);
+    assert_eq!(row(&table, "API_TOKEN"), both("(hidden)", "variable API_TOKEN"));
+    assert_eq!(row(&table, "DATABASE_URL").1, format!("{config}:1"));
+    std::fs::write(file("API_TOKEN"), "0123456789abcdef\n").unwrap();
+    assert_eq!(
+        one_line(&baiwan(&["serve"], &[credentials]), 2),
+        format!(
+            "baiwan: API_TOKEN in {} is unusable; allowed is one file, and API_TOKEN is there too\n",
+            file("api_token")
+        )
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_secrets_file_is_one_line_that_names_both_and_not_the_secret() {
+    let (_directory, short) = settings_file("secret\n");
+    let (_directory, long) = settings_file("secret".repeat(11_000));
+    let (_directory, not_text) = settings_file(b"secret\xff");
+    let (_directory, empty) = settings_file("\n");
+    let by_file = |path: &str, allowed: &str| {
+        format!("baiwan: API_TOKEN_FILE (or --api-token-file) is {path:?}; allowed is {allowed}\n")
+    };
+    for (path, expected) in [
+        (&long, by_file(&long, "a file of at most 64 KiB")),
+        (&not_text, by_file(&not_text, "a file of UTF-8 text")),
+        (&empty, by_file(&empty, "a file that is not empty")),
+    ] {
+        assert_eq!(one_line(&baiwan(&["serve"], &[("API_TOKEN_FILE", path)]), 2), expected);
+    }
+    let line = one_line(&baiwan(&["serve"], &[("API_TOKEN_FILE", &short)]), 2);
+    assert!(line.starts_with(&format!("baiwan: API_TOKEN in {short} is (hidden); allowed is 16 to 512")), "{line}");
+    let given = [("API_TOKEN_FILE", &*short), ("API_TOKEN", "a-secret-of-letters")];
+    let expected = by_file(&short, "this or API_TOKEN, and both are given");
+    assert_eq!(one_line(&baiwan(&["serve"], &given), 2), expected);
+    let directory = tempfile::tempdir().unwrap();
+    let credential = directory.path().join("API_TOKEN");
+    std::fs::create_dir(&credential).unwrap();
+    let line = one_line(&baiwan(&["serve"], &[("CREDENTIALS_DIRECTORY", directory.path().to_str().unwrap())]), 2);
+    let expected =
+        format!("baiwan: API_TOKEN in {} is unusable; allowed is a file that can be read: Is", credential.display());
+    assert!(line.starts_with(&expected), "{line}");
+}
+
+#[test]
 fn check_config_says_what_the_defaults_mean_and_touches_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().to_str().unwrap();
@@ -245,7 +380,8 @@ fn check_config_says_what_the_defaults_mean_and_touches_nothing() {
     for (variable, value) in [
         ("WORKERS", workers.as_str()),
         ("API_TOKEN", "none"),
-        ("CORS_ORIGINS", "none"),
+        ("CORS_ORIGINS", "off"),
+        ("SHUTDOWN_DELAY", "off"),
         ("SERVER_HEADER", "off"),
         ("DATABASE_CONNECTIONS", "20"),
     ] {
@@ -266,7 +402,7 @@ fn a_file_has_texts_numbers_and_lists() {
     for (variable, value, line) in [
         ("WORKERS", "2", 1),
         ("REQUEST_TIMEOUT", "1m", 2),
-        ("WRITE_TIMEOUT", "0", 3),
+        ("WRITE_TIMEOUT", "off", 3),
         ("CORS_ORIGINS", "https://a.example.org,http://localhost:5173", 4),
     ] {
         assert_eq!(row(&table, variable), both(value, &format!("{file}:{line}")));
@@ -339,7 +475,8 @@ fn help_lists_exactly_the_variables_that_are_served() {
         help.split("[env: ").skip(1).filter_map(|rest| rest.split(['=', ']']).next()).collect();
     assert_eq!(listed, WRONG.iter().map(|&(variable, ..)| variable).collect());
     assert_eq!(help.matches("[default: ").count(), WRONG.len(), "{help}");
-    let defaults = "none 0.0.0.0 8080 one 1000000 sqlite:baiwan.db 20 off info auto 10s 75s 1h 500 30s 0s 25s shared";
+    let defaults =
+        "none 0.0.0.0 8080 one 1000000 sqlite:baiwan.db 20 off info auto 10s 75s 1h 500 30s on off 5s 25s shared";
     for default in defaults.split(' ') {
         assert!(help.contains(&format!("[default: {default}")), "{default}");
     }

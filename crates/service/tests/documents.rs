@@ -7,6 +7,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use baiwan_service::config;
+
 fn read(document: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     fs::read_to_string(root.join(document)).unwrap()
@@ -24,18 +26,17 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn the_documented_variables_are_those_of_the_service() {
-    let help = said(&["serve", "--help"]);
-    let served: BTreeSet<&str> =
-        help.split("[env: ").skip(1).map(|rest| rest.split([']', '=']).next().unwrap()).collect();
-    assert!(served.len() > 5, "the help lists variables: {help}");
+fn the_documented_settings_are_those_of_the_service() {
     let settings = read("docs/settings.md");
-    let table = settings.split("| variable |").nth(1).expect("docs/settings.md has a table of variables");
-    let table: String = table.lines().skip(1).take_while(|line| line.starts_with('|')).collect::<Vec<_>>().join("\n");
-    let is_variable = |text: &&str| text.len() > 3 && text.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-    let documented: BTreeSet<&str> =
-        table.lines().filter_map(|line| line.split('|').nth(1)).flat_map(quoted).filter(is_variable).collect();
-    assert_eq!(documented, served);
+    let (_, tables) = settings.split_once("\n## All settings\n").expect("docs/settings.md has all settings");
+    let documented: Vec<&str> = tables.lines().filter(|line| line.starts_with("| `")).collect();
+    let served = config::defaults().into_iter().map(|(row, default)| {
+        // Words are no value that could be given.
+        let default = if row.default.is_some() { default.into_owned() } else { format!("`{default}`") };
+        format!("| `{}` | {default} | {} |", row.name, row.help())
+    });
+    let served: Vec<String> = served.collect();
+    assert!(documented == served, "the rows of docs/settings.md must be these:\n{}", served.join("\n"));
 }
 
 #[test]

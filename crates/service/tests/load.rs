@@ -181,7 +181,7 @@ fn a_wrong_value_is_named_in_one_line() {
         ("--pipeline 1025", &["--pipeline is \"1025\"", "1 to 1024"]),
         ("--warm-up x", &["--warm-up is \"x\"", "from 1ms"]),
         ("--reconnect yes", &["--reconnect is \"yes\"", "on or off"]),
-        ("--timeout 25h", &["--timeout is \"25h\"", "0 is none"]),
+        ("--timeout 25h", &["--timeout is \"25h\"", "or off"]),
         ("--expect-status 101", &["--expect-status is \"101\"", "200 to 599"]),
         ("--json /none/such/x", &["--json is \"/none/such/x\"", "can be written"]),
         ("--html /none/such/x", &["--html is \"/none/such/x\"", "can be written"]),

@@ -9,6 +9,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener as StdTcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -24,9 +25,8 @@ use super::connection::{Connection, turn_away};
 use super::record::Transports;
 use super::transport::{SocketStream, Transport};
 use crate::app::App;
-use crate::files::explain;
+use crate::files::{ACCEPT_PAUSE, explain};
 use crate::gate::{Beyond, Entry, admit_connection};
-use crate::listen::{ACCEPT_PAUSE, BoundListener};
 use crate::say::say;
 use crate::settings::Settings;
 use crate::status::{CloseReason, Phase, Status, add};
@@ -51,16 +51,16 @@ impl<A: App> Portable<A> {
         settings: Arc<Settings>,
         status: Arc<Status>,
         index: usize,
-        bound: Vec<BoundListener>,
+        sockets: Vec<(Address, OwnedFd)>,
     ) -> io::Result<Self> {
-        let listeners = bound.into_iter().map(|bound| match bound.address().clone() {
+        let listeners = sockets.into_iter().map(|(address, socket)| match address {
             Address::Tcp(_) => {
-                let listener = StdTcpListener::from(bound.into_fd());
+                let listener = StdTcpListener::from(socket);
                 listener.set_nonblocking(true)?;
                 TcpListener::from_std(listener).map(Listener::Tcp)
             }
             Address::Unix(_) | Address::Abstract(_) => {
-                let listener = StdUnixListener::from(bound.into_fd());
+                let listener = StdUnixListener::from(socket);
                 listener.set_nonblocking(true)?;
                 UnixListener::from_std(listener).map(Listener::Unix)
             }

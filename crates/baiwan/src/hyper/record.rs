@@ -15,10 +15,10 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use crate::fd_tables::Table;
 use crate::gate::{self, Entry};
 use crate::settings::{Linger, Settings};
 use crate::status::{CloseReason, Phase, Status, TransportCounts};
-use crate::tables::Table;
 
 /// Connections that a stop ends together, and the pause before the next.
 const ENDS_MAX: usize = 1000;

@@ -25,9 +25,9 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Sleep;
 
 use super::record::{Counted, Record, Transports};
+use crate::fd_tables::Table;
 use crate::gate::Entry;
 use crate::status::CloseReason;
-use crate::tables::Table;
 
 const ABROAD: &str =
     "the connection is in the fd table of the core that accepted it: use it there (FD_TABLES=per-core)";

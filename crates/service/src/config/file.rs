@@ -4,18 +4,20 @@
 //! never repeats them: one may hold a secret.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use toml::de::{DeInteger, DeTable, DeValue};
 
-use super::settings::{Kind, SETTINGS, Setting, quoted};
+use baiwan::settings::{Kind, Row, quoted};
+
+use super::settings::rows;
 
 /// A larger file is not one of settings.
 const BYTES_MAX: u64 = 1024 * 1024;
 /// A longer key is like no other.
 const KEY_BYTES_MAX: usize = 64;
-/// How many letters may be wrong in a key that is recognised.
+/// A key with more wrong letters is not recognised.
 const MISTAKES_MAX: usize = 2;
 
 /// What a file says.
@@ -28,7 +30,7 @@ pub(super) struct Contents {
 
 /// What a file says of one setting.
 pub(super) struct Entry {
-    pub(super) setting: &'static Setting,
+    pub(super) row: &'static Row,
     /// The number of its line, from 1.
     pub(super) line: usize,
     /// The value as a variable would have it; the error is the type of one that none could have.
@@ -37,17 +39,19 @@ pub(super) struct Entry {
 
 /// The text of the file at `path`. The error says what is allowed and why this is not.
 pub(super) fn read(path: &Path) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|error| format!("a file that can be read: {error}"))?;
-    if bytes.len() as u64 > BYTES_MAX {
-        return Err("a file of at most 1 MiB".to_owned());
-    }
+    let bytes = read_bytes(path, BYTES_MAX).map_err(|error| format!("a file that can be read: {error}"))?;
+    let bytes = bytes.ok_or("a file of at most 1 MiB")?;
     String::from_utf8(bytes).map_err(|error| {
         let line = line_at(error.as_bytes(), error.utf8_error().valid_up_to());
         format!("TOML, which line {line} is not: it is not UTF-8 text")
     })
+}
+
+/// What is in the file at `path`; None if that is more than `bytes_max`.
+pub(super) fn read_bytes(path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= bytes_max))
 }
 
 /// Reads `text`, the contents of a file that is called `name` in what is said of it. The error says what is allowed and
@@ -62,11 +66,9 @@ pub(super) fn parse(text: &str, name: &str) -> Result<Contents, String> {
     let mut contents = Contents { entries: Vec::new(), unknown: Vec::new() };
     for (key, value) in keys {
         let line = line_at(text.as_bytes(), key.span().start);
-        let known = SETTINGS.iter().find(|setting| is_allowed(setting) && setting.key() == *key.get_ref());
+        let known = rows().find(|row| is_allowed(row) && row.key() == *key.get_ref());
         match known {
-            Some(setting) => {
-                contents.entries.push(Entry { setting, line, text: text_of(value.get_ref(), setting.kind) });
-            }
+            Some(row) => contents.entries.push(Entry { row, line, text: text_of(value.get_ref(), row.kind) }),
             None => contents.unknown.push(unknown(key.get_ref(), &format!("{name}:{line}"))),
         }
     }
@@ -74,8 +76,8 @@ pub(super) fn parse(text: &str, name: &str) -> Result<Contents, String> {
 }
 
 /// A file does not name the file.
-fn is_allowed(setting: &Setting) -> bool {
-    setting.variable != "CONFIG_FILE"
+fn is_allowed(row: &Row) -> bool {
+    row.name != "CONFIG_FILE"
 }
 
 fn line_at(bytes: &[u8], offset: usize) -> usize {
@@ -103,8 +105,8 @@ fn decimal(number: &DeInteger<'_>) -> String {
 fn unknown(key: &str, place: &str) -> String {
     let key_shown = quoted(key);
     match likely(key) {
-        Some(setting) if is_allowed(setting) => {
-            format!("{key_shown} in {place} is no setting; the likely one is {}", setting.key())
+        Some(row) if is_allowed(row) => {
+            format!("{key_shown} in {place} is no setting; the likely one is {}", row.key())
         }
         Some(_) => format!("{key_shown} in {place} cannot be set in a file; allowed is CONFIG_FILE or --config-file"),
         None => format!(
@@ -114,13 +116,13 @@ fn unknown(key: &str, place: &str) -> String {
 }
 
 /// The setting that is meant by a key with a few wrong letters.
-fn likely(key: &str) -> Option<&'static Setting> {
+fn likely(key: &str) -> Option<&'static Row> {
     if key.len() > KEY_BYTES_MAX {
         return None;
     }
     let key = key.to_lowercase().replace('-', "_");
-    let mistakes = |setting: &&Setting| distance(&key, &setting.key());
-    let nearest = SETTINGS.iter().min_by_key(mistakes)?;
+    let mistakes = |row: &&Row| distance(&key, &row.key());
+    let nearest = rows().min_by_key(mistakes)?;
     // All letters of a short key may be wrong, and then it is like any other.
     (mistakes(&nearest) <= MISTAKES_MAX.min(key.chars().count() / 2)).then_some(nearest)
 }
@@ -192,7 +194,7 @@ mod tests {
     #[test]
     fn entries_know_their_lines() {
         let contents = contents("# first\n\nport = 80\nworkers = 2\n");
-        let lines: Vec<_> = contents.entries.iter().map(|entry| (entry.setting.variable, entry.line)).collect();
+        let lines: Vec<_> = contents.entries.iter().map(|entry| (entry.row.name, entry.line)).collect();
         assert_eq!(lines, [("PORT", 3), ("WORKERS", 4)]);
         assert!(contents.unknown.is_empty());
     }

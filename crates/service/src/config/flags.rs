@@ -8,15 +8,17 @@ use std::ffi::{OsStr, OsString};
 
 use clap::{Arg, ArgMatches, Args, Command, Error, FromArgMatches, value_parser};
 
-use super::settings::{Kind, SETTINGS, Setting, on_one_line};
+use baiwan::settings::Row;
+
+use super::settings::{defaults, on_one_line, rows};
 
 /// The flags that were given. It has no `Debug`, because values may be secrets.
 pub(crate) struct Flags(BTreeMap<&'static str, OsString>);
 
 impl Flags {
     /// The value that a setting's flag was given.
-    pub(super) fn value(&self, setting: &Setting) -> Option<&OsStr> {
-        self.0.get(setting.variable).map(OsString::as_os_str)
+    pub(super) fn value(&self, row: &Row) -> Option<&OsStr> {
+        self.0.get(row.name).map(OsString::as_os_str)
     }
 }
 
@@ -29,7 +31,7 @@ impl FromIterator<(&'static str, OsString)> for Flags {
 
 impl Args for Flags {
     fn augment_args(command: Command) -> Command {
-        SETTINGS.iter().fold(command, |command, setting| command.arg(argument(setting)))
+        defaults().into_iter().fold(command, |command, (row, default)| command.arg(argument(row, &default)))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -39,8 +41,8 @@ impl Args for Flags {
 
 impl FromArgMatches for Flags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        let value = |setting: &Setting| matches.get_one::<OsString>(setting.flag).cloned();
-        Ok(SETTINGS.iter().filter_map(|setting| Some((setting.variable, value(setting)?))).collect())
+        let value = |row: &Row| matches.get_one::<OsString>(&row.flag()).cloned();
+        Ok(rows().filter_map(|row| Some((row.name, value(row)?))).collect())
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
@@ -56,8 +58,8 @@ pub(crate) fn shown(words: &[OsString]) -> String {
     for word in words {
         let word = word.to_string_lossy();
         let (name, value) = word.split_once('=').map_or((&*word, None), |(name, value)| (name, Some(value)));
-        let setting = SETTINGS.iter().find(|setting| name.strip_prefix("--") == Some(setting.flag));
-        let holds_secret = setting.is_some_and(|setting| matches!(setting.kind, Kind::Url | Kind::Secret));
+        let row = rows().find(|row| name.strip_prefix("--") == Some(&row.flag()));
+        let holds_secret = row.is_some_and(Row::is_secret);
         shown.push(match value {
             _ if std::mem::take(&mut is_secret) => "…".to_owned(),
             Some(_) if holds_secret => format!("{name}=…"),
@@ -81,13 +83,12 @@ fn as_a_word(text: &str) -> String {
 }
 
 /// Variable and default are text of the help: clap must not act on them.
-fn argument(setting: &Setting) -> Arg {
-    let Setting { variable, help, .. } = setting;
-    Arg::new(setting.flag)
-        .long(setting.flag)
-        .value_name(setting.value_name)
-        .value_parser(value_parser!(OsString))
-        .help(format!("{help} [env: {variable}] [default: {}]", setting.fallback.text()))
+fn argument(row: &Row, default: &str) -> Arg {
+    Arg::new(row.flag()).long(row.flag()).value_name(row.value).value_parser(value_parser!(OsString)).help(format!(
+        "{} [env: {}] [default: {default}]",
+        row.help(),
+        row.name
+    ))
 }
 
 #[cfg(test)]

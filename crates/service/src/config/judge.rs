@@ -1,12 +1,13 @@
 //! Judges all values and keeps a line for each that is wrong, so that nobody has to start once for every mistake.
 
 use std::collections::BTreeSet;
-use std::fmt::Display;
 
-use super::settings::{Fallback, setting};
+use baiwan::settings::Setting;
+
+use super::settings::row;
 use super::sources::Values;
 
-/// Judges values, one setting after the other; [`verdict`](Self::verdict) comes last.
+/// Judges values, one table after the other; [`verdict`](Self::verdict) comes last.
 pub(super) struct Judge<'a> {
     values: &'a Values,
     wrong: BTreeSet<&'static str>,
@@ -18,53 +19,39 @@ impl<'a> Judge<'a> {
         Self { values, wrong: BTreeSet::new(), lines: values.unknown().to_vec() }
     }
 
-    /// The value of a setting that may be unset; also None when it is wrong. The error of `parse` says what is allowed.
-    pub(super) fn optional<T, E: Display>(
-        &mut self,
-        variable: &'static str,
-        parse: impl Fn(&str) -> Result<T, E>,
-    ) -> Option<T> {
-        let allowed = match self.values.of(variable).text.as_ref()? {
-            Ok(text) => match parse(text) {
-                Ok(value) => return Some(value),
-                Err(allowed) => allowed.to_string(),
-            },
-            Err(wrong) => wrong.allowed.clone(),
-        };
-        self.refuse(variable, &format!("allowed is {allowed}"));
-        None
-    }
-
-    /// The value of a setting that has a default, which also stands in for a wrong one: the others can then be judged,
-    /// and nobody gets to see it, because there is no [`verdict`](Self::verdict) but the lines.
-    pub(super) fn required<T, E: Display>(
-        &mut self,
-        variable: &'static str,
-        parse: impl Fn(&str) -> Result<T, E>,
-    ) -> T {
-        self.optional(variable, &parse).unwrap_or_else(|| {
-            let Fallback::Value(text) = setting(variable).fallback else {
-                unreachable!("{variable} has a default");
+    /// Stores the values that were given for these settings. For a wrong one the default stays, so that the others can be
+    /// judged; nobody gets to see it.
+    pub(super) fn store<T>(&mut self, settings: &'static [Setting<T>], config: &mut T) {
+        for Setting { row, set, .. } in settings {
+            let Some(value) = self.values.given(row.name) else { continue };
+            let allowed = match &value.text {
+                Ok(text) => set(config, text).err(),
+                Err(wrong) => Some(wrong.allowed.clone()),
             };
-            parse(text).unwrap_or_else(|_| unreachable!("the default of {variable} is right"))
-        })
+            if let Some(allowed) = allowed {
+                self.refuse(row.name, &allowed);
+            }
+        }
     }
 
-    /// Whether the settings are known and right so far, and so can be compared.
-    pub(super) fn are_right(&self, variables: [&str; 2]) -> bool {
-        variables.iter().all(|variable| !self.wrong.contains(variable) && self.values.is_known(variable))
+    /// Refuses the first of two settings that are right, each alone, and do not go together. What a file that cannot be read may
+    /// say of them is not known.
+    pub(super) fn refuse_together(&mut self, names: [&'static str; 2], allowed: &str) {
+        if names.iter().all(|name| !self.wrong.contains(name) && self.values.is_known(name)) {
+            self.refuse(names[0], allowed);
+        }
     }
 
-    /// Keeps a line that says what the value is, and then `verdict`.
-    pub(super) fn refuse(&mut self, variable: &'static str, verdict: &str) {
-        let setting = setting(variable);
-        let shown = match &self.values.of(variable).text {
-            Some(Ok(text)) => setting.shown(text),
+    /// Keeps a line that says what the value is, and what is allowed.
+    fn refuse(&mut self, name: &'static str, allowed: &str) {
+        let row = row(name);
+        let shown = match self.values.given(name).map(|value| &value.text) {
+            Some(Ok(text)) => row.shown(text),
             Some(Err(wrong)) => wrong.shown.clone(),
-            None => setting.fallback.text().to_owned(),
+            None => "not set".to_owned(),
         };
-        self.lines.push(format!("{} is {shown}; {verdict}", self.values.name(setting)));
-        self.wrong.insert(variable);
+        self.lines.push(format!("{} is {shown}; allowed is {allowed}", self.values.name(row)));
+        self.wrong.insert(name);
     }
 
     /// One line for each wrong value, or that there is none.

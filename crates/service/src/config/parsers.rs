@@ -3,21 +3,15 @@
 //! No parser repeats what it was given: the caller does, where it is no secret.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::str::FromStr;
-use std::time::Duration;
 
+use baiwan::settings::{OFF, is_off, whole_number};
 use http::HeaderValue;
 use tracing_subscriber::EnvFilter;
 
 use super::secret::Secret;
 
-/// The longest duration that a setting may have.
-pub const DURATION_MAX: Duration = Duration::from_hours(24);
-/// The most worker threads that may be asked for.
-pub const WORKERS_MAX: usize = 1024;
-/// The most connections that may be asked for.
-pub const CONNECTIONS_MAX: u64 = 100_000_000;
 /// The most connections to the database that may be asked for.
 pub const DATABASE_CONNECTIONS_MAX: usize = 1000;
 /// The most origins that may be listed: each request from a page is compared with them.
@@ -26,29 +20,6 @@ pub const ORIGINS_MAX: usize = 64;
 const TOKEN_BYTES_MIN: usize = 16;
 const TOKEN_BYTES_MAX: usize = 512;
 const SERVER_BYTES_MAX: usize = 64;
-const DURATION_ALLOWED: &str = "a duration up to 24h such as 500ms, 10s or 2m; 0 is none";
-
-/// A duration that may be switched off with `0`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeout(pub Option<Duration>);
-
-impl FromStr for Timeout {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let duration = parse_duration(text).ok_or(DURATION_ALLOWED)?;
-        Ok(Self(Some(duration).filter(|duration| !duration.is_zero())))
-    }
-}
-
-impl fmt::Display for Timeout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(duration) => write!(f, "{duration:?}"),
-            None => f.write_str("none"),
-        }
-    }
-}
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,16 +32,22 @@ pub enum LogFormat {
     Text,
 }
 
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Json => "json",
+            Self::Text => "text",
+        })
+    }
+}
+
 impl FromStr for LogFormat {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "json" => Ok(Self::Json),
-            "text" => Ok(Self::Text),
-            _ => Err("auto, json or text"),
-        }
+        let all = [Self::Auto, Self::Json, Self::Text];
+        all.into_iter().find(|format| format.to_string() == text).ok_or("auto, json or text")
     }
 }
 
@@ -86,7 +63,7 @@ pub enum ReadyRequires {
 impl fmt::Display for ReadyRequires {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Nothing => "none",
+            Self::Nothing => OFF,
             Self::Store => "store",
         })
     }
@@ -97,9 +74,9 @@ impl FromStr for ReadyRequires {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
-            "none" => Ok(Self::Nothing),
             "store" => Ok(Self::Store),
-            _ => Err("none or store"),
+            _ if is_off(text) => Ok(Self::Nothing),
+            _ => Err("off or store"),
         }
     }
 }
@@ -118,7 +95,7 @@ pub enum CorsOrigins {
 impl fmt::Display for CorsOrigins {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::None => f.write_str("none"),
+            Self::None => f.write_str(OFF),
             Self::Any => f.write_str("*"),
             Self::List(origins) => {
                 let texts: Vec<_> = origins.iter().map(|origin| String::from_utf8_lossy(origin.as_bytes())).collect();
@@ -133,13 +110,13 @@ impl FromStr for CorsOrigins {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "none" => return Ok(Self::None),
+            _ if is_off(text) => return Ok(Self::None),
             "*" => return Ok(Self::Any),
             _ => {}
         }
         let refused = |reason: String| {
             format!(
-                "none, *, or up to {ORIGINS_MAX} origins with commas between them, each as browsers write it, such as \
+                "off, *, or up to {ORIGINS_MAX} origins with commas between them, each as browsers write it, such as \
                 https://app.example.org or http://localhost:5173; {reason}"
             )
         };
@@ -162,7 +139,7 @@ fn parse_origin(text: &str) -> Result<HeaderValue, &'static str> {
     match text {
         "" => return Err("is empty"),
         "*" => return Err("is *, which allows all and stands alone"),
-        "none" => return Err("is none, which stands alone"),
+        _ if is_off(text) => return Err("is off, which stands alone"),
         "null" => return Err("is null, which any page can be"),
         _ => {}
     }
@@ -222,64 +199,6 @@ fn is_port(port: &str) -> bool {
     !port.starts_with('0') && whole_number(port).is_some_and(|port| port <= u64::from(u16::MAX))
 }
 
-pub(super) fn parse_host(text: &str) -> Result<IpAddr, &'static str> {
-    if text == "localhost" {
-        return Ok(Ipv4Addr::LOCALHOST.into());
-    }
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    bare.parse().map_err(|_| "an IP address such as 0.0.0.0, 127.0.0.1 or ::, or localhost")
-}
-
-pub(super) fn parse_port(text: &str) -> Result<u16, &'static str> {
-    const ALLOWED: &str = "a port from 0 to 65535 (0 takes a free one)";
-    const KUBERNETES: &str = "a port from 0 to 65535; Kubernetes injects such a value for a Service: \
-        set `enableServiceLinks: false` in the pod, or pass --port";
-    if text.starts_with("tcp://") || text.starts_with("udp://") {
-        return Err(KUBERNETES);
-    }
-    whole_number(text).and_then(|port| u16::try_from(port).ok()).ok_or(ALLOWED)
-}
-
-pub(super) fn parse_workers(text: &str) -> Result<usize, String> {
-    parse_count(text, WORKERS_MAX)
-}
-
-pub(super) fn parse_database_connections(text: &str) -> Result<usize, String> {
-    parse_count(text, DATABASE_CONNECTIONS_MAX)
-}
-
-fn parse_count(text: &str, max: usize) -> Result<usize, String> {
-    whole_number(text)
-        .and_then(|count| usize::try_from(count).ok())
-        .filter(|count| (1..=max).contains(count))
-        .ok_or_else(|| format!("a whole number from 1 to {max}"))
-}
-
-pub(super) fn parse_connections(text: &str) -> Result<u64, String> {
-    whole_number(text)
-        .filter(|count| (1..=CONNECTIONS_MAX).contains(count))
-        .ok_or_else(|| format!("a whole number from 1 to {CONNECTIONS_MAX}"))
-}
-
-/// Digits only: no sign, no spaces.
-pub(crate) fn whole_number(text: &str) -> Option<u64> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
-}
-
-pub(super) fn parse_rate(text: &str) -> Result<u32, String> {
-    whole_number(text)
-        .and_then(|rate| u32::try_from(rate).ok())
-        .ok_or_else(|| format!("a whole number of bytes a second from 0 (any) to {}", u32::MAX))
-}
-
-pub(super) fn parse_switch(text: &str) -> Result<bool, String> {
-    match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err("on or off".to_owned()),
-    }
-}
-
 /// RFC 6750, section 2.1: `b64token`.
 pub(super) fn parse_token(text: &str) -> Result<Secret, String> {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
@@ -296,7 +215,7 @@ pub(super) fn parse_token(text: &str) -> Result<Secret, String> {
 
 /// The text of the field `Server`, if there is to be one.
 pub(super) fn parse_server_header(text: &str) -> Result<Option<HeaderValue>, String> {
-    if text == "off" {
+    if is_off(text) {
         return Ok(None);
     }
     let right = (1..=SERVER_BYTES_MAX).contains(&text.len())
@@ -318,33 +237,9 @@ pub(super) fn parse_log_level(text: &str) -> Result<String, &'static str> {
     Ok(text.to_owned())
 }
 
-/// A duration that may not be 0.
-pub(crate) fn parse_length(text: &str) -> Result<Duration, &'static str> {
-    let duration = parse_duration(text).filter(|duration| !duration.is_zero());
-    duration.ok_or("a duration from 1ms to 24h such as 500ms, 10s or 2m")
-}
-
-fn parse_duration(text: &str) -> Option<Duration> {
-    let duration = baiwan::parse_timeout(text).ok()?.unwrap_or_default();
-    (duration <= DURATION_MAX).then_some(duration)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_have_units_and_a_maximum() {
-        assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
-        assert_eq!(parse_duration("10s"), Some(Duration::from_secs(10)));
-        assert_eq!(parse_duration("2m"), Some(Duration::from_secs(120)));
-        assert_eq!(parse_duration("24h"), Some(DURATION_MAX));
-        assert_eq!(parse_duration("0"), Some(Duration::ZERO));
-        for wrong in ["", "10", "s", "-1s", "1.5s", "10 s", "25h", "10d", "+1s", "99999999999999999999s"] {
-            assert_eq!(parse_duration(wrong), None, "{wrong:?}");
-        }
-        assert_eq!("0s".parse(), Ok(Timeout(None)));
-    }
 
     #[test]
     fn a_level_that_is_a_typo_is_refused() {
@@ -357,20 +252,14 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_addresses() {
-        assert_eq!(parse_host("::"), Ok("::".parse().unwrap()));
-        assert_eq!(parse_host("[::1]"), Ok("::1".parse().unwrap()));
-        assert_eq!(parse_host("localhost"), Ok(Ipv4Addr::LOCALHOST.into()));
-        assert!(parse_host("example.org").is_err());
-    }
-
-    #[test]
     fn origins_are_as_browsers_write_them() {
         let list = |texts: &[&'static str]| {
             let values = texts.iter().map(|text| HeaderValue::from_static(text));
             CorsOrigins::List(values.collect())
         };
-        assert_eq!("none".parse(), Ok(CorsOrigins::None));
+        for off in ["off", "none", "0"] {
+            assert_eq!(off.parse(), Ok(CorsOrigins::None));
+        }
         assert_eq!("*".parse(), Ok(CorsOrigins::Any));
         for right in [
             "https://app.example.org",
@@ -414,7 +303,7 @@ mod tests {
             ("1http://localhost", "a scheme that is none"),
             ("https://a.org,", "number 2 is empty"),
             ("https://a.org,*", "number 2 is *, which"),
-            ("none,https://a.org", "number 1 is none, which"),
+            ("off,https://a.org", "number 1 is off, which"),
             ("https://a.org,https://b.org/", "number 2 ends with a slash"),
             ("https://a.org https://b.org", "a path"),
             ("https://a b", "a character that no host has"),
@@ -422,7 +311,7 @@ mod tests {
             let allowed = wrong.parse::<CorsOrigins>().expect_err(wrong);
             assert!(allowed.contains(reason) && !allowed.contains("secret"), "{wrong:?}: {allowed}");
         }
-        for text in ["none", "*", "https://a.org,http://b.org:81"] {
+        for text in ["off", "*", "https://a.org,http://b.org:81"] {
             assert_eq!(text.parse::<CorsOrigins>().unwrap().to_string(), text);
         }
         let many = |count: usize| vec!["https://a.org"; count].join(",").parse::<CorsOrigins>();
@@ -456,10 +345,13 @@ mod tests {
 
     #[test]
     fn what_ready_requires_is_a_word() {
-        assert_eq!("none".parse(), Ok(ReadyRequires::Nothing));
+        for off in ["off", "none", "0"] {
+            assert_eq!(off.parse(), Ok(ReadyRequires::Nothing));
+            assert_eq!(parse_server_header(off), Ok(None));
+        }
         assert_eq!("store".parse(), Ok(ReadyRequires::Store));
         assert!("database".parse::<ReadyRequires>().is_err());
-        for text in ["none", "store"] {
+        for text in ["off", "store"] {
             assert_eq!(text.parse::<ReadyRequires>().unwrap().to_string(), text);
         }
     }

@@ -1,90 +1,40 @@
-//! The table of settings: for each its names, what holds when nobody sets it, how it may be shown, and its help.
+//! The table of the service's own settings, and all settings of `baiwan serve`: first those of the server, then these.
 //!
-//! Everything that knows settings by name reads this table: the flags, the file, `check-config` and `--help`. What a
-//! value may be is not here: [`Config`](super::Config) has a parser for each, and panics in every test if the table
-//! lacks a setting that it asks for. A setting that nothing obeys yet is not here, so that `--help` never promises too
-//! much.
+//! Everything that knows settings by name reads it: the flags, the file, `check-config`, `--help` and `docs/settings.md`. A
+//! setting that nothing obeys yet is not here, so that `--help` never promises too much.
 
 use std::borrow::Cow;
+use std::path::PathBuf;
 
-/// What stands for a value that must not be shown.
-pub(super) const HIDDEN: &str = "(hidden)";
+use baiwan::settings::{HIDDEN, Kind, OFF, Row, Setting, TABLE, parse_count, store};
 
-/// How many characters of a wrong value are repeated: enough to recognise it.
-const SHOWN_MAX: usize = 200;
+use super::Config;
+use super::parsers::{self, DATABASE_CONNECTIONS_MAX};
 
-/// One setting of `baiwan serve`.
-#[derive(Debug)]
-pub(crate) struct Setting {
-    /// The environment variable, which is also the setting's name.
-    pub(crate) variable: &'static str,
-    /// The flag without its dashes: the variable in kebab case.
-    pub(crate) flag: &'static str,
-    /// What the help calls the value.
-    pub(crate) value_name: &'static str,
-    /// What holds when nobody sets it.
-    pub(crate) fallback: Fallback,
-    /// How the value is written and shown.
-    pub(crate) kind: Kind,
-    /// For the reader of `--help`.
-    pub(crate) help: &'static str,
+/// Every setting of `baiwan serve`, in the order of the help.
+pub fn rows() -> impl Iterator<Item = &'static Row> {
+    TABLE.iter().map(|setting| &setting.row).chain(OWN.iter().map(|setting| &setting.row))
 }
 
-/// What holds when nobody sets a setting.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Fallback {
-    /// A value like one that is given.
-    Value(&'static str),
-    /// No value; the words say what that means.
-    Unset(&'static str),
+/// The values in force of all [`rows`], as they would be written.
+pub(crate) fn values(config: &Config) -> impl Iterator<Item = (&'static Row, String)> {
+    let of_server = TABLE.iter().map(|setting| (&setting.row, (setting.show)(&config.server)));
+    of_server.chain(OWN.iter().map(|setting| (&setting.row, (setting.show)(config))))
 }
 
-impl Fallback {
-    /// As the help shows it.
-    pub(crate) fn text(self) -> &'static str {
-        match self {
-            Self::Value(text) | Self::Unset(text) => text,
-        }
-    }
+/// What holds when nobody sets a setting: a value like one that is given, or words.
+pub fn defaults() -> Vec<(&'static Row, Cow<'static, str>)> {
+    let of = |(row, value): (&'static Row, String)| (row, row.default.map_or(value.into(), Cow::Borrowed));
+    values(&Config::default()).map(of).collect()
 }
 
-/// How a value is written in a file, and what of it may be shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Shown as it is.
-    Plain,
-    /// Shown as it is; in a file it may be an array.
-    List,
-    /// It may hold a password: of a wrong one only the scheme is shown.
-    Url,
-    /// Never shown.
-    Secret,
-}
-
-impl Setting {
-    /// The key in a file: the variable in snake case.
-    pub(crate) fn key(&self) -> String {
-        self.flag.replace('-', "_")
-    }
-
-    /// What may be shown of `text`, a value that may be wrong: in quotes, on one line, without secrets.
-    pub(crate) fn shown(&self, text: &str) -> String {
-        match self.kind {
-            Kind::Plain | Kind::List => quoted(text),
-            Kind::Url => quoted(&without_secrets(text)),
-            Kind::Secret => HIDDEN.to_owned(),
-        }
-    }
-}
-
-/// The setting with this variable.
+/// The row with this name.
 ///
 /// # Panics
 ///
 /// No setting has it.
-pub(crate) fn setting(variable: &str) -> &'static Setting {
-    let found = SETTINGS.iter().find(|setting| setting.variable == variable);
-    found.unwrap_or_else(|| unreachable!("{variable} is not in the table of settings"))
+pub(crate) fn row(name: &str) -> &'static Row {
+    rows().find(|row| row.name == name).unwrap_or_else(|| unreachable!("{name} is not in the table of settings"))
 }
 
 /// `text` as it is, but for what would make two lines of one or move a terminal's cursor.
@@ -92,256 +42,123 @@ pub(super) fn on_one_line(text: &str) -> Cow<'_, str> {
     if text.contains(char::is_control) { text.escape_debug().to_string().into() } else { text.into() }
 }
 
-/// `text` in quotes on one line, and not all of a long one.
-pub(super) fn quoted(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_MAX) {
-        Some((end, _)) => format!("{:?}…", &text[..end]),
-        None => format!("{text:?}"),
-    }
+fn shown_path(path: Option<&PathBuf>) -> String {
+    path.map_or("none".to_owned(), |path| path.display().to_string())
 }
 
-/// Only the scheme of a URL that may carry a password.
-fn without_secrets(url: &str) -> Cow<'_, str> {
-    match url.split_once(':') {
-        Some((scheme, rest)) if !rest.is_empty() && scheme != "sqlite" => format!("{scheme}:…").into(),
-        Some(_) => url.into(),
-        None if url.is_empty() => url.into(),
-        None => "…".into(),
-    }
-}
-
-/// Every setting, in the order of the help.
-pub(crate) static SETTINGS: &[Setting] = &[
+/// The settings that the service has beside those of its server.
+pub(super) static OWN: &[Setting<Config>] = &[
     Setting {
-        variable: "CONFIG_FILE",
-        flag: "config-file",
-        value_name: "PATH",
-        fallback: Fallback::Unset("none"),
-        kind: Kind::Plain,
-        help: "TOML file of settings; its keys are the variables in lower case",
+        row: Row {
+            default: Some("none"),
+            ..Row::new("CONFIG_FILE", "PATH", "TOML file of settings; its keys are the variables in lower case")
+        },
+        set: |config, text| {
+            config.file = Some(text.into());
+            Ok(())
+        },
+        show: |config| shown_path(config.file.as_ref()),
     },
     Setting {
-        variable: "HOST",
-        flag: "host",
-        value_name: "ADDRESS",
-        fallback: Fallback::Value("0.0.0.0"),
-        kind: Kind::Plain,
-        help: "Address to listen on: an IP address or `localhost`; `::` serves both IP versions",
+        row: Row {
+            kind: Kind::Url,
+            ..Row::new(
+                "DATABASE_URL",
+                "URL",
+                "`sqlite:PATH`, where a relative path starts in `$STATE_DIRECTORY` if that is set, else in the working \
+                 directory; or `postgres://USER:PASSWORD@HOST/DATABASE`, without TLS so far. With a password better not a \
+                 flag: `ps` shows flags to everybody",
+            )
+        },
+        set: |config, text| store(&mut config.database, text.parse()),
+        show: |config| config.database.to_string(),
     },
     Setting {
-        variable: "PORT",
-        flag: "port",
-        value_name: "PORT",
-        fallback: Fallback::Value("8080"),
-        kind: Kind::Plain,
-        help: "TCP port; 0 takes a free one, which the start-up block names",
+        row: Row {
+            default: Some("none"),
+            ..Row::new("DATABASE_URL_FILE", "PATH", "File that holds `DATABASE_URL`, which is not given then")
+        },
+        set: |config, text| {
+            config.database_url_file = Some(text.into());
+            Ok(())
+        },
+        show: |config| shown_path(config.database_url_file.as_ref()),
     },
     Setting {
-        variable: "WORKERS",
-        flag: "workers",
-        value_name: "COUNT",
-        fallback: Fallback::Unset("one per core, within the CPU quota"),
-        kind: Kind::Plain,
-        help: "Worker threads",
+        row: Row::new("DATABASE_CONNECTIONS", "COUNT", "Connections to PostgreSQL, in all; SQLite needs none"),
+        set: |config, text| {
+            let count = parse_count(text, DATABASE_CONNECTIONS_MAX as u64);
+            store(&mut config.database_connections, count.map(|count| count as usize))
+        },
+        show: |config| config.database_connections.to_string(),
     },
     Setting {
-        variable: "MAX_CONNECTIONS",
-        flag: "max-connections",
-        value_name: "COUNT",
-        fallback: Fallback::Unset("1000000, lowered to what files and memory allow"),
-        kind: Kind::Plain,
-        help: "Connections held at once; one more gets a 503. A value that is set and cannot be had is refused at start",
+        row: Row {
+            kind: Kind::Secret,
+            default: Some("none"),
+            ..Row::new(
+                "API_TOKEN",
+                "TOKEN",
+                "Required for every change of a user, as `Authorization: Bearer TOKEN`: 16 to 512 characters. Without it \
+                 everyone may write. Better not a flag: `ps` shows flags to everybody",
+            )
+        },
+        set: |config, text| store(&mut config.api_token, parsers::parse_token(text).map(Some)),
+        show: |config| if config.api_token.is_some() { HIDDEN } else { "none" }.to_owned(),
     },
     Setting {
-        variable: "DATABASE_URL",
-        flag: "database-url",
-        value_name: "URL",
-        fallback: Fallback::Value("sqlite:baiwan.db"),
-        kind: Kind::Url,
-        help: "sqlite:PATH, where a relative path is taken from $STATE_DIRECTORY if that is set, else from the working \
-            directory; or postgres://USER:PASSWORD@HOST/DATABASE, better as a variable: `ps` shows flags to everybody",
+        row: Row {
+            default: Some("none"),
+            ..Row::new("API_TOKEN_FILE", "PATH", "File that holds `API_TOKEN`, which is not given then")
+        },
+        set: |config, text| {
+            config.api_token_file = Some(text.into());
+            Ok(())
+        },
+        show: |config| shown_path(config.api_token_file.as_ref()),
     },
     Setting {
-        variable: "DATABASE_CONNECTIONS",
-        flag: "database-connections",
-        value_name: "COUNT",
-        fallback: Fallback::Value("20"),
-        kind: Kind::Plain,
-        help: "Connections to PostgreSQL, in all; SQLite needs none",
+        row: Row {
+            kind: Kind::List,
+            ..Row::new(
+                "CORS_ORIGINS",
+                "ORIGINS",
+                "Pages that may call the API from a browser: `off`, `*` for all, or origins such as \
+                 `https://app.example.org`, separated by commas",
+            )
+        },
+        set: |config, text| store(&mut config.cors_origins, text.parse()),
+        show: |config| config.cors_origins.to_string(),
     },
     Setting {
-        variable: "API_TOKEN",
-        flag: "api-token",
-        value_name: "TOKEN",
-        fallback: Fallback::Unset("none"),
-        kind: Kind::Secret,
-        help: "Required for every change of a user, as `Authorization: Bearer TOKEN`: 16 to 512 characters. Better as a \
-            variable: `ps` shows flags to everybody",
+        row: Row::new("SERVER_HEADER", "TEXT", "Text of the field `Server` in answers, or `off`"),
+        set: |config, text| store(&mut config.server_header, parsers::parse_server_header(text)),
+        show: |config| {
+            let text = config.server_header.as_ref().map(|text| String::from_utf8_lossy(text.as_bytes()));
+            text.unwrap_or(OFF.into()).into_owned()
+        },
     },
     Setting {
-        variable: "CORS_ORIGINS",
-        flag: "cors-origins",
-        value_name: "ORIGINS",
-        fallback: Fallback::Value("none"),
-        kind: Kind::List,
-        help: "Pages that may call the API from a browser: none, * for all, or origins such as \
-            https://app.example.org, separated by commas",
+        row: Row::new(
+            "READY_REQUIRES",
+            "WHAT",
+            "What `/health/ready` checks besides the server itself: `off`, or `store` for the database",
+        ),
+        set: |config, text| store(&mut config.ready_requires, text.parse()),
+        show: |config| config.ready_requires.to_string(),
     },
     Setting {
-        variable: "SERVER_HEADER",
-        flag: "server-header",
-        value_name: "TEXT",
-        fallback: Fallback::Value("off"),
-        kind: Kind::Plain,
-        help: "The field `Server` of answers: off, or its text",
+        row: Row::new(
+            "LOG_LEVEL",
+            "LEVEL",
+            "`error`, `warn`, `info`, `debug`, `trace`, or filter directives such as `info,baiwan=debug`",
+        ),
+        set: |config, text| store(&mut config.log_level, parsers::parse_log_level(text)),
+        show: |config| config.log_level.clone(),
     },
     Setting {
-        variable: "READY_REQUIRES",
-        flag: "ready-requires",
-        value_name: "WHAT",
-        fallback: Fallback::Value("none"),
-        kind: Kind::Plain,
-        help: "What /health/ready checks besides the server itself: none, or store for the database",
-    },
-    Setting {
-        variable: "LOG_LEVEL",
-        flag: "log-level",
-        value_name: "LEVEL",
-        fallback: Fallback::Value("info"),
-        kind: Kind::Plain,
-        help: "error, warn, info, debug, trace, or filter directives such as `info,baiwan=debug`",
-    },
-    Setting {
-        variable: "LOG_FORMAT",
-        flag: "log-format",
-        value_name: "FORMAT",
-        fallback: Fallback::Value("auto"),
-        kind: Kind::Plain,
-        help: "auto, json or text; auto is JSON unless standard error is a terminal",
-    },
-    Setting {
-        variable: "HEADER_TIMEOUT",
-        flag: "header-timeout",
-        value_name: "DURATION",
-        fallback: Fallback::Value("10s"),
-        kind: Kind::Plain,
-        help: "Time for a request's head, from its first byte; then 408",
-    },
-    Setting {
-        variable: "KEEP_ALIVE_TIMEOUT",
-        flag: "keep-alive-timeout",
-        value_name: "DURATION",
-        fallback: Fallback::Value("75s"),
-        kind: Kind::Plain,
-        help: "Time that a connection may be idle between requests",
-    },
-    Setting {
-        variable: "BODY_TIMEOUT",
-        flag: "body-timeout",
-        value_name: "DURATION",
-        fallback: Fallback::Value("1h"),
-        kind: Kind::Plain,
-        help: "Time for a request's whole body; then 408",
-    },
-    Setting {
-        variable: "BODY_MIN_RATE",
-        flag: "body-min-rate",
-        value_name: "BYTES",
-        fallback: Fallback::Value("500"),
-        kind: Kind::Plain,
-        help: "Bytes a second that a request's body must bring on average, after 5 seconds of grace; then \
-            408. 0 is any",
-    },
-    Setting {
-        variable: "REQUEST_TIMEOUT",
-        flag: "request-timeout",
-        value_name: "DURATION",
-        fallback: Fallback::Value("30s"),
-        kind: Kind::Plain,
-        help: "Time for a handler to begin its response; then 503",
-    },
-    Setting {
-        variable: "WRITE_TIMEOUT",
-        flag: "write-timeout",
-        value_name: "DURATION",
-        fallback: Fallback::Value("30s"),
-        kind: Kind::Plain,
-        help: "Longest pause in sending a response",
-    },
-    Setting {
-        variable: "HALF_CLOSE",
-        flag: "half-close",
-        value_name: "CHOICE",
-        fallback: Fallback::Value("on"),
-        kind: Kind::Plain,
-        help: "on answers a client that has ended its direction of the connection (`nc -N`), off treats it as gone",
-    },
-    Setting {
-        variable: "SHUTDOWN_IDLE",
-        flag: "shutdown-idle",
-        value_name: "DURATION",
-        fallback: Fallback::Value("5s"),
-        kind: Kind::Plain,
-        help: "Time that a connection without a request (idle, or with half a head) may hold up a stop",
-    },
-    Setting {
-        variable: "SHUTDOWN_DELAY",
-        flag: "shutdown-delay",
-        value_name: "DURATION",
-        fallback: Fallback::Value("0s"),
-        kind: Kind::Plain,
-        help: "Time to go on serving at SIGTERM while /health/ready is already 503, so that load balancers notice",
-    },
-    Setting {
-        variable: "SHUTDOWN_TIMEOUT",
-        flag: "shutdown-timeout",
-        value_name: "DURATION",
-        fallback: Fallback::Value("25s"),
-        kind: Kind::Plain,
-        help: "Time for the whole stop, the delay included; not 0",
-    },
-    Setting {
-        variable: "EVENT_LOOP",
-        flag: "event-loop",
-        value_name: "NAME",
-        fallback: Fallback::Value("auto"),
-        kind: Kind::Plain,
-        help: "auto, epoll or portable (hyper on plain Tokio, for development)",
-    },
-    Setting {
-        variable: "FD_TABLES",
-        flag: "fd-tables",
-        value_name: "NAME",
-        fallback: Fallback::Value("shared"),
-        kind: Kind::Plain,
-        help: "shared or per-core; with per-core the limit on open files counts for each core, not for all together \
-            (Linux)",
+        row: Row::new("LOG_FORMAT", "FORMAT", "`json`, `text`, or `auto`: JSON unless standard error is a terminal"),
+        set: |config, text| store(&mut config.log_format, text.parse()),
+        show: |config| config.log_format.to_string(),
     },
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn flag_and_key_are_the_variable_in_other_letters() {
-        for setting in SETTINGS {
-            assert_eq!(setting.flag.replace('-', "_").to_uppercase(), setting.variable);
-            assert_eq!(setting.key().to_uppercase(), setting.variable);
-        }
-    }
-
-    #[test]
-    fn what_may_be_a_secret_is_not_shown() {
-        let url = setting("DATABASE_URL");
-        assert_eq!(url.shown("mysql://ada:secret@host/db"), "\"mysql:…\"");
-        assert_eq!(url.shown("secret"), "\"…\"");
-        assert_eq!(url.shown("sqlite:"), "\"sqlite:\"");
-        assert_eq!(url.shown(""), "\"\"");
-        assert_eq!(setting("API_TOKEN").shown("secret"), "(hidden)");
-        assert_eq!(setting("PORT").shown("a\nb"), "\"a\\nb\"");
-        let long = setting("PORT").shown(&"ü".repeat(SHOWN_MAX + 1));
-        assert_eq!(long, format!("\"{}\"…", "ü".repeat(SHOWN_MAX)));
-        assert_eq!(setting("PORT").shown(&"ü".repeat(SHOWN_MAX)), format!("\"{}\"", "ü".repeat(SHOWN_MAX)));
-    }
-}

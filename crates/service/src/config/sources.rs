@@ -1,32 +1,36 @@
-//! Where settings come from: a flag wins over its variable, a variable over the file, the file over the default.
+//! Where settings come from: a flag wins over its variable, a variable over the file, the file over the default. A secret may
+//! stand in a file of its own as well.
 //!
-//! Only the value in force counts, and it is found here for every setting, not judged. Invariant: each setting of the
-//! table has exactly one [`Value`]. An empty variable is unset, because that is what a compose file leaves behind for
+//! Only the value in force counts, and it is found here for every setting, not judged: a setting has at most one [`Value`], and
+//! none where the default holds. An empty variable is unset, because that is what a compose file leaves behind for
 //! "not set"; an empty flag, or an empty text in the file, is a value.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use baiwan::settings::{HIDDEN, Kind, Row, quoted};
 
 use super::file::{self, Contents, Entry};
 use super::flags::Flags;
-use super::settings::{Fallback, HIDDEN, Kind, SETTINGS, Setting, on_one_line, setting};
+use super::secret_file;
+use super::settings::{on_one_line, rows};
 
-/// Where the value in force was set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a value was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     Flag,
     Variable,
     /// In this line of the file, from 1.
     File(usize),
-    Default,
+    /// As the content of this file, which nothing but the secret is in.
+    SecretFile(PathBuf),
 }
 
-/// The value in force of one setting.
+/// A value that was given for a setting.
 pub(super) struct Value {
     pub(super) source: Source,
-    /// None when it is unset.
-    pub(super) text: Option<Result<String, Wrong>>,
+    pub(super) text: Result<String, Wrong>,
 }
 
 /// Why a value is none, whatever the setting.
@@ -37,9 +41,9 @@ pub(super) struct Wrong {
     pub(super) allowed: String,
 }
 
-/// The values in force. It has no `Debug`, because values may be secrets.
+/// The values that were given. It has no `Debug`, because values may be secrets.
 pub(crate) struct Values {
-    values: BTreeMap<&'static str, Value>,
+    given: BTreeMap<&'static str, Value>,
     /// The file's name as it is said.
     file: Option<String>,
     unknown: Vec<String>,
@@ -48,31 +52,50 @@ pub(crate) struct Values {
 impl Values {
     /// Finds them: in `flags`, in the environment that `variable` reads, and in the file that one of the two names.
     pub(crate) fn find(flags: &Flags, variable: impl Fn(&'static str) -> Option<OsString>) -> Self {
-        let given = |setting: &'static Setting| {
-            let flag = flags.value(setting).map(|value| Value::given(Source::Flag, value.to_owned(), setting));
+        let value = |row: &'static Row| {
+            let flag = flags.value(row).map(|value| Value::new(Source::Flag, value.to_owned(), row));
             flag.or_else(|| {
-                let value = variable(setting.variable).filter(|value| !value.is_empty())?;
-                Some(Value::given(Source::Variable, value, setting))
+                let value = variable(row.name).filter(|value| !value.is_empty())?;
+                Some(Value::new(Source::Variable, value, row))
             })
         };
-        let mut values: BTreeMap<_, _> =
-            SETTINGS.iter().filter_map(|setting| Some((setting.variable, given(setting)?))).collect();
-        let mut found = Self { values: BTreeMap::new(), file: None, unknown: Vec::new() };
-        if let Some(config) = values.get_mut("CONFIG_FILE") {
-            for entry in found.read_file(config) {
-                values.entry(entry.setting.variable).or_insert_with(|| Value::of_file(entry));
-            }
+        let given = rows().filter_map(|row| Some((row.name, value(row)?))).collect();
+        let mut found = Self { given, file: None, unknown: Vec::new() };
+        for entry in found.read_file() {
+            found.given.entry(entry.row.name).or_insert_with(|| Value::of_file(entry));
         }
-        for setting in SETTINGS {
-            values.entry(setting.variable).or_insert_with(|| Value::of_default(setting));
+        let directory = variable("CREDENTIALS_DIRECTORY").filter(|path| !path.is_empty());
+        for row in rows().filter(|row| row.is_secret()) {
+            found.read_secret(row.name, directory.as_deref().map(Path::new));
         }
-        found.values = values;
         found
     }
 
-    /// What the file that `config` names says of settings. When it cannot be read, `config` becomes a wrong value.
-    fn read_file(&mut self, config: &mut Value) -> Vec<Entry> {
-        let Some(Ok(path)) = &config.text else { return Vec::new() };
+    /// Takes a secret from the file that `NAME_FILE` names, else, where nothing gives it, from the directory of credentials.
+    fn read_secret(&mut self, name: &'static str, directory: Option<&Path>) {
+        let is_given = self.given.contains_key(name);
+        if let Some(Value { text, .. }) = self.given.get_mut(&*format!("{name}_FILE")) {
+            let Ok(path) = text else { return };
+            let read = match is_given {
+                true => Err(format!("this or {name}, and both are given")),
+                false => secret_file::read(Path::new(path)),
+            };
+            match read {
+                Ok(secret) => {
+                    let value = Value { source: Source::SecretFile(PathBuf::from(&*path)), text: Ok(secret) };
+                    self.given.insert(name, value);
+                }
+                Err(allowed) => *text = Err(Wrong { shown: quoted(path), allowed }),
+            }
+        } else if let Some(directory) = directory.filter(|_| !is_given) {
+            self.given.extend(Value::of_credential(directory, name).map(|value| (name, value)));
+        }
+    }
+
+    /// What the file says of settings, if one is named. When it cannot be read, its name becomes a wrong value.
+    fn read_file(&mut self) -> Vec<Entry> {
+        let Some(Value { text, .. }) = self.given.get_mut("CONFIG_FILE") else { return Vec::new() };
+        let Ok(path) = text else { return Vec::new() };
         let name = on_one_line(path).into_owned();
         match file::read(Path::new(path)).and_then(|text| file::parse(&text, &name)) {
             Ok(Contents { entries, unknown }) => {
@@ -81,22 +104,21 @@ impl Values {
                 entries
             }
             Err(allowed) => {
-                let shown = setting("CONFIG_FILE").shown(path);
-                config.text = Some(Err(Wrong { shown, allowed }));
+                *text = Err(Wrong { shown: quoted(path), allowed });
                 Vec::new()
             }
         }
     }
 
-    /// The value in force of the setting with this variable.
-    pub(super) fn of(&self, variable: &str) -> &Value {
-        &self.values[setting(variable).variable]
+    /// What was given for the setting with this name.
+    pub(super) fn given(&self, name: &str) -> Option<&Value> {
+        self.given.get(name)
     }
 
     /// Whether it is known what the setting is: not where it may stand in a file that could not be read.
-    pub(super) fn is_known(&self, variable: &str) -> bool {
-        let is_read = !matches!(self.of("CONFIG_FILE").text, Some(Err(_)));
-        is_read || self.of(variable).source != Source::Default
+    pub(super) fn is_known(&self, name: &str) -> bool {
+        let is_read = self.given("CONFIG_FILE").is_none_or(|file| file.text.is_ok());
+        is_read || self.given(name).is_some()
     }
 
     /// A line for each key of the file that is no setting.
@@ -105,69 +127,67 @@ impl Values {
     }
 
     /// What an error calls the setting: its name where it was set first, then where else it could be.
-    pub(super) fn name(&self, setting: &Setting) -> String {
-        let Setting { variable, flag, .. } = setting;
-        match self.line(setting) {
-            Some(line) => format!("{} in {line} (or {variable}, --{flag})", setting.key()),
-            None => format!("{variable} (or --{flag})"),
+    pub(super) fn name(&self, row: &Row) -> String {
+        let (name, flag) = (row.name, row.flag());
+        match self.given(name).map(|value| &value.source) {
+            Some(Source::File(line)) => format!("{} in {} (or {name}, --{flag})", row.key(), self.place(*line)),
+            Some(Source::SecretFile(path)) => format!("{name} in {}", shown(path)),
+            _ => format!("{name} (or --{flag})"),
         }
     }
 
     /// Where the setting was set, in words.
-    pub(super) fn source(&self, setting: &Setting) -> String {
-        match self.of(setting.variable).source {
-            Source::Flag => format!("flag --{}", setting.flag),
-            Source::Variable => format!("variable {}", setting.variable),
-            Source::File(_) => self.line(setting).unwrap_or_default(),
-            Source::Default => "default".to_owned(),
+    pub(super) fn source(&self, row: &Row) -> String {
+        match self.given(row.name).map(|value| &value.source) {
+            Some(Source::Flag) => format!("flag --{}", row.flag()),
+            Some(Source::Variable) => format!("variable {}", row.name),
+            Some(Source::File(line)) => self.place(*line),
+            Some(Source::SecretFile(path)) => format!("file {}", shown(path)),
+            None => "default".to_owned(),
         }
     }
 
     /// File and line, as editors and compilers write them.
-    fn line(&self, setting: &Setting) -> Option<String> {
-        match self.of(setting.variable).source {
-            Source::File(line) => Some(format!("{}:{line}", self.file.as_deref().unwrap_or_default())),
-            _ => None,
-        }
+    fn place(&self, line: usize) -> String {
+        format!("{}:{line}", self.file.as_deref().unwrap_or_default())
     }
 }
 
+fn shown(path: &Path) -> String {
+    on_one_line(&path.to_string_lossy()).into_owned()
+}
+
 impl Value {
-    fn given(source: Source, value: OsString, setting: &Setting) -> Self {
-        let text = value
-            .into_string()
-            .map_err(|value| Wrong { shown: not_text(&value, setting.kind), allowed: "UTF-8 text".to_owned() });
-        Self { source, text: Some(text) }
+    fn new(source: Source, value: OsString, row: &Row) -> Self {
+        let text = value.into_string().map_err(|value| {
+            let shown = if row.is_secret() { HIDDEN.to_owned() } else { format!("{value:?}") };
+            Wrong { shown, allowed: "UTF-8 text".to_owned() }
+        });
+        Self { source, text }
+    }
+
+    fn of_credential(directory: &Path, name: &str) -> Option<Self> {
+        let (path, read) = match secret_file::credential(directory, name) {
+            Ok(path) => path.map(|path| (path.clone(), secret_file::read(&path)))?,
+            Err((path, allowed)) => (path, Err(allowed)),
+        };
+        let text = read.map_err(|allowed| Wrong { shown: "unusable".to_owned(), allowed });
+        Some(Self { source: Source::SecretFile(path), text })
     }
 
     fn of_file(entry: Entry) -> Self {
-        let allowed = match entry.setting.kind {
+        let allowed = match entry.row.kind {
             Kind::List => "a string or an array of strings",
             _ => "a string or a whole number",
         };
         let wrong = |kind| Wrong { shown: format!("of the type {kind}"), allowed: allowed.to_owned() };
-        let text = entry.text.map_err(wrong);
-        Self { source: Source::File(entry.line), text: Some(text) }
-    }
-
-    fn of_default(setting: &Setting) -> Self {
-        let text = match setting.fallback {
-            Fallback::Value(text) => Some(Ok(text.to_owned())),
-            Fallback::Unset(_) => None,
-        };
-        Self { source: Source::Default, text }
-    }
-}
-
-fn not_text(value: &OsStr, kind: Kind) -> String {
-    match kind {
-        Kind::Plain | Kind::List => format!("{value:?}"),
-        Kind::Url | Kind::Secret => HIDDEN.to_owned(),
+        Self { source: Source::File(entry.line), text: entry.text.map_err(wrong) }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings::row;
     use super::*;
 
     fn find(flags: &[(&'static str, &str)], variables: &[(&str, &str)]) -> Values {
@@ -179,10 +199,7 @@ mod tests {
     }
 
     fn text(values: &Values, variable: &str) -> Option<String> {
-        match &values.of(variable).text {
-            Some(Ok(text)) => Some(text.clone()),
-            _ => None,
-        }
+        Some(values.given(variable)?.text.as_ref().ok()?.clone())
     }
 
     #[test]
@@ -195,17 +212,14 @@ mod tests {
             &[("CONFIG_FILE", config), ("PORT", "1")],
             &[("CONFIG_FILE", "/none/such"), ("PORT", "2"), ("HOST", "b")],
         );
-        for (variable, value, source) in [
-            ("PORT", Some("1"), Source::Flag),
-            ("HOST", Some("b"), Source::Variable),
-            ("WORKERS", Some("3"), Source::File(3)),
-            ("LOG_LEVEL", Some("info"), Source::Default),
-            ("MAX_CONNECTIONS", None, Source::Default),
-        ] {
-            assert_eq!(text(&values, variable).as_deref(), value, "{variable}");
-            assert_eq!(values.of(variable).source, source, "{variable}");
+        for (variable, value, source) in
+            [("PORT", "1", Source::Flag), ("HOST", "b", Source::Variable), ("WORKERS", "3", Source::File(3))]
+        {
+            assert_eq!(text(&values, variable).as_deref(), Some(value), "{variable}");
+            assert_eq!(values.given(variable).unwrap().source, source, "{variable}");
         }
-        let workers = setting("WORKERS");
+        assert!(values.given("LOG_LEVEL").is_none());
+        let workers = row("WORKERS");
         assert_eq!(values.source(workers), format!("{config}:3"));
         assert_eq!(values.name(workers), format!("workers in {config}:3 (or WORKERS, --workers)"));
     }
@@ -213,8 +227,8 @@ mod tests {
     #[test]
     fn an_empty_variable_is_unset_and_an_empty_flag_is_a_value() {
         let values = find(&[("HOST", "")], &[("PORT", ""), ("HOST", "a")]);
-        assert_eq!(values.of("PORT").source, Source::Default);
-        assert_eq!(values.of("HOST").source, Source::Flag);
+        assert!(values.given("PORT").is_none());
+        assert_eq!(values.given("HOST").unwrap().source, Source::Flag);
         assert_eq!(text(&values, "HOST").as_deref(), Some(""));
     }
 

@@ -8,7 +8,8 @@ use baiwan_load::{Expectations, Need, Sources, Target};
 use clap::Args;
 use http::{HeaderName, HeaderValue, Method};
 
-use crate::config::{CONNECTIONS_MAX, Timeout, WORKERS_MAX, parse_length, whole_number};
+use baiwan::parse_timeout;
+use baiwan::settings::{CONNECTIONS_MAX, WORKERS_MAX, parse_count, parse_length, whole_number};
 
 /// The most requests that one connection may have outstanding.
 pub const PIPELINE_MAX: u32 = 1024;
@@ -80,9 +81,10 @@ pub struct Arguments {
     #[arg(long, value_name = "TIME", value_parser = parse_length, help_heading = "Load")]
     pub warm_up: Option<Duration>,
 
-    /// Time for a whole answer, and for opening connections without progress; 0 is none
-    #[arg(long, default_value = "10s", value_name = "TIME", help_heading = "Load")]
-    pub timeout: Timeout,
+    /// Time for a whole answer, and for opening connections without progress; off is none
+    // Spelled out, because clap takes an `Option` to be a flag that may be left out.
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = parse_timeout, help_heading = "Load")]
+    pub timeout: std::option::Option<Duration>,
 
     /// Method of the requests [default: GET, with a body POST]
     #[arg(long, short = 'X', value_name = "METHOD", value_parser = parse_method, help_heading = "Request")]
@@ -276,13 +278,11 @@ impl Arguments {
 }
 
 fn parse_connections(text: &str) -> Result<u64, String> {
-    let count = whole_number(text).filter(|count| (1..=CONNECTIONS_MAX).contains(count));
-    count.ok_or_else(|| format!("a whole number from 1 to {CONNECTIONS_MAX}"))
+    parse_count(text, CONNECTIONS_MAX)
 }
 
 fn parse_workers(text: &str) -> Result<u64, String> {
-    let count = whole_number(text).filter(|count| (1..=WORKERS_MAX as u64).contains(count));
-    count.ok_or_else(|| format!("a whole number from 1 to {WORKERS_MAX}"))
+    parse_count(text, WORKERS_MAX)
 }
 
 fn parse_requests(text: &str) -> Result<u64, &'static str> {
@@ -290,17 +290,13 @@ fn parse_requests(text: &str) -> Result<u64, &'static str> {
 }
 
 fn parse_pipeline(text: &str) -> Result<u32, String> {
-    let count = whole_number(text).and_then(|count| u32::try_from(count).ok());
-    count
-        .filter(|count| (1..=PIPELINE_MAX).contains(count))
-        .ok_or_else(|| format!("a whole number from 1 to {PIPELINE_MAX}"))
+    parse_count(text, PIPELINE_MAX.into()).map(|count| count as u32)
 }
 
 fn parse_ramp(text: &str) -> Result<Duration, &'static str> {
-    let ramp = text
-        .parse::<Timeout>()
-        .map_err(|_| "a duration up to 24h such as 500ms, 10s or 2m; 0 is as fast as it goes")?;
-    Ok(ramp.0.unwrap_or_default())
+    let ramp = parse_timeout(text);
+    ramp.map(Option::unwrap_or_default)
+        .map_err(|_| "a duration up to 24h such as 500ms, 10s or 2m; 0 is as fast as it goes")
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {

@@ -73,7 +73,7 @@ pub fn plan(arguments: &Arguments, address: &str, bodies: &Bodies) -> Result<Pla
         connect_each: arguments.close,
         reconnect: arguments.reconnect.unwrap_or_else(|| arguments.sends_requests()),
         sources: sources(arguments, address)?,
-        timeout: arguments.timeout.0,
+        timeout: arguments.timeout,
         expect_status: arguments.expect_status,
         expect_body: bodies.expected.clone(),
         events: arguments.sse,

@@ -80,11 +80,11 @@ fn the_ready_line_says_what_is_in_force() {
     command.env("CORS_ORIGINS", "https://a.org").env("SERVER_HEADER", "ours");
     let service = Running::start(command);
     assert_eq!(service.ready["workers"], 1);
-    assert!(service.ready["timeouts"].as_str().unwrap().contains("request none"));
+    assert!(service.ready["timeouts"].as_str().unwrap().contains("request off"));
     assert!(service.ready["max_connections"].as_u64().unwrap() > 0);
     assert_eq!(service.ready["api_token"], "not set: anyone may write");
     assert_eq!(service.ready["body_min_rate"], 500);
-    for (member, value) in [("cors_origins", "https://a.org"), ("ready_requires", "none"), ("server_header", "ours")] {
+    for (member, value) in [("cors_origins", "https://a.org"), ("ready_requires", "off"), ("server_header", "ours")] {
         assert_eq!(service.ready[member], value);
     }
     let database = format!("sqlite:{}", directory.path().join("baiwan.db").display());

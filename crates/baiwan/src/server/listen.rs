@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::time::Duration;
 
 use baiwan_driver::{Address, AddressError};
 
@@ -13,11 +12,6 @@ use crate::Error;
 pub(crate) use baiwan_driver::BoundListener;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use elsewhere::BoundListener;
-
-/// How long a listener rests when the system has no more files or memory.
-pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How much time passes, at least, before a core says it again.
-pub(crate) const COMPLAINT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Something to listen on, as the user gave it.
 #[derive(Debug)]

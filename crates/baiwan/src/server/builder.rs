@@ -1,0 +1,207 @@
+//! What a program says of a server before it starts.
+
+use std::fmt;
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use super::listen::Source;
+use super::shutdown::Stop;
+use crate::fd_tables::FdTables;
+use crate::settings::{EventLoop, Settings};
+use crate::status::Health;
+
+/// A server that was not started yet. Timeouts that are `None` are off.
+#[must_use = "a builder does nothing until `serve`, `run` or `start`"]
+#[derive(Debug)]
+pub struct Builder {
+    pub(super) sources: Vec<Source>,
+    pub(super) settings: Settings,
+    /// The environment asked for them, and not the program.
+    pub(super) tables_by_environment: bool,
+    /// What the names of variables begin with.
+    pub(super) prefix: String,
+    pub(super) reuse_port: bool,
+    pub(super) stop: Stop,
+    pub(super) health: Health,
+}
+
+impl Builder {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
+            sources: Vec::new(),
+            settings,
+            prefix: String::new(),
+            tables_by_environment: false,
+            reuse_port: false,
+            stop: Stop::Signals,
+            health: Health(Arc::new(OnceLock::new())),
+        }
+    }
+
+    /// Listens on an address: `HOST:PORT`, `[IPV6]:PORT`, `unix:/path` or `unix:@name`. May be called several times. Port 0 is a
+    /// free port; see [`Running::addresses`].
+    ///
+    /// At a path, a socket that nobody listens on any more is replaced, and nothing else. A name with `@` is one of an abstract
+    /// socket (Linux): there is no file, and so no permissions; any process of the same network namespace may connect.
+    pub fn bind(mut self, address: impl fmt::Display) -> Self {
+        self.sources.push(Source::Address(address.to_string()));
+        self
+    }
+
+    /// Takes over a socket that listens already: a [`std::net::TcpListener`], a [`std::os::unix::net::UnixListener`], or one
+    /// inherited from a supervisor. The cores share it.
+    pub fn listener(mut self, listener: impl Into<OwnedFd>) -> Self {
+        self.sources.push(Source::Socket(listener.into()));
+        self
+    }
+
+    /// Lets other processes that ask for it too listen on the same TCP ports; the kernel spreads connections over all.
+    /// Without it, a port that is taken is an error.
+    pub fn reuse_port(mut self, on: bool) -> Self {
+        self.reuse_port = on;
+        self
+    }
+
+    /// The number of cores to serve on, at least 1. Default: those that the process may use, within its CPU quota.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.settings.workers = Some(workers.max(1));
+        self
+    }
+
+    /// The most connections to hold. One more is answered 503 and closed. What cannot be had is an error at start; the
+    /// default, 1,000,000, is lowered to what files and memory allow.
+    pub fn max_connections(mut self, connections: u64) -> Self {
+        self.settings.max_connections = Some(connections);
+        self
+    }
+
+    /// How long a request's head may take, from its first byte. Default 10 s; then 408.
+    pub fn header_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.settings.header_timeout = timeout;
+        self
+    }
+
+    /// How long a connection may wait for its next request. Default 75 s.
+    pub fn keep_alive_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.settings.keep_alive_timeout = timeout;
+        self
+    }
+
+    /// How long a request's body may take in all, from the end of its head; it ends while a handler waits for it. Default 1 h;
+    /// then 408.
+    pub fn body_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.settings.body_timeout = timeout;
+        self
+    }
+
+    /// How many bytes a second a request's body must bring while a handler waits for it, on average. A peer begins with 5
+    /// seconds of patience and never has more than 30. Default 500; 0 is any; then 408.
+    pub fn body_min_rate(mut self, bytes_per_second: u32) -> Self {
+        self.settings.body_rate_min = bytes_per_second;
+        self
+    }
+
+    /// How many bytes of a request's body axum's extractors (`Bytes`, `String`, `Json`, `Form`) may collect, where a route has
+    /// no [`DefaultBodyLimit`](https://docs.rs/axum/latest/axum/extract/struct.DefaultBodyLimit.html) of its own. Default
+    /// 1 MiB; then 413. A body that is read as a stream is not concerned.
+    pub fn buffered_body_limit(mut self, bytes: usize) -> Self {
+        self.settings.buffered_body_bytes_max = bytes;
+        self
+    }
+
+    /// How many bytes any request's body may have, streams included. Default unlimited; then 413, at once if its
+    /// `Content-Length` says so. Has no effect with [`EventLoop::Portable`].
+    pub fn body_limit(mut self, bytes: u64) -> Self {
+        self.settings.http.body_bytes_max = bytes;
+        self
+    }
+
+    /// How long a handler may take until its response head. Default off; then 503 with `Retry-After`.
+    pub fn request_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.settings.request_timeout = timeout;
+        self
+    }
+
+    /// How long a peer may take no byte of an answer. Default 30 s; then the connection is reset. On Linux the
+    /// kernel gives up a TCP peer after 12 minutes, whatever is set here.
+    pub fn write_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.settings.write_timeout = timeout;
+        self
+    }
+
+    /// Whether a peer that has ended its direction while its request is being handled still gets the answer. Default no:
+    /// it counts as gone and the handler is dropped, as with hyper.
+    ///
+    /// An answer of known length is sent as a whole. One of unknown length is sent while it goes on, and ends when nothing of it
+    /// has come for a second; a stream of events (`text/event-stream`) ends at once.
+    pub fn half_close(mut self, on: bool) -> Self {
+        self.settings.half_close = on;
+        self
+    }
+
+    /// How long a connection without a request may hold a stop: one that is idle, has sent half a head, or has switched to another
+    /// protocol and is silent. Default 5 s.
+    pub fn shutdown_idle(mut self, timeout: Duration) -> Self {
+        self.settings.shutdown_idle = timeout;
+        self
+    }
+
+    /// Whether the app answers `OPTIONS *`, which asks about the server as a whole (RFC 9110, section 9.3.7). Default no: the
+    /// server answers it with 204 by itself, because a router has no route for it.
+    ///
+    /// # Example
+    /// ```
+    /// use axum::http::{Method, StatusCode, Uri};
+    ///
+    /// let app = axum::Router::new().fallback(async |method: Method, target: Uri| match target == "*" {
+    ///     true => (StatusCode::OK, [("allow", "GET, HEAD, OPTIONS")]),
+    ///     false => (StatusCode::NOT_FOUND, [("allow", "")]),
+    /// });
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").options_asterisk(true);
+    /// # let running = server.start(app)?;
+    /// # drop(running);
+    /// # Ok::<(), baiwan::Error>(())
+    /// ```
+    pub fn options_asterisk(mut self, on: bool) -> Self {
+        self.settings.options_asterisk = on;
+        self
+    }
+
+    /// How long to go on serving as not ready, so that load balancers look away, before the stop begins. Default 0.
+    pub fn shutdown_delay(mut self, delay: Duration) -> Self {
+        self.settings.shutdown_delay = delay;
+        self
+    }
+
+    /// How long a stop may take in all, the delay included. Default 25 s; what is open then is cut.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.shutdown_timeout = timeout;
+        self
+    }
+
+    /// How cores wait for their connections. Default [`EventLoop::Auto`].
+    pub fn event_loop(mut self, event_loop: EventLoop) -> Self {
+        self.settings.event_loop = event_loop;
+        self
+    }
+
+    /// Whether each core has an fd table of its own, and so the whole limit on open files. Default [`FdTables::Shared`]. Read
+    /// what [`FdTables::PerCore`] forbids an app before you ask for it.
+    pub fn fd_tables(mut self, fd_tables: FdTables) -> Self {
+        (self.settings.fd_tables, self.tables_by_environment) = (fd_tables, false);
+        self
+    }
+
+    /// Stops the server when `stop` is ready, instead of on SIGTERM or SIGINT.
+    pub fn shutdown(mut self, stop: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.stop = Stop::When(Box::pin(stop));
+        self
+    }
+
+    /// A handle on the state of the server that this builder will start.
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+}

@@ -1,0 +1,76 @@
+//! The thread of a core: its runtime, its listeners, its app, and then the loop that serves.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[cfg(target_os = "linux")]
+use baiwan_driver::epoll::EpollDriver;
+
+use super::listen::BoundListener;
+use super::parting::Listeners;
+use super::start_line::StartLine;
+use crate::Error;
+use crate::app::App;
+#[cfg(target_os = "linux")]
+use crate::engine::Engine;
+use crate::hyper::Portable;
+use crate::settings::{EventLoop, Settings};
+use crate::status::Status;
+
+/// How long tasks and blocking calls that outlive the last connection may hold up the end of a core.
+const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What the thread of a core needs to know.
+pub(super) struct CoreThread {
+    pub(super) index: usize,
+    pub(super) event_loop: EventLoop,
+    pub(super) settings: Arc<Settings>,
+    pub(super) status: Arc<Status>,
+}
+
+impl CoreThread {
+    /// Starts the core together with the others, and serves until it is stopped.
+    pub(super) fn run<A: App>(
+        self,
+        make: impl FnOnce() -> A,
+        listeners: Listeners,
+        line: &StartLine,
+    ) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+        let Some(runtime) = line.check(runtime.map_err(Error::Start)) else { return Ok(()) };
+        if !line.wait_for_all() {
+            return Ok(());
+        }
+        // What was opened so far is open in every table; what is opened from here on, in this one.
+        let Some(listeners) = line.check(listeners.arrive()) else { return Ok(()) };
+        let outcome = runtime.block_on(self.serve(make, listeners, line));
+        runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
+        outcome
+    }
+
+    async fn serve<A: App>(
+        self,
+        make: impl FnOnce() -> A,
+        listeners: Vec<BoundListener>,
+        line: &StartLine,
+    ) -> io::Result<()> {
+        let Self { index, event_loop, settings, status } = self;
+        let app = make();
+        #[cfg(target_os = "linux")]
+        if event_loop == EventLoop::Epoll {
+            let engine = EpollDriver::new()
+                .and_then(|driver| Engine::new(driver, app, settings, status, index, listeners))
+                .map_err(Error::Start);
+            let Some(engine) = line.check(engine) else { return Ok(()) };
+            line.report(Ok(()));
+            return engine.run().await;
+        }
+        debug_assert_eq!(event_loop, EventLoop::Portable, "another loop was refused before");
+        let sockets = listeners.into_iter().map(|listener| (listener.address().clone(), listener.into_fd())).collect();
+        let portable = Portable::new(app, settings, status, index, sockets).map_err(Error::Start);
+        let Some(portable) = line.check(portable) else { return Ok(()) };
+        line.report(Ok(()));
+        portable.run().await
+    }
+}

@@ -1,0 +1,121 @@
+//! A server that serves, until it is told to stop and has.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+
+use baiwan_driver::Address;
+use tokio::sync::oneshot;
+
+use super::parting::Home;
+use super::shutdown::{Stop, Stops};
+use crate::Error;
+use crate::capacity::Capacity;
+use crate::settings::{EventLoop, Settings};
+use crate::status::{Phase, Status};
+
+/// A server that serves. Dropping it cuts every connection and ends its cores.
+#[derive(Debug)]
+pub struct Running {
+    pub(super) status: Arc<Status>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) cores: Vec<oneshot::Receiver<io::Result<()>>>,
+    pub(super) addresses: Vec<Address>,
+    pub(super) event_loop: EventLoop,
+    /// Where it must be waited for, if that matters.
+    pub(super) home: Option<Home>,
+    pub(super) capacity: Capacity,
+    pub(super) stop: Option<Stop>,
+}
+
+impl Running {
+    /// Where the server listens, in the order of the calls of [`Builder::bind`] and [`Builder::listener`], as text: with the
+    /// ports that the system chose.
+    pub fn addresses(&self) -> Vec<String> {
+        self.addresses.iter().map(ToString::to_string).collect()
+    }
+
+    /// The event loop that was chosen.
+    pub fn event_loop(&self) -> EventLoop {
+        self.event_loop
+    }
+
+    /// The number of cores.
+    pub fn workers(&self) -> usize {
+        self.cores.len()
+    }
+
+    /// The maximum of connections in force, and what was lowered and why.
+    pub fn limits(&self) -> &Capacity {
+        &self.capacity
+    }
+
+    /// Waits until the server is told to stop, and until it has.
+    ///
+    /// # Errors
+    /// When signals cannot be listened for, or a core fails; the other cores are stopped then. And with
+    /// [`FdTables::PerCore`] on another runtime than the one on which the server was started.
+    pub async fn wait(mut self) -> Result<(), Error> {
+        self.home.map_or(Ok(()), Home::check)?;
+        let stop = self.stop.take().unwrap_or(Stop::Signals);
+        let mut stops = Stops::listen(stop)?;
+        let cores = std::mem::take(&mut self.cores);
+        let ended = all_ended(cores);
+        tokio::pin!(ended);
+        tokio::select! {
+            // Without a stop, cores end only by failing.
+            outcome = &mut ended => return outcome,
+            () = stops.next() => {}
+        }
+        self.advance(Phase::NotReady).await;
+        let next = tokio::select! {
+            outcome = &mut ended => return outcome,
+            () = stops.next() => Phase::Stopping,
+            () = tokio::time::sleep(self.settings.shutdown_delay) => Phase::Draining,
+        };
+        self.advance(next).await;
+        loop {
+            tokio::select! {
+                outcome = &mut ended => return outcome,
+                () = stops.next() => self.advance(Phase::Stopping).await,
+            }
+        }
+    }
+
+    /// Goes on to a phase, and is pending once, so that whoever polls sees it before the end (see [`Health::phase`]).
+    async fn advance(&self, phase: Phase) {
+        self.status.advance(phase);
+        tokio::task::yield_now().await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.status.advance(Phase::Stopping);
+    }
+}
+
+/// Waits for all cores in order, or for the first that failed.
+async fn all_ended(mut cores: Vec<oneshot::Receiver<io::Result<()>>>) -> Result<(), Error> {
+    use std::task::Poll;
+
+    let mut ended = vec![false; cores.len()];
+    std::future::poll_fn(|cx| {
+        for (index, core) in cores.iter_mut().enumerate() {
+            if ended[index] {
+                continue;
+            }
+            match std::pin::Pin::new(core).poll(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(Ok(()))) => ended[index] = true,
+                Poll::Ready(Ok(Err(error))) => return Poll::Ready(Err(Error::Core(error))),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Error::CorePanicked(index))),
+            }
+        }
+        match ended.iter().all(|ended| *ended) {
+            true => Poll::Ready(Ok(())),
+            false => Poll::Pending,
+        }
+    })
+    .await
+}

@@ -1,0 +1,161 @@
+//! Starts the cores: everything that can fail at start fails here.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use tokio::sync::oneshot;
+
+use super::core_thread::CoreThread;
+use super::parting::{Home, Listeners, Place};
+use super::start_line::{Start, start_all};
+use super::{Builder, Running, listen};
+use crate::Error;
+use crate::app::App;
+use crate::capacity::{self, Capacity};
+use crate::fd_tables::FdTables;
+use crate::files::Files;
+use crate::memory::MemoryLimit;
+use crate::say::say;
+use crate::settings::{EventLoop, Settings};
+use crate::status::{Phase, Status};
+
+impl Builder {
+    /// Serves `app` until the server is told to stop and has done so.
+    ///
+    /// # Errors
+    /// When it cannot start, or a core fails.
+    pub async fn serve<A: App + Send>(self, app: A) -> Result<(), Error> {
+        self.start(app)?.wait().await
+    }
+
+    /// As [`serve`](Self::serve), with an app for each core, made on its thread by `factory(core)`: for apps that are not
+    /// `Send`, or that want a pool for each core.
+    ///
+    /// # Errors
+    /// When it cannot start, or a core fails.
+    pub async fn serve_with<A, F>(self, factory: F) -> Result<(), Error>
+    where
+        A: App,
+        F: Fn(usize) -> A + Send + Sync + 'static,
+    {
+        self.start_with(factory)?.wait().await
+    }
+
+    /// As [`serve`](Self::serve), for a `main` that is not async: blocks until the server has stopped.
+    ///
+    /// # Errors
+    /// When it cannot start, a core fails, or this is called within a Tokio runtime, which it would block.
+    pub fn run<A: App + Send>(self, app: A) -> Result<(), Error> {
+        if tokio::runtime::Handle::try_current().is_ok() {
+            return Err(Error::BlockingInRuntime);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Start)?;
+        runtime.block_on(self.serve(app))
+    }
+
+    /// Starts to serve, and returns at once: every address is bound and every core runs.
+    ///
+    /// # Errors
+    /// When it cannot start. Nothing is left running then.
+    pub fn start<A: App + Send>(self, app: A) -> Result<Running, Error> {
+        if self.settings.fd_tables == FdTables::PerCore && self.tables_by_environment {
+            return Err(Error::FdTables(
+                "for this app: its cores may share files; its author can make one for each (serve_with)",
+            ));
+        }
+        let workers = self.settings.worker_count();
+        let makers = std::iter::repeat_n(app, workers).map(|app| move || app).collect();
+        self.start_cores(makers)
+    }
+
+    /// As [`start`](Self::start), with an app for each core, made on its thread by `factory(core)`.
+    ///
+    /// # Errors
+    /// When it cannot start. Nothing is left running then.
+    pub fn start_with<A, F>(self, factory: F) -> Result<Running, Error>
+    where
+        A: App,
+        F: Fn(usize) -> A + Send + Sync + 'static,
+    {
+        let factory = Arc::new(factory);
+        let maker = |core| {
+            let factory = Arc::clone(&factory);
+            move || factory(core)
+        };
+        let makers = (0..self.settings.worker_count()).map(maker).collect();
+        self.start_cores(makers)
+    }
+
+    /// Decides how many connections there may be, and says it where that is trouble.
+    fn capacity(&self, workers: usize) -> Result<Capacity, Error> {
+        let files = Files::of_process(self.settings.fd_tables, self.sources.len());
+        let memory = MemoryLimit::read(Path::new("/"));
+        let capacity = capacity::decide(&self.prefix, self.settings.max_connections, workers, files, memory.as_ref())?;
+        for warning in &capacity.warnings {
+            say(|| tracing::warn!("{warning}"));
+        }
+        Ok(capacity)
+    }
+
+    fn start_cores<A, M>(self, makers: Vec<M>) -> Result<Running, Error>
+    where
+        A: App,
+        M: FnOnce() -> A + Send + 'static,
+    {
+        let workers = makers.len();
+        let event_loop = self.settings.event_loop.resolve();
+        if event_loop == EventLoop::Epoll && !cfg!(target_os = "linux") {
+            return Err(Error::EventLoop(event_loop.name()));
+        }
+        let home = match self.settings.fd_tables {
+            FdTables::Shared => None,
+            FdTables::PerCore if event_loop == EventLoop::Portable => {
+                return Err(Error::FdTables("with EVENT_LOOP=portable: use shared, or another event loop, on Linux"));
+            }
+            FdTables::PerCore => Some(Home::here()?),
+        };
+        let place = Arc::new(Place::take(self.settings.fd_tables)?);
+        let capacity = self.capacity(workers)?;
+        let bound = listen::bind(self.sources, workers, self.reuse_port)?;
+        let listeners = Listeners::send(bound.cores, self.settings.fd_tables).map_err(Error::Start)?;
+        // Held until every core has its own, so that those of a core that fails are closed with it.
+        let _ways: Vec<_> = listeners.iter().filter_map(Listeners::way).collect();
+        let status = Status::new(workers, capacity.max_connections, capacity.max_connections_per_core);
+        let settings = Arc::new(Settings { turned_away_max: capacity.turned_away_max, ..self.settings });
+        // From here on a failure must stop the cores that run already: dropping `running` does.
+        let mut running = Running {
+            status: Arc::clone(&status),
+            settings: Arc::clone(&settings),
+            cores: Vec::new(),
+            addresses: bound.addresses,
+            event_loop,
+            home,
+            capacity,
+            stop: Some(self.stop),
+        };
+        let mut starts = Vec::new();
+        for (index, (make, listeners)) in makers.into_iter().zip(listeners).enumerate() {
+            let (start, line) = Start::new(index);
+            let (done, is_done) = oneshot::channel();
+            let (settings, status, place) = (Arc::clone(&settings), Arc::clone(&status), Arc::clone(&place));
+            let core = CoreThread { index, event_loop, settings, status };
+            let body = move || {
+                let outcome = core.run(make, listeners, &line);
+                // Whoever hears of the end may start the next server.
+                drop(place);
+                // Nobody listens any more if the server was dropped.
+                let _ = done.send(outcome);
+            };
+            thread::Builder::new().name(format!("baiwan-core-{index}")).spawn(body).map_err(Error::Thread)?;
+            running.cores.push(is_done);
+            starts.push(start);
+        }
+        drop(place);
+        start_all(&starts)?;
+        status.advance(Phase::Serving);
+        // The handle was made with this builder, which starts one server.
+        let _ = self.health.0.set(status);
+        Ok(running)
+    }
+}

@@ -1,0 +1,170 @@
+//! The table of settings: every one that a server takes as text, in the order of the help.
+//!
+//! A setting that nothing obeys is not here, so that no help promises too much. What a server is told by its program alone has no
+//! row. A new setting needs its field in [`Settings`], its row here, and the place that obeys it.
+
+use std::time::Duration;
+
+use super::Settings;
+use super::setting::{Row, Setting, store};
+use super::value::{
+    CONNECTIONS_MAX, OFF, WORKERS_MAX, parse_count, parse_host, parse_length, parse_port, parse_rate, parse_span,
+    parse_switch, parse_timeout, shown_span, shown_timeout,
+};
+
+/// Every setting of a server.
+pub static TABLE: &[Setting<Settings>] = &[
+    Setting {
+        row: Row::new(
+            "HOST",
+            "ADDRESS",
+            "Address to listen on: an IP address or `localhost`; `::` serves both IP versions",
+        ),
+        set: |settings, text| store(&mut settings.host, parse_host(text)),
+        show: |settings| settings.host.to_string(),
+    },
+    Setting {
+        row: Row::new("PORT", "PORT", "TCP port; `0` takes a free one, which the start names"),
+        set: |settings, text| store(&mut settings.port, parse_port(text)),
+        show: |settings| settings.port.to_string(),
+    },
+    Setting {
+        row: Row {
+            default: Some("one per core, within the CPU quota"),
+            ..Row::new("WORKERS", "COUNT", "Worker threads")
+        },
+        set: |settings, text| {
+            store(&mut settings.workers, parse_count(text, WORKERS_MAX).map(|count| Some(count as usize)))
+        },
+        show: |settings| settings.worker_count().to_string(),
+    },
+    Setting {
+        row: Row {
+            default: Some(MAX_CONNECTIONS_DEFAULT),
+            ..Row::new(
+                "MAX_CONNECTIONS",
+                "COUNT",
+                "Connections held at once; one more gets a 503. The start says how far the default was lowered, and warns if too \
+                 few are left; a value that is set and cannot be had is refused",
+            )
+        },
+        set: |settings, text| store(&mut settings.max_connections, parse_count(text, CONNECTIONS_MAX).map(Some)),
+        show: |settings| settings.max_connections.map_or(MAX_CONNECTIONS_DEFAULT.to_owned(), |count| count.to_string()),
+    },
+    Setting {
+        row: Row::new("HEADER_TIMEOUT", "DURATION", "Time for a request's head, from its first byte; then 408"),
+        set: |settings, text| store(&mut settings.header_timeout, parse_timeout(text)),
+        show: |settings| shown_timeout(settings.header_timeout),
+    },
+    Setting {
+        row: Row {
+            portable: false,
+            ..Row::new("KEEP_ALIVE_TIMEOUT", "DURATION", "Time that a connection may be idle between requests")
+        },
+        set: |settings, text| store(&mut settings.keep_alive_timeout, parse_timeout(text)),
+        show: |settings| shown_timeout(settings.keep_alive_timeout),
+    },
+    Setting {
+        row: Row::new("BODY_TIMEOUT", "DURATION", "Time for a request's whole body; then 408 (`body-timeout`)"),
+        set: |settings, text| store(&mut settings.body_timeout, parse_timeout(text)),
+        show: |settings| shown_timeout(settings.body_timeout),
+    },
+    Setting {
+        row: Row::new(
+            "BODY_MIN_RATE",
+            "BYTES",
+            "Bytes a second that a request's body must bring on average, after 5 seconds of grace; then 408 (`body-too-slow`)",
+        ),
+        set: |settings, text| store(&mut settings.body_rate_min, parse_rate(text)),
+        show: |settings| match settings.body_rate_min {
+            0 => OFF.to_owned(),
+            rate => rate.to_string(),
+        },
+    },
+    Setting {
+        row: Row::new("REQUEST_TIMEOUT", "DURATION", "Time for a handler to begin its response; then 503"),
+        set: |settings, text| store(&mut settings.request_timeout, parse_timeout(text)),
+        show: |settings| shown_timeout(settings.request_timeout),
+    },
+    Setting {
+        row: Row::new(
+            "WRITE_TIMEOUT",
+            "DURATION",
+            "Longest pause in sending a response. With `off`, Linux gives up after 12 minutes",
+        ),
+        set: |settings, text| store(&mut settings.write_timeout, parse_timeout(text)),
+        show: |settings| shown_timeout(settings.write_timeout),
+    },
+    Setting {
+        row: Row::new(
+            "HALF_CLOSE",
+            "CHOICE",
+            "`on` answers a client that ends its direction after its request (`nc -N`), but ends its streams of events; `off` \
+             treats it as gone",
+        ),
+        set: |settings, text| store(&mut settings.half_close, parse_switch(text)),
+        show: |settings| if settings.half_close { "on" } else { OFF }.to_owned(),
+    },
+    Setting {
+        row: Row::new(
+            "SHUTDOWN_IDLE",
+            "DURATION",
+            "Time that a connection without a request (idle, or with half a head) may hold up a stop",
+        ),
+        set: |settings, text| store(&mut settings.shutdown_idle, parse_span(text)),
+        show: |settings| shown_span(settings.shutdown_idle),
+    },
+    Setting {
+        row: Row::new(
+            "SHUTDOWN_DELAY",
+            "DURATION",
+            "Time to go on serving at SIGTERM while readiness is already denied, so that load balancers notice; less than \
+             `SHUTDOWN_TIMEOUT`",
+        ),
+        set: |settings, text| store(&mut settings.shutdown_delay, parse_timeout(text).map(Option::unwrap_or_default)),
+        show: |settings| shown_timeout(Some(settings.shutdown_delay).filter(|delay| *delay > Duration::ZERO)),
+    },
+    Setting {
+        row: Row::new("SHUTDOWN_TIMEOUT", "DURATION", "Time for the whole stop, the delay included; not 0"),
+        set: |settings, text| store(&mut settings.shutdown_timeout, parse_length(text)),
+        show: |settings| shown_span(settings.shutdown_timeout),
+    },
+    Setting {
+        row: Row::new(
+            "EVENT_LOOP",
+            "NAME",
+            "`auto`, `epoll`, or `portable` (hyper on plain Tokio, for development on other systems)",
+        ),
+        set: |settings, text| store(&mut settings.event_loop, text.parse()),
+        show: |settings| settings.event_loop.name().to_owned(),
+    },
+    Setting {
+        row: Row::new(
+            "FD_TABLES",
+            "NAME",
+            "`shared` or `per-core`; with `per-core` the limit on open files counts for each core, not for all together \
+             (Linux)",
+        ),
+        set: |settings, text| store(&mut settings.fd_tables, text.parse()),
+        show: |settings| settings.fd_tables.name().to_owned(),
+    },
+];
+
+const MAX_CONNECTIONS_DEFAULT: &str = "1000000, lowered to what files and memory allow";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_can_be_given_again() {
+        let defaults = Settings::default();
+        for Setting { row, set, show } in TABLE {
+            if row.default.is_none() {
+                let mut settings = defaults.clone();
+                set(&mut settings, &show(&defaults)).unwrap_or_else(|allowed| panic!("{}: {allowed}", row.name));
+                assert_eq!(show(&settings), show(&defaults), "{}", row.name);
+            }
+        }
+    }
+}

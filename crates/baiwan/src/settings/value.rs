@@ -1,0 +1,175 @@
+//! How values are written: text in, the value or "what is allowed" out, and back. Pure.
+//!
+//! No parser repeats what it was given: the caller does, where it is no secret.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+/// The longest duration that a setting may have.
+pub const DURATION_MAX: Duration = Duration::from_hours(24);
+/// The most worker threads that may be asked for.
+pub const WORKERS_MAX: u64 = 1024;
+/// The most connections that may be asked for.
+pub const CONNECTIONS_MAX: u64 = 100_000_000;
+
+/// What is shown of a setting that is off.
+pub const OFF: &str = "off";
+
+/// Whether `text` switches off what can be off.
+pub fn is_off(text: &str) -> bool {
+    [OFF, "0", "none"].contains(&text)
+}
+
+/// Parses a timeout: a whole number and its unit, `500ms`, `10s`, `2m` or `1h`, and 24 hours at most; `off`, `none` or `0` is
+/// none.
+///
+/// # Errors
+/// Says what is allowed.
+///
+/// # Example
+/// ```
+/// # use std::time::Duration;
+/// assert_eq!(baiwan::parse_timeout("90s"), Ok(Some(Duration::from_secs(90))));
+/// assert_eq!(baiwan::parse_timeout("off"), Ok(None));
+/// assert!(baiwan::parse_timeout("10").is_err());
+/// ```
+pub fn parse_timeout(text: &str) -> Result<Option<Duration>, &'static str> {
+    if is_off(text) {
+        return Ok(None);
+    }
+    let duration = duration(text).ok_or("a duration up to 24h such as 500ms, 10s or 2m; or off")?;
+    Ok(Some(duration).filter(|duration| !duration.is_zero()))
+}
+
+/// Parses a duration that may not be 0. The error says what is allowed.
+pub fn parse_length(text: &str) -> Result<Duration, &'static str> {
+    let duration = duration(text).filter(|duration| !duration.is_zero());
+    duration.ok_or("a duration from 1ms to 24h such as 500ms, 10s or 2m")
+}
+
+/// Parses a duration that may be 0, and is not off then. The error says what is allowed.
+pub(super) fn parse_span(text: &str) -> Result<Duration, &'static str> {
+    duration(text).ok_or("a duration from 0 to 24h such as 500ms, 10s or 2m")
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let milliseconds = match unit {
+        "" if number == 0 => 0,
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    let duration = Duration::from_millis(number.checked_mul(milliseconds)?);
+    (duration <= DURATION_MAX).then_some(duration)
+}
+
+/// A duration as it would be written, in the largest unit that it is a multiple of.
+pub(super) fn shown_span(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let fits = |(length, _): &(u128, &str)| milliseconds >= *length && milliseconds.is_multiple_of(*length);
+    match units.into_iter().find(fits) {
+        Some((length, unit)) => format!("{}{unit}", milliseconds / length),
+        None if milliseconds == 0 => "0s".to_owned(),
+        None => format!("{milliseconds}ms"),
+    }
+}
+
+pub(super) fn shown_timeout(timeout: Option<Duration>) -> String {
+    timeout.map_or_else(|| OFF.to_owned(), shown_span)
+}
+
+/// Digits only: no sign, no spaces.
+pub fn whole_number(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// Parses a whole number from 1 to `max`. The error says what is allowed.
+pub fn parse_count(text: &str, max: u64) -> Result<u64, String> {
+    let count = whole_number(text).filter(|count| (1..=max).contains(count));
+    count.ok_or_else(|| format!("a whole number from 1 to {max}"))
+}
+
+pub(super) fn parse_host(text: &str) -> Result<IpAddr, &'static str> {
+    if text == "localhost" {
+        return Ok(Ipv4Addr::LOCALHOST.into());
+    }
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    bare.parse().map_err(|_| "an IP address such as 0.0.0.0, 127.0.0.1 or ::, or localhost")
+}
+
+pub(super) fn parse_port(text: &str) -> Result<u16, &'static str> {
+    const ALLOWED: &str = "a port from 0 to 65535 (0 takes a free one)";
+    const KUBERNETES: &str = "a port from 0 to 65535; Kubernetes injects such a value for a Service: \
+        set `enableServiceLinks: false` in the pod";
+    if text.starts_with("tcp://") || text.starts_with("udp://") {
+        return Err(KUBERNETES);
+    }
+    whole_number(text).and_then(|port| u16::try_from(port).ok()).ok_or(ALLOWED)
+}
+
+pub(super) fn parse_rate(text: &str) -> Result<u32, String> {
+    if is_off(text) {
+        return Ok(0);
+    }
+    let rate = whole_number(text).and_then(|rate| u32::try_from(rate).ok());
+    rate.ok_or_else(|| format!("a whole number of bytes a second up to {}; or off", u32::MAX))
+}
+
+pub(super) fn parse_switch(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "on" => Ok(true),
+        _ if is_off(text) => Ok(false),
+        _ => Err("on or off"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units_and_a_maximum() {
+        for (text, milliseconds) in [("500ms", 500), ("10s", 10_000), ("2m", 120_000), ("24h", 86_400_000), ("0", 0)] {
+            assert_eq!(duration(text), Some(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for wrong in ["", "10", "s", "-1s", "+1s", "1.5s", "10 s", "10s ", "1d", "25h", "99999999999999999999s"] {
+            assert_eq!(duration(wrong), None, "{wrong:?}");
+        }
+        assert!(parse_length("0s").is_err() && parse_span("0s").is_ok());
+    }
+
+    #[test]
+    fn what_can_be_off_is_off_by_each_of_its_words() {
+        for off in ["off", "none", "0"] {
+            assert_eq!(parse_timeout(off), Ok(None));
+            assert_eq!(parse_rate(off), Ok(0));
+            assert_eq!(parse_switch(off), Ok(false));
+            assert!(off == "0" || parse_span(off).is_err(), "a span of 0 is a value");
+        }
+        assert_eq!(parse_timeout("0ms"), Ok(None));
+        assert!(parse_timeout("OFF").is_err());
+    }
+
+    #[test]
+    fn a_duration_is_shown_as_it_could_be_written() {
+        for text in ["0s", "1ms", "1500ms", "75s", "2m", "90m", "24h"] {
+            assert_eq!(shown_span(duration(text).unwrap()), text);
+        }
+        assert_eq!(shown_span(Duration::from_secs(3600)), "1h");
+        assert_eq!(shown_timeout(None), "off");
+    }
+
+    #[test]
+    fn hosts_are_addresses() {
+        assert_eq!(parse_host("::"), Ok("::".parse().unwrap()));
+        assert_eq!(parse_host("[::1]"), Ok("::1".parse().unwrap()));
+        assert_eq!(parse_host("localhost"), Ok(Ipv4Addr::LOCALHOST.into()));
+        assert!(parse_host("example.org").is_err());
+    }
+}

@@ -26,7 +26,7 @@ enum Repr {
     #[default]
     Empty,
     Full(Bytes),
-    Stream(Arc<Stream>),
+    Inlet(Arc<Inlet>),
     Received(Pin<Box<dyn ReceivedElsewhere>>),
 }
 
@@ -63,8 +63,8 @@ impl Body {
         Self(Repr::Empty)
     }
 
-    pub(crate) fn from_stream(stream: Arc<Stream>) -> Self {
-        Self(Repr::Stream(stream))
+    pub(crate) fn from_inlet(inlet: Arc<Inlet>) -> Self {
+        Self(Repr::Inlet(inlet))
     }
 
     /// One that another HTTP implementation than the engine receives.
@@ -91,7 +91,7 @@ impl http_body::Body for Body {
                 Repr::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
                 _ => unreachable!("matched one line above"),
             },
-            Repr::Stream(stream) => stream.poll_frame(cx),
+            Repr::Inlet(inlet) => inlet.poll_frame(cx),
             Repr::Received(body) => body.as_mut().poll_frame(cx),
         }
     }
@@ -100,7 +100,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Repr::Empty => true,
             Repr::Full(_) => false,
-            Repr::Stream(stream) => stream.lock().is_at_end(),
+            Repr::Inlet(inlet) => inlet.lock().is_at_end(),
             Repr::Received(body) => body.is_end_stream(),
         }
     }
@@ -109,15 +109,15 @@ impl http_body::Body for Body {
         match &self.0 {
             Repr::Empty => SizeHint::with_exact(0),
             Repr::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Repr::Stream(stream) => stream.lock().bytes_left.map_or_else(SizeHint::default, SizeHint::with_exact),
+            Repr::Inlet(inlet) => inlet.lock().bytes_left.map_or_else(SizeHint::default, SizeHint::with_exact),
             Repr::Received(body) => body.size_hint(),
         }
     }
 }
 
-/// What a streamed body and the engine share.
+/// Where the bytes of a streamed body come in: what the body and the engine share.
 #[derive(Debug)]
-pub(crate) struct Stream {
+pub(crate) struct Inlet {
     state: Mutex<State>,
     token: Token,
     inbox: Arc<Inbox>,
@@ -149,8 +149,8 @@ impl State {
     }
 }
 
-impl Stream {
-    /// A stream of `bytes_left` bytes (`None` if chunked) that begins with `chunk`.
+impl Inlet {
+    /// An inlet of `bytes_left` bytes (`None` if chunked) that begins with `chunk`.
     pub(crate) fn new(token: Token, inbox: Arc<Inbox>, bytes_left: Option<u64>, chunk: Bytes) -> Arc<Self> {
         let chunk = Some(chunk).filter(|chunk| !chunk.is_empty());
         let state = State { chunk, trailers: None, end: End::NotYet, wanted: false, waker: None, bytes_left };
@@ -250,8 +250,8 @@ mod tests {
     #[test]
     fn a_stream_asks_once_and_hands_over_in_order() {
         let inbox = Arc::new(Inbox::default());
-        let stream = Stream::new(Token(7), Arc::clone(&inbox), Some(8), Bytes::from_static(b"abc"));
-        let mut body = Body::from_stream(Arc::clone(&stream));
+        let inlet = Inlet::new(Token(7), Arc::clone(&inbox), Some(8), Bytes::from_static(b"abc"));
+        let mut body = Body::from_inlet(Arc::clone(&inlet));
         assert_eq!(body.size_hint().exact(), Some(8));
         assert_eq!(poll(&mut body), Poll::Ready(Some(Ok(Bytes::from_static(b"abc")))));
         assert_eq!(poll(&mut body), Poll::Pending);
@@ -259,8 +259,8 @@ mod tests {
         let mut tokens = Vec::new();
         inbox.take(&mut tokens);
         assert_eq!(tokens, [Token(7)], "asked twice, told once");
-        stream.handle_chunk(Bytes::from_static(b"defgh"));
-        stream.handle_complete(None);
+        inlet.handle_chunk(Bytes::from_static(b"defgh"));
+        inlet.handle_complete(None);
         assert!(!body.is_end_stream());
         assert_eq!(poll(&mut body), Poll::Ready(Some(Ok(Bytes::from_static(b"defgh")))));
         assert!(body.is_end_stream());
@@ -270,9 +270,9 @@ mod tests {
 
     #[test]
     fn a_failure_is_said_once_after_what_was_received() {
-        let stream = Stream::new(Token(1), Arc::default(), None, Bytes::from_static(b"x"));
-        let mut body = Body::from_stream(Arc::clone(&stream));
-        stream.handle_failure(BodyError::Disconnected);
+        let inlet = Inlet::new(Token(1), Arc::default(), None, Bytes::from_static(b"x"));
+        let mut body = Body::from_inlet(Arc::clone(&inlet));
+        inlet.handle_failure(BodyError::Disconnected);
         assert_eq!(poll(&mut body), Poll::Ready(Some(Ok(Bytes::from_static(b"x")))));
         assert_eq!(poll(&mut body), Poll::Ready(Some(Err(BodyError::Disconnected))));
         assert_eq!(poll(&mut body), Poll::Ready(None));

@@ -53,7 +53,7 @@ impl Pace {
     }
 
     /// The handler waits for bytes. `rate` is the minimum in bytes a second; 0 is none.
-    pub(crate) fn wait(&mut self, clock: &Clock, rate: u32) {
+    pub(crate) fn start(&mut self, clock: &Clock, rate: u32) {
         if self.since.is_some() {
             return;
         }

@@ -3,113 +3,207 @@
 //! A system that is out of files or memory says so at each accept. Trying at once again would spin, so the listener rests for a
 //! moment, with its backlog untouched, and the connections that exist notice nothing. A log line says so at most once a second.
 
-use baiwan_driver::{AcceptEnd, Accepted, Driver, Transmit};
+use std::io;
 
-use super::table::{Flags, State};
-use super::{Engine, TURN_ACCEPTS_MAX};
-use crate::app::App;
-use crate::files::explain;
-use crate::files::{ACCEPT_PAUSE, COMPLAINT_PAUSE};
-use crate::gate::{Beyond, Denial, Entry, admit_connection};
+use baiwan_driver::{AcceptEnd, Accepted, Close, Driver, Token};
+use tokio::time::Instant;
+
+use super::TURN_ACCEPTS_MAX;
+use super::close::{close, enter, turn_away};
+use super::ports::Ports;
+use super::table::{Flags, State, Table};
+use super::terms::Terms;
+use crate::files::{ACCEPT_PAUSE, COMPLAINT_PAUSE, explain};
+use crate::gate::{Beyond, Entry, admit_connection};
 use crate::say::say;
 use crate::status::{CloseReason, add};
 
-impl<D: Driver, A: App> Engine<D, A> {
-    /// Accepts from every listener that has something, up to a maximum each.
-    pub(super) fn accept(&mut self) {
-        // More would be more files at once than are kept for them.
-        let max = TURN_ACCEPTS_MAX.min(self.settings.turned_away_max);
-        for number in 0..self.listeners.len() {
-            self.resume_listener(number);
-            let listener = &mut self.listeners[number];
-            if !listener.ready || listener.resumes.is_some() {
-                continue;
-            }
-            let end = self.driver.accept(&listener.listener, max, &mut self.lists.accepted);
-            match end {
-                AcceptEnd::Drained => listener.ready = false,
-                AcceptEnd::Max => {}
-                AcceptEnd::Exhausted(error) => {
-                    listener.resumes = Some(self.clock.now() + ACCEPT_PAUSE);
-                    if let Err(error) = self.driver.set_listening(&listener.listener, listener.token, false) {
-                        say(|| tracing::error!(%error, "cannot pause a listener"));
-                    }
-                    self.complain(&error, "cannot accept connections for now; those that wait are kept");
-                }
-            }
-            let mut accepted = std::mem::take(&mut self.lists.accepted);
-            for connection in accepted.drain(..) {
-                self.open(connection);
-            }
-            self.lists.accepted = accepted;
+/// The tokens of listeners have a generation that no slot has.
+const LISTENER_GENERATION: u64 = 0;
+
+struct Listener<D: Driver> {
+    listener: D::Listener,
+    token: Token,
+    /// Connections may wait in its backlog.
+    ready: bool,
+    /// It rests until then.
+    resumes: Option<Instant>,
+}
+
+/// The listeners of a core.
+pub(super) struct Listeners<D: Driver> {
+    all: Vec<Listener<D>>,
+    /// When it was last said that the system refuses connections.
+    complained: Option<Instant>,
+    /// Empty between its uses; kept for its capacity.
+    accepted: Vec<Accepted<D::Socket>>,
+}
+
+impl<D: Driver> Listeners<D> {
+    /// # Errors
+    /// What the system says about registering one of them.
+    pub(super) fn new(driver: &mut D, bound: Vec<D::Bound>) -> io::Result<Self> {
+        let mut all = Vec::new();
+        for (number, bound) in bound.into_iter().enumerate() {
+            let token = Token(LISTENER_GENERATION << 32 | number as u64);
+            let listener = driver.add_listener(bound, token)?;
+            // What came before the registration is found by looking.
+            all.push(Listener { listener, token, ready: true, resumes: None });
+        }
+        Ok(Self { all, complained: None, accepted: Vec::new() })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Whether one has something to accept now.
+    pub(super) fn has_work(&self) -> bool {
+        self.all.iter().any(|listener| listener.ready && listener.resumes.is_none())
+    }
+
+    /// When the next of those that rest goes on.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.all.iter().filter_map(|listener| listener.resumes).min()
+    }
+
+    /// Takes in an event. Returns whether it was one of a listener.
+    pub(super) fn handle_event(&mut self, token: Token) -> bool {
+        if token.0 >> 32 != LISTENER_GENERATION {
+            return false;
+        }
+        // A listener that is gone may still be spoken of, if another process holds its socket.
+        if let Some(listener) = self.all.iter_mut().find(|listener| listener.token == token) {
+            listener.ready = true;
+        }
+        true
+    }
+
+    /// The server stops: whatever the last accept said, one more is due.
+    pub(super) fn begin_stop(&mut self) {
+        for listener in &mut self.all {
+            (listener.ready, listener.resumes) = (true, None);
         }
     }
 
-    fn resume_listener(&mut self, number: usize) {
-        let listener = &mut self.listeners[number];
-        if listener.resumes.is_none_or(|at| at > self.clock.now()) {
+    /// Lets go of the listeners whose backlog is empty: what comes now finds nobody.
+    pub(super) fn drop_emptied(&mut self, driver: &mut D) {
+        self.drop_where(driver, |listener| !listener.ready);
+    }
+
+    pub(super) fn drop_all(&mut self, driver: &mut D) {
+        self.drop_where(driver, |_| true);
+    }
+
+    fn drop_where(&mut self, driver: &mut D, goes: impl Fn(&Listener<D>) -> bool) {
+        self.all.retain(|listener| {
+            let goes = goes(listener);
+            if goes {
+                // It may be held by somebody else too, and would be reported to us for as long: so it is taken out first. One
+                // that rested was taken out already.
+                let _ = driver.set_listening(&listener.listener, listener.token, false);
+            }
+            !goes
+        });
+    }
+
+    /// The loop begins anew after a panic: what was accepted and not counted yet is closed, what waits is looked for.
+    pub(super) fn begin_anew(&mut self, driver: &mut D) {
+        for accepted in std::mem::take(&mut self.accepted) {
+            driver.close(accepted.socket, Close::Reset);
+        }
+        for listener in &mut self.all {
+            listener.ready = listener.resumes.is_none();
+        }
+    }
+
+    fn resume(&mut self, terms: &Terms, driver: &mut D, number: usize) {
+        let listener = &mut self.all[number];
+        if listener.resumes.is_none_or(|at| at > terms.clock.now()) {
             return;
         }
-        match self.driver.set_listening(&listener.listener, listener.token, true) {
+        match driver.set_listening(&listener.listener, listener.token, true) {
             Ok(()) => (listener.resumes, listener.ready) = (None, true),
             Err(error) => {
-                listener.resumes = Some(self.clock.now() + ACCEPT_PAUSE);
-                self.complain(&error, "cannot resume a listener for now");
+                listener.resumes = Some(terms.clock.now() + ACCEPT_PAUSE);
+                self.complain(terms, &error, "cannot resume a listener for now");
             }
         }
     }
 
     /// Counts what the system refused, and says so at most once a second.
-    fn complain(&mut self, error: &std::io::Error, what: &'static str) {
-        add(&self.core.status().accept_failures, 1);
-        let now = self.clock.now();
+    fn complain(&mut self, terms: &Terms, error: &io::Error, what: &'static str) {
+        add(&terms.status().accept_failures, 1);
+        let now = terms.clock.now();
         if self.complained.is_none_or(|at| now.duration_since(at) >= COMPLAINT_PAUSE) {
             self.complained = Some(now);
-            say(|| tracing::warn!(error = explain(error), core = self.core.index, "{what}"));
+            say(|| tracing::warn!(error = explain(error), core = terms.board.index, "{what}"));
         }
     }
+}
 
-    /// Gives an accepted connection a slot and has it watched.
-    fn open(&mut self, connection: Accepted<D::Socket>) {
-        add(&self.core.status().accepted, 1);
-        let beyond = Beyond { count: self.turned_away, max: self.settings.turned_away_max };
-        let entry = admit_connection(&self.core.status, self.core.index, beyond);
-        let index = self.table.insert(connection.socket, connection.peer);
-        let token = self.table.token(index);
-        let slot = &mut self.table[index];
-        if entry != Entry::Taken {
-            slot.flags.set(Flags::UNCOUNTED);
-            self.turned_away += 1;
+/// Accepts from every listener that has something, up to a maximum each.
+pub(super) fn accept<D: Driver>(
+    terms: &Terms,
+    listeners: &mut Listeners<D>,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+) {
+    // More would be more files at once than are kept for them.
+    let max = TURN_ACCEPTS_MAX.min(terms.settings.turned_away_max);
+    for number in 0..listeners.all.len() {
+        listeners.resume(terms, &mut ports.driver, number);
+        let listener = &mut listeners.all[number];
+        if !listener.ready || listener.resumes.is_some() {
+            continue;
         }
-        match entry {
-            Entry::Dropped(reason) => return self.close(index, reason),
-            Entry::Probe => slot.flags.set(Flags::PROBE),
-            Entry::Taken | Entry::Refused(_) => {}
+        let end = ports.driver.accept(&listener.listener, max, &mut listeners.accepted);
+        match end {
+            AcceptEnd::Drained => listener.ready = false,
+            AcceptEnd::Max => {}
+            AcceptEnd::Exhausted(error) => {
+                listener.resumes = Some(terms.clock.now() + ACCEPT_PAUSE);
+                if let Err(error) = ports.driver.set_listening(&listener.listener, listener.token, false) {
+                    say(|| tracing::error!(%error, "cannot pause a listener"));
+                }
+                listeners.complain(terms, &error, "cannot accept connections for now; those that wait are kept");
+            }
         }
-        if let Err(error) = self.driver.watch(&slot.socket, token) {
-            self.complain(&error, "cannot watch a connection");
-            self.close(index, CloseReason::System);
-        } else if let Entry::Refused(denial) = entry {
-            self.turn_away(index, denial);
-        } else {
-            self.enter(index, State::Idle);
+        let mut accepted = std::mem::take(&mut listeners.accepted);
+        for connection in accepted.drain(..) {
+            open(terms, listeners, ports, table, connection);
         }
+        listeners.accepted = accepted;
     }
+}
 
-    /// Answers a peer that may not stay. Whatever the load, this allocates nothing but for a HEAD.
-    pub(super) fn turn_away(&mut self, index: u32, denial: Denial) {
-        assert!(!denial.stays, "whoever may stay is not turned away");
-        let slot = &self.table[index];
-        if slot.flags.has(Flags::HEAD_REQUEST) {
-            return self.answer_and_close(index, denial.status, denial.text, denial.reason);
-        }
-        let token = self.table.token(index);
-        let answer = Transmit { socket: &slot.socket, token, front: denial.answer, queue: None };
-        self.driver.transmit(std::iter::once(answer), &mut self.lists.sent);
-        // A connection that has just begun has room for so little, or is dead.
-        match self.lists.sent.pop() {
-            Some(Ok(count)) if count == denial.answer.len() => self.linger(index, denial.reason),
-            _ => self.close(index, denial.reason),
-        }
+/// Gives an accepted connection a slot and has it watched.
+fn open<D: Driver>(
+    terms: &Terms,
+    listeners: &mut Listeners<D>,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    connection: Accepted<D::Socket>,
+) {
+    let (server, core) = (&terms.board.server, terms.board.index);
+    add(&terms.status().accepted, 1);
+    let beyond = Beyond { count: table.turned_away(), max: terms.settings.turned_away_max };
+    let entry = admit_connection(server, core, beyond);
+    let index = table.insert(connection.socket, connection.peer);
+    if entry != Entry::Taken {
+        table.turn_away(index);
+    }
+    match entry {
+        Entry::Dropped(reason) => return close(terms, ports, table, index, reason),
+        Entry::Probe => table[index].flags.set(Flags::PROBE),
+        Entry::Taken | Entry::Refused(_) => {}
+    }
+    if let Err(error) = ports.driver.watch(&table[index].socket, table.token(index)) {
+        listeners.complain(terms, &error, "cannot watch a connection");
+        close(terms, ports, table, index, CloseReason::System);
+    } else if let Entry::Refused(denial) = entry {
+        turn_away(terms, ports, table, index, denial);
+    } else {
+        enter(terms, table, index, State::Idle);
     }
 }

@@ -5,170 +5,246 @@
 //!
 //! The invariant: `close` is the only place where a connection ends, and it counts exactly one reason.
 
-use std::time::Duration;
-
-use baiwan_driver::{Close, Driver};
+use baiwan_driver::{Close, Driver, Transmit};
 use baiwan_http1::{encode_error_response, encode_error_response_head};
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::Engine;
-use super::table::{Flags, Left, State};
+use super::feed::Feed;
+use super::ports::Ports;
+use super::table::{Flags, Left, State, Table};
+use super::terms::Terms;
 use crate::BodyError;
-use crate::app::App;
 use crate::clock::Tick;
-use crate::gate::PROBE_TIMEOUT;
+use crate::gate::{Denial, PROBE_TIMEOUT};
 use crate::settings::Linger;
 use crate::status::CloseReason;
 
-impl<D: Driver, A: App> Engine<D, A> {
-    /// Sends an answer of the server's own; then the connection lingers and closes.
-    pub(super) fn answer_and_close(&mut self, index: u32, status: StatusCode, text: &str, reason: CloseReason) {
-        let mut bytes = Vec::new();
-        let slot = &mut self.table[index];
-        match slot.flags.has(Flags::HEAD_REQUEST) {
-            true => encode_error_response_head(&mut bytes, status, text, self.clock.date()),
-            false => encode_error_response(&mut bytes, status, text, self.clock.date()),
+/// Puts a connection into a state, for as long as that may last. One that waits for its next request holds what is set aside, and
+/// nothing else.
+#[inline]
+pub(super) fn enter<S>(terms: &Terms, table: &mut Table<S>, index: u32, state: State) {
+    let (slot, busy) = table.both(index);
+    let flags = slot.flags;
+    let is_probe = flags.has(Flags::PROBE);
+    let timeout = match state {
+        State::Head if is_probe => {
+            let deadline = slot.deadline;
+            return table.enter(index, state, deadline);
         }
-        let active = slot.activate();
-        active.set_aside = Vec::new();
-        active.unread = None;
-        active.output.push_back(Bytes::from(bytes));
-        self.end_after_flush(index, reason);
-    }
-
-    /// Nothing follows what is owed now.
-    pub(super) fn end_after_flush(&mut self, index: u32, reason: CloseReason) {
-        self.table[index].flags.clear(Flags::INPUT);
-        self.flush_and(index, Some(reason));
-    }
-
-    /// Goes on when everything is sent: as it was decided, if it was.
-    pub(super) fn flush(&mut self, index: u32) {
-        let last = match self.table[index].state {
-            State::Flush { last } => last,
-            _ => None,
-        };
-        self.flush_and(index, last);
-    }
-
-    fn flush_and(&mut self, index: u32, last: Option<CloseReason>) {
-        let due = self.clock.deadline(self.settings.write_timeout);
-        let active = self.table[index].activate();
-        if active.write_due == Tick::NEVER {
-            active.write_due = due;
+        State::Exchange | State::Flush { .. } => {
+            let due = busy.map_or(Tick::NEVER, |busy| busy.due());
+            return table.enter(index, state, due);
         }
-        self.enter(index, State::Flush { last });
-        self.table.enqueue(index);
-    }
-
-    /// Puts a connection into a state, for as long as that may last. One that waits for its next request holds what is set aside, and
-    /// nothing else.
-    #[inline]
-    pub(super) fn enter(&mut self, index: u32, state: State) {
-        let slot = &mut self.table[index];
-        let is_probe = slot.flags.has(Flags::PROBE);
-        if state == State::Idle {
-            slot.active.take_if(|active| active.set_aside.is_empty());
-        }
-        let timeout = match state {
-            State::Head if is_probe => {
-                let deadline = slot.deadline;
-                return self.table.enter(index, state, deadline);
+        State::Idle => {
+            if busy.is_some_and(|busy| busy.set_aside.is_empty()) {
+                table.deactivate(index);
             }
-            State::Idle if is_probe => Some(PROBE_TIMEOUT),
-            State::Idle => self.unless_stopping(self.settings.keep_alive_timeout),
-            State::Head => self.unless_stopping(self.settings.header_timeout),
-            State::Exchange | State::Flush { .. } => {
-                let due = slot.active.as_ref().map_or(Tick::NEVER, |active| active.due());
-                return self.table.enter(index, state, due);
-            }
-            State::Discard { .. } => Some(Linger::SHORT.timeout),
-            State::Linger { .. } if slot.flags.has(Flags::UPLOADING) => Some(Linger::UPLOAD.timeout),
-            State::Linger { .. } => Some(Linger::SHORT.timeout),
-        };
-        self.table.enter(index, state, self.clock.deadline(timeout));
-    }
-
-    /// Everything is answered and sent: on to what waits, or to the next request.
-    pub(super) fn finish_answer(&mut self, index: u32) {
-        let slot = &mut self.table[index];
-        let active = slot.activate();
-        if active.unread.is_some() {
-            self.enter(index, State::Discard { left: Left::new(Linger::SHORT.bytes_max) });
-            return self.table.enqueue(index);
-        }
-        if !active.set_aside.is_empty() {
-            slot.flags.set(Flags::INPUT);
-        }
-        self.enter(index, State::Idle);
-        self.table.enqueue(index);
-    }
-
-    /// The time for something that is no request yet: less when the server stops.
-    pub(super) fn unless_stopping(&self, timeout: Option<Duration>) -> Option<Duration> {
-        match self.drain {
-            Some(_) => Some(self.settings.shutdown_idle.min(timeout.unwrap_or(Duration::MAX))),
-            None => timeout,
-        }
-    }
-
-    /// As [`linger`](Self::linger), for a peer that is still sending a well-framed body.
-    pub(super) fn linger_for_upload(&mut self, index: u32, reason: CloseReason) {
-        self.table[index].flags.set(Flags::UPLOADING);
-        self.linger(index, reason);
-    }
-
-    /// Ends our direction, and discards what still comes in, so that the peer can read the last answer: closing with
-    /// bytes unread would reset the connection and could destroy it (RFC 9112, section 9.6).
-    pub(super) fn linger(&mut self, index: u32, reason: CloseReason) {
-        let slot = &mut self.table[index];
-        let bounds = if slot.flags.has(Flags::UPLOADING) { Linger::UPLOAD } else { Linger::SHORT };
-        slot.active = None;
-        slot.flags.clear(Flags::INPUT);
-        self.driver.shutdown_write(&slot.socket);
-        self.enter(index, State::Linger { reason, left: Left::new(bounds.bytes_max) });
-        self.table.enqueue(index);
-    }
-
-    /// Ends a connection.
-    pub(super) fn close(&mut self, index: u32, reason: CloseReason) {
-        self.end_exchange_if_any(index);
-        // What was encoded for it in this batch is not sent any more.
-        self.outgoing.retain(|outgoing| !outgoing.is_for(index));
-        let slot = self.table.remove(index);
-        let cut = matches!(
-            reason,
-            CloseReason::Reset
-                | CloseReason::WriteTimeout
-                | CloseReason::HandlerFailed
-                | CloseReason::DrainTimeout
-                | CloseReason::CoreFailed
-        );
-        let how = if cut && !matches!(slot.state, State::Linger { .. }) { Close::Reset } else { Close::Orderly };
-        self.driver.close(slot.socket, how);
-        match slot.flags.has(Flags::UNCOUNTED) {
-            true => self.turned_away -= 1,
-            false => self.core.status.closed(self.core.index),
-        }
-        if slot.flags.has(Flags::PROBE) {
-            self.core.status.end_probe();
-        }
-        self.core.status().count_close(reason);
-    }
-
-    fn end_exchange_if_any(&mut self, index: u32) {
-        if self.table.get(index).is_some_and(|slot| slot.active.is_some()) {
-            self.end_exchange(index, BodyError::Disconnected);
-        }
-    }
-
-    /// Ends all connections.
-    pub(super) fn close_all(&mut self, reason: CloseReason) {
-        for index in 0..self.table.end() {
-            if self.table.get(index).is_some() {
-                self.close(index, reason);
+            match is_probe {
+                true => Some(PROBE_TIMEOUT),
+                false => terms.unless_stopping(terms.settings.keep_alive_timeout),
             }
         }
+        State::Head => terms.unless_stopping(terms.settings.header_timeout),
+        State::Discard { .. } => Some(Linger::SHORT.timeout),
+        State::Linger { .. } if flags.has(Flags::UPLOADING) => Some(Linger::UPLOAD.timeout),
+        State::Linger { .. } => Some(Linger::SHORT.timeout),
+    };
+    table.enter(index, state, terms.deadline(timeout));
+}
+
+/// Goes on when everything is sent: as it was decided, if it was.
+pub(super) fn flush<S>(terms: &Terms, table: &mut Table<S>, index: u32) {
+    let last = match table[index].state {
+        State::Flush { last } => last,
+        _ => None,
+    };
+    flush_and(terms, table, index, last);
+}
+
+/// Nothing follows what is owed now.
+pub(super) fn end_after_flush<S>(terms: &Terms, table: &mut Table<S>, index: u32, reason: CloseReason) {
+    table[index].flags.clear(Flags::INPUT);
+    flush_and(terms, table, index, Some(reason));
+}
+
+fn flush_and<S>(terms: &Terms, table: &mut Table<S>, index: u32, last: Option<CloseReason>) {
+    let busy = table.activate(index);
+    if busy.write_due == Tick::NEVER {
+        busy.write_due = terms.deadline(terms.settings.write_timeout);
+    }
+    enter(terms, table, index, State::Flush { last });
+    table.enqueue(index);
+}
+
+/// Everything is answered and sent: on to what waits, or to the next request.
+pub(super) fn finish_answer<S>(terms: &Terms, table: &mut Table<S>, index: u32) {
+    let (slot, busy) = table.both(index);
+    let next = match busy {
+        Some(busy) if busy.unread.is_some() => State::Discard { left: Left::new(Linger::SHORT.bytes_max) },
+        Some(busy) => {
+            if !busy.set_aside.is_empty() {
+                slot.flags.set(Flags::INPUT);
+            }
+            State::Idle
+        }
+        None => State::Idle,
+    };
+    enter(terms, table, index, next);
+    table.enqueue(index);
+}
+
+/// Sends an answer of the server's own; then the connection lingers and closes.
+pub(super) fn answer_and_close<S>(
+    terms: &Terms,
+    table: &mut Table<S>,
+    index: u32,
+    status: StatusCode,
+    text: &str,
+    reason: CloseReason,
+) {
+    let mut bytes = Vec::new();
+    match table[index].flags.has(Flags::HEAD_REQUEST) {
+        true => encode_error_response_head(&mut bytes, status, text, terms.clock.date()),
+        false => encode_error_response(&mut bytes, status, text, terms.clock.date()),
+    }
+    let busy = table.activate(index);
+    busy.set_aside = Vec::new();
+    busy.unread = None;
+    busy.output.push_back(Bytes::from(bytes));
+    end_after_flush(terms, table, index, reason);
+}
+
+/// The app has no answer: ours instead, and the end.
+pub(super) fn fail<S>(terms: &Terms, table: &mut Table<S>, index: u32) {
+    let (status, text) = (StatusCode::INTERNAL_SERVER_ERROR, "the-request-could-not-be-handled");
+    answer_and_close(terms, table, index, status, text, CloseReason::HandlerFailed);
+}
+
+/// Answers a peer that may not stay. Whatever the load, this allocates nothing but for a HEAD.
+pub(super) fn turn_away<D: Driver>(
+    terms: &Terms,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    index: u32,
+    denial: Denial,
+) {
+    assert!(!denial.stays, "whoever may stay is not turned away");
+    let slot = &table[index];
+    if slot.flags.has(Flags::HEAD_REQUEST) {
+        return answer_and_close(terms, table, index, denial.status, denial.text, denial.reason);
+    }
+    let token = table.token(index);
+    let answer = Transmit { socket: &slot.socket, token, front: denial.answer, queue: None };
+    let sent = &mut ports.outbox.sent;
+    ports.driver.transmit(std::iter::once(answer), sent);
+    // A connection that has just begun has room for so little, or is dead.
+    match sent.pop() {
+        Some(Ok(count)) if count == denial.answer.len() => {
+            linger(terms, &mut ports.driver, table, index, denial.reason);
+        }
+        _ => close(terms, ports, table, index, denial.reason),
+    }
+}
+
+/// As [`linger`], for a peer that is still sending a well-framed body.
+pub(super) fn linger_for_upload<D: Driver>(
+    terms: &Terms,
+    driver: &mut D,
+    table: &mut Table<D::Socket>,
+    index: u32,
+    reason: CloseReason,
+) {
+    table[index].flags.set(Flags::UPLOADING);
+    linger(terms, driver, table, index, reason);
+}
+
+/// Ends our direction, and discards what still comes in, so that the peer can read the last answer: closing with
+/// bytes unread would reset the connection and could destroy it (RFC 9112, section 9.6).
+pub(super) fn linger<D: Driver>(
+    terms: &Terms,
+    driver: &mut D,
+    table: &mut Table<D::Socket>,
+    index: u32,
+    reason: CloseReason,
+) {
+    table.deactivate(index);
+    let slot = &mut table[index];
+    let bounds = if slot.flags.has(Flags::UPLOADING) { Linger::UPLOAD } else { Linger::SHORT };
+    slot.flags.clear(Flags::INPUT);
+    driver.shutdown_write(&slot.socket);
+    enter(terms, table, index, State::Linger { reason, left: Left::new(bounds.bytes_max) });
+    table.enqueue(index);
+}
+
+/// Ends a connection.
+pub(super) fn close<D: Driver>(
+    terms: &Terms,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    index: u32,
+    reason: CloseReason,
+) {
+    end_exchange(table, index, BodyError::Disconnected);
+    ports.outbox.forget(index);
+    // What it holds is dropped last: that may panic, being the app's.
+    let (slot, _busy) = table.remove(index);
+    let cut = matches!(
+        reason,
+        CloseReason::Reset
+            | CloseReason::WriteTimeout
+            | CloseReason::HandlerFailed
+            | CloseReason::DrainTimeout
+            | CloseReason::CoreFailed
+    );
+    let how = if cut && !matches!(slot.state, State::Linger { .. }) { Close::Reset } else { Close::Orderly };
+    ports.driver.close(slot.socket, how);
+    count_out(terms, slot.flags, reason);
+}
+
+/// A connection is gone from this core.
+pub(super) fn count_out(terms: &Terms, flags: Flags, reason: CloseReason) {
+    let server = &terms.board.server;
+    if !flags.has(Flags::UNCOUNTED) {
+        server.closed(terms.board.index);
+    }
+    if flags.has(Flags::PROBE) {
+        server.end_probe();
+    }
+    terms.status().count_close(reason);
+}
+
+/// Ends all connections.
+pub(super) fn close_all<D: Driver>(
+    terms: &Terms,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    reason: CloseReason,
+) {
+    for index in 0..table.end() {
+        if table.get(index).is_some() {
+            close(terms, ports, table, index, reason);
+        }
+    }
+}
+
+/// Ends an exchange before its time, if there is one. Returns whether the head of its answer is on its way or gone.
+pub(super) fn end_exchange<S>(table: &mut Table<S>, index: u32, failure: BodyError) -> bool {
+    let Some(busy) = table.busy_mut(index) else { return false };
+    let Some(exchange) = busy.exchange.take() else { return false };
+    busy.request_due = Tick::NEVER;
+    busy.pace.stop();
+    exchange.task.abort();
+    if let Some(feed) = exchange.pipe.with_feed(Option::take) {
+        note_upload(table, index, Some(&feed));
+        feed.inlet.handle_failure(failure);
+    }
+    exchange.pipe.progress().head_sent()
+}
+
+/// Notes whether the peer is in the middle of a body that nobody will read: then its last answer is to be read all the same.
+pub(super) fn note_upload<S>(table: &mut Table<S>, index: u32, feed: Option<&Feed>) {
+    if feed.is_some_and(|feed| !feed.decoder.is_complete()) {
+        table[index].flags.set(Flags::UPLOADING);
     }
 }

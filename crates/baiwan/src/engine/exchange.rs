@@ -1,9 +1,9 @@
 //! An exchange that could not be finished at once: its task, and what the task shares with the engine.
 //!
 //! The task waits for the handler, then pumps the response body, frame by frame, as far as the connection's output credit
-//! allows. It never touches the socket: bytes go through the [`Link`] to the engine, which sends them when their turn comes.
+//! allows. It never touches the socket: bytes go through the [`Pipe`] to the engine, which sends them when their turn comes.
 //!
-//! The invariant: a link that was handed out ends in `Finished` or `Failed`, whatever becomes of the task: returned,
+//! The invariant: a pipe that was handed out ends in `Finished` or `Failed`, whatever becomes of the task: returned,
 //! panicked or aborted.
 
 use std::cell::{Cell, RefCell};
@@ -20,14 +20,16 @@ use baiwan_http1::{
 };
 use bytes::{Buf, Bytes};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, response};
+use http::{HeaderMap, HeaderValue, Response, response};
 use http_body::Body as HttpBody;
 
-use super::Core;
 use super::feed::{Feed, keeps_alive};
+use super::has_budget;
+use super::terms::Board;
 use crate::BoxError;
 use crate::app::Call;
 use crate::clock::Date;
+use crate::say::say;
 use crate::status::add;
 
 /// A task stops asking its body for more while this many bytes wait to be sent.
@@ -39,9 +41,9 @@ const FRONT_BYTES_TYPICAL: usize = 512;
 
 /// What an exchange's task and the engine share.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct Pipe {
     token: Token,
-    core: Rc<Core>,
+    board: Rc<Board>,
     shared: RefCell<Shared>,
     /// The token is in the inbox, and the engine has not looked yet.
     posted: Cell<bool>,
@@ -54,13 +56,13 @@ struct Shared {
     owed: usize,
     /// The task waits until less is owed.
     waker: Option<Waker>,
-    phase: Phase,
+    progress: Progress,
     feed: Option<Feed>,
 }
 
 /// How far an exchange's task has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Phase {
+pub(super) enum Progress {
     /// The handler has not answered.
     Waiting,
     /// The head is on its way.
@@ -93,33 +95,33 @@ impl Extent {
     }
 }
 
-impl Link {
+impl Pipe {
     /// `owed` bytes of the answer are on their way already.
-    pub(super) fn new(token: Token, core: Rc<Core>, phase: Phase, feed: Option<Feed>, owed: usize) -> Rc<Self> {
-        let shared = Shared { output: VecDeque::new(), owed, waker: None, phase, feed };
-        Rc::new(Self { token, core, shared: RefCell::new(shared), posted: Cell::new(false) })
+    pub(super) fn new(token: Token, board: Rc<Board>, progress: Progress, feed: Option<Feed>, owed: usize) -> Rc<Self> {
+        let shared = Shared { output: VecDeque::new(), owed, waker: None, progress, feed };
+        Rc::new(Self { token, board, shared: RefCell::new(shared), posted: Cell::new(false) })
     }
 
     fn post(&self) {
         if !self.posted.replace(true) {
-            self.core.inbox().push(self.token);
+            self.board.inbox().push(self.token);
         }
     }
 
     /// The engine takes what is there to be sent; says how far the task has come.
-    pub(super) fn take_output(&self, output: &mut VecDeque<Bytes>) -> Phase {
+    pub(super) fn take_output(&self, output: &mut VecDeque<Bytes>) -> Progress {
         self.posted.set(false);
         let mut shared = self.shared.borrow_mut();
         match output.is_empty() {
             true => std::mem::swap(output, &mut shared.output),
             false => output.append(&mut shared.output),
         }
-        shared.phase
+        shared.progress
     }
 
     /// How far the task has come.
-    pub(super) fn phase(&self) -> Phase {
-        self.shared.borrow().phase
+    pub(super) fn progress(&self) -> Progress {
+        self.shared.borrow().progress
     }
 
     /// The engine has sent `count` bytes.
@@ -154,8 +156,8 @@ impl Link {
         Poll::Pending
     }
 
-    fn advance(&self, phase: Phase) {
-        self.shared.borrow_mut().phase = phase;
+    fn advance(&self, progress: Progress) {
+        self.shared.borrow_mut().progress = progress;
         self.post();
     }
 
@@ -171,7 +173,7 @@ impl Link {
     }
 }
 
-impl Phase {
+impl Progress {
     /// Whether the head of an answer is on its way or gone.
     pub(super) fn head_sent(self) -> bool {
         match self {
@@ -182,87 +184,132 @@ impl Phase {
     }
 }
 
-/// Ends a link as failed unless it was finished before.
-struct Unfinished(Rc<Link>);
+/// Ends a pipe as failed unless it was finished before.
+struct Unfinished(Rc<Pipe>);
 
 impl Unfinished {
-    fn new(link: Rc<Link>) -> Self {
-        let counter = &link.core.status().exchanges;
+    fn new(pipe: Rc<Pipe>) -> Self {
+        let counter = &pipe.board.status().exchanges;
         add(counter, 1);
-        Self(link)
+        Self(pipe)
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        let counter = &self.0.core.status().exchanges;
+        let counter = &self.0.board.status().exchanges;
         add(counter, u64::MAX);
         if std::thread::panicking() {
-            add(&self.0.core.status().handler_panics, 1);
+            add(&self.0.board.status().handler_panics, 1);
         }
-        match self.0.phase() {
-            Phase::Finished { .. } => {}
-            phase => self.0.advance(Phase::Failed { head_sent: phase.head_sent() }),
+        match self.0.progress() {
+            Progress::Finished { .. } => {}
+            progress => self.0.advance(Progress::Failed { head_sent: progress.head_sent() }),
         }
     }
 }
 
 /// The task of an exchange whose handler was not ready.
-pub(super) async fn run<B>(call: Call<B>, link: Rc<Link>, context: ResponseContext)
+pub(super) async fn run<B>(call: Call<B>, pipe: Rc<Pipe>, context: ResponseContext)
 where
     B: HttpBody<Data: Buf, Error: Into<BoxError>>,
 {
-    let unfinished = Unfinished::new(link);
-    let link = &unfinished.0;
-    let Ok(response) = call.await else { return };
-    let (head, body) = response.into_parts();
-    let kept = link.with_feed(|feed| keeps_alive(feed.as_ref()));
-    let context = link.core.context(context, kept);
+    let unfinished = Unfinished::new(pipe);
+    let pipe = &unfinished.0;
+    let response = match call.await {
+        Ok(response) => response,
+        Err(error) => return say_unsendable(&*error),
+    };
+    let context = pipe.board.context(context, pipe.with_feed(|feed| keeps_alive(feed.as_ref())));
     let (mut front, mut queue) = (Vec::with_capacity(FRONT_BYTES_TYPICAL), VecDeque::new());
-    let Ok((plan, mut body)) = encode_head(&mut front, &head, body, context, &link.core.date()) else { return };
-    let mut writer = BodyWriter::new(plan.framing);
-    if !writer.is_complete() {
-        // What is there of the body leaves with the head.
-        let polled = poll_fn(|cx| Poll::Ready(body.as_mut().poll_frame(cx))).await;
-        if let Poll::Ready(frame) = polled
-            && writer.write(frame, body.is_end_stream(), &mut front, &mut queue).is_err()
-        {
-            return;
-        }
-    }
-    link.send(front, queue);
-    link.advance(Phase::Responding { extent: Extent::of(plan.framing, &head.headers) });
-    pump(body, writer, link, plan.keep_alive).await;
+    let Some(answer) = encode(response, context, &pipe.board.date(), &mut front, &mut queue) else { return };
+    let Answer { keep_alive, extent, rest } = answer;
+    pipe.send(front, queue);
+    pipe.advance(Progress::Responding { extent });
+    pump(rest, pipe, keep_alive).await;
 }
 
-/// The task of an exchange whose handler was ready, but whose body was not: `writer` knows what was sent of it.
-pub(super) async fn run_body<B>(body: Pin<Box<B>>, writer: BodyWriter, link: Rc<Link>, keep_alive: bool)
+/// The task of an exchange whose handler was ready, but whose body was not.
+pub(super) async fn run_body<B>(rest: Rest<B>, pipe: Rc<Pipe>, keep_alive: bool)
 where
     B: HttpBody<Data: Buf, Error: Into<BoxError>>,
 {
-    let unfinished = Unfinished::new(link);
-    pump(body, writer, &unfinished.0, keep_alive).await;
+    let unfinished = Unfinished::new(pipe);
+    pump(Some(rest), &unfinished.0, keep_alive).await;
 }
 
-async fn pump<B>(mut body: Pin<Box<B>>, mut writer: BodyWriter, link: &Link, keep_alive: bool)
+async fn pump<B>(mut rest: Option<Rest<B>>, pipe: &Pipe, keep_alive: bool)
 where
     B: HttpBody<Data: Buf, Error: Into<BoxError>>,
 {
-    while !writer.is_complete() {
-        poll_fn(|cx| link.poll_credit(cx)).await;
+    while let Some(Rest { body, writer }) = rest.as_mut().filter(|rest| !rest.writer.is_complete()) {
+        poll_fn(|cx| pipe.poll_credit(cx)).await;
         let frame = poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
         let (mut front, mut queue) = (Vec::new(), VecDeque::new());
         let written = writer.write(frame, body.is_end_stream(), &mut front, &mut queue);
-        link.send(front, queue);
+        pipe.send(front, queue);
         if written.is_err() {
             return;
         }
     }
-    link.advance(Phase::Finished { keep_alive });
+    pipe.advance(Progress::Finished { keep_alive });
+}
+
+/// An answer whose head is encoded.
+pub(super) struct Answer<B> {
+    pub(super) keep_alive: bool,
+    pub(super) extent: Extent,
+    /// What is not encoded yet of its body.
+    pub(super) rest: Option<Rest<B>>,
+}
+
+/// What is left of an answer's body, and how it is written.
+pub(super) struct Rest<B> {
+    body: Pin<Box<B>>,
+    writer: BodyWriter,
+}
+
+/// The one way from a response to bytes: its head, and of its body what is there at once. Small data follows the head in `front`,
+/// large data is put into `queue`, which comes after it. None if it cannot be sent; `front` may hold a part of it then.
+#[inline]
+pub(super) fn encode<B>(
+    response: Response<B>,
+    context: ResponseContext,
+    date: &Date,
+    front: &mut Vec<u8>,
+    queue: &mut VecDeque<Bytes>,
+) -> Option<Answer<B>>
+where
+    B: HttpBody<Data: Buf>,
+{
+    let (head, body) = response.into_parts();
+    let (plan, mut body) = match encode_head(front, &head, body, context, date) {
+        Ok(encoded) => encoded,
+        Err(error) => {
+            say_unsendable(&error);
+            return None;
+        }
+    };
+    let mut writer = BodyWriter::new(plan.framing);
+    if !writer.is_complete()
+        && has_budget()
+        && let Poll::Ready(frame) = body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop()))
+    {
+        let last = body.is_end_stream();
+        writer.write(frame, last, front, queue).ok()?;
+    }
+    let extent = Extent::of(plan.framing, &head.headers);
+    let rest = (!writer.is_complete()).then_some(Rest { body, writer });
+    Some(Answer { keep_alive: plan.keep_alive, extent, rest })
+}
+
+/// Says that the app has no answer, or none that can be sent.
+pub(super) fn say_unsendable(error: &dyn std::error::Error) {
+    say(|| tracing::error!(%error, "the app's answer cannot be sent"));
 }
 
 /// Encodes the head of a response and says what is to be done with its body.
-pub(super) fn encode_head<B: HttpBody>(
+fn encode_head<B: HttpBody>(
     out: &mut Vec<u8>,
     head: &response::Parts,
     body: B,

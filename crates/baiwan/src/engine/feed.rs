@@ -10,7 +10,7 @@ use baiwan_http1::{BodyDecoder, BodyEvent, Limits, Refusal};
 use bytes::Bytes;
 
 use crate::BodyError;
-use crate::body::Stream;
+use crate::body::Inlet;
 
 use crate::settings::Linger;
 
@@ -18,22 +18,22 @@ use crate::settings::Linger;
 #[derive(Debug)]
 pub(super) struct Feed {
     pub(super) decoder: BodyDecoder,
-    pub(super) stream: FeedStream,
+    pub(super) inlet: FeedInlet,
     /// The peer waits for `100 Continue` before it sends the body.
     pub(super) continue_due: bool,
 }
 
 /// The engine's end of a streamed body. When it is dropped, whoever holds the other end hears that no more will come.
 #[derive(Debug)]
-pub(super) struct FeedStream(Arc<Stream>);
+pub(super) struct FeedInlet(Arc<Inlet>);
 
-impl FeedStream {
-    pub(super) fn new(stream: Arc<Stream>) -> Self {
-        Self(stream)
+impl FeedInlet {
+    pub(super) fn new(inlet: Arc<Inlet>) -> Self {
+        Self(inlet)
     }
 
     /// Another handle, to hand over data without holding what the feed is part of.
-    pub(super) fn share(&self) -> Arc<Stream> {
+    pub(super) fn share(&self) -> Arc<Inlet> {
         Arc::clone(&self.0)
     }
 
@@ -43,15 +43,15 @@ impl FeedStream {
     }
 }
 
-impl Deref for FeedStream {
-    type Target = Stream;
+impl Deref for FeedInlet {
+    type Target = Inlet;
 
-    fn deref(&self) -> &Stream {
+    fn deref(&self) -> &Inlet {
         &self.0
     }
 }
 
-impl Drop for FeedStream {
+impl Drop for FeedInlet {
     fn drop(&mut self) {
         self.0.handle_failure(BodyError::Over);
     }
@@ -64,7 +64,7 @@ pub(super) fn keeps_alive(feed: Option<&Feed>) -> bool {
         // The peer waits for a `100 Continue` that will not come: whether it sends the body anyway cannot be known.
         Some(feed) if feed.continue_due => feed.decoder.is_complete(),
         // Somebody holds the body and may read it yet, as an answer that is made of it does.
-        Some(feed) if feed.stream.is_held() => true,
+        Some(feed) if feed.inlet.is_held() => true,
         Some(feed) => feed.decoder.remaining_hint().is_none_or(|left| left <= u64::from(Linger::SHORT.bytes_max)),
     }
 }

@@ -4,64 +4,79 @@
 //! `baiwan-http1`) and no system calls (that is the driver); it decides what happens next on which connection. It runs as the
 //! root future of a Tokio runtime, beside the tasks that handlers make.
 //!
+//! Each step is a function over the parts that it needs, so its signature says what it may change: `Terms` (settings, time, status:
+//! only read), `Ports` (the driver, and what leaves in this batch), `Table` (the connections), the app. Steps further up in this
+//! table call those further down, never the other way round.
+//!
 //! | file | part |
 //! |---|---|
+//! | `recover` | what is left of a core whose loop panicked |
+//! | `stop` | the server's stop |
 //! | `accept` | new connections, those too many, and a system that refuses them |
-//! | `table` | the connections: states, slots, deadlines, and which have something to do |
+//! | `expire` | deadlines that have passed |
 //! | `receive` | ready connections: bytes to heads and bodies |
 //! | `respond` | a head to an answer, or to a task |
-//! | `exchange` | the task, and what it shares with the engine |
-//! | `upload`, `feed` | a request's body: received, and on its way to its handler |
+//! | `upload` | a request's body: received, or discarded |
 //! | `transmit` | answers to bytes on the wire |
 //! | `upgrade` | offers of another protocol go to hyper |
+//! | `refuse` | requests that broke a rule |
 //! | `close` | what follows an answer: the next request, or the end |
-//! | `expire` | deadlines that have passed |
-//! | `stop` | the server's stop |
-//! | `recover` | what is left of a core whose loop panicked |
+//! | `ports`, `arrival` | what is sent, received and closed through |
+//! | `table` | the connections: states, slots, deadlines, and which have something to do |
+//! | `exchange` | the task of a handler, and what it shares with the engine |
+//! | `feed` | a request's body on its way to its handler |
+//! | `terms` | what all of them read |
 //! | `simulation` | all of it on a network in memory, decided by a seed; not part of the product |
 //!
 //! The invariant: when the future is pending, every connection is either waited for by the driver, by its exchange's task, or
 //! by its deadline; nothing is left to do that no event will announce.
 
 mod accept;
+mod arrival;
 mod close;
 mod exchange;
 mod expire;
 mod feed;
+mod ports;
 mod receive;
 mod recover;
+mod refuse;
 mod respond;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) mod simulation;
 mod stop;
 mod table;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod transmit;
 mod upgrade;
 mod upload;
 
-use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use baiwan_driver::{Accepted, Driver, Events, Received, Token};
-use baiwan_http1::ResponseContext;
-use tokio::time::{Instant, Sleep};
+use baiwan_driver::{Driver, Events, Token};
+use tokio::time::Sleep;
 
+use self::accept::{Listeners, accept};
+use self::close::{close, close_all};
+use self::expire::expire;
+use self::ports::Ports;
+use self::receive::{Batch, serve_ready};
+use self::respond::take_output;
+use self::stop::{begin_stop, has_stopped};
 use self::table::{Flags, Table};
-use self::transmit::Outgoing;
+use self::terms::{Board, Terms};
 use crate::app::App;
-use crate::clock::{Clock, Date};
+use crate::clock::Clock;
 use crate::hyper::Transports;
-use crate::inbox::Inbox;
 use crate::settings::Settings;
-use crate::status::{CloseReason, CoreStatus, Phase, Status};
+use crate::status::{CloseReason, Status};
 
 /// Events that one turn takes from the driver.
 const TURN_EVENTS_MAX: usize = 512;
@@ -91,96 +106,27 @@ const _: () = assert!(AREA_BYTES >= BODY_BYTES_MAX);
 const _: () = assert!(TURN_ACCEPTS_MAX as u64 <= crate::files::ACCEPTED_MAX);
 const _: () = assert!(SET_ASIDE_BYTES_MAX >= RECEIVE_BYTES_MAX);
 
-/// The tokens of listeners have a generation that no slot has.
-const LISTENER_GENERATION: u64 = 0;
-
-/// What the engine and the tasks of its core share.
-#[derive(Debug)]
-struct Core {
-    status: Arc<Status>,
-    index: usize,
-    date: Cell<Date>,
-    /// Answers end their connections.
-    stopping: Cell<bool>,
-}
-
-impl Core {
-    fn status(&self) -> &CoreStatus {
-        &self.status.cores[self.index]
-    }
-
-    fn inbox(&self) -> &Arc<Inbox> {
-        &self.status().inbox
-    }
-
-    fn date(&self) -> Date {
-        self.date.get()
-    }
-
-    /// Whether an answer may leave its connection open is known only when its head is written.
-    fn context(&self, context: ResponseContext, kept: bool) -> ResponseContext {
-        ResponseContext { keep_alive: context.keep_alive && kept && !self.stopping.get(), ..context }
-    }
-}
-
-struct Listener<D: Driver> {
-    listener: D::Listener,
-    token: Token,
-    /// Connections may wait in its backlog.
-    ready: bool,
-    /// It rests until then.
-    resumes: Option<Instant>,
-}
-
 /// The state of one core.
 pub(crate) struct Engine<D: Driver, A: App> {
-    driver: D,
-    app: A,
-    settings: Arc<Settings>,
-    core: Rc<Core>,
-    clock: Clock,
-    listeners: Vec<Listener<D>>,
+    terms: Terms,
+    ports: Ports<D>,
     table: Table<D::Socket>,
-    /// Answers encoded in this batch.
-    outgoing: Vec<Outgoing>,
-    out: Vec<u8>,
+    app: A,
+    listeners: Listeners<D>,
     events: Events,
-    lists: Lists<D::Socket>,
+    batch: Batch,
+    lists: Lists,
     sleep: Pin<Box<Sleep>>,
-    /// When the answers that wait began to wait, at the earliest.
-    transmitted: Instant,
-    /// Connections that are being told that there are too many.
-    turned_away: usize,
-    /// When it was last said that the system refuses connections.
-    complained: Option<Instant>,
     /// When the loop panicked, lately.
     panics: recover::Panics,
-    /// Connections that were handed to hyper.
-    transports: Arc<Transports>,
     drain: Option<stop::Drain>,
 }
 
 /// Lists that are empty between their uses; kept for their capacity.
-struct Lists<S> {
-    accepted: Vec<Accepted<S>>,
-    batch: Vec<u32>,
-    received: Vec<Received>,
-    sent: Vec<io::Result<usize>>,
+#[derive(Debug, Default)]
+struct Lists {
     tokens: Vec<Token>,
     expired: Vec<u32>,
-}
-
-impl<S> Lists<S> {
-    fn new() -> Self {
-        Self {
-            accepted: Vec::new(),
-            batch: Vec::new(),
-            received: Vec::new(),
-            sent: Vec::new(),
-            tokens: Vec::new(),
-            expired: Vec::new(),
-        }
-    }
 }
 
 impl<D: Driver, A: App> Engine<D, A> {
@@ -194,34 +140,20 @@ impl<D: Driver, A: App> Engine<D, A> {
         bound: Vec<D::Bound>,
     ) -> io::Result<Self> {
         let clock = Clock::start();
-        let mut listeners = Vec::new();
-        for (number, bound) in bound.into_iter().enumerate() {
-            let token = Token(LISTENER_GENERATION << 32 | number as u64);
-            let listener = driver.add_listener(bound, token)?;
-            // What came before the registration is found by looking.
-            listeners.push(Listener { listener, token, ready: true, resumes: None });
-        }
+        let listeners = Listeners::new(&mut driver, bound)?;
         let transports = Transports::new(&settings, Arc::clone(&status), index);
-        let core = Core { status, index, date: Cell::new(*clock.date()), stopping: Cell::new(false) };
         Ok(Self {
-            driver,
-            app,
-            settings,
-            core: Rc::new(core),
+            ports: Ports::new(driver, transports, clock.now()),
             table: Table::new(clock.tick()),
+            app,
             listeners,
-            outgoing: Vec::new(),
-            out: Vec::new(),
             events: Events::with_capacity(TURN_EVENTS_MAX),
-            lists: Lists::new(),
+            batch: Batch::default(),
+            lists: Lists::default(),
             sleep: Box::pin(tokio::time::sleep_until(clock.now())),
-            transmitted: clock.now(),
-            clock,
-            turned_away: 0,
-            complained: None,
             panics: Default::default(),
-            transports,
             drain: None,
+            terms: Terms { settings, board: Board::new(status, index, *clock.date()), clock },
         })
     }
 
@@ -236,51 +168,54 @@ impl<D: Driver, A: App> Engine<D, A> {
 
     /// One turn of the loop. It yields to Tokio after each. `area` is where everything is received.
     fn turn(&mut self, area: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.core.inbox().begin_turn();
-        self.core.status().turned();
-        self.clock.read();
-        self.core.date.set(*self.clock.date());
-        self.transmitted = self.clock.now();
-
-        self.begin_stop();
-        let _ = self.wait(cx)?;
-        self.accept();
-        self.take_messages();
-        self.serve_ready(area);
-        self.expire(area);
-        if self.has_stopped() {
+        self.begin_turn();
+        let _ = self.poll_events(cx)?;
+        let Self { terms, ports, table, app, listeners, batch, lists, drain, .. } = self;
+        accept(terms, listeners, ports, table);
+        take_messages(terms, ports, table, &mut lists.tokens);
+        serve_ready(terms, ports, table, app, batch, area);
+        expire(terms, ports, table, app, &mut lists.expired, area);
+        if has_stopped(terms, drain, listeners, ports, table) {
             return Poll::Ready(Ok(()));
         }
         self.publish();
 
         // Events that come in while the engine looks are left for the next turn.
         let sleeps = !self.has_work()
-            && self.wait(cx)?.is_pending()
+            && self.poll_events(cx)?.is_pending()
             && self.poll_sleep(cx).is_pending()
-            && self.core.inbox().end_turn(cx.waker());
+            && self.terms.board.inbox().end_turn(cx.waker());
         if !sleeps {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
     }
 
+    /// Reads the time, once for the whole turn, and follows the server when it stops.
+    fn begin_turn(&mut self) {
+        let Self { terms, ports, table, listeners, drain, .. } = self;
+        terms.board.inbox().begin_turn();
+        terms.status().turned();
+        terms.clock.read();
+        terms.board.post_date(terms.clock.date());
+        ports.outbox.waiting_since = terms.clock.now();
+        begin_stop(terms, drain, listeners, ports, table);
+    }
+
     /// Takes in what the driver reports: it marks connections and puts them into the ready queue. No more is done, so this
     /// may be called at any time.
-    fn wait(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
-        if self.driver.poll_wait(cx, &mut self.events)?.is_pending() {
+    fn poll_events(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+        let Self { terms, ports, table, listeners, events, .. } = self;
+        if ports.driver.poll_wait(cx, events)?.is_pending() {
             return Ok(Poll::Pending);
         }
-        for at in 0..self.events.len() {
-            let event = self.events.at(at);
-            if event.token.0 >> 32 == LISTENER_GENERATION {
-                // A listener that is gone may still be spoken of, if another process holds its socket.
-                if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.token == event.token) {
-                    listener.ready = true;
-                }
+        for at in 0..events.len() {
+            let event = events.at(at);
+            if listeners.handle_event(event.token) {
                 continue;
             }
-            let Some(index) = self.table.find(event.token) else { continue };
-            let Some(slot) = self.table.get_mut(index) else { continue };
+            let Some(index) = table.find(event.token) else { continue };
+            let slot = &mut table[index];
             if event.readable {
                 slot.flags.set(Flags::READABLE);
             }
@@ -291,36 +226,24 @@ impl<D: Driver, A: App> Engine<D, A> {
                 slot.flags.clear(Flags::BLOCKED);
             }
             match event.reset {
-                true => self.close(index, CloseReason::Reset),
-                false => self.table.enqueue(index),
+                true => close(terms, ports, table, index, CloseReason::Reset),
+                false => table.enqueue(index),
             }
         }
         Ok(Poll::Ready(()))
     }
 
-    /// Looks after the connections whose exchange or body has news.
-    fn take_messages(&mut self) {
-        let mut tokens = std::mem::take(&mut self.lists.tokens);
-        self.core.inbox().take(&mut tokens);
-        for token in tokens.drain(..) {
-            if let Some(index) = self.table.find(token) {
-                self.take_output(index);
-            }
-        }
-        self.lists.tokens = tokens;
-    }
-
     fn has_work(&self) -> bool {
-        let listeners = self.listeners.iter().any(|listener| listener.ready && listener.resumes.is_none());
-        let due = self.table.next_due().is_some_and(|due| due <= self.clock.tick());
-        self.table.queued() > 0 || listeners || due || self.drain.as_ref().is_some_and(|drain| !drain.is_settled())
+        let due = self.table.next_due().is_some_and(|due| due <= self.terms.clock.tick());
+        let unsettled = self.drain.as_ref().is_some_and(|drain| !drain.is_settled());
+        self.table.queued() > 0 || self.listeners.has_work() || due || unsettled
     }
 
     /// Has the turn come back when the next deadline is due.
     fn poll_sleep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let wheel = self.table.next_due().map(|due| self.clock.instant(due));
+        let wheel = self.table.next_due().map(|due| self.terms.clock.instant(due));
         let drain = self.drain.as_ref().map(stop::Drain::ends);
-        let listeners = self.listeners.iter().filter_map(|listener| listener.resumes);
+        let listeners = self.listeners.next_due();
         let Some(next) = wheel.into_iter().chain(drain).chain(listeners).min() else { return Poll::Pending };
         if self.sleep.deadline() != next {
             self.sleep.as_mut().reset(next);
@@ -330,7 +253,7 @@ impl<D: Driver, A: App> Engine<D, A> {
 
     /// Shows others what this core holds.
     fn publish(&self) {
-        let status = self.core.status();
+        let status = self.terms.status();
         status.slots.store(self.table.len() as u64, Relaxed);
         status.deadlines.store(self.table.deadlines() as u64, Relaxed);
     }
@@ -338,10 +261,25 @@ impl<D: Driver, A: App> Engine<D, A> {
 
 impl<D: Driver, A: App> Drop for Engine<D, A> {
     fn drop(&mut self) {
-        self.close_all(CloseReason::DrainTimeout);
-        self.transports.cut();
+        close_all(&self.terms, &mut self.ports, &mut self.table, CloseReason::DrainTimeout);
+        self.ports.transports.cut();
         self.publish();
-        self.core.inbox().close();
+        self.terms.board.inbox().close();
+    }
+}
+
+/// Looks after the connections whose exchange or body has news.
+fn take_messages<D: Driver>(
+    terms: &Terms,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    tokens: &mut Vec<Token>,
+) {
+    terms.board.inbox().take(tokens);
+    for token in tokens.drain(..) {
+        if let Some(index) = table.find(token) {
+            take_output(terms, ports, table, index);
+        }
     }
 }
 
@@ -353,9 +291,4 @@ fn receive_area() -> Vec<u8> {
 /// Whether a turn may poll another handler: not when the budget is spent that Tokio gives a task for one poll.
 fn has_budget() -> bool {
     tokio::task::coop::has_budget_remaining()
-}
-
-/// How far the server is, as this core sees it.
-fn is_stopping(status: &Status) -> bool {
-    matches!(status.phase(), Phase::Draining | Phase::Stopping)
 }

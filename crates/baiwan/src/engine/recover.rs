@@ -14,8 +14,10 @@ use std::time::Duration;
 use baiwan_driver::{Close, Driver};
 use tokio::time::Instant;
 
-use super::table::{Flags, Slot};
-use super::{Engine, Lists};
+use super::Engine;
+use super::close::count_out;
+use super::table::{Busy, Slot};
+use super::terms::Terms;
 use crate::BodyError;
 use crate::app::App;
 use crate::say::say;
@@ -44,14 +46,18 @@ impl<D: Driver, A: App> Engine<D, A> {
         match catch_unwind(AssertUnwindSafe(|| self.turn(area, cx))) {
             Ok(outcome) => outcome,
             Err(_) => {
-                add(&self.core.status().core_panics, 1);
+                add(&self.terms.status().core_panics, 1);
                 let connections = self.table.len();
                 say(|| {
-                    tracing::error!(core = self.core.index, connections, "the loop panicked: its connections are reset")
+                    tracing::error!(
+                        core = self.terms.board.index,
+                        connections,
+                        "the loop panicked: its connections are reset"
+                    )
                 });
                 self.begin_anew();
                 cx.waker().wake_by_ref();
-                match self.panics.note(self.clock.now()) {
+                match self.panics.note(self.terms.clock.now()) {
                     false => Poll::Pending,
                     true => Poll::Ready(Err(io::Error::other("the loop panicked 3 times within a minute"))),
                 }
@@ -61,47 +67,33 @@ impl<D: Driver, A: App> Engine<D, A> {
 
     /// Ends every connection, without trust in anything that was going on, and starts with empty hands.
     fn begin_anew(&mut self) {
-        let next = self.table.successor(self.clock.tick());
+        let Self { terms, ports, listeners, drain, .. } = self;
+        let next = self.table.successor(terms.clock.tick());
         let mut connections = std::mem::replace(&mut self.table, next);
-        self.outgoing.clear();
-        self.out.clear();
-        let lists = std::mem::replace(&mut self.lists, Lists::new());
-        self.turned_away = 0;
-        for listener in &mut self.listeners {
-            listener.ready = listener.resumes.is_none();
-        }
-        if let Some(drain) = &mut self.drain {
+        ports.outbox.begin_anew(terms.clock.now());
+        (self.lists, self.batch) = Default::default();
+        if let Some(drain) = drain {
             drain.skip();
         }
         for index in 0..connections.end() {
-            if let Some(slot) = connections.salvage(index) {
-                self.abandon(slot);
+            if let Some((slot, busy)) = connections.salvage(index) {
+                abandon(terms, &mut ports.driver, slot, busy);
             }
         }
-        for accepted in lists.accepted {
-            // Accepted, and not counted yet.
-            self.driver.close(accepted.socket, Close::Reset);
-        }
+        listeners.begin_anew(&mut ports.driver);
     }
+}
 
-    fn abandon(&mut self, slot: Slot<D::Socket>) {
-        let Slot { socket, flags, active, .. } = slot;
-        self.driver.close(socket, Close::Reset);
-        if !flags.has(Flags::UNCOUNTED) {
-            self.core.status.closed(self.core.index);
-        }
-        if flags.has(Flags::PROBE) {
-            self.core.status.end_probe();
-        }
-        self.core.status().count_close(CloseReason::CoreFailed);
-        // What the app left behind may panic again when it is dropped: that is all that is lost then.
-        let _ = catch_unwind(AssertUnwindSafe(|| {
-            if let Some(exchange) = active.and_then(|mut active| active.exchange.take()) {
-                exchange.task.abort();
-                if let Some(feed) = exchange.link.with_feed(Option::take) {
-                    feed.stream.handle_failure(BodyError::Disconnected);
-                }
+fn abandon<D: Driver>(terms: &Terms, driver: &mut D, slot: Slot<D::Socket>, busy: Option<Busy>) {
+    driver.close(slot.socket, Close::Reset);
+    count_out(terms, slot.flags, CloseReason::CoreFailed);
+    // What the app left behind may panic again when it is dropped: that is all that is lost then.
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        if let Some(exchange) = busy.and_then(|mut busy| busy.exchange.take()) {
+            exchange.task.abort();
+            if let Some(feed) = exchange.pipe.with_feed(Option::take) {
+                feed.inlet.handle_failure(BodyError::Disconnected);
             }
-        }));
-    }
+        }
+    }));
 }

@@ -6,6 +6,7 @@ mod exchanges;
 mod failing;
 mod full;
 mod hostile;
+mod idle;
 mod mixed;
 mod rig;
 mod stopping;

@@ -6,155 +6,124 @@
 //!
 //! The invariant: after `transmit` the area is empty.
 
+use std::collections::VecDeque;
 use std::io;
 
 use baiwan_driver::{Driver, Transmit};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
-use super::table::{Flags, State};
-use super::{Engine, TRANSMIT_AREA_BYTES, TRANSMIT_DELAY_MAX};
-use crate::app::App;
+use super::close::{close, finish_answer, flush, linger};
+use super::ports::{Part, Ports};
+use super::table::{Flags, State, Table};
+use super::terms::Terms;
+use super::{TRANSMIT_AREA_BYTES, TRANSMIT_DELAY_MAX};
 use crate::clock::Tick;
 use crate::status::CloseReason;
 
-/// What one connection sends in this batch: a range of the area, then its queue.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Outgoing {
-    index: u32,
-    start: usize,
-    end: usize,
-}
-
-impl Outgoing {
-    pub(super) fn is_for(&self, index: u32) -> bool {
-        self.index == index
+/// Sends early when the answers that wait are many or old.
+pub(super) fn transmit_if_late<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &mut Table<D::Socket>) {
+    let outbox = &ports.outbox;
+    if outbox.parts.is_empty() {
+        return;
+    }
+    let late = || terms.clock.precise().duration_since(outbox.waiting_since) > TRANSMIT_DELAY_MAX;
+    if outbox.bytes.len() >= TRANSMIT_AREA_BYTES || late() {
+        transmit(terms, ports, table);
     }
 }
 
-impl<D: Driver, A: App> Engine<D, A> {
-    /// Has what the area holds from `start` on sent to a connection, and its queue behind that.
-    pub(super) fn outgoing_area(&mut self, index: u32, start: usize) {
-        let end = self.out.len();
-        if end > start {
-            self.outgoing_range(index, start, end);
-        } else if self.table.get(index).is_some_and(|slot| slot.owes()) {
-            self.table.enqueue(index);
+/// Sends everything that waits.
+pub(super) fn transmit<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &mut Table<D::Socket>) {
+    if !ports.outbox.parts.is_empty() {
+        let mut sent = std::mem::take(&mut ports.outbox.sent);
+        let mut parts = std::mem::take(&mut ports.outbox.parts);
+        let entries = parts.iter().map(|part| Transmit {
+            socket: &table[part.index].socket,
+            token: table.token(part.index),
+            front: &ports.outbox.bytes[part.start..part.end],
+            queue: table.busy(part.index).map(|busy| &busy.output),
+        });
+        ports.driver.transmit(entries, &mut sent);
+        for (part, outcome) in parts.drain(..).zip(sent.drain(..)) {
+            handle_sent(terms, ports, table, part, outcome);
         }
+        (ports.outbox.parts, ports.outbox.sent) = (parts, sent);
     }
+    ports.outbox.clear(terms.clock.precise());
+}
 
-    /// Has a connection's queue sent.
-    pub(super) fn outgoing_queue(&mut self, index: u32) {
-        let end = self.out.len();
-        self.outgoing_range(index, end, end);
+fn handle_sent<D: Driver>(
+    terms: &Terms,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    part: Part,
+    outcome: io::Result<usize>,
+) {
+    let Part { index, start, end } = part;
+    let (count, blocked) = match outcome {
+        Ok(count) => (count, false),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => (0, true),
+        Err(_) => return close(terms, ports, table, index, CloseReason::Reset),
+    };
+    let (slot, busy) = table.both(index);
+    slot.flags.clear(Flags::SENDING);
+    // Bytes may have been taken although no event said that there is room: the last attempt of `try_once_more`.
+    match blocked {
+        true => slot.flags.set(Flags::BLOCKED),
+        false => slot.flags.clear(Flags::BLOCKED),
     }
-
-    fn outgoing_range(&mut self, index: u32, start: usize, end: usize) {
-        let flags = &mut self.table[index].flags;
-        // Sent twice in one batch, a queue would be answers told twice.
-        assert!(!flags.has(Flags::SENDING), "a connection has one part in a batch");
-        flags.set(Flags::SENDING);
-        self.outgoing.push(Outgoing { index, start, end });
-    }
-
-    /// Sends early when the answers that wait are many or old.
-    pub(super) fn transmit_if_late(&mut self) {
-        if self.outgoing.is_empty() {
-            return;
-        }
-        let late = || self.clock.precise().duration_since(self.transmitted) > TRANSMIT_DELAY_MAX;
-        if self.out.len() >= TRANSMIT_AREA_BYTES || late() {
-            self.transmit();
-        }
-    }
-
-    /// Sends everything that waits.
-    pub(super) fn transmit(&mut self) {
-        if !self.outgoing.is_empty() {
-            let mut sent = std::mem::take(&mut self.lists.sent);
-            let entries = self.outgoing.iter().map(|outgoing| {
-                let slot = &self.table[outgoing.index];
-                Transmit {
-                    socket: &slot.socket,
-                    token: self.table.token(outgoing.index),
-                    front: &self.out[outgoing.start..outgoing.end],
-                    queue: slot.active.as_ref().map(|active| &active.output),
-                }
-            });
-            self.driver.transmit(entries, &mut sent);
-            let mut outgoing = std::mem::take(&mut self.outgoing);
-            for (outgoing, outcome) in outgoing.drain(..).zip(sent.drain(..)) {
-                self.handle_sent(outgoing, outcome);
-            }
-            self.outgoing = outgoing;
-            self.lists.sent = sent;
-        }
-        self.out.clear();
-        self.out.shrink_to(2 * TRANSMIT_AREA_BYTES);
-        self.transmitted = self.clock.precise();
-    }
-
-    fn handle_sent(&mut self, outgoing: Outgoing, outcome: io::Result<usize>) {
-        let Outgoing { index, start, end } = outgoing;
-        let (count, blocked) = match outcome {
-            Ok(count) => (count, false),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => (0, true),
-            Err(_) => return self.close(index, CloseReason::Reset),
-        };
-        let due = self.clock.deadline(self.settings.write_timeout);
-        let slot = &mut self.table[index];
-        slot.flags.clear(Flags::SENDING);
-        // Bytes may have been taken although no event said that there is room: the last attempt of `try_once_more`.
-        match blocked {
-            true => slot.flags.set(Flags::BLOCKED),
-            false => slot.flags.clear(Flags::BLOCKED),
-        }
-        let front = &self.out[start..end];
-        if count < front.len() {
+    let front = &ports.outbox.bytes[start..end];
+    let owes = match busy {
+        _ if count < front.len() => {
             let rest = Bytes::copy_from_slice(&front[count..]);
-            slot.activate().output.push_front(rest);
-        } else if let Some(active) = &mut slot.active {
+            table.activate(index).output.push_front(rest);
+            true
+        }
+        Some(busy) => {
             let from_queue = count - front.len();
-            take_sent(&mut active.output, from_queue);
-            if let Some(exchange) = &active.exchange {
-                exchange.link.handle_sent(from_queue);
+            take_sent(&mut busy.output, from_queue);
+            if let Some(exchange) = &busy.exchange {
+                exchange.pipe.handle_sent(from_queue);
             }
-        }
-        if !slot.owes() {
-            if let Some(active) = &mut slot.active {
-                active.write_due = Tick::NEVER;
+            let owes = !busy.output.is_empty();
+            if !owes {
+                busy.write_due = Tick::NEVER;
             }
-            return self.handle_flushed(index);
+            owes
         }
-        let active = slot.activate();
-        if count > 0 || active.write_due == Tick::NEVER {
-            active.write_due = due;
-        }
-        match slot.state {
-            State::Exchange => self.set_exchange_deadline(index),
-            _ => self.flush(index),
-        }
-        if !blocked {
-            self.table.enqueue(index);
-        }
+        None => false,
+    };
+    if !owes {
+        return handle_flushed(terms, ports, table, index);
     }
-
-    /// Everything that was owed is sent.
-    pub(super) fn handle_flushed(&mut self, index: u32) {
-        let slot = &mut self.table[index];
-        match slot.state {
-            State::Exchange => self.set_exchange_deadline(index),
-            State::Flush { last: Some(reason) } => self.linger(index, reason),
-            State::Flush { last: None } => self.finish_answer(index),
-            State::Idle | State::Head | State::Discard { .. } | State::Linger { .. } => {}
-        }
+    let busy = table.activate(index);
+    if count > 0 || busy.write_due == Tick::NEVER {
+        busy.write_due = terms.deadline(terms.settings.write_timeout);
+    }
+    match table[index].state {
+        State::Exchange => table.update_deadline(index),
+        _ => flush(terms, table, index),
+    }
+    if !blocked {
+        table.enqueue(index);
     }
 }
 
-fn take_sent(queue: &mut std::collections::VecDeque<Bytes>, mut count: usize) {
+/// Everything that was owed is sent.
+pub(super) fn handle_flushed<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &mut Table<D::Socket>, index: u32) {
+    match table[index].state {
+        State::Exchange => table.update_deadline(index),
+        State::Flush { last: Some(reason) } => linger(terms, &mut ports.driver, table, index, reason),
+        State::Flush { last: None } => finish_answer(terms, table, index),
+        State::Idle | State::Head | State::Discard { .. } | State::Linger { .. } => {}
+    }
+}
+
+fn take_sent(queue: &mut VecDeque<Bytes>, mut count: usize) {
     while count > 0 {
         let chunk = queue.front_mut().expect("no more is sent than was offered");
         if count < chunk.len() {
-            bytes::Buf::advance(chunk, count);
+            chunk.advance(count);
             return;
         }
         count -= chunk.len();

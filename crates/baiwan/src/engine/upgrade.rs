@@ -14,45 +14,50 @@ use baiwan_driver::{Driver, Peer};
 use baiwan_http1::{BodyFraming, RequestHead};
 use bytes::Bytes;
 
-use super::Engine;
+use super::close::{count_out, fail};
+use super::ports::Ports;
+use super::table::Table;
+use super::terms::Terms;
 use crate::app::App;
 use crate::gate::Entry;
 use crate::hyper::{Connection, SocketStream, Transport};
 use crate::say::say;
 use crate::status::{CloseReason, add};
 
-impl<D: Driver, A: App> Engine<D, A> {
-    /// Whether the app may answer 101 to this request. Otherwise the offer is ignored (RFC 9110, section 7.8), as it is where
-    /// there is a body: the peer would have to send that first, under rules and deadlines that are the engine's.
-    pub(super) fn may_switch(&self, head: &RequestHead) -> bool {
-        D::RELEASES && head.upgrade && head.framing == BodyFraming::None
-    }
+/// Whether the app may answer 101 to this request. Otherwise the offer is ignored (RFC 9110, section 7.8), as it is where
+/// there is a body: the peer would have to send that first, under rules and deadlines that are the engine's.
+pub(super) fn may_switch<D: Driver>(head: &RequestHead) -> bool {
+    D::RELEASES && head.upgrade && head.framing == BodyFraming::None
+}
 
-    /// Gives a connection to hyper; `received` begins with the head of its request.
-    pub(super) fn give_to_hyper(&mut self, index: u32, received: &[u8]) {
-        let Ok(app) = catch_unwind(AssertUnwindSafe(|| self.app.clone())) else {
-            add(&self.core.status().handler_panics, 1);
-            self.fail(index);
-            return;
-        };
-        let slot = self.table.remove(index);
-        debug_assert!(!slot.owes(), "what was answered before has left");
-        let peer = if slot.peer.is_unix() { Peer::Unix } else { Peer::Ip(slot.peer.expand()) };
-        let released = self.driver.release(slot.socket).and_then(|fd| SocketStream::from_fd(fd, slot.peer.is_unix()));
-        match released {
-            Ok(stream) => {
-                let transport =
-                    Transport::open(&self.transports, stream, Bytes::copy_from_slice(received), Entry::Taken);
-                let settings = Arc::clone(&self.settings);
-                let status = Arc::clone(&self.core.status);
-                let connection = Connection::for_one_request(app, settings, status, self.core.index);
-                tokio::task::spawn_local(connection.serve(transport, peer));
-            }
-            Err(error) => {
-                say(|| tracing::warn!(%error, "cannot give a connection to hyper"));
-                self.core.status.closed(self.core.index);
-                self.core.status().count_close(CloseReason::System);
-            }
+/// Gives a connection to hyper; `received` begins with the head of its request.
+pub(super) fn give_to_hyper<D: Driver, A: App>(
+    terms: &Terms,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    app: &A,
+    index: u32,
+    received: &[u8],
+) {
+    let Ok(app) = catch_unwind(AssertUnwindSafe(|| app.clone())) else {
+        add(&terms.status().handler_panics, 1);
+        return fail(terms, table, index);
+    };
+    debug_assert!(!table.owes(index), "what was answered before has left");
+    let (slot, _) = table.remove(index);
+    let (server, core) = (&terms.board.server, terms.board.index);
+    let peer = if slot.peer.is_unix() { Peer::Unix } else { Peer::Ip(slot.peer.expand()) };
+    let released = ports.driver.release(slot.socket).and_then(|fd| SocketStream::from_fd(fd, slot.peer.is_unix()));
+    match released {
+        Ok(stream) => {
+            let transport = Transport::open(&ports.transports, stream, Bytes::copy_from_slice(received), Entry::Taken);
+            let settings = Arc::clone(&terms.settings);
+            let connection = Connection::for_one_request(app, settings, Arc::clone(server), core);
+            tokio::task::spawn_local(connection.serve(transport, peer));
+        }
+        Err(error) => {
+            say(|| tracing::warn!(%error, "cannot give a connection to hyper"));
+            count_out(terms, slot.flags, CloseReason::System);
         }
     }
 }

@@ -5,188 +5,231 @@
 //!
 //! The invariant: each wish of a handler is answered once: by a chunk, by the end, or by a failure.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use baiwan_driver::Driver;
 use baiwan_http1::{BodyEvent, CONTINUE, Refusal};
 use bytes::Bytes;
 
-use super::exchange::{Extent, Link, Phase};
+use super::arrival::{Arrival, receive_once};
+use super::close::{close, end_after_flush, end_exchange, enter, linger, linger_for_upload};
+use super::exchange::{Extent, Pipe, Progress};
 use super::feed::decode_body;
-use super::receive::Arrival;
-use super::table::{Flags, State};
-use super::{BODY_BYTES_MAX, Engine, SET_ASIDE_BYTES_MAX};
+use super::ports::Ports;
+use super::refuse::{note_refusal, refuse};
+use super::table::{Flags, State, Table};
+use super::terms::Terms;
+use super::{BODY_BYTES_MAX, SET_ASIDE_BYTES_MAX};
 use crate::BodyError;
-use crate::app::App;
 use crate::status::CloseReason;
 
 /// An answer of unknown length goes on while something of it comes at least this often, once its peer has ended its direction.
 const HALF_CLOSED_SILENCE_MAX: Duration = Duration::from_secs(1);
 
-impl<D: Driver, A: App> Engine<D, A> {
-    /// Sees to an exchange that is ready for something: its body, or the peer's end.
-    pub(super) fn visit_exchange(&mut self, index: u32, area: &mut [u8]) {
-        let slot = &self.table[index];
-        let exchange = slot.active.as_ref().and_then(|active| active.exchange.as_ref());
-        let Some(exchange) = exchange else { return };
-        let (open, wanted) = exchange.link.with_feed(|feed| match feed {
-            Some(feed) => (!feed.decoder.is_complete(), feed.stream.is_wanted()),
-            None => (false, false),
-        });
-        if open && wanted {
-            self.feed(index, area);
-        } else if !open && slot.flags.has(Flags::HANGUP) {
-            self.handle_end_while_answering(index);
-        }
+/// Sees to an exchange that is ready for something: its body, or the peer's end.
+pub(super) fn visit_exchange<D: Driver>(
+    terms: &Terms,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    index: u32,
+    area: &mut [u8],
+) {
+    let exchange = table.busy(index).and_then(|busy| busy.exchange.as_ref());
+    let Some(exchange) = exchange else { return };
+    let (open, wanted) = exchange.pipe.with_feed(|feed| match feed {
+        Some(feed) => (!feed.decoder.is_complete(), feed.inlet.is_wanted()),
+        None => (false, false),
+    });
+    if open && wanted {
+        let pipe = Rc::clone(&exchange.pipe);
+        feed(terms, ports, table, index, &pipe, area);
+    } else if !open && table[index].flags.has(Flags::HANGUP) {
+        handle_end_while_answering(terms, ports, table, index);
     }
+}
 
-    /// The peer has ended its direction while its request is being answered: it has gone, or (half-close) still listens. Which of
-    /// the two shows only when something is sent, so it is given the rest of an answer that has an end, and no more.
-    pub(super) fn handle_end_while_answering(&mut self, index: u32) {
-        let active = self.table[index].activate();
-        let Some(exchange) = &active.exchange else { return };
-        match exchange.link.phase() {
-            _ if !self.settings.half_close => self.close(index, CloseReason::PeerClosed),
-            Phase::Responding { extent: Extent::Endless } => self.close(index, CloseReason::PeerClosed),
-            Phase::Responding { extent: Extent::Open } => {
-                active.request_due = self.clock.deadline(Some(HALF_CLOSED_SILENCE_MAX));
-                self.set_exchange_deadline(index);
+/// The peer has ended its direction while its request is being answered: it has gone, or (half-close) still listens. Which of
+/// the two shows only when something is sent, so it is given the rest of an answer that has an end, and no more.
+pub(super) fn handle_end_while_answering<D: Driver>(
+    terms: &Terms,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    index: u32,
+) {
+    let Some(busy) = table.busy_mut(index) else { return };
+    let Some(exchange) = &busy.exchange else { return };
+    match exchange.pipe.progress() {
+        _ if !terms.settings.half_close => close(terms, ports, table, index, CloseReason::PeerClosed),
+        Progress::Responding { extent: Extent::Endless } => {
+            close(terms, ports, table, index, CloseReason::PeerClosed);
+        }
+        Progress::Responding { extent: Extent::Open } => {
+            busy.request_due = terms.deadline(Some(HALF_CLOSED_SILENCE_MAX));
+            table.update_deadline(index);
+        }
+        Progress::Responding { extent: Extent::Known }
+        | Progress::Waiting
+        | Progress::Finished { .. }
+        | Progress::Failed { .. } => {}
+    }
+}
+
+/// Receives the next bytes of a body that its handler waits for.
+fn feed<D: Driver>(
+    terms: &Terms,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    index: u32,
+    pipe: &Pipe,
+    area: &mut [u8],
+) {
+    let (continue_due, left, inlet) = pipe.with_feed(|feed| {
+        let feed = feed.as_mut().expect("a wanted body has a feed");
+        (std::mem::take(&mut feed.continue_due), feed.decoder.remaining_hint(), feed.inlet.share())
+    });
+    // After the head of the answer it would be taken for its body.
+    if continue_due && pipe.progress() == Progress::Waiting {
+        table.activate(index).output.push_back(Bytes::from_static(CONTINUE));
+        table.enqueue(index);
+    }
+    if !table[index].flags.has(Flags::READABLE) {
+        return expect_body(terms, table, index);
+    }
+    // Never more than the body has left, so that what follows it stays in the kernel.
+    let bytes_max = left.map_or(SET_ASIDE_BYTES_MAX, |left| left.min(BODY_BYTES_MAX as u64) as usize);
+    match receive_once(&mut ports.driver, table, index, &mut area[..bytes_max]) {
+        Arrival::Bytes(count) => hand_over(terms, ports, table, index, pipe, &area[..count]),
+        Arrival::Nothing => expect_body(terms, table, index),
+        Arrival::End => {
+            inlet.handle_failure(BodyError::Disconnected);
+            if terms.settings.half_close && table.owes(index) {
+                // The answer to an earlier request is on its way to a peer that still listens.
+                end_exchange(table, index, BodyError::Disconnected);
+                end_after_flush(terms, table, index, CloseReason::PeerClosed);
+            } else {
+                close(terms, ports, table, index, CloseReason::PeerClosed);
             }
-            Phase::Responding { extent: Extent::Known }
-            | Phase::Waiting
-            | Phase::Finished { .. }
-            | Phase::Failed { .. } => {}
+        }
+        Arrival::Failed => {
+            inlet.handle_failure(BodyError::Disconnected);
+            close(terms, ports, table, index, CloseReason::Reset);
         }
     }
+}
 
-    /// Receives the next bytes of a body that its handler waits for.
-    fn feed(&mut self, index: u32, area: &mut [u8]) {
-        let slot = &mut self.table[index];
-        let readable = slot.flags.has(Flags::READABLE);
-        let active = slot.active.as_mut().expect("an exchange is active");
-        let link = std::rc::Rc::clone(&active.exchange.as_ref().expect("visited").link);
-        let (continue_due, left, stream) = link.with_feed(|feed| {
-            let feed = feed.as_mut().expect("a wanted body has a feed");
-            (std::mem::take(&mut feed.continue_due), feed.decoder.remaining_hint(), feed.stream.share())
-        });
-        // After the head of the answer it would be taken for its body.
-        if continue_due && link.phase() == Phase::Waiting {
-            active.output.push_back(Bytes::from_static(CONTINUE));
-            self.table.enqueue(index);
-        }
-        if !readable {
-            return self.wait_for_body(index);
-        }
-        // Never more than the body has left, so that what follows it stays in the kernel.
-        let bytes_max = left.map_or(SET_ASIDE_BYTES_MAX, |left| left.min(BODY_BYTES_MAX as u64) as usize);
-        match self.receive_once(index, &mut area[..bytes_max]) {
-            Arrival::Bytes(count) => self.hand_over(index, &link, &area[..count]),
-            Arrival::Nothing => self.wait_for_body(index),
-            Arrival::End => {
-                stream.handle_failure(BodyError::Disconnected);
-                if self.settings.half_close && self.table.get(index).is_some_and(|slot| slot.owes()) {
-                    // The answer to an earlier request is on its way to a peer that still listens.
-                    self.end_exchange(index, BodyError::Disconnected);
-                    self.end_after_flush(index, CloseReason::PeerClosed);
-                } else {
-                    self.close(index, CloseReason::PeerClosed);
-                }
+/// The handler waits for bytes that are not there yet.
+fn expect_body<S>(terms: &Terms, table: &mut Table<S>, index: u32) {
+    table.activate(index).pace.start(&terms.clock, terms.settings.body_rate_min);
+    table.update_deadline(index);
+}
+
+/// Decodes bytes of a body and hands its data to the handler.
+fn hand_over<D: Driver>(
+    terms: &Terms,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    index: u32,
+    pipe: &Pipe,
+    bytes: &[u8],
+) {
+    let (decoded, inlet) = pipe.with_feed(|feed| {
+        let feed = feed.as_mut().expect("a wanted body has a feed");
+        (decode_body(&mut feed.decoder, bytes, &terms.settings.http), feed.inlet.share())
+    });
+    let busy = table.activate(index);
+    busy.pace.handle_bytes(bytes.len(), &terms.clock, terms.settings.body_rate_min);
+    match decoded {
+        Ok(decoded) => {
+            busy.set_aside.extend_from_slice(&bytes[decoded.consumed..]);
+            let hungry = decoded.data.is_empty() && decoded.complete.is_none();
+            if !decoded.data.is_empty() {
+                inlet.handle_chunk(decoded.data);
             }
-            Arrival::Failed => {
-                stream.handle_failure(BodyError::Disconnected);
-                self.close(index, CloseReason::Reset);
+            if let Some(trailers) = decoded.complete {
+                busy.pace.stop();
+                inlet.handle_complete(trailers);
             }
-        }
-    }
-
-    fn wait_for_body(&mut self, index: u32) {
-        let active = self.table[index].activate();
-        active.pace.wait(&self.clock, self.settings.body_rate_min);
-        self.set_exchange_deadline(index);
-    }
-
-    /// Decodes bytes of a body and hands its data to the handler.
-    fn hand_over(&mut self, index: u32, link: &Link, bytes: &[u8]) {
-        let limits = &self.settings.http;
-        let (decoded, stream) = link.with_feed(|feed| {
-            let feed = feed.as_mut().expect("a wanted body has a feed");
-            (decode_body(&mut feed.decoder, bytes, limits), feed.stream.share())
-        });
-        let slot = &mut self.table[index];
-        let active = slot.activate();
-        active.pace.handle_bytes(bytes.len(), &self.clock, self.settings.body_rate_min);
-        match decoded {
-            Ok(decoded) => {
-                active.set_aside.extend_from_slice(&bytes[decoded.consumed..]);
-                let hungry = decoded.data.is_empty() && decoded.complete.is_none();
-                if !decoded.data.is_empty() {
-                    stream.handle_chunk(decoded.data);
-                }
-                if let Some(trailers) = decoded.complete {
-                    active.pace.stop();
-                    stream.handle_complete(trailers);
-                }
-                if hungry || slot.flags.has(Flags::HANGUP) {
-                    self.table.enqueue(index);
-                }
-                self.set_exchange_deadline(index);
+            if hungry || table[index].flags.has(Flags::HANGUP) {
+                table.enqueue(index);
             }
-            Err(refusal) => self.refuse_body(index, refusal, bytes),
+            table.update_deadline(index);
         }
+        Err(refusal) => refuse_body(terms, ports, table, index, refusal, bytes),
     }
+}
 
-    /// The rest of a body is wrong, and its handler is at work: it hears of it, and the peer, if nothing was answered yet.
-    fn refuse_body(&mut self, index: u32, refusal: Refusal, bytes: &[u8]) {
-        let failure = BodyError::Malformed(refusal.name());
-        if self.end_exchange(index, failure) {
-            self.note_refusal(index, refusal, bytes);
-            self.close(index, CloseReason::Refused);
-        } else {
-            self.refuse(index, refusal, bytes);
-        }
+/// The rest of a body is wrong, and its handler is at work: it hears of it, and the peer, if nothing was answered yet.
+fn refuse_body<D: Driver>(
+    terms: &Terms,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    index: u32,
+    refusal: Refusal,
+    bytes: &[u8],
+) {
+    let failure = BodyError::Malformed(refusal.name());
+    if end_exchange(table, index, failure) {
+        note_refusal(terms, table, index, refusal, bytes);
+        close(terms, ports, table, index, CloseReason::Refused);
+    } else {
+        refuse(terms, table, index, refusal, bytes);
     }
+}
 
-    /// Bytes of a body that nobody reads any more.
-    pub(super) fn discard_body(&mut self, index: u32, bytes: &[u8]) {
-        let limits = self.settings.http;
-        let slot = &mut self.table[index];
-        let State::Discard { left } = &mut slot.state else { unreachable!("the caller has looked") };
-        let bearable = left.take(bytes.len());
-        let active = slot.active.as_mut().expect("a body is being drained");
-        let decoder = active.unread.as_mut().expect("a body is being drained");
-        let mut position = 0;
-        loop {
-            match decoder.decode(&bytes[position..], &limits) {
-                Ok(step) => {
-                    position += step.consumed;
-                    match step.event {
-                        BodyEvent::Data(_) => {}
-                        BodyEvent::More if !bearable => {
-                            return self.linger_for_upload(index, CloseReason::BodyUnread);
-                        }
-                        BodyEvent::More => return,
-                        BodyEvent::Complete(_) => break,
+/// Takes bytes of a body that nobody reads any more. Returns where the next request begins, once the body is over.
+pub(super) fn discard_body<D: Driver>(
+    terms: &Terms,
+    driver: &mut D,
+    table: &mut Table<D::Socket>,
+    index: u32,
+    bytes: &[u8],
+) -> Option<usize> {
+    let (slot, busy) = table.both(index);
+    let State::Discard { left } = &mut slot.state else { unreachable!("the caller has looked") };
+    let bearable = left.take(bytes.len());
+    let unread = &mut busy.expect("a body is being discarded").unread;
+    let decoder = unread.as_mut().expect("a body is being discarded");
+    let mut position = 0;
+    loop {
+        match decoder.decode(&bytes[position..], &terms.settings.http) {
+            Ok(step) => {
+                position += step.consumed;
+                match step.event {
+                    BodyEvent::Data(_) => {}
+                    BodyEvent::More if !bearable => {
+                        linger_for_upload(terms, driver, table, index, CloseReason::BodyUnread);
+                        return None;
                     }
-                }
-                Err(refusal) => {
-                    // Its request was answered: a second answer would be taken for that to the next one.
-                    self.note_refusal(index, refusal, &bytes[position..]);
-                    return self.linger(index, CloseReason::Refused);
+                    BodyEvent::More => return None,
+                    BodyEvent::Complete(_) => break,
                 }
             }
+            Err(refusal) => {
+                // Its request was answered: a second answer would be taken for that to the next one.
+                note_refusal(terms, table, index, refusal, &bytes[position..]);
+                linger(terms, driver, table, index, CloseReason::Refused);
+                return None;
+            }
         }
-        active.unread = None;
-        self.enter(index, State::Idle);
-        self.process(index, &bytes[position..]);
     }
+    *unread = None;
+    enter(terms, table, index, State::Idle);
+    Some(position)
+}
 
-    pub(super) fn discard(&mut self, index: u32, count: usize) {
-        let slot = &mut self.table[index];
-        if let State::Linger { reason, left } = &mut slot.state
-            && !left.take(count)
-        {
-            let reason = *reason;
-            self.close(index, reason);
-        }
+/// Takes bytes of a peer that has had its last answer.
+pub(super) fn discard<D: Driver>(
+    terms: &Terms,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    index: u32,
+    count: usize,
+) {
+    if let State::Linger { reason, left } = &mut table[index].state
+        && !left.take(count)
+    {
+        let reason = *reason;
+        close(terms, ports, table, index, reason);
     }
 }

@@ -45,7 +45,7 @@ impl Upload {
 
     /// Ready when the peer is given up.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        self.pace.wait(&self.clock, self.rate_min);
+        self.pace.start(&self.clock, self.rate_min);
         // The timers of a core that has ended must not be asked.
         if self.pace.due() == Tick::NEVER || self.record.is_cut() {
             return Poll::Pending;

@@ -326,7 +326,7 @@ impl World {
         }
         let engine = self.shared.engine.borrow();
         let engine = engine.as_ref().expect("the task has not ended");
-        oracle::at_rest(engine, &self.net, engine.clock.tick())
+        oracle::at_rest(engine, &self.net, engine.terms.clock.tick())
     }
 
     async fn judge_task(&mut self) -> Result<(), Verdict> {

@@ -3,7 +3,7 @@
 use baiwan_driver::sim::{SimDriver, SimNet, SimSocket};
 
 use super::super::exchange::OUTPUT_BYTES_MAX;
-use super::super::table::{Flags, Slot, State, WheelLink};
+use super::super::table::{Flags, Link, Slot, State};
 use super::super::{Engine, SET_ASIDE_BYTES_MAX};
 use super::Verdict;
 use super::app::SimApp;
@@ -20,14 +20,14 @@ fn slots(engine: &Engine<SimDriver, SimApp>) -> impl Iterator<Item = (u32, &Slot
 
 /// After every turn: nobody holds more than is allowed. `frame_bytes` is the largest frame that the app makes.
 pub(super) fn after_turn(engine: &Engine<SimDriver, SimApp>, frame_bytes: usize) -> Result<(), Verdict> {
-    for (index, slot) in slots(engine) {
-        let Some(active) = &slot.active else { continue };
-        let waiting = active.set_aside.len();
+    for (index, _) in slots(engine) {
+        let Some(busy) = engine.table.busy(index) else { continue };
+        let waiting = busy.set_aside.len();
         if waiting > SET_ASIDE_BYTES_MAX {
             return Err(format!("{waiting} bytes are set aside for slot {index}"));
         }
-        let queued: usize = active.output.iter().map(bytes::Bytes::len).sum();
-        let linked = active.exchange.as_ref().map_or(0, |exchange| exchange.link.waiting_bytes());
+        let queued: usize = busy.output.iter().map(bytes::Bytes::len).sum();
+        let linked = busy.exchange.as_ref().map_or(0, |exchange| exchange.pipe.waiting_bytes());
         let most = OUTPUT_BYTES_MAX + frame_bytes + FRAMING_BYTES_MAX;
         if queued + linked > most {
             return Err(format!("{queued} and {linked} bytes of output are held for slot {index}, more than {most}"));
@@ -42,7 +42,8 @@ pub(super) fn at_rest(engine: &Engine<SimDriver, SimApp>, net: &SimNet, now: Tic
     for (index, slot) in slots(engine) {
         uncounted += usize::from(slot.flags.has(Flags::UNCOUNTED));
         let failed = |what: &str| Err(format!("slot {index} sleeps in {:?} {what}", slot.state));
-        let holds = slot.active.as_ref().is_some_and(|active| active.set_aside.is_empty() || slot.holds_request());
+        let busy = engine.table.busy(index);
+        let holds = busy.is_some_and(|busy| busy.set_aside.is_empty() || engine.table.holds_request(index));
         if slot.state == State::Idle && holds && !slot.flags.has(Flags::INPUT) {
             return failed("and holds memory");
         }
@@ -50,7 +51,7 @@ pub(super) fn at_rest(engine: &Engine<SimDriver, SimApp>, net: &SimNet, now: Tic
         if slot.deadline <= now && engine.table.next_due() != Some(Tick(now.0 + 1)) {
             return failed("although its deadline has passed");
         }
-        match slot.link == WheelLink::UNLINKED {
+        match slot.link == Link::UNLINKED {
             false => linked += 1,
             true if slot.deadline != Tick::NEVER => return failed("with a deadline that nobody watches"),
             true => {}
@@ -59,18 +60,18 @@ pub(super) fn at_rest(engine: &Engine<SimDriver, SimApp>, net: &SimNet, now: Tic
             return failed("without a deadline");
         }
         let unseen = net.unseen(&slot.socket);
-        let owes = slot.owes();
+        let owes = engine.table.owes(index);
         if owes && unseen.room && !unseen.end {
             return failed("with output, although there is room");
         }
-        let exchange = slot.active.as_ref().and_then(|active| active.exchange.as_ref());
+        let exchange = busy.and_then(|busy| busy.exchange.as_ref());
         let wants = exchange.is_some_and(|exchange| {
-            exchange.link.with_feed(|feed| {
-                feed.as_ref().is_some_and(|feed| !feed.decoder.is_complete() && feed.stream.is_wanted())
+            exchange.pipe.with_feed(|feed| {
+                feed.as_ref().is_some_and(|feed| !feed.decoder.is_complete() && feed.inlet.is_wanted())
             })
         });
         let bodyless = exchange.is_some_and(|exchange| {
-            exchange.link.with_feed(|feed| feed.as_ref().is_none_or(|f| f.decoder.is_complete()))
+            exchange.pipe.with_feed(|feed| feed.as_ref().is_none_or(|f| f.decoder.is_complete()))
         });
         match slot.state {
             State::Idle | State::Head | State::Discard { .. } | State::Linger { .. } if !owes && unseen.input => {
@@ -82,26 +83,30 @@ pub(super) fn at_rest(engine: &Engine<SimDriver, SimApp>, net: &SimNet, now: Tic
                 return failed("marked as readable");
             }
             State::Exchange if wants && unseen.input => return failed("although its body goes on"),
-            State::Exchange if bodyless && unseen.end && !engine.settings.half_close => {
+            State::Exchange if bodyless && unseen.end && !engine.terms.settings.half_close => {
                 return failed("although nobody is left to take the answer");
             }
             _ => {}
         }
     }
-    if uncounted != engine.turned_away {
-        return Err(format!("{} connections are turned away, not {uncounted}", engine.turned_away));
+    if uncounted != engine.table.turned_away() {
+        return Err(format!("{} connections are turned away, not {uncounted}", engine.table.turned_away()));
+    }
+    let busy = slots(engine).filter(|(index, _)| engine.table.busy(*index).is_some()).count();
+    if busy != engine.table.busy_len() {
+        return Err(format!("{busy} connections hold something, and {} parts are held", engine.table.busy_len()));
     }
     if linked != engine.table.deadlines() {
         return Err(format!("{linked} slots are in the wheel, which counts {}", engine.table.deadlines()));
     }
-    if engine.table.queued() > 0 || !engine.outgoing.is_empty() || !engine.out.is_empty() {
+    if engine.table.queued() > 0 || !engine.ports.outbox.parts.is_empty() || !engine.ports.outbox.bytes.is_empty() {
         return Err("work is left and nobody does it".into());
     }
     Ok(())
 }
 
 fn must_have_deadline(engine: &Engine<SimDriver, SimApp>, state: State) -> bool {
-    let settings = &engine.settings;
+    let settings = &engine.terms.settings;
     match state {
         State::Idle => settings.keep_alive_timeout.is_some(),
         State::Head => settings.header_timeout.is_some(),

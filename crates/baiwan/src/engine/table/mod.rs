@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `state` | **the states**, as a drawing and a table |
 //! | `slot`, `peer` | what a connection owns |
-//! | `slab` | where slots live |
+//! | `slab` | where slots live, and beside them, found by a key, the parts that only some connections have |
 //! | `wheel` | when they are due |
 //!
 //! It decides nothing. The invariants: a connection is in the ready queue at most once, and one whose deadline is not `NEVER` is in the
@@ -20,35 +20,44 @@ use std::collections::VecDeque;
 use std::ops::{Index, IndexMut};
 
 use baiwan_driver::{Peer, Token};
+use baiwan_http1::begins_request;
 
 use self::slab::Slab;
-pub(super) use self::slot::{Exchange, Flags, Slot};
+pub(super) use self::slot::{Busy, Exchange, Flags, Slot};
+use self::slot::{Key, Slots};
 use self::state::note_edge;
 #[cfg(test)]
 pub(super) use self::state::taken;
 pub(super) use self::state::{Left, State};
 #[cfg(any(test, feature = "simulation"))]
-pub(super) use self::wheel::Link as WheelLink;
+pub(super) use self::wheel::Link;
 use self::wheel::Wheel;
 use crate::clock::Tick;
+
+/// Parts of busy connections that come and go together: few, because an idle core keeps one chunk.
+const BUSY_CHUNK: usize = 64;
 
 /// The connections of a core.
 #[derive(Debug)]
 pub(super) struct Table<S> {
-    slots: Slab<Slot<S>>,
+    slots: Slots<S>,
+    /// What those hold that are not idle: found by the key in their slot.
+    busy: Slab<Busy, BUSY_CHUNK>,
     wheel: Wheel,
     /// Connections with something to do, each at most once; see `Flags::QUEUED`.
     ready: VecDeque<Token>,
+    /// How many are `Flags::UNCOUNTED`.
+    turned_away: usize,
 }
 
 impl<S> Table<S> {
     pub(super) fn new(now: Tick) -> Self {
-        Self { slots: Slab::new(), wheel: Wheel::new(now), ready: VecDeque::new() }
+        Self { slots: Slab::new(), busy: Slab::new(), wheel: Wheel::new(now), ready: VecDeque::new(), turned_away: 0 }
     }
 
     /// An empty table whose tokens are not those of this one.
     pub(super) fn successor(&self, now: Tick) -> Self {
-        Self { slots: self.slots.successor(), wheel: Wheel::new(now), ready: VecDeque::new() }
+        Self { slots: self.slots.successor(), ..Self::new(now) }
     }
 
     /// How many connections there are.
@@ -65,27 +74,100 @@ impl<S> Table<S> {
         self.slots.insert(Slot::new(socket, peer))
     }
 
-    /// Takes a connection out, wherever it is.
+    /// Takes a connection out, wherever it is, with what it holds.
     ///
     /// # Panics
     /// If the slot is free.
-    pub(super) fn remove(&mut self, index: u32) -> Slot<S> {
+    pub(super) fn remove(&mut self, index: u32) -> (Slot<S>, Option<Busy>) {
         self.wheel.remove(&mut self.slots, index);
-        self.slots.remove(index)
+        let slot = self.slots.take(index).expect("a connection is taken out once");
+        self.turned_away -= usize::from(slot.flags.has(Flags::UNCOUNTED));
+        let busy = slot.busy.and_then(|key| self.busy.take(key.index()));
+        (slot, busy)
     }
 
     /// Takes a connection out, and trusts nothing but its slot: the wheel may be as a panic has left it.
-    pub(super) fn salvage(&mut self, index: u32) -> Option<Slot<S>> {
-        self.slots.get(index)?;
-        Some(self.slots.remove(index))
+    pub(super) fn salvage(&mut self, index: u32) -> Option<(Slot<S>, Option<Busy>)> {
+        let slot = self.slots.take(index)?;
+        let busy = slot.busy.and_then(|key| self.busy.take(key.index()));
+        Some((slot, busy))
+    }
+
+    /// Marks a connection as not counted among the server's: it is turned away.
+    pub(super) fn turn_away(&mut self, index: u32) {
+        self.slots[index].flags.set(Flags::UNCOUNTED);
+        self.turned_away += 1;
+    }
+
+    /// How many connections are being turned away.
+    pub(super) fn turned_away(&self) -> usize {
+        self.turned_away
+    }
+
+    /// What a connection holds while it is not idle; none if it holds nothing, or is gone.
+    #[inline]
+    pub(super) fn busy(&self, index: u32) -> Option<&Busy> {
+        let key = self.slots.get(index)?.busy?;
+        Some(&self.busy[key.index()])
+    }
+
+    /// As [`busy`](Self::busy), to change it.
+    #[inline]
+    pub(super) fn busy_mut(&mut self, index: u32) -> Option<&mut Busy> {
+        let key = self.slots.get(index)?.busy?;
+        Some(&mut self.busy[key.index()])
+    }
+
+    /// A connection, and what it holds.
+    ///
+    /// # Panics
+    /// If the slot is free.
+    #[inline]
+    pub(super) fn both(&mut self, index: u32) -> (&mut Slot<S>, Option<&mut Busy>) {
+        let slot = &mut self.slots[index];
+        let busy = slot.busy.map(|key| &mut self.busy[key.index()]);
+        (slot, busy)
+    }
+
+    /// Has a connection hold what a busy one does.
+    ///
+    /// # Panics
+    /// If the slot is free.
+    pub(super) fn activate(&mut self, index: u32) -> &mut Busy {
+        let slot = &mut self.slots[index];
+        let key = *slot.busy.get_or_insert_with(|| Key::new(self.busy.insert(Busy::new())));
+        &mut self.busy[key.index()]
+    }
+
+    /// Lets go of what a connection holds.
+    ///
+    /// # Panics
+    /// If the slot is free.
+    pub(super) fn deactivate(&mut self, index: u32) {
+        if let Some(key) = self.slots[index].busy.take() {
+            drop(self.busy.take(key.index()));
+        }
+    }
+
+    /// How many connections hold more than their slot.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(super) fn busy_len(&self) -> usize {
+        self.busy.len()
+    }
+
+    /// Whether a connection owes bytes to its peer. One that is gone owes nothing.
+    #[inline]
+    pub(super) fn owes(&self, index: u32) -> bool {
+        self.busy(index).is_some_and(|busy| !busy.output.is_empty())
+    }
+
+    /// Whether part of a request, or a whole one, is set aside.
+    pub(super) fn holds_request(&self, index: u32) -> bool {
+        self.busy(index).is_some_and(|busy| begins_request(&busy.set_aside))
     }
 
     pub(super) fn get(&self, index: u32) -> Option<&Slot<S>> {
         self.slots.get(index)
-    }
-
-    pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Slot<S>> {
-        self.slots.get_mut(index)
     }
 
     /// The token of a connection.
@@ -139,6 +221,12 @@ impl<S> Table<S> {
         if slot.put_off(deadline) {
             self.wheel.schedule(&mut self.slots, index);
         }
+    }
+
+    /// Has the deadline of an exchange, or of what it owes, be the least of those that its connection holds.
+    pub(super) fn update_deadline(&mut self, index: u32) {
+        let due = self.busy(index).map_or(Tick::NEVER, Busy::due);
+        self.set_deadline(index, due);
     }
 
     pub(super) fn set_deadline(&mut self, index: u32, deadline: Tick) {

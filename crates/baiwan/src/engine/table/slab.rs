@@ -1,4 +1,4 @@
-//! The core's connections: slots in chunks, numbered from 0.
+//! What connections own: slots in chunks, numbered from 0.
 //!
 //! Chunks never move, so growing to a million copies nothing; the lowest chunk with a free slot is used first and an empty
 //! one is given back, so the slab shrinks again after a peak. Each insertion gets a generation of its own, and a token is
@@ -10,11 +10,9 @@ use baiwan_driver::Token;
 
 use super::wheel::NONE;
 
-/// Slots in a chunk: with 64 bytes each, 64 KiB.
-const CHUNK_SLOTS: usize = 1024;
-
+/// `CHUNK` slots come and go together.
 #[derive(Debug)]
-pub(crate) struct Slab<T> {
+pub(crate) struct Slab<T, const CHUNK: usize> {
     chunks: Vec<Option<Chunk<T>>>,
     /// One bit for each chunk that exists and has a free slot, or does not exist.
     roomy: Vec<u64>,
@@ -35,7 +33,7 @@ enum Entry<T> {
     Used { generation: u32, value: T },
 }
 
-impl<T> Slab<T> {
+impl<T, const CHUNK: usize> Slab<T, CHUNK> {
     /// What one slot costs.
     #[cfg(test)]
     pub(super) const ENTRY_BYTES: usize = size_of::<Entry<T>>();
@@ -55,12 +53,12 @@ impl<T> Slab<T> {
 
     /// One more than the highest index that can be in use.
     pub(crate) fn end(&self) -> u32 {
-        (self.chunks.len() * CHUNK_SLOTS) as u32
+        (self.chunks.len() * CHUNK) as u32
     }
 
     pub(crate) fn insert(&mut self, value: T) -> u32 {
         let place = self.first_roomy();
-        let chunk = self.chunks[place].get_or_insert_with(Chunk::new);
+        let chunk = self.chunks[place].get_or_insert_with(Chunk::new::<CHUNK>);
         let within = chunk.free as usize;
         let Entry::Free { next } = chunk.entries[within] else { unreachable!("the free list holds free entries") };
         // Generation 0 belongs to listeners.
@@ -72,16 +70,16 @@ impl<T> Slab<T> {
             self.roomy[place / 64] &= !(1 << (place % 64));
         }
         self.len += 1;
-        (place * CHUNK_SLOTS + within) as u32
+        (place * CHUNK + within) as u32
     }
 
-    /// # Panics
-    /// If the slot is free.
-    pub(crate) fn remove(&mut self, index: u32) -> T {
-        let (place, within) = (index as usize / CHUNK_SLOTS, index as usize % CHUNK_SLOTS);
-        let chunk = self.chunks[place].as_mut().expect("a used slot has a chunk");
+    /// Takes out what is in a slot; none if it is free.
+    pub(crate) fn take(&mut self, index: u32) -> Option<T> {
+        self.get(index)?;
+        let (place, within) = (index as usize / CHUNK, index as usize % CHUNK);
+        let chunk = self.chunks[place].as_mut()?;
         let entry = std::mem::replace(&mut chunk.entries[within], Entry::Free { next: chunk.free });
-        let Entry::Used { value, .. } = entry else { panic!("slot {index} is removed once") };
+        let Entry::Used { value, .. } = entry else { return None };
         chunk.free = within as u32;
         chunk.used -= 1;
         self.roomy[place / 64] |= 1 << (place % 64);
@@ -94,7 +92,7 @@ impl<T> Slab<T> {
             }
         }
         self.len -= 1;
-        value
+        Some(value)
     }
 
     pub(crate) fn get(&self, index: u32) -> Option<&T> {
@@ -105,8 +103,8 @@ impl<T> Slab<T> {
     }
 
     pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
-        let chunk = self.chunks.get_mut(index as usize / CHUNK_SLOTS)?.as_mut()?;
-        match &mut chunk.entries[index as usize % CHUNK_SLOTS] {
+        let chunk = self.chunks.get_mut(index as usize / CHUNK)?.as_mut()?;
+        match &mut chunk.entries[index as usize % CHUNK] {
             Entry::Used { value, .. } => Some(value),
             Entry::Free { .. } => None,
         }
@@ -133,8 +131,8 @@ impl<T> Slab<T> {
     }
 
     fn entry(&self, index: u32) -> Option<&Entry<T>> {
-        let chunk = self.chunks.get(index as usize / CHUNK_SLOTS)?.as_ref()?;
-        Some(&chunk.entries[index as usize % CHUNK_SLOTS])
+        let chunk = self.chunks.get(index as usize / CHUNK)?.as_ref()?;
+        Some(&chunk.entries[index as usize % CHUNK])
     }
 
     fn first_roomy(&mut self) -> usize {
@@ -155,7 +153,7 @@ impl<T> Slab<T> {
 
 /// # Panics
 /// If the slot is free.
-impl<T> Index<u32> for Slab<T> {
+impl<T, const CHUNK: usize> Index<u32> for Slab<T, CHUNK> {
     type Output = T;
 
     fn index(&self, index: u32) -> &T {
@@ -165,16 +163,16 @@ impl<T> Index<u32> for Slab<T> {
 
 /// # Panics
 /// If the slot is free.
-impl<T> IndexMut<u32> for Slab<T> {
+impl<T, const CHUNK: usize> IndexMut<u32> for Slab<T, CHUNK> {
     fn index_mut(&mut self, index: u32) -> &mut T {
         self.get_mut(index).expect("the slot is in use")
     }
 }
 
 impl<T> Chunk<T> {
-    fn new() -> Self {
-        let next = |within: usize| if within + 1 == CHUNK_SLOTS { NONE } else { within as u32 + 1 };
-        let entries = (0..CHUNK_SLOTS).map(|within| Entry::Free { next: next(within) }).collect();
+    fn new<const CHUNK: usize>() -> Self {
+        let next = |within: usize| if within + 1 == CHUNK { NONE } else { within as u32 + 1 };
+        let entries = (0..CHUNK).map(|within| Entry::Free { next: next(within) }).collect();
         Self { entries, free: 0, used: 0 }
     }
 }
@@ -183,13 +181,15 @@ impl<T> Chunk<T> {
 mod tests {
     use super::*;
 
+    const CHUNK: usize = 1024;
+
     #[test]
     fn a_former_tenants_token_finds_nothing() {
-        let mut slab = Slab::new();
+        let mut slab = Slab::<_, CHUNK>::new();
         let index = slab.insert('a');
         let token = slab.token(index);
         assert_eq!(slab.find(token), Some(index));
-        slab.remove(index);
+        slab.take(index);
         assert_eq!(slab.find(token), None);
         assert_eq!(slab.insert('b'), index, "the slot is used again");
         assert_eq!(slab.find(token), None);
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn generations_wrap_around_the_one_of_listeners() {
-        let mut slab = Slab::new();
+        let mut slab = Slab::<_, CHUNK>::new();
         slab.next_generation = u32::MAX - 1;
         let mut generation = || {
             let index = slab.insert(());
@@ -209,24 +209,24 @@ mod tests {
 
     #[test]
     fn it_grows_by_chunks_fills_holes_first_and_shrinks_again() {
-        let mut slab = Slab::new();
-        let count = 70 * CHUNK_SLOTS as u32;
+        let mut slab = Slab::<_, CHUNK>::new();
+        let count = 70 * CHUNK as u32;
         for index in 0..count {
             assert_eq!(slab.insert(index), index);
         }
         assert_eq!(slab.len(), count as usize);
         // A whole chunk in the middle goes and comes back.
         for index in 2048..3072 {
-            assert_eq!(slab.remove(index), index);
+            assert_eq!(slab.take(index), Some(index));
         }
         assert!(slab.chunks[2].is_none());
         assert_eq!(slab.get(2048), None);
         assert_eq!(slab.insert(7), 2048);
-        slab.remove(2048);
+        slab.take(2048);
         for index in (0..count).filter(|index| !(2048..3072).contains(index)) {
-            slab.remove(index);
+            slab.take(index);
         }
-        assert_eq!((slab.len(), slab.end()), (0, CHUNK_SLOTS as u32));
-        assert!(slab.insert(1) < CHUNK_SLOTS as u32);
+        assert_eq!((slab.len(), slab.end()), (0, CHUNK as u32));
+        assert!(slab.insert(1) < CHUNK as u32);
     }
 }

@@ -1,19 +1,20 @@
 //! One slot: all that an idle connection owns, and what a busy one holds beside it.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 
 use baiwan_driver::Peer;
-use baiwan_http1::{BodyDecoder, HeadDecoder, begins_request};
+use baiwan_http1::{BodyDecoder, HeadDecoder};
 use bytes::Bytes;
 use tokio::task::AbortHandle;
 
 use super::peer::CompactPeer;
 use super::slab::Slab;
 use super::state::State;
-use super::wheel::{self, Slots};
+use super::wheel;
 use crate::clock::Tick;
-use crate::engine::exchange::Link;
+use crate::engine::exchange::Pipe;
 use crate::pace::Pace;
 
 /// What is known about a connection beside its state.
@@ -56,8 +57,32 @@ impl Flags {
     }
 }
 
+/// Slots in a chunk: with 64 bytes each, 64 KiB.
+const SLOTS_CHUNK: usize = 1024;
+
+/// The connections of a core.
+pub(super) type Slots<S> = Slab<Slot<S>, SLOTS_CHUNK>;
+
+/// Where a part lives that only some connections have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Key(NonZeroU32);
+
+impl Key {
+    /// The key of what was inserted at `index`.
+    pub(super) fn new(index: u32) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(index))
+    }
+
+    #[inline]
+    pub(super) fn index(self) -> u32 {
+        self.0.get() - 1
+    }
+}
+
 /// All that an idle connection owns.
+// Aligned so that a slot is found by a shift, and one more key finds room.
 #[derive(Debug)]
+#[repr(align(8))]
 pub(in crate::engine) struct Slot<S> {
     pub(in crate::engine) socket: S,
     pub(in crate::engine) deadline: Tick,
@@ -65,12 +90,12 @@ pub(in crate::engine) struct Slot<S> {
     pub(in crate::engine) peer: CompactPeer,
     pub(in crate::engine) state: State,
     pub(in crate::engine) flags: Flags,
-    pub(in crate::engine) active: Option<Box<Active>>,
+    pub(super) busy: Option<Key>,
 }
 
 /// What a connection holds while it is not idle.
 #[derive(Debug)]
-pub(in crate::engine) struct Active {
+pub(in crate::engine) struct Busy {
     /// Received and not parsed: part of a head, or requests that wait for their turn. At most `SET_ASIDE_BYTES_MAX`.
     pub(in crate::engine) set_aside: Vec<u8>,
     /// How much of `set_aside` is checked already.
@@ -89,18 +114,18 @@ pub(in crate::engine) struct Active {
 /// A handler or response body that is being waited for, in a task of its own.
 #[derive(Debug)]
 pub(in crate::engine) struct Exchange {
-    pub(in crate::engine) link: Rc<Link>,
+    pub(in crate::engine) pipe: Rc<Pipe>,
     pub(in crate::engine) task: AbortHandle,
 }
 
 impl Exchange {
     /// Whether somebody may still read the request's body.
     pub(in crate::engine) fn awaits_body(&self) -> bool {
-        self.link.with_feed(|feed| feed.as_ref().is_some_and(|feed| feed.stream.is_held()))
+        self.pipe.with_feed(|feed| feed.as_ref().is_some_and(|feed| feed.inlet.is_held()))
     }
 }
 
-impl Active {
+impl Busy {
     pub(in crate::engine) fn new() -> Self {
         Self {
             set_aside: Vec::new(),
@@ -129,7 +154,7 @@ impl<S> Slot<S> {
             peer: CompactPeer::from(peer),
             state: State::Idle,
             flags: Flags::NONE,
-            active: None,
+            busy: None,
         }
     }
 
@@ -139,26 +164,13 @@ impl<S> Slot<S> {
         !self.link.fires_by(deadline)
     }
 
-    pub(in crate::engine) fn activate(&mut self) -> &mut Active {
-        self.active.get_or_insert_with(|| Box::new(Active::new()))
-    }
-
-    /// Whether part of a request, or a whole one, is set aside.
-    pub(in crate::engine) fn holds_request(&self) -> bool {
-        self.active.as_ref().is_some_and(|active| begins_request(&active.set_aside))
-    }
-
     /// Whether the connection waits for a request, and has none that waits for it.
     pub(in crate::engine) fn is_quiet(&self) -> bool {
         self.state == State::Idle && !self.flags.has(Flags::INPUT)
     }
-
-    pub(in crate::engine) fn owes(&self) -> bool {
-        self.active.as_ref().is_some_and(|active| !active.output.is_empty())
-    }
 }
 
-impl<S> Slots for Slab<Slot<S>> {
+impl<S> wheel::Slots for Slots<S> {
     fn link(&mut self, index: u32) -> &mut wheel::Link {
         &mut self[index].link
     }
@@ -168,13 +180,27 @@ impl<S> Slots for Slab<Slot<S>> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use baiwan_driver::epoll::Socket;
+
     use super::*;
 
-    #[cfg(target_os = "linux")]
     #[test]
     fn promise_2_an_idle_connection_is_one_small_slot() {
-        const { assert!(Slab::<Slot<baiwan_driver::epoll::Socket>>::ENTRY_BYTES <= 64) };
+        const { assert!(Slots::<Socket>::ENTRY_BYTES == 64) };
+    }
+
+    #[test]
+    fn a_slot_has_room_for_the_key_of_one_more_part() {
+        const KEY: usize = size_of::<Option<Key>>();
+        const FIELDS: usize = size_of::<Socket>()
+            + size_of::<Tick>()
+            + size_of::<wheel::Link>()
+            + size_of::<CompactPeer>()
+            + size_of::<State>()
+            + size_of::<Flags>()
+            + KEY;
+        const { assert!(FIELDS + KEY <= size_of::<Slot<Socket>>()) };
     }
 }

@@ -33,7 +33,7 @@
 //! | `Discard` | `Idle`, `Linger` |
 //! | `Linger` | |
 //!
-//! Any of them may end. The invariant: an `Idle` slot holds no `Active`, and so nothing on the heap; but for bytes that begin no request
+//! Any of them may end. The invariant: an `Idle` slot holds no `Busy`, and so nothing on the heap; but for bytes that begin no request
 //! (empty lines, at most `leading_crlf_max` of them), and requests that wait for their turn (`Flags::INPUT`).
 
 use crate::status::CloseReason;

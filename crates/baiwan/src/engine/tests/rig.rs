@@ -19,7 +19,7 @@ pub(super) struct Rig {
     pub(super) engine: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
-fn address() -> SocketAddr {
+pub(super) fn address() -> SocketAddr {
     "127.0.0.1:80".parse().unwrap()
 }
 

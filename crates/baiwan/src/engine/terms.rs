@@ -1,0 +1,93 @@
+//! On what terms connections are served: the same for every step of a turn, and nothing that a connection does changes them.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use baiwan_http1::ResponseContext;
+
+use crate::clock::{Clock, Date, Tick};
+use crate::inbox::Inbox;
+use crate::settings::Settings;
+use crate::status::{CoreStatus, Status};
+
+/// What every step reads and only the loop writes.
+#[derive(Debug)]
+pub(super) struct Terms {
+    pub(super) settings: Arc<Settings>,
+    pub(super) clock: Clock,
+    pub(super) board: Rc<Board>,
+}
+
+impl Terms {
+    /// The counters of this core.
+    #[inline]
+    pub(super) fn status(&self) -> &CoreStatus {
+        self.board.status()
+    }
+
+    /// The tick until which something may take `timeout`, from now on.
+    #[inline]
+    pub(super) fn deadline(&self, timeout: Option<Duration>) -> Tick {
+        self.clock.deadline(timeout)
+    }
+
+    /// The time for something that is no request yet: less when the server stops.
+    #[inline]
+    pub(super) fn unless_stopping(&self, timeout: Option<Duration>) -> Option<Duration> {
+        match self.board.is_stopping() {
+            true => Some(self.settings.shutdown_idle.min(timeout.unwrap_or(Duration::MAX))),
+            false => timeout,
+        }
+    }
+}
+
+/// What the engine posts for the tasks of its core, and where both count.
+#[derive(Debug)]
+pub(super) struct Board {
+    pub(super) server: Arc<Status>,
+    /// The number of this core.
+    pub(super) index: usize,
+    date: Cell<Date>,
+    /// Answers end their connections.
+    stopping: Cell<bool>,
+}
+
+impl Board {
+    pub(super) fn new(server: Arc<Status>, index: usize, date: Date) -> Rc<Self> {
+        Rc::new(Self { server, index, date: Cell::new(date), stopping: Cell::new(false) })
+    }
+
+    #[inline]
+    pub(super) fn status(&self) -> &CoreStatus {
+        &self.server.cores[self.index]
+    }
+
+    pub(super) fn inbox(&self) -> &Arc<Inbox> {
+        &self.status().inbox
+    }
+
+    pub(super) fn date(&self) -> Date {
+        self.date.get()
+    }
+
+    pub(super) fn post_date(&self, date: &Date) {
+        self.date.set(*date);
+    }
+
+    /// The server stops.
+    pub(super) fn post_stop(&self) {
+        self.stopping.set(true);
+    }
+
+    #[inline]
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    /// Whether an answer may leave its connection open is known only when its head is written.
+    pub(super) fn context(&self, context: ResponseContext, kept: bool) -> ResponseContext {
+        ResponseContext { keep_alive: context.keep_alive && kept && !self.is_stopping(), ..context }
+    }
+}

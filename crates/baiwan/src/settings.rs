@@ -120,10 +120,15 @@ impl Default for Settings {
     }
 }
 
+/// The CPUs that the process may use, within its quota; 1 if the system does not say.
+pub fn cpu_count() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 impl Settings {
-    /// The number of threads: as was set, else one for each core that the process may use, within its CPU quota.
+    /// The number of threads: as was set, else one for each CPU.
     pub fn worker_count(&self) -> usize {
-        self.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+        self.workers.unwrap_or_else(cpu_count)
     }
 
     /// What no value shows alone: settings that do not go together, the one to change first, and what is allowed for it.

@@ -16,7 +16,6 @@ pub mod sqlite;
 mod users;
 
 use std::future::Future;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use baiwan_task::timeout;
@@ -99,7 +98,7 @@ impl Store {
             Location::Sqlite(path) => {
                 let store = Sqlite::open(path, options.cores)?;
                 // Reading takes CPU and waits for nothing, so more threads than CPUs would not read more.
-                let threads = available_parallelism().map_or(1, usize::from);
+                let threads = baiwan::settings::cpu_count();
                 Backend::Sqlite(if options.reads_on_threads { store.with_reader_threads(threads)? } else { store })
             }
             Location::Postgres(url) => {

@@ -33,9 +33,8 @@ pub mod epoll;
 #[cfg(target_os = "linux")]
 mod fd_table;
 #[cfg(target_os = "linux")]
-mod file_limit;
-#[cfg(target_os = "linux")]
 mod listen;
+mod machine;
 pub mod sim;
 
 use bytes::Bytes;
@@ -46,9 +45,10 @@ pub use alarm::Alarm;
 #[cfg(target_os = "linux")]
 pub use fd_table::{Handover, unshare_fd_table};
 #[cfg(target_os = "linux")]
-pub use file_limit::{FileLimit, raise_file_limit};
-#[cfg(target_os = "linux")]
 pub use listen::{BoundListener, ListenOptions};
+#[cfg(target_os = "linux")]
+pub use machine::{FileLimit, raise_file_limit};
+pub use machine::{open_files, read_kilobytes};
 
 /// The interface between an engine and the sockets of one core.
 ///

@@ -8,7 +8,7 @@ const WORKER_RESERVED: u64 = 64;
 const COORDINATOR_RESERVED: u64 = 32;
 const FILES_PER_WORKER: u64 = 3;
 
-/// How many workers so many connections take: as many as were `asked` for, or as few as the limit of open files allows. Raises the
+/// How many workers these connections take: as many as were `asked` for, or as few as the limit of open files allows. Raises the
 /// limit as far as it may be.
 ///
 /// # Errors

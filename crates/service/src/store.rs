@@ -216,3 +216,16 @@ async fn within_patience<T>(
         Err(StoreError::Unavailable)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_done_within_the_patience_is_given_up() {
+        let begin = tokio::time::Instant::now();
+        let outcome = within_patience("a change", std::future::pending::<Result<(), StoreError>>()).await;
+        assert_eq!((outcome, begin.elapsed()), (Err(StoreError::Unavailable), PATIENCE));
+        assert_eq!(within_patience("a change", std::future::ready(Ok(7))).await, Ok(7));
+    }
+}

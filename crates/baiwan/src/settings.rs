@@ -22,6 +22,7 @@ use baiwan_http1::Limits;
 
 use crate::fd_tables::FdTables;
 use crate::files::TURNED_AWAY_MAX;
+use crate::observe::Observer;
 
 pub use self::event_loop::EventLoop;
 pub use self::setting::{HIDDEN, Kind, Row, Setting, quoted, store};
@@ -91,6 +92,8 @@ pub struct Settings {
     pub(crate) turned_away_max: usize,
     /// `OPTIONS *` is the app's to answer.
     pub(crate) options_asterisk: bool,
+    /// Who is told of every exchange.
+    pub(crate) observer: Option<Observer>,
 }
 
 impl Default for Settings {
@@ -116,6 +119,7 @@ impl Default for Settings {
             buffered_body_bytes_max: 1024 * 1024,
             turned_away_max: TURNED_AWAY_MAX,
             options_asterisk: false,
+            observer: None,
         }
     }
 }

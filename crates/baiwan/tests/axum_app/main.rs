@@ -8,6 +8,7 @@
 //! | `examples` | those of this crate that do more than answer |
 //! | `ecosystem` | Tokio, reqwest and sqlx inside handlers |
 //! | `protocol` | what the server decides of HTTP by itself |
+//! | `records` | what an observer is told of exchanges, on the engine alone |
 //! | `hub` | state that the cores share |
 //! | `upgrades` | other protocols than HTTP |
 //! | `listening`, `ending` | addresses and limits; panics, dropping, stopping |
@@ -22,6 +23,7 @@ mod hub;
 mod layers;
 mod listening;
 mod protocol;
+mod records;
 mod rig;
 mod streams;
 mod upgrades;

@@ -80,7 +80,7 @@ def difference(short, long, requests):
 
 
 def judge(old, new, requests):
-    """What became worse and what became better in a case whose turns have so many requests each, as sentences.
+    """What became worse and what became better in a case whose turns have `requests` requests each, as sentences.
 
     Instructions may move a little. Allocations and system calls are whole numbers in each turn, and one more is too many:
 

@@ -29,7 +29,7 @@ pub(crate) const USER_GROWTH_PERCENT: &str = "user_growth_percent";
 /// The growth as a part of what is allowed: 10 % and 1 MiB.
 pub(crate) const ALLOWANCE_PERCENT: &str = "growth_percent_of_allowance";
 
-/// So many are opened before the first of them is answered. They fit into the backlog of 128 that std and Tokio ask for: the
+/// How many are opened before the first of them is answered. They fit into the backlog of 128 that std and Tokio ask for: the
 /// kernel lets a connection wait for a second that finds none left.
 const BATCH: usize = 100;
 /// Batches that are open at any time.

@@ -20,7 +20,7 @@ use crate::exchange::{Exchange, Progress};
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer is far smaller, so one read takes all that is there.
 const RECEIVE_BYTES: usize = 64 << 10;
-/// So many connections share a source address: addresses never run out of ports, however many are open or closing.
+/// How many connections share a source address: addresses never run out of ports, however many are open or closing.
 const CONNECTIONS_PER_ADDRESS: usize = 2_000;
 
 /// Where bytes are received: one for all connections of the client.

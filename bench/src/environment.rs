@@ -2,8 +2,9 @@
 
 use std::process::Command;
 
+use bench::proc_files;
+
 use crate::clock::date;
-use crate::proc_files;
 use crate::wrk;
 
 /// The crates whose versions the report names.

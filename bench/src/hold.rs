@@ -70,7 +70,7 @@ fn enter(connection: &Connection, state: State, receiver: &mut Receiver) -> Resu
     }
 }
 
-/// Asks the server until so many handlers are pending.
+/// Asks the server until `count` handlers are pending.
 fn wait_until_held(server: &Server, count: u64, receiver: &mut Receiver) -> Result<()> {
     let connection = Connection::bound(0)?;
     connection.connect(server.address())?;

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use baiwan_load::{Observer, Phase, PhaseReport, Plan, Report, Run, Second, Sources};
+use bench::proc_files::{MachineTime, SoftInterrupts, SoftTime};
 
 use crate::clock::{SECOND_NS, now_ns};
 use crate::exchange::Exchange;
 use crate::figures::{CPU_US, Figures, OTHERS_CORES, P50_US, P99_US, REQUESTS_PER_SECOND};
-use crate::proc_files::{MachineTime, SoftInterrupts, SoftTime};
 use crate::rows::Pace;
 use crate::server::Server;
 
@@ -25,7 +25,7 @@ pub(crate) const WORKER: &str = "load-worker";
 const OPENING_MAX: u64 = 100;
 /// An answer that takes longer is an error.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The same at a fixed rate, where a server that does not keep up is given up on so long after the end.
+/// The same at a fixed rate, where a server that does not keep up is given up on this time after the end.
 const TIMEOUT_RATE: Duration = Duration::from_secs(5);
 /// Addresses to connect from: ports of one would not suffice for all connections that are open or closing.
 const SOURCES: Sources = Sources { first: IpAddr::V4(Ipv4Addr::new(127, 2, 0, 1)), count: 1 << 10 };

@@ -27,7 +27,6 @@ mod measure;
 mod numbers;
 mod peers;
 mod plots;
-mod proc_files;
 mod programs;
 mod progress;
 mod promises;

@@ -3,19 +3,22 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use baiwan_load::process::parse_kilobytes;
+use baiwan_driver::read_kilobytes;
 
 /// The resolution of times in `/proc/stat` and `/proc/self/stat`: 10 ms on every architecture.
 const TICK_NS: u64 = 10_000_000;
 
 /// All memory of the machine, in bytes.
-pub(crate) fn memory_bytes() -> Result<u64> {
-    parse_kilobytes(&read("/proc/meminfo")?, "MemTotal:").context("meminfo has no MemTotal")
+///
+/// # Errors
+/// If `/proc/meminfo` cannot be read.
+pub fn memory_bytes() -> Result<u64> {
+    read_kilobytes("/proc/meminfo", "MemTotal:").context("there is no MemTotal in /proc/meminfo")
 }
 
 /// CPU time of the whole machine since its start, in nanoseconds, at a resolution of 10 ms.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct MachineTime {
+pub struct MachineTime {
     /// What all processes have used.
     busy_ns: u64,
     /// What other guests of its host have taken from it.
@@ -23,12 +26,16 @@ pub(crate) struct MachineTime {
 }
 
 impl MachineTime {
-    pub(crate) fn read() -> Result<Self> {
+    /// What was used so far.
+    ///
+    /// # Errors
+    /// If `/proc/stat` cannot be read.
+    pub fn read() -> Result<Self> {
         parse_machine_time(&read("/proc/stat")?).context("an unknown form of /proc/stat")
     }
 
     /// What others have used since an earlier moment, in cores: other guests, and all processes but ours.
-    pub(crate) fn others_cores(self, before: Self, ours_ns: u64, wall_ns: u64) -> f64 {
+    pub fn others_cores(self, before: Self, ours_ns: u64, wall_ns: u64) -> f64 {
         // Some kernels count what is stolen from a process as used by it, so the one must not be set off against the other.
         let processes_ns = (self.busy_ns - before.busy_ns).saturating_sub(ours_ns);
         (processes_ns + self.stolen_ns - before.stolen_ns) as f64 / wall_ns.max(1) as f64
@@ -38,21 +45,23 @@ impl MachineTime {
 /// The kernel threads that take over the soft interrupts of two cores when they become many. Over loopback what one side sends
 /// is received in them, so their time belongs to who sends on that core, though no process is charged with it.
 #[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct SoftInterrupts {
+pub struct SoftInterrupts {
     client: Option<u32>,
     server: Option<u32>,
 }
 
 /// What these threads have used since the start of the machine, in nanoseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct SoftTime {
-    pub(crate) client_ns: u64,
-    pub(crate) server_ns: u64,
+pub struct SoftTime {
+    /// On the client's core.
+    pub client_ns: u64,
+    /// On the server's core.
+    pub server_ns: u64,
 }
 
 impl SoftInterrupts {
     /// Those of the client's core and the server's. A container need not show them; then their time is not known.
-    pub(crate) fn find(client_core: usize, server_core: usize) -> Self {
+    pub fn find(client_core: usize, server_core: usize) -> Self {
         let mut found = Self::default();
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
@@ -66,7 +75,8 @@ impl SoftInterrupts {
         found
     }
 
-    pub(crate) fn read(self) -> SoftTime {
+    /// What they used so far.
+    pub fn read(self) -> SoftTime {
         let used = |pid: Option<u32>| {
             let text = fs::read_to_string(format!("/proc/{}/schedstat", pid?)).ok()?;
             text.split(' ').next()?.parse().ok()
@@ -77,32 +87,38 @@ impl SoftInterrupts {
 
 impl SoftTime {
     /// What was used since an earlier moment.
-    pub(crate) fn since(self, before: Self) -> Self {
+    pub fn since(self, before: Self) -> Self {
         let [client_ns, server_ns] = [(self.client_ns, before.client_ns), (self.server_ns, before.server_ns)]
             .map(|(after, before)| after.saturating_sub(before));
         Self { client_ns, server_ns }
     }
 
-    pub(crate) fn sum_ns(self) -> u64 {
+    /// On both cores.
+    pub fn sum_ns(self) -> u64 {
         self.client_ns + self.server_ns
     }
 }
 
 /// CPU time of all children that have ended and were waited for, in nanoseconds, at a resolution of 10 ms.
-pub(crate) fn ended_children_cpu_ns() -> Result<u64> {
+///
+/// # Errors
+/// If `/proc/self/stat` cannot be read.
+pub fn ended_children_cpu_ns() -> Result<u64> {
     parse_children_ns(&read("/proc/self/stat")?).context("an unknown form of /proc/self/stat")
 }
 
-pub(crate) fn cpu_model() -> Option<String> {
+/// The model of the first CPU.
+pub fn cpu_model() -> Option<String> {
     parse_cpu_model(&read("/proc/cpuinfo").ok()?)
 }
 
-pub(crate) fn kernel() -> Option<String> {
+/// The release of the kernel.
+pub fn kernel() -> Option<String> {
     Some(read("/proc/sys/kernel/osrelease").ok()?.trim().to_owned())
 }
 
 /// The load averages over 1, 5 and 15 minutes.
-pub(crate) fn load_averages() -> Option<String> {
+pub fn load_averages() -> Option<String> {
     let text = read("/proc/loadavg").ok()?;
     Some(text.split(' ').take(3).collect::<Vec<_>>().join(" "))
 }

@@ -12,7 +12,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Of turns that take about so long each.
+    /// Of turns, given about how long each takes.
     pub(crate) fn new(begin_ns: u64, turns: impl Iterator<Item = Duration>) -> Self {
         let (mut planned, mut count) = (Duration::ZERO, 0);
         for turn in turns {

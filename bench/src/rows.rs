@@ -38,7 +38,7 @@ pub(crate) enum Group {
 pub(crate) enum Work {
     /// Requests from the load generator.
     Load { route: Route, pace: Pace },
-    /// `GET /` from wrk with so many threads.
+    /// `GET /` from wrk with a number of threads.
     Wrk { threads: usize },
     /// `GET /` to Baiwan from the load generator and from wrk; their own CPU time is what is measured.
     Generator,
@@ -57,11 +57,11 @@ pub(crate) enum Work {
 /// When requests are sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Pace {
-    /// Closed loop: so many requests outstanding on each connection, without pauses.
+    /// Closed loop: a number of requests outstanding on each connection, without pauses.
     Closed { pipeline: u32 },
     /// The same, and each request has a connection of its own.
     ConnectEach,
-    /// Open loop: so many requests a second, whatever becomes of them.
+    /// Open loop: a constant rate, without waiting for earlier answers.
     Rate { per_second: u32 },
 }
 
@@ -260,7 +260,7 @@ pub(crate) const README: [&str; 13] = [
     "pending",
     "sse",
 ];
-/// wrk runs so many times as long as other loads: 30 s.
+/// wrk runs this many times as long as other loads: 30 s.
 const WRK_TIMES: u32 = 10;
 
 /// How many turns each server has.

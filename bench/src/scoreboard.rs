@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bench::proc_files::MachineTime;
 
 use crate::cli::Run;
 use crate::clock::{now_ns, settle};
@@ -14,7 +15,6 @@ use crate::figures::Figures;
 use crate::measure::measure;
 use crate::peers::{AXUM, BAIWAN, Known, Peer, Places};
 use crate::plots::{self, PLOTS};
-use crate::proc_files::MachineTime;
 use crate::progress::Progress;
 use crate::readme;
 use crate::report;

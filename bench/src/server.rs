@@ -6,9 +6,11 @@ use std::process::{Child, ChildStdout, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use baiwan_driver::raise_file_limit;
 use baiwan_load::process;
+use bench::proc_files::SoftInterrupts;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::Timespec;
 
@@ -16,7 +18,6 @@ use crate::clock::{now_ns, settle};
 use crate::connection::{Connection, Receiver};
 use crate::exchange::Exchange;
 use crate::peers::{Peer, Places};
-use crate::proc_files::SoftInterrupts;
 
 /// A server that takes longer to listen has failed.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -183,13 +184,11 @@ fn pin(core: usize) -> Result<()> {
     sched_setaffinity(None, &set).with_context(|| format!("cannot run on core {core}"))
 }
 
-/// Raises the limit of open files, which servers inherit, and checks that it suffices for so many connections.
+/// Raises the limit of open files, which servers inherit, and checks that it suffices for these connections.
 pub(crate) fn check_file_limit(connections: usize) -> Result<()> {
     /// Files of a process that are not connections. Baiwan sets 144 aside with one core.
     const FILES_RESERVED: u64 = 160;
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
-    let files = limit.maximum.unwrap_or(u64::MAX);
+    let files = raise_file_limit().soft;
     let needed = connections as u64 + FILES_RESERVED;
     ensure!(files >= needed, "{connections} connections need {needed} open files, the limit is {files} (ulimit -n)");
     Ok(())

@@ -5,10 +5,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use bench::proc_files::{self, MachineTime};
 
 use crate::clock::now_ns;
 use crate::figures::{CPU_US, Figures, MEAN_MS, OTHERS_CORES, REQUESTS_PER_SECOND};
-use crate::proc_files::{self, MachineTime};
 use crate::server::Server;
 
 /// wrk counts answers that take longer as errors: slow is not wrong.

@@ -16,7 +16,7 @@ SLEEP_S = 0.001
 # More connections than this may not wait to be accepted; the kernel takes somaxconn if that is less.
 BACKLOG = 65_535
 
-# Every so many requests of /mixed, one computes, for so long, with so many steps between two looks at the clock.
+# One of this number of requests of /mixed computes, for this time, with this number of steps between two looks at the clock.
 COMPUTING_EVERY = 100
 COMPUTING_NS = 10_000_000
 STEPS = 100

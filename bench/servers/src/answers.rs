@@ -18,7 +18,7 @@ pub const SLEPT: &str = "slept";
 /// The one event of `/sse`.
 pub const EVENT: &str = "data: hello\n\n";
 
-/// Every so many requests of `/mixed`, one computes.
+/// One of this number of requests of `/mixed` computes.
 const COMPUTING_EVERY: u64 = 100;
 
 /// How much CPU time that one takes.

@@ -12,7 +12,7 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf
 /// What ends a head; no request has a body.
 const END: &[u8] = b"\r\n\r\n";
 
-/// So many answers go into one call at most.
+/// How many answers go into one call at most.
 const ANSWERS_MAX: usize = 64;
 
 static ANSWERS: LazyLock<Vec<u8>> = LazyLock::new(|| ANSWER.repeat(ANSWERS_MAX));
@@ -68,7 +68,7 @@ impl Exchange {
         &rest[..rest.len().min(self.owed)]
     }
 
-    /// So many bytes of [`unsent`](Self::unsent) have gone.
+    /// This number of bytes of [`unsent`](Self::unsent) has gone.
     ///
     /// # Panics
     /// When that is more than was owed.

@@ -1,4 +1,4 @@
-//! One job for every queue: so many producers put so many items, so many consumers get them all, on a given runtime.
+//! One job for every queue: a number of producers put a number of items, and as many consumers get them all, on a given runtime.
 //!
 //! Each queue is used as its users would: a task for each producer and each consumer, each awaiting one operation after the
 //! other. An item is a number of 64 bits. Nothing is done with an item but to look at it, so what is measured is the queue and
@@ -25,7 +25,7 @@ pub enum Kind {
     TokioMpsc,
     /// `flume`: waiting producers and consumers are served in turn, until somebody comes in between.
     Flume,
-    /// `async_channel`: who waits is woken and competes with who comes.
+    /// `async_channel`: a task that waits is woken and competes with those that come.
     AsyncChannel,
 }
 
@@ -43,7 +43,7 @@ impl Kind {
         }
     }
 
-    /// Whether it can have so many consumers.
+    /// Whether it can have this number of consumers.
     pub fn takes(self, consumers: usize) -> bool {
         self != Kind::TokioMpsc || consumers == 1
     }

@@ -113,8 +113,8 @@ mod tests {
     #[test]
     fn what_was_asked_for_must_be_possible() {
         assert_eq!(decide("", Some(100), 1, shared(1024), None).unwrap().max_connections, 100);
-        let error = decide("", Some(5_000), 1, shared(1024), None).unwrap_err().to_string();
-        assert!(error.contains("MAX_CONNECTIONS=5000") && error.contains("1024 files"), "{error}");
+        let error = decide("CHAT_", Some(5_000), 1, shared(1024), None).unwrap_err().to_string();
+        assert!(error.starts_with("CHAT_MAX_CONNECTIONS=5000") && error.contains("1024 files"), "{error}");
         let error = decide("", Some(20_000), 1, shared(u64::MAX), Some(&memory(64))).unwrap_err().to_string();
         assert!(error.contains("MAX_CONNECTIONS=20000") && error.contains("memory.max"), "{error}");
     }

@@ -79,7 +79,7 @@ pub enum Error {
     #[error("EVENT_LOOP={0} is not possible on this system: it needs Linux; use auto or portable")]
     EventLoop(&'static str),
     /// Fd tables for each core were asked for where they cannot be, or a server was started beside one that has them.
-    #[error("FD_TABLES=per-core is not possible {0}")]
+    #[error("FD_TABLES=per-core is not possible: {0}")]
     FdTables(&'static str),
     /// The system refused to give a core's thread an fd table of its own.
     #[error("FD_TABLES=per-core cannot be had: unshare(CLONE_FILES) failed: {}", unshare_hint(.0))]

@@ -52,8 +52,8 @@ impl Files {
         let max = baiwan_driver::raise_file_limit().soft;
         #[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
         let max = 1024;
-        // Not to be seen where /proc is not mounted: then what is kept for handlers has to do.
-        let open = std::fs::read_dir("/proc/thread-self/fd").map_or(0, |files| files.count() as u64);
+        // None where /proc is not mounted: then what is kept for handlers has to do.
+        let open = baiwan_driver::open_files();
         Self { max, tables, open, listeners: listeners as u64 }
     }
 

@@ -51,7 +51,10 @@ mod hints;
 mod hyper;
 mod inbox;
 mod memory;
+mod observe;
 mod pace;
+#[cfg(feature = "matched-path")]
+mod routes;
 mod say;
 mod server;
 #[doc(hidden)]
@@ -70,6 +73,9 @@ pub use body::{Body, BodyError};
 pub use capacity::Capacity;
 pub use error::Error;
 pub use fd_tables::FdTables;
+pub use observe::{Exchange, Outcome};
+#[cfg(feature = "matched-path")]
+pub use routes::{RouteLayer, RouteService};
 pub use server::{Builder, Running, Server, serve};
 pub use settings::{EventLoop, parse_timeout};
 pub use status::{CloseReason, Counts, Health, Phase};

@@ -7,6 +7,8 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use baiwan_driver::read_kilobytes;
+
 /// From here on a number means "no limit": version 1 writes the most pages that it can count.
 const UNLIMITED_BYTES: u64 = 1 << 62;
 const CGROUP: &str = "proc/self/cgroup";
@@ -113,9 +115,7 @@ fn number(file: &Path) -> Option<u64> {
 
 fn machine(root: &Path) -> Option<MemoryLimit> {
     let file = root.join(MACHINE);
-    let text = fs::read_to_string(&file).ok()?;
-    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.trim().strip_suffix(" kB")?;
-    Some(MemoryLimit { bytes: kib.parse::<u64>().ok()?.checked_mul(1024)?, file })
+    Some(MemoryLimit { bytes: read_kilobytes(&file, "MemTotal:")?, file })
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use baiwan_http1::Limits;
 
 use crate::fd_tables::FdTables;
 use crate::files::TURNED_AWAY_MAX;
+use crate::observe::Observer;
 
 pub use self::event_loop::EventLoop;
 pub use self::setting::{HIDDEN, Kind, Row, Setting, quoted, store};
@@ -91,6 +92,8 @@ pub struct Settings {
     pub(crate) turned_away_max: usize,
     /// `OPTIONS *` is the app's to answer.
     pub(crate) options_asterisk: bool,
+    /// Who is told of every exchange.
+    pub(crate) observer: Option<Observer>,
 }
 
 impl Default for Settings {
@@ -116,14 +119,20 @@ impl Default for Settings {
             buffered_body_bytes_max: 1024 * 1024,
             turned_away_max: TURNED_AWAY_MAX,
             options_asterisk: false,
+            observer: None,
         }
     }
 }
 
+/// The CPUs that the process may use, within its quota; 1 if the system does not say.
+pub fn cpu_count() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 impl Settings {
-    /// The number of threads: as was set, else one for each core that the process may use, within its CPU quota.
+    /// The number of threads: as was set, else one for each CPU.
     pub fn worker_count(&self) -> usize {
-        self.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+        self.workers.unwrap_or_else(cpu_count)
     }
 
     /// What no value shows alone: settings that do not go together, the one to change first, and what is allowed for it.

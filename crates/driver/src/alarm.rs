@@ -21,7 +21,7 @@ impl Alarm {
         Ok(Self(timerfd_create(TimerfdClockId::Monotonic, flags)?))
     }
 
-    /// Rings once, in so long; 0 is as soon as possible. A moment that was set before and has not come is forgotten.
+    /// Fires once, after the given duration; 0 is as soon as possible. A moment that was set before and has not come is forgotten.
     ///
     /// # Errors
     /// What the system says about a time that it cannot represent.

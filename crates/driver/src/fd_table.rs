@@ -1,7 +1,7 @@
 //! Fd tables of threads' own, and listening sockets on their way from one table to another.
 //!
 //! The limit on open files counts for each table (getrlimit(2), `RLIMIT_NOFILE`), and a thread may leave the one that it shares
-//! with its process: so threads with a table each hold so many times more. What they give up is that a descriptor means the
+//! with its process: so threads with a table each have the limit once for each of them. What they give up is that a descriptor means the
 //! same everywhere; see [`unshare_fd_table`].
 //!
 //! The invariant of a [`Handover`]: what was put in and not taken is open in no table, so no table gets a copy of it.

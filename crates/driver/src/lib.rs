@@ -33,9 +33,8 @@ pub mod epoll;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod fd_table;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
-mod file_limit;
-#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod listen;
+mod machine;
 pub mod sim;
 
 use bytes::Bytes;
@@ -46,9 +45,10 @@ pub use alarm::Alarm;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub use fd_table::{Handover, unshare_fd_table};
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
-pub use file_limit::{FileLimit, raise_file_limit};
-#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub use listen::{BoundListener, ListenOptions};
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+pub use machine::{FileLimit, raise_file_limit};
+pub use machine::{open_files, read_kilobytes};
 
 /// The interface between an engine and the sockets of one core.
 ///

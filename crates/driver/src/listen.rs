@@ -26,8 +26,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// together most probes are lost at first; each round lets some through. With 4 of them 85,329 of 1,000,000 healthy connections
 /// were given up.
 const KEEPALIVE_PROBES_MAX: u32 = 40;
-/// A peer that has acknowledged nothing for so long is gone, be it that it owes an answer to a probe or that it left bytes lying;
-/// one that has no room for so long, too. With such a timeout Linux does not count probes (tcp(7), `TCP_USER_TIMEOUT`), so it is
+/// A peer that has acknowledged nothing for this time is gone, be it that it owes an answer to a probe or that it left bytes lying;
+/// one that has no room for this time, too. With such a timeout Linux does not count probes (tcp(7), `TCP_USER_TIMEOUT`), so it is
 /// the time that they take.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(720);
 

@@ -54,7 +54,7 @@ pub struct BodyDecoder {
 /// Where in the body the next byte stands. What each state does and which follows is in [`BodyDecoder::advance`].
 #[derive(Debug)]
 enum State {
-    /// In a body of known length, with so many bytes to come, at least one.
+    /// In a body of known length. The number of bytes to come, at least one.
     Length(u64),
     /// In a body that the end of the stream ends.
     UntilClose,
@@ -64,7 +64,7 @@ enum State {
     Extension(ChunkExtension, u64),
     /// At the LF of a size line.
     SizeEnd(u64),
-    /// In the data of a chunk, with so many bytes to come, at least one.
+    /// In the data of a chunk. The number of bytes to come, at least one.
     Data(u64),
     /// At the CR after the data of a chunk.
     DataEnd,

@@ -114,7 +114,7 @@ impl BodyEncoder {
     }
 }
 
-/// Appends the size line of a chunk. So many bytes of data and [`CHUNK_END`] must follow.
+/// Appends the size line of a chunk. That number of bytes of data and [`CHUNK_END`] must follow.
 ///
 /// # Panics
 ///

@@ -87,7 +87,7 @@ impl HeadDecoder {
     ///
     /// The rule that the bytes break, as soon as they do, at the latest at the end of the wrong line; and at the end of the
     /// head those that only all of its lines can break. A head that does not end within `head_bytes_max` is refused as soon as
-    /// so many bytes are there.
+    /// that number of bytes is there.
     ///
     /// # Panics
     ///

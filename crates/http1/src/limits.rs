@@ -5,7 +5,7 @@
 
 /// The greatest `head_bytes_max` that has an effect. Field names and targets beyond 64 KiB cannot be represented.
 pub const HEAD_BYTES_CEILING: usize = 65_534;
-/// The greatest `fields_max` that has an effect: the parser's table on the stack has so many places.
+/// The greatest `fields_max` that has an effect: the parser's table on the stack has this number of places.
 pub const FIELDS_CEILING: usize = 100;
 
 /// The limits of one message. Greater values than the ceilings count as the ceilings.

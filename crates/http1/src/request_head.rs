@@ -24,7 +24,7 @@ pub struct RequestHead {
 pub enum BodyFraming {
     /// There is no body. `Content-Length: 0` is this too.
     None,
-    /// So many bytes, at least one, at most 2^63 - 1.
+    /// A number of bytes, at least one, at most 2^63 - 1.
     Length(u64),
     /// Chunks, then trailers.
     Chunked,

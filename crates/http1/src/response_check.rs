@@ -29,7 +29,7 @@ pub struct ResponseContext {
 /// What is known of the length of a body that is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyLength {
-    /// So many bytes.
+    /// This number of bytes.
     Exact(u64),
     /// Known only at its end.
     Unknown,
@@ -50,7 +50,7 @@ pub enum ResponseFraming {
     /// There is none: HEAD, 1xx, 204, 304. Nor is any sent with 205, whatever the application has; a 205 that is received
     /// is framed by its fields like any other answer.
     NoBody,
-    /// Exactly so many bytes, or none.
+    /// Exactly this number of bytes, or none.
     Length(u64),
     /// In chunks. To send: [`BodyEncoder`](crate::BodyEncoder) writes them.
     Chunked,

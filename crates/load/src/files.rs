@@ -18,7 +18,7 @@ pub fn check_system() -> Result<(), &'static str> {
     }
 }
 
-/// How many workers so many connections take: as many as were `asked` for, or as few as the limit of open files allows. Raises the
+/// How many workers these connections take: as many as were `asked` for, or as few as the limit of open files allows. Raises the
 /// limit as far as it may be.
 ///
 /// # Errors

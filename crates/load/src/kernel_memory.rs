@@ -8,8 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-
-use crate::process::parse_kilobytes;
+use baiwan_driver::read_kilobytes;
 
 const FOLDER: &str = "/sys/kernel/slab";
 
@@ -33,10 +32,7 @@ const CACHES: [&str; 9] = [
 pub fn bytes() -> Result<u64> {
     match cache_bytes() {
         Some(bytes) => Ok(bytes),
-        None => {
-            let text = fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
-            parse_kilobytes(&text, "Slab:").context("meminfo has no Slab")
-        }
+        None => read_kilobytes("/proc/meminfo", "Slab:").context("there is no Slab in /proc/meminfo"),
     }
 }
 

@@ -85,7 +85,7 @@ pub enum Phase {
     },
     /// Closed loop: the next request follows the answer.
     Closed {
-        /// Ends after so long. None: when `requests` are answered.
+        /// Ends after this time. None: when `requests` are answered.
         duration: Option<Duration>,
         /// Requests in all. None: any number.
         requests: Option<u64>,
@@ -96,7 +96,7 @@ pub enum Phase {
         /// Its figures are not part of the run's.
         warm_up: bool,
     },
-    /// Open loop: requests are due at constant intervals, whatever becomes of those before.
+    /// Open loop: requests are due at constant intervals, without waiting for earlier answers.
     Rate {
         /// Requests a second, in all.
         per_second: f64,
@@ -107,7 +107,7 @@ pub enum Phase {
     },
     /// Sends nothing. Streams bring their events meanwhile.
     Hold {
-        /// For so long.
+        /// How long.
         duration: Duration,
     },
     /// Closes every connection.

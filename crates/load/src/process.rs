@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use baiwan_driver::read_kilobytes;
 
 /// CPU time of a process and its descendants so far, user and system, in nanoseconds.
 ///
@@ -59,9 +60,8 @@ pub fn user_bytes(pid: u32) -> Result<u64> {
 fn user_bytes_of(pids: &[u32]) -> u64 {
     let mut sum = 0;
     for pid in pids {
-        let Ok(text) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else { continue };
         // The memory map of a process that is ending is empty.
-        sum += parse_kilobytes(&text, "Pss:").unwrap_or(0);
+        sum += read_kilobytes(format!("/proc/{pid}/smaps_rollup"), "Pss:").unwrap_or(0);
     }
     sum
 }
@@ -86,12 +86,6 @@ fn parse_schedstat(text: &str) -> Option<u64> {
     text.split_whitespace().next()?.parse().ok()
 }
 
-/// The value of a line such as `Pss:  120 kB` in a file of `/proc`, in bytes. `name` includes the colon.
-pub fn parse_kilobytes(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,13 +94,6 @@ mod tests {
     fn schedstat_begins_with_the_time_on_a_cpu() {
         assert_eq!(parse_schedstat("123456789 42 7\n"), Some(123_456_789));
         assert_eq!(parse_schedstat(""), None);
-    }
-
-    #[test]
-    fn kilobytes_are_found_by_the_whole_name() {
-        let text = "Rss:                1916 kB\nPss_Dirty:             3 kB\nPss:                 120 kB\n";
-        assert_eq!(parse_kilobytes(text, "Pss:"), Some(120 * 1024));
-        assert_eq!(parse_kilobytes(text, "Slab:"), None);
     }
 
     #[test]

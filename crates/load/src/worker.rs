@@ -36,7 +36,7 @@ const REPORT_NS: u64 = SECOND_NS / 10;
 const TURNS_MAX: usize = 64;
 /// Commands that may wait; there is never more than one of each kind.
 const COMMANDS_MAX: usize = 4;
-/// Without a time limit on answers, a worker that cannot open connections gives up after so long without any progress.
+/// Without a time limit on answers, a worker that cannot open connections gives up after this time without any progress.
 const OPENING_PATIENCE_NS: u64 = 10 * SECOND_NS;
 
 /// Runs a worker on the standard input and output of this process, until its input ends.

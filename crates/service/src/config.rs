@@ -67,7 +67,7 @@ pub struct Config {
     pub demo: bool,
 }
 
-/// What holds when nobody sets anything. Two timeouts differ from those of an app of one's own.
+/// What holds when nobody sets anything. Two settings of the server differ from those of an app of one's own.
 impl Default for Config {
     fn default() -> Self {
         let mut server = Settings::default();

@@ -55,7 +55,7 @@ pub fn start(level: &str, format: LogFormat) -> anyhow::Result<bool> {
     let queue = Arc::new(Queue::new(move |lines| gap_line(json, lines)));
     let writer = Arc::clone(&queue);
     std::thread::Builder::new().name("baiwan-log".to_owned()).spawn(move || writer.write_to(io::stderr()))?;
-    // It was empty: who came second has left above.
+    // It was empty: a second call has left above.
     let _ = QUEUE.set(queue);
     std::panic::set_hook(Box::new(move |panic| say_panic(json, panic)));
     Ok(json)

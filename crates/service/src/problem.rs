@@ -101,7 +101,7 @@ pub enum Problem {
     NameTaken,
     /// The user is not, or not any more, as the request demands.
     ConditionFailed(Unmet),
-    /// The body is longer than so many bytes.
+    /// The body is longer than this number of bytes.
     BodyTooLarge(usize),
     /// The body's type or coding is not one that is read here; the text says which are.
     UnsupportedMediaType(&'static str),

@@ -16,7 +16,6 @@ pub mod sqlite;
 mod users;
 
 use std::future::Future;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use baiwan_task::timeout;
@@ -99,7 +98,7 @@ impl Store {
             Location::Sqlite(path) => {
                 let store = Sqlite::open(path, options.cores)?;
                 // Reading takes CPU and waits for nothing, so more threads than CPUs would not read more.
-                let threads = available_parallelism().map_or(1, usize::from);
+                let threads = baiwan::settings::cpu_count();
                 Backend::Sqlite(if options.reads_on_threads { store.with_reader_threads(threads)? } else { store })
             }
             Location::Postgres(url) => {
@@ -215,4 +214,17 @@ async fn within_patience<T>(
         debug!(reason = %late, "the store did not answer in time");
         Err(StoreError::Unavailable)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_done_within_the_patience_is_given_up() {
+        let begin = tokio::time::Instant::now();
+        let outcome = within_patience("a change", std::future::pending::<Result<(), StoreError>>()).await;
+        assert_eq!((outcome, begin.elapsed()), (Err(StoreError::Unavailable), PATIENCE));
+        assert_eq!(within_patience("a change", std::future::ready(Ok(7))).await, Ok(7));
+    }
 }

@@ -150,8 +150,8 @@ impl<T> Queue<T> {
     /// It takes part in Tokio's cooperative scheduling: after some 1,500 such operations in a turn it yields though it need not wait.
     ///
     /// # Errors
-    /// [`Drained`] if the queue is closed and nothing is left in it. Items that others have taken may still be put back: who puts
-    /// one back into a closed queue should be one who gets from it, too.
+    /// [`Drained`] if the queue is closed and nothing is left in it. Items that others have taken may still be put back: a task that puts
+    /// one back into a closed queue should be one that gets from it, too.
     ///
     /// # Cancel safety
     /// If the future is dropped before it was ready, nothing was taken.

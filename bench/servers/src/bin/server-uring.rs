@@ -18,7 +18,7 @@ use rustix::process::{Resource, getrlimit};
 
 const SUBMISSIONS_MAX: u32 = 4096;
 const COMPLETIONS_MAX: u32 = 16 * 1024;
-/// Slots for connections, if the process may have so many files.
+/// Slots for connections, if the process may have that number of files.
 const CONNECTIONS_MAX: u32 = 65_536;
 /// A power of two, as the kernel wants it.
 const BUFFERS: u16 = 1024;

@@ -46,7 +46,7 @@ impl End {
                 .unwrap_or_default()
                 .saturating_sub(server.user_bytes()),
             kernel: kernel_memory::bytes().unwrap_or_default(),
-            available: machine::kilobytes("/proc/meminfo", "MemAvailable:").unwrap_or_default(),
+            available: machine::available_bytes().unwrap_or_default(),
         }
     }
 }

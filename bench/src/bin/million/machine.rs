@@ -1,10 +1,10 @@
-//! Whether this machine can hold so many connections, both ends of each, and which setting stops it.
+//! Whether this machine can hold a number of connections, both ends of each, and which setting stops it.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 use anyhow::{Context, Result, bail};
-use baiwan_load::process::parse_kilobytes;
+use baiwan_driver::read_kilobytes;
 
 /// Memory of both ends of an idle connection, kernel and user, rounded up from what was measured.
 const BYTES_PER_CONNECTION: u64 = 8_000;
@@ -17,7 +17,7 @@ const BACKLOG: u64 = 1_024;
 
 const CONNTRACK: &str = "net.netfilter.nf_conntrack_max";
 
-/// A setting of the kernel that must be at least so high.
+/// A setting of the kernel that must have at least the value `least`.
 struct Setting {
     name: &'static str,
     least: u64,
@@ -27,7 +27,7 @@ struct Setting {
 /// Checks the machine. What is too low is named, or raised with `tune`; says what was raised.
 pub(crate) fn check(connections: u64, tune: bool) -> Result<Vec<String>> {
     let needed = connections * BYTES_PER_CONNECTION + BYTES_RESERVED;
-    let available = kilobytes("/proc/meminfo", "MemAvailable:").context("/proc/meminfo has no MemAvailable")?;
+    let available = available_bytes().context("there is no MemAvailable in /proc/meminfo")?;
     if available < needed {
         bail!(
             "{connections} connections, both ends, need about {} MiB of memory; {} MiB are available",
@@ -61,6 +61,11 @@ pub(crate) fn check(connections: u64, tune: bool) -> Result<Vec<String>> {
     Ok(raised)
 }
 
+/// Memory that programs may still take.
+pub(crate) fn available_bytes() -> Option<u64> {
+    read_kilobytes("/proc/meminfo", "MemAvailable:")
+}
+
 /// Whether the firewall tracks connections here: a connection of our own shows.
 fn tracks() -> bool {
     let connection = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
@@ -78,17 +83,6 @@ fn settings(connections: u64) -> [Setting; 6] {
         Setting { name: CONNTRACK, least: connections + FILES_RESERVED, why: "connections that the firewall tracks" },
         Setting { name: "kernel.threads-max", least: 2_048, why: "threads of server and load" },
     ]
-}
-
-/// A line such as `MemAvailable:  120 kB` of a file in `/proc`, in bytes.
-pub(crate) fn kilobytes(path: &str, name: &str) -> Option<u64> {
-    parse_kilobytes(&fs::read_to_string(path).ok()?, name)
-}
-
-/// Files that a process may open at most.
-pub(crate) fn file_limit() -> u64 {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    limit.maximum.unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

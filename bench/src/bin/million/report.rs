@@ -2,11 +2,12 @@
 
 use std::process::Command;
 
+use baiwan_driver::FileLimit;
 use baiwan_load::{PhaseReport, Report};
+use bench::proc_files;
 use serde_json::{Value, json};
 
 use crate::cli::Options;
-use crate::machine;
 use crate::servers::Server;
 
 pub(crate) struct Outcome {
@@ -50,11 +51,9 @@ pub(crate) fn command(words: &[String]) -> String {
 
 /// What every report begins with.
 pub(crate) fn heading(title: &str, options: &Options, server: &Server, load: &Report) -> String {
-    let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let processor =
-        processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).unwrap_or_default().1;
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let memory = machine::kilobytes("/proc/meminfo", "MemTotal:").unwrap_or_default() as f64 / (1u64 << 30) as f64;
+    let processor = proc_files::cpu_model().unwrap_or_default();
+    let kernel = proc_files::kernel().unwrap_or_default();
+    let memory = proc_files::memory_bytes().unwrap_or_default() as f64 / (1u64 << 30) as f64;
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     format!(
         "# {title}: {connections} connections on one machine\n\nLoopback, both ends on {cores} cores. {server}; {workers} processes of \
@@ -64,10 +63,9 @@ pub(crate) fn heading(title: &str, options: &Options, server: &Server, load: &Re
         connections = options.connections,
         server = server.title,
         workers = load.client.workers,
-        files = machine::file_limit(),
+        files = FileLimit::now().hard,
         started = load.started,
         command = load.command,
-        kernel = kernel.trim(),
     )
 }
 

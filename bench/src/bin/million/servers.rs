@@ -7,11 +7,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use baiwan_driver::{FileLimit, read_kilobytes};
 use baiwan_load::process;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cli::Kind;
-use crate::machine;
 
 /// How long a server may take to listen, and to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -35,9 +35,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server that has room for so many connections, and waits until it listens.
+    /// Starts a server that has room for `connections`, and waits until it listens.
     pub(crate) fn start(kind: Kind, processes: bool, connections: u64) -> Result<Self> {
-        let parts = parts(connections, machine::file_limit())?;
+        let parts = parts(connections, FileLimit::now().hard)?;
         // Several sockets are going to listen on it, so it must be known before.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let mut server = Self {
@@ -87,7 +87,7 @@ impl Server {
 
     fn start_nginx(&mut self) -> Result<()> {
         let folder = self.folder.path().to_owned();
-        let (parts, port, files) = (self.parts, self.address.port(), machine::file_limit());
+        let (parts, port, files) = (self.parts, self.address.port(), FileLimit::now().hard);
         let configuration = format!(
             "daemon off;\nworker_processes {parts};\nworker_rlimit_nofile {files};\npid {folder}/nginx.pid;\n\
              error_log {folder}/error.log;\nevents {{ worker_connections {room}; }}\n\
@@ -145,7 +145,7 @@ impl Server {
 
     /// Resident set size of all processes: pages that they share count for each.
     pub(crate) fn resident_bytes(&self) -> u64 {
-        let bytes = |pid| machine::kilobytes(&format!("/proc/{pid}/status"), "VmRSS:").unwrap_or_default();
+        let bytes = |pid| read_kilobytes(format!("/proc/{pid}/status"), "VmRSS:").unwrap_or_default();
         self.pids().into_iter().map(bytes).sum()
     }
 
@@ -185,7 +185,7 @@ impl Drop for Server {
     }
 }
 
-/// How many tables of so many files hold so many connections that are spread over them by hash.
+/// How many tables of `files` each hold `connections` that are spread over them by hash.
 fn parts(connections: u64, files: u64) -> Result<u64> {
     for parts in 1..=1024u64 {
         let room = files.saturating_sub(FILES_RESERVED + FILES_PER_CORE * parts) as f64;

@@ -12,11 +12,12 @@ use http::StatusCode;
 
 use super::feed::Feed;
 use super::ports::Ports;
-use super::table::{Flags, Left, State, Table};
+use super::table::{Busy, Flags, Left, Pending, State, Table};
 use super::terms::Terms;
 use crate::BodyError;
 use crate::clock::Tick;
 use crate::gate::{Denial, PROBE_TIMEOUT};
+use crate::observe::{Draft, Outcome};
 use crate::settings::Linger;
 use crate::status::CloseReason;
 
@@ -108,9 +109,15 @@ pub(super) fn answer_and_close<S>(
         true => encode_error_response_head(&mut bytes, status, text, terms.clock.date()),
         false => encode_error_response(&mut bytes, status, text, terms.clock.date()),
     }
+    let client = table[index].peer.expand();
     let busy = table.activate(index);
     busy.set_aside = Vec::new();
     busy.unread = None;
+    if terms.settings.observer.is_some() && reason != CloseReason::OverLimit {
+        let draft = busy.draft.get_or_insert_with(|| Draft::begin(None, client));
+        draft.handle_head(status);
+        draft.bytes_out = bytes.len() as u64;
+    }
     busy.output.push_back(Bytes::from(bytes));
     end_after_flush(terms, table, index, reason);
 }
@@ -188,7 +195,7 @@ pub(super) fn close<D: Driver>(
     end_exchange(table, index, BodyError::Disconnected);
     ports.outbox.forget(index);
     // What it holds is dropped last: that may panic, being the app's.
-    let (slot, _busy) = table.remove(index);
+    let (slot, mut busy) = table.remove(index);
     let cut = matches!(
         reason,
         CloseReason::Reset
@@ -200,6 +207,9 @@ pub(super) fn close<D: Driver>(
     let how = if cut && !matches!(slot.state, State::Linger { .. }) { Close::Reset } else { Close::Orderly };
     ports.driver.close(slot.socket, how);
     count_out(terms, slot.flags, reason);
+    if let Some(busy) = &mut busy {
+        end_record(terms, busy, Some(reason));
+    }
 }
 
 /// A connection is gone from this core.
@@ -231,15 +241,36 @@ pub(super) fn close_all<D: Driver>(
 /// Ends an exchange before its time, if there is one. Returns whether the head of its answer is on its way or gone.
 pub(super) fn end_exchange<S>(table: &mut Table<S>, index: u32, failure: BodyError) -> bool {
     let Some(busy) = table.busy_mut(index) else { return false };
-    let Some(exchange) = busy.exchange.take() else { return false };
-    busy.request_due = Tick::NEVER;
-    busy.pace.stop();
+    let Some(exchange) = take_exchange(busy) else { return false };
     exchange.task.abort();
     if let Some(feed) = exchange.pipe.with_feed(Option::take) {
         note_upload(table, index, Some(&feed));
         feed.inlet.handle_failure(failure);
     }
     exchange.pipe.progress().head_sent()
+}
+
+/// Takes the exchange of a connection out, and notes what was sent of its answer.
+pub(super) fn take_exchange(busy: &mut Busy) -> Option<Pending> {
+    let exchange = busy.exchange.take()?;
+    busy.request_due = Tick::NEVER;
+    busy.pace.stop();
+    if let Some(draft) = &mut busy.draft {
+        draft.bytes_out += exchange.pipe.taken_bytes();
+    }
+    Some(exchange)
+}
+
+/// The answer of a connection is sent, or will not be: its record is complete. `last` is why the connection ends, if it does.
+pub(super) fn end_record(terms: &Terms, busy: &mut Busy, last: Option<CloseReason>) {
+    let (Some(mut draft), Some(observer)) = (busy.draft.take(), &terms.settings.observer) else { return };
+    let unsent = busy.output.iter().map(|bytes| bytes.len() as u64).sum();
+    draft.bytes_out = draft.bytes_out.saturating_sub(unsent);
+    let outcome = match last {
+        None | Some(CloseReason::Complete) => Outcome::Answered,
+        Some(reason) => Outcome::Ended(reason),
+    };
+    draft.finish(observer, outcome);
 }
 
 /// Notes whether the peer is in the middle of a body that nobody will read: then its last answer is to be read all the same.

@@ -24,6 +24,7 @@
 //! | `ports`, `arrival` | what is sent, received and closed through |
 //! | `table` | the connections: states, slots, deadlines, and which have something to do |
 //! | `exchange` | the task of a handler, and what it shares with the engine |
+//! | `answer` | a response to bytes |
 //! | `feed` | a request's body on its way to its handler |
 //! | `terms` | what all of them read |
 //! | `simulation` | all of it on a network in memory, decided by a seed; not part of the product |
@@ -32,6 +33,7 @@
 //! by its deadline; nothing is left to do that no event will announce.
 
 mod accept;
+mod answer;
 mod arrival;
 mod close;
 mod exchange;
@@ -139,6 +141,8 @@ impl<D: Driver, A: App> Engine<D, A> {
         index: usize,
         bound: Vec<D::Bound>,
     ) -> io::Result<Self> {
+        #[cfg(feature = "matched-path")]
+        let app = if settings.observer.is_some() { crate::routes::with_routes(app) } else { app };
         let clock = Clock::start();
         let listeners = Listeners::new(&mut driver, bound)?;
         let transports = Transports::new(&settings, Arc::clone(&status), index);

@@ -5,7 +5,7 @@
 //!
 //! The invariant: while an exchange lasts, nothing but its body is received, and at most `SET_ASIDE_BYTES_MAX` bytes wait.
 
-use baiwan_driver::{Driver, Received};
+use baiwan_driver::{self as driver, Driver};
 use baiwan_http1::{HeadDecoder, is_head_request};
 use http::Method;
 
@@ -14,7 +14,7 @@ use super::close::{close, enter, flush, turn_away};
 use super::exchange::OUTPUT_BYTES_MAX;
 use super::ports::{Outbox, Ports};
 use super::refuse::refuse;
-use super::respond::{Step, begin_exchange};
+use super::respond::{Received, Step, begin_exchange};
 use super::table::{Flags, State, Table};
 use super::terms::Terms;
 use super::transmit::{handle_flushed, transmit, transmit_if_late};
@@ -35,7 +35,7 @@ const INLINE_ANSWERS_MAX: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     indexes: Vec<u32>,
-    received: Vec<Received>,
+    received: Vec<driver::Received>,
 }
 
 /// What the requests of a connection wait for when processing ends.
@@ -136,7 +136,7 @@ fn receive_batch<D: Driver, A: App>(
     let sockets = indexes.iter().map(|index| &table[*index].socket);
     ports.driver.receive(sockets, RECEIVE_BYTES_MAX, area, received);
     debug_assert_eq!(received.len(), indexes.len(), "the area has room for a whole batch");
-    for (index, Received { start, outcome }) in indexes.drain(..).zip(received.drain(..)) {
+    for (index, driver::Received { start, outcome }) in indexes.drain(..).zip(received.drain(..)) {
         let arrival = Arrival::note(&mut table[index], outcome, RECEIVE_BYTES_MAX);
         handle_arrival(terms, ports, table, app, index, arrival, &area[start..]);
         transmit_if_late(terms, ports, table);
@@ -330,7 +330,8 @@ fn answer<D: Driver, A: App>(
             return (wait, position);
         }
         position += consumed;
-        match begin_exchange(terms, &mut ports.outbox.bytes, table, app, index, head, &input[position..]) {
+        let received = Received { head_bytes: consumed, rest: &input[position..] };
+        match begin_exchange(terms, &mut ports.outbox.bytes, table, app, index, head, received) {
             Step::Answered { body_bytes } => position += body_bytes,
             Step::Pending { body_bytes } => return (Wait::Exchange, position + body_bytes),
             Step::Over => return (Wait::Nothing, position),

@@ -15,7 +15,7 @@ use baiwan_driver::{Close, Driver};
 use tokio::time::Instant;
 
 use super::Engine;
-use super::close::count_out;
+use super::close::{count_out, end_record, take_exchange};
 use super::table::{Busy, Slot};
 use super::terms::Terms;
 use crate::BodyError;
@@ -89,7 +89,10 @@ fn abandon<D: Driver>(terms: &Terms, driver: &mut D, slot: Slot<D::Socket>, busy
     count_out(terms, slot.flags, CloseReason::CoreFailed);
     // What the app left behind may panic again when it is dropped: that is all that is lost then.
     let _ = catch_unwind(AssertUnwindSafe(|| {
-        if let Some(exchange) = busy.and_then(|mut busy| busy.exchange.take()) {
+        let Some(mut busy) = busy else { return };
+        let exchange = take_exchange(&mut busy);
+        end_record(terms, &mut busy, Some(CloseReason::CoreFailed));
+        if let Some(exchange) = exchange {
             exchange.task.abort();
             if let Some(feed) = exchange.pipe.with_feed(Option::take) {
                 feed.inlet.handle_failure(BodyError::Disconnected);

@@ -14,22 +14,25 @@ use std::task::{Context, Poll, Waker};
 
 use baiwan_driver::{Driver, Token};
 use baiwan_http1::{BodyDecoder, BodyFraming, Refusal, RequestHead, ResponseContext};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::{Method, Request, Response, StatusCode};
+use http_body::Body as HttpBody;
 
-use super::close::{close, end_after_flush, end_exchange, enter, fail, flush, note_upload};
-use super::exchange::{self, Answer, Pipe, Progress, encode, say_unsendable};
+use super::answer::{Answer, encode, say_unsendable};
+use super::close::{close, end_after_flush, end_exchange, end_record, enter, fail, flush, note_upload, take_exchange};
+use super::exchange::{self, Pipe, Progress};
 use super::feed::{Feed, FeedInlet, decode_body, keeps_alive};
 use super::ports::Ports;
 use super::refuse::refuse;
-use super::table::{Exchange, Flags, State, Table};
+use super::table::{Flags, Pending, State, Table};
 use super::terms::Terms;
 use crate::app::{App, Call, add_peer, call_when_ready, is_for_server, limit_buffered_body};
 use crate::body::Inlet;
 use crate::clock::Tick;
+use crate::observe::{Draft, RouteCell};
 use crate::pace::Pace;
 use crate::status::{CloseReason, add};
-use crate::{Body, BodyError};
+use crate::{Body, BodyError, BoxError};
 
 /// What became of a request.
 pub(super) enum Step {
@@ -51,7 +54,16 @@ enum Called<B> {
     Failed,
 }
 
-/// Runs the handler for a request. `rest` is what was received behind its head; an answer that is there goes to `out`.
+/// What was received of a request.
+#[derive(Clone, Copy)]
+pub(super) struct Received<'a> {
+    /// How long its head was.
+    pub(super) head_bytes: usize,
+    /// What came behind it.
+    pub(super) rest: &'a [u8],
+}
+
+/// Runs the handler for a request. An answer that is there goes to `out`.
 #[inline]
 pub(super) fn begin_exchange<S, A: App>(
     terms: &Terms,
@@ -60,7 +72,7 @@ pub(super) fn begin_exchange<S, A: App>(
     app: &mut A,
     index: u32,
     head: RequestHead,
-    rest: &[u8],
+    received: Received<'_>,
 ) -> Step {
     add(&terms.status().requests, 1);
     let RequestHead { request, framing, keep_alive, expects_continue, .. } = head;
@@ -70,11 +82,13 @@ pub(super) fn begin_exchange<S, A: App>(
     if head_request {
         table[index].flags.set(Flags::HEAD_REQUEST);
     }
+    let is_observed = terms.settings.observer.is_some();
+    let route = is_observed.then(|| begin_record(table, index, request.method(), received));
     let token = || table.token(index);
-    let (body, feed, body_bytes) = match begin_body(terms, token, framing, expects_continue, rest) {
+    let (body, feed, body_bytes) = match begin_body(terms, token, framing, expects_continue, received.rest) {
         Ok(begun) => begun,
         Err(refusal) => {
-            refuse(terms, table, index, refusal, rest);
+            refuse(terms, table, index, refusal, received.rest);
             return Step::Over;
         }
     };
@@ -84,34 +98,27 @@ pub(super) fn begin_exchange<S, A: App>(
         limit_buffered_body(&mut request, terms.settings.buffered_body_bytes_max);
     }
     add_peer(&mut request, table[index].peer.expand());
+    if let Some(route) = route {
+        request.extensions_mut().insert(route);
+    }
     let begin = out.len();
     // Whatever the app does in here, it costs this request alone: calling it, polling it, and dropping what is its own.
     let called = catch_unwind(AssertUnwindSafe(|| match by_itself {
         true => answer_without_app(terms, out, feed.as_ref(), context),
         false => call(terms, out, app, request, feed.as_ref(), context),
     }));
+    if is_observed {
+        note_called(table, index, body_bytes, out.len() - begin, called.as_ref().ok());
+    }
     match called {
         Ok(Called::Pending(call)) => {
             let pipe = Pipe::new(table.token(index), Rc::clone(&terms.board), Progress::Waiting, feed, 0);
             let task = tokio::task::spawn_local(exchange::run(call, Rc::clone(&pipe), context));
             let due = terms.deadline(terms.settings.request_timeout);
-            enter_exchange(terms, table, index, Exchange { pipe, task: task.abort_handle() }, due);
+            enter_exchange(terms, table, index, Pending { pipe, task: task.abort_handle() }, due);
             Step::Pending { body_bytes }
         }
-        Ok(Called::Answered(Answer { keep_alive, extent, rest }, queue)) => {
-            let owed = queue.iter().map(Bytes::len).sum();
-            if owed > 0 {
-                table.activate(index).output.extend(queue);
-            }
-            let Some(rest) = rest else {
-                return complete(terms, table, index, feed, keep_alive, body_bytes);
-            };
-            let progress = Progress::Responding { extent };
-            let pipe = Pipe::new(table.token(index), Rc::clone(&terms.board), progress, feed, owed);
-            let task = tokio::task::spawn_local(exchange::run_body(rest, Rc::clone(&pipe), keep_alive));
-            enter_exchange(terms, table, index, Exchange { pipe, task: task.abort_handle() }, Tick::NEVER);
-            Step::Pending { body_bytes }
-        }
+        Ok(Called::Answered(answer, queue)) => send_answer(terms, table, index, feed, answer, queue, body_bytes),
         failed => {
             if failed.is_err() {
                 add(&terms.status().handler_panics, 1);
@@ -123,6 +130,64 @@ pub(super) fn begin_exchange<S, A: App>(
             Step::Over
         }
     }
+}
+
+/// Begins the record of a request. Its route is written into what this returns.
+fn begin_record<S>(table: &mut Table<S>, index: u32, method: &Method, received: Received<'_>) -> RouteCell {
+    let mut draft = Draft::begin(Some(method.clone()), table[index].peer.expand());
+    draft.bytes_in = received.head_bytes as u64;
+    let route = draft.route.clone();
+    table.activate(index).draft = Some(draft);
+    route
+}
+
+/// Notes in the record what came of the call: of the request's body `body_bytes`, of the answer `bytes` that are in the area.
+fn note_called<S, B>(table: &mut Table<S>, index: u32, body_bytes: usize, bytes: usize, called: Option<&Called<B>>) {
+    let Some(draft) = table.busy_mut(index).and_then(|busy| busy.draft.as_mut()) else { return };
+    draft.bytes_in += body_bytes as u64;
+    if let Some(Called::Answered(answer, queue)) = called {
+        draft.handle_head(answer.status);
+        draft.bytes_out = bytes as u64;
+        if answer.rest.is_none() {
+            draft.bytes_out += queue.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
+        }
+    }
+}
+
+/// Sends what is encoded of an answer, and has a task go on with the rest.
+fn send_answer<S, B>(
+    terms: &Terms,
+    table: &mut Table<S>,
+    index: u32,
+    feed: Option<Feed>,
+    answer: Answer<B>,
+    queue: VecDeque<Bytes>,
+    body_bytes: usize,
+) -> Step
+where
+    B: HttpBody<Data: Buf, Error: Into<BoxError>> + 'static,
+{
+    let Answer { keep_alive, extent, rest, .. } = answer;
+    let owed = queue.iter().map(Bytes::len).sum();
+    if owed > 0 {
+        table.activate(index).output.extend(queue);
+    }
+    let Some(rest) = rest else {
+        let step = complete(terms, table, index, feed, keep_alive, body_bytes);
+        if terms.settings.observer.is_some()
+            && let Step::Answered { .. } = step
+            && let Some(busy) = table.busy_mut(index)
+            && busy.output.is_empty()
+        {
+            end_record(terms, busy, None);
+        }
+        return step;
+    };
+    let progress = Progress::Responding { extent };
+    let pipe = Pipe::new(table.token(index), Rc::clone(&terms.board), progress, feed, owed);
+    let task = tokio::task::spawn_local(exchange::run_body(rest, Rc::clone(&pipe), keep_alive));
+    enter_exchange(terms, table, index, Pending { pipe, task: task.abort_handle() }, Tick::NEVER);
+    Step::Pending { body_bytes }
 }
 
 /// Makes the request's body: whole, if all of it is in `rest`, otherwise a stream that begins with what is there.
@@ -197,8 +262,8 @@ fn answer_without_app<B>(terms: &Terms, out: &mut Vec<u8>, feed: Option<&Feed>, 
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     match encode(response, context, terms.clock.date(), out, &mut VecDeque::new()) {
-        Some(Answer { keep_alive, extent, .. }) => {
-            Called::Answered(Answer { keep_alive, extent, rest: None }, VecDeque::new())
+        Some(Answer { status, keep_alive, extent, .. }) => {
+            Called::Answered(Answer { status, keep_alive, extent, rest: None }, VecDeque::new())
         }
         None => Called::Failed,
     }
@@ -228,7 +293,7 @@ fn complete<S>(
     }
 }
 
-fn enter_exchange<S>(terms: &Terms, table: &mut Table<S>, index: u32, exchange: Exchange, request_due: Tick) {
+fn enter_exchange<S>(terms: &Terms, table: &mut Table<S>, index: u32, exchange: Pending, request_due: Tick) {
     let busy = table.activate(index);
     busy.pace = Pace::begin(terms.deadline(terms.settings.body_timeout));
     busy.exchange = Some(exchange);
@@ -248,6 +313,12 @@ pub(super) fn take_output<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table:
     if progress != Progress::Waiting {
         busy.request_due = Tick::NEVER;
     }
+    if let Some(draft) = &mut busy.draft
+        && !draft.has_head()
+        && let Some(status) = exchange.pipe.status()
+    {
+        draft.handle_head(status);
+    }
     match progress {
         Progress::Waiting | Progress::Responding { .. } => {
             table.update_deadline(index);
@@ -265,9 +336,7 @@ pub(super) fn take_output<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table:
 /// All of the answer is there; what is left is to send it.
 fn finish_exchange<S>(terms: &Terms, table: &mut Table<S>, index: u32, keep_alive: bool) {
     let busy = table.activate(index);
-    let exchange = busy.exchange.take().expect("an exchange has finished");
-    busy.request_due = Tick::NEVER;
-    busy.pace.stop();
+    let exchange = take_exchange(busy).expect("an exchange has finished");
     let feed = exchange.pipe.with_feed(Option::take).filter(|feed| !feed.decoder.is_complete());
     if !keep_alive {
         note_upload(table, index, feed.as_ref());

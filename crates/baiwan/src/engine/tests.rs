@@ -8,5 +8,6 @@ mod full;
 mod hostile;
 mod idle;
 mod mixed;
+mod records;
 mod rig;
 mod stopping;

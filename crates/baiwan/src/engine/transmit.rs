@@ -12,7 +12,7 @@ use std::io;
 use baiwan_driver::{Driver, Transmit};
 use bytes::{Buf, Bytes};
 
-use super::close::{close, finish_answer, flush, linger};
+use super::close::{close, end_record, finish_answer, flush, linger};
 use super::ports::{Part, Ports};
 use super::table::{Flags, State, Table};
 use super::terms::Terms;
@@ -111,7 +111,13 @@ fn handle_sent<D: Driver>(
 
 /// Everything that was owed is sent.
 pub(super) fn handle_flushed<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &mut Table<D::Socket>, index: u32) {
-    match table[index].state {
+    let state = table[index].state;
+    if let State::Flush { last } = state
+        && let Some(busy) = table.busy_mut(index)
+    {
+        end_record(terms, busy, last);
+    }
+    match state {
         State::Exchange => table.update_deadline(index),
         State::Flush { last: Some(reason) } => linger(terms, &mut ports.driver, table, index, reason),
         State::Flush { last: None } => finish_answer(terms, table, index),

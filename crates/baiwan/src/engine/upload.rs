@@ -12,9 +12,10 @@ use baiwan_driver::Driver;
 use baiwan_http1::{BodyEvent, CONTINUE, Refusal};
 use bytes::Bytes;
 
+use super::answer::Extent;
 use super::arrival::{Arrival, receive_once};
 use super::close::{close, end_after_flush, end_exchange, enter, linger, linger_for_upload};
-use super::exchange::{Extent, Pipe, Progress};
+use super::exchange::{Pipe, Progress};
 use super::feed::decode_body;
 use super::ports::Ports;
 use super::refuse::{note_refusal, refuse};
@@ -142,6 +143,9 @@ fn hand_over<D: Driver>(
     match decoded {
         Ok(decoded) => {
             busy.set_aside.extend_from_slice(&bytes[decoded.consumed..]);
+            if let Some(draft) = &mut busy.draft {
+                draft.bytes_in += decoded.consumed as u64;
+            }
             let hungry = decoded.data.is_empty() && decoded.complete.is_none();
             if !decoded.data.is_empty() {
                 inlet.handle_chunk(decoded.data);

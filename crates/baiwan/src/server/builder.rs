@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::listen::Source;
 use super::shutdown::Stop;
 use crate::fd_tables::FdTables;
+use crate::observe::{Exchange, Observer};
 use crate::settings::{EventLoop, Settings};
 use crate::status::Health;
 
@@ -178,6 +179,37 @@ impl Builder {
     /// How long a stop may take in all, the delay included. Default 25 s; what is open then is cut.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.settings.shutdown_timeout = timeout;
+        self
+    }
+
+    /// Has a closure told of every exchange when it ends, whether it was answered, refused, timed out, failed or was cut:
+    /// for metrics and access logs. Default: nobody is told, and nothing is kept for it.
+    ///
+    /// The closure is called on the threads of the cores, between requests: it must not block. If it panics, it is called for the
+    /// next exchange all the same.
+    ///
+    /// With the feature `matched-path`, an app that is an axum `Router` tells the [route](Exchange::route) of each request by
+    /// itself; in other apps, a `RouteLayer` does. Not told of are connections beyond the maximum, requests that offer another
+    /// protocol, such as those for a WebSocket, and with [`EventLoop::Portable`] all.
+    ///
+    /// # Example
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    ///
+    /// let bytes = Arc::new(AtomicU64::new(0));
+    /// let total = Arc::clone(&bytes);
+    /// let app = axum::Router::new().route("/users/{id}", axum::routing::get(|| async { "a user" }));
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").observe(move |exchange| {
+    ///     total.fetch_add(exchange.bytes_out, Relaxed);
+    ///     println!("{} {:?} {:?}", exchange.route, exchange.status, exchange.ended - exchange.begun);
+    /// });
+    /// # let running = server.start(app)?;
+    /// # drop(running);
+    /// # Ok::<(), baiwan::Error>(())
+    /// ```
+    pub fn observe(mut self, observe: impl Fn(&Exchange<'_>) + Send + Sync + 'static) -> Self {
+        self.settings.observer = Some(Observer::new(observe));
         self
     }
 

@@ -55,7 +55,7 @@ impl Server {
             let text = value.to_str().ok_or("UTF-8 text".to_owned());
             text.and_then(|text| (setting.set)(&mut settings, text)).map_err(|allowed| wrong(name, value, allowed))?;
         }
-        if let Some(([name, _], allowed)) = settings.conflicts(prefix).pop() {
+        if let Some(([name, _], allowed)) = settings.conflicts(prefix).into_iter().next() {
             return Err(wrong(name, given(name).unwrap_or_default(), allowed));
         }
         let tables_by_environment = given("FD_TABLES").is_some();

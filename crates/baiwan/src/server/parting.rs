@@ -33,7 +33,7 @@ impl Home {
     }
 }
 
-const NOT_AT_HOME: &str = "here: start the server within a Tokio runtime, and wait for it on the same one, because cores can wake no later one";
+const NOT_AT_HOME: &str = "cores can wake no runtime that came later; start the server within a Tokio runtime, and wait for it on the same one";
 
 /// A server's place in the process. Servers with one table live beside each other; one with tables of its own lives alone: it
 /// would take copies of the others' connections, which then never close, and later ones it could not wake.
@@ -62,7 +62,7 @@ impl Place {
         match fd_tables {
             FdTables::Shared if !taken(places.per_core) => places.shared += 1,
             FdTables::PerCore if !taken(places.per_core) && !taken(places.shared) => places.per_core += 1,
-            _ => return Err(Error::FdTables("beside another server of the process: stop it first, or use shared")),
+            _ => return Err(Error::FdTables("another server of the process is running; stop it first, or use shared")),
         }
         Ok(Self { fd_tables })
     }

@@ -8,7 +8,7 @@ use baiwan_driver::Address;
 use tokio::sync::oneshot;
 
 use super::parting::Home;
-use super::shutdown::{Stop, Stops};
+use super::shutdown::{Stop, StopRequests};
 use crate::Error;
 use crate::capacity::Capacity;
 use crate::settings::{EventLoop, Settings};
@@ -58,7 +58,7 @@ impl Running {
     pub async fn wait(mut self) -> Result<(), Error> {
         self.home.map_or(Ok(()), Home::check)?;
         let stop = self.stop.take().unwrap_or(Stop::Signals);
-        let mut stops = Stops::listen(stop)?;
+        let mut stops = StopRequests::listen(stop)?;
         let cores = std::mem::take(&mut self.cores);
         let ended = all_ended(cores);
         tokio::pin!(ended);

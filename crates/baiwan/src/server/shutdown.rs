@@ -23,12 +23,12 @@ impl std::fmt::Debug for Stop {
 }
 
 /// The requests to stop, one after the other.
-pub(crate) struct Stops {
+pub(crate) struct StopRequests {
     stop: Stop,
     signals: Option<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)>,
 }
 
-impl Stops {
+impl StopRequests {
     /// Starts to listen. From here on the signals do not end the process by themselves.
     pub(crate) fn listen(stop: Stop) -> Result<Self, Error> {
         use tokio::signal::unix::{SignalKind, signal};

@@ -61,7 +61,7 @@ impl Builder {
     pub fn start<A: App + Send>(self, app: A) -> Result<Running, Error> {
         if self.settings.fd_tables == FdTables::PerCore && self.tables_by_environment {
             return Err(Error::FdTables(
-                "for this app: its cores may share files; its author can make one for each (serve_with)",
+                "the cores of this app may share files; its author can make an app for each core (serve_with)",
             ));
         }
         let workers = self.settings.worker_count();
@@ -111,7 +111,9 @@ impl Builder {
         let home = match self.settings.fd_tables {
             FdTables::Shared => None,
             FdTables::PerCore if event_loop == EventLoop::Portable => {
-                return Err(Error::FdTables("with EVENT_LOOP=portable: use shared, or another event loop, on Linux"));
+                return Err(Error::FdTables(
+                    "EVENT_LOOP=portable has one table; use shared, or another event loop, on Linux",
+                ));
             }
             FdTables::PerCore => Some(Home::here()?),
         };

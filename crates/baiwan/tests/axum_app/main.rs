@@ -8,6 +8,7 @@
 //! | `examples` | those of this crate that do more than answer |
 //! | `ecosystem` | Tokio, reqwest and sqlx inside handlers |
 //! | `protocol` | what the server decides of HTTP by itself |
+//! | `records` | what an observer is told of exchanges, on the engine alone |
 //! | `hub` | state that the cores share |
 //! | `upgrades` | other protocols than HTTP |
 //! | `listening`, `listening_on_linux`, `ending` | addresses and limits; panics, dropping, stopping |
@@ -24,6 +25,7 @@ mod listening;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod listening_on_linux;
 mod protocol;
+mod records;
 mod rig;
 mod streams;
 mod upgrades;

@@ -154,7 +154,7 @@ fn what_would_break_is_refused_in_one_line() {
             [server(1).start(app(&Arc::default())).unwrap_err(), refused(server(1).event_loop(EventLoop::Portable))];
         for (error, word) in refusals.iter().zip(["runtime", "EVENT_LOOP=portable"]) {
             let line = error.to_string();
-            assert!(line.starts_with("FD_TABLES=per-core is not possible ") && line.contains(word), "{line}");
+            assert!(line.starts_with("FD_TABLES=per-core is not possible: ") && line.contains(word), "{line}");
             assert_eq!(line.lines().count(), 1);
         }
         let rig = Rig::start(server(1), app(&Arc::default()));

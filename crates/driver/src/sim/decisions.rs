@@ -66,7 +66,7 @@ impl Decisions {
         range.start() + self.below(range.end() - range.start() + 1)
     }
 
-    /// Yes, so many times out of a thousand.
+    /// Yes, `per_mille` times out of a thousand.
     pub fn chance(&self, per_mille: usize) -> bool {
         // Not drawn when it is certain, so that what never happens costs no byte.
         per_mille > 0 && self.below(1000) >= 1000 - per_mille.min(1000)

@@ -68,7 +68,7 @@ const EHOSTUNREACH: i32 = 113;
 /// What happens instead of what would have happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
-    /// No more than so many bytes, or connections, at this call.
+    /// No more than this number of bytes, or connections, at this call.
     Short(usize),
     /// `WouldBlock`, although there is something, or room.
     Again,
@@ -76,7 +76,7 @@ pub enum Fault {
     Error(i32),
     /// The connection is reset at this moment; of an accept, the first connection that waits has died.
     Reset,
-    /// The event comes so many steps later.
+    /// The event comes this number of steps later.
     Delay(u64),
 }
 

@@ -32,7 +32,7 @@ const BATCH_MAX: usize = 64;
 /// Bytes taken from one connection in one go.
 const RECEIVE_MAX: usize = 16 * 1024;
 const EVENTS_MAX: usize = 512;
-/// Copies of the request are made so that several go with one call, up to so many bytes.
+/// Copies of the request are made so that several go with one call, up to this many bytes.
 const COPIES_BYTES_MAX: usize = 256 * 1024;
 /// Connections of all workers that are being opened at the same time, where no phase says otherwise.
 const OPENING_MAX: u64 = 512;

@@ -229,7 +229,7 @@ mod tests {
         }
     }
 
-    /// The answers in a stream that arrives in pieces of so many bytes.
+    /// The answers in a stream that arrives in pieces of `piece` bytes.
     fn read(stream: &[u8], piece: usize, checks: &Checks) -> Result<Vec<Answer>, &'static str> {
         let (mut reader, mut answers) = (Reader::default(), Vec::new());
         for mut input in stream.chunks(piece) {

@@ -96,7 +96,7 @@ pub(super) struct Arrivals {
 }
 
 impl Arrivals {
-    /// From `begin` on, `per_second` of all workers together, for so long. None: a worker that has nobody to ask on.
+    /// From `begin` on, `per_second` of all workers together, for `duration`. None: a worker that has nobody to ask on.
     pub(super) fn new(begin: u64, per_second: f64, duration: Duration, share: Option<Share>) -> Self {
         let all = (per_second * duration.as_secs_f64()).round() as u64;
         let count = share.map_or(0, |share| share.part(all));

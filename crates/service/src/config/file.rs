@@ -17,7 +17,7 @@ use super::settings::rows;
 const BYTES_MAX: u64 = 1024 * 1024;
 /// A longer key is like no other.
 const KEY_BYTES_MAX: usize = 64;
-/// A key with more wrong letters is not recognised.
+/// How many letters may be wrong in a key that is recognised.
 const MISTAKES_MAX: usize = 2;
 
 /// What a file says.

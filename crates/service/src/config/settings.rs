@@ -42,6 +42,11 @@ pub(super) fn on_one_line(text: &str) -> Cow<'_, str> {
     if text.contains(char::is_control) { text.escape_debug().to_string().into() } else { text.into() }
 }
 
+/// Any text is a path.
+fn parse_path(text: &str) -> Result<Option<PathBuf>, String> {
+    Ok(Some(text.into()))
+}
+
 fn shown_path(path: Option<&PathBuf>) -> String {
     path.map_or("none".to_owned(), |path| path.display().to_string())
 }
@@ -53,10 +58,7 @@ pub(super) static OWN: &[Setting<Config>] = &[
             default: Some("none"),
             ..Row::new("CONFIG_FILE", "PATH", "TOML file of settings; its keys are the variables in lower case")
         },
-        set: |config, text| {
-            config.file = Some(text.into());
-            Ok(())
-        },
+        set: |config, text| store(&mut config.file, parse_path(text)),
         show: |config| shown_path(config.file.as_ref()),
     },
     Setting {
@@ -76,12 +78,13 @@ pub(super) static OWN: &[Setting<Config>] = &[
     Setting {
         row: Row {
             default: Some("none"),
-            ..Row::new("DATABASE_URL_FILE", "PATH", "File that holds `DATABASE_URL`, which is not given then")
+            ..Row::new(
+                "DATABASE_URL_FILE",
+                "PATH",
+                "File whose content is `DATABASE_URL`; only one of the two may be given",
+            )
         },
-        set: |config, text| {
-            config.database_url_file = Some(text.into());
-            Ok(())
-        },
+        set: |config, text| store(&mut config.database_url_file, parse_path(text)),
         show: |config| shown_path(config.database_url_file.as_ref()),
     },
     Setting {
@@ -109,12 +112,9 @@ pub(super) static OWN: &[Setting<Config>] = &[
     Setting {
         row: Row {
             default: Some("none"),
-            ..Row::new("API_TOKEN_FILE", "PATH", "File that holds `API_TOKEN`, which is not given then")
+            ..Row::new("API_TOKEN_FILE", "PATH", "File whose content is `API_TOKEN`; only one of the two may be given")
         },
-        set: |config, text| {
-            config.api_token_file = Some(text.into());
-            Ok(())
-        },
+        set: |config, text| store(&mut config.api_token_file, parse_path(text)),
         show: |config| shown_path(config.api_token_file.as_ref()),
     },
     Setting {

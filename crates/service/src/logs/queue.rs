@@ -190,7 +190,7 @@ mod tests {
         }
     }
 
-    /// What is written to it, and the outcomes of the next calls: so many bytes, or an error. Then all is taken.
+    /// What is written to it, and the outcomes of the next calls: a number of bytes, or an error. Then all is taken.
     #[derive(Default)]
     struct Output {
         text: Vec<u8>,

@@ -50,7 +50,7 @@ pub struct Sqlite {
 
 impl Sqlite {
     /// Opens the file at the absolute `path`, creates it when it is absent, brings it to this version's schema and
-    /// starts the writer thread. So many `cores` will read.
+    /// starts the writer thread. `cores` will read.
     ///
     /// # Errors
     ///
@@ -63,7 +63,7 @@ impl Sqlite {
         Ok(Self { files, cache_kib: schema::cache_kib(cores), readers: None, writer })
     }
 
-    /// Has so many threads read, at least one, instead of the cores themselves: for cores with fd tables of their own. They
+    /// Has `count` threads read, at least one, instead of the cores themselves: for cores with fd tables of their own. They
     /// have the table of the calling thread, which must be that of [`open`](Self::open).
     ///
     /// # Errors

@@ -20,7 +20,7 @@ const GROWTH_MAX_KIB: u64 = 8 << 10;
 
 impl Running {
     fn files(&self) -> Vec<u64> {
-        let directory = std::fs::read_dir(format!("/proc/{}/fd", self.pid().as_raw_nonzero())).unwrap();
+        let directory = std::fs::read_dir(self.in_proc("fd")).unwrap();
         let mut files: Vec<u64> =
             directory.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
         files.sort_unstable();
@@ -28,9 +28,9 @@ impl Running {
     }
 
     fn sockets(&self) -> usize {
-        let directory = format!("/proc/{}/fd", self.pid().as_raw_nonzero());
+        let directory = self.in_proc("fd");
         // A file may be gone when it is looked at.
-        let link = |file: &u64| std::fs::read_link(format!("{directory}/{file}")).unwrap_or_default();
+        let link = |file: &u64| std::fs::read_link(directory.join(file.to_string())).unwrap_or_default();
         self.files().iter().filter(|file| link(file).to_string_lossy().starts_with("socket:")).count()
     }
 

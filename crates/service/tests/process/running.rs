@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 /// A test that waits longer than this for a byte has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Nothing that comes to pass takes so long.
+/// Nothing that comes to pass takes longer.
 const CONDITION_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A process that is ready; killed when it is dropped.
@@ -76,7 +76,7 @@ impl Running {
 
     /// What Linux says of the process in a file of `/proc`.
     pub(crate) fn proc_file(&self, name: &str) -> String {
-        std::fs::read_to_string(format!("/proc/{}/{name}", self.pid().as_raw_nonzero())).unwrap()
+        std::fs::read_to_string(self.in_proc(name)).unwrap()
     }
 
     /// The most memory that the process has had resident so far.
@@ -88,6 +88,11 @@ impl Running {
 
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
+    }
+
+    /// A file or folder that the kernel has of the process.
+    pub(crate) fn in_proc(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{name}", self.child.id()))
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

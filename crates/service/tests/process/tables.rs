@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::running::{Client, Running, command};
 
 const CORES: usize = 4;
-/// So many connections miss one of four cores once in 10^12.
+/// This number of connections misses one of four cores once in 10^12.
 const CLIENTS: usize = 100;
 
 fn with_tables(directory: &std::path::Path) -> Command {
@@ -18,16 +18,19 @@ fn with_tables(directory: &std::path::Path) -> Command {
 }
 
 impl Running {
+    /// Folders of `/proc`, one for each thread.
+    fn tasks(&self) -> impl Iterator<Item = std::path::PathBuf> {
+        std::fs::read_dir(self.in_proc("task")).unwrap().map(|task| task.unwrap().path())
+    }
+
     fn thread(&self, name: &str) -> Pid {
-        let mut tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid().as_raw_nonzero())).unwrap();
-        let is_it = |task: &std::path::Path| std::fs::read_to_string(task.join("comm")).unwrap().trim() == name;
-        let task = tasks.find_map(|task| Some(task.unwrap().path()).filter(|task| is_it(task))).unwrap();
+        let is_it = |task: &std::path::PathBuf| std::fs::read_to_string(task.join("comm")).unwrap().trim() == name;
+        let task = self.tasks().find(is_it).unwrap();
         Pid::from_raw(task.file_name().unwrap().to_str().unwrap().parse().unwrap()).unwrap()
     }
 
     /// The files of each thread, by its name: links as the kernel writes them.
     fn files_of_threads(&self) -> Vec<(String, Vec<String>)> {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid().as_raw_nonzero())).unwrap();
         let files_of = |task: std::path::PathBuf| {
             let name = std::fs::read_to_string(task.join("comm")).unwrap().trim().to_owned();
             let files = std::fs::read_dir(task.join("fd")).unwrap();
@@ -35,7 +38,7 @@ impl Running {
             let links = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
             (name, links.map(|link| link.to_string_lossy().into_owned()).collect())
         };
-        tasks.map(|task| files_of(task.unwrap().path())).collect()
+        self.tasks().map(files_of).collect()
     }
 }
 

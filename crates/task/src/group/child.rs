@@ -70,8 +70,7 @@ pub(super) struct Label {
 
 enum End<T, E> {
     Value(T),
-    Error(E),
-    Panicked(Box<dyn Any + Send>),
+    Failed(FailureKind<E>),
     /// It was cancelled, alone or with the group, or its runtime has ended.
     Gone,
 }
@@ -107,12 +106,8 @@ where
         let fail = |kind| this.group.fail(name.clone(), kind);
         let value = match end {
             End::Value(value) => Some(value),
-            End::Error(error) => {
-                fail(FailureKind::Error(error));
-                None
-            }
-            End::Panicked(payload) => {
-                fail(FailureKind::Panicked(Panic::new(payload)));
+            End::Failed(kind) => {
+                fail(kind);
                 None
             }
             End::Gone => None,
@@ -171,8 +166,8 @@ where
             Ok(Poll::Pending) if is_wanted && self.as_mut().keep_waker(cx) => return Poll::Pending,
             Ok(Poll::Pending) => End::Gone,
             Ok(Poll::Ready(Ok(value))) => End::Value(value),
-            Ok(Poll::Ready(Err(error))) => End::Error(error),
-            Err(payload) => End::Panicked(payload),
+            Ok(Poll::Ready(Err(error))) => End::Failed(FailureKind::Error(error)),
+            Err(payload) => End::Failed(FailureKind::Panicked(Panic::new(payload))),
         };
         self.end(end);
         Poll::Ready(())

@@ -132,7 +132,7 @@ impl Roster {
         let mut roster = self;
         // All that members have done happened before the end that the last one announces.
         while roster.members.0.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // Who still waits for a place can never have one.
+            // A task that still waits for a place can never have one.
             roster.close_places();
             let scope = roster.state.lock().scope.take();
             wake(scope);

@@ -1,6 +1,6 @@
 //! What a queue knows, and how it changes: pure, under the lock of its owner.
 //!
-//! Who waits is not handed an item (or a place for one) but the *promise* of one. The item stays where it is until the getter
+//! A task that waits is not handed an item (or a place for one) but the *promise* of one. The item stays where it is until the getter
 //! comes for it, so its order is never lost, and when a getter gives up, the promise goes to the next.
 //!
 //! | event | what is promised, and to whom |

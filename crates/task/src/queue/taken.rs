@@ -57,7 +57,7 @@ impl<'a, T> Taken<'a, T> {
     ///
     /// It never waits: there is a place for it even if the queue is full, or was closed.
     ///
-    /// Who found the queue closed and empty meanwhile has gone, and is not called back: to [`join`](crate::Queue::join) before
+    /// A task that found the queue closed and empty meanwhile has gone, and is not called back: to [`join`](crate::Queue::join) before
     /// [`close`](crate::Queue::close) is how every item finds a consumer.
     pub fn put_back(self) {
         let Taken { value, since_ns, mut finish } = self;

@@ -2,8 +2,8 @@
 //! away, it is held for longer.
 //!
 //! To release the standard library's lock is an atomic exchange, because somebody may sleep who must be woken; here it is a plain
-//! store, and so a lock and its release cost about half. The price is that nobody can be woken: who does not get it at once spins,
-//! which nearly always is enough; then lets others run, since whoever holds it may have been interrupted; then sleeps for moments,
+//! store, and so a lock and its release cost about half. The price is that nobody can be woken: a thread that does not get it at once
+//! spins, which nearly always is enough; then lets others run, since whoever holds it may have been interrupted; then sleeps for moments,
 //! which lets even one run whose priority is lower. It is *not* fair, and not for anything that may wait or call others.
 
 use std::panic::{RefUnwindSafe, UnwindSafe};

@@ -32,6 +32,7 @@ fn plan(scenario: u64) -> Plan {
         stop_at: (scenario.is_multiple_of(2)).then_some(9),
         cut_at: None,
         rude: 0,
+        observed: !scenario.is_multiple_of(2),
     }
 }
 

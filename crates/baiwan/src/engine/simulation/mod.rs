@@ -10,6 +10,7 @@
 //! | `app` | a handler for each way in which handlers behave |
 //! | `peer`, `answer` | what peers send, read and conclude |
 //! | `oracle` | what must hold inside of the engine |
+//! | `records` | what an observer is told of exchanges |
 //! | `call` | one fault at the N-th call, for every N |
 //!
 //! It knows the engine from the inside and changes nothing there: it takes the turns itself, and looks in between.
@@ -20,6 +21,7 @@ mod call;
 mod oracle;
 mod peer;
 mod plan;
+mod records;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +29,7 @@ use std::cell::{Cell, RefCell};
 use std::hash::{DefaultHasher, Hasher};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
@@ -38,8 +41,10 @@ use tokio::time::Instant;
 use self::app::SimApp;
 use self::peer::{Peer, Times};
 use self::plan::{Asking, Manner, Plan};
+use self::records::Records;
 use super::{Engine, receive_area};
 use crate::clock::TICK;
+use crate::settings::Settings;
 use crate::status::{Counts, Health, Phase, Status};
 
 pub use self::call::{Outcomes, at_call, every_call};
@@ -130,6 +135,7 @@ struct World {
     shared: Rc<Shared>,
     task: tokio::task::JoinHandle<std::io::Result<()>>,
     app: SimApp,
+    records: Arc<Records>,
     peers: Vec<Peer>,
     opened: usize,
     next_id: u32,
@@ -178,7 +184,9 @@ impl World {
         }
         let status = Status::new(1, plan.connections_max, u64::MAX);
         let app = SimApp::default();
-        let settings = Arc::new(plan.settings.clone());
+        let records = Arc::new(Records::default());
+        let observer = plan.observed.then(|| records.observer());
+        let settings = Arc::new(Settings { observer, ..plan.settings.clone() });
         let bound = vec![net.bind(address())];
         let engine = Engine::new(net.driver(), app.clone(), settings, Arc::clone(&status), 0, bound);
         let shared = Rc::new(Shared::default());
@@ -196,6 +204,7 @@ impl World {
             shared,
             task,
             app,
+            records,
             peers: Vec::new(),
             opened: 0,
             next_id: 0,
@@ -326,6 +335,9 @@ impl World {
         }
         let engine = self.shared.engine.borrow();
         let engine = engine.as_ref().expect("the task has not ended");
+        if self.plan.observed {
+            self.records.judge(oracle::open_records(engine), self.status.cores[0].requests.load(Relaxed))?;
+        }
         oracle::at_rest(engine, &self.net, engine.terms.clock.tick())
     }
 
@@ -422,6 +434,9 @@ impl World {
         }
         self.settle().await?;
         oracle::at_end(&self.counts())?;
+        if self.plan.observed {
+            self.records.judge(0, self.counts().requests)?;
+        }
         self.peers.iter_mut().for_each(Peer::leave);
         self.settle().await?;
         match (self.net.endpoints(), self.stopped.is_some() && !self.task.is_finished()) {

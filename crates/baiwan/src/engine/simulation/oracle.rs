@@ -105,6 +105,12 @@ pub(super) fn at_rest(engine: &Engine<SimDriver, SimApp>, net: &SimNet, now: Tic
     Ok(())
 }
 
+/// Exchanges whose record is not complete.
+pub(super) fn open_records(engine: &Engine<SimDriver, SimApp>) -> u64 {
+    let has_draft = |index: u32| engine.table.busy(index).is_some_and(|busy| busy.draft.is_some());
+    slots(engine).filter(|(index, _)| has_draft(*index)).count() as u64
+}
+
 fn must_have_deadline(engine: &Engine<SimDriver, SimApp>, state: State) -> bool {
     let settings = &engine.terms.settings;
     match state {

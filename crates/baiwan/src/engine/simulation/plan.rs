@@ -28,6 +28,8 @@ pub(super) struct Plan {
     pub(super) cut_at: Option<usize>,
     /// How many peers of a thousand misbehave.
     pub(super) rude: usize,
+    /// Somebody is told of every exchange.
+    pub(super) observed: bool,
 }
 
 impl Plan {
@@ -47,6 +49,7 @@ impl Plan {
             stop_at: decisions.chance(350).then(|| decisions.below(steps)),
             cut_at: decisions.chance(50).then(|| decisions.below(steps)),
             rude: decisions.one_of(&[0, 300, 600]),
+            observed: decisions.chance(500),
         }
     }
 }

@@ -23,7 +23,7 @@ use baiwan_driver::{Peer, Token};
 use baiwan_http1::begins_request;
 
 use self::slab::Slab;
-pub(super) use self::slot::{Busy, Exchange, Flags, Slot};
+pub(super) use self::slot::{Busy, Flags, Pending, Slot};
 use self::slot::{Key, Slots};
 use self::state::note_edge;
 #[cfg(test)]

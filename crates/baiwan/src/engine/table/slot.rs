@@ -15,6 +15,7 @@ use super::state::State;
 use super::wheel;
 use crate::clock::Tick;
 use crate::engine::exchange::Pipe;
+use crate::observe::Draft;
 use crate::pace::Pace;
 
 /// What is known about a connection beside its state.
@@ -102,7 +103,9 @@ pub(in crate::engine) struct Busy {
     pub(in crate::engine) head: HeadDecoder,
     /// Owed to the peer, in order.
     pub(in crate::engine) output: VecDeque<Bytes>,
-    pub(in crate::engine) exchange: Option<Exchange>,
+    pub(in crate::engine) exchange: Option<Pending>,
+    /// The record of the exchange that is going on, or whose answer is being sent, if somebody observes.
+    pub(in crate::engine) draft: Option<Box<Draft>>,
     /// The rest of a request's body that nobody reads any more (`Discard`).
     pub(in crate::engine) unread: Option<BodyDecoder>,
     pub(in crate::engine) request_due: Tick,
@@ -113,12 +116,12 @@ pub(in crate::engine) struct Busy {
 
 /// A handler or response body that is being waited for, in a task of its own.
 #[derive(Debug)]
-pub(in crate::engine) struct Exchange {
+pub(in crate::engine) struct Pending {
     pub(in crate::engine) pipe: Rc<Pipe>,
     pub(in crate::engine) task: AbortHandle,
 }
 
-impl Exchange {
+impl Pending {
     /// Whether somebody may still read the request's body.
     pub(in crate::engine) fn awaits_body(&self) -> bool {
         self.pipe.with_feed(|feed| feed.as_ref().is_some_and(|feed| feed.inlet.is_held()))
@@ -132,6 +135,7 @@ impl Busy {
             head: HeadDecoder::default(),
             output: VecDeque::new(),
             exchange: None,
+            draft: None,
             unread: None,
             request_due: Tick::NEVER,
             pace: Pace::NONE,

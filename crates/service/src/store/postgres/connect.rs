@@ -16,7 +16,7 @@ use super::session::{CHANGES_MAX, Session};
 use super::statements::Statements;
 use crate::store::PATIENCE;
 
-/// The server gives a statement up after so long: before the caller does, so that the session is free for the next.
+/// The server gives a statement up after this time: before the caller does, so that the session is free for the next.
 const STATEMENT_TIMEOUT: Duration = Duration::from_millis(1400);
 const _: () = assert!(STATEMENT_TIMEOUT.as_millis() < PATIENCE.as_millis());
 
@@ -24,7 +24,7 @@ const _: () = assert!(STATEMENT_TIMEOUT.as_millis() < PATIENCE.as_millis());
 const LOCK_TIMEOUT: Duration = Duration::from_millis(120);
 /// A change waits for no more locks that others may hold: for a user's row or a key, and for a name.
 const LOCKS_MAX: u128 = 2;
-/// A change that has waited for a connection for so long is not sent any more.
+/// A change that has waited for a connection for this time is not sent any more.
 pub(super) const CHANGE_WAIT_MAX: Duration = Duration::from_millis(900);
 // However many changes wait for the same row: what was sent has had its turn, and been made or given up, before its caller is told
 // that the store does not answer. A deadline within the statements would need the server's clock to agree with ours.

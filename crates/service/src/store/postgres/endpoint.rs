@@ -27,7 +27,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// Time for what follows on it: authentication, and whether the server takes writes.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
-/// A server that is gone without a word is noticed so long after something was sent to it, unless the URL says otherwise.
+/// A server that is gone without a word is noticed this time after something was sent to it, unless the URL says otherwise.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(5);
 /// Something is sent to a server that says nothing, so often.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);

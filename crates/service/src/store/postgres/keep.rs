@@ -30,11 +30,11 @@ use crate::store::PATIENCE;
 /// A session that was asked and does not answer is taken out of use after this. A server that lives is back by then: it gives up
 /// a statement earlier.
 const ASK_MAX: Duration = PATIENCE;
-/// It is closed if it does not answer for so long after that.
+/// It is closed if it does not answer for this time after that.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Time for asking the server to give up what it is doing.
 const CANCEL_MAX: Duration = Duration::from_secs(1);
-/// After so long a session was good, and its end is the first failure of a new series.
+/// After this time a session was good, and its end is the first failure of a new series.
 const PROVEN_AFTER: Duration = Duration::from_secs(10);
 
 /// Why a session is out of use.

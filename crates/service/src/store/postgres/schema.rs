@@ -34,7 +34,7 @@ const MIGRATIONS: &[&str] = &["CREATE TABLE baiwan.users (
 
 /// `server_version_num` of the oldest release that is served.
 const SERVER_VERSION_MIN: i32 = 120_000;
-/// Who migrates holds this lock: "Baiw", as in the header of the SQLite file.
+/// A process that migrates holds this lock: "Baiw", as in the header of the SQLite file.
 const MIGRATION_LOCK: i64 = 0x4261_6977;
 
 /// Time for the connection at start, at least.
@@ -48,7 +48,7 @@ const CLOSE_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// There is no connection.
-    #[error("no connection to {url} ({reason}): start the server there, or set DATABASE_URL to another")]
+    #[error("there is no connection to {url} ({reason}): start the server there, or set DATABASE_URL to another")]
     CannotConnect {
         /// The database.
         url: PostgresUrl,

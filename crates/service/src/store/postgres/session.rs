@@ -2,7 +2,8 @@
 //!
 //! Statements are written one behind the other and answered in that order. So an answer settles all that was sent before it,
 //! whoever gave up waiting meanwhile. Invariant: at most [`PIPELINE_MAX`] statements are on their way, and [`CHANGES_MAX`] changes
-//! among them, those that nobody waits for any more included. Who finds no room waits for it, and has sent nothing until then.
+//! among them, those that nobody waits for any more included. An operation that finds no room waits for it, and has sent nothing until
+//! then.
 //!
 //! A session does not end itself: it calls for the task that keeps it (`keep`), when a caller gave up or an error condemned it.
 

@@ -5,7 +5,7 @@
 //!                  └──────────────► Down
 //! ```
 //!
-//! The locks are held for a look or an exchange, and as a rule by the core alone that the slot belongs to. Invariant: who sets a
+//! The locks are held for a look or an exchange, and as a rule by the core alone that the slot belongs to. Invariant: a task that sets a
 //! slot to `Open` takes the session out again, even when its task is cut short.
 
 use std::sync::{Arc, Mutex};
@@ -233,7 +233,7 @@ impl Tenure<'_> {
     /// The session may be used from now on, unless all were condemned since the count `verdicts`: what it has shown, it has shown
     /// before that. Then it is not used for a moment, and why is returned.
     pub(super) fn publish(&self, session: &Arc<Session>, verdicts: u64) -> Result<(), Condemned> {
-        // Held until the session is in its slot: who condemns all finds it there, or is found here.
+        // Held until the session is in its slot: a task that condemns all finds it there, or its verdict is found here.
         let verdict = locked(&self.slots.verdict);
         if let Some(why) = verdict.why.as_ref().filter(|_| verdict.number != verdicts) {
             return Err(why.clone());

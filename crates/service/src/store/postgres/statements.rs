@@ -73,9 +73,9 @@ fn create(user: &str) -> String {
 ///
 /// Of several with one key, all but one find the key in `seen`, or they wait in `claimed` until the first has ended: if it was
 /// undone they take its place; if not, `ON CONFLICT` meets its row, which has not expired, and leaves nothing for `stored`. Then
-/// the whole answers no row, and who asks looks the key up. A taken name is an error in `stored`, and undoes `claimed` too.
+/// the whole answers no row, and the caller looks the key up. A taken name is an error in `stored`, and undoes `claimed` too.
 ///
-/// Each waits for a key first, then for a name, and takes rows of `expired` last and without waiting. Who has one waits for
+/// Each waits for a key first, then for a name, and takes rows of `expired` last and without waiting. A change that has one waits for
 /// nothing more, so that no circle of waiting can form.
 fn create_once() -> String {
     format!(
@@ -125,7 +125,7 @@ fn replace(user: &str) -> String {
     )
 }
 
-/// As with [`replace`]: who waited for a change checks the version that it left.
+/// As with [`replace`]: a statement that waited for a change checks the version that it left.
 fn delete(user: &str) -> String {
     format!(
         "DELETE FROM baiwan.users

@@ -118,7 +118,9 @@ pub enum OpenError {
         reason: String,
     },
     /// The writer thread could not be started.
-    #[error("no thread for the database's writer: {0}; raise the limit of processes or lower WORKERS")]
+    #[error(
+        "the thread of the database's writer cannot be started ({0}): raise the limit of processes or lower WORKERS"
+    )]
     Thread(io::Error),
 }
 

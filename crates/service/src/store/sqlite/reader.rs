@@ -65,7 +65,7 @@ enum Turn {
     Fresh,
     /// There was one: if it stays alone, a transaction for more is of no use.
     Once,
-    /// A transaction is open; so many were committed before it began.
+    /// A transaction is open. The number of those that were committed before it began.
     Snapshot(u64),
 }
 

@@ -147,13 +147,13 @@ pub(super) fn open_again(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// KiB of pages for each of so many readers.
+/// KiB of pages for each of the readers.
 pub(super) fn cache_kib(readers: usize) -> usize {
     (READERS_CACHE_KIB / readers.max(1)).max(READER_CACHE_KIB_MIN)
 }
 
-/// Opens a connection that cannot write and keeps so many KiB of pages. Its file is opened for writing all the same: in WAL mode a reader marks the
-/// part of the log that it reads.
+/// Opens a connection that cannot write and keeps `cache_kib` of pages. Its file is opened for writing all the same: in WAL mode a
+/// reader marks the part of the log that it reads.
 pub(super) fn open_reader(path: &Path, cache_kib: usize) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;

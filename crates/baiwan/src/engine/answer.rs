@@ -1,0 +1,189 @@
+//! The one way from a response to bytes, whether its handler was ready at once or not.
+//!
+//! What the fields of a head say, and how a body is framed, is `http1`'s; here is decided what is copied behind a head and what is
+//! sent from where it is.
+//!
+//! The invariant: what is encoded keeps to what its head announced, or is a failure.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use baiwan_http1::{
+    BodyEncoder, BodyLength, BodyLengthError, ResponseContext, ResponseError, ResponseFraming, ResponsePlan,
+    encode_response_head,
+};
+use bytes::{Buf, Bytes};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, response};
+use http_body::Body as HttpBody;
+
+use super::has_budget;
+use crate::clock::Date;
+use crate::say::say;
+
+/// Data up to this size is copied behind its head; larger data is sent from where it is.
+pub(super) const COPY_BYTES_MAX: usize = 16 * 1024;
+
+/// An answer whose head is encoded.
+pub(super) struct Answer<B> {
+    pub(super) status: StatusCode,
+    pub(super) keep_alive: bool,
+    pub(super) extent: Extent,
+    /// What is not encoded yet of its body.
+    pub(super) rest: Option<Rest<B>>,
+}
+
+/// What is left of an answer's body, and how it is written.
+pub(super) struct Rest<B> {
+    pub(super) body: Pin<Box<B>>,
+    pub(super) writer: BodyWriter,
+}
+
+/// The one way from a response to bytes: its head, and of its body what is there at once. Small data follows the head in `front`,
+/// large data is put into `queue`, which comes after it. None if it cannot be sent; `front` may hold a part of it then.
+#[inline]
+pub(super) fn encode<B>(
+    response: Response<B>,
+    context: ResponseContext,
+    date: &Date,
+    front: &mut Vec<u8>,
+    queue: &mut VecDeque<Bytes>,
+) -> Option<Answer<B>>
+where
+    B: HttpBody<Data: Buf>,
+{
+    let (head, body) = response.into_parts();
+    let (plan, mut body) = match encode_head(front, &head, body, context, date) {
+        Ok(encoded) => encoded,
+        Err(error) => {
+            say_unsendable(&error);
+            return None;
+        }
+    };
+    let mut writer = BodyWriter::new(plan.framing);
+    if !writer.is_complete()
+        && has_budget()
+        && let Poll::Ready(frame) = body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop()))
+    {
+        let last = body.is_end_stream();
+        writer.write(frame, last, front, queue).ok()?;
+    }
+    let extent = Extent::of(plan.framing, &head.headers);
+    let rest = (!writer.is_complete()).then_some(Rest { body, writer });
+    Some(Answer { status: head.status, keep_alive: plan.keep_alive, extent, rest })
+}
+
+/// Says that the app has no answer, or none that can be sent.
+pub(super) fn say_unsendable(error: &dyn std::error::Error) {
+    say(|| tracing::error!(%error, "the app's answer cannot be sent"));
+}
+
+/// Encodes the head of a response and says what is to be done with its body.
+fn encode_head<B: HttpBody>(
+    out: &mut Vec<u8>,
+    head: &response::Parts,
+    body: B,
+    context: ResponseContext,
+    date: &Date,
+) -> Result<(ResponsePlan, Pin<Box<B>>), ResponseError> {
+    let length = body.size_hint().exact().map_or(BodyLength::Unknown, BodyLength::Exact);
+    let plan = encode_response_head(out, head.status, &head.headers, length, context, date)?;
+    Ok((plan, Box::pin(body)))
+}
+
+/// Frames of a response body on their way to bytes: `http1` frames them, and their data is copied or queued here.
+#[derive(Debug)]
+pub(super) struct BodyWriter(BodyEncoder);
+
+/// The body is not what its head announced, or it failed. The connection can only be cut.
+#[derive(Debug)]
+pub(super) struct BodyFailed;
+
+impl From<BodyLengthError> for BodyFailed {
+    fn from(_: BodyLengthError) -> Self {
+        Self
+    }
+}
+
+impl BodyWriter {
+    pub(super) fn new(framing: ResponseFraming) -> Self {
+        Self(BodyEncoder::new(framing))
+    }
+
+    /// Whether all of the body was written.
+    pub(super) fn is_complete(&self) -> bool {
+        self.0.is_complete()
+    }
+
+    /// Writes the next frame, or the end: small data behind what is in `front`, large data into `queue`, which comes after
+    /// it. `last` says that the body has nothing after this frame.
+    pub(super) fn write<D: Buf, E>(
+        &mut self,
+        frame: Option<Result<http_body::Frame<D>, E>>,
+        last: bool,
+        front: &mut Vec<u8>,
+        queue: &mut VecDeque<Bytes>,
+    ) -> Result<(), BodyFailed> {
+        match frame {
+            Some(Err(_)) => return Err(BodyFailed),
+            None => return Ok(self.0.encode_end(front, None)?),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => self.write_data(data, front, queue)?,
+                Err(frame) => return Ok(self.0.encode_end(front, frame.trailers_ref())?),
+            },
+        }
+        match last && !self.is_complete() {
+            true if queue.is_empty() => Ok(self.0.encode_end(front, None)?),
+            // What ends the body must come after the queue: that is for the next call.
+            _ => Ok(()),
+        }
+    }
+
+    fn write_data<D: Buf>(
+        &mut self,
+        mut data: D,
+        front: &mut Vec<u8>,
+        queue: &mut VecDeque<Bytes>,
+    ) -> Result<(), BodyFailed> {
+        let count = data.remaining();
+        let end = self.0.encode_data_head(front, count as u64)?;
+        if count > COPY_BYTES_MAX {
+            queue.push_back(data.copy_to_bytes(count));
+            if !end.is_empty() {
+                queue.push_back(Bytes::from_static(end));
+            }
+            return Ok(());
+        }
+        while data.has_remaining() {
+            let piece = data.chunk();
+            front.extend_from_slice(piece);
+            let taken = piece.len();
+            data.advance(taken);
+        }
+        front.extend_from_slice(end);
+        Ok(())
+    }
+}
+
+/// What the head of an answer says of the end of its body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Extent {
+    /// It has an announced length.
+    Known,
+    /// It ends at some time.
+    Open,
+    /// It is a stream of events, which ends with its connection.
+    Endless,
+}
+
+impl Extent {
+    pub(super) fn of(framing: ResponseFraming, headers: &HeaderMap) -> Self {
+        let is_of_events = |value: &HeaderValue| value.as_bytes().starts_with(b"text/event-stream");
+        match framing {
+            ResponseFraming::NoBody | ResponseFraming::Length(_) => Self::Known,
+            _ if headers.get(CONTENT_TYPE).is_some_and(is_of_events) => Self::Endless,
+            ResponseFraming::Chunked | ResponseFraming::UntilClose => Self::Open,
+        }
+    }
+}

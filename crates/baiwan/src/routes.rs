@@ -1,0 +1,79 @@
+//! How the template of a route reaches the record of its exchange.
+
+use std::any::Any;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::extract::MatchedPath;
+use http::Request;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::app::App;
+use crate::observe::RouteCell;
+
+/// Tells the [observer](crate::Builder::observe) of exchanges which route of an axum `Router` a request has matched.
+///
+/// An app that is a `Router` gets this layer by itself when there is an observer. Add it where the `Router` is inside of something
+/// else, such as a layer around all of it, or a router that is nested as a service. It writes the template before the handler runs,
+/// and does nothing where nobody observes.
+///
+/// # Example
+/// ```
+/// use axum::{Router, routing::get};
+/// use tower::ServiceBuilder;
+/// use tower_http::normalize_path::NormalizePathLayer;
+///
+/// let router = Router::new().route("/users/{id}", get(|| async { "a user" })).layer(baiwan::RouteLayer);
+/// // No `Router` any more, so the layer was added to the one inside.
+/// let app = ServiceBuilder::new().layer(NormalizePathLayer::trim_trailing_slash()).service(router);
+/// let server = baiwan::Server::builder().bind("127.0.0.1:0").observe(|exchange| println!("{}", exchange.route));
+/// # let running = server.start(app)?;
+/// # drop(running);
+/// # Ok::<(), baiwan::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RouteLayer;
+
+impl<S> Layer<S> for RouteLayer {
+    type Service = RouteService<S>;
+
+    fn layer(&self, inner: S) -> RouteService<S> {
+        RouteService { inner }
+    }
+}
+
+/// What [`RouteLayer`] makes of a service.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteService<S> {
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for RouteService<S>
+where
+    S: Service<Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> S::Future {
+        let extensions = request.extensions();
+        if let (Some(cell), Some(path)) = (extensions.get::<RouteCell>(), extensions.get::<MatchedPath>()) {
+            cell.write(path.as_str());
+        }
+        self.inner.call(request)
+    }
+}
+
+/// The app with the layer, if it is a `Router`.
+pub(crate) fn with_routes<A: App>(mut app: A) -> A {
+    if let Some(router) = (&mut app as &mut dyn Any).downcast_mut::<Router>() {
+        *router = std::mem::take(router).layer(RouteLayer);
+    }
+    app
+}

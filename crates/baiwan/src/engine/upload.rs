@@ -175,7 +175,11 @@ fn refuse_body<D: Driver>(
     let failure = BodyError::Malformed(refusal.name());
     if end_exchange(table, index, failure) {
         note_refusal(terms, table, index, refusal, bytes);
-        close(terms, ports, table, index, CloseReason::Refused);
+        match table.owes(index) {
+            // Among it may be the answer to an earlier request.
+            true => end_after_flush(terms, table, index, CloseReason::Refused),
+            false => close(terms, ports, table, index, CloseReason::Refused),
+        }
     } else {
         refuse(terms, table, index, refusal, bytes);
     }

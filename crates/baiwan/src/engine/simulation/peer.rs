@@ -389,7 +389,7 @@ impl Peer {
             (
                 "stop, nothing due",
                 times.stopped.is_some()
-                    && (!begun || times.agains && (self.is_late() || settings.shutdown_idle.is_zero())),
+                    && (!begun || times.agains && (self.is_late() || since(idle, Some(settings.shutdown_idle)))),
             ),
             (
                 "a head that took too long, and an answer to it that the peer did not read",

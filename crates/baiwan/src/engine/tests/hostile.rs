@@ -332,6 +332,31 @@ async fn a_body_that_turns_out_wrong_after_its_answer_gets_no_second_one() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn a_body_that_turns_out_wrong_costs_no_answer_to_an_earlier_request() {
+    let app = Router::new()
+        .route("/large", route_get(|| async { "x".repeat(10_000) }))
+        .route("/echo", post(|body: Body| async { Response::new(body) }));
+    let rig = Rig::with(app, Settings::default(), 10, 1000);
+    let mut peer = rig.connect();
+    let echo = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    peer.send(get("/large") + echo);
+    rig.settle().await;
+    peer.send("zz\r\n");
+    rig.settle().await;
+    let mut answers = String::new();
+    while !peer.is_at_end() {
+        answers += &peer.receive();
+        rig.settle().await;
+    }
+    assert_eq!(statuses(&answers), [200, 200], "{answers}");
+    assert!(answers.contains(&"x".repeat(10_000)) && !answers.ends_with("0\r\n\r\n"), "the second is not whole");
+    drop(peer);
+    rig.settle().await;
+    assert_eq!(rig.closed(CloseReason::Refused), 1);
+    rig.assert_empty();
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn a_refusal_after_a_head_request_has_its_body() {
     let rig = Rig::new(spending(5));
     let answers = rig.exchange("HEAD / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\n\r\n").await;

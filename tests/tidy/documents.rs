@@ -31,9 +31,13 @@ fn the_architecture_names_every_crate_and_folder() {
         assert!(text.contains(&format!("`crates/{krate}`")), "ARCHITECTURE.md does not name crates/{krate}");
     }
     for file in fs::read_dir(root().join("crates/baiwan/src/engine")).unwrap() {
-        let file = file.unwrap().file_name().into_string().unwrap();
-        let known = ["tests", "tests.rs"].contains(&file.as_str()) || text.contains(&format!("{file}`"));
-        assert!(known, "ARCHITECTURE.md does not name engine/{file}");
+        let file = file.unwrap().path();
+        // What is in a folder, the file of the same name says.
+        if file.is_dir() || file.ends_with("tests.rs") {
+            continue;
+        }
+        let file = file.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(text.contains(&format!("{file}`")), "ARCHITECTURE.md does not name engine/{file}");
     }
 }
 

@@ -77,20 +77,14 @@ fn every_file_is_part_of_a_crate() {
         if src + 2 == parts.len() && ["lib", "main"].contains(&file.as_str()) || parts.contains(&"bin".to_owned()) {
             continue;
         }
-        // `a/mod.rs` is declared beside `a`, `a/b.rs` in `a.rs` or `a/mod.rs`, and at the top in `lib.rs` or `main.rs`.
-        let (module, folder) = match file.as_str() {
-            "mod" => {
-                let folder = path.parent().unwrap();
-                (folder.file_name().unwrap().to_string_lossy().into_owned(), folder.parent().unwrap())
-            }
-            _ => (file, path.parent().unwrap()),
-        };
-        let parents =
-            [folder.join("lib.rs"), folder.join("main.rs"), folder.join("mod.rs"), folder.with_extension("rs")];
+        assert_ne!(file, "mod", "{}: a module stands beside its folder, as `name.rs`", name(&path));
+        // `a/b.rs` is declared in `a.rs`, and at the top in `lib.rs` or `main.rs`.
+        let folder = path.parent().unwrap();
+        let parents = [folder.join("lib.rs"), folder.join("main.rs"), folder.with_extension("rs")];
         let declared = parents.iter().filter_map(|parent| fs::read_to_string(parent).ok()).any(|text| {
             text.lines().any(|line| {
                 let line = line.trim().trim_start_matches("pub(crate) ").trim_start_matches("pub ");
-                line == format!("mod {module};")
+                line == format!("mod {file};")
             })
         });
         assert!(declared, "{} is not declared by any module", name(&path));

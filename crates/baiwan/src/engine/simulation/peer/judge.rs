@@ -1,0 +1,187 @@
+//! What a peer holds against the server: answers and ends without a reason, and deadlines that were missed.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{BODY_PATIENCE_MIN, Due, HALF_CLOSED_SILENCE, PROBE_TIMEOUT, Peer, Times};
+use crate::clock::TICK;
+use crate::engine::simulation::Verdict;
+use crate::engine::simulation::plan::Expect;
+
+impl Peer {
+    /// Whether there is a reason for an answer of the server's own.
+    pub(super) fn explains(&self, status: u16, due: Option<&Due>, times: &Times<'_>) -> bool {
+        let Times { now, settings, .. } = times;
+        let since =
+            |moment: Instant, timeout: Option<Duration>| timeout.is_some_and(|timeout| *now >= moment + timeout);
+        match (status, due) {
+            (503, _) if times.crowded && self.answered == 0 => true,
+            (503, _) if self.was_half_a_head(due, times) => true,
+            (503, Some(due)) => due.head_sent.is_some_and(|sent| since(sent, settings.request_timeout)),
+            // What was sent in time may have been seen too late.
+            (408, Some(due)) if self.is_late() => {
+                since(due.began, settings.header_timeout) || since(due.began, Some(BODY_PATIENCE_MIN))
+            }
+            (408, Some(due)) => {
+                let head = due.head_sent.unwrap_or(*now) - due.began;
+                settings.header_timeout.is_some_and(|timeout| head >= timeout) || due.pauses(*now) >= BODY_PATIENCE_MIN
+            }
+            (500, Some(due)) => due.asking.expect == Expect::Failed,
+            (400.., Some(due)) => matches!(due.asking.expect, Expect::Refused | Expect::RefusedOrCut),
+            _ => false,
+        }
+    }
+
+    /// Whether a server that stops may have given up waiting for the rest of a head.
+    fn was_half_a_head(&self, due: Option<&Due>, times: &Times<'_>) -> bool {
+        let Times { now, settings, .. } = times;
+        let Some(stopped) = times.stopped else { return false };
+        let head = due.and_then(|due| Some(due.began + settings.header_timeout?));
+        let given_up = head.into_iter().chain([stopped + settings.shutdown_idle]).min().unwrap_or(stopped);
+        let in_time = due.and_then(|due| due.head_sent).is_some_and(|sent| sent < given_up);
+        *now >= given_up && (!in_time || self.is_late() || times.agains)
+    }
+
+    /// The connection has ended from the other side: there must be a reason.
+    pub(super) fn judge_end(&self, times: &Times<'_>) -> Result<(), Verdict> {
+        let sim = self.sim.as_ref().expect("the caller has it");
+        let reset = sim.is_reset();
+        let since =
+            |moment: Instant, timeout: Option<Duration>| timeout.is_some_and(|timeout| times.now >= moment + timeout);
+        let Times { settings, .. } = times;
+        let over = times
+            .stopped
+            .is_some_and(|at| since(at, Some(settings.shutdown_timeout.saturating_sub(settings.shutdown_delay))));
+        // Whoever reads slowly does not know since when the server has nothing to do for it.
+        let idle = if self.manner.is_attentive() { self.idle } else { self.sent };
+        let stopped = |due: &Due| {
+            let late = self.is_late() && since(due.began, Some(BODY_PATIENCE_MIN));
+            late || due.pauses(times.now) >= BODY_PATIENCE_MIN
+        };
+        let front = self.due.front();
+        let begun = front.is_some();
+        let expect = front.map(|due| due.asking.expect);
+        let reasons = [
+            ("fault", sim.is_faulted()),
+            ("last answer", self.closing),
+            ("unread body", self.unread || (reset && self.due.iter().any(|due| due.asking.may_close))),
+            ("cut", expect == Some(Expect::Cut) && self.answers.is_in_body()),
+            ("cut before its head was read", matches!(expect, Some(Expect::Cut)) && reset),
+            ("refused after its head", expect == Some(Expect::RefusedOrCut)),
+            ("end of its own", self.shut && (!settings.half_close || !front.is_some_and(Due::is_sent))),
+            (
+                "end of its own, and then nothing of an answer without a length",
+                self.shut && front.is_some_and(|due| due.asking.sleeps) && since(self.sent, Some(HALF_CLOSED_SILENCE)),
+            ),
+            (
+                "stop, nothing due",
+                times.stopped.is_some()
+                    && (!begun || times.agains && (self.is_late() || since(idle, Some(settings.shutdown_idle)))),
+            ),
+            (
+                "a head that took too long, and an answer to it that the peer did not read",
+                reset
+                    && (self.deaf || !self.manner.is_attentive())
+                    && front.is_some_and(|due| since(due.began, settings.header_timeout)),
+            ),
+            ("stop, time over", over || times.cut),
+            ("keep-alive", (!begun || self.is_late()) && since(idle, settings.keep_alive_timeout)),
+            ("write", reset && since(self.read, settings.write_timeout)),
+            (
+                "write, with room that was announced too late",
+                reset && self.is_late() && front.is_some_and(|due| since(due.began, settings.write_timeout)),
+            ),
+            ("body", self.due.iter().any(stopped)),
+            ("crowd", times.crowded && self.answered == 0),
+        ];
+        match reasons.iter().any(|(_, holds)| *holds) {
+            true => Ok(()),
+            false => {
+                let due: Vec<_> =
+                    self.due.iter().map(|due| (due.asking.id, due.asking.expect, due.is_sent())).collect();
+                Err(format!("the connection was ended (reset: {reset}) without a reason; due: {due:?}"))
+            }
+        }
+    }
+
+    /// No deadline is missed: what the peer is due by now must have come.
+    pub(in crate::engine::simulation) fn judge_patience(&self, times: &Times<'_>) -> Result<(), Verdict> {
+        if self.over || self.sim.as_ref().is_none_or(|sim| self.is_late() || sim.is_faulted() || sim.is_ended()) {
+            return Ok(());
+        }
+        let Times { now, settings, slack, .. } = times;
+        let late = |moment: Instant, timeout: Option<Duration>| {
+            timeout.is_some_and(|timeout| *now > moment + timeout + *slack)
+        };
+        if !times.punctual || self.closing || self.unread {
+            return Ok(());
+        }
+        let attentive = self.manner.is_attentive() && !self.deaf;
+        let idle = attentive && self.due.is_empty() && self.rest.is_empty();
+        if let Some(stopped) = times.stopped {
+            // Since when it is idle is itself known to a tick only.
+            let half_a_head = self.due.front().filter(|due| attentive && due.head_sent.is_none());
+            let since = half_a_head.map(|due| due.began.max(self.activity)).or(idle.then_some(self.activity));
+            return match since.is_some_and(|since| late(since.max(stopped) + TICK, Some(settings.shutdown_idle))) {
+                true => Err("without a request for longer than a server that stops allows".into()),
+                false => Ok(()),
+            };
+        }
+        // One beyond the maximum has a second to ask for the server's health.
+        let beyond = if times.crowded && self.answered == 0 { PROBE_TIMEOUT } else { Duration::ZERO };
+        match self.due.front() {
+            None if idle && late(self.activity, settings.keep_alive_timeout.map(|timeout| timeout.max(beyond))) => {
+                Err("idle for longer than the keep-alive timeout".into())
+            }
+            Some(due) if attentive && due.head_sent.is_none() => {
+                match late(due.began.max(self.activity), settings.header_timeout) {
+                    true => Err("its head took longer than the header timeout".into()),
+                    false => Ok(()),
+                }
+            }
+            Some(due) if attentive && !self.answers.is_in_body() && !due.asking.may_close => {
+                let since = due.head_sent.map(|sent| sent.max(self.activity));
+                match since.is_some_and(|since| late(since, settings.request_timeout)) {
+                    true => Err(format!("request {} took longer than the request timeout", due.asking.id)),
+                    false => Ok(()),
+                }
+            }
+            Some(_) if self.deaf && self.is_blocked_since(times).is_some_and(|at| late(at, settings.write_timeout)) => {
+                Err("it was not cut although it reads nothing".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Since when, at the latest, the server has had more for a deaf peer than fits on the way.
+    fn is_blocked_since(&self, times: &Times<'_>) -> Option<Instant> {
+        let fits = times.inbox_bytes_max + self.answers.at();
+        let (mut owed, mut since) = (0, self.read);
+        for due in self.due.iter().take_while(|due| due.is_sent() && !due.asking.sleeps) {
+            since = since.max(due.progress);
+            match due.asking.expect {
+                Expect::Body(length) if !due.asking.head_request => owed += length,
+                Expect::Body(_) => {}
+                _ => return None,
+            }
+            if owed > fits {
+                return Some(since);
+            }
+        }
+        None
+    }
+
+    /// When all is calm a peer that behaves has all its answers.
+    pub(in crate::engine::simulation) fn judge_calm(&self) -> Result<(), Verdict> {
+        if self.over || self.sim.is_none() || self.closing || self.deaf || self.manner.reads.is_some() {
+            return Ok(());
+        }
+        match self.due.front() {
+            Some(due) if due.is_sent() && due.asking.expect != Expect::Nothing => {
+                Err(format!("request {} ({:?}) is not answered", due.asking.id, due.asking.expect))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use super::Verdict;
 use super::answer::{Answers, Seen};
 use super::plan::{Asking, Ending, Expect, Manner, Mishap, garbage};
-use crate::clock::TICK;
 use crate::settings::Settings;
 
 /// How long an answer without a length may pause once its peer has ended its direction.

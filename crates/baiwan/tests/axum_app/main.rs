@@ -25,6 +25,7 @@ mod listening;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod listening_on_linux;
 mod protocol;
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod records;
 mod rig;
 mod streams;

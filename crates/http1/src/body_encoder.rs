@@ -36,6 +36,7 @@ pub struct BodyLengthError;
 
 impl BodyEncoder {
     /// Of a body whose head announced `framing`.
+    #[inline]
     pub fn new(framing: ResponseFraming) -> Self {
         let (left, complete) = match framing {
             ResponseFraming::NoBody => (0, true),
@@ -46,11 +47,13 @@ impl BodyEncoder {
     }
 
     /// Whether nothing of the body is left to write. An announced length ends it without a call.
+    #[inline]
     pub fn is_complete(&self) -> bool {
         self.complete
     }
 
     /// Whether data is framed: if not, it is sent as it is.
+    #[inline]
     pub fn is_chunked(&self) -> bool {
         self.framing == ResponseFraming::Chunked
     }
@@ -60,6 +63,7 @@ impl BodyEncoder {
     /// # Errors
     ///
     /// They are more than the head announced. Nothing of them may be sent.
+    #[inline]
     pub fn handle_data(&mut self, bytes: u64) -> Result<(), BodyLengthError> {
         match self.framing {
             ResponseFraming::Length(_) => {
@@ -77,6 +81,7 @@ impl BodyEncoder {
     /// # Errors
     ///
     /// The data is less than the head announced.
+    #[inline]
     pub fn handle_end(&mut self) -> Result<(), BodyLengthError> {
         if self.left > 0 {
             return Err(BodyLengthError);
@@ -90,6 +95,7 @@ impl BodyEncoder {
     /// # Errors
     ///
     /// The data is more than the head announced. Then nothing was appended.
+    #[inline]
     pub fn encode_data_head(&mut self, out: &mut Vec<u8>, bytes: u64) -> Result<&'static [u8], BodyLengthError> {
         self.handle_data(bytes)?;
         if !self.is_chunked() || bytes == 0 {
@@ -105,6 +111,7 @@ impl BodyEncoder {
     /// # Errors
     ///
     /// The data is less than the head announced.
+    #[inline]
     pub fn encode_end(&mut self, out: &mut Vec<u8>, trailers: Option<&HeaderMap>) -> Result<(), BodyLengthError> {
         self.handle_end()?;
         if self.is_chunked() {

@@ -126,6 +126,7 @@ fn may_have_trailers(status: StatusCode, version: Version) -> bool {
 }
 
 /// Decides framing, persistence and the Content-Length to announce, as if there were no trailers.
+#[inline(always)]
 fn plan_by_length(
     status: StatusCode,
     headers: &HeaderMap,
@@ -180,6 +181,8 @@ pub(crate) struct Noted {
 }
 
 impl Noted {
+    // Part of the path of every answer, as the check is: a call costs more than it saves.
+    #[inline(always)]
     pub(crate) fn of(headers: &HeaderMap) -> Result<Self, ResponseError> {
         let mut noted = Self { content_length: None, trailer: false, connection: false, date: false, bytes: 0 };
         for (name, value) in headers {
@@ -202,6 +205,7 @@ impl Noted {
     }
 
     /// Decides framing and persistence, and what the head says of them.
+    #[inline(always)]
     pub(crate) fn check(
         &self,
         status: StatusCode,

@@ -80,6 +80,7 @@ pub(super) fn say_unsendable(error: &dyn std::error::Error) {
 }
 
 /// Encodes the head of a response and says what is to be done with its body.
+#[inline(always)]
 fn encode_head<B: HttpBody>(
     out: &mut Vec<u8>,
     head: &response::Parts,
@@ -140,6 +141,7 @@ impl BodyWriter {
         }
     }
 
+    #[inline(always)]
     fn write_data<D: Buf>(
         &mut self,
         mut data: D,

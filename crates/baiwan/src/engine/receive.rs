@@ -341,6 +341,7 @@ fn answer<D: Driver, A: App>(
 }
 
 /// Whether a connection whose answers of this turn begin at `begin` may have one more before the others have theirs.
+#[inline]
 fn may_answer_another(terms: &Terms, outbox: &Outbox, begin: usize, answers: usize) -> bool {
     let bytes = outbox.bytes.len() - begin;
     let late = || answers > 0 && terms.clock.precise().duration_since(outbox.waiting_since) > TRANSMIT_DELAY_MAX;

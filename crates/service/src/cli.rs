@@ -1,7 +1,7 @@
 //! The command line: `serve`, which is also what `baiwan` alone means, `check-config` and `load`.
 //!
 //! A setting of `serve` is a flag, else an environment variable, else a line of the file, else a default. clap finds
-//! the flags, and [`config`](crate::config) judges the values. This file decides what is to be done, and turns a
+//! the flags, and [`config`] judges the values. This file decides what is to be done, and turns a
 //! refusal into lines that name the setting or the flag, the value and what is allowed.
 
 use std::ffi::{OsStr, OsString};

@@ -42,7 +42,7 @@ impl Builder {
     }
 
     /// Listens on an address: `HOST:PORT`, `[IPV6]:PORT`, `unix:/path` or `unix:@name`. May be called several times. Port 0 is a
-    /// free port; see [`Running::addresses`].
+    /// free port; see [`Running::addresses`](crate::Running::addresses).
     ///
     /// At a path, a socket that nobody listens on any more is replaced, and nothing else. A name with `@` is one of an abstract
     /// socket (Linux): there is no file, and so no permissions; any process of the same network namespace may connect.

@@ -29,7 +29,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Where the server listens, in the order of the calls of [`Builder::bind`] and [`Builder::listener`], as text: with the
+    /// Where the server listens, in the order of the calls of [`Builder::bind`](crate::Builder::bind) and [`Builder::listener`](crate::Builder::listener), as text: with the
     /// ports that the system chose.
     pub fn addresses(&self) -> Vec<String> {
         self.addresses.iter().map(ToString::to_string).collect()
@@ -54,7 +54,7 @@ impl Running {
     ///
     /// # Errors
     /// When signals cannot be listened for, or a core fails; the other cores are stopped then. And with
-    /// [`FdTables::PerCore`] on another runtime than the one on which the server was started.
+    /// [`FdTables::PerCore`](crate::FdTables::PerCore) on another runtime than the one on which the server was started.
     pub async fn wait(mut self) -> Result<(), Error> {
         self.home.map_or(Ok(()), Home::check)?;
         let stop = self.stop.take().unwrap_or(Stop::Signals);
@@ -82,7 +82,7 @@ impl Running {
         }
     }
 
-    /// Goes on to a phase, and is pending once, so that whoever polls sees it before the end (see [`Health::phase`]).
+    /// Goes on to a phase, and is pending once, so that whoever polls sees it before the end (see [`Health::phase`](crate::Health::phase)).
     async fn advance(&self, phase: Phase) {
         self.status.advance(phase);
         tokio::task::yield_now().await;

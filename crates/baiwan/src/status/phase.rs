@@ -3,7 +3,7 @@
 //!
 //! The invariant: phases are in the order in which they may follow each other.
 
-/// How far a server is on its way from start to stop; see [`Health::phase`]. It never goes back, and may leave phases out.
+/// How far a server is on its way from start to stop; see [`Health::phase`](crate::Health::phase). It never goes back, and may leave phases out.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 #[non_exhaustive]

@@ -20,8 +20,8 @@ pub const RATE_MAX: f64 = 1e9;
 /// The flags of `baiwan load`.
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
-    /// What to request: http://HOST[:PORT]/path?query
-    #[arg(value_name = "URL")]
+    /// What to request.
+    #[arg(value_name = "URL", help = "What to request: http://HOST[:PORT]/path?query")]
     pub url: Target,
 
     /// Connect to this Unix socket; the URL says what to request

@@ -7,8 +7,8 @@
 //!   Builder's methods ─────────────┘
 //! ```
 //!
-//! The invariant: what a setting is called, how it is written and what it may be stands in one row of [`TABLE`], so that a value
-//! that is refused at one door is refused at every door, in the same words. The default is in [`Settings::default`].
+//! The invariant: what a setting is called, how it is written and what it may be stands in one row of [`TABLE`], so that a text
+//! that is refused at one door is refused at every door, in the same words. What a program sets through `Builder` has a type instead. The default is in [`Settings::default`].
 
 mod event_loop;
 mod setting;

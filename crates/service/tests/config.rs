@@ -319,7 +319,7 @@ fn a_secret_is_taken_from_systemds_credentials_where_nothing_else_gives_it() {
     let directory = tempfile::tempdir().unwrap();
     let credentials = ("CREDENTIALS_DIRECTORY", directory.path().to_str().unwrap());
     let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
-    assert_eq!(row(&checked(&[], &[credentials]), "API_TOKEN"), both("none", "default"));
+    assert_eq!(row(&checked(&[], &[credentials]), "API_TOKEN"), both("not set", "default"));
     std::fs::write(file("api_token"), "0123456789abcdef\n").unwrap();
     std::fs::write(file("DATABASE_URL"), "postgres://ada:secret-word@host/db\n").unwrap();
     let table = checked(&[], &[credentials]);
@@ -379,7 +379,7 @@ fn check_config_says_what_the_defaults_mean_and_touches_nothing() {
     let workers = std::thread::available_parallelism().unwrap().to_string();
     for (variable, value) in [
         ("WORKERS", workers.as_str()),
-        ("API_TOKEN", "none"),
+        ("API_TOKEN", "not set"),
         ("CORS_ORIGINS", "off"),
         ("SHUTDOWN_DELAY", "off"),
         ("SERVER_HEADER", "off"),
@@ -476,7 +476,7 @@ fn help_lists_exactly_the_variables_that_are_served() {
     assert_eq!(listed, WRONG.iter().map(|&(variable, ..)| variable).collect());
     assert_eq!(help.matches("[default: ").count(), WRONG.len(), "{help}");
     let defaults =
-        "none 0.0.0.0 8080 one 1000000 sqlite:baiwan.db 20 off info auto 10s 75s 1h 500 30s on off 5s 25s shared";
+        "not 0.0.0.0 8080 one 1000000 sqlite:baiwan.db 20 off info auto 10s 75s 1h 500 30s on off 5s 25s shared";
     for default in defaults.split(' ') {
         assert!(help.contains(&format!("[default: {default}")), "{default}");
     }

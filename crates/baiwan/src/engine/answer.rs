@@ -175,6 +175,8 @@ pub(super) enum Extent {
     Known,
     /// It ends at some time.
     Open,
+    /// It ends at some time, and only the end of the connection says so: after a part of it that must be a reset.
+    UntilClose,
     /// It is a stream of events, which ends with its connection.
     Endless,
 }
@@ -185,7 +187,8 @@ impl Extent {
         match framing {
             ResponseFraming::NoBody | ResponseFraming::Length(_) => Self::Known,
             _ if headers.get(CONTENT_TYPE).is_some_and(is_of_events) => Self::Endless,
-            ResponseFraming::Chunked | ResponseFraming::UntilClose => Self::Open,
+            ResponseFraming::Chunked => Self::Open,
+            ResponseFraming::UntilClose => Self::UntilClose,
         }
     }
 }

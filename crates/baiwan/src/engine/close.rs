@@ -10,6 +10,8 @@ use baiwan_http1::{encode_error_response, encode_error_response_head};
 use bytes::Bytes;
 use http::StatusCode;
 
+use super::answer::Extent;
+use super::exchange::Progress;
 use super::feed::Feed;
 use super::ports::Ports;
 use super::table::{Busy, Flags, Left, Pending, State, Table};
@@ -196,14 +198,15 @@ pub(super) fn close<D: Driver>(
     ports.outbox.forget(index);
     // What it holds is dropped last: that may panic, being the app's.
     let (slot, mut busy) = table.remove(index);
-    let cut = matches!(
-        reason,
-        CloseReason::Reset
-            | CloseReason::WriteTimeout
-            | CloseReason::HandlerFailed
-            | CloseReason::DrainTimeout
-            | CloseReason::CoreFailed
-    );
+    let cut = slot.flags.has(Flags::TORN)
+        || matches!(
+            reason,
+            CloseReason::Reset
+                | CloseReason::WriteTimeout
+                | CloseReason::HandlerFailed
+                | CloseReason::DrainTimeout
+                | CloseReason::CoreFailed
+        );
     let how = if cut && !matches!(slot.state, State::Linger { .. }) { Close::Reset } else { Close::Orderly };
     ports.driver.close(slot.socket, how);
     count_out(terms, slot.flags, reason);
@@ -247,7 +250,27 @@ pub(super) fn end_exchange<S>(table: &mut Table<S>, index: u32, failure: BodyErr
         note_upload(table, index, Some(&feed));
         feed.inlet.handle_failure(failure);
     }
-    exchange.pipe.progress().head_sent()
+    let progress = exchange.pipe.progress();
+    if progress == (Progress::Responding { extent: Extent::UntilClose }) {
+        table[index].flags.set(Flags::TORN);
+    }
+    progress.head_sent()
+}
+
+/// Ends a connection in the middle of an answer, whose exchange has ended: after what is owed, because among that may be the
+/// answer to an earlier request.
+pub(super) fn cut_answer<D: Driver>(
+    terms: &Terms,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    index: u32,
+    reason: CloseReason,
+) {
+    // Without that timeout nothing would end it if its peer did not read.
+    match table.owes(index) && terms.settings.write_timeout.is_some() {
+        true => end_after_flush(terms, table, index, reason),
+        false => close(terms, ports, table, index, reason),
+    }
 }
 
 /// Takes the exchange of a connection out, and notes what was sent of its answer.

@@ -8,7 +8,7 @@ use baiwan_driver::Driver;
 use http::StatusCode;
 
 use super::RECEIVE_BYTES_MAX;
-use super::close::{answer_and_close, close, end_after_flush, end_exchange, linger_for_upload, turn_away};
+use super::close::{answer_and_close, close, cut_answer, end_exchange, linger_for_upload, turn_away};
 use super::ports::Ports;
 use super::receive::{process, receive_rest_of_head};
 use super::table::{Flags, State, Table};
@@ -99,9 +99,7 @@ fn handle_exchange_deadline<D: Driver>(
         (StatusCode::SERVICE_UNAVAILABLE, CloseReason::RequestTimeout, BodyError::Over)
     };
     match end_exchange(table, index, failure) {
-        // Among it may be the answer to an earlier request.
-        true if table.owes(index) => end_after_flush(terms, table, index, reason),
-        true => close(terms, ports, table, index, reason),
+        true => cut_answer(terms, ports, table, index, reason),
         false => answer_and_close(terms, table, index, status, reason.name(), reason),
     }
 }

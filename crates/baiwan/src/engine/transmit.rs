@@ -111,7 +111,7 @@ fn handle_sent<D: Driver>(
 
 /// Everything that was owed is sent.
 pub(super) fn handle_flushed<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &mut Table<D::Socket>, index: u32) {
-    let state = table[index].state;
+    let (state, flags) = (table[index].state, table[index].flags);
     if let State::Flush { last } = state
         && let Some(busy) = table.busy_mut(index)
     {
@@ -119,6 +119,7 @@ pub(super) fn handle_flushed<D: Driver>(terms: &Terms, ports: &mut Ports<D>, tab
     }
     match state {
         State::Exchange => table.update_deadline(index),
+        State::Flush { last: Some(reason) } if flags.has(Flags::TORN) => close(terms, ports, table, index, reason),
         State::Flush { last: Some(reason) } => linger(terms, &mut ports.driver, table, index, reason),
         State::Flush { last: None } => finish_answer(terms, table, index),
         State::Idle | State::Head | State::Discard { .. } | State::Linger { .. } => {}

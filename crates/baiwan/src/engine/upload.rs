@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::answer::Extent;
 use super::arrival::{Arrival, receive_once};
-use super::close::{close, end_after_flush, end_exchange, enter, linger, linger_for_upload};
+use super::close::{close, cut_answer, end_after_flush, end_exchange, enter, linger, linger_for_upload};
 use super::exchange::{Pipe, Progress};
 use super::feed::decode_body;
 use super::ports::Ports;
@@ -63,9 +63,10 @@ pub(super) fn handle_end_while_answering<D: Driver>(
     match exchange.pipe.progress() {
         _ if !terms.settings.half_close => close(terms, ports, table, index, CloseReason::PeerClosed),
         Progress::Responding { extent: Extent::Endless } => {
-            close(terms, ports, table, index, CloseReason::PeerClosed);
+            end_exchange(table, index, BodyError::Disconnected);
+            cut_answer(terms, ports, table, index, CloseReason::PeerClosed);
         }
-        Progress::Responding { extent: Extent::Open } => {
+        Progress::Responding { extent: Extent::Open | Extent::UntilClose } => {
             busy.request_due = terms.deadline(Some(HALF_CLOSED_SILENCE_MAX));
             table.update_deadline(index);
         }
@@ -175,11 +176,9 @@ fn refuse_body<D: Driver>(
     let failure = BodyError::Malformed(refusal.name());
     if end_exchange(table, index, failure) {
         note_refusal(terms, table, index, refusal, bytes);
-        match table.owes(index) {
-            // Among it may be the answer to an earlier request.
-            true => end_after_flush(terms, table, index, CloseReason::Refused),
-            false => close(terms, ports, table, index, CloseReason::Refused),
-        }
+        // Nothing that follows a broken rule is read for long.
+        table[index].flags.clear(Flags::UPLOADING);
+        cut_answer(terms, ports, table, index, CloseReason::Refused);
     } else {
         refuse(terms, table, index, refusal, bytes);
     }

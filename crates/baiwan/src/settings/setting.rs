@@ -103,13 +103,14 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
-/// Only the scheme of a URL that may carry a password.
+/// Of what should be a URL that may carry a password, the scheme if it has one, and nothing else: it may be something else altogether.
 fn without_secrets(url: &str) -> Cow<'_, str> {
+    let is_scheme = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
     match url.split_once(':') {
-        Some((scheme, rest)) if !rest.is_empty() && scheme != "sqlite" => format!("{scheme}:…").into(),
-        Some(_) => url.into(),
         None if url.is_empty() => url.into(),
-        None => "…".into(),
+        Some(("sqlite", _)) => url.into(),
+        Some((scheme, rest)) if is_scheme(scheme) && rest.starts_with("//") => format!("{scheme}:…").into(),
+        _ => "…".into(),
     }
 }
 
@@ -122,7 +123,10 @@ mod tests {
         let of = |kind| Row { kind, ..Row::new("A_NAME", "VALUE", "what it is") };
         let url = of(Kind::Url);
         assert_eq!(url.shown("mysql://ada:secret@host/db"), "\"mysql:…\"");
-        assert_eq!(url.shown("secret"), "\"…\"");
+        for secret in ["secret", "secret@host:5432/db", "host=db password=ab:cd", "PASSWORD=ab\nURL=postgres://host/db"]
+        {
+            assert_eq!(url.shown(secret), "\"…\"", "{secret:?}");
+        }
         assert_eq!(url.shown("sqlite:"), "\"sqlite:\"");
         assert_eq!(url.shown(""), "\"\"");
         assert_eq!(of(Kind::Secret).shown("secret"), "(hidden)");

@@ -3,10 +3,13 @@
 //! A key is a variable in lower case, and stands at the top, not in a table. What is said of a file names its lines and
 //! never repeats them: one may hold a secret.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 use toml::de::{DeInteger, DeTable, DeValue};
 
 use baiwan::settings::{Kind, Row, quoted};
@@ -19,6 +22,8 @@ const BYTES_MAX: u64 = 1024 * 1024;
 const KEY_BYTES_MAX: usize = 64;
 /// How many letters may be wrong in a key that is recognised.
 const MISTAKES_MAX: usize = 2;
+/// How long a pipe may say nothing.
+const PIPE_PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// What a file says.
 pub(super) struct Contents {
@@ -49,9 +54,22 @@ pub(super) fn read(path: &Path) -> Result<String, String> {
 
 /// What is in the file at `path`; None if that is more than `bytes_max`.
 pub(super) fn read_bytes(path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+    // Opening a pipe that nobody writes to would wait without end, and there is no log yet to say so.
+    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+    let mut file = file.take(bytes_max + 1);
     let mut bytes = Vec::new();
-    File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
-    Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= bytes_max))
+    loop {
+        let mut ready = [PollFd::new(file.get_ref(), PollFlags::IN)];
+        if poll(&mut ready, Some(&PIPE_PATIENCE))? == 0 {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "it is a pipe, and nothing came for 5 seconds"));
+        }
+        match file.read_to_end(&mut bytes) {
+            Ok(_) => return Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= bytes_max)),
+            // Whoever writes to it has more to come.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Reads `text`, the contents of a file that is called `name` in what is said of it. The error says what is allowed and

@@ -9,13 +9,14 @@ use super::file::read_bytes;
 /// A larger file is no secret.
 const BYTES_MAX: u64 = 64 * 1024;
 
-/// The secret in the file at `path`, without the newline at its end. The error says what is allowed and why this is not.
+/// The secret in the file at `path`, without the end of its line. The error says what is allowed and why this is not.
 pub(super) fn read(path: &Path) -> Result<String, String> {
     let bytes = read_bytes(path, BYTES_MAX).map_err(|error| format!("a file that can be read: {error}"))?;
     let bytes = bytes.ok_or("a file of at most 64 KiB")?;
     let mut text = String::from_utf8(bytes).map_err(|_| "a file of UTF-8 text")?;
     if text.ends_with('\n') {
         text.pop();
+        text.truncate(text.strip_suffix('\r').unwrap_or(&text).len());
     }
     if text.is_empty() { Err("a file that is not empty".to_owned()) } else { Ok(text) }
 }
@@ -40,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_its_file_without_one_newline() {
+    fn a_secret_is_its_file_without_the_end_of_its_line() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
         let largest = "a".repeat(BYTES_MAX as usize);
@@ -48,6 +49,8 @@ mod tests {
             ("secret", Ok("secret")),
             ("secret\n", Ok("secret")),
             ("secret\n\n", Ok("secret\n")),
+            ("secret\r\n", Ok("secret")),
+            ("secret\r", Ok("secret\r")),
             (" secret ", Ok(" secret ")),
             (&largest, Ok(&largest)),
             (&format!("{largest}\n"), Err("a file of at most 64 KiB")),
@@ -65,6 +68,20 @@ mod tests {
         std::fs::write(&path, b"secret\xff").unwrap();
         assert_eq!(read(&path), Err("a file of UTF-8 text".to_owned()));
         assert!(read(directory.path()).is_err_and(|allowed| allowed.contains("Is a directory")));
+    }
+
+    #[test]
+    fn a_pipe_is_read_to_its_end_and_one_that_nobody_writes_to_is_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        assert!(read(&path).is_err_and(|allowed| allowed.contains("nothing came for 5 seconds")));
+        let writer = std::thread::spawn({
+            let path = path.clone();
+            move || std::fs::write(path, "a".repeat(BYTES_MAX as usize)).unwrap()
+        });
+        assert_eq!(read(&path).unwrap().len() as u64, BYTES_MAX);
+        writer.join().unwrap();
     }
 
     #[test]

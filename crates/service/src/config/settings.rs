@@ -47,15 +47,18 @@ fn parse_path(text: &str) -> Result<Option<PathBuf>, String> {
     Ok(Some(text.into()))
 }
 
+/// What is shown of a setting that nobody has set and that has no default.
+const NOT_SET: &str = "not set";
+
 fn shown_path(path: Option<&PathBuf>) -> String {
-    path.map_or("none".to_owned(), |path| path.display().to_string())
+    path.map_or(NOT_SET.to_owned(), |path| path.display().to_string())
 }
 
 /// The settings that the service has beside those of its server.
 pub(super) static OWN: &[Setting<Config>] = &[
     Setting {
         row: Row {
-            default: Some("none"),
+            default: Some(NOT_SET),
             ..Row::new("CONFIG_FILE", "PATH", "TOML file of settings; its keys are the variables in lower case")
         },
         set: |config, text| store(&mut config.file, parse_path(text)),
@@ -77,7 +80,7 @@ pub(super) static OWN: &[Setting<Config>] = &[
     },
     Setting {
         row: Row {
-            default: Some("none"),
+            default: Some(NOT_SET),
             ..Row::new(
                 "DATABASE_URL_FILE",
                 "PATH",
@@ -98,7 +101,7 @@ pub(super) static OWN: &[Setting<Config>] = &[
     Setting {
         row: Row {
             kind: Kind::Secret,
-            default: Some("none"),
+            default: Some(NOT_SET),
             ..Row::new(
                 "API_TOKEN",
                 "TOKEN",
@@ -107,11 +110,11 @@ pub(super) static OWN: &[Setting<Config>] = &[
             )
         },
         set: |config, text| store(&mut config.api_token, parsers::parse_token(text).map(Some)),
-        show: |config| if config.api_token.is_some() { HIDDEN } else { "none" }.to_owned(),
+        show: |config| if config.api_token.is_some() { HIDDEN } else { NOT_SET }.to_owned(),
     },
     Setting {
         row: Row {
-            default: Some("none"),
+            default: Some(NOT_SET),
             ..Row::new("API_TOKEN_FILE", "PATH", "File whose content is `API_TOKEN`; only one of the two may be given")
         },
         set: |config, text| store(&mut config.api_token_file, parse_path(text)),

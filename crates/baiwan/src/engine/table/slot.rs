@@ -34,6 +34,8 @@ impl Flags {
     pub(in crate::engine) const QUEUED: Self = Self(8);
     /// What is set aside may hold a whole head.
     pub(in crate::engine) const INPUT: Self = Self(16);
+    /// A part of its last answer would look like the whole one if the connection ended in order.
+    pub(in crate::engine) const TORN: Self = Self(32);
     /// Not counted among the connections: turned away at the maximum.
     pub(in crate::engine) const UNCOUNTED: Self = Self(64);
     /// The request that is being answered is a HEAD: its answer has no body, errors included.

@@ -509,6 +509,25 @@ async fn row_52_half_close_gives_an_answer_without_a_length_while_it_goes_on_and
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn a_part_of_an_answer_is_a_reset_where_the_end_of_the_connection_would_make_it_whole() {
+    for (version, is_reset, half_close) in [("1.0", true, false), ("1.0", true, true), ("1.1", false, false)] {
+        let rig = Rig::with_settings(lengthless(), Settings { half_close, ..Settings::default() });
+        let mut peer = rig.connect();
+        peer.send(format!("GET /silent HTTP/{version}\r\nHost: a\r\n\r\n"));
+        rig.pass(Duration::from_millis(700)).await;
+        assert!(peer.receive().contains("piece"));
+        peer.0.shutdown_write();
+        for _ in 0..50 {
+            rig.pass(Duration::from_millis(100)).await;
+            peer.receive();
+        }
+        assert!(peer.is_at_end());
+        assert_eq!(peer.0.is_reset(), is_reset, "HTTP/{version}, half-close {half_close}");
+        assert_eq!(rig.closed(CloseReason::PeerClosed), 1);
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn an_upload_that_ends_early_drops_its_handler() {
     let rig = Rig::new(hello());
     let mut peer = rig.connect();

@@ -13,7 +13,7 @@ import urllib.request
 from playwright.sync_api import Error, sync_playwright
 
 URL, CHROMIUM, PICTURES = sys.argv[1:4]
-# Nothing that works takes so long.
+# Nothing that works takes this long.
 PATIENCE_MS = 30_000
 SIZES = {"phone": (360, 740), "desk": (1280, 800)}
 SCHEMES = ("light", "dark")

@@ -55,7 +55,7 @@ pub(crate) enum Entry {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Beyond {
     pub(crate) count: usize,
-    /// So many may be told why at the same time.
+    /// At most this many may be told why at the same time.
     pub(crate) max: usize,
 }
 

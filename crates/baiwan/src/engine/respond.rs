@@ -36,7 +36,7 @@ use crate::{Body, BodyError, BoxError};
 
 /// What became of a request.
 pub(super) enum Step {
-    /// It is answered; so many bytes of what follows its head were its body.
+    /// It is answered; `body_bytes` of what follows its head were its body.
     Answered { body_bytes: usize },
     /// It is in progress.
     Pending { body_bytes: usize },

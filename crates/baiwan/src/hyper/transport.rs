@@ -116,7 +116,7 @@ impl Drop for Homing {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Ending {
     NotYet,
-    /// Our direction is ended; so many bytes were discarded since.
+    /// Our direction is ended; the number is that of the bytes discarded since.
     Lingering {
         discarded_bytes: usize,
     },

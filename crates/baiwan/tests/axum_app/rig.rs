@@ -10,7 +10,7 @@ use baiwan::{App, Builder, Error, EventLoop, Health, Running, Server};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-/// Nothing that works takes so long.
+/// Nothing that works takes this long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server of one core on a free port.
@@ -226,7 +226,7 @@ impl<S: Read + Write> Client<S> {
         Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
     }
 
-    /// Reads so many bytes.
+    /// Reads that many bytes.
     pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         self.stream.read_exact(&mut bytes).unwrap();

@@ -28,7 +28,7 @@ pub(crate) fn alone_with(name: &str, variables: &[(&str, &str)], body: impl FnOn
     assert!(output.status.success() && complained.contains(DONE), "{}\n{said}\n{complained}", output.status);
 }
 
-/// From here on so many files are the most that a table of this process may hold, and nothing can raise it.
+/// From here on this is the most files that a table of this process may hold, and nothing can raise it.
 pub(crate) fn limit_files(most: u64) {
     setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: Some(most) }).unwrap();
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType, connect, ipproto, socket, sockopt};
 
-/// Nothing that works takes so long.
+/// Nothing that works takes this long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Peer(TcpStream);

@@ -11,7 +11,7 @@ use rustix::net::{AddressFamily, SocketType};
 
 use crate::app::{Seen, app};
 
-/// Nothing that works takes so long.
+/// Nothing that works takes this long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One server of one core for all cases; it ends with the process.

@@ -25,11 +25,11 @@ const SERVER_ROUNDS: usize = 20;
 const CLIENTS: usize = 16;
 /// To PostgreSQL. Each costs a round some time, because a password is hashed thousands of times for it.
 const CONNECTIONS: &str = "4";
-/// A round ends after at most so many acknowledgements.
+/// A round ends after this many acknowledgements at the latest.
 const ACKNOWLEDGED_MAX: u64 = 150;
-/// Nothing that works takes so long for one acknowledgement.
+/// Nothing that works takes this long for one acknowledgement.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// One user of so many is deleted.
+/// One user of this many is deleted.
 const DELETED_EACH: usize = 4;
 
 /// What a client was told of a user.

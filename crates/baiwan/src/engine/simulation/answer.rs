@@ -17,11 +17,11 @@ pub(super) enum Seen {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Framing {
-    /// So many bytes are left.
+    /// The number of bytes that are left.
     Length(usize),
     /// A chunk's size line comes.
     ChunkSize,
-    /// So many bytes of a chunk are left, and its line end.
+    /// The number of bytes of a chunk that are left, before its line end.
     Chunk(usize),
     /// The line end of a chunk comes.
     ChunkEnd,

@@ -185,7 +185,7 @@ pub(super) struct SimBody {
     pipe: Option<Body>,
 }
 
-/// What `stream` makes: so many frames, of so many bytes.
+/// What `stream` makes: a number of frames, each with a number of bytes.
 pub(super) fn frames_of(a: usize) -> (usize, usize) {
     (a % 8, a / 8)
 }

@@ -20,7 +20,7 @@ use crate::settings::Settings;
 const HALF_CLOSED_SILENCE: Duration = Duration::from_secs(1);
 /// How long a connection beyond the maximum is read.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The engine waits for a body in all at least so long, and longer for each byte that comes.
+/// The engine waits for a body in all at least this long, and longer for each byte that comes.
 const BODY_PATIENCE_MIN: Duration = Duration::from_secs(5);
 
 /// What a peer needs to know of the world to judge.

@@ -96,7 +96,7 @@ fn rates(decisions: &Decisions) -> Rates {
 /// What must come back for a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Expect {
-    /// The app's answer, with a body of so many bytes.
+    /// The app's answer, with a body of that many bytes.
     Body(usize),
     /// The app's answer, and then the end before the body's.
     Cut,

@@ -133,7 +133,7 @@ async fn a_handler_that_takes_too_long_is_dropped_and_its_peer_told_to_come_back
     rig.assert_empty();
 }
 
-/// The head of an upload of so many bytes.
+/// The head of an upload of that many bytes.
 fn upload(bytes: usize) -> String {
     format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {bytes}\r\n\r\n")
 }

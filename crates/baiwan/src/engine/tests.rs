@@ -7,6 +7,7 @@ mod failing;
 mod full;
 mod hostile;
 mod idle;
+mod leaving;
 mod mixed;
 mod records;
 mod rig;

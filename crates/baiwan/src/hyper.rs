@@ -8,6 +8,7 @@
 //!                      │   │   └── switch, answer    101; bodies
 //!                      │   └── upload                a body on its way in, and its deadlines
 //!                  transport ── record               the socket, wherever it goes; what a core knows of all of them
+//!                                 └── exchanges      what an observer is told, if there is one
 //! ```
 //!
 //! It is *not* a second server: settings, gate, app, counts and the check of answers are those of the crate, asked from here.
@@ -16,6 +17,7 @@
 
 mod answer;
 mod connection;
+mod exchanges;
 mod portable;
 mod record;
 mod switch;

@@ -14,7 +14,7 @@ use super::close::{close, enter, flush, turn_away};
 use super::exchange::OUTPUT_BYTES_MAX;
 use super::ports::{Outbox, Ports};
 use super::refuse::refuse;
-use super::respond::{Received, Step, begin_exchange};
+use super::respond::{Received, Step, begin_exchange, begin_record};
 use super::table::{Flags, State, Table};
 use super::terms::Terms;
 use super::transmit::{handle_flushed, transmit, transmit_if_late};
@@ -326,8 +326,13 @@ fn answer<D: Driver, A: App>(
         }
         if !is_probe && may_switch::<D>(&head) {
             // What was answered before leaves first; then this head is looked at once more.
-            let wait = if ports.outbox.bytes.len() > begin { Wait::Turn } else { Wait::Hyper };
-            return (wait, position);
+            if ports.outbox.bytes.len() > begin {
+                return (Wait::Turn, position);
+            }
+            if terms.settings.observer.is_some() {
+                begin_record(table, index, head.request.method(), consumed);
+            }
+            return (Wait::Hyper, position);
         }
         position += consumed;
         let received = Received { head_bytes: consumed, rest: &input[position..] };

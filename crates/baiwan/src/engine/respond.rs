@@ -83,7 +83,7 @@ pub(super) fn begin_exchange<S, A: App>(
         table[index].flags.set(Flags::HEAD_REQUEST);
     }
     let is_observed = terms.settings.observer.is_some();
-    let route = is_observed.then(|| begin_record(table, index, request.method(), received));
+    let route = is_observed.then(|| begin_record(table, index, request.method(), received.head_bytes));
     let token = || table.token(index);
     let (body, feed, body_bytes) = match begin_body(terms, token, framing, expects_continue, received.rest) {
         Ok(begun) => begun,
@@ -133,9 +133,9 @@ pub(super) fn begin_exchange<S, A: App>(
 }
 
 /// Begins the record of a request. Its route is written into what this returns.
-fn begin_record<S>(table: &mut Table<S>, index: u32, method: &Method, received: Received<'_>) -> RouteCell {
+pub(super) fn begin_record<S>(table: &mut Table<S>, index: u32, method: &Method, head_bytes: usize) -> RouteCell {
     let mut draft = Draft::begin(Some(method.clone()), table[index].peer.expand());
-    draft.bytes_in = received.head_bytes as u64;
+    draft.bytes_in = head_bytes as u64;
     let route = draft.route.clone();
     table.activate(index).draft = Some(draft);
     route

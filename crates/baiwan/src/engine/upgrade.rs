@@ -44,13 +44,16 @@ pub(super) fn give_to_hyper<D: Driver, A: App>(
         return fail(terms, table, index);
     };
     debug_assert!(!table.owes(index), "what was answered before has left");
-    let (slot, _) = table.remove(index);
+    let (slot, busy) = table.remove(index);
+    let draft = busy.and_then(|busy| busy.draft);
     let (server, core) = (&terms.board.server, terms.board.index);
     let peer = if slot.peer.is_unix() { Peer::Unix } else { Peer::Ip(slot.peer.expand()) };
     let released = ports.driver.release(slot.socket).and_then(|fd| SocketStream::from_fd(fd, slot.peer.is_unix()));
     match released {
         Ok(stream) => {
-            let transport = Transport::open(&ports.transports, stream, Bytes::copy_from_slice(received), Entry::Taken);
+            let received = Bytes::copy_from_slice(received);
+            let transport = Transport::open(&ports.transports, stream, received, Entry::Taken, peer);
+            transport.continue_exchange(draft);
             let settings = Arc::clone(&terms.settings);
             let connection = Connection::for_one_request(app, settings, Arc::clone(server), core);
             tokio::task::spawn_local(connection.serve(transport, peer));
@@ -58,6 +61,9 @@ pub(super) fn give_to_hyper<D: Driver, A: App>(
         Err(error) => {
             say(|| tracing::warn!(%error, "cannot give a connection to hyper"));
             count_out(terms, slot.flags, CloseReason::System);
+            if let (Some(draft), Some(observer)) = (draft, &terms.settings.observer) {
+                draft.finish(observer, Some(CloseReason::System));
+            }
         }
     }
 }

@@ -55,6 +55,8 @@ impl<A: App> Portable<A> {
         index: usize,
         sockets: Vec<(Address, OwnedFd)>,
     ) -> io::Result<Self> {
+        #[cfg(feature = "matched-path")]
+        let app = if settings.observer.is_some() { crate::routes::with_routes(app) } else { app };
         let listeners = sockets.into_iter().map(|(address, socket)| match address {
             Address::Tcp(_) => {
                 let listener = StdTcpListener::from(socket);
@@ -187,7 +189,7 @@ fn start<A: App>(stream: SocketStream, peer: Peer, connection: &Connection<A>, t
     if let Entry::Dropped(reason) = entry {
         return core.count_close(reason);
     }
-    let transport = Transport::open(transports, stream, Bytes::new(), entry);
+    let transport = Transport::open(transports, stream, Bytes::new(), entry, peer);
     if let Entry::Refused(denial) = entry {
         drop(tokio::task::spawn_local(turn_away(transport, denial)));
         return;

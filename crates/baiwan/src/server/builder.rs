@@ -189,8 +189,9 @@ impl Builder {
     /// next exchange all the same.
     ///
     /// With the feature `matched-path`, an app that is an axum `Router` tells the [route](Exchange::route) of each request by
-    /// itself; in other apps, a `RouteLayer` does. Not told of are connections beyond the maximum, requests that offer another
-    /// protocol, such as those for a WebSocket, and with [`EventLoop::Portable`] all.
+    /// itself; in other apps, a `RouteLayer` does. Every request has one record, on every event loop. So has a connection
+    /// beyond the maximum that is told so. Connections without a request have none, such as those that are dropped without a
+    /// word, or are silent. What follows a 101 is not HTTP, and is not told of.
     ///
     /// # Example
     /// ```

@@ -8,7 +8,7 @@
 //! | `examples` | those of this crate that do more than answer |
 //! | `ecosystem` | Tokio, reqwest and sqlx inside handlers |
 //! | `protocol` | what the server decides of HTTP by itself |
-//! | `records` | what an observer is told of exchanges, on the engine alone |
+//! | `records` | what an observer is told of exchanges |
 //! | `hub` | state that the cores share |
 //! | `upgrades` | other protocols than HTTP |
 //! | `listening`, `listening_on_linux`, `ending` | addresses and limits; panics, dropping, stopping |
@@ -25,7 +25,6 @@ mod listening;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod listening_on_linux;
 mod protocol;
-#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod records;
 mod rig;
 mod streams;
@@ -84,6 +83,18 @@ on_both_event_loops! {
     examples:
         a_page_of_twenty_parts_has_what_came_back,
         a_part_that_does_not_come_holds_nobody_up_beyond_the_deadline;
+    records:
+        a_router_tells_the_whole_template_of_each_route,
+        a_layer_tells_the_route_where_the_app_is_no_router,
+        a_router_that_is_nested_as_a_service_tells_the_whole_template,
+        every_exchange_has_one_record_that_says_how_it_ended,
+        exchanges_of_one_connection_have_a_record_each,
+        a_head_that_does_not_come_has_a_record_and_a_silent_connection_has_none,
+        what_is_too_long_has_a_record_with_its_status,
+        a_peer_that_leaves_in_the_middle_ends_its_exchange,
+        a_stop_that_cuts_ends_the_exchanges_that_it_cuts,
+        whoever_is_beyond_the_maximum_has_a_record,
+        a_panic_of_the_apps_clone_has_a_record_with_its_method;
     hub:
         a_hub_connects_clients_of_two_cores;
     listening:

@@ -5,7 +5,8 @@
 //!
 //! # What changed
 //!
-//! One statement in `main`: the listener and `axum::serve` became [`baiwan::serve`]; the old lines stand above it as a comment.
+//! One word in `main`: `axum::serve` became [`baiwan::serve`]. And one call less, because SIGTERM and Ctrl-C stop the server in order
+//! by themselves; the old line stands above as a comment.
 //! With them went `into_make_service_with_connect_info`, since `ConnectInfo` is always there, and `with_graceful_shutdown`,
 //! since SIGTERM and Ctrl-C stop a Baiwan server in order by default. What follows `serve` runs as before, when the last
 //! request is answered.
@@ -63,13 +64,12 @@ async fn main() -> anyhow::Result<()> {
     let app = app(pool.clone());
 
     let port = std::env::var("PORT").unwrap_or_else(|_| "8080".to_owned());
-    let address = format!("0.0.0.0:{port}");
     eprintln!("http://localhost:{port}/ is the guestbook; Ctrl-C ends it");
 
-    // let listener = tokio::net::TcpListener::bind(&address).await?;
-    // let app = app.into_make_service_with_connect_info::<SocketAddr>();
+    let listener = tokio::net::TcpListener::bind(format!("0.0.0.0:{port}")).await?;
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
     // axum::serve(listener, app).with_graceful_shutdown(ctrl_c_or_sigterm()).await?;
-    baiwan::serve(address, app).await?;
+    baiwan::serve(listener, app).await?;
 
     pruning.abort();
     pool.close().await;

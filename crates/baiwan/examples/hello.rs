@@ -4,7 +4,7 @@ use axum::Router;
 use axum::routing::get;
 
 #[tokio::main]
-async fn main() -> Result<(), baiwan::Error> {
+async fn main() -> std::io::Result<()> {
     let app = Router::new().route("/", get(|| async { "hello" }));
     baiwan::serve("0.0.0.0:8080", app).await
 }

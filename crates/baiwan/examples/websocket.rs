@@ -51,7 +51,7 @@ async fn talk(mut socket: WebSocket, room: Room) {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), baiwan::Error> {
+async fn main() -> std::io::Result<()> {
     let port = std::env::var("PORT").unwrap_or_else(|_| "8080".to_owned());
     let app = Router::new().route("/", get(|| async { Html(PAGE) })).route("/chat", get(chat));
     baiwan::serve(format!("0.0.0.0:{port}"), app.with_state(broadcast::channel(BEHIND_MAX).0)).await

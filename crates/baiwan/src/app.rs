@@ -10,7 +10,7 @@ use http::{Method, Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::Body;
+use crate::{Body, IncomingStream};
 
 /// An error of an app, as tower's layers use it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -22,7 +22,7 @@ pub(crate) type Call<B> = Pin<Box<dyn Future<Output = Result<Response<B>, BoxErr
 ///
 /// An axum `Router` is one; so is a `Router` with layers, a tower stack of your own, or a `tower::service_fn`. The app need not
 /// be `Send`: each core has its own. You never implement this trait yourself.
-pub trait App: Clone + 'static + sealed::Sealed {
+pub trait App: Clone + 'static + Sealed {
     /// The body of its responses.
     type ResponseBody: http_body::Body<Data: bytes::Buf, Error: Into<BoxError>> + 'static;
 
@@ -35,13 +35,27 @@ pub trait App: Clone + 'static + sealed::Sealed {
         &mut self,
         request: Request<Body>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<Self::ResponseBody>, BoxError>>>>;
+
+    /// Whether each connection has an app of its own, which [`connect`](Self::connect) makes before its first request.
+    #[doc(hidden)]
+    fn is_per_connection(&self) -> bool {
+        false
+    }
+
+    /// The app of one connection.
+    #[doc(hidden)]
+    fn connect(&self, _stream: IncomingStream<'_>) -> Self {
+        self.clone()
+    }
 }
 
 mod sealed {
     pub trait Sealed {}
 }
 
-impl<S, B> sealed::Sealed for S where S: Service<Request<Body>, Response = Response<B>> {}
+pub(crate) use self::sealed::Sealed;
+
+impl<S, B> Sealed for S where S: Service<Request<Body>, Response = Response<B>> {}
 
 impl<S, B> App for S
 where
@@ -61,9 +75,9 @@ where
 
 pin_project! {
     /// A service's future with its error boxed.
-    struct BoxedError<F> {
+    pub(crate) struct BoxedError<F> {
         #[pin]
-        future: F,
+        pub(crate) future: F,
     }
 }
 

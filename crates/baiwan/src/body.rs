@@ -63,6 +63,12 @@ impl Body {
         Self(Repr::Empty)
     }
 
+    /// Whether nothing is or will be in it. A body of unknown length is not empty, whatever comes.
+    #[cfg(feature = "axum")]
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self.0, Repr::Empty)
+    }
+
     pub(crate) fn from_inlet(inlet: Arc<Inlet>) -> Self {
         Self(Repr::Inlet(inlet))
     }

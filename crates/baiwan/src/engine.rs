@@ -16,6 +16,7 @@
 //! | `expire` | deadlines that have passed |
 //! | `receive` | ready connections: bytes to heads and bodies |
 //! | `respond` | a head to an answer, or to a task |
+//! | `apps` | the app that a connection's requests are for |
 //! | `upload` | a request's body: received, or discarded |
 //! | `transmit` | answers to bytes on the wire |
 //! | `upgrade` | offers of another protocol go to hyper |
@@ -34,6 +35,7 @@
 
 mod accept;
 mod answer;
+mod apps;
 mod arrival;
 mod close;
 mod exchange;
@@ -66,6 +68,7 @@ use baiwan_driver::{Driver, Events, Token};
 use tokio::time::Sleep;
 
 use self::accept::{Listeners, accept};
+use self::apps::Apps;
 use self::close::{close, close_all};
 use self::expire::expire;
 use self::ports::Ports;
@@ -113,7 +116,7 @@ pub(crate) struct Engine<D: Driver, A: App> {
     terms: Terms,
     ports: Ports<D>,
     table: Table<D::Socket>,
-    app: A,
+    apps: Apps<A>,
     listeners: Listeners<D>,
     events: Events,
     batch: Batch,
@@ -149,7 +152,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         Ok(Self {
             ports: Ports::new(driver, transports, clock.now()),
             table: Table::new(clock.tick()),
-            app,
+            apps: Apps::new(app),
             listeners,
             events: Events::with_capacity(TURN_EVENTS_MAX),
             batch: Batch::default(),
@@ -174,11 +177,12 @@ impl<D: Driver, A: App> Engine<D, A> {
     fn turn(&mut self, area: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.begin_turn();
         let _ = self.poll_events(cx)?;
-        let Self { terms, ports, table, app, listeners, batch, lists, drain, .. } = self;
+        let Self { terms, ports, table, apps, listeners, batch, lists, drain, .. } = self;
         accept(terms, listeners, ports, table);
         take_messages(terms, ports, table, &mut lists.tokens);
-        serve_ready(terms, ports, table, app, batch, area);
-        expire(terms, ports, table, app, &mut lists.expired, area);
+        serve_ready(terms, ports, table, apps, batch, area);
+        expire(terms, ports, table, apps, &mut lists.expired, area);
+        apps.forget(table.take_gone());
         if has_stopped(terms, drain, listeners, ports, table) {
             return Poll::Ready(Ok(()));
         }

@@ -106,6 +106,31 @@ pub enum Error {
     CorePanicked(usize),
 }
 
+impl From<Error> for io::Error {
+    /// The same text; of the kind that the system gave, if it did. [`io::Error::downcast`] gives the [`Error`] back.
+    fn from(error: Error) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+impl Error {
+    pub(crate) fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Listen { source, .. } => source.kind(),
+            Self::Unshare(source)
+            | Self::Start(source)
+            | Self::Thread(source)
+            | Self::Signals(source)
+            | Self::Core(source) => source.kind(),
+            Self::Address { .. } | Self::Variable { .. } | Self::Twice { .. } | Self::Covered { .. } => {
+                io::ErrorKind::InvalidInput
+            }
+            Self::EventLoop(_) | Self::FdTables(_) => io::ErrorKind::Unsupported,
+            _ => io::ErrorKind::Other,
+        }
+    }
+}
+
 fn unshare_hint(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::PermissionDenied => format!(

@@ -7,9 +7,10 @@
 //! use axum::{Router, routing::get};
 //!
 //! #[tokio::main]
-//! async fn main() -> Result<(), baiwan::Error> {
+//! async fn main() -> std::io::Result<()> {
 //!     let app = Router::new().route("/", get(|| async { "hello" }));
-//!     baiwan::serve("0.0.0.0:8080", app).await // was: axum::serve(listener, app).await
+//!     let listener = tokio::net::TcpListener::bind("0.0.0.0:8080").await?;
+//!     baiwan::serve(listener, app).await // was: axum::serve(listener, app).await
 //! }
 //! ```
 //!
@@ -38,6 +39,8 @@
 )]
 
 mod app;
+#[cfg(feature = "axum")]
+mod axum_app;
 mod body;
 mod capacity;
 mod clock;
@@ -50,12 +53,15 @@ mod gate;
 mod hints;
 mod hyper;
 mod inbox;
+mod incoming;
 mod memory;
 mod observe;
 mod pace;
 #[cfg(feature = "matched-path")]
 mod routes;
 mod say;
+#[cfg(feature = "axum")]
+mod serve;
 mod server;
 #[doc(hidden)]
 pub mod settings;
@@ -69,13 +75,18 @@ pub mod simulation {
 }
 
 pub use app::{App, BoxError};
+#[cfg(feature = "axum")]
+pub use axum_app::{AxumApp, ConnectInfoApp, FromIncomingStream, IntoApp, axum_app};
 pub use body::{Body, BodyError};
 pub use capacity::Capacity;
 pub use error::Error;
 pub use fd_tables::FdTables;
+pub use incoming::IncomingStream;
 pub use observe::{Exchange, Outcome};
 #[cfg(feature = "matched-path")]
 pub use routes::{RouteLayer, RouteService};
-pub use server::{Builder, Running, Server, serve};
+#[cfg(feature = "axum")]
+pub use serve::{Listen, Serve, ServeFuture, serve};
+pub use server::{Builder, Running, Server};
 pub use settings::{EventLoop, parse_timeout};
 pub use status::{CloseReason, Counts, Health, Phase};

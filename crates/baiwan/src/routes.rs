@@ -10,6 +10,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::app::App;
+use crate::axum_app::AxumApp;
 use crate::observe::RouteCell;
 
 /// Tells the [observer](crate::Builder::observe) of exchanges which route of an axum `Router` a request has matched.
@@ -70,9 +71,12 @@ where
     }
 }
 
-/// The app with the layer, if it is a `Router`.
+/// The app with the layer, if it is a `Router`, as itself or as what `axum::serve` takes.
 pub(crate) fn with_routes<A: App>(mut app: A) -> A {
-    if let Some(router) = (&mut app as &mut dyn Any).downcast_mut::<Router>() {
+    let any: &mut dyn Any = &mut app;
+    if let Some(router) = any.downcast_mut::<Router>() {
+        *router = std::mem::take(router).layer(RouteLayer);
+    } else if let Some(AxumApp { service: router }) = any.downcast_mut::<AxumApp<Router>>() {
         *router = std::mem::take(router).layer(RouteLayer);
     }
     app

@@ -11,6 +11,8 @@
 
 mod builder;
 mod core_thread;
+#[cfg(feature = "axum")]
+mod early;
 mod environment;
 mod listen;
 mod parting;
@@ -19,39 +21,12 @@ mod shutdown;
 mod start;
 mod start_line;
 
-use std::fmt;
-
-use crate::Error;
-use crate::app::App;
 use crate::settings::Settings;
 
 pub use self::builder::Builder;
+#[cfg(feature = "axum")]
+pub(crate) use self::listen::Source;
 pub use self::running::Running;
-
-/// Serves an app on an address until SIGTERM or SIGINT, then stops in order.
-///
-/// `address` is `HOST:PORT`, `[IPV6]:PORT` (`[::]:8080` serves IPv4 too), `unix:/path` or `unix:@name` (an abstract socket, on
-/// Linux). The app is an axum `Router` or any
-/// other tower service that can be cloned; each core gets a clone. Defaults are those of [`Server::builder`].
-///
-/// On a signal the server accepts no more, answers every request that it has received, and returns after 25 seconds at the
-/// latest; a second signal ends it at once.
-///
-/// # Errors
-/// When the address cannot be listened on, or a core fails.
-///
-/// # Example
-/// ```no_run
-/// # async fn example(app: axum::Router) -> Result<(), baiwan::Error> {
-/// baiwan::serve("0.0.0.0:8080", app).await
-/// # }
-/// ```
-pub async fn serve<A>(address: impl fmt::Display, app: A) -> Result<(), Error>
-where
-    A: App + Send,
-{
-    Server::builder().bind(address).serve(app).await
-}
 
 /// The way to a [`Builder`].
 #[derive(Debug)]

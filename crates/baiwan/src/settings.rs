@@ -92,6 +92,8 @@ pub struct Settings {
     pub(crate) turned_away_max: usize,
     /// `OPTIONS *` is the app's to answer.
     pub(crate) options_asterisk: bool,
+    /// Connections over TCP send small answers at once.
+    pub(crate) tcp_nodelay: bool,
     /// Who is told of every exchange.
     pub(crate) observer: Option<Observer>,
 }
@@ -119,6 +121,7 @@ impl Default for Settings {
             buffered_body_bytes_max: 1024 * 1024,
             turned_away_max: TURNED_AWAY_MAX,
             options_asterisk: false,
+            tcp_nodelay: true,
             observer: None,
         }
     }

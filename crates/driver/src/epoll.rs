@@ -13,7 +13,7 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -191,6 +191,10 @@ impl Driver for EpollDriver {
         }
         // The last descriptor of a socket takes its registration with it.
         drop(socket);
+    }
+
+    fn descriptor(socket: &Socket) -> Option<BorrowedFd<'_>> {
+        Some(socket.0.as_fd())
     }
 
     fn release(&mut self, socket: Socket) -> io::Result<OwnedFd> {

@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::task::{Context, Poll};
 
 mod address;
@@ -144,6 +144,9 @@ pub trait Driver {
 
     /// Closes a socket.
     fn close(&mut self, socket: Self::Socket, how: Close);
+
+    /// The descriptor of a socket, lent to whoever wants to know more of it; `None` where sockets have none.
+    fn descriptor(socket: &Self::Socket) -> Option<BorrowedFd<'_>>;
 
     /// Gives a socket away: it is no longer watched and belongs to whoever holds the descriptor.
     ///

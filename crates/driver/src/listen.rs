@@ -118,6 +118,18 @@ impl BoundListener {
         Ok(Self { fd: self.fd.try_clone()?, address: self.address.clone() })
     }
 
+    /// Sets whether connections that come in from here on send small amounts at once (`TCP_NODELAY`). They do unless this is
+    /// called. A Unix socket always does.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn set_tcp_nodelay(&self, on: bool) -> io::Result<()> {
+        match self.address {
+            Address::Tcp(_) => Ok(sockopt::set_tcp_nodelay(&self.fd, on)?),
+            Address::Unix(_) | Address::Abstract(_) => Ok(()),
+        }
+    }
+
     /// The descriptor, for whoever serves it by other means.
     pub fn into_fd(self) -> OwnedFd {
         self.fd

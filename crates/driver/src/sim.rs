@@ -19,7 +19,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -229,6 +229,10 @@ impl Driver for SimDriver {
 
     fn close(&mut self, socket: SimSocket, how: Close) {
         self.0.0.borrow_mut().close(socket.0, how);
+    }
+
+    fn descriptor(_socket: &SimSocket) -> Option<BorrowedFd<'_>> {
+        None
     }
 
     fn release(&mut self, _socket: SimSocket) -> io::Result<OwnedFd> {

@@ -21,7 +21,7 @@ use crate::clock::Tick;
 use crate::gate::{Denial, PROBE_TIMEOUT};
 use crate::observe::Draft;
 use crate::settings::Linger;
-use crate::status::CloseReason;
+use crate::status::{CloseReason, add};
 
 /// Puts a connection into a state, for as long as that may last. One that waits for its next request holds what is set aside, and
 /// nothing else.
@@ -128,6 +128,12 @@ pub(super) fn answer_and_close<S>(
 pub(super) fn fail<S>(terms: &Terms, table: &mut Table<S>, index: u32) {
     let (status, text) = (StatusCode::INTERNAL_SERVER_ERROR, "the-request-could-not-be-handled");
     answer_and_close(terms, table, index, status, text, CloseReason::HandlerFailed);
+}
+
+/// As [`fail`], because the app panicked.
+pub(super) fn fail_with_panic<S>(terms: &Terms, table: &mut Table<S>, index: u32) {
+    add(&terms.status().handler_panics, 1);
+    fail(terms, table, index);
 }
 
 /// Answers a peer that may not stay. Whatever the load, this allocates nothing but for a HEAD.

@@ -8,6 +8,7 @@ use baiwan_driver::Driver;
 use http::StatusCode;
 
 use super::RECEIVE_BYTES_MAX;
+use super::apps::Apps;
 use super::close::{answer_and_close, close, cut_answer, end_exchange, linger_for_upload, turn_away};
 use super::ports::Ports;
 use super::receive::{process, receive_rest_of_head};
@@ -29,13 +30,13 @@ pub(super) fn expire<D: Driver, A: App>(
     terms: &Terms,
     ports: &mut Ports<D>,
     table: &mut Table<D::Socket>,
-    app: &mut A,
+    apps: &mut Apps<A>,
     expired: &mut Vec<u32>,
     area: &mut [u8],
 ) {
     table.expire(terms.clock.tick(), TURN_EXPIRIES_MAX, expired);
     for index in expired.drain(..) {
-        handle_deadline(terms, ports, table, app, index, area);
+        handle_deadline(terms, ports, table, apps, index, area);
     }
 }
 
@@ -43,7 +44,7 @@ fn handle_deadline<D: Driver, A: App>(
     terms: &Terms,
     ports: &mut Ports<D>,
     table: &mut Table<D::Socket>,
-    app: &mut A,
+    apps: &mut Apps<A>,
     index: u32,
     area: &mut [u8],
 ) {
@@ -57,8 +58,8 @@ fn handle_deadline<D: Driver, A: App>(
         State::Idle | State::Head if slot.flags.has(Flags::PROBE) => {
             turn_away(terms, ports, table, index, Denial::TOO_MANY_CONNECTIONS);
         }
-        State::Idle => close_if_silent(terms, ports, table, app, index, area),
-        State::Head => give_up_head(terms, ports, table, app, index, area),
+        State::Idle => close_if_silent(terms, ports, table, apps, index, area),
+        State::Head => give_up_head(terms, ports, table, apps, index, area),
         State::Exchange => handle_exchange_deadline(terms, ports, table, index, area),
         State::Flush { .. } => try_once_more(terms, ports, table, index),
         State::Discard { .. } => {
@@ -109,11 +110,11 @@ fn give_up_head<D: Driver, A: App>(
     terms: &Terms,
     ports: &mut Ports<D>,
     table: &mut Table<D::Socket>,
-    app: &mut A,
+    apps: &mut Apps<A>,
     index: u32,
     area: &mut [u8],
 ) {
-    receive_rest_of_head(terms, ports, table, app, index, area);
+    receive_rest_of_head(terms, ports, table, apps, index, area);
     transmit(terms, ports, table);
     let now = terms.clock.tick();
     let slot = table.get(index);
@@ -161,7 +162,7 @@ fn close_if_silent<D: Driver, A: App>(
     terms: &Terms,
     ports: &mut Ports<D>,
     table: &mut Table<D::Socket>,
-    app: &mut A,
+    apps: &mut Apps<A>,
     index: u32,
     area: &mut [u8],
 ) {
@@ -173,7 +174,7 @@ fn close_if_silent<D: Driver, A: App>(
     let Some(count) = outcome.ok().filter(|count| *count > 0) else {
         return close(terms, ports, table, index, reason);
     };
-    process(terms, ports, table, app, index, &area[..count]);
+    process(terms, ports, table, apps, index, &area[..count]);
     transmit(terms, ports, table);
     let now = terms.clock.tick();
     // What has come begins no request.

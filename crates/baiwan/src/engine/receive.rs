@@ -9,8 +9,9 @@ use baiwan_driver::{self as driver, Driver};
 use baiwan_http1::{HeadDecoder, is_head_request};
 use http::Method;
 
+use super::apps::Apps;
 use super::arrival::{Arrival, receive_once};
-use super::close::{close, enter, flush, turn_away};
+use super::close::{close, enter, fail_with_panic, flush, turn_away};
 use super::exchange::OUTPUT_BYTES_MAX;
 use super::ports::{Outbox, Ports};
 use super::refuse::refuse;
@@ -59,7 +60,7 @@ pub(super) fn serve_ready<D: Driver, A: App>(
     terms: &Terms,
     ports: &mut Ports<D>,
     table: &mut Table<D::Socket>,
-    app: &mut A,
+    apps: &mut Apps<A>,
     batch: &mut Batch,
     area: &mut [u8],
 ) {
@@ -70,12 +71,12 @@ pub(super) fn serve_ready<D: Driver, A: App>(
         for _ in 0..visits {
             // Whoever was queued may be gone since.
             if let Some(index) = table.next_queued()
-                && visit(terms, ports, table, app, index, area)
+                && visit(terms, ports, table, apps, index, area)
             {
                 batch.indexes.push(index);
             }
         }
-        receive_batch(terms, ports, table, app, batch, area);
+        receive_batch(terms, ports, table, apps, batch, area);
         transmit(terms, ports, table);
         if !has_budget() || terms.clock.precise().duration_since(terms.clock.now()) > TURN_TIME_MAX {
             return;
@@ -88,7 +89,7 @@ fn visit<D: Driver, A: App>(
     terms: &Terms,
     ports: &mut Ports<D>,
     table: &mut Table<D::Socket>,
-    app: &mut A,
+    apps: &mut Apps<A>,
     index: u32,
     area: &mut [u8],
 ) -> bool {
@@ -108,7 +109,7 @@ fn visit<D: Driver, A: App>(
         _ if owes => {}
         State::Flush { .. } => handle_flushed(terms, ports, table, index),
         _ if flags.has(Flags::INPUT) => {
-            process(terms, ports, table, app, index, &[]);
+            process(terms, ports, table, apps, index, &[]);
             enqueue_if_readable(table, index);
             transmit_if_late(terms, ports, table);
         }
@@ -116,7 +117,7 @@ fn visit<D: Driver, A: App>(
             if !holds_input {
                 return true;
             }
-            receive_rest_of_head(terms, ports, table, app, index, area);
+            receive_rest_of_head(terms, ports, table, apps, index, area);
         }
         _ => {}
     }
@@ -128,7 +129,7 @@ fn receive_batch<D: Driver, A: App>(
     terms: &Terms,
     ports: &mut Ports<D>,
     table: &mut Table<D::Socket>,
-    app: &mut A,
+    apps: &mut Apps<A>,
     batch: &mut Batch,
     area: &mut [u8],
 ) {
@@ -138,7 +139,7 @@ fn receive_batch<D: Driver, A: App>(
     debug_assert_eq!(received.len(), indexes.len(), "the area has room for a whole batch");
     for (index, driver::Received { start, outcome }) in indexes.drain(..).zip(received.drain(..)) {
         let arrival = Arrival::note(&mut table[index], outcome, RECEIVE_BYTES_MAX);
-        handle_arrival(terms, ports, table, app, index, arrival, &area[start..]);
+        handle_arrival(terms, ports, table, apps, index, arrival, &area[start..]);
         transmit_if_late(terms, ports, table);
     }
 }
@@ -148,13 +149,13 @@ fn handle_arrival<D: Driver, A: App>(
     terms: &Terms,
     ports: &mut Ports<D>,
     table: &mut Table<D::Socket>,
-    app: &mut A,
+    apps: &mut Apps<A>,
     index: u32,
     arrival: Arrival,
     area: &[u8],
 ) {
     match arrival {
-        Arrival::Bytes(count) => handle_bytes(terms, ports, table, app, index, &area[..count]),
+        Arrival::Bytes(count) => handle_bytes(terms, ports, table, apps, index, &area[..count]),
         Arrival::End => handle_end(terms, ports, table, index),
         Arrival::Failed => close(terms, ports, table, index, CloseReason::Reset),
         Arrival::Nothing => {}
@@ -175,15 +176,15 @@ fn handle_bytes<D: Driver, A: App>(
     terms: &Terms,
     ports: &mut Ports<D>,
     table: &mut Table<D::Socket>,
-    app: &mut A,
+    apps: &mut Apps<A>,
     index: u32,
     bytes: &[u8],
 ) {
     match table[index].state {
-        State::Idle | State::Head => process(terms, ports, table, app, index, bytes),
+        State::Idle | State::Head => process(terms, ports, table, apps, index, bytes),
         State::Discard { .. } => {
             if let Some(next) = discard_body(terms, &mut ports.driver, table, index, bytes) {
-                process(terms, ports, table, app, index, &bytes[next..]);
+                process(terms, ports, table, apps, index, &bytes[next..]);
             }
         }
         State::Linger { .. } => discard(terms, ports, table, index, bytes.len()),
@@ -205,7 +206,7 @@ pub(super) fn receive_rest_of_head<D: Driver, A: App>(
     terms: &Terms,
     ports: &mut Ports<D>,
     table: &mut Table<D::Socket>,
-    app: &mut A,
+    apps: &mut Apps<A>,
     index: u32,
     area: &mut [u8],
 ) {
@@ -213,7 +214,7 @@ pub(super) fn receive_rest_of_head<D: Driver, A: App>(
     // A head that fills this was refused before.
     debug_assert!(waiting < SET_ASIDE_BYTES_MAX);
     let arrival = receive_once(&mut ports.driver, table, index, &mut area[..SET_ASIDE_BYTES_MAX - waiting]);
-    handle_arrival(terms, ports, table, app, index, arrival, area);
+    handle_arrival(terms, ports, table, apps, index, arrival, area);
 }
 
 /// Answers the requests in what was set aside and `bytes`, in order, until one has to wait or the bytes are used up.
@@ -221,7 +222,7 @@ pub(super) fn process<D: Driver, A: App>(
     terms: &Terms,
     ports: &mut Ports<D>,
     table: &mut Table<D::Socket>,
-    app: &mut A,
+    apps: &mut Apps<A>,
     index: u32,
     bytes: &[u8],
 ) {
@@ -244,11 +245,11 @@ pub(super) fn process<D: Driver, A: App>(
     }
     let begin = ports.outbox.bytes.len();
     let input = if kept.is_empty() { bytes } else { &kept[..] };
-    let (wait, position) = answer(terms, ports, table, app, index, input, &mut decoder);
+    let (wait, position) = answer(terms, ports, table, apps, index, input, &mut decoder);
     ports.outbox.add_area(table, index, begin);
     match wait {
         Wait::Nothing => return,
-        Wait::Hyper => return give_to_hyper(terms, ports, table, app, index, &input[position..]),
+        Wait::Hyper => return give_to_hyper(terms, ports, table, apps, index, &input[position..]),
         Wait::Request | Wait::Head | Wait::Turn | Wait::Exchange => {}
     }
     set_aside(table, index, kept, bytes, position, decoder);
@@ -280,7 +281,7 @@ fn answer<D: Driver, A: App>(
     terms: &Terms,
     ports: &mut Ports<D>,
     table: &mut Table<D::Socket>,
-    app: &mut A,
+    apps: &mut Apps<A>,
     index: u32,
     input: &[u8],
     decoder: &mut HeadDecoder,
@@ -335,6 +336,13 @@ fn answer<D: Driver, A: App>(
             return (Wait::Hyper, position);
         }
         position += consumed;
+        let Some(app) = apps.of::<D>(table, index) else {
+            if head.request.method() == Method::HEAD {
+                table[index].flags.set(Flags::HEAD_REQUEST);
+            }
+            fail_with_panic(terms, table, index);
+            return (Wait::Nothing, position);
+        };
         let received = Received { head_bytes: consumed, rest: &input[position..] };
         match begin_exchange(terms, &mut ports.outbox.bytes, table, app, index, head, received) {
             Step::Answered { body_bytes } => position += body_bytes,

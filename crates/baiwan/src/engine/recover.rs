@@ -67,7 +67,7 @@ impl<D: Driver, A: App> Engine<D, A> {
 
     /// Ends every connection, without trust in anything that was going on, and starts with empty hands.
     fn begin_anew(&mut self) {
-        let Self { terms, ports, listeners, drain, .. } = self;
+        let Self { terms, ports, apps, listeners, drain, .. } = self;
         let next = self.table.successor(terms.clock.tick());
         let mut connections = std::mem::replace(&mut self.table, next);
         ports.outbox.begin_anew(terms.clock.now());
@@ -80,6 +80,7 @@ impl<D: Driver, A: App> Engine<D, A> {
                 abandon(terms, &mut ports.driver, slot, busy);
             }
         }
+        apps.begin_anew();
         listeners.begin_anew(&mut ports.driver);
     }
 }

@@ -48,11 +48,14 @@ pub(super) struct Table<S> {
     ready: VecDeque<Token>,
     /// How many are `Flags::UNCOUNTED`.
     turned_away: usize,
+    /// Those that were `Flags::APP`, and are gone in this turn.
+    gone: Vec<Token>,
 }
 
 impl<S> Table<S> {
     pub(super) fn new(now: Tick) -> Self {
-        Self { slots: Slab::new(), busy: Slab::new(), wheel: Wheel::new(now), ready: VecDeque::new(), turned_away: 0 }
+        let (slots, busy) = (Slab::new(), Slab::new());
+        Self { slots, busy, wheel: Wheel::new(now), ready: VecDeque::new(), turned_away: 0, gone: Vec::new() }
     }
 
     /// An empty table whose tokens are not those of this one.
@@ -80,10 +83,18 @@ impl<S> Table<S> {
     /// If the slot is free.
     pub(super) fn remove(&mut self, index: u32) -> (Slot<S>, Option<Busy>) {
         self.wheel.remove(&mut self.slots, index);
+        if self.slots[index].flags.has(Flags::APP) {
+            self.gone.push(self.slots.token(index));
+        }
         let slot = self.slots.take(index).expect("a connection is taken out once");
         self.turned_away -= usize::from(slot.flags.has(Flags::UNCOUNTED));
         let busy = slot.busy.and_then(|key| self.busy.take(key.index()));
         (slot, busy)
+    }
+
+    /// Takes the tokens of connections that had an app of their own and are gone since this was called last.
+    pub(super) fn take_gone(&mut self) -> impl Iterator<Item = Token> {
+        self.gone.drain(..)
     }
 
     /// Takes a connection out, and trusts nothing but its slot: the wheel may be as a panic has left it.

@@ -14,7 +14,8 @@ use baiwan_driver::{Driver, Peer};
 use baiwan_http1::{BodyFraming, RequestHead};
 use bytes::Bytes;
 
-use super::close::{count_out, fail};
+use super::apps::Apps;
+use super::close::{count_out, fail_with_panic};
 use super::ports::Ports;
 use super::table::Table;
 use super::terms::Terms;
@@ -22,7 +23,7 @@ use crate::app::App;
 use crate::gate::Entry;
 use crate::hyper::{Connection, SocketStream, Transport};
 use crate::say::say;
-use crate::status::{CloseReason, add};
+use crate::status::CloseReason;
 
 /// Whether the app may answer 101 to this request. Otherwise the offer is ignored (RFC 9110, section 7.8), as it is where
 /// there is a body: the peer would have to send that first, under rules and deadlines that are the engine's.
@@ -35,14 +36,12 @@ pub(super) fn give_to_hyper<D: Driver, A: App>(
     terms: &Terms,
     ports: &mut Ports<D>,
     table: &mut Table<D::Socket>,
-    app: &A,
+    apps: &mut Apps<A>,
     index: u32,
     received: &[u8],
 ) {
-    let Ok(app) = catch_unwind(AssertUnwindSafe(|| app.clone())) else {
-        add(&terms.status().handler_panics, 1);
-        return fail(terms, table, index);
-    };
+    let app = apps.of::<D>(table, index).and_then(|app| catch_unwind(AssertUnwindSafe(|| app.clone())).ok());
+    let Some(app) = app else { return fail_with_panic(terms, table, index) };
     debug_assert!(!table.owes(index), "what was answered before has left");
     let (slot, busy) = table.remove(index);
     let draft = busy.and_then(|busy| busy.draft);

@@ -34,7 +34,7 @@ use crate::gate::{Asker, Denial, PROBE_TIMEOUT, Verdict, admit_request};
 use crate::say::say;
 use crate::settings::Settings;
 use crate::status::{CloseReason, CoreStatus, Status, add};
-use crate::{Body, BoxError};
+use crate::{Body, BoxError, IncomingStream};
 
 /// What serves a connection.
 #[derive(Clone)]
@@ -69,7 +69,18 @@ impl<A: App> Connection<A> {
     }
 
     /// Serves a connection until it ends, or until it is the app's.
-    pub(crate) async fn serve(self, transport: Transport, peer: Peer) {
+    pub(crate) async fn serve(mut self, transport: Transport, peer: Peer) {
+        // Where one request is served, the app is this connection's already.
+        if self.app.is_per_connection() && self.draining.is_some() {
+            let stream = IncomingStream::new(transport.socket(), peer);
+            match catch_unwind(AssertUnwindSafe(|| self.app.connect(stream))) {
+                Ok(app) => self.app = app,
+                Err(_) => {
+                    add(&self.core().handler_panics, 1);
+                    return transport.record().note(CloseReason::HandlerFailed);
+                }
+            }
+        }
         let switch = Switch::new(transport.record());
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new());

@@ -160,7 +160,7 @@ async fn accept<A: App>(
     loop {
         let outcome = match &listener {
             Listener::Tcp(listener) => listener.accept().await.map(|(stream, address)| {
-                let _ = stream.set_nodelay(true);
+                let _ = stream.set_nodelay(connection.settings.tcp_nodelay);
                 start(SocketStream::Tcp(stream), Peer::Ip(address), &connection, &transports);
             }),
             Listener::Unix(listener) => {

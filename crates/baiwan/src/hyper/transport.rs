@@ -14,6 +14,7 @@
 //! The invariant: what is received or sent, and why it ends, is recorded here, whoever holds the transport.
 
 use std::io::{self, IoSlice, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -56,13 +57,20 @@ impl SocketStream {
 
     /// Sends without asking whether there is room: the system says so only when there is much.
     fn send_nowait(&self, bytes: &[u8]) -> io::Result<usize> {
-        use std::os::fd::AsFd;
-
         match self {
             Self::Tcp(stream) => std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?).write(bytes),
             Self::Unix(stream) => {
                 std::os::unix::net::UnixStream::from(stream.as_fd().try_clone_to_owned()?).write(bytes)
             }
+        }
+    }
+}
+
+impl AsFd for SocketStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
         }
     }
 }
@@ -152,6 +160,11 @@ impl Transport {
     /// What is known of it, for whoever calls the app.
     pub(crate) fn record(&self) -> Arc<Record> {
         Arc::clone(self.counted.record())
+    }
+
+    /// Its socket; `None` on a thread with another fd table, where the descriptor means something else.
+    pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.stream.stream.as_ref().filter(|_| self.stream.table.is_here()).map(AsFd::as_fd)
     }
 
     /// Ends it in order.

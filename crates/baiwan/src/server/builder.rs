@@ -214,6 +214,13 @@ impl Builder {
         self
     }
 
+    /// Whether connections over TCP send each answer at once, however small (`TCP_NODELAY`), instead of waiting for more to send
+    /// with it. Default yes.
+    pub fn tcp_nodelay(mut self, on: bool) -> Self {
+        self.settings.tcp_nodelay = on;
+        self
+    }
+
     /// How cores wait for their connections. Default [`EventLoop::Auto`].
     pub fn event_loop(mut self, event_loop: EventLoop) -> Self {
         self.settings.event_loop = event_loop;

@@ -18,6 +18,9 @@ pub(crate) use elsewhere::BoundListener;
 pub(crate) enum Source {
     Address(String),
     Socket(OwnedFd),
+    /// Bound before, for as many cores as there will be.
+    #[cfg_attr(not(feature = "axum"), allow(dead_code, reason = "only `serve` binds before the start"))]
+    Bound(Bound),
 }
 
 /// Listening sockets, one list for each core, and where they listen.
@@ -25,6 +28,13 @@ pub(crate) enum Source {
 pub(crate) struct Bound {
     pub(crate) cores: Vec<Vec<BoundListener>>,
     pub(crate) addresses: Vec<Address>,
+}
+
+impl Bound {
+    /// Sets whether connections that are accepted from here on send small answers at once (`TCP_NODELAY`).
+    pub(crate) fn set_tcp_nodelay(&self, on: bool) -> io::Result<()> {
+        self.cores.iter().flatten().try_for_each(|listener| listener.set_tcp_nodelay(on))
+    }
 }
 
 /// Binds everything, with listening sockets for `cores` cores, or nothing.
@@ -48,6 +58,11 @@ pub(crate) fn bind(sources: Vec<Source>, cores: usize, reuse_port: bool) -> Resu
             }
             Source::Socket(fd) => share(BoundListener::from_fd(fd), &mut bound)
                 .map_err(|source| Error::Listen { address: "the given socket".to_owned(), source })?,
+            Source::Bound(before) => {
+                assert_eq!(before.cores.len(), cores, "each core has its listeners");
+                bound.cores.iter_mut().zip(before.cores).for_each(|(core, before)| core.extend(before));
+                bound.addresses.extend(before.addresses);
+            }
         }
     }
     Ok(bound)
@@ -141,7 +156,7 @@ fn share(listener: io::Result<BoundListener>, bound: &mut Bound) -> io::Result<(
 mod elsewhere {
     use std::io;
     use std::net::TcpListener;
-    use std::os::fd::OwnedFd;
+    use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
     use std::os::unix::fs::FileTypeExt;
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::path::Path;
@@ -193,8 +208,19 @@ mod elsewhere {
             Ok(Self { fd: self.fd.try_clone()?, address: self.address.clone() })
         }
 
+        /// The portable event loop sets it on each connection.
+        pub(crate) fn set_tcp_nodelay(&self, _on: bool) -> io::Result<()> {
+            Ok(())
+        }
+
         pub(crate) fn into_fd(self) -> OwnedFd {
             self.fd
+        }
+    }
+
+    impl AsFd for BoundListener {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.fd.as_fd()
         }
     }
 

@@ -67,26 +67,26 @@ impl Running {
             outcome = &mut ended => return outcome,
             () = stops.next() => {}
         }
-        self.advance(Phase::NotReady).await;
+        advance(&self.status, Phase::NotReady).await;
         let next = tokio::select! {
             outcome = &mut ended => return outcome,
             () = stops.next() => Phase::Stopping,
             () = tokio::time::sleep(self.settings.shutdown_delay) => Phase::Draining,
         };
-        self.advance(next).await;
+        advance(&self.status, next).await;
         loop {
             tokio::select! {
                 outcome = &mut ended => return outcome,
-                () = stops.next() => self.advance(Phase::Stopping).await,
+                () = stops.next() => advance(&self.status, Phase::Stopping).await,
             }
         }
     }
+}
 
-    /// Goes on to a phase, and is pending once, so that whoever polls sees it before the end (see [`Health::phase`](crate::Health::phase)).
-    async fn advance(&self, phase: Phase) {
-        self.status.advance(phase);
-        tokio::task::yield_now().await;
-    }
+/// Goes on to a phase, and is pending once, so that whoever polls sees it before the end (see [`Health::phase`](crate::Health::phase)).
+async fn advance(status: &Status, phase: Phase) {
+    status.advance(phase);
+    tokio::task::yield_now().await;
 }
 
 impl Drop for Running {

@@ -120,6 +120,9 @@ impl Builder {
         let place = Arc::new(Place::take(self.settings.fd_tables)?);
         let capacity = self.capacity(workers)?;
         let bound = listen::bind(self.sources, workers, self.reuse_port)?;
+        if !self.settings.tcp_nodelay {
+            bound.set_tcp_nodelay(false).map_err(Error::Start)?;
+        }
         let listeners = Listeners::send(bound.cores, self.settings.fd_tables).map_err(Error::Start)?;
         // Held until every core has its own, so that those of a core that fails are closed with it.
         let _ways: Vec<_> = listeners.iter().filter_map(Listeners::way).collect();

@@ -9,6 +9,7 @@
 //! | `ecosystem` | Tokio, reqwest and sqlx inside handlers |
 //! | `protocol` | what the server decides of HTTP by itself |
 //! | `records` | what an observer is told of exchanges |
+//! | `serving` | `baiwan::serve` in the place of `axum::serve`: listeners, kinds of apps, the end |
 //! | `hub` | state that the cores share |
 //! | `upgrades` | other protocols than HTTP |
 //! | `listening`, `listening_on_linux`, `ending` | addresses and limits; panics, dropping, stopping |
@@ -27,6 +28,7 @@ mod listening_on_linux;
 mod protocol;
 mod records;
 mod rig;
+mod serving;
 mod streams;
 mod upgrades;
 

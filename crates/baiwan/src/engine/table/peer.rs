@@ -53,6 +53,11 @@ impl CompactPeer {
         matches!(self.family, Family::Unix)
     }
 
+    /// The peer, as the driver has named it.
+    pub(in crate::engine) fn peer(&self) -> Peer {
+        if self.is_unix() { Peer::Unix } else { Peer::Ip(self.expand()) }
+    }
+
     pub(in crate::engine) fn expand(&self) -> SocketAddr {
         let [a, b, c, d, ..] = self.ip;
         let port = u16::from_ne_bytes(self.port);

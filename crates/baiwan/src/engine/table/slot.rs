@@ -47,6 +47,9 @@ impl Flags {
     /// Read beyond the maximum of connections, for a request for the server's health. It is `UNCOUNTED` too.
     pub(in crate::engine) const PROBE: Self = Self(1024);
 
+    /// An app of the connection's own is kept.
+    pub(in crate::engine) const APP: Self = Self(2048);
+
     pub(in crate::engine) fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }

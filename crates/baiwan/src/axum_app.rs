@@ -1,0 +1,255 @@
+//! What `axum::serve` takes, as an app of this server.
+//!
+//! | axum's | as an app |
+//! |---|---|
+//! | a service over `axum::extract::Request` | `AxumApp`: the request's body becomes axum's |
+//! | `IntoMakeService` | `AxumApp` of the service that it makes |
+//! | `IntoMakeServiceWithConnectInfo` of `SocketAddr` | `ConnectInfoApp`, the same for all connections: a service for each request |
+//! | the same, of a type of the user's | `ConnectInfoApp`, one for each connection |
+//!
+//! Which of the three it is, the compiler infers: `IntoApp` has a parameter that stands for the kind.
+
+use std::any::TypeId;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use axum::body::Body as AxumBody;
+use axum::extract::ConnectInfo;
+use axum::extract::connect_info::{Connected, IntoMakeServiceWithConnectInfo};
+use axum::middleware::AddExtension;
+use axum::routing::IntoMakeService;
+use baiwan_driver::Peer;
+use http::{Request, Response};
+use tower_service::Service;
+
+use crate::app::{App, BoxedError, Call, Sealed};
+use crate::{Body, BoxError, IncomingStream};
+
+/// What `axum::serve` takes: implemented for every service over [`axum::extract::Request`] (a `Router`, a `MethodRouter`, layers
+/// around them, a `tower::service_fn`), and for what `into_make_service` and `into_make_service_with_connect_info` make.
+///
+/// `Kind` says which of these it is; it is inferred. You never implement this trait yourself.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be served: it is no service from `axum::extract::Request` to a response",
+    label = "not an app",
+    note = "a `Router` that still lacks its state becomes an app with `.with_state(..)`",
+    note = "other services are apps if they are `Clone + 'static` and their errors become a `BoxError`; of makers, what axum's \
+            `into_make_service()` and `into_make_service_with_connect_info::<C>()` return is served, and no other: give the \
+            service itself instead"
+)]
+pub trait IntoApp<Kind>: sealed::IntoApp<Kind> {
+    /// The app that it becomes.
+    type App;
+
+    #[doc(hidden)]
+    fn into_app(self) -> Self::App;
+}
+
+mod sealed {
+    pub trait IntoApp<Kind> {}
+}
+
+/// The kinds of what `axum::serve` takes.
+mod kind {
+    #[derive(Debug)]
+    pub struct OfService;
+    #[derive(Debug)]
+    pub struct OfMaker;
+    #[derive(Debug)]
+    pub struct OfMakerWithConnectInfo;
+}
+
+/// Makes an app of what `axum::serve` takes, for [`Builder::serve`](crate::Builder::serve) and its siblings. [`serve`](crate::serve())
+/// does so by itself.
+///
+/// The builder takes services whose requests have a [`baiwan::Body`](Body). A `Router` is one; a layer that is written for axum's
+/// own body, such as `axum::middleware::from_fn` around the whole router, is not.
+///
+/// # Example
+/// ```
+/// use axum::{Router, ServiceExt, extract::Request, middleware::Next, response::Response, routing::get};
+/// use tower::Layer;
+///
+/// async fn in_lower_case(mut request: Request, next: Next) -> Response {
+///     if let Ok(uri) = request.uri().to_string().to_lowercase().parse() {
+///         *request.uri_mut() = uri;
+///     }
+///     next.run(request).await
+/// }
+///
+/// // Around the router, because routes are chosen by the URI.
+/// let router = Router::new().route("/hello", get(|| async { "hello" }));
+/// let app = axum::middleware::from_fn(in_lower_case).layer(router);
+/// let server = baiwan::Server::builder().bind("127.0.0.1:0").start(baiwan::axum_app(app))?;
+/// # drop(server);
+/// # Ok::<(), baiwan::Error>(())
+/// ```
+pub fn axum_app<A, Kind>(app: A) -> A::App
+where
+    A: IntoApp<Kind>,
+    A::App: App,
+{
+    app.into_app()
+}
+
+/// A service over axum's request, as an app: what [`axum_app`] makes of a service, or of `into_make_service`.
+#[derive(Clone, Copy, Debug)]
+pub struct AxumApp<S> {
+    pub(crate) service: S,
+}
+
+/// The app that [`axum_app`] makes of `into_make_service_with_connect_info`.
+///
+/// Where `C` is a [`SocketAddr`], all connections share it. For any other `C`, `C::connect_info` is called once for each connection,
+/// at its first request.
+///
+/// The record of an exchange ([`Builder::observe`](crate::Builder::observe)) has the route of the request only if a `RouteLayer` was
+/// added to the router inside.
+pub struct ConnectInfoApp<S, C> {
+    make: IntoMakeServiceWithConnectInfo<S, C>,
+    /// The service of one connection.
+    connected: Option<AddExtension<S, ConnectInfo<C>>>,
+}
+
+impl<S: Clone, C: Clone> Clone for ConnectInfoApp<S, C> {
+    fn clone(&self) -> Self {
+        Self { make: self.make.clone(), connected: self.connected.clone() }
+    }
+}
+
+impl<S: fmt::Debug, C> fmt::Debug for ConnectInfoApp<S, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectInfoApp").field("make", &self.make).finish_non_exhaustive()
+    }
+}
+
+impl<S> sealed::IntoApp<kind::OfService> for S {}
+
+#[diagnostic::do_not_recommend]
+impl<S, B> IntoApp<kind::OfService> for S
+where
+    S: Service<Request<AxumBody>, Response = Response<B>, Error: Into<BoxError>, Future: 'static> + Clone + 'static,
+    B: http_body::Body<Data: bytes::Buf, Error: Into<BoxError>> + 'static,
+{
+    type App = AxumApp<S>;
+
+    fn into_app(self) -> AxumApp<S> {
+        AxumApp { service: self }
+    }
+}
+
+impl<S> sealed::IntoApp<kind::OfMaker> for IntoMakeService<S> {}
+
+impl<S: Clone> IntoApp<kind::OfMaker> for IntoMakeService<S> {
+    type App = AxumApp<S>;
+
+    fn into_app(mut self) -> AxumApp<S> {
+        AxumApp { service: made(self.call(())) }
+    }
+}
+
+impl<S, C> sealed::IntoApp<kind::OfMakerWithConnectInfo> for IntoMakeServiceWithConnectInfo<S, C> {}
+
+// Without bounds, so that what is wrong with `S` or `C` is said of them.
+impl<S, C> IntoApp<kind::OfMakerWithConnectInfo> for IntoMakeServiceWithConnectInfo<S, C> {
+    type App = ConnectInfoApp<S, C>;
+
+    fn into_app(self) -> ConnectInfoApp<S, C> {
+        ConnectInfoApp { make: self, connected: None }
+    }
+}
+
+/// What can be made of a connection: implemented for every type that is `Connected<IncomingStream<'_>>`, `SocketAddr` among them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be made of a connection of Baiwan's",
+    label = "`impl Connected<baiwan::IncomingStream<'_>>` is missing",
+    note = "add `impl Connected<baiwan::IncomingStream<'_>> for {Self}`; the `impl` for `axum::serve::IncomingStream<'_, _>` may stay \
+            beside it"
+)]
+pub trait FromIncomingStream: for<'a> Connected<IncomingStream<'a>> {}
+
+#[diagnostic::do_not_recommend]
+impl<C> FromIncomingStream for C where C: for<'a> Connected<IncomingStream<'a>> {}
+
+impl Connected<IncomingStream<'_>> for SocketAddr {
+    fn connect_info(stream: IncomingStream<'_>) -> Self {
+        *stream.remote_addr()
+    }
+}
+
+impl<S> Sealed for AxumApp<S> {}
+
+impl<S, B> App for AxumApp<S>
+where
+    S: Service<Request<AxumBody>, Response = Response<B>, Error: Into<BoxError>, Future: 'static> + Clone + 'static,
+    B: http_body::Body<Data: bytes::Buf, Error: Into<BoxError>> + 'static,
+{
+    type ResponseBody = B;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.service.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Call<B> {
+        Box::pin(BoxedError { future: self.service.call(request.map(into_axum)) })
+    }
+}
+
+impl<S, C> Sealed for ConnectInfoApp<S, C> {}
+
+impl<S, C, B> App for ConnectInfoApp<S, C>
+where
+    S: Service<Request<AxumBody>, Response = Response<B>, Error: Into<BoxError>, Future: 'static> + Clone + 'static,
+    C: FromIncomingStream,
+    B: http_body::Body<Data: bytes::Buf, Error: Into<BoxError>> + 'static,
+{
+    type ResponseBody = B;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        match &mut self.connected {
+            Some(service) => service.poll_ready(cx).map_err(Into::into),
+            // The service that is made for a request waits by itself.
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Call<B> {
+        let request = request.map(into_axum);
+        if let Some(service) = &mut self.connected {
+            return Box::pin(BoxedError { future: service.call(request) });
+        }
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map_or(Peer::Unix, |peer| Peer::Ip(peer.0));
+        let mut service = made(self.make.call(IncomingStream::new(None, peer)));
+        Box::pin(async move {
+            poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
+            service.call(request).await.map_err(Into::into)
+        })
+    }
+
+    fn is_per_connection(&self) -> bool {
+        TypeId::of::<C>() != TypeId::of::<SocketAddr>()
+    }
+
+    fn connect(&self, stream: IncomingStream<'_>) -> Self {
+        let mut make = self.make.clone();
+        let connected = Some(made(make.call(stream)));
+        Self { make, connected }
+    }
+}
+
+/// What one of axum's makers makes: they are ready at once.
+fn made<S>(making: impl Future<Output = Result<S, Infallible>>) -> S {
+    match pin!(making).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(service)) => service,
+        Poll::Pending => unreachable!("axum's makers wait for nothing"),
+    }
+}
+
+/// The body of a request as axum's own: a router boxes any other, even where there is nothing in it.
+fn into_axum(body: Body) -> AxumBody {
+    if body.is_empty() { AxumBody::empty() } else { AxumBody::new(body) }
+}

@@ -1,0 +1,73 @@
+//! The app that a connection's requests are for: one for all of the core, or one for each connection.
+//!
+//! Most apps are the same for every connection; then this is the app and nothing else. One that knows its connection is made at its
+//! first request, so that an idle connection owns nothing, and kept until the connection ends or leaves.
+//!
+//! The invariant: at the end of a turn, every app that is kept belongs to a connection in the table.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use baiwan_driver::{Driver, Token};
+
+use super::table::{Flags, Table};
+use crate::IncomingStream;
+use crate::app::App;
+
+/// The apps of a core.
+pub(super) struct Apps<A> {
+    /// What the others are made of.
+    shared: A,
+    /// Those of connections, by their tokens. Empty unless the app is one for each connection.
+    own: HashMap<Token, A>,
+}
+
+impl<A: App> Apps<A> {
+    pub(super) fn new(app: A) -> Self {
+        Self { shared: app, own: HashMap::new() }
+    }
+
+    /// The app of a connection, which is about to be called. `None` if it panicked when it was made.
+    ///
+    /// # Panics
+    /// If the slot is free.
+    #[inline]
+    pub(super) fn of<D: Driver>(&mut self, table: &mut Table<D::Socket>, index: u32) -> Option<&mut A> {
+        match self.shared.is_per_connection() {
+            false => Some(&mut self.shared),
+            true => self.own::<D>(table, index),
+        }
+    }
+
+    fn own<D: Driver>(&mut self, table: &mut Table<D::Socket>, index: u32) -> Option<&mut A> {
+        match self.own.entry(table.token(index)) {
+            Entry::Occupied(own) => Some(own.into_mut()),
+            Entry::Vacant(place) => {
+                let slot = &mut table[index];
+                let stream = IncomingStream::new(D::descriptor(&slot.socket), slot.peer.peer());
+                let app = catch_unwind(AssertUnwindSafe(|| self.shared.connect(stream))).ok()?;
+                slot.flags.set(Flags::APP);
+                Some(place.insert(app))
+            }
+        }
+    }
+
+    /// Lets go of the apps of connections that are gone.
+    #[inline]
+    pub(super) fn forget(&mut self, gone: impl Iterator<Item = Token>) {
+        for token in gone {
+            drop_caught(self.own.remove(&token));
+        }
+    }
+
+    /// The loop begins anew after a panic: there are no connections any more.
+    pub(super) fn begin_anew(&mut self) {
+        self.own.drain().for_each(|(_, app)| drop_caught(app));
+    }
+}
+
+/// Drops what is the app's: a panic in that costs nobody anything.
+fn drop_caught<T>(what: T) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(what)));
+}

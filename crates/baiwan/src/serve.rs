@@ -1,0 +1,177 @@
+//! `axum::serve`, by another name: one call from a listener and an app to a server that stops in order.
+//!
+//! It is a [`Builder`] with its defaults around a listener that is bound already, so that whoever has called [`serve`] may connect,
+//! and a future that starts the cores when it is first polled. Whatever needs a setting begins with the builder instead.
+
+mod listen;
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::io;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+pub use self::listen::Listen;
+use self::listen::sealed::{Address, Given};
+use crate::Error;
+use crate::app::App;
+use crate::axum_app::IntoApp;
+use crate::server::{Builder, Server, Source};
+
+/// Serves an app, as `axum::serve` does: a change of one word in a program that has called that.
+///
+/// `listener` is a `TcpListener` or a `UnixListener` of Tokio or of the standard library, or an address to bind: `"0.0.0.0:8080"`,
+/// `"[::]:8080"` (which serves IPv4 too), `"unix:/run/app.sock"`, `"unix:@name"` (an abstract socket, on Linux), or a
+/// [`SocketAddr`](std::net::SocketAddr). `app` is whatever `axum::serve` takes: see [`IntoApp`]. Each core gets a clone of it.
+///
+/// When this returns, the address is bound and listened on. The cores start when what it returns is first polled; who connects before
+/// that waits. SIGTERM and SIGINT stop the server in order, unless [`with_graceful_shutdown`](Serve::with_graceful_shutdown) says what
+/// does: it accepts no more, answers every request that it has received, and ends after 25 seconds at the latest. A second
+/// signal ends it at once.
+///
+/// All else has its default. [`Server::builder`] has the settings, and with [`axum_app`](crate::axum_app()) takes the same apps.
+///
+/// # Errors
+/// When awaited: an address that cannot be bound, or what else keeps the server from starting or going on. The error contains a
+/// [`baiwan::Error`](Error), which [`io::Error::downcast`] gives back.
+///
+/// # Examples
+/// A `Router`:
+/// ```no_run
+/// # async fn example() -> std::io::Result<()> {
+/// use axum::{Router, routing::get};
+///
+/// let router = Router::new().route("/", get(|| async { "Hello, World!" }));
+/// let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
+/// baiwan::serve(listener, router).await
+/// # }
+/// ```
+///
+/// A task of its own, and a client that connects at once:
+/// ```
+/// use std::future::IntoFuture;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let server = baiwan::serve("127.0.0.1:0", axum::routing::get(|| async { "Hello, World!" }));
+/// let address = server.local_addr()?;
+/// let serving = tokio::spawn(server.into_future());
+/// let client = tokio::net::TcpStream::connect(address).await?;
+/// # drop((client, serving));
+/// # Ok(())
+/// # }
+/// ```
+pub fn serve<L, A, Kind>(listener: L, app: A) -> Serve<L, A::App>
+where
+    L: Listen,
+    A: IntoApp<Kind>,
+    A::App: App + Send, // An app that is not `Send` is served by `Server::builder().bind(..).serve_with(|core| ..)`.
+{
+    let source = listener.into_given().map_err(Error::Start).map(|given| match given {
+        Given::Address(address) => Source::Address(address),
+        Given::Socket(socket) => Source::Socket(socket),
+    });
+    let server = source.and_then(|source| Server::builder().bind_now(source));
+    Serve { server, app: app.into_app(), listener: PhantomData }
+}
+
+/// A server that listens, and serves when it is awaited: what [`serve`] returns.
+#[must_use = "a server serves when it is awaited"]
+pub struct Serve<L, A> {
+    server: Result<Builder, Error>,
+    app: A,
+    listener: PhantomData<fn() -> L>,
+}
+
+impl<L, A> Serve<L, A> {
+    /// Stops the server in order when `signal` is ready, and no longer on SIGTERM and SIGINT.
+    ///
+    /// # Example
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    /// let server = baiwan::serve("127.0.0.1:0", axum::Router::new()).with_graceful_shutdown(async {
+    ///     let _ = stopped.await;
+    /// });
+    /// stop.send(()).unwrap();
+    /// server.await
+    /// # }
+    /// ```
+    pub fn with_graceful_shutdown<F>(self, signal: F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self { server: self.server.map(|server| server.shutdown(signal)), ..self }
+    }
+
+    /// Whether connections over TCP send each answer at once, however small (`TCP_NODELAY`). Default yes. It concerns the connections
+    /// that come in from here on.
+    ///
+    /// # Example
+    /// ```
+    /// let server = baiwan::serve("127.0.0.1:0", axum::Router::new()).tcp_nodelay(false);
+    /// # drop(server);
+    /// ```
+    pub fn tcp_nodelay(self, on: bool) -> Self {
+        Self { server: self.server.and_then(|server| server.tcp_nodelay_now(on)), ..self }
+    }
+}
+
+impl<L: Listen, A> Serve<L, A> {
+    /// Where the server listens, with the port that the system chose: a [`SocketAddr`](std::net::SocketAddr), and of a `UnixListener`
+    /// Tokio's [`unix::SocketAddr`](tokio::net::unix::SocketAddr).
+    ///
+    /// # Errors
+    /// Why the address could not be bound; `Unsupported` if it was given as the text of a Unix socket.
+    ///
+    /// # Example
+    /// ```
+    /// let server = baiwan::serve("127.0.0.1:0", axum::Router::new());
+    /// assert_ne!(server.local_addr()?.port(), 0);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn local_addr(&self) -> io::Result<L::Address> {
+        match &self.server {
+            Ok(server) => {
+                let (address, listener) = server.bound().ok_or(io::ErrorKind::NotConnected)?;
+                L::Address::of(address, listener)
+            }
+            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+        }
+    }
+}
+
+impl<L, A> fmt::Debug for Serve<L, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serve").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+impl<L, A: App + Send> IntoFuture for Serve<L, A> {
+    type Output = io::Result<()>;
+    type IntoFuture = ServeFuture;
+
+    fn into_future(self) -> ServeFuture {
+        let Self { server, app, .. } = self;
+        ServeFuture(Box::pin(async move { Ok(server?.serve(app).await?) }))
+    }
+}
+
+/// A server as a future, for `tokio::spawn`: ends when the server has stopped. Dropping it cuts every connection.
+#[must_use = "a server serves when it is awaited"]
+pub struct ServeFuture(Pin<Box<dyn Future<Output = io::Result<()>> + Send>>);
+
+impl Future for ServeFuture {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for ServeFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServeFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,145 @@
+//! What `serve` listens on: sockets that listen already, and addresses that are bound at once.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use baiwan_driver::Address;
+use tokio::net::unix;
+
+use self::sealed::Given;
+
+/// What [`serve`](crate::serve()) listens on: a `TcpListener` or a `UnixListener` of Tokio or of the standard library, or an address
+/// as text or as a [`SocketAddr`].
+///
+/// You never implement this trait yourself, and `axum::serve::Listener` is another one: each core accepts connections from the
+/// listening socket by itself, so a listener of your own, and `tap_io` around one, cannot be served. What they are used for:
+///
+/// - an option of the socket: [`Serve::tcp_nodelay`](crate::Serve::tcp_nodelay), and options that accepted connections inherit, on
+///   the listener before it is handed over;
+/// - who connects: [`IncomingStream`](crate::IncomingStream) in an `impl Connected` of your own;
+/// - a maximum of connections: [`Builder::max_connections`](crate::Builder::max_connections);
+/// - several listeners: [`Builder::bind`](crate::Builder::bind) and [`Builder::listener`](crate::Builder::listener), called more than
+///   once;
+/// - TLS: a proxy in front.
+#[diagnostic::on_unimplemented(
+    message = "`baiwan::serve` cannot listen on `{Self}`",
+    label = "not a listener that cores can share",
+    note = "it takes a `TcpListener` or `UnixListener` of Tokio or of the standard library, or an address: `\"0.0.0.0:8080\"`, \
+            `\"unix:/run/app.sock\"`, a `String` or a `std::net::SocketAddr`",
+    note = "an `axum::serve::Listener` of your own, or `tap_io` around one, cannot be served; see the documentation of \
+            `baiwan::Listen` for what to do instead"
+)]
+pub trait Listen: sealed::Listen {
+    /// What [`Serve::local_addr`](crate::Serve::local_addr) says: a [`SocketAddr`], and of a Unix listener Tokio's
+    /// [`unix::SocketAddr`].
+    type Address: sealed::Address;
+}
+
+pub(super) mod sealed {
+    use super::{BorrowedFd, OwnedFd, io};
+
+    #[derive(Debug)]
+    pub enum Given {
+        Address(String),
+        Socket(OwnedFd),
+    }
+
+    pub trait Listen {
+        fn into_given(self) -> io::Result<Given>;
+    }
+
+    pub trait Address: Sized {
+        /// Where a listener listens, whose address is known as `address`.
+        fn of(address: &baiwan_driver::Address, listener: BorrowedFd<'_>) -> io::Result<Self>;
+    }
+}
+
+impl Listen for tokio::net::TcpListener {
+    type Address = SocketAddr;
+}
+
+impl sealed::Listen for tokio::net::TcpListener {
+    fn into_given(self) -> io::Result<Given> {
+        self.into_std()?.into_given()
+    }
+}
+
+impl Listen for std::net::TcpListener {
+    type Address = SocketAddr;
+}
+
+impl sealed::Listen for std::net::TcpListener {
+    fn into_given(self) -> io::Result<Given> {
+        Ok(Given::Socket(self.into()))
+    }
+}
+
+impl Listen for tokio::net::UnixListener {
+    type Address = unix::SocketAddr;
+}
+
+impl sealed::Listen for tokio::net::UnixListener {
+    fn into_given(self) -> io::Result<Given> {
+        self.into_std()?.into_given()
+    }
+}
+
+impl Listen for std::os::unix::net::UnixListener {
+    type Address = unix::SocketAddr;
+}
+
+impl sealed::Listen for std::os::unix::net::UnixListener {
+    fn into_given(self) -> io::Result<Given> {
+        Ok(Given::Socket(self.into()))
+    }
+}
+
+impl Listen for &str {
+    type Address = SocketAddr;
+}
+
+impl sealed::Listen for &str {
+    fn into_given(self) -> io::Result<Given> {
+        Ok(Given::Address(self.to_owned()))
+    }
+}
+
+impl Listen for String {
+    type Address = SocketAddr;
+}
+
+impl sealed::Listen for String {
+    fn into_given(self) -> io::Result<Given> {
+        Ok(Given::Address(self))
+    }
+}
+
+impl Listen for SocketAddr {
+    type Address = Self;
+}
+
+impl sealed::Listen for SocketAddr {
+    fn into_given(self) -> io::Result<Given> {
+        Ok(Given::Address(self.to_string()))
+    }
+}
+
+impl sealed::Address for SocketAddr {
+    fn of(address: &Address, _listener: BorrowedFd<'_>) -> io::Result<Self> {
+        match address {
+            Address::Tcp(address) => Ok(*address),
+            unix => {
+                let said = format!("{unix} is a Unix socket, which has no IP address");
+                Err(io::Error::new(io::ErrorKind::Unsupported, said))
+            }
+        }
+    }
+}
+
+impl sealed::Address for unix::SocketAddr {
+    fn of(_address: &Address, listener: BorrowedFd<'_>) -> io::Result<Self> {
+        let listener = std::os::unix::net::UnixListener::from(listener.try_clone_to_owned()?);
+        listener.local_addr().map(Into::into)
+    }
+}

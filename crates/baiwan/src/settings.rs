@@ -116,7 +116,8 @@ impl Default for Settings {
             event_loop: EventLoop::Auto,
             fd_tables: FdTables::Shared,
             http: Limits::default(),
-            buffered_body_bytes_max: 1024 * 1024,
+            // As with axum alone.
+            buffered_body_bytes_max: 2_097_152,
             turned_away_max: TURNED_AWAY_MAX,
             options_asterisk: false,
             observer: None,

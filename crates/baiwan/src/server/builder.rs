@@ -106,7 +106,7 @@ impl Builder {
 
     /// How many bytes of a request's body axum's extractors (`Bytes`, `String`, `Json`, `Form`) may collect, where a route has
     /// no [`DefaultBodyLimit`](https://docs.rs/axum/latest/axum/extract/struct.DefaultBodyLimit.html) of its own. Default
-    /// 1 MiB; then 413. A body that is read as a stream is not concerned.
+    /// 2,097,152, which is axum's own; then 413. A body that is read as a stream is not concerned.
     pub fn buffered_body_limit(mut self, bytes: usize) -> Self {
         self.settings.buffered_body_bytes_max = bytes;
         self

@@ -24,6 +24,7 @@ use tokio::io::AsyncWrite;
 use tokio::sync::watch;
 
 use super::answer::Answer;
+use super::limits::{allow_fields, beyond};
 use super::record::Record;
 use super::switch::{Switch, may_switch, until_switched};
 use super::transport::Transport;
@@ -66,6 +67,7 @@ impl<A: App> Connection<A> {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new());
         http.half_close(self.settings.half_close);
+        allow_fields(&mut http, &self.settings.http);
         // Where one request is served, its head is there.
         http.header_read_timeout(self.draining.as_ref().and(self.settings.header_timeout));
         let service = service_fn(|request| self.answer(request, peer, &switch));
@@ -104,6 +106,9 @@ impl<A: App> Connection<A> {
     async fn answer(&self, request: Request<Incoming>, peer: Peer, switch: &Switch) -> Answered<A::ResponseBody> {
         let record = &switch.record;
         switch.asked.set(true);
+        if let Some(refusal) = beyond(&request, &self.settings.http) {
+            return Ok(self.refuse(record, refusal));
+        }
         let is_stopping = self.draining.as_ref().is_some_and(|draining| *draining.borrow());
         let last = match admit_request(Asker { is_probe: record.is_probe(), is_stopping }, request.uri()) {
             Verdict::Pass { last } => last || self.draining.is_none(),

@@ -25,6 +25,7 @@ use tokio::sync::watch;
 
 use super::answer::Answer;
 use super::exchanges::Told;
+use super::limits::{allow_fields, beyond};
 use super::record::Record;
 use super::switch::{Switch, may_switch, until_switched};
 use super::transport::Transport;
@@ -85,6 +86,7 @@ impl<A: App> Connection<A> {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new());
         http.half_close(self.settings.half_close);
+        allow_fields(&mut http, &self.settings.http);
         // Where one request is served, its head is there.
         http.header_read_timeout(self.draining.as_ref().and(self.settings.header_timeout));
         let service = service_fn(|request| self.answer(request, peer, &switch));
@@ -137,6 +139,9 @@ impl<A: App> Connection<A> {
 
     /// Asks the gate, and the rules of the engine that hyper does not have. Says whether the answer is the last.
     fn admit(&self, request: &Request<Incoming>, record: &Record) -> Result<bool, Refused> {
+        if let Some(refusal) = beyond(request, &self.settings.http) {
+            return Err(self.refuse(refusal));
+        }
         let is_stopping = self.draining.as_ref().is_some_and(|draining| *draining.borrow());
         let last = match admit_request(Asker { is_probe: record.is_probe(), is_stopping }, request.uri()) {
             Verdict::Pass { last } => last || self.draining.is_none(),
@@ -145,13 +150,15 @@ impl<A: App> Connection<A> {
             }
         };
         if request.method() == Method::CONNECT {
-            // In the words of the engine. It is the connection's last answer.
-            let refusal = Refusal::ConnectUnsupported;
-            self.core().count_refusal(refusal);
-            let (status, text) = (refusal.status(), refusal.name());
-            return Err(Refused { status, text, reason: Some(CloseReason::Refused) });
+            return Err(self.refuse(Refusal::ConnectUnsupported));
         }
         Ok(last)
+    }
+
+    /// What the peer may not ask for, in the words of the engine. It is the connection's last answer.
+    fn refuse(&self, refusal: Refusal) -> Refused {
+        self.core().count_refusal(refusal);
+        Refused { status: refusal.status(), text: refusal.name(), reason: Some(CloseReason::Refused) }
     }
 
     /// Answers a request that was let through.

@@ -10,7 +10,7 @@ use super::listen::Source;
 use super::shutdown::Stop;
 use crate::fd_tables::FdTables;
 use crate::observe::{Exchange, Observer};
-use crate::settings::{EventLoop, Settings};
+use crate::settings::{EventLoop, FIELDS_LIMITS, HEAD_LIMITS, Settings, TARGET_LIMITS, nearest};
 use crate::status::Health;
 
 /// A server that was not started yet. Timeouts that are `None` are off.
@@ -78,6 +78,40 @@ impl Builder {
         self
     }
 
+    /// How many bytes a request's head may have, from its first line to the empty line, both included. Default 16 KiB; then
+    /// 431. At least 256 and at most 64 KiB: any other number counts as the nearer of the two.
+    ///
+    /// A connection whose head is not complete holds up to this number of bytes, for the time of
+    /// [`header_timeout`](Self::header_timeout).
+    ///
+    /// # Example
+    /// ```
+    /// let app = axum::Router::new();
+    /// // For clients that send a long token with each request.
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").head_limit(32 * 1024).fields_limit(200);
+    /// # let running = server.start(app)?;
+    /// # drop(running);
+    /// # Ok::<(), baiwan::Error>(())
+    /// ```
+    pub fn head_limit(mut self, bytes: usize) -> Self {
+        self.settings.http.head_bytes_max = nearest(bytes, &HEAD_LIMITS);
+        self
+    }
+
+    /// How many bytes a request's target may have, its query included. Default 8 KiB; then 414. At least 1; its head has a
+    /// [limit](Self::head_limit) too.
+    pub fn target_limit(mut self, bytes: usize) -> Self {
+        self.settings.http.target_bytes_max = nearest(bytes, &TARGET_LIMITS);
+        self
+    }
+
+    /// How many field lines a request's head may have, and the trailer section of its body. Default 100; then 431. At least 1
+    /// and at most 255: any other number counts as the nearer of the two.
+    pub fn fields_limit(mut self, fields: usize) -> Self {
+        self.settings.http.fields_max = nearest(fields, &FIELDS_LIMITS);
+        self
+    }
+
     /// How long a request's head may take, from its first byte. Default 10 s; then 408.
     pub fn header_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.settings.header_timeout = timeout;
@@ -106,7 +140,7 @@ impl Builder {
 
     /// How many bytes of a request's body axum's extractors (`Bytes`, `String`, `Json`, `Form`) may collect, where a route has
     /// no [`DefaultBodyLimit`](https://docs.rs/axum/latest/axum/extract/struct.DefaultBodyLimit.html) of its own. Default
-    /// 1 MiB; then 413. A body that is read as a stream is not concerned.
+    /// 2,097,152, which is axum's own; then 413. A body that is read as a stream is not concerned.
     pub fn buffered_body_limit(mut self, bytes: usize) -> Self {
         self.settings.buffered_body_bytes_max = bytes;
         self

@@ -8,6 +8,7 @@
 //! | `examples` | those of this crate that do more than answer |
 //! | `ecosystem` | Tokio, reqwest and sqlx inside handlers |
 //! | `protocol` | what the server decides of HTTP by itself |
+//! | `limits` | how long heads may be |
 //! | `records` | what an observer is told of exchanges |
 //! | `serving` | `baiwan::serve` in the place of `axum::serve`: listeners, kinds of apps, the end |
 //! | `hub` | state that the cores share |
@@ -22,6 +23,7 @@ mod examples;
 mod extractors;
 mod hub;
 mod layers;
+mod limits;
 mod listening;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod listening_on_linux;
@@ -77,6 +79,12 @@ on_both_event_loops! {
         announced_trailers_follow_a_body_of_known_length,
         options_asterisk_is_answered_without_the_app,
         options_asterisk_reaches_an_app_that_asks_for_it;
+    limits:
+        small_limits_of_heads_hold_to_the_byte,
+        great_limits_of_heads_hold_to_the_byte,
+        a_long_head_comes_in_pieces,
+        long_heads_wait_behind_a_pending_answer,
+        a_long_head_that_offers_another_protocol_is_taken_up;
     ecosystem:
         tasks_timers_and_blocking_calls_work_in_handlers,
         a_handler_fetches_from_its_own_server_and_from_another,

@@ -7,6 +7,7 @@ use std::thread;
 use tokio::sync::oneshot;
 
 use super::core_thread::CoreThread;
+use super::finish_line::FinishLine;
 use super::parting::{Home, Listeners, Place};
 use super::start_line::{Start, start_all};
 use super::{Builder, Running, listen};
@@ -136,14 +137,16 @@ impl Builder {
             capacity,
             stop: Some(self.stop),
         };
+        let finish_line = FinishLine::new(Arc::clone(&status), Arc::clone(&settings));
         let mut starts = Vec::new();
         for (index, (make, listeners)) in makers.into_iter().zip(listeners).enumerate() {
             let (start, line) = Start::new(index);
             let (done, is_done) = oneshot::channel();
             let (settings, status, place) = (Arc::clone(&settings), Arc::clone(&status), Arc::clone(&place));
+            let finish = finish_line.finish(index);
             let core = CoreThread { index, event_loop, settings, status };
             let body = move || {
-                let outcome = core.run(make, listeners, &line);
+                let outcome = core.run(make, listeners, &line, finish);
                 // Whoever hears of the end may start the next server.
                 drop(place);
                 // Nobody listens any more if the server was dropped.

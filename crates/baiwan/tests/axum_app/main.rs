@@ -10,11 +10,13 @@
 //! | `protocol` | what the server decides of HTTP by itself |
 //! | `records` | what an observer is told of exchanges, on the engine alone |
 //! | `hub` | state that the cores share |
+//! | `afterwards` | what cores do for each other, and for what handlers left behind, when a server stops |
 //! | `upgrades` | other protocols than HTTP |
 //! | `listening`, `listening_on_linux`, `ending` | addresses and limits; panics, dropping, stopping |
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+mod afterwards;
 mod ecosystem;
 mod ending;
 mod examples;
@@ -104,6 +106,8 @@ on_both_event_loops! {
         a_stop_is_seen_whenever_it_comes,
         a_plain_tower_service_is_an_app,
         an_app_that_cannot_leave_its_thread_is_served;
+    afterwards:
+        a_core_that_is_done_serves_the_others_until_all_are;
     upgrades:
         a_web_socket_carries_text_binary_and_a_mebibyte,
         row_31_bytes_behind_the_head_wait_for_the_101,

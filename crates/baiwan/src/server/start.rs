@@ -126,6 +126,7 @@ impl Builder {
         let _ways: Vec<_> = listeners.iter().filter_map(Listeners::way).collect();
         let status = Status::new(workers, capacity.max_connections, capacity.max_connections_per_core);
         let settings = Arc::new(Settings { turned_away_max: capacity.turned_away_max, ..self.settings });
+        let finish_line = FinishLine::new(Arc::clone(&status), Arc::clone(&settings));
         // From here on a failure must stop the cores that run already: dropping `running` does.
         let mut running = Running {
             status: Arc::clone(&status),
@@ -136,8 +137,8 @@ impl Builder {
             home,
             capacity,
             stop: Some(self.stop),
+            crossed: finish_line.crossed(),
         };
-        let finish_line = FinishLine::new(Arc::clone(&status), Arc::clone(&settings));
         let mut starts = Vec::new();
         for (index, (make, listeners)) in makers.into_iter().zip(listeners).enumerate() {
             let (start, line) = Start::new(index);

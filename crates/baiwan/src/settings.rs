@@ -81,6 +81,8 @@ pub struct Settings {
     pub shutdown_delay: Duration,
     /// For the whole stop, the delay included.
     pub shutdown_timeout: Duration,
+    /// For tasks that handlers spawned, after the last connection. `None`: what is left of the stop's time.
+    pub shutdown_grace: Option<Duration>,
     /// What moves the bytes.
     pub event_loop: EventLoop,
     /// Whether each core has an fd table of its own.
@@ -116,6 +118,7 @@ impl Default for Settings {
             shutdown_idle: Duration::from_secs(5),
             shutdown_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(25),
+            shutdown_grace: None,
             event_loop: EventLoop::Auto,
             fd_tables: FdTables::Shared,
             http: Limits::default(),

@@ -37,6 +37,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("SHUTDOWN_IDLE", "5", "500ms, 10s or 2m"),
     ("SHUTDOWN_DELAY", "25s", "less than SHUTDOWN_TIMEOUT"),
     ("SHUTDOWN_TIMEOUT", "0", "from 1ms to 24h"),
+    ("SHUTDOWN_GRACE", "-1s", "or rest"),
     ("EVENT_LOOP", "kqueue", "auto, epoll or portable"),
     ("FD_TABLES", "per-thread", "shared or per-core"),
 ];
@@ -388,6 +389,7 @@ fn check_config_says_what_the_defaults_mean_and_touches_nothing() {
         ("API_TOKEN", "not set"),
         ("CORS_ORIGINS", "off"),
         ("SHUTDOWN_DELAY", "off"),
+        ("SHUTDOWN_GRACE", "1s"),
         ("SERVER_HEADER", "off"),
         ("DATABASE_CONNECTIONS", "20"),
     ] {

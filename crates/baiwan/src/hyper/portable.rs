@@ -13,7 +13,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::Poll;
 
 use baiwan_driver::{Address, Peer};
 use baiwan_http1::Limits;
@@ -121,20 +120,7 @@ impl<A: App> Portable<A> {
 
     /// Waits for a condition, looking whenever the core is woken.
     async fn until(&self, condition: impl Fn() -> bool) {
-        let core = &self.status.cores[self.index];
-        std::future::poll_fn(|cx| {
-            loop {
-                core.inbox.begin_turn();
-                core.turned();
-                if condition() {
-                    return Poll::Ready(());
-                }
-                if core.inbox.end_turn(cx.waker()) {
-                    return Poll::Pending;
-                }
-            }
-        })
-        .await;
+        self.status.cores[self.index].until(condition).await;
     }
 }
 

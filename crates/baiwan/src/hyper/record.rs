@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use baiwan_driver::Peer;
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::exchanges::Exchanges;
@@ -49,6 +50,7 @@ pub(crate) struct Transports {
     draining: AtomicBool,
     /// A task ends silent connections.
     drained: AtomicBool,
+    drainer: Mutex<Option<AbortHandle>>,
     /// Those that the gate did not take, and that are not closed yet.
     beyond: AtomicUsize,
     /// The core has ended; its runtime takes along what is open.
@@ -70,6 +72,7 @@ impl Transports {
             records: Mutex::default(),
             draining: AtomicBool::new(false),
             drained: AtomicBool::new(false),
+            drainer: Mutex::default(),
             beyond: AtomicUsize::new(0),
             cut: AtomicBool::new(false),
         })
@@ -126,6 +129,9 @@ impl Transports {
     /// The core ends, and everything that is open with it.
     pub(crate) fn cut(&self) {
         self.cut.store(true, Relaxed);
+        if let Some(drainer) = self.drainer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            drainer.abort();
+        }
     }
 
     fn counts(&self) -> &TransportCounts {
@@ -153,7 +159,8 @@ impl Transports {
     /// Has a task end silent connections for as long as there are some, once the server stops.
     fn end_silent_ones(self: &Arc<Self>) {
         if self.draining.load(Relaxed) && !self.records().is_empty() && !self.drained.swap(true, Relaxed) {
-            tokio::task::spawn_local(Arc::clone(self).drain());
+            let drainer = tokio::task::spawn_local(Arc::clone(self).drain());
+            *self.drainer.lock().unwrap_or_else(PoisonError::into_inner) = Some(drainer.abort_handle());
         }
     }
 

@@ -210,9 +210,21 @@ impl Builder {
         self
     }
 
-    /// How long a stop may take in all, the delay included. Default 25 s; what is open then is cut.
+    /// How long a stop may take in all, the delay and the grace included. Default 25 s; what is open then is cut.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.settings.shutdown_timeout = timeout;
+        self
+    }
+
+    /// How long tasks that handlers have spawned (`tokio::spawn`, `spawn_local`, `spawn_blocking`) may go on after the last connection has
+    /// ended, within the [shutdown timeout](Self::shutdown_timeout). Default `None`: as long as that allows.
+    ///
+    /// The stop goes on as soon as no such task is alive on any core. All cores turn until then, so a task may use a connection that
+    /// lives on another core. The app is dropped before, and with it what only the app holds, such as a pool or a client; what the
+    /// program holds too may have tasks on the cores that end no earlier than the grace. What is alive at the end is dropped at its
+    /// next `await`, and the log says how many tasks that were.
+    pub fn shutdown_grace(mut self, grace: Option<Duration>) -> Self {
+        self.settings.shutdown_grace = grace;
         self
     }
 

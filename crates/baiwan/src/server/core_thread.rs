@@ -7,6 +7,7 @@ use std::time::Duration;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 use baiwan_driver::epoll::EpollDriver;
 
+use super::finish_line::Finish;
 use super::listen::BoundListener;
 use super::parting::Listeners;
 use super::start_line::StartLine;
@@ -17,9 +18,6 @@ use crate::engine::Engine;
 use crate::hyper::Portable;
 use crate::settings::{EventLoop, Settings};
 use crate::status::Status;
-
-/// How long tasks and blocking calls that outlive the last connection may hold up the end of a core.
-const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the thread of a core needs to know.
 pub(super) struct CoreThread {
@@ -36,6 +34,7 @@ impl CoreThread {
         make: impl FnOnce() -> A,
         listeners: Listeners,
         line: &StartLine,
+        finish: Finish,
     ) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
         let Some(runtime) = line.check(runtime.map_err(Error::Start)) else { return Ok(()) };
@@ -45,7 +44,12 @@ impl CoreThread {
         // What was opened so far is open in every table; what is opened from here on, in this one.
         let Some(listeners) = line.check(listeners.arrive()) else { return Ok(()) };
         let outcome = runtime.block_on(self.serve(make, listeners, line));
-        runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
+        let left = match outcome {
+            Ok(()) => runtime.block_on(finish.cross()),
+            // The server is told at once.
+            Err(_) => Duration::ZERO,
+        };
+        runtime.shutdown_timeout(left);
         outcome
     }
 

@@ -3,9 +3,10 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use baiwan_driver::Address;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::parting::Home;
 use super::shutdown::{Stop, StopRequests};
@@ -13,6 +14,9 @@ use crate::Error;
 use crate::capacity::Capacity;
 use crate::settings::{EventLoop, Settings};
 use crate::status::{Phase, Status};
+
+/// How long blocking calls may hold up a server that ends at once.
+const BLOCKING_CALLS_MAX: Duration = Duration::from_millis(250);
 
 /// A server that serves. Dropping it cuts every connection and ends its cores.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub struct Running {
     pub(super) home: Option<Home>,
     pub(super) capacity: Capacity,
     pub(super) stop: Option<Stop>,
+    /// Becomes true when nothing of any core but blocking calls can go on.
+    pub(super) crossed: watch::Receiver<bool>,
 }
 
 impl Running {
@@ -78,6 +84,7 @@ impl Running {
             tokio::select! {
                 outcome = &mut ended => return outcome,
                 () = stops.next() => advance(&self.status, Phase::Stopping).await,
+                () = blocking_calls_are_over(self.crossed.clone()), if self.status.phase() == Phase::Stopping => return Ok(()),
             }
         }
     }
@@ -93,6 +100,13 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.status.advance(Phase::Stopping);
     }
+}
+
+/// Waits until blocking calls have had their time in a server that ends at once: nobody can end them.
+async fn blocking_calls_are_over(mut crossed: watch::Receiver<bool>) {
+    // A sender that is gone says the same.
+    let _ = crossed.wait_for(|crossed| *crossed).await;
+    tokio::time::sleep(BLOCKING_CALLS_MAX).await;
 }
 
 /// Waits for all cores in order, or for the first that failed.

@@ -7,6 +7,7 @@ use std::thread;
 use tokio::sync::oneshot;
 
 use super::core_thread::CoreThread;
+use super::finish_line::FinishLine;
 use super::parting::{Home, Listeners, Place};
 use super::start_line::{Start, start_all};
 use super::{Builder, Running, listen};
@@ -128,6 +129,7 @@ impl Builder {
         let _ways: Vec<_> = listeners.iter().filter_map(Listeners::way).collect();
         let status = Status::new(workers, capacity.max_connections, capacity.max_connections_per_core);
         let settings = Arc::new(Settings { turned_away_max: capacity.turned_away_max, ..self.settings });
+        let finish_line = FinishLine::new(Arc::clone(&status), Arc::clone(&settings));
         // From here on a failure must stop the cores that run already: dropping `running` does.
         let mut running = Running {
             status: Arc::clone(&status),
@@ -138,15 +140,17 @@ impl Builder {
             home,
             capacity,
             stop: Some(self.stop),
+            crossed: finish_line.crossed(),
         };
         let mut starts = Vec::new();
         for (index, (make, listeners)) in makers.into_iter().zip(listeners).enumerate() {
             let (start, line) = Start::new(index);
             let (done, is_done) = oneshot::channel();
             let (settings, status, place) = (Arc::clone(&settings), Arc::clone(&status), Arc::clone(&place));
+            let finish = finish_line.finish(index);
             let core = CoreThread { index, event_loop, settings, status };
             let body = move || {
-                let outcome = core.run(make, listeners, &line);
+                let outcome = core.run(make, listeners, &line, finish);
                 // Whoever hears of the end may start the next server.
                 drop(place);
                 // Nobody listens any more if the server was dropped.

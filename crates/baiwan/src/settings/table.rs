@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::Settings;
 use super::setting::{Row, Setting, store};
 use super::value::{
-    CONNECTIONS_MAX, FIELDS_LIMITS, HEAD_LIMITS, OFF, TARGET_LIMITS, WORKERS_MAX, parse_count, parse_host,
-    parse_length, parse_port, parse_rate, parse_size, parse_span, parse_switch, parse_timeout, shown_size, shown_span,
-    shown_timeout,
+    CONNECTIONS_MAX, FIELDS_LIMITS, HEAD_LIMITS, OFF, TARGET_LIMITS, WORKERS_MAX, parse_count, parse_grace, parse_host,
+    parse_length, parse_port, parse_rate, parse_size, parse_span, parse_switch, parse_timeout, shown_grace, shown_size,
+    shown_span, shown_timeout,
 };
 
 /// Every setting of a server.
@@ -156,6 +156,16 @@ pub static TABLE: &[Setting<Settings>] = &[
         row: Row::new("SHUTDOWN_TIMEOUT", "DURATION", "Time for the whole stop, the delay included; not 0"),
         set: |settings, text| store(&mut settings.shutdown_timeout, parse_length(text)),
         show: |settings| shown_span(settings.shutdown_timeout),
+    },
+    Setting {
+        row: Row::new(
+            "SHUTDOWN_GRACE",
+            "DURATION",
+            "Time that tasks which handlers have spawned may go on after the last connection; `rest` is what is left of \
+             `SHUTDOWN_TIMEOUT`, which no such task outlives",
+        ),
+        set: |settings, text| store(&mut settings.shutdown_grace, parse_grace(text)),
+        show: |settings| shown_grace(settings.shutdown_grace),
     },
     Setting {
         row: Row::new(

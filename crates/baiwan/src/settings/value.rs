@@ -61,6 +61,21 @@ pub(super) fn parse_span(text: &str) -> Result<Duration, &'static str> {
     duration(text).ok_or("a duration from 0 to 24h such as 500ms, 10s or 2m")
 }
 
+/// What is shown of a grace that ends with the stop.
+const REST: &str = "rest";
+
+/// Parses a grace: a duration that may be 0, or `rest` for what is left. The error says what is allowed.
+pub(super) fn parse_grace(text: &str) -> Result<Option<Duration>, &'static str> {
+    match text {
+        REST => Ok(None),
+        _ => duration(text).map(Some).ok_or("a duration from 0 to 24h such as 500ms, 10s or 2m; or rest"),
+    }
+}
+
+pub(super) fn shown_grace(grace: Option<Duration>) -> String {
+    grace.map_or_else(|| REST.to_owned(), shown_span)
+}
+
 fn duration(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -184,6 +199,8 @@ mod tests {
             assert_eq!(duration(wrong), None, "{wrong:?}");
         }
         assert!(parse_length("0s").is_err() && parse_span("0s").is_ok());
+        assert_eq!((parse_grace("0"), parse_grace("rest")), (Ok(Some(Duration::ZERO)), Ok(None)));
+        assert!(parse_grace("off").is_err(), "off could be either");
     }
 
     #[test]

@@ -12,11 +12,13 @@
 //! | `records` | what an observer is told of exchanges |
 //! | `serving` | `baiwan::serve` in the place of `axum::serve`: listeners, kinds of apps, the end |
 //! | `hub` | state that the cores share |
+//! | `afterwards` | what cores do for each other, and for what handlers left behind, when a server stops |
 //! | `upgrades` | other protocols than HTTP |
 //! | `listening`, `listening_on_linux`, `ending` | addresses and limits; panics, dropping, stopping |
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+mod afterwards;
 mod ecosystem;
 mod ending;
 mod examples;
@@ -125,6 +127,13 @@ on_both_event_loops! {
         a_stop_is_seen_whenever_it_comes,
         a_plain_tower_service_is_an_app,
         an_app_that_cannot_leave_its_thread_is_served;
+    afterwards:
+        a_core_that_is_done_serves_the_others_until_all_are,
+        a_job_that_a_handler_left_behind_is_finished,
+        a_job_may_go_on_for_the_grace_and_the_time_of_the_stop,
+        dropping_the_server_ends_the_grace,
+        what_the_app_alone_holds_ends_before_the_grace,
+        a_job_may_use_what_lives_on_another_core;
     upgrades:
         a_web_socket_carries_text_binary_and_a_mebibyte,
         row_31_bytes_behind_the_head_wait_for_the_101,

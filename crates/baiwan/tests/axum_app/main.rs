@@ -11,6 +11,7 @@
 //! | `limits` | how long heads may be |
 //! | `records` | what an observer is told of exchanges |
 //! | `serving` | `baiwan::serve` in the place of `axum::serve`: listeners, kinds of apps, the end |
+//! | `life` | where and how often a server may be started, ended and dropped |
 //! | `hub` | state that the cores share |
 //! | `afterwards` | what cores do for each other, and for what handlers left behind, when a server stops |
 //! | `upgrades` | other protocols than HTTP |
@@ -25,6 +26,7 @@ mod examples;
 mod extractors;
 mod hub;
 mod layers;
+mod life;
 mod limits;
 mod listening;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::answer::Extent;
-use super::exchange::Progress;
 use super::feed::Feed;
 use super::ports::Ports;
 use super::table::{Busy, Flags, Left, Pending, State, Table};
@@ -261,7 +260,7 @@ pub(super) fn end_exchange<S>(table: &mut Table<S>, index: u32, failure: BodyErr
         feed.inlet.handle_failure(failure);
     }
     let progress = exchange.pipe.progress();
-    if progress == (Progress::Responding { extent: Extent::UntilClose }) {
+    if progress.begun() == Some(Extent::UntilClose) {
         table[index].flags.set(Flags::TORN);
     }
     progress.head_sent()

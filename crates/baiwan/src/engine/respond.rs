@@ -19,7 +19,9 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 
 use super::answer::{Answer, encode, say_unsendable};
-use super::close::{close, end_after_flush, end_exchange, end_record, enter, fail, flush, note_upload, take_exchange};
+use super::close::{
+    cut_answer, end_after_flush, end_exchange, end_record, enter, fail, flush, note_upload, take_exchange,
+};
 use super::exchange::{self, Pipe, Progress};
 use super::feed::{Feed, FeedInlet, decode_body, keeps_alive};
 use super::ports::Ports;
@@ -325,8 +327,11 @@ pub(super) fn take_output<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table:
             table.enqueue(index);
         }
         Progress::Finished { keep_alive } => finish_exchange(terms, table, index, keep_alive),
-        Progress::Failed { head_sent: true } => close(terms, ports, table, index, CloseReason::HandlerFailed),
-        Progress::Failed { head_sent: false } => {
+        Progress::Failed { begun: Some(_) } => {
+            end_exchange(table, index, BodyError::Over);
+            cut_answer(terms, ports, table, index, CloseReason::HandlerFailed);
+        }
+        Progress::Failed { begun: None } => {
             end_exchange(table, index, BodyError::Over);
             fail(terms, table, index);
         }

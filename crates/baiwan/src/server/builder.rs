@@ -71,7 +71,7 @@ impl Builder {
         self
     }
 
-    /// The most connections to hold. One more is answered 503 and closed. What cannot be had is an error at start; the
+    /// The most connections to hold, at least 1. One more is answered 503 and closed. What cannot be had is an error at start; the
     /// default, 1,000,000, is lowered to what files and memory allow.
     pub fn max_connections(mut self, connections: u64) -> Self {
         self.settings.max_connections = Some(connections);
@@ -204,7 +204,8 @@ impl Builder {
         self
     }
 
-    /// How long to go on serving as not ready, so that load balancers look away, before the stop begins. Default 0.
+    /// How long to go on serving as not ready, so that load balancers look away, before the stop begins. Default 0. One that is
+    /// not less than [`shutdown_timeout`](Self::shutdown_timeout) is an error at start.
     pub fn shutdown_delay(mut self, delay: Duration) -> Self {
         self.settings.shutdown_delay = delay;
         self

@@ -18,7 +18,7 @@ use crate::fd_tables::FdTables;
 use crate::files::Files;
 use crate::memory::MemoryLimit;
 use crate::say::say;
-use crate::settings::{EventLoop, Settings};
+use crate::settings::{CONNECTIONS_MAX, EventLoop, Settings, TABLE, parse_count, quoted};
 use crate::status::{Phase, Status};
 
 impl Builder {
@@ -99,6 +99,23 @@ impl Builder {
         Ok(capacity)
     }
 
+    /// Refuses what a program has set and no other door would take, in the same words.
+    fn check(&self) -> Result<(), Error> {
+        let Self { settings, prefix, .. } = self;
+        let wrong = |name: &str, allowed: String| {
+            let setting = TABLE.iter().find(|setting| setting.row.name == name);
+            let value = setting.map_or_else(String::new, |setting| quoted(&(setting.show)(settings)));
+            Error::Variable { name: format!("{prefix}{name}"), value, allowed }
+        };
+        if let Some(count @ 0) = settings.max_connections {
+            parse_count(&count.to_string(), CONNECTIONS_MAX).map_err(|allowed| wrong("MAX_CONNECTIONS", allowed))?;
+        }
+        match settings.conflicts(prefix).into_iter().next() {
+            Some(([name, _], allowed)) => Err(wrong(name, allowed)),
+            None => Ok(()),
+        }
+    }
+
     fn start_cores<A, M>(self, makers: Vec<M>) -> Result<Running, Error>
     where
         A: App,
@@ -118,6 +135,7 @@ impl Builder {
             }
             FdTables::PerCore => Some(Home::here()?),
         };
+        self.check()?;
         let place = Arc::new(Place::take(self.settings.fd_tables)?);
         let capacity = self.capacity(workers)?;
         let bound = listen::bind(self.sources, workers, self.reuse_port)?;
@@ -166,5 +184,32 @@ impl Builder {
         // The handle was made with this builder, which starts one server.
         let _ = self.health.0.set(status);
         Ok(running)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::Server;
+
+    #[test]
+    fn what_no_other_door_would_take_is_refused_at_the_start_too() {
+        let builder = || Server::builder().bind("127.0.0.1:0");
+        let (delay, timeout) = (Duration::from_secs(30), Duration::from_secs(25));
+        for (builder, expected) in [
+            (builder().max_connections(0), "MAX_CONNECTIONS is \"0\"; allowed is a whole number from 1 to "),
+            (
+                builder().shutdown_delay(delay).shutdown_timeout(timeout),
+                "SHUTDOWN_DELAY is \"30s\"; allowed is less than SHUTDOWN_TIMEOUT, which is 25s",
+            ),
+        ] {
+            let error = builder.start(tower::service_fn(answer)).err().map(|error| error.to_string());
+            assert!(error.as_deref().is_some_and(|error| error.starts_with(expected)), "{error:?}");
+        }
+    }
+
+    async fn answer(_: http::Request<crate::Body>) -> Result<http::Response<crate::Body>, std::convert::Infallible> {
+        Ok(http::Response::new(crate::Body::empty()))
     }
 }

@@ -19,7 +19,7 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::sync::{TryAcquireError, oneshot};
+use tokio::sync::TryAcquireError;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -37,6 +37,7 @@ mod waiting;
 
 use self::child::{Child, Label};
 use self::context::Cancellation;
+use self::handle::Slot;
 use self::roster::{Phase, Roster};
 use self::scope::Scope;
 use self::shared::Shared;
@@ -309,16 +310,16 @@ impl<E> Group<E> {
     where
         F: Future<Output = Result<T, E>>,
     {
-        let (handle, value) = oneshot::channel();
+        let slot = Slot::new();
         // Nothing may panic between here and the child, who leaves the group when it is dropped, even by a panic of `spawn`.
         let Some(label) = label.ok().filter(|_| self.shared.roster.admit()) else {
             // Before there is a handle, which would be lost if this panics.
             drop(future);
-            drop(handle);
-            return Handle::new(value, None);
+            slot.put(None);
+            return Handle::new(slot, None);
         };
-        let child = Child::new(future, self.shared, handle, label);
-        Handle::new(value, spawn(child))
+        let child = Child::new(future, self.shared, Arc::clone(&slot), label);
+        Handle::new(slot, spawn(child))
     }
 }
 

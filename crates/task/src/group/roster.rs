@@ -114,13 +114,15 @@ impl Roster {
     }
 
     /// Has a child woken when it must go. Returns where its waker is, or none if it must go already.
-    pub(crate) fn keep_waker(&self, waker: Waker) -> Seat {
+    pub(crate) fn keep_waker(&self, waker: Waker) -> Option<Seat> {
         self.waiting.put(waker, || self.phase() < Phase::Dropping)
     }
 
     /// A child has ended: its future is gone, and so is all that it owned. `seat` is where its waker is.
-    pub(crate) fn leave_as_child(&self, seat: Seat) {
-        self.waiting.remove(seat);
+    pub(crate) fn leave_as_child(&self, seat: Option<Seat>) {
+        if let Some(seat) = seat {
+            self.waiting.remove(seat);
+        }
         self.leave();
         if let Some(places) = &self.places {
             places.add_permits(1);

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::task::JoinHandle;
 
 use super::context::is_dropping;
-use super::roster::wake;
+use crate::panic::wake;
 use crate::sync::{Arc, BriefMutex};
 
 /// A task gave no value: it failed, panicked, was cancelled, or was never started because its group was cancelled or had ended.

@@ -21,7 +21,7 @@ use slab::Slab;
 use tokio::sync::Semaphore;
 
 use super::waiting::{Seat, Waiting};
-use crate::panic::discard;
+use crate::panic::{discard, wake};
 use crate::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex};
 
@@ -167,9 +167,7 @@ impl Roster {
         while let Some((roster, phase)) = woken.groups.pop() {
             roster.advance_alone(phase, &mut woken);
         }
-        for waker in woken.wakers {
-            wake(Some(waker));
-        }
+        wake(woken.wakers);
     }
 
     /// What a group in this one comes to when this one has come to `phase`. One with no grace of its own has that of the group
@@ -257,12 +255,4 @@ impl Drop for Roster {
 struct Woken {
     wakers: Vec<Waker>,
     groups: Vec<(Arc<Roster>, Phase)>,
-}
-
-/// Wakes. A waker that panics keeps nobody else from being woken; the panic hook has told of it.
-pub(crate) fn wake(waker: Option<Waker>) {
-    let Some(waker) = waker else { return };
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-        discard(payload);
-    }
 }

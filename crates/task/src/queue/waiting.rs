@@ -6,15 +6,15 @@
 //!
 //! Invariant: a future that has a `key` has an entry in the queue's line, and no other has.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use super::line::{Stand, Standing};
 use super::shared::Shared;
-use super::state::{GetStep, Parting, PutStep, State, Woken};
+use super::state::{GetStep, Parting, PutStep, State};
 use super::{Closed, Drained, Taken};
 use crate::clock::now_ns;
+use crate::panic::wake;
 use crate::turn;
 
 /// The future of [`Queue::put`](super::Queue::put).
@@ -65,7 +65,7 @@ impl<T> Future for Put<'_, T> {
                 Ok(waker) => {
                     drop(state);
                     turn::note_uncounted();
-                    waker.into_iter().for_each(Waker::wake);
+                    wake(waker);
                     return Poll::Ready(Ok(()));
                 }
                 Err(unput) => put.value = Some(unput),
@@ -87,18 +87,15 @@ impl<T> Put<'_, T> {
         loop {
             // Made after `spare`, it is released before a waker in there is dropped.
             let mut state = put.shared.lock();
-            let step = match put.key {
-                None => state.put(value, since_ns),
-                Some(key) => state.put_as(key, value, since_ns),
-            };
-            match step {
+            match state.put(put.key, value, since_ns) {
                 PutStep::Done(waker) => {
                     let joined = put.shared.note_put(&mut state);
                     let stale = put.key.take().and_then(|key| state.putters.leave(key));
                     drop(state);
                     drop(stale);
                     progress.made_progress();
-                    wake_both(waker, joined);
+                    wake(waker);
+                    wake(joined);
                     return Poll::Ready(Ok(()));
                 }
                 PutStep::Closed(value) => {
@@ -146,11 +143,8 @@ impl<'a, T> Future for Get<'a, T> {
                 let putter = state.promise_place();
                 drop(state);
                 turn::note_uncounted();
-                let taken = Taken::new(item, get.shared);
-                return Poll::Ready(Ok(match putter {
-                    None => taken,
-                    putter => wake_holding(taken, Woken::One(putter)),
-                }));
+                wake(putter);
+                return Poll::Ready(Ok(Taken::new(item, get.shared)));
             }
         }
         get.poll_slowly(cx)
@@ -167,17 +161,15 @@ impl<'a, T> Get<'a, T> {
         loop {
             // As in `Put`.
             let mut state = get.shared.lock();
-            let step = match get.key {
-                None => state.get(),
-                Some(key) => state.get_as(key),
-            };
-            match step {
-                GetStep::Done(item, woken) => {
+            match state.get(get.key) {
+                GetStep::Done(item, putter, dismissed) => {
                     let stale = get.key.take().and_then(|key| state.getters.leave(key));
                     drop(state);
-                    let taken = wake_holding(Taken::new(item, get.shared), woken);
+                    let taken = Taken::new(item, get.shared);
                     drop(stale);
                     progress.made_progress();
+                    wake(putter);
+                    wake(dismissed);
                     return Poll::Ready(Ok(taken));
                 }
                 GetStep::Drained => {
@@ -212,25 +204,7 @@ fn leave<T>(shared: &Shared<T>, key: &mut Option<usize>, leave: fn(&mut State<T>
     if let Some(key) = key.take() {
         let Parting { woken, dropped } = leave(&mut shared.lock(), key);
         drop(dropped);
-        woken.into_iter().for_each(Waker::wake);
-    }
-}
-
-/// Wakes one who gets, and those who have joined. If one of them panics, the others are woken first.
-fn wake_both(getter: Option<Waker>, mut joined: Vec<Waker>) {
-    joined.extend(getter);
-    Woken::Many(joined).wake();
-}
-
-/// Wakes those who can go on now that an item was taken. If that panics, the item is there for others, not lost.
-#[inline(never)]
-fn wake_holding<T>(taken: Taken<'_, T>, woken: Woken) -> Taken<'_, T> {
-    match catch_unwind(AssertUnwindSafe(|| woken.wake())) {
-        Ok(()) => taken,
-        Err(panic) => {
-            taken.put_back();
-            resume_unwind(panic)
-        }
+        wake(woken);
     }
 }
 

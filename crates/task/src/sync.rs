@@ -59,7 +59,7 @@ pub(crate) use scoped::scoped_thread_local;
 pub(crate) use scoped_tls::scoped_thread_local;
 
 /// A lock that does not know poisoning.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(source::Mutex<T>);
 
 impl<T> Mutex<T> {

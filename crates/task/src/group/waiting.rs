@@ -25,14 +25,9 @@ pub(super) struct Waiting {
 }
 
 // Each in a cache line of its own.
+#[derive(Default)]
 #[repr(align(64))]
 struct Part(BriefMutex<Slab<Waker>>);
-
-impl Default for Part {
-    fn default() -> Self {
-        Self(BriefMutex::new(Slab::new()))
-    }
-}
 
 /// Where the waker of a child is. Every child has room for one, so it is five bytes, wherever they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -116,15 +116,6 @@ impl<T> State<T> {
         PutStep::Done(self.push(Item { value, since_ns }))
     }
 
-    /// As [`put`](State::put), or not at all: whenever something is out of the ordinary, the caller has to go the long way.
-    #[inline]
-    pub(super) fn put_quickly(&mut self, value: T, since_ns: u64) -> Result<Option<Waker>, T> {
-        if self.closed || !self.has_free_place() || !self.joiners.is_empty() {
-            return Err(value);
-        }
-        Ok(self.push(Item { value, since_ns }))
-    }
-
     /// Takes the first item, if there is one that nobody waits for; for one who stands in line, if one was promised to it.
     pub(super) fn get(&mut self, key: Option<usize>) -> GetStep<T> {
         match key.map(|key| self.getters.standing(key)) {
@@ -143,8 +134,8 @@ impl<T> State<T> {
         }
     }
 
-    /// As [`get`](State::get), or not at all, as [`put_quickly`](State::put_quickly). What was taken leaves a place, which is to be
-    /// [promised](State::promise_place).
+    /// As [`get`](State::get), or not at all: whenever something is out of the ordinary, the caller has to go the long way. What was
+    /// taken leaves a place, which is to be [promised](State::promise_place).
     #[inline]
     pub(super) fn get_quickly(&mut self) -> Option<Item<T>> {
         if self.closed || !self.has_free_item() {

@@ -220,18 +220,11 @@ impl Roster {
     }
 
     /// Has somebody woken when the group is cancelled: returns the key to [`unwatch`](Self::unwatch) with, or none if it is
-    /// cancelled already. `key` is the one of an earlier call.
-    pub(crate) fn watch(&self, key: Option<usize>, waker: &Waker) -> Option<usize> {
+    /// cancelled already.
+    pub(crate) fn watch(&self, waker: &Waker) -> Option<usize> {
         let waker = waker.clone();
         let mut state = self.state.lock();
-        if self.phase() > Phase::Open {
-            return None;
-        }
-        let Some(key) = key else { return Some(state.watchers.insert(waker)) };
-        let before = std::mem::replace(&mut state.watchers[key], waker);
-        drop(state);
-        drop(before);
-        Some(key)
+        if self.phase() > Phase::Open { None } else { Some(state.watchers.insert(waker)) }
     }
 
     pub(crate) fn unwatch(&self, key: usize) {

@@ -17,6 +17,7 @@ mod listen;
 mod parting;
 mod running;
 mod shutdown;
+mod signals;
 mod start;
 mod start_line;
 
@@ -35,8 +36,10 @@ pub use self::running::Running;
 /// Linux). The app is an axum `Router` or any
 /// other tower service that can be cloned; each core gets a clone. Defaults are those of [`Server::builder`].
 ///
-/// On a signal the server accepts no more, answers every request that it has received, and returns after 25 seconds at the
-/// latest; a second signal ends it at once.
+/// On a signal the server accepts no more, answers every request that it has received, waits for tasks that handlers have spawned,
+/// and returns after 25 seconds at the latest; a second signal ends it at once. What the program does after that has what is left of
+/// this time, and a second at least: then the signal ends a process that is still there. It does so too where another loop of the
+/// program goes on. With [`Builder::shutdown`], signals are the program's own.
 ///
 /// # Errors
 /// When the address cannot be listened on, or a core fails.

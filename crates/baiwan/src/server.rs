@@ -19,6 +19,7 @@ mod listen;
 mod parting;
 mod running;
 mod shutdown;
+mod signals;
 mod start;
 mod start_line;
 

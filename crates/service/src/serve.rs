@@ -124,8 +124,7 @@ struct Said {
     stopping: Stopping,
 }
 
-/// Waits for the end. Announces the start once signals are listened for, which the first poll does: whoever is told that the service is
-/// ready may stop it right away.
+/// Waits for the end. Announces the start once somebody waits: whoever is told that the service is ready may stop it right away.
 async fn wait(running: baiwan::Running, said: &mut Said, announce: impl FnOnce()) -> Result<(), baiwan::Error> {
     let Said { refusals, stopping } = said;
     let mut ended = pin!(running.wait());

@@ -281,7 +281,12 @@ impl Builder {
         self
     }
 
-    /// Stops the server when `stop` is ready, instead of on SIGTERM or SIGINT.
+    /// Stops the server when `stop` is ready, instead of on SIGTERM or SIGINT, which are then left as they are.
+    ///
+    /// Without this, the server listens for both signals from [`start`](Self::start) on. When no server of the process listens any more,
+    /// they act as in any program: they end it. A process that is still there when the [shutdown timeout](Self::shutdown_timeout) is over,
+    /// counted from the signal, is ended by it too, unless a server was started meanwhile; after a stop that took all of its time, a
+    /// second later. Both leave a signal alone that the program handled or ignored before its first server came.
     pub fn shutdown(mut self, stop: impl Future<Output = ()> + Send + 'static) -> Self {
         self.stop = Stop::When(Box::pin(stop));
         self

@@ -9,6 +9,8 @@ use tokio::sync::oneshot;
 use super::core_thread::CoreThread;
 use super::finish_line::FinishLine;
 use super::parting::{Home, Listeners, Place};
+use super::shutdown::{Stop, StopRequests};
+use super::signals::Listening;
 use super::start_line::{Start, start_all};
 use super::{Builder, Running, listen};
 use crate::Error;
@@ -55,7 +57,8 @@ impl Builder {
         runtime.block_on(self.serve(app))
     }
 
-    /// Starts to serve, and returns at once: every address is bound and every core runs.
+    /// Starts to serve, and returns at once: every address is bound, every core runs, and signals are listened for. One that comes
+    /// before [`Running::wait`] stops the server in order.
     ///
     /// # Errors
     /// When it cannot start. Nothing is left running then.
@@ -148,6 +151,8 @@ impl Builder {
         let status = Status::new(workers, capacity.max_connections, capacity.max_connections_per_core);
         let settings = Arc::new(Settings { turned_away_max: capacity.turned_away_max, ..self.settings });
         let finish_line = FinishLine::new(Arc::clone(&status), Arc::clone(&settings));
+        let stops_on_signals = matches!(self.stop, Stop::Signals);
+        let listening = stops_on_signals.then(|| Listening::begin(settings.shutdown_timeout)).transpose()?;
         // From here on a failure must stop the cores that run already: dropping `running` does.
         let mut running = Running {
             status: Arc::clone(&status),
@@ -157,7 +162,8 @@ impl Builder {
             event_loop,
             home,
             capacity,
-            stop: Some(self.stop),
+            stops: StopRequests::listen(self.stop)?,
+            listening: listening.as_ref().map(Arc::downgrade).unwrap_or_default(),
             crossed: finish_line.crossed(),
         };
         let mut starts = Vec::new();
@@ -166,7 +172,7 @@ impl Builder {
             let (done, is_done) = oneshot::channel();
             let (settings, status, place) = (Arc::clone(&settings), Arc::clone(&status), Arc::clone(&place));
             let finish = finish_line.finish(index);
-            let core = CoreThread { index, event_loop, settings, status };
+            let core = CoreThread { index, event_loop, settings, status, listening: listening.clone() };
             let body = move || {
                 let outcome = core.run(make, listeners, &line, finish);
                 // Whoever hears of the end may start the next server.
@@ -178,7 +184,7 @@ impl Builder {
             running.cores.push(is_done);
             starts.push(start);
         }
-        drop(place);
+        drop((place, listening));
         start_all(&starts)?;
         status.advance(Phase::Serving);
         // The handle was made with this builder, which starts one server.

@@ -41,16 +41,18 @@ use crate::{Body, BoxError, IncomingStream};
             `into_make_service()` and `into_make_service_with_connect_info::<C>()` return is served, and no other: give the \
             service itself instead"
 )]
-pub trait IntoApp<Kind>: sealed::IntoApp<Kind> {
+pub trait IntoApp<Kind>: sealed::Sealed<Kind> {
     /// The app that it becomes.
     type App;
+    /// What it makes of each connection: the `C` of `into_make_service_with_connect_info::<C>()`.
+    type ConnectInfo;
 
     #[doc(hidden)]
     fn into_app(self) -> Self::App;
 }
 
 mod sealed {
-    pub trait IntoApp<Kind> {}
+    pub trait Sealed<Kind> {}
 }
 
 /// The kinds of what `axum::serve` takes.
@@ -91,7 +93,7 @@ mod kind {
 pub fn axum_app<A, Kind>(app: A) -> A::App
 where
     A: IntoApp<Kind>,
-    A::App: App,
+    A::ConnectInfo: FromIncomingStream,
 {
     app.into_app()
 }
@@ -127,7 +129,7 @@ impl<S: fmt::Debug, C> fmt::Debug for ConnectInfoApp<S, C> {
     }
 }
 
-impl<S> sealed::IntoApp<kind::OfService> for S {}
+impl<S> sealed::Sealed<kind::OfService> for S {}
 
 #[diagnostic::do_not_recommend]
 impl<S, B> IntoApp<kind::OfService> for S
@@ -136,27 +138,40 @@ where
     B: http_body::Body<Data: bytes::Buf, Error: Into<BoxError>> + 'static,
 {
     type App = AxumApp<S>;
+    type ConnectInfo = SocketAddr;
 
     fn into_app(self) -> AxumApp<S> {
         AxumApp { service: self }
     }
 }
 
-impl<S> sealed::IntoApp<kind::OfMaker> for IntoMakeService<S> {}
+impl<S> sealed::Sealed<kind::OfMaker> for IntoMakeService<S> {}
 
-impl<S: Clone> IntoApp<kind::OfMaker> for IntoMakeService<S> {
+#[diagnostic::do_not_recommend]
+impl<S, B> IntoApp<kind::OfMaker> for IntoMakeService<S>
+where
+    S: Service<Request<AxumBody>, Response = Response<B>, Error: Into<BoxError>, Future: 'static> + Clone + 'static,
+    B: http_body::Body<Data: bytes::Buf, Error: Into<BoxError>> + 'static,
+{
     type App = AxumApp<S>;
+    type ConnectInfo = SocketAddr;
 
     fn into_app(mut self) -> AxumApp<S> {
         AxumApp { service: made(self.call(())) }
     }
 }
 
-impl<S, C> sealed::IntoApp<kind::OfMakerWithConnectInfo> for IntoMakeServiceWithConnectInfo<S, C> {}
+impl<S, C> sealed::Sealed<kind::OfMakerWithConnectInfo> for IntoMakeServiceWithConnectInfo<S, C> {}
 
-// Without bounds, so that what is wrong with `S` or `C` is said of them.
-impl<S, C> IntoApp<kind::OfMakerWithConnectInfo> for IntoMakeServiceWithConnectInfo<S, C> {
+// Any `C`, so that what is wrong with one is said of it, and not of the maker.
+#[diagnostic::do_not_recommend]
+impl<S, B, C> IntoApp<kind::OfMakerWithConnectInfo> for IntoMakeServiceWithConnectInfo<S, C>
+where
+    S: Service<Request<AxumBody>, Response = Response<B>, Error: Into<BoxError>, Future: 'static> + Clone + 'static,
+    B: http_body::Body<Data: bytes::Buf, Error: Into<BoxError>> + 'static,
+{
     type App = ConnectInfoApp<S, C>;
+    type ConnectInfo = C;
 
     fn into_app(self) -> ConnectInfoApp<S, C> {
         ConnectInfoApp { make: self, connected: None }

@@ -10,12 +10,14 @@
 //! | `protocol` | what the server decides of HTTP by itself |
 //! | `records` | what an observer is told of exchanges, on the engine alone |
 //! | `serving` | `baiwan::serve` in the place of `axum::serve`: listeners, kinds of apps, the end |
+//! | `connected` | a `ConnectInfo` of the app's own |
 //! | `hub` | state that the cores share |
 //! | `upgrades` | other protocols than HTTP |
 //! | `listening`, `listening_on_linux`, `ending` | addresses and limits; panics, dropping, stopping |
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+mod connected;
 mod ecosystem;
 mod ending;
 mod examples;
@@ -88,6 +90,13 @@ on_both_event_loops! {
         a_part_that_does_not_come_holds_nobody_up_beyond_the_deadline;
     hub:
         a_hub_connects_clients_of_two_cores;
+    connected:
+        an_app_learns_both_addresses_of_a_tcp_connection,
+        an_app_learns_who_is_at_the_other_end_of_a_unix_socket,
+        it_is_made_once_for_each_connection_and_ends_with_it,
+        it_is_there_for_a_request_that_offers_another_protocol,
+        a_panic_in_making_it_costs_that_connection_alone,
+        answers_leave_at_once_unless_the_builder_says_otherwise;
     listening:
         a_unix_socket_is_served,
         a_socket_that_listens_already_is_taken_over,

@@ -33,6 +33,18 @@ use crate::{Body, BoxError, IncomingStream};
 /// around them, a `tower::service_fn`), and for what `into_make_service` and `into_make_service_with_connect_info` make.
 ///
 /// `Kind` says which of these it is; it is inferred. You never implement this trait yourself.
+///
+/// # Example
+/// ```
+/// use axum::handler::HandlerWithoutStateExt;
+///
+/// async fn handler() -> &'static str {
+///     "hello"
+/// }
+///
+/// let server = baiwan::serve("127.0.0.1:0", handler.into_make_service());
+/// # drop(server);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be served: it is no service from `axum::extract::Request` to a response",
     label = "not an app",
@@ -106,8 +118,9 @@ pub struct AxumApp<S> {
 
 /// The app that [`axum_app`] makes of `into_make_service_with_connect_info`.
 ///
-/// Where `C` is a [`SocketAddr`], all connections share it. For any other `C`, `C::connect_info` is called once for each connection,
-/// at its first request.
+/// Where `C` is a [`SocketAddr`], all connections share it. For any other `C`, `C::connect_info` is called once for each connection:
+/// at its first request, and with [`EventLoop::Portable`](crate::EventLoop::Portable) when it is accepted. A panic in it costs that
+/// connection alone.
 ///
 /// The record of an exchange ([`Builder::observe`](crate::Builder::observe)) has the route of the request only if a `RouteLayer` was
 /// added to the router inside.
@@ -179,6 +192,7 @@ where
 }
 
 /// What can be made of a connection: implemented for every type that is `Connected<IncomingStream<'_>>`, `SocketAddr` among them.
+/// [`IncomingStream`] has an example.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be made of a connection of Baiwan's",
     label = "`impl Connected<baiwan::IncomingStream<'_>>` is missing",
@@ -198,6 +212,7 @@ impl Connected<IncomingStream<'_>> for SocketAddr {
 
 impl<S> Sealed for AxumApp<S> {}
 
+#[diagnostic::do_not_recommend]
 impl<S, B> App for AxumApp<S>
 where
     S: Service<Request<AxumBody>, Response = Response<B>, Error: Into<BoxError>, Future: 'static> + Clone + 'static,
@@ -216,6 +231,7 @@ where
 
 impl<S, C> Sealed for ConnectInfoApp<S, C> {}
 
+#[diagnostic::do_not_recommend]
 impl<S, C, B> App for ConnectInfoApp<S, C>
 where
     S: Service<Request<AxumBody>, Response = Response<B>, Error: Into<BoxError>, Future: 'static> + Clone + 'static,

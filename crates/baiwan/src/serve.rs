@@ -30,7 +30,7 @@ use crate::server::{Builder, Server, Source};
 /// does: it accepts no more, answers every request that it has received, and ends after 25 seconds at the latest. A second
 /// signal ends it at once.
 ///
-/// All else has its default. [`Server::builder`] has the settings, and with [`axum_app`](crate::axum_app()) takes the same apps.
+/// This needs the feature `axum`, which is a default one. All else has its default. [`Server::builder`] has the settings, and with [`axum_app`](crate::axum_app()) takes the same apps.
 ///
 /// # Errors
 /// When awaited: an address that cannot be bound, or what else keeps the server from starting or going on. The error contains a

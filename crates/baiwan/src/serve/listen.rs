@@ -22,6 +22,19 @@ use self::sealed::Place;
 /// - several listeners: [`Builder::bind`](crate::Builder::bind) and [`Builder::listener`](crate::Builder::listener), called more than
 ///   once;
 /// - TLS: a proxy in front.
+///
+/// # Example
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let app = axum::Router::new();
+/// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// let server = baiwan::serve(listener, app.clone());
+/// # drop(server);
+/// let server = baiwan::serve("unix:/tmp/app.sock", app);
+/// # drop(server);
+/// # Ok(())
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`baiwan::serve` cannot listen on `{Self}`",
     label = "not a listener that cores can share",

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::extract::connect_info::Connected;
 use axum::routing::get;
-use baiwan::{App, CloseReason, EventLoop, IncomingStream, axum_app};
+use baiwan::{CloseReason, EventLoop, IncomingStream, axum_app};
 
 use crate::rig::{Client, Rig, builder, eventually, server};
 
@@ -207,7 +207,7 @@ fn nothing_is_made_of_a_connection_that_asks_for_nothing() {
 
 /// Only the engine tells of exchanges.
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
-fn route_told<A: App + Send>(app: A) -> Vec<String> {
+fn route_told<A: baiwan::App + Send>(app: A) -> Vec<String> {
     let told = Arc::new(Mutex::new(Vec::new()));
     let telling = Arc::clone(&told);
     let builder =

@@ -22,6 +22,12 @@ pub(crate) type Call<B> = Pin<Box<dyn Future<Output = Result<Response<B>, BoxErr
 ///
 /// An axum `Router` is one; so is a `Router` with layers, a tower stack of your own, or a `tower::service_fn`. The app need not
 /// be `Send`: each core has its own. You never implement this trait yourself.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an app: it is no service from `http::Request<baiwan::Body>` to a response",
+    label = "not an app",
+    note = "a service over `axum::extract::Request`, and whatever else `axum::serve` takes, becomes an app with \
+            `baiwan::axum_app(..)`"
+)]
 pub trait App: Clone + 'static + Sealed {
     /// The body of its responses.
     type ResponseBody: http_body::Body<Data: bytes::Buf, Error: Into<BoxError>> + 'static;
@@ -55,8 +61,10 @@ mod sealed {
 
 pub(crate) use self::sealed::Sealed;
 
+#[diagnostic::do_not_recommend]
 impl<S, B> Sealed for S where S: Service<Request<Body>, Response = Response<B>> {}
 
+#[diagnostic::do_not_recommend]
 impl<S, B> App for S
 where
     S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: 'static> + Clone + 'static,

@@ -33,6 +33,18 @@ use crate::{Body, BoxError, IncomingStream};
 /// around them, a `tower::service_fn`), and for what `into_make_service` and `into_make_service_with_connect_info` make.
 ///
 /// `Kind` says which of these it is; it is inferred. You never implement this trait yourself.
+///
+/// # Example
+/// ```
+/// use axum::handler::HandlerWithoutStateExt;
+///
+/// async fn handler() -> &'static str {
+///     "hello"
+/// }
+///
+/// let server = baiwan::serve("127.0.0.1:0", handler.into_make_service());
+/// # drop(server);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be served: it is no service from `axum::extract::Request` to a response",
     label = "not an app",
@@ -41,16 +53,18 @@ use crate::{Body, BoxError, IncomingStream};
             `into_make_service()` and `into_make_service_with_connect_info::<C>()` return is served, and no other: give the \
             service itself instead"
 )]
-pub trait IntoApp<Kind>: sealed::IntoApp<Kind> {
+pub trait IntoApp<Kind>: sealed::Sealed<Kind> {
     /// The app that it becomes.
     type App;
+    /// What it makes of each connection: the `C` of `into_make_service_with_connect_info::<C>()`.
+    type ConnectInfo;
 
     #[doc(hidden)]
     fn into_app(self) -> Self::App;
 }
 
 mod sealed {
-    pub trait IntoApp<Kind> {}
+    pub trait Sealed<Kind> {}
 }
 
 /// The kinds of what `axum::serve` takes.
@@ -91,7 +105,7 @@ mod kind {
 pub fn axum_app<A, Kind>(app: A) -> A::App
 where
     A: IntoApp<Kind>,
-    A::App: App,
+    A::ConnectInfo: FromIncomingStream,
 {
     app.into_app()
 }
@@ -104,8 +118,9 @@ pub struct AxumApp<S> {
 
 /// The app that [`axum_app`] makes of `into_make_service_with_connect_info`.
 ///
-/// Where `C` is a [`SocketAddr`], all connections share it. For any other `C`, `C::connect_info` is called once for each connection,
-/// at its first request.
+/// Where `C` is a [`SocketAddr`], all connections share it. For any other `C`, `C::connect_info` is called once for each connection:
+/// at its first request, and with [`EventLoop::Portable`](crate::EventLoop::Portable) when it is accepted. A panic in it costs that
+/// connection alone.
 ///
 /// The record of an exchange ([`Builder::observe`](crate::Builder::observe)) has the route of the request only if a `RouteLayer` was
 /// added to the router inside.
@@ -127,7 +142,7 @@ impl<S: fmt::Debug, C> fmt::Debug for ConnectInfoApp<S, C> {
     }
 }
 
-impl<S> sealed::IntoApp<kind::OfService> for S {}
+impl<S> sealed::Sealed<kind::OfService> for S {}
 
 #[diagnostic::do_not_recommend]
 impl<S, B> IntoApp<kind::OfService> for S
@@ -136,27 +151,40 @@ where
     B: http_body::Body<Data: bytes::Buf, Error: Into<BoxError>> + 'static,
 {
     type App = AxumApp<S>;
+    type ConnectInfo = SocketAddr;
 
     fn into_app(self) -> AxumApp<S> {
         AxumApp { service: self }
     }
 }
 
-impl<S> sealed::IntoApp<kind::OfMaker> for IntoMakeService<S> {}
+impl<S> sealed::Sealed<kind::OfMaker> for IntoMakeService<S> {}
 
-impl<S: Clone> IntoApp<kind::OfMaker> for IntoMakeService<S> {
+#[diagnostic::do_not_recommend]
+impl<S, B> IntoApp<kind::OfMaker> for IntoMakeService<S>
+where
+    S: Service<Request<AxumBody>, Response = Response<B>, Error: Into<BoxError>, Future: 'static> + Clone + 'static,
+    B: http_body::Body<Data: bytes::Buf, Error: Into<BoxError>> + 'static,
+{
     type App = AxumApp<S>;
+    type ConnectInfo = SocketAddr;
 
     fn into_app(mut self) -> AxumApp<S> {
         AxumApp { service: made(self.call(())) }
     }
 }
 
-impl<S, C> sealed::IntoApp<kind::OfMakerWithConnectInfo> for IntoMakeServiceWithConnectInfo<S, C> {}
+impl<S, C> sealed::Sealed<kind::OfMakerWithConnectInfo> for IntoMakeServiceWithConnectInfo<S, C> {}
 
-// Without bounds, so that what is wrong with `S` or `C` is said of them.
-impl<S, C> IntoApp<kind::OfMakerWithConnectInfo> for IntoMakeServiceWithConnectInfo<S, C> {
+// Any `C`, so that what is wrong with one is said of it, and not of the maker.
+#[diagnostic::do_not_recommend]
+impl<S, B, C> IntoApp<kind::OfMakerWithConnectInfo> for IntoMakeServiceWithConnectInfo<S, C>
+where
+    S: Service<Request<AxumBody>, Response = Response<B>, Error: Into<BoxError>, Future: 'static> + Clone + 'static,
+    B: http_body::Body<Data: bytes::Buf, Error: Into<BoxError>> + 'static,
+{
     type App = ConnectInfoApp<S, C>;
+    type ConnectInfo = C;
 
     fn into_app(self) -> ConnectInfoApp<S, C> {
         ConnectInfoApp { make: self, connected: None }
@@ -164,6 +192,7 @@ impl<S, C> IntoApp<kind::OfMakerWithConnectInfo> for IntoMakeServiceWithConnectI
 }
 
 /// What can be made of a connection: implemented for every type that is `Connected<IncomingStream<'_>>`, `SocketAddr` among them.
+/// [`IncomingStream`] has an example.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be made of a connection of Baiwan's",
     label = "`impl Connected<baiwan::IncomingStream<'_>>` is missing",
@@ -183,6 +212,7 @@ impl Connected<IncomingStream<'_>> for SocketAddr {
 
 impl<S> Sealed for AxumApp<S> {}
 
+#[diagnostic::do_not_recommend]
 impl<S, B> App for AxumApp<S>
 where
     S: Service<Request<AxumBody>, Response = Response<B>, Error: Into<BoxError>, Future: 'static> + Clone + 'static,
@@ -201,6 +231,7 @@ where
 
 impl<S, C> Sealed for ConnectInfoApp<S, C> {}
 
+#[diagnostic::do_not_recommend]
 impl<S, C, B> App for ConnectInfoApp<S, C>
 where
     S: Service<Request<AxumBody>, Response = Response<B>, Error: Into<BoxError>, Future: 'static> + Clone + 'static,

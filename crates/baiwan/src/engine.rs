@@ -185,7 +185,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         take_messages(terms, ports, table, &mut lists.tokens);
         serve_ready(terms, ports, table, apps, batch, area);
         expire(terms, ports, table, apps, &mut lists.expired, area);
-        apps.forget(table.take_gone());
+        apps.forget_gone(table);
         if has_stopped(terms, drain, listeners, ports, table) {
             return Poll::Ready(Ok(()));
         }

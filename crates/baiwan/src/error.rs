@@ -108,6 +108,14 @@ pub enum Error {
 
 impl From<Error> for io::Error {
     /// The same text; of the kind that the system gave, if it did. [`io::Error::downcast`] gives the [`Error`] back.
+    ///
+    /// # Example
+    /// ```
+    /// let error = baiwan::Error::Address { address: "8080".to_owned() };
+    /// let error = std::io::Error::from(error);
+    /// assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    /// assert!(matches!(error.downcast(), Ok(baiwan::Error::Address { .. })));
+    /// ```
     fn from(error: Error) -> Self {
         Self::new(error.kind(), error)
     }

@@ -13,10 +13,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 pub use self::listen::Listen;
-use self::listen::sealed::{Address, Given};
+use self::listen::sealed::{Address, Place};
 use crate::Error;
 use crate::app::App;
-use crate::axum_app::IntoApp;
+use crate::axum_app::{FromIncomingStream, IntoApp};
 use crate::server::{Builder, Server, Source};
 
 /// Serves an app, as `axum::serve` does: a change of one word in a program that has called that.
@@ -31,7 +31,7 @@ use crate::server::{Builder, Server, Source};
 /// seconds at the latest. A second signal ends it at once. What the program does after that has what is left of this time, and a
 /// second at least: then the signal ends a process that is still there. It does so too where another loop of the program goes on.
 ///
-/// All else has its default. [`Server::builder`] has the settings, and with [`axum_app`](crate::axum_app()) takes the same apps.
+/// This needs the feature `axum`, which is a default one. All else has its default. [`Server::builder`] has the settings, and with [`axum_app`](crate::axum_app()) takes the same apps.
 ///
 /// # Errors
 /// When awaited: an address that cannot be bound, or what else keeps the server from starting or going on. The error contains a
@@ -66,11 +66,12 @@ pub fn serve<L, A, Kind>(listener: L, app: A) -> Serve<L, A::App>
 where
     L: Listen,
     A: IntoApp<Kind>,
-    A::App: App + Send, // An app that is not `Send` is served by `Server::builder().bind(..).serve_with(|core| ..)`.
+    A::ConnectInfo: FromIncomingStream,
+    A::App: Send, // An app that is not `Send` is served by `Server::builder().bind(..).serve_with(|core| ..)`.
 {
-    let source = listener.into_given().map_err(Error::Start).map(|given| match given {
-        Given::Address(address) => Source::Address(address),
-        Given::Socket(socket) => Source::Socket(socket),
+    let source = listener.into_place().map_err(Error::Start).map(|place| match place {
+        Place::Address(address) => Source::Address(address),
+        Place::Socket(socket) => Source::Socket(socket),
     });
     let server = source.and_then(|source| Server::builder().bind_now(source));
     Serve { server, app: app.into_app(), listener: PhantomData }

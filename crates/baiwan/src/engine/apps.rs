@@ -3,7 +3,7 @@
 //! Most apps are the same for every connection; then this is the app and nothing else. One that knows its connection is made at its
 //! first request, so that an idle connection owns nothing, and kept until the connection ends or leaves.
 //!
-//! The invariant: at the end of a turn, every app that is kept belongs to a connection in the table.
+//! The invariant: an app outlives its connection by one turn at the most.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -55,8 +55,8 @@ impl<A: App> Apps<A> {
 
     /// Lets go of the apps of connections that are gone.
     #[inline]
-    pub(super) fn forget(&mut self, gone: impl Iterator<Item = Token>) {
-        for token in gone {
+    pub(super) fn forget_gone<S>(&mut self, table: &mut Table<S>) {
+        while let Some(token) = table.take_gone() {
             drop_caught(self.own.remove(&token));
         }
     }

@@ -48,7 +48,7 @@ pub(super) struct Table<S> {
     ready: VecDeque<Token>,
     /// How many are `Flags::UNCOUNTED`.
     turned_away: usize,
-    /// Those that were `Flags::APP`, and are gone in this turn.
+    /// Those that were `Flags::APP` and are gone since the last turn.
     gone: Vec<Token>,
 }
 
@@ -92,9 +92,10 @@ impl<S> Table<S> {
         (slot, busy)
     }
 
-    /// Takes the tokens of connections that had an app of their own and are gone since this was called last.
-    pub(super) fn take_gone(&mut self) -> impl Iterator<Item = Token> {
-        self.gone.drain(..)
+    /// Takes the token of a connection that had an app of its own and is gone.
+    #[inline]
+    pub(super) fn take_gone(&mut self) -> Option<Token> {
+        self.gone.pop()
     }
 
     /// Takes a connection out, and trusts nothing but its slot: the wheel may be as a panic has left it.

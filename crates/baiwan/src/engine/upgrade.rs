@@ -10,7 +10,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use baiwan_driver::{Driver, Peer};
+use baiwan_driver::Driver;
 use baiwan_http1::{BodyFraming, RequestHead};
 use bytes::Bytes;
 
@@ -46,7 +46,7 @@ pub(super) fn give_to_hyper<D: Driver, A: App>(
     let (slot, busy) = table.remove(index);
     let draft = busy.and_then(|busy| busy.draft);
     let (server, core) = (&terms.board.server, terms.board.index);
-    let peer = if slot.peer.is_unix() { Peer::Unix } else { Peer::Ip(slot.peer.expand()) };
+    let peer = slot.peer.peer();
     let released = ports.driver.release(slot.socket).and_then(|fd| SocketStream::from_fd(fd, slot.peer.is_unix()));
     match released {
         Ok(stream) => {

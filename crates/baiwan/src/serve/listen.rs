@@ -7,7 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use baiwan_driver::Address;
 use tokio::net::unix;
 
-use self::sealed::Given;
+use self::sealed::Place;
 
 /// What [`serve`](crate::serve()) listens on: a `TcpListener` or a `UnixListener` of Tokio or of the standard library, or an address
 /// as text or as a [`SocketAddr`].
@@ -22,6 +22,19 @@ use self::sealed::Given;
 /// - several listeners: [`Builder::bind`](crate::Builder::bind) and [`Builder::listener`](crate::Builder::listener), called more than
 ///   once;
 /// - TLS: a proxy in front.
+///
+/// # Example
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// let app = axum::Router::new();
+/// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// let server = baiwan::serve(listener, app.clone());
+/// # drop(server);
+/// let server = baiwan::serve("unix:/tmp/app.sock", app);
+/// # drop(server);
+/// # Ok(())
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`baiwan::serve` cannot listen on `{Self}`",
     label = "not a listener that cores can share",
@@ -30,7 +43,7 @@ use self::sealed::Given;
     note = "an `axum::serve::Listener` of your own, or `tap_io` around one, cannot be served; see the documentation of \
             `baiwan::Listen` for what to do instead"
 )]
-pub trait Listen: sealed::Listen {
+pub trait Listen: sealed::IntoPlace {
     /// What [`Serve::local_addr`](crate::Serve::local_addr) says: a [`SocketAddr`], and of a Unix listener Tokio's
     /// [`unix::SocketAddr`].
     type Address: sealed::Address;
@@ -40,13 +53,13 @@ pub(super) mod sealed {
     use super::{BorrowedFd, OwnedFd, io};
 
     #[derive(Debug)]
-    pub enum Given {
+    pub enum Place {
         Address(String),
         Socket(OwnedFd),
     }
 
-    pub trait Listen {
-        fn into_given(self) -> io::Result<Given>;
+    pub trait IntoPlace {
+        fn into_place(self) -> io::Result<Place>;
     }
 
     pub trait Address: Sized {
@@ -59,9 +72,9 @@ impl Listen for tokio::net::TcpListener {
     type Address = SocketAddr;
 }
 
-impl sealed::Listen for tokio::net::TcpListener {
-    fn into_given(self) -> io::Result<Given> {
-        self.into_std()?.into_given()
+impl sealed::IntoPlace for tokio::net::TcpListener {
+    fn into_place(self) -> io::Result<Place> {
+        self.into_std()?.into_place()
     }
 }
 
@@ -69,9 +82,9 @@ impl Listen for std::net::TcpListener {
     type Address = SocketAddr;
 }
 
-impl sealed::Listen for std::net::TcpListener {
-    fn into_given(self) -> io::Result<Given> {
-        Ok(Given::Socket(self.into()))
+impl sealed::IntoPlace for std::net::TcpListener {
+    fn into_place(self) -> io::Result<Place> {
+        Ok(Place::Socket(self.into()))
     }
 }
 
@@ -79,9 +92,9 @@ impl Listen for tokio::net::UnixListener {
     type Address = unix::SocketAddr;
 }
 
-impl sealed::Listen for tokio::net::UnixListener {
-    fn into_given(self) -> io::Result<Given> {
-        self.into_std()?.into_given()
+impl sealed::IntoPlace for tokio::net::UnixListener {
+    fn into_place(self) -> io::Result<Place> {
+        self.into_std()?.into_place()
     }
 }
 
@@ -89,9 +102,9 @@ impl Listen for std::os::unix::net::UnixListener {
     type Address = unix::SocketAddr;
 }
 
-impl sealed::Listen for std::os::unix::net::UnixListener {
-    fn into_given(self) -> io::Result<Given> {
-        Ok(Given::Socket(self.into()))
+impl sealed::IntoPlace for std::os::unix::net::UnixListener {
+    fn into_place(self) -> io::Result<Place> {
+        Ok(Place::Socket(self.into()))
     }
 }
 
@@ -99,9 +112,9 @@ impl Listen for &str {
     type Address = SocketAddr;
 }
 
-impl sealed::Listen for &str {
-    fn into_given(self) -> io::Result<Given> {
-        Ok(Given::Address(self.to_owned()))
+impl sealed::IntoPlace for &str {
+    fn into_place(self) -> io::Result<Place> {
+        Ok(Place::Address(self.to_owned()))
     }
 }
 
@@ -109,9 +122,9 @@ impl Listen for String {
     type Address = SocketAddr;
 }
 
-impl sealed::Listen for String {
-    fn into_given(self) -> io::Result<Given> {
-        Ok(Given::Address(self))
+impl sealed::IntoPlace for String {
+    fn into_place(self) -> io::Result<Place> {
+        Ok(Place::Address(self))
     }
 }
 
@@ -119,9 +132,9 @@ impl Listen for SocketAddr {
     type Address = Self;
 }
 
-impl sealed::Listen for SocketAddr {
-    fn into_given(self) -> io::Result<Given> {
-        Ok(Given::Address(self.to_string()))
+impl sealed::IntoPlace for SocketAddr {
+    fn into_place(self) -> io::Result<Place> {
+        Ok(Place::Address(self.to_string()))
     }
 }
 

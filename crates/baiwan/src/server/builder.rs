@@ -263,6 +263,14 @@ impl Builder {
 
     /// Whether connections over TCP send each answer at once, however small (`TCP_NODELAY`), instead of waiting for more to send
     /// with it. Default yes.
+    ///
+    /// # Example
+    /// ```
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").tcp_nodelay(false);
+    /// # let running = server.start(axum::Router::new())?;
+    /// # drop(running);
+    /// # Ok::<(), baiwan::Error>(())
+    /// ```
     pub fn tcp_nodelay(mut self, on: bool) -> Self {
         self.settings.tcp_nodelay = on;
         self

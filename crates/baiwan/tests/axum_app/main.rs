@@ -12,6 +12,7 @@
 //! | `records` | what an observer is told of exchanges |
 //! | `serving` | `baiwan::serve` in the place of `axum::serve`: listeners, kinds of apps, the end |
 //! | `life` | where and how often a server may be started, ended and dropped |
+//! | `connected` | a `ConnectInfo` of the app's own |
 //! | `hub` | state that the cores share |
 //! | `afterwards` | what cores do for each other, and for what handlers left behind, when a server stops |
 //! | `upgrades` | other protocols than HTTP |
@@ -20,6 +21,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod afterwards;
+mod connected;
 mod ecosystem;
 mod ending;
 mod examples;
@@ -111,6 +113,13 @@ on_both_event_loops! {
         a_panic_of_the_apps_clone_has_a_record_with_its_method;
     hub:
         a_hub_connects_clients_of_two_cores;
+    connected:
+        an_app_learns_both_addresses_of_a_tcp_connection,
+        an_app_learns_who_is_at_the_other_end_of_a_unix_socket,
+        it_is_made_once_for_each_connection_and_ends_with_it,
+        it_is_there_for_a_request_that_offers_another_protocol,
+        a_panic_in_making_it_costs_that_connection_alone,
+        answers_leave_at_once_unless_the_builder_says_otherwise;
     listening:
         a_unix_socket_is_served,
         a_socket_that_listens_already_is_taken_over,

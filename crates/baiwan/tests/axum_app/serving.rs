@@ -29,13 +29,13 @@ fn runtime() -> Runtime {
 }
 
 /// A server that runs, and how to stop it.
-struct Serving {
+pub(crate) struct Serving {
     stop: oneshot::Sender<()>,
     thread: JoinHandle<io::Result<()>>,
 }
 
 impl Serving {
-    fn start<L, A: App + Send>(server: Serve<L, A>) -> Self {
+    pub(crate) fn start<L, A: App + Send>(server: Serve<L, A>) -> Self {
         let (stop, stopped) = oneshot::channel();
         let server = server.with_graceful_shutdown(async {
             // A sender that is gone says the same.
@@ -45,7 +45,7 @@ impl Serving {
         Self { stop, thread: std::thread::spawn(|| runtime().block_on(serving)) }
     }
 
-    fn stop(self) {
+    pub(crate) fn stop(self) {
         self.stop.send(()).unwrap();
         self.thread.join().unwrap().unwrap();
     }
@@ -164,7 +164,7 @@ fn a_graceful_shutdown_answers_what_was_received() {
 /// What an app answers to a request for a target.
 fn ask<A, Kind>(app: A, target: &str) -> String
 where
-    A: IntoApp<Kind>,
+    A: IntoApp<Kind, ConnectInfo = SocketAddr>,
     A::App: App + Send,
 {
     let server = serve("127.0.0.1:0", app);

@@ -3,7 +3,7 @@
 //! Tokio waits on one descriptor, ours, and hears of it only that something happened; the events themselves are fetched here.
 //! Sockets are edge-triggered and watched for input only, so an idle connection costs no event; interest in output is added
 //! when the kernel refuses bytes for the first time. Listeners are level-triggered. One that is shared by cores wakes all of
-//! them (exclusive wake-ups do not reach through nested instances), and the first to accept has it.
+//! them, and the first to accept has it. `EPOLLEXCLUSIVE` has no effect through nested instances (`bench/listeners` counts it).
 //!
 //! The invariant: Tokio's readiness is cleared only after our instance reported fewer events than asked for, that is, was
 //! seen empty.

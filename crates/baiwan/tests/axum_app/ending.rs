@@ -145,7 +145,7 @@ pub(crate) fn a_stop_leaves_a_listener_that_somebody_else_holds(event_loop: Even
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     // As a supervisor does that hands its socket to the next server.
     let held = listener.try_clone().unwrap();
-    let rig = Rig::start(builder(event_loop).listener(listener), waiting_app(&go));
+    let rig = Rig::start(builder(event_loop).workers(2).listener(listener), waiting_app(&go));
     let (address, health) = (rig.address(), rig.health.clone());
     let mut waiting = rig.connect();
     waiting.send("GET /wait HTTP/1.1\r\nHost: test\r\n\r\n");

@@ -1,14 +1,17 @@
 //! Where a server listens, and what it says when it cannot.
 
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::routing::get;
 use baiwan::{Builder, Error, EventLoop};
 
-use crate::rig::{Client, Rig, builder, eventually, server};
+use crate::rig::{Client, PATIENCE, Rig, builder, eventually, server};
 
 /// What a connection beyond the maximum is told.
 const TURNED_AWAY: &str = "503 Service Unavailable: too-many-connections\n";
@@ -46,6 +49,46 @@ pub(crate) fn a_socket_that_listens_already_is_taken_over(event_loop: EventLoop)
     assert_eq!(rig.connect().get("/").text(), "127.0.0.1");
     assert_eq!(Client::connect_unix(&path).get("/").text(), "0.0.0.0");
     drop(early);
+    rig.stop();
+}
+
+/// Keeps one core from its loop, and asks on a new connection.
+fn expect_the_other_core<S: Read + Write>(
+    connect: impl Fn() -> Client<S>,
+    holding: &Receiver<()>,
+    go: &SyncSender<()>,
+) {
+    let mut held = connect();
+    let core = held.get("/").text().to_owned();
+    held.send("GET /hold HTTP/1.1\r\nHost: test\r\n\r\n");
+    holding.recv_timeout(PATIENCE).unwrap();
+    assert_ne!(connect().get("/").text(), core);
+    go.send(()).unwrap();
+    assert_eq!(held.answer(false).text(), core);
+}
+
+pub(crate) fn each_core_serves_a_listener_that_they_share(event_loop: EventLoop) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let (tell_holding, holding) = mpsc::sync_channel(1);
+    let (go, wait_for_go) = mpsc::sync_channel(1);
+    let wait_for_go = Arc::new(Mutex::new(wait_for_go));
+    let app = move |core: usize| {
+        let (tell_holding, wait_for_go) = (tell_holding.clone(), Arc::clone(&wait_for_go));
+        let hold = async move || {
+            tell_holding.send(()).unwrap();
+            // The test has failed if nobody is there to say so.
+            let _ = wait_for_go.lock().unwrap().recv();
+            core.to_string()
+        };
+        Router::new().route("/", get(async move || core.to_string())).route("/hold", get(hold))
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let builder = builder(event_loop).workers(2).listener(listener).bind(format!("unix:{}", path.display()));
+    let rig = Rig::start_with(builder, app);
+    expect_the_other_core(|| Client::connect(&address), &holding, &go);
+    expect_the_other_core(|| Client::connect_unix(&path), &holding, &go);
     rig.stop();
 }
 

@@ -123,6 +123,7 @@ on_both_event_loops! {
     listening:
         a_unix_socket_is_served,
         a_socket_that_listens_already_is_taken_over,
+        each_core_serves_a_listener_that_they_share,
         the_ipv6_wildcard_serves_both_versions,
         an_address_that_another_one_covers_is_called_so,
         an_unknown_host_is_not_called_a_wrong_address,

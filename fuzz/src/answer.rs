@@ -4,7 +4,8 @@
 //! lines, what it means to us.
 
 use baiwan_http1::{
-    BodyDecoder, BodyEvent, Limits, Refusal, ResponseDecoder, ResponseFraming, ResponseHead, ResponseRefusal,
+    BodyDecoder, BodyEvent, FIELDS_CEILING, Limits, Refusal, ResponseDecoder, ResponseFraming, ResponseHead,
+    ResponseRefusal,
 };
 
 use crate::input::{Field, Input, fields_of};
@@ -205,7 +206,7 @@ fn check_httparse(message: &[u8], answer: &Answer) {
     if !answer.is_1_0 {
         message[7] = b'1';
     }
-    let mut table = [httparse::EMPTY_HEADER; 100];
+    let mut table = [httparse::EMPTY_HEADER; FIELDS_CEILING];
     let mut parsed = httparse::Response::new(&mut table);
     assert_eq!(parsed.parse(&message), Ok(httparse::Status::Complete(message.len())));
     assert_eq!(parsed.code, Some(answer.status));

@@ -3,7 +3,7 @@
 //! However they are cut they are the same; and what is accepted means to `httparse`, and to somebody who only reads the
 //! lines, what it means to us.
 
-use baiwan_http1::{BodyFraming, HeadDecoder, Limits, Refusal, RequestHead};
+use baiwan_http1::{BodyFraming, FIELDS_CEILING, HeadDecoder, Limits, Refusal, RequestHead};
 use http::Version;
 
 use crate::input::{Field, Input, LOOSE, fields_of, is_of_limits, sorted};
@@ -181,7 +181,7 @@ fn check_httparse(message: &[u8], head: &Head) {
     if head.version == Version::HTTP_11 {
         message[version_end - 1] = b'1';
     }
-    let mut table = [httparse::EMPTY_HEADER; 100];
+    let mut table = [httparse::EMPTY_HEADER; FIELDS_CEILING];
     let mut parsed = httparse::Request::new(&mut table);
     assert_eq!(parsed.parse(&message), Ok(httparse::Status::Complete(message.len())));
     assert_eq!(parsed.method, Some(&head.method[..]));

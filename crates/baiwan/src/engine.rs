@@ -65,6 +65,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use baiwan_driver::{Driver, Events, Token};
+use baiwan_http1::HEAD_BYTES_CEILING;
 use tokio::time::Sleep;
 
 use self::accept::{Listeners, accept};
@@ -95,7 +96,7 @@ const BATCH_MAX: usize = 64;
 const RECEIVE_BYTES_MAX: usize = 16 * 1024;
 /// Bytes taken from a connection at once while a body is expected.
 const BODY_BYTES_MAX: usize = 64 * 1024;
-/// Bytes of a connection that may wait for their turn.
+/// Bytes of a connection that may wait for their turn, unless a head may be longer (`Terms::set_aside_bytes_max`).
 const SET_ASIDE_BYTES_MAX: usize = 16 * 1024;
 /// Answers wait for the end of their batch no longer than this.
 const TRANSMIT_DELAY_MAX: Duration = Duration::from_micros(200);
@@ -108,6 +109,8 @@ const TURN_TIME_MAX: Duration = Duration::from_millis(5);
 const AREA_BYTES: usize = BATCH_MAX * RECEIVE_BYTES_MAX;
 
 const _: () = assert!(AREA_BYTES >= BODY_BYTES_MAX);
+const _: () = assert!(AREA_BYTES >= HEAD_BYTES_CEILING);
+const _: () = assert!(SET_ASIDE_BYTES_MAX <= HEAD_BYTES_CEILING);
 const _: () = assert!(TURN_ACCEPTS_MAX as u64 <= crate::files::ACCEPTED_MAX);
 const _: () = assert!(SET_ASIDE_BYTES_MAX >= RECEIVE_BYTES_MAX);
 

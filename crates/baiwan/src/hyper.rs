@@ -6,8 +6,9 @@
 //!           │                                  │
 //!           └───────► connection ◄─────────────┘     hyper around the app, for one connection
 //!                      │   │   └── switch, answer    101; bodies
-//!                      │   └── upload                a body on its way in, and its deadlines
+//!                      │   └── limits, upload        how long heads may be; a body on its way in, and its deadlines
 //!                  transport ── record               the socket, wherever it goes; what a core knows of all of them
+//!                                 └── exchanges      what an observer is told, if there is one
 //! ```
 //!
 //! It is *not* a second server: settings, gate, app, counts and the check of answers are those of the crate, asked from here.
@@ -16,6 +17,8 @@
 
 mod answer;
 mod connection;
+mod exchanges;
+mod limits;
 mod portable;
 mod record;
 mod switch;

@@ -74,6 +74,11 @@ pub mod simulation {
     pub use crate::engine::simulation::{Outcome, Outcomes, at_call, every_call, replay, run, run_bytes};
 }
 
+/// The page for those who come from `axum::serve`: its programs are compiled with the documentation's tests.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../../../docs/from-axum-serve.md")]
+struct FromAxumServe;
+
 pub use app::{App, BoxError};
 #[cfg(feature = "axum")]
 pub use axum_app::{AxumApp, ConnectInfoApp, FromIncomingStream, IntoApp, axum_app};

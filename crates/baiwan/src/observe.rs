@@ -24,7 +24,7 @@ const UNMATCHED: &str = "unmatched";
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Exchange<'a> {
-    /// None where the head of the request was refused, or did not come in time.
+    /// None where the head of the request was refused or did not come in time, or the connection was beyond the maximum.
     pub method: Option<&'a Method>,
     /// The template of the route, such as `/users/{id}`, through nested routers as a whole; `unmatched` where none is known. It
     /// is known before the handler runs, so of those that panic or time out too.
@@ -32,9 +32,10 @@ pub struct Exchange<'a> {
     /// None where no head of an answer was made.
     pub status: Option<StatusCode>,
     /// Bytes of the request that were received: its head and, as far as somebody read it, its body, with the framing. 0 where
-    /// the head was refused.
+    /// `method` is None. With [`EventLoop::Portable`](crate::EventLoop::Portable): bytes that were received since the exchange
+    /// before ended, which is the same unless the client sends its next request before it has the answer.
     pub bytes_in: u64,
-    /// Bytes of the answer that were sent, with head and framing.
+    /// Bytes of the answer that were sent, with head and framing. After a 101 nothing is counted: what follows is not HTTP.
     pub bytes_out: u64,
     /// When the head of the request was complete, or was given up.
     pub begun: Instant,
@@ -53,7 +54,7 @@ pub struct Exchange<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The answer of the app was sent as a whole, whatever its status.
+    /// The answer of the app was sent as a whole, whatever its status. With 101 the connection is the app's from then on.
     Answered,
     /// It came to another end, and its connection with it: a request that was refused, a timeout, a handler that failed, a peer
     /// that left, a server that stopped. `status` is what was answered all the same, if anything was.
@@ -73,6 +74,31 @@ impl fmt::Debug for Observer {
 impl Observer {
     pub(crate) fn new(observe: impl Fn(&Exchange<'_>) + Send + Sync + 'static) -> Self {
         Self(Arc::new(observe))
+    }
+
+    /// Tells of a peer that was turned away with an answer of which `bytes_out` were sent. Whatever the load, this allocates
+    /// nothing.
+    #[cfg(all(target_os = "linux", not(baiwan_portable)))]
+    pub(crate) fn tell_turned_away(
+        &self,
+        client: SocketAddr,
+        status: StatusCode,
+        bytes_out: usize,
+        reason: CloseReason,
+    ) {
+        let now = now();
+        self.tell(&Exchange {
+            method: None,
+            route: UNMATCHED,
+            status: Some(status),
+            bytes_in: 0,
+            bytes_out: bytes_out as u64,
+            begun: now,
+            answered: Some(now),
+            ended: now,
+            client,
+            outcome: Outcome::Ended(reason),
+        });
     }
 
     /// One that panics costs its record and nothing else.
@@ -130,13 +156,22 @@ impl Draft {
         self.answered = Some((status, now()));
     }
 
+    /// Whether the head of the request was accepted.
+    pub(crate) fn has_method(&self) -> bool {
+        self.method.is_some()
+    }
+
     /// Whether the answer has a head.
     pub(crate) fn has_head(&self) -> bool {
         self.answered.is_some()
     }
 
-    /// The exchange has ended.
-    pub(crate) fn finish(&self, observer: &Observer, outcome: Outcome) {
+    /// The exchange has ended. `last` is why its connection ends with it, if it does.
+    pub(crate) fn finish(self, observer: &Observer, last: Option<CloseReason>) {
+        let outcome = match last {
+            None | Some(CloseReason::Complete) => Outcome::Answered,
+            Some(reason) => Outcome::Ended(reason),
+        };
         observer.tell(&Exchange {
             method: self.method.as_ref(),
             route: self.route.template(),

@@ -3,7 +3,7 @@
 //! ```text
 //!   environment ─► builder ─► start ─► running ─► shutdown
 //!                               │ listen, parting
-//!                               └─► core, a thread each: start line ─► engine, or portable loop
+//!                               └─► core, a thread each: start line ─► engine, or portable loop ─► finish line
 //! ```
 //!
 //! Each core is a thread with a Tokio runtime of its own, on which one future serves that core's share of the connections.
@@ -14,10 +14,12 @@ mod core_thread;
 #[cfg(feature = "axum")]
 mod early;
 mod environment;
+mod finish_line;
 mod listen;
 mod parting;
 mod running;
 mod shutdown;
+mod signals;
 mod start;
 mod start_line;
 

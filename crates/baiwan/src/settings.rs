@@ -30,6 +30,7 @@ pub use self::table::TABLE;
 pub use self::value::{
     CONNECTIONS_MAX, DURATION_MAX, OFF, WORKERS_MAX, is_off, parse_count, parse_length, parse_timeout, whole_number,
 };
+pub(crate) use self::value::{FIELDS_LIMITS, HEAD_LIMITS, TARGET_LIMITS, nearest};
 
 /// What is received and discarded from a peer that was told that its connection ends, so that it can read why (RFC 9112,
 /// section 9.6): the bounds of a close in stages.
@@ -80,6 +81,8 @@ pub struct Settings {
     pub shutdown_delay: Duration,
     /// For the whole stop, the delay included.
     pub shutdown_timeout: Duration,
+    /// For tasks that handlers spawned, after the last connection. `None`: what is left of the stop's time.
+    pub shutdown_grace: Option<Duration>,
     /// What moves the bytes.
     pub event_loop: EventLoop,
     /// Whether each core has an fd table of its own.
@@ -115,10 +118,12 @@ impl Default for Settings {
             shutdown_idle: Duration::from_secs(5),
             shutdown_delay: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(25),
+            shutdown_grace: None,
             event_loop: EventLoop::Auto,
             fd_tables: FdTables::Shared,
             http: Limits::default(),
-            buffered_body_bytes_max: 1024 * 1024,
+            // As with axum alone.
+            buffered_body_bytes_max: 2_097_152,
             turned_away_max: TURNED_AWAY_MAX,
             options_asterisk: false,
             tcp_nodelay: true,

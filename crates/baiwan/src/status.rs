@@ -20,8 +20,9 @@ mod counts;
 mod health;
 mod phase;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 
 use baiwan_http1::Refusal;
 use tokio::time::Instant;
@@ -55,6 +56,8 @@ pub(crate) struct Status {
     pub(crate) cores: Box<[CoreStatus]>,
     pub(crate) hints: Hints,
     started: Instant,
+    /// When the cores were told to end their connections.
+    draining_since: OnceLock<Instant>,
 }
 
 /// One core's side; aligned so that no two cores write to one cache line (two, as processors fetch them in pairs).
@@ -93,6 +96,7 @@ impl Status {
             cores: (0..cores).map(|_| CoreStatus::default()).collect(),
             hints: Hints::default(),
             started: Instant::now(),
+            draining_since: OnceLock::new(),
         })
     }
 
@@ -108,10 +112,23 @@ impl Status {
 
     /// Goes on to a later phase and tells every core. Never goes back.
     pub(crate) fn advance(&self, phase: Phase) {
+        if phase == Phase::Draining {
+            self.draining_since.get_or_init(Instant::now);
+        }
         self.phase.fetch_max(phase as u8, Relaxed);
+        self.wake_cores();
+    }
+
+    /// Has every core look at what has changed.
+    pub(crate) fn wake_cores(&self) {
         for core in &self.cores {
             core.inbox.wake();
         }
+    }
+
+    /// When the orderly stop that goes on began to end connections.
+    pub(crate) fn draining_since(&self) -> Option<Instant> {
+        (self.phase() == Phase::Draining).then(|| *self.draining_since.get_or_init(Instant::now))
     }
 
     /// Counts a connection of a core in; `false`, and not counted, if that would be one too many, there or in all.
@@ -170,6 +187,26 @@ impl CoreStatus {
 
     fn closed_by(&self, reason: CloseReason) -> u64 {
         self.closed.0[reason as usize].load(Relaxed) + self.transports.closed(reason).load(Relaxed)
+    }
+
+    /// Waits for a condition, on a core whose engine is gone or that has none; looks whenever the core is woken.
+    pub(crate) async fn until(&self, condition: impl Fn() -> bool) {
+        let mut forgotten = Vec::new();
+        std::future::poll_fn(|cx| {
+            loop {
+                self.inbox.begin_turn();
+                self.turned();
+                self.inbox.take(&mut forgotten);
+                forgotten.clear();
+                if condition() {
+                    return Poll::Ready(());
+                }
+                if self.inbox.end_turn(cx.waker()) {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await;
     }
 
     /// The core has taken a turn.

@@ -3,10 +3,12 @@
 //! This is a table of numbers, not a policy: the decoders take it as an argument at each call. Nothing that a decoder
 //! allocates exceeds what these numbers allow, whatever the peer announces.
 
-/// The greatest `head_bytes_max` that has an effect. Field names and targets beyond 64 KiB cannot be represented.
-pub const HEAD_BYTES_CEILING: usize = 65_534;
-/// The greatest `fields_max` that has an effect: the parser's table on the stack has this number of places.
-pub const FIELDS_CEILING: usize = 100;
+/// The greatest `head_bytes_max` that has an effect. A target of 65,535 bytes could not be represented; one that has its end
+/// within such a head is shorter.
+pub const HEAD_BYTES_CEILING: usize = 64 * 1024;
+/// The greatest `fields_max` that has an effect: the decoders count in one byte, and the parser's table on the stack has this
+/// number of places.
+pub const FIELDS_CEILING: usize = u8::MAX as usize;
 
 /// The limits of one message. Greater values than the ceilings count as the ceilings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -67,12 +67,13 @@ pub struct Config {
     pub demo: bool,
 }
 
-/// What holds when nobody sets anything. Two settings of the server differ from those of an app of one's own.
+/// What holds when nobody sets anything. Three settings of the server differ from those of an app of one's own.
 impl Default for Config {
     fn default() -> Self {
         let mut server = Settings::default();
         server.request_timeout = Some(Duration::from_secs(30));
         server.half_close = true;
+        server.shutdown_grace = Some(Duration::from_secs(1));
         Self {
             file: None,
             server,

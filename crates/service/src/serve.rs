@@ -19,7 +19,7 @@ use crate::clock::Uptime;
 use crate::config::Config;
 use crate::logs;
 use crate::refusals::Refusals;
-use crate::routes::{HandlerState, Policy, Probe, router};
+use crate::routes::{HandlerState, JSON_BODY_MAX, Policy, Probe, router};
 use crate::signals;
 use crate::startup::Startup;
 use crate::stopping::Stopping;
@@ -50,7 +50,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let ignored = runtime.block_on(async { signals::ignore() }).map_err(baiwan::Error::Signals)?;
     let cores = config.server.worker_count();
     let store = runtime.block_on(open_store(config, &location, cores))?;
-    let builder = Server::from_settings(config.server.clone()).workers(cores);
+    let builder = Server::from_settings(config.server.clone()).workers(cores).buffered_body_limit(JSON_BODY_MAX);
     let health = builder.health();
     let probe = Arc::new(health.clone());
     let policy = Arc::new(Policy::from(config));
@@ -124,8 +124,7 @@ struct Said {
     stopping: Stopping,
 }
 
-/// Waits for the end. Announces the start once signals are listened for, which the first poll does: whoever is told that the service is
-/// ready may stop it right away.
+/// Waits for the end. Announces the start once somebody waits: whoever is told that the service is ready may stop it right away.
 async fn wait(running: baiwan::Running, said: &mut Said, announce: impl FnOnce()) -> Result<(), baiwan::Error> {
     let Said { refusals, stopping } = said;
     let mut ended = pin!(running.wait());

@@ -19,8 +19,9 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::sync::{TryAcquireError, oneshot};
+use tokio::sync::TryAcquireError;
 use tokio::task::JoinHandle;
+use tokio::task::coop::consume_budget;
 use tokio::time::sleep;
 
 mod child;
@@ -37,11 +38,11 @@ mod waiting;
 
 use self::child::{Child, Label};
 use self::context::Cancellation;
+use self::handle::Slot;
 use self::roster::{Phase, Roster};
 use self::scope::Scope;
 use self::shared::Shared;
 use crate::sync::Arc;
-use crate::turn;
 
 pub use self::context::{cancelled, is_cancelled};
 pub use self::failure::{AsError, Failure, FailureKind, Failures};
@@ -209,7 +210,7 @@ impl<E> Group<E> {
     /// to write. The second await, that of the handle, is the one that waits for the value.
     ///
     /// Waits while as many children run as the [`limit`](TaskGroup::limit) allows, and now and then for a turn of the runtime, so that
-    /// a loop that spawns lets its children run: after some 256 of them. How many there are at a time, only a limit bounds: what
+    /// a loop that spawns lets its children run: after 128 of them. How many there are at a time, only a limit bounds: what
     /// `block_on` was given, and other threads, may spawn faster than the children run.
     ///
     /// If the group is cancelled, or its scope has ended, `future` is dropped without having been polled, and the handle says
@@ -278,7 +279,7 @@ impl<E> Group<E> {
 
     /// Takes a place if there is a limit; the child gives it back. Returns what the child has if it has a name.
     async fn take_place(&self) -> Result<Option<Box<Label>>, Cancelled> {
-        turn::take_spawn().await;
+        consume_budget().await;
         let Some(places) = &self.shared.roster.places else { return Ok(self.label()) };
         let place = match places.try_acquire() {
             // Boxed, so that the future of `spawn`, which is moved around with what it spawns, is small.
@@ -309,16 +310,16 @@ impl<E> Group<E> {
     where
         F: Future<Output = Result<T, E>>,
     {
-        let (handle, value) = oneshot::channel();
+        let slot = Slot::new();
         // Nothing may panic between here and the child, who leaves the group when it is dropped, even by a panic of `spawn`.
         let Some(label) = label.ok().filter(|_| self.shared.roster.admit()) else {
             // Before there is a handle, which would be lost if this panics.
             drop(future);
-            drop(handle);
-            return Handle::new(value, None);
+            slot.put(None);
+            return Handle::new(slot, None);
         };
-        let child = Child::new(future, self.shared, handle, label);
-        Handle::new(value, spawn(child))
+        let child = Child::new(future, self.shared, Arc::clone(&slot), label);
+        Handle::new(slot, spawn(child))
     }
 }
 

@@ -24,7 +24,6 @@ mod queue;
 mod sync;
 mod timeout;
 mod turn;
-mod units;
 
 pub use group::{
     AsError, Cancelled, Failure, FailureKind, Failures, Group, Handle, TaskGroup, cancelled, is_cancelled,

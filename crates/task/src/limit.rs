@@ -14,8 +14,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout_at};
 
-use crate::units::Spoken;
-
 /// How many may wait unless it is said otherwise.
 const WAITING_MAX: usize = 1_024;
 
@@ -66,7 +64,7 @@ pub enum Refused {
         waiting_max: usize,
     },
     /// There was none in time.
-    #[error("there was no permit within {}", Spoken(*after))]
+    #[error("there was no permit within {after:?}")]
     TimedOut {
         /// How long it was waited.
         after: Duration,

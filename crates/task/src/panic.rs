@@ -7,6 +7,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, PoisonError};
+use std::task::Waker;
 
 const MESSAGE_UNKNOWN: &str = "its payload is not a text";
 
@@ -54,6 +55,20 @@ impl Panic {
 pub(crate) fn discard(payload: Box<dyn Any + Send>) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(second);
+    }
+}
+
+/// Wakes. A waker that panics keeps nobody else from being woken, and is no concern of whoever calls it; the panic hook has told of it.
+#[inline]
+pub(crate) fn wake(wakers: impl IntoIterator<Item = Waker>) {
+    wakers.into_iter().for_each(wake_one);
+}
+
+// Apart, so that it takes no room in the queue's short paths, where there is rarely anybody to be woken.
+#[inline(never)]
+fn wake_one(waker: Waker) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        discard(payload);
     }
 }
 

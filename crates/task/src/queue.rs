@@ -28,6 +28,7 @@ mod tests;
 mod waiting;
 
 use crate::clock;
+use crate::panic::wake;
 use crate::sync::Arc;
 use shared::Shared;
 
@@ -163,7 +164,7 @@ impl<T> Queue<T> {
     /// to put gets the value back, even if it was just promised a place. To close again changes nothing.
     pub fn close(&self) {
         let woken = self.shared.lock().close();
-        woken.wake();
+        wake(woken);
     }
 
     /// Waits until every item that was put is finished: none is in the queue, and none is [taken](Taken) and held. That this

@@ -37,29 +37,13 @@ pub(crate) use brief::{BriefGuard, BriefMutex};
 #[cfg(any(baiwan_loom, baiwan_shuttle))]
 pub(crate) use {Mutex as BriefMutex, MutexGuard as BriefGuard};
 
-/// A value of each thread, made when it compiles; loom's macro knows no `const`.
-macro_rules! thread_cell {
-    (static $name:ident: $type:ty = $value:expr;) => {
-        #[cfg(not(baiwan_loom))]
-        $crate::sync::thread_local! {
-            static $name: $type = const { $value };
-        }
-        #[cfg(baiwan_loom)]
-        $crate::sync::thread_local! {
-            static $name: $type = $value;
-        }
-    };
-}
-
-pub(crate) use thread_cell;
-
 #[cfg(any(baiwan_loom, baiwan_shuttle))]
 pub(crate) use scoped::scoped_thread_local;
 #[cfg(not(any(baiwan_loom, baiwan_shuttle)))]
 pub(crate) use scoped_tls::scoped_thread_local;
 
 /// A lock that does not know poisoning.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(source::Mutex<T>);
 
 impl<T> Mutex<T> {

@@ -7,13 +7,11 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::time::Duration;
 
-use crate::units::Spoken;
-
 /// Something was not done in time.
 ///
-/// Displayed: `reading the profile took longer than 250 ms`.
+/// Displayed: `reading the profile took longer than 250ms`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what} took longer than {}", Spoken(*after))]
+#[error("{what} took longer than {after:?}")]
 pub struct TimedOut {
     what: Cow<'static, str>,
     after: Duration,
@@ -21,7 +19,7 @@ pub struct TimedOut {
 
 /// Awaits `future` for at most `after`, from the first time that this is polled.
 ///
-/// `what` begins a sentence that ends with "took longer than 250 ms". A future that is ready at once is never late, even if
+/// `what` begins a sentence that ends with "took longer than 250ms". A future that is ready at once is never late, even if
 /// `after` is zero.
 ///
 /// Cancel safe if `future` is.
@@ -49,7 +47,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn promise_a_timeout_says_what_and_after_how_long() {
         let late = timeout("reading the profile", Duration::from_millis(250), pending::<()>()).await.unwrap_err();
-        assert_eq!(late.to_string(), "reading the profile took longer than 250 ms");
+        assert_eq!(late.to_string(), "reading the profile took longer than 250ms");
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,32 +8,22 @@
 //! nothing, here as in Tokio; else a loop whose every twelfth operation waits would never come to its end.
 
 use std::cell::Cell;
-use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use tokio::task::coop::{RestoreOnPending, poll_proceed};
 
-use crate::sync::thread_cell;
+use crate::sync::thread_local;
 
 /// One of this many operations is taken from Tokio's budget.
 const COUNTED_EACH: u32 = 12;
-/// A spawn counts as this many operations: every second one is taken from the budget, so a turn has some 256 of them.
-const SPAWN_WEIGHT: u32 = 6;
-
-const _: () = assert!(SPAWN_WEIGHT < COUNTED_EACH);
-
-thread_cell! {
-    static UNCOUNTED: Cell<u32> = Cell::new(0);
+#[cfg(not(baiwan_loom))]
+thread_local! {
+    static UNCOUNTED: Cell<u32> = const { Cell::new(0) };
 }
-
-/// Takes a spawn, which costs as much as several operations, from the budget or not, as it comes.
-pub(crate) async fn take_spawn() {
-    let is_counted = UNCOUNTED.try_with(|uncounted| uncounted.get() + SPAWN_WEIGHT >= COUNTED_EACH).unwrap_or(true);
-    if is_counted {
-        poll_fn(|cx| poll_counted(cx).map(Counted::made_progress)).await;
-    } else {
-        let _ = UNCOUNTED.try_with(|uncounted| uncounted.set(uncounted.get() + SPAWN_WEIGHT));
-    }
+// Loom's macro knows no `const`.
+#[cfg(baiwan_loom)]
+thread_local! {
+    static UNCOUNTED: Cell<u32> = Cell::new(0);
 }
 
 /// Whether the next operation is to be taken from Tokio's budget. On a thread that is ending, each is.

@@ -98,7 +98,7 @@ async fn promise_one_who_waits_too_long_is_told_after_how_long() {
     let permit = limit.acquire().await.unwrap();
     let refused = limit.acquire_within(250 * MILLISECOND).await.unwrap_err();
     assert_eq!(refused, Refused::TimedOut { after: 250 * MILLISECOND });
-    assert_eq!(refused.to_string(), "there was no permit within 250 ms");
+    assert_eq!(refused.to_string(), "there was no permit within 250ms");
     drop(permit);
     assert!(limit.acquire_nowait().is_ok());
 }

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::answer::Extent;
-use super::exchange::Progress;
 use super::feed::Feed;
 use super::ports::Ports;
 use super::table::{Busy, Flags, Left, Pending, State, Table};
@@ -19,7 +18,7 @@ use super::terms::Terms;
 use crate::BodyError;
 use crate::clock::Tick;
 use crate::gate::{Denial, PROBE_TIMEOUT};
-use crate::observe::{Draft, Outcome};
+use crate::observe::Draft;
 use crate::settings::Linger;
 use crate::status::{CloseReason, add};
 
@@ -115,7 +114,7 @@ pub(super) fn answer_and_close<S>(
     let busy = table.activate(index);
     busy.set_aside = Vec::new();
     busy.unread = None;
-    if terms.settings.observer.is_some() && reason != CloseReason::OverLimit {
+    if terms.settings.observer.is_some() {
         let draft = busy.draft.get_or_insert_with(|| Draft::begin(None, client));
         draft.handle_head(status);
         draft.bytes_out = bytes.len() as u64;
@@ -153,9 +152,13 @@ pub(super) fn turn_away<D: Driver>(
     let answer = Transmit { socket: &slot.socket, token, front: denial.answer, queue: None };
     let sent = &mut ports.outbox.sent;
     ports.driver.transmit(std::iter::once(answer), sent);
+    let sent = sent.pop().and_then(Result::ok);
+    if let Some(observer) = &terms.settings.observer {
+        observer.tell_turned_away(slot.peer.expand(), denial.status, sent.unwrap_or(0), denial.reason);
+    }
     // A connection that has just begun has room for so little, or is dead.
-    match sent.pop() {
-        Some(Ok(count)) if count == denial.answer.len() => {
+    match sent {
+        Some(count) if count == denial.answer.len() => {
             linger(terms, &mut ports.driver, table, index, denial.reason);
         }
         _ => close(terms, ports, table, index, denial.reason),
@@ -257,7 +260,7 @@ pub(super) fn end_exchange<S>(table: &mut Table<S>, index: u32, failure: BodyErr
         feed.inlet.handle_failure(failure);
     }
     let progress = exchange.pipe.progress();
-    if progress == (Progress::Responding { extent: Extent::UntilClose }) {
+    if progress.begun() == Some(Extent::UntilClose) {
         table[index].flags.set(Flags::TORN);
     }
     progress.head_sent()
@@ -295,11 +298,7 @@ pub(super) fn end_record(terms: &Terms, busy: &mut Busy, last: Option<CloseReaso
     let (Some(mut draft), Some(observer)) = (busy.draft.take(), &terms.settings.observer) else { return };
     let unsent = busy.output.iter().map(|bytes| bytes.len() as u64).sum();
     draft.bytes_out = draft.bytes_out.saturating_sub(unsent);
-    let outcome = match last {
-        None | Some(CloseReason::Complete) => Outcome::Answered,
-        Some(reason) => Outcome::Ended(reason),
-    };
-    draft.finish(observer, outcome);
+    draft.finish(observer, last);
 }
 
 /// Notes whether the peer is in the middle of a body that nobody will read: then its last answer is to be read all the same.

@@ -64,8 +64,8 @@ pub(super) enum Progress {
     Responding { extent: Extent },
     /// All of the answer is on its way.
     Finished { keep_alive: bool },
-    /// There will be no (more) answer.
-    Failed { head_sent: bool },
+    /// There will be no (more) answer; `begun` is what its head said, if that is on its way.
+    Failed { begun: Option<Extent> },
 }
 
 impl Pipe {
@@ -163,10 +163,15 @@ impl Pipe {
 impl Progress {
     /// Whether the head of an answer is on its way or gone.
     pub(super) fn head_sent(self) -> bool {
+        matches!(self, Self::Finished { .. }) || self.begun().is_some()
+    }
+
+    /// What the head of an answer said that is not whole.
+    pub(super) fn begun(self) -> Option<Extent> {
         match self {
-            Self::Waiting => false,
-            Self::Responding { .. } | Self::Finished { .. } => true,
-            Self::Failed { head_sent } => head_sent,
+            Self::Waiting | Self::Finished { .. } => None,
+            Self::Responding { extent } => Some(extent),
+            Self::Failed { begun } => begun,
         }
     }
 }
@@ -191,7 +196,7 @@ impl Drop for Unfinished {
         }
         match self.0.progress() {
             Progress::Finished { .. } => {}
-            progress => self.0.advance(Progress::Failed { head_sent: progress.head_sent() }),
+            progress => self.0.advance(Progress::Failed { begun: progress.begun() }),
         }
     }
 }

@@ -170,7 +170,9 @@ fn close_if_silent<D: Driver, A: App>(
         true => CloseReason::Drained,
         false => CloseReason::KeepAliveTimeout,
     };
-    let outcome = ports.driver.receive_into(&table[index].socket, &mut area[..RECEIVE_BYTES_MAX]);
+    // Empty lines may have come before.
+    let waiting = table.busy(index).map_or(0, |busy| busy.set_aside.len());
+    let outcome = ports.driver.receive_into(&table[index].socket, &mut area[..RECEIVE_BYTES_MAX - waiting]);
     let Some(count) = outcome.ok().filter(|count| *count > 0) else {
         return close(terms, ports, table, index, reason);
     };

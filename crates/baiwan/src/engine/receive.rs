@@ -3,7 +3,8 @@
 //! Connections that expect a new request are received from in batches, into the core's one area; bytes are copied out of it
 //! only if they must wait. A body is received when its handler asks for it, and only then.
 //!
-//! The invariant: while an exchange lasts, nothing but its body is received, and at most `SET_ASIDE_BYTES_MAX` bytes wait.
+//! The invariant: while an exchange lasts, nothing but its body is received, and at most
+//! `Terms::set_aside_bytes_max` bytes wait.
 
 use baiwan_driver::{self as driver, Driver};
 use baiwan_http1::{HeadDecoder, is_head_request};
@@ -15,16 +16,13 @@ use super::close::{close, enter, fail_with_panic, flush, turn_away};
 use super::exchange::OUTPUT_BYTES_MAX;
 use super::ports::{Outbox, Ports};
 use super::refuse::refuse;
-use super::respond::{Received, Step, begin_exchange};
+use super::respond::{Received, Step, begin_exchange, begin_record};
 use super::table::{Flags, State, Table};
 use super::terms::Terms;
 use super::transmit::{handle_flushed, transmit, transmit_if_late};
 use super::upgrade::{give_to_hyper, may_switch};
 use super::upload::{discard, discard_body, visit_exchange};
-use super::{
-    BATCH_MAX, RECEIVE_BYTES_MAX, SET_ASIDE_BYTES_MAX, TRANSMIT_DELAY_MAX, TURN_CONNECTIONS_MAX, TURN_TIME_MAX,
-    has_budget,
-};
+use super::{BATCH_MAX, RECEIVE_BYTES_MAX, TRANSMIT_DELAY_MAX, TURN_CONNECTIONS_MAX, TURN_TIME_MAX, has_budget};
 use crate::app::App;
 use crate::gate::{Asker, Verdict, admit_request};
 use crate::status::CloseReason;
@@ -212,8 +210,9 @@ pub(super) fn receive_rest_of_head<D: Driver, A: App>(
 ) {
     let waiting = table.busy(index).map_or(0, |busy| busy.set_aside.len());
     // A head that fills this was refused before.
-    debug_assert!(waiting < SET_ASIDE_BYTES_MAX);
-    let arrival = receive_once(&mut ports.driver, table, index, &mut area[..SET_ASIDE_BYTES_MAX - waiting]);
+    let bytes_max = terms.set_aside_bytes_max() - waiting;
+    debug_assert!(bytes_max > 0);
+    let arrival = receive_once(&mut ports.driver, table, index, &mut area[..bytes_max]);
     handle_arrival(terms, ports, table, apps, index, arrival, area);
 }
 
@@ -252,7 +251,7 @@ pub(super) fn process<D: Driver, A: App>(
         Wait::Hyper => return give_to_hyper(terms, ports, table, apps, index, &input[position..]),
         Wait::Request | Wait::Head | Wait::Turn | Wait::Exchange => {}
     }
-    set_aside(table, index, kept, bytes, position, decoder);
+    set_aside(terms, table, index, kept, bytes, position, decoder);
     match wait {
         Wait::Nothing | Wait::Hyper | Wait::Exchange => {}
         // An answer that is sent from where it is comes first; what was set aside is looked at when it is out.
@@ -327,15 +326,17 @@ fn answer<D: Driver, A: App>(
         }
         if !is_probe && may_switch::<D>(&head) {
             // What was answered before leaves first; then this head is looked at once more.
-            let wait = if ports.outbox.bytes.len() > begin { Wait::Turn } else { Wait::Hyper };
-            return (wait, position);
+            if ports.outbox.bytes.len() > begin {
+                return (Wait::Turn, position);
+            }
+            if terms.settings.observer.is_some() {
+                begin_record(table, index, head.request.method(), consumed);
+            }
+            return (Wait::Hyper, position);
         }
         position += consumed;
         let Some(app) = apps.of::<D>(table, index) else {
-            if head.request.method() == Method::HEAD {
-                table[index].flags.set(Flags::HEAD_REQUEST);
-            }
-            fail_with_panic(terms, table, index);
+            fail_without_app(terms, table, index, head.request.method(), consumed);
             return (Wait::Nothing, position);
         };
         let received = Received { head_bytes: consumed, rest: &input[position..] };
@@ -348,6 +349,17 @@ fn answer<D: Driver, A: App>(
     }
 }
 
+/// Answers a request whose app panicked when it was made.
+fn fail_without_app<S>(terms: &Terms, table: &mut Table<S>, index: u32, method: &Method, head_bytes: usize) {
+    if terms.settings.observer.is_some() {
+        begin_record(table, index, method, head_bytes);
+    }
+    if method == Method::HEAD {
+        table[index].flags.set(Flags::HEAD_REQUEST);
+    }
+    fail_with_panic(terms, table, index);
+}
+
 /// Whether a connection whose answers of this turn begin at `begin` may have one more before the others have theirs.
 #[inline]
 fn may_answer_another(terms: &Terms, outbox: &Outbox, begin: usize, answers: usize) -> bool {
@@ -358,7 +370,15 @@ fn may_answer_another(terms: &Terms, outbox: &Outbox, begin: usize, answers: usi
 
 /// Keeps what comes from `position` on, of `kept`, if that is where the bytes are, otherwise of `bytes`; and how much of it
 /// the decoder has looked at.
-fn set_aside<S>(table: &mut Table<S>, index: u32, mut kept: Vec<u8>, bytes: &[u8], position: usize, head: HeadDecoder) {
+fn set_aside<S>(
+    terms: &Terms,
+    table: &mut Table<S>,
+    index: u32,
+    mut kept: Vec<u8>,
+    bytes: &[u8],
+    position: usize,
+    head: HeadDecoder,
+) {
     if kept.is_empty() {
         kept.extend_from_slice(&bytes[position..]);
     } else {
@@ -367,7 +387,7 @@ fn set_aside<S>(table: &mut Table<S>, index: u32, mut kept: Vec<u8>, bytes: &[u8
     if kept.is_empty() {
         return;
     }
-    assert!(kept.len() <= SET_ASIDE_BYTES_MAX, "what waits is bounded by what is received");
+    assert!(kept.len() <= terms.set_aside_bytes_max(), "what waits is bounded by what is received");
     let busy = table.activate(index);
     (busy.set_aside, busy.head) = (kept, head);
 }

@@ -19,7 +19,9 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 
 use super::answer::{Answer, encode, say_unsendable};
-use super::close::{close, end_after_flush, end_exchange, end_record, enter, fail, flush, note_upload, take_exchange};
+use super::close::{
+    cut_answer, end_after_flush, end_exchange, end_record, enter, fail, flush, note_upload, take_exchange,
+};
 use super::exchange::{self, Pipe, Progress};
 use super::feed::{Feed, FeedInlet, decode_body, keeps_alive};
 use super::ports::Ports;
@@ -83,7 +85,7 @@ pub(super) fn begin_exchange<S, A: App>(
         table[index].flags.set(Flags::HEAD_REQUEST);
     }
     let is_observed = terms.settings.observer.is_some();
-    let route = is_observed.then(|| begin_record(table, index, request.method(), received));
+    let route = is_observed.then(|| begin_record(table, index, request.method(), received.head_bytes));
     let token = || table.token(index);
     let (body, feed, body_bytes) = match begin_body(terms, token, framing, expects_continue, received.rest) {
         Ok(begun) => begun,
@@ -133,9 +135,9 @@ pub(super) fn begin_exchange<S, A: App>(
 }
 
 /// Begins the record of a request. Its route is written into what this returns.
-fn begin_record<S>(table: &mut Table<S>, index: u32, method: &Method, received: Received<'_>) -> RouteCell {
+pub(super) fn begin_record<S>(table: &mut Table<S>, index: u32, method: &Method, head_bytes: usize) -> RouteCell {
     let mut draft = Draft::begin(Some(method.clone()), table[index].peer.expand());
-    draft.bytes_in = received.head_bytes as u64;
+    draft.bytes_in = head_bytes as u64;
     let route = draft.route.clone();
     table.activate(index).draft = Some(draft);
     route
@@ -325,8 +327,11 @@ pub(super) fn take_output<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table:
             table.enqueue(index);
         }
         Progress::Finished { keep_alive } => finish_exchange(terms, table, index, keep_alive),
-        Progress::Failed { head_sent: true } => close(terms, ports, table, index, CloseReason::HandlerFailed),
-        Progress::Failed { head_sent: false } => {
+        Progress::Failed { begun: Some(_) } => {
+            end_exchange(table, index, BodyError::Over);
+            cut_answer(terms, ports, table, index, CloseReason::HandlerFailed);
+        }
+        Progress::Failed { begun: None } => {
             end_exchange(table, index, BodyError::Over);
             fail(terms, table, index);
         }

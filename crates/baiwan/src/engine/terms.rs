@@ -5,8 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use baiwan_http1::ResponseContext;
+use baiwan_http1::{HEAD_BYTES_CEILING, ResponseContext};
 
+use super::SET_ASIDE_BYTES_MAX;
 use crate::clock::{Clock, Date, Tick};
 use crate::inbox::Inbox;
 use crate::settings::Settings;
@@ -31,6 +32,11 @@ impl Terms {
     #[inline]
     pub(super) fn deadline(&self, timeout: Option<Duration>) -> Tick {
         self.clock.deadline(timeout)
+    }
+
+    /// Bytes of a connection that may wait for their turn, or for the rest of their head.
+    pub(super) fn set_aside_bytes_max(&self) -> usize {
+        self.settings.http.head_bytes_max.clamp(SET_ASIDE_BYTES_MAX, HEAD_BYTES_CEILING)
     }
 
     /// The time for something that is no request yet: less when the server stops.

@@ -43,13 +43,16 @@ pub(super) fn give_to_hyper<D: Driver, A: App>(
     let app = apps.of::<D>(table, index).and_then(|app| catch_unwind(AssertUnwindSafe(|| app.clone())).ok());
     let Some(app) = app else { return fail_with_panic(terms, table, index) };
     debug_assert!(!table.owes(index), "what was answered before has left");
-    let (slot, _) = table.remove(index);
+    let (slot, busy) = table.remove(index);
+    let draft = busy.and_then(|busy| busy.draft);
     let (server, core) = (&terms.board.server, terms.board.index);
     let peer = slot.peer.peer();
     let released = ports.driver.release(slot.socket).and_then(|fd| SocketStream::from_fd(fd, slot.peer.is_unix()));
     match released {
         Ok(stream) => {
-            let transport = Transport::open(&ports.transports, stream, Bytes::copy_from_slice(received), Entry::Taken);
+            let received = Bytes::copy_from_slice(received);
+            let transport = Transport::open(&ports.transports, stream, received, Entry::Taken, peer);
+            transport.continue_exchange(draft);
             let settings = Arc::clone(&terms.settings);
             let connection = Connection::for_one_request(app, settings, Arc::clone(server), core);
             tokio::task::spawn_local(connection.serve(transport, peer));
@@ -57,6 +60,9 @@ pub(super) fn give_to_hyper<D: Driver, A: App>(
         Err(error) => {
             say(|| tracing::warn!(%error, "cannot give a connection to hyper"));
             count_out(terms, slot.flags, CloseReason::System);
+            if let (Some(draft), Some(observer)) = (draft, &terms.settings.observer) {
+                draft.finish(observer, Some(CloseReason::System));
+            }
         }
     }
 }

@@ -24,6 +24,8 @@ use tokio::io::AsyncWrite;
 use tokio::sync::watch;
 
 use super::answer::Answer;
+use super::exchanges::Told;
+use super::limits::{allow_fields, beyond};
 use super::record::Record;
 use super::switch::{Switch, may_switch, until_switched};
 use super::transport::Transport;
@@ -46,8 +48,15 @@ pub(crate) struct Connection<A> {
     pub(super) draining: Option<watch::Receiver<bool>>,
 }
 
+/// What a request is told that is not let through. With a reason, it is the connection's last answer.
+struct Refused {
+    status: StatusCode,
+    text: &'static str,
+    reason: Option<CloseReason>,
+}
+
 /// How a request is answered: by the app, or by the server itself.
-type Answered<B> = Result<Response<Answer<B>>, BoxError>;
+type Answered<B> = Result<Response<Told<Answer<B>>>, BoxError>;
 
 impl<A: App> Connection<A> {
     /// One that ends after the answer to its first request, unless that is a 101.
@@ -77,6 +86,7 @@ impl<A: App> Connection<A> {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new());
         http.half_close(self.settings.half_close);
+        allow_fields(&mut http, &self.settings.http);
         // Where one request is served, its head is there.
         http.header_read_timeout(self.draining.as_ref().and(self.settings.header_timeout));
         let service = service_fn(|request| self.answer(request, peer, &switch));
@@ -95,11 +105,13 @@ impl<A: App> Connection<A> {
         };
         match outcome {
             Some(outcome) => {
-                note(&switch.record, outcome);
+                let reason = note(&switch.record, outcome);
+                let parts = connection.into_parts();
+                tell_unanswered(&switch.record, reason, &parts.read_buf);
                 // hyper leaves out the orderly end where an upgrade was possible.
-                let _ = connection.into_parts().io.into_inner().linger().await;
+                let _ = parts.io.into_inner().linger().await;
             }
-            None => note(&switch.record, connection.with_upgrades().await),
+            None => drop(note(&switch.record, connection.with_upgrades().await)),
         }
     }
 
@@ -113,22 +125,54 @@ impl<A: App> Connection<A> {
     }
 
     async fn answer(&self, request: Request<Incoming>, peer: Peer, switch: &Switch) -> Answered<A::ResponseBody> {
-        let record = &switch.record;
         switch.asked.set(true);
+        let admitted = self.admit(&request, &switch.record);
+        if let Some(exchanges) = switch.record.exchanges() {
+            exchanges.begin(admitted.is_ok().then(|| request.method()));
+        }
+        let response = match admitted {
+            Ok(last) => self.answer_admitted(request, peer, switch, last).await,
+            Err(Refused { status, text, reason }) => instead(&switch.record, status, text, reason),
+        };
+        Ok(Told::answer(switch.record.exchanges(), response))
+    }
+
+    /// Asks the gate, and the rules of the engine that hyper does not have. Says whether the answer is the last.
+    fn admit(&self, request: &Request<Incoming>, record: &Record) -> Result<bool, Refused> {
+        if let Some(refusal) = beyond(request, &self.settings.http) {
+            return Err(self.refuse(refusal));
+        }
         let is_stopping = self.draining.as_ref().is_some_and(|draining| *draining.borrow());
         let last = match admit_request(Asker { is_probe: record.is_probe(), is_stopping }, request.uri()) {
             Verdict::Pass { last } => last || self.draining.is_none(),
-            Verdict::Refused(denial) => {
-                let reason = (!denial.stays).then_some(denial.reason);
-                return Ok(instead(record, denial.status, denial.text, reason));
+            Verdict::Refused(Denial { status, text, stays, reason, .. }) => {
+                return Err(Refused { status, text, reason: (!stays).then_some(reason) });
             }
         };
         if request.method() == Method::CONNECT {
-            return Ok(self.refuse(record, Refusal::ConnectUnsupported));
+            return Err(self.refuse(Refusal::ConnectUnsupported));
         }
+        Ok(last)
+    }
+
+    /// What the peer may not ask for, in the words of the engine. It is the connection's last answer.
+    fn refuse(&self, refusal: Refusal) -> Refused {
+        self.core().count_refusal(refusal);
+        Refused { status: refusal.status(), text: refusal.name(), reason: Some(CloseReason::Refused) }
+    }
+
+    /// Answers a request that was let through.
+    async fn answer_admitted(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+        switch: &Switch,
+        last: bool,
+    ) -> Response<Answer<A::ResponseBody>> {
+        let record = &switch.record;
         add(&self.core().requests, 1);
         if is_for_server(&request) && !self.settings.options_asterisk {
-            return Ok(answer_without_app(last));
+            return answer_without_app(last);
         }
         let context = ResponseContext {
             head_request: request.method() == Method::HEAD,
@@ -145,20 +189,20 @@ impl<A: App> Connection<A> {
         let response = match outcome {
             // Whatever the app makes of its request's body, it has not come.
             _ if let Some(reason) = record.late_body() => {
-                return Ok(instead(record, StatusCode::REQUEST_TIMEOUT, reason.name(), Some(reason)));
+                return instead(record, StatusCode::REQUEST_TIMEOUT, reason.name(), Some(reason));
             }
             Ok(Ok(Some(response))) => response,
-            Ok(Ok(None)) => return Ok(failed(record)),
+            Ok(Ok(None)) => return failed(record),
             Ok(Err(error)) => {
                 say(|| tracing::error!(%error, "the app failed"));
-                return Ok(failed(record));
+                return failed(record);
             }
             Err(_) => {
                 let reason = CloseReason::RequestTimeout;
-                return Ok(instead(record, StatusCode::SERVICE_UNAVAILABLE, reason.name(), Some(reason)));
+                return instead(record, StatusCode::SERVICE_UNAVAILABLE, reason.name(), Some(reason));
             }
         };
-        Ok(check(response, context, switch).await)
+        check(response, context, switch).await
     }
 
     /// A request as the app is called with it.
@@ -181,13 +225,10 @@ impl<A: App> Connection<A> {
             request.extensions_mut().remove::<OnUpgrade>();
         }
         add_peer(&mut request, peer.socket_address());
+        if let Some(route) = record.exchanges().and_then(|exchanges| exchanges.route()) {
+            request.extensions_mut().insert(route);
+        }
         request
-    }
-
-    /// What the peer may not ask for, in the words of the engine. It is the connection's last answer.
-    fn refuse(&self, record: &Record, refusal: Refusal) -> Response<Answer<A::ResponseBody>> {
-        self.core().count_refusal(refusal);
-        instead(record, refusal.status(), refusal.name(), Some(CloseReason::Refused))
     }
 
     /// Calls the app. `None` if it panicked: that costs this request alone.
@@ -256,9 +297,18 @@ async fn too_late_a_probe(switch: &Switch) {
 
 /// Tells a peer that it may not stay, and ends its connection in order.
 pub(super) async fn turn_away(mut transport: Transport, denial: Denial) {
-    transport.record().note(denial.reason);
+    let record = transport.record();
+    record.note(denial.reason);
+    if let Some(exchanges) = record.exchanges() {
+        exchanges.begin(None);
+        exchanges.handle_head(denial.status);
+    }
     // A connection that has just begun has room for so little, or is dead.
     let sent = poll_fn(|cx| Pin::new(&mut transport).poll_write(cx, denial.answer)).await;
+    if let Some(exchanges) = record.exchanges() {
+        exchanges.end(denial.reason);
+    }
+    drop(record);
     if sent.is_ok_and(|count| count == denial.answer.len()) {
         transport.linger().await;
     }
@@ -284,18 +334,37 @@ fn failed<B>(record: &Record) -> Response<Answer<B>> {
 fn instead<B>(record: &Record, status: StatusCode, text: &str, reason: Option<CloseReason>) -> Response<Answer<B>> {
     let mut response = error_response(status, text).map(Answer::Own);
     match reason {
-        Some(reason) => record.note(reason),
+        Some(reason) => {
+            record.note(reason);
+            if let Some(exchanges) = record.exchanges() {
+                exchanges.handle_refusal(reason);
+            }
+        }
         None => drop(response.headers_mut().remove(header::CONNECTION)),
     }
     response
 }
 
 /// Notes what hyper says about the end of a connection, where that is not a matter of its socket.
-fn note(record: &Record, outcome: hyper::Result<()>) {
-    match outcome {
-        Err(error) if error.is_parse() => record.note(CloseReason::Refused),
-        Err(error) if error.is_timeout() => record.note(CloseReason::HeaderTimeout),
-        Err(error) if error.is_user() => record.note(CloseReason::HandlerFailed),
-        _ => {}
+fn note(record: &Record, outcome: hyper::Result<()>) -> Option<CloseReason> {
+    let reason = match outcome {
+        Err(error) if error.is_parse() => CloseReason::Refused,
+        Err(error) if error.is_timeout() => CloseReason::HeaderTimeout,
+        Err(error) if error.is_user() => CloseReason::HandlerFailed,
+        _ => return None,
+    };
+    record.note(reason);
+    Some(reason)
+}
+
+/// Tells of a head to which hyper has answered nothing; `received` is what has come of it.
+fn tell_unanswered(record: &Record, reason: Option<CloseReason>, received: &[u8]) {
+    // Empty lines are no request.
+    let has_begun = received.iter().any(|byte| !b"\r\n".contains(byte));
+    if let (Some(exchanges), Some(reason)) = (record.exchanges(), reason)
+        && has_begun
+        && matches!(reason, CloseReason::Refused | CloseReason::HeaderTimeout)
+    {
+        exchanges.handle_unanswered(reason);
     }
 }

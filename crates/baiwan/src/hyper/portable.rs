@@ -13,7 +13,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::Poll;
 
 use baiwan_driver::{Address, Peer};
 use baiwan_http1::Limits;
@@ -55,6 +54,8 @@ impl<A: App> Portable<A> {
         index: usize,
         sockets: Vec<(Address, OwnedFd)>,
     ) -> io::Result<Self> {
+        #[cfg(feature = "matched-path")]
+        let app = if settings.observer.is_some() { crate::routes::with_routes(app) } else { app };
         let listeners = sockets.into_iter().map(|(address, socket)| match address {
             Address::Tcp(_) => {
                 let listener = StdTcpListener::from(socket);
@@ -119,20 +120,7 @@ impl<A: App> Portable<A> {
 
     /// Waits for a condition, looking whenever the core is woken.
     async fn until(&self, condition: impl Fn() -> bool) {
-        let core = &self.status.cores[self.index];
-        std::future::poll_fn(|cx| {
-            loop {
-                core.inbox.begin_turn();
-                core.turned();
-                if condition() {
-                    return Poll::Ready(());
-                }
-                if core.inbox.end_turn(cx.waker()) {
-                    return Poll::Pending;
-                }
-            }
-        })
-        .await;
+        self.status.cores[self.index].until(condition).await;
     }
 }
 
@@ -187,7 +175,7 @@ fn start<A: App>(stream: SocketStream, peer: Peer, connection: &Connection<A>, t
     if let Entry::Dropped(reason) = entry {
         return core.count_close(reason);
     }
-    let transport = Transport::open(transports, stream, Bytes::new(), entry);
+    let transport = Transport::open(transports, stream, Bytes::new(), entry, peer);
     if let Entry::Refused(denial) = entry {
         drop(tokio::task::spawn_local(turn_away(transport, denial)));
         return;

@@ -12,11 +12,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
+use baiwan_driver::Peer;
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::exchanges::Exchanges;
 use crate::fd_tables::Table;
 use crate::gate::{self, Entry};
+use crate::observe::Observer;
 use crate::settings::{Linger, Settings};
 use crate::status::{CloseReason, Phase, Status, TransportCounts};
 
@@ -35,6 +39,7 @@ pub(crate) struct Transports {
     index: usize,
     write_timeout: Option<Duration>,
     shutdown_idle: Duration,
+    observer: Option<Observer>,
     /// Its timers serve transports that were moved to another thread, whatever runs there.
     runtime: Handle,
     /// What their descriptors are in.
@@ -45,6 +50,7 @@ pub(crate) struct Transports {
     draining: AtomicBool,
     /// A task ends silent connections.
     drained: AtomicBool,
+    drainer: Mutex<Option<AbortHandle>>,
     /// Those that the gate did not take, and that are not closed yet.
     beyond: AtomicUsize,
     /// The core has ended; its runtime takes along what is open.
@@ -59,19 +65,21 @@ impl Transports {
             index,
             write_timeout: settings.write_timeout,
             shutdown_idle: settings.shutdown_idle,
+            observer: settings.observer.clone(),
             runtime: Handle::current(),
             table: Table::here(),
             started: Instant::now(),
             records: Mutex::default(),
             draining: AtomicBool::new(false),
             drained: AtomicBool::new(false),
+            drainer: Mutex::default(),
             beyond: AtomicUsize::new(0),
             cut: AtomicBool::new(false),
         })
     }
 
-    /// Takes over a connection that the gate has counted in as `entry`, until what is returned is dropped.
-    pub(super) fn take_over(self: &Arc<Self>, entry: Entry) -> Counted {
+    /// Takes over the connection of `peer` that the gate has counted in as `entry`, until what is returned is dropped.
+    pub(super) fn take_over(self: &Arc<Self>, entry: Entry, peer: Peer) -> Counted {
         self.counts().open.fetch_add(1, Relaxed);
         if entry != Entry::Taken {
             self.beyond.fetch_add(1, Relaxed);
@@ -85,6 +93,7 @@ impl Transports {
             ended: AtomicBool::new(false),
             uploads: AtomicBool::new(false),
             reader: Mutex::default(),
+            exchanges: self.observer.clone().map(|observer| Exchanges::new(observer, peer.socket_address())),
         });
         let mut records = self.records();
         if records.len() == records.capacity() {
@@ -120,6 +129,9 @@ impl Transports {
     /// The core ends, and everything that is open with it.
     pub(crate) fn cut(&self) {
         self.cut.store(true, Relaxed);
+        if let Some(drainer) = self.drainer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            drainer.abort();
+        }
     }
 
     fn counts(&self) -> &TransportCounts {
@@ -147,7 +159,8 @@ impl Transports {
     /// Has a task end silent connections for as long as there are some, once the server stops.
     fn end_silent_ones(self: &Arc<Self>) {
         if self.draining.load(Relaxed) && !self.records().is_empty() && !self.drained.swap(true, Relaxed) {
-            tokio::task::spawn_local(Arc::clone(self).drain());
+            let drainer = tokio::task::spawn_local(Arc::clone(self).drain());
+            *self.drainer.lock().unwrap_or_else(PoisonError::into_inner) = Some(drainer.abort_handle());
         }
     }
 
@@ -199,6 +212,8 @@ pub(crate) struct Record {
     /// A request had a body: its sender may be in the middle of it when the connection ends.
     uploads: AtomicBool,
     reader: Mutex<Option<Waker>>,
+    /// The records of its exchanges, if somebody observes.
+    exchanges: Option<Arc<Exchanges>>,
 }
 
 impl Record {
@@ -207,6 +222,11 @@ impl Record {
         // What fails while everything is cut fails because of that.
         let reason = if self.is_cut() { CloseReason::DrainTimeout } else { reason };
         let _ = self.reason.compare_exchange(NONE, reason as u8, Relaxed, Relaxed);
+    }
+
+    /// The records of its exchanges, if somebody observes.
+    pub(super) fn exchanges(&self) -> Option<&Arc<Exchanges>> {
+        self.exchanges.as_ref()
     }
 
     /// The app answers 101: what follows is not HTTP.
@@ -351,7 +371,11 @@ impl Drop for Counted {
         let reason = self.0.reason.load(Relaxed);
         // Nothing else has ended it, so it was ended here: by an answer that was the last, or by the app.
         let reason = if reason == NONE { CloseReason::Complete as u8 } else { reason };
-        counts.closed(CloseReason::ALL[usize::from(reason)]).fetch_add(1, Relaxed);
+        let reason = CloseReason::ALL[usize::from(reason)];
+        if let Some(exchanges) = self.0.exchanges() {
+            exchanges.end(reason);
+        }
+        counts.closed(reason).fetch_add(1, Relaxed);
         if self.0.has_switched() {
             counts.upgraded.fetch_sub(1, Relaxed);
         }
@@ -378,7 +402,7 @@ mod tests {
         let transports = Transports::new(&Settings::default(), Arc::clone(&status), 0);
         let open = || {
             assert!(status.try_open(0));
-            let transport = transports.take_over(Entry::Taken);
+            let transport = transports.take_over(Entry::Taken, Peer::Unix);
             transport.record().switch();
             transport
         };

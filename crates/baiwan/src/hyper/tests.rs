@@ -40,7 +40,7 @@ impl Rig {
         let (ours, theirs) = UnixStream::pair().expect("a descriptor is left");
         let beyond = Beyond { count: self.transports.beyond(), max: self.settings.turned_away_max };
         let entry = admit_connection(&self.status, 0, beyond);
-        let transport = Transport::open(&self.transports, SocketStream::Unix(theirs), Bytes::new(), entry);
+        let transport = Transport::open(&self.transports, SocketStream::Unix(theirs), Bytes::new(), entry, Peer::Unix);
         let connection = Connection {
             app: app(),
             settings: Arc::clone(&self.settings),

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use baiwan_driver::Peer;
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -28,6 +29,8 @@ use tokio::time::Sleep;
 use super::record::{Counted, Record, Transports};
 use crate::fd_tables::Table;
 use crate::gate::Entry;
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+use crate::observe::Draft;
 use crate::status::CloseReason;
 
 const ABROAD: &str =
@@ -132,11 +135,26 @@ enum Ending {
 }
 
 impl Transport {
-    /// Takes over a connection that the gate has counted in as `entry`, and what was received from it and not looked at.
-    pub(crate) fn open(transports: &Arc<Transports>, stream: SocketStream, replay: Bytes, entry: Entry) -> Self {
-        let counted = transports.take_over(entry);
+    /// Takes over the connection of `peer` that the gate has counted in as `entry`, and what was received from it and not
+    /// looked at.
+    pub(crate) fn open(
+        transports: &Arc<Transports>,
+        stream: SocketStream,
+        replay: Bytes,
+        entry: Entry,
+        peer: Peer,
+    ) -> Self {
+        let counted = transports.take_over(entry, peer);
         let stream = Homing { stream: Some(stream), table: counted.record().table() };
         Self { stream, replay, timer: None, ending: Ending::NotYet, counted }
+    }
+
+    /// Goes on with the record that the engine has begun at the head which is replayed.
+    #[cfg(all(target_os = "linux", not(baiwan_portable)))]
+    pub(crate) fn continue_exchange(&self, draft: Option<Box<Draft>>) {
+        if let (Some(draft), Some(exchanges)) = (draft, self.counted.record().exchanges()) {
+            exchanges.continue_from(draft);
+        }
     }
 
     /// What is known of it, for whoever calls the app.
@@ -192,7 +210,12 @@ impl Transport {
         };
         self.timer = None;
         match &outcome {
-            Ok(_) => record.touch(),
+            Ok(count) => {
+                record.touch();
+                if let Some(exchanges) = record.exchanges() {
+                    exchanges.handle_sent(bytes, *count);
+                }
+            }
             Err(_) => record.note(CloseReason::Reset),
         }
         Poll::Ready(outcome)
@@ -256,7 +279,12 @@ impl AsyncRead for Transport {
             }
         };
         match &outcome {
-            Ok(()) if buffer.filled().len() > before => record.touch(),
+            Ok(()) if buffer.filled().len() > before => {
+                record.touch();
+                if let Some(exchanges) = record.exchanges() {
+                    exchanges.handle_received(buffer.filled().len() - before);
+                }
+            }
             Ok(()) if room > 0 => record.note(CloseReason::PeerClosed),
             Ok(()) => {}
             Err(_) => record.note(CloseReason::Reset),
@@ -286,7 +314,11 @@ impl AsyncWrite for Transport {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(self.stream.stream()?, poll_flush(cx))
+        ready!(on_stream!(self.stream.stream()?, poll_flush(cx)))?;
+        if let Some(exchanges) = self.counted.record().exchanges() {
+            exchanges.handle_flushed();
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

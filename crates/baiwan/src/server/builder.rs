@@ -10,7 +10,7 @@ use super::listen::Source;
 use super::shutdown::Stop;
 use crate::fd_tables::FdTables;
 use crate::observe::{Exchange, Observer};
-use crate::settings::{EventLoop, Settings};
+use crate::settings::{EventLoop, FIELDS_LIMITS, HEAD_LIMITS, Settings, TARGET_LIMITS, nearest};
 use crate::status::Health;
 
 /// A server that was not started yet. Timeouts that are `None` are off.
@@ -71,10 +71,44 @@ impl Builder {
         self
     }
 
-    /// The most connections to hold. One more is answered 503 and closed. What cannot be had is an error at start; the
+    /// The most connections to hold, at least 1. One more is answered 503 and closed. What cannot be had is an error at start; the
     /// default, 1,000,000, is lowered to what files and memory allow.
     pub fn max_connections(mut self, connections: u64) -> Self {
         self.settings.max_connections = Some(connections);
+        self
+    }
+
+    /// How many bytes a request's head may have, from its first line to the empty line, both included. Default 16 KiB; then
+    /// 431. At least 256 and at most 64 KiB: any other number counts as the nearer of the two.
+    ///
+    /// A connection whose head is not complete holds up to this number of bytes, for the time of
+    /// [`header_timeout`](Self::header_timeout).
+    ///
+    /// # Example
+    /// ```
+    /// let app = axum::Router::new();
+    /// // For clients that send a long token with each request.
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").head_limit(32 * 1024).fields_limit(200);
+    /// # let running = server.start(app)?;
+    /// # drop(running);
+    /// # Ok::<(), baiwan::Error>(())
+    /// ```
+    pub fn head_limit(mut self, bytes: usize) -> Self {
+        self.settings.http.head_bytes_max = nearest(bytes, &HEAD_LIMITS);
+        self
+    }
+
+    /// How many bytes a request's target may have, its query included. Default 8 KiB; then 414. At least 1; its head has a
+    /// [limit](Self::head_limit) too.
+    pub fn target_limit(mut self, bytes: usize) -> Self {
+        self.settings.http.target_bytes_max = nearest(bytes, &TARGET_LIMITS);
+        self
+    }
+
+    /// How many field lines a request's head may have, and the trailer section of its body. Default 100; then 431. At least 1
+    /// and at most 255: any other number counts as the nearer of the two.
+    pub fn fields_limit(mut self, fields: usize) -> Self {
+        self.settings.http.fields_max = nearest(fields, &FIELDS_LIMITS);
         self
     }
 
@@ -106,7 +140,7 @@ impl Builder {
 
     /// How many bytes of a request's body axum's extractors (`Bytes`, `String`, `Json`, `Form`) may collect, where a route has
     /// no [`DefaultBodyLimit`](https://docs.rs/axum/latest/axum/extract/struct.DefaultBodyLimit.html) of its own. Default
-    /// 1 MiB; then 413. A body that is read as a stream is not concerned.
+    /// 2,097,152, which is axum's own; then 413. A body that is read as a stream is not concerned.
     pub fn buffered_body_limit(mut self, bytes: usize) -> Self {
         self.settings.buffered_body_bytes_max = bytes;
         self
@@ -170,15 +204,28 @@ impl Builder {
         self
     }
 
-    /// How long to go on serving as not ready, so that load balancers look away, before the stop begins. Default 0.
+    /// How long to go on serving as not ready, so that load balancers look away, before the stop begins. Default 0. One that is
+    /// not less than [`shutdown_timeout`](Self::shutdown_timeout) is an error at start.
     pub fn shutdown_delay(mut self, delay: Duration) -> Self {
         self.settings.shutdown_delay = delay;
         self
     }
 
-    /// How long a stop may take in all, the delay included. Default 25 s; what is open then is cut.
+    /// How long a stop may take in all, the delay and the grace included. Default 25 s; what is open then is cut.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.settings.shutdown_timeout = timeout;
+        self
+    }
+
+    /// How long tasks that handlers have spawned (`tokio::spawn`, `spawn_local`, `spawn_blocking`) may go on after the last connection has
+    /// ended, within the [shutdown timeout](Self::shutdown_timeout). Default `None`: as long as that allows.
+    ///
+    /// The stop goes on as soon as no such task is alive on any core. All cores turn until then, so a task may use a connection that
+    /// lives on another core. The app is dropped before, and with it what only the app holds, such as a pool or a client; what the
+    /// program holds too may have tasks on the cores that end no earlier than the grace. What is alive at the end is dropped at its
+    /// next `await`, and the log says how many tasks that were.
+    pub fn shutdown_grace(mut self, grace: Option<Duration>) -> Self {
+        self.settings.shutdown_grace = grace;
         self
     }
 
@@ -189,8 +236,9 @@ impl Builder {
     /// next exchange all the same.
     ///
     /// With the feature `matched-path`, an app that is an axum `Router` tells the [route](Exchange::route) of each request by
-    /// itself; in other apps, a `RouteLayer` does. Not told of are connections beyond the maximum, requests that offer another
-    /// protocol, such as those for a WebSocket, and with [`EventLoop::Portable`] all.
+    /// itself; in other apps, a `RouteLayer` does. Every request has one record, on every event loop. So has a connection
+    /// beyond the maximum that is told so. Connections without a request have none, such as those that are dropped without a
+    /// word, or are silent. What follows a 101 is not HTTP, and is not told of.
     ///
     /// # Example
     /// ```
@@ -241,7 +289,12 @@ impl Builder {
         self
     }
 
-    /// Stops the server when `stop` is ready, instead of on SIGTERM or SIGINT.
+    /// Stops the server when `stop` is ready, instead of on SIGTERM or SIGINT, which are then left as they are.
+    ///
+    /// Without this, the server listens for both signals from [`start`](Self::start) on. When no server of the process listens any more,
+    /// they act as in any program: they end it. A process that is still there when the [shutdown timeout](Self::shutdown_timeout) is over,
+    /// counted from the signal, is ended by it too, unless a server was started meanwhile; after a stop that took all of its time, a
+    /// second later. Both leave a signal alone that the program handled or ignored before its first server came.
     pub fn shutdown(mut self, stop: impl Future<Output = ()> + Send + 'static) -> Self {
         self.stop = Stop::When(Box::pin(stop));
         self

@@ -6,9 +6,14 @@ use std::time::Duration;
 
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 use baiwan_driver::epoll::EpollDriver;
+use tokio::runtime::LocalRuntime;
+use tokio::task::AbortHandle;
 
+use super::finish_line::Finish;
 use super::listen::BoundListener;
 use super::parting::Listeners;
+use super::shutdown::StopSignals;
+use super::signals::Listening;
 use super::start_line::StartLine;
 use crate::Error;
 use crate::app::App;
@@ -18,15 +23,14 @@ use crate::hyper::Portable;
 use crate::settings::{EventLoop, Settings};
 use crate::status::Status;
 
-/// How long tasks and blocking calls that outlive the last connection may hold up the end of a core.
-const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// What the thread of a core needs to know.
 pub(super) struct CoreThread {
     pub(super) index: usize,
     pub(super) event_loop: EventLoop,
     pub(super) settings: Arc<Settings>,
     pub(super) status: Arc<Status>,
+    /// Where signals stop the server: the first core looks after them as well.
+    pub(super) listening: Option<Arc<Listening>>,
 }
 
 impl CoreThread {
@@ -36,6 +40,7 @@ impl CoreThread {
         make: impl FnOnce() -> A,
         listeners: Listeners,
         line: &StartLine,
+        finish: Finish,
     ) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
         let Some(runtime) = line.check(runtime.map_err(Error::Start)) else { return Ok(()) };
@@ -44,9 +49,32 @@ impl CoreThread {
         }
         // What was opened so far is open in every table; what is opened from here on, in this one.
         let Some(listeners) = line.check(listeners.arrive()) else { return Ok(()) };
+        // Until the thread ends, the server is one that listens for signals.
+        let listening = self.listening.clone();
+        let Some(follower) = line.check(self.follow_signals(&runtime)) else { return Ok(()) };
         let outcome = runtime.block_on(self.serve(make, listeners, line));
-        runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
+        if let Some(follower) = follower {
+            follower.abort();
+        }
+        let left = match outcome {
+            Ok(()) => runtime.block_on(finish.cross()),
+            // The server is told at once.
+            Err(_) => Duration::ZERO,
+        };
+        runtime.shutdown_timeout(left);
+        drop(listening);
         outcome
+    }
+
+    /// Has the first core follow the signals that stop the server.
+    fn follow_signals(&self, runtime: &LocalRuntime) -> Result<Option<AbortHandle>, Error> {
+        let Some(listening) = self.listening.as_ref().filter(|_| self.index == 0) else { return Ok(None) };
+        let _within = runtime.enter();
+        let signals = StopSignals::listen()?;
+        let (listening, status, settings) =
+            (Arc::clone(listening), Arc::clone(&self.status), Arc::clone(&self.settings));
+        let follower = runtime.spawn_local(async move { signals.follow(&listening, &status, &settings).await });
+        Ok(Some(follower.abort_handle()))
     }
 
     async fn serve<A: App>(
@@ -55,7 +83,7 @@ impl CoreThread {
         listeners: Vec<BoundListener>,
         line: &StartLine,
     ) -> io::Result<()> {
-        let Self { index, event_loop, settings, status } = self;
+        let Self { index, event_loop, settings, status, .. } = self;
         let app = make();
         #[cfg(all(target_os = "linux", not(baiwan_portable)))]
         if event_loop == EventLoop::Epoll {

@@ -2,17 +2,22 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use baiwan_driver::Address;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::parting::Home;
-use super::shutdown::{Stop, StopRequests};
+use super::shutdown::StopRequests;
+use super::signals::Listening;
 use crate::Error;
 use crate::capacity::Capacity;
 use crate::settings::{EventLoop, Settings};
 use crate::status::{Phase, Status};
+
+/// How long blocking calls may hold up a server that ends at once.
+const BLOCKING_CALLS_MAX: Duration = Duration::from_millis(250);
 
 /// A server that serves. Dropping it cuts every connection and ends its cores.
 #[derive(Debug)]
@@ -25,7 +30,11 @@ pub struct Running {
     /// Where it must be waited for, if that matters.
     pub(super) home: Option<Home>,
     pub(super) capacity: Capacity,
-    pub(super) stop: Option<Stop>,
+    pub(super) stops: StopRequests,
+    /// Held by the cores; nobody holds it where signals do not stop the server.
+    pub(super) listening: Weak<Listening>,
+    /// Becomes true when nothing of any core but blocking calls can go on.
+    pub(super) crossed: watch::Receiver<bool>,
 }
 
 impl Running {
@@ -52,47 +61,49 @@ impl Running {
 
     /// Waits until the server is told to stop, and until it has.
     ///
+    /// Signals are listened for since the start: one that came in between is obeyed now. Where nobody waits, a server that stops on
+    /// signals goes through its stop all the same.
+    ///
     /// # Errors
-    /// When signals cannot be listened for, or a core fails; the other cores are stopped then. And with
-    /// [`FdTables::PerCore`](crate::FdTables::PerCore) on another runtime than the one on which the server was started.
+    /// When a core fails; the other cores are stopped then. And with [`FdTables::PerCore`](crate::FdTables::PerCore) on another
+    /// runtime than the one on which the server was started.
     pub async fn wait(mut self) -> Result<(), Error> {
         self.home.map_or(Ok(()), Home::check)?;
-        let stop = self.stop.take().unwrap_or(Stop::Signals);
-        let mut stops = StopRequests::listen(stop)?;
-        let cores = std::mem::take(&mut self.cores);
-        let ended = all_ended(cores);
+        if let Some(listening) = self.listening.upgrade() {
+            listening.handle_wait();
+        }
+        let ended = all_ended(std::mem::take(&mut self.cores));
         tokio::pin!(ended);
         tokio::select! {
             // Without a stop, cores end only by failing.
             outcome = &mut ended => return outcome,
-            () = stops.next() => {}
+            () = self.stops.next() => {}
         }
-        advance(&self.status, Phase::NotReady).await;
-        let next = tokio::select! {
+        tokio::select! {
             outcome = &mut ended => return outcome,
-            () = stops.next() => Phase::Stopping,
-            () = tokio::time::sleep(self.settings.shutdown_delay) => Phase::Draining,
-        };
-        advance(&self.status, next).await;
-        loop {
-            tokio::select! {
-                outcome = &mut ended => return outcome,
-                () = stops.next() => advance(&self.status, Phase::Stopping).await,
-            }
+            () = self.stops.lead(&self.status, &self.settings) => {}
+        }
+        tokio::select! {
+            outcome = &mut ended => outcome,
+            () = blocking_calls_are_over(self.crossed.clone()) => Ok(()),
         }
     }
-}
-
-/// Goes on to a phase, and is pending once, so that whoever polls sees it before the end (see [`Health::phase`](crate::Health::phase)).
-async fn advance(status: &Status, phase: Phase) {
-    status.advance(phase);
-    tokio::task::yield_now().await;
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.status.advance(Phase::Stopping);
+        if let Some(listening) = self.listening.upgrade() {
+            listening.end();
+        }
     }
+}
+
+/// Waits until blocking calls have had their time in a server that ends at once: nobody can end them.
+async fn blocking_calls_are_over(mut crossed: watch::Receiver<bool>) {
+    // A sender that is gone says the same.
+    let _ = crossed.wait_for(|crossed| *crossed).await;
+    tokio::time::sleep(BLOCKING_CALLS_MAX).await;
 }
 
 /// Waits for all cores in order, or for the first that failed.

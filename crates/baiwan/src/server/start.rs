@@ -7,7 +7,10 @@ use std::thread;
 use tokio::sync::oneshot;
 
 use super::core_thread::CoreThread;
+use super::finish_line::FinishLine;
 use super::parting::{Home, Listeners, Place};
+use super::shutdown::{Stop, StopRequests};
+use super::signals::Listening;
 use super::start_line::{Start, start_all};
 use super::{Builder, Running, listen};
 use crate::Error;
@@ -17,7 +20,7 @@ use crate::fd_tables::FdTables;
 use crate::files::Files;
 use crate::memory::MemoryLimit;
 use crate::say::say;
-use crate::settings::{EventLoop, Settings};
+use crate::settings::{CONNECTIONS_MAX, EventLoop, Settings, TABLE, parse_count, quoted};
 use crate::status::{Phase, Status};
 
 impl Builder {
@@ -54,7 +57,8 @@ impl Builder {
         runtime.block_on(self.serve(app))
     }
 
-    /// Starts to serve, and returns at once: every address is bound and every core runs.
+    /// Starts to serve, and returns at once: every address is bound, every core runs, and signals are listened for. One that comes
+    /// before [`Running::wait`] stops the server in order.
     ///
     /// # Errors
     /// When it cannot start. Nothing is left running then.
@@ -98,6 +102,23 @@ impl Builder {
         Ok(capacity)
     }
 
+    /// Refuses what a program has set and no other door would take, in the same words.
+    fn check(&self) -> Result<(), Error> {
+        let Self { settings, prefix, .. } = self;
+        let wrong = |name: &str, allowed: String| {
+            let setting = TABLE.iter().find(|setting| setting.row.name == name);
+            let value = setting.map_or_else(String::new, |setting| quoted(&(setting.show)(settings)));
+            Error::Variable { name: format!("{prefix}{name}"), value, allowed }
+        };
+        if let Some(count @ 0) = settings.max_connections {
+            parse_count(&count.to_string(), CONNECTIONS_MAX).map_err(|allowed| wrong("MAX_CONNECTIONS", allowed))?;
+        }
+        match settings.conflicts(prefix).into_iter().next() {
+            Some(([name, _], allowed)) => Err(wrong(name, allowed)),
+            None => Ok(()),
+        }
+    }
+
     fn start_cores<A, M>(self, makers: Vec<M>) -> Result<Running, Error>
     where
         A: App,
@@ -117,6 +138,7 @@ impl Builder {
             }
             FdTables::PerCore => Some(Home::here()?),
         };
+        self.check()?;
         let place = Arc::new(Place::take(self.settings.fd_tables)?);
         let capacity = self.capacity(workers)?;
         let bound = listen::bind(self.sources, workers, self.reuse_port)?;
@@ -128,6 +150,9 @@ impl Builder {
         let _ways: Vec<_> = listeners.iter().filter_map(Listeners::way).collect();
         let status = Status::new(workers, capacity.max_connections, capacity.max_connections_per_core);
         let settings = Arc::new(Settings { turned_away_max: capacity.turned_away_max, ..self.settings });
+        let finish_line = FinishLine::new(Arc::clone(&status), Arc::clone(&settings));
+        let stops_on_signals = matches!(self.stop, Stop::Signals);
+        let listening = stops_on_signals.then(|| Listening::begin(settings.shutdown_timeout)).transpose()?;
         // From here on a failure must stop the cores that run already: dropping `running` does.
         let mut running = Running {
             status: Arc::clone(&status),
@@ -137,16 +162,19 @@ impl Builder {
             event_loop,
             home,
             capacity,
-            stop: Some(self.stop),
+            stops: StopRequests::listen(self.stop)?,
+            listening: listening.as_ref().map(Arc::downgrade).unwrap_or_default(),
+            crossed: finish_line.crossed(),
         };
         let mut starts = Vec::new();
         for (index, (make, listeners)) in makers.into_iter().zip(listeners).enumerate() {
             let (start, line) = Start::new(index);
             let (done, is_done) = oneshot::channel();
             let (settings, status, place) = (Arc::clone(&settings), Arc::clone(&status), Arc::clone(&place));
-            let core = CoreThread { index, event_loop, settings, status };
+            let finish = finish_line.finish(index);
+            let core = CoreThread { index, event_loop, settings, status, listening: listening.clone() };
             let body = move || {
-                let outcome = core.run(make, listeners, &line);
+                let outcome = core.run(make, listeners, &line, finish);
                 // Whoever hears of the end may start the next server.
                 drop(place);
                 // Nobody listens any more if the server was dropped.
@@ -156,11 +184,38 @@ impl Builder {
             running.cores.push(is_done);
             starts.push(start);
         }
-        drop(place);
+        drop((place, listening));
         start_all(&starts)?;
         status.advance(Phase::Serving);
         // The handle was made with this builder, which starts one server.
         let _ = self.health.0.set(status);
         Ok(running)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::Server;
+
+    #[test]
+    fn what_no_other_door_would_take_is_refused_at_the_start_too() {
+        let builder = || Server::builder().bind("127.0.0.1:0");
+        let (delay, timeout) = (Duration::from_secs(30), Duration::from_secs(25));
+        for (builder, expected) in [
+            (builder().max_connections(0), "MAX_CONNECTIONS is \"0\"; allowed is a whole number from 1 to "),
+            (
+                builder().shutdown_delay(delay).shutdown_timeout(timeout),
+                "SHUTDOWN_DELAY is \"30s\"; allowed is less than SHUTDOWN_TIMEOUT, which is 25s",
+            ),
+        ] {
+            let error = builder.start(tower::service_fn(answer)).err().map(|error| error.to_string());
+            assert!(error.as_deref().is_some_and(|error| error.starts_with(expected)), "{error:?}");
+        }
+    }
+
+    async fn answer(_: http::Request<crate::Body>) -> Result<http::Response<crate::Body>, std::convert::Infallible> {
+        Ok(http::Response::new(crate::Body::empty()))
     }
 }

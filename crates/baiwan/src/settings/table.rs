@@ -8,8 +8,9 @@ use std::time::Duration;
 use super::Settings;
 use super::setting::{Row, Setting, store};
 use super::value::{
-    CONNECTIONS_MAX, OFF, WORKERS_MAX, parse_count, parse_host, parse_length, parse_port, parse_rate, parse_span,
-    parse_switch, parse_timeout, shown_span, shown_timeout,
+    CONNECTIONS_MAX, FIELDS_LIMITS, HEAD_LIMITS, OFF, TARGET_LIMITS, WORKERS_MAX, parse_count, parse_grace, parse_host,
+    parse_length, parse_port, parse_rate, parse_size, parse_span, parse_switch, parse_timeout, shown_grace, shown_size,
+    shown_span, shown_timeout,
 };
 
 /// Every setting of a server.
@@ -50,6 +51,33 @@ pub static TABLE: &[Setting<Settings>] = &[
         },
         set: |settings, text| store(&mut settings.max_connections, parse_count(text, CONNECTIONS_MAX).map(Some)),
         show: |settings| settings.max_connections.map_or(MAX_CONNECTIONS_DEFAULT.to_owned(), |count| count.to_string()),
+    },
+    Setting {
+        row: Row::new(
+            "HEAD_LIMIT",
+            "SIZE",
+            "Bytes of a request's head, from its first line to the empty line; then 431 (`head-too-large`). A connection whose \
+             head is not complete holds up to this",
+        ),
+        set: |settings, text| store(&mut settings.http.head_bytes_max, parse_size(text, &HEAD_LIMITS)),
+        show: |settings| shown_size(settings.http.head_bytes_max),
+    },
+    Setting {
+        row: Row::new(
+            "TARGET_LIMIT",
+            "SIZE",
+            "Bytes of a request's target, its query included; then 414 (`target-too-long`)",
+        ),
+        set: |settings, text| store(&mut settings.http.target_bytes_max, parse_size(text, &TARGET_LIMITS)),
+        show: |settings| shown_size(settings.http.target_bytes_max),
+    },
+    Setting {
+        row: Row::new("FIELDS_LIMIT", "COUNT", "Field lines of a request's head; then 431 (`fields-too-many`)"),
+        set: |settings, text| {
+            let count = parse_count(text, *FIELDS_LIMITS.end() as u64);
+            store(&mut settings.http.fields_max, count.map(|count| count as usize))
+        },
+        show: |settings| settings.http.fields_max.to_string(),
     },
     Setting {
         row: Row::new("HEADER_TIMEOUT", "DURATION", "Time for a request's head, from its first byte; then 408"),
@@ -128,6 +156,16 @@ pub static TABLE: &[Setting<Settings>] = &[
         row: Row::new("SHUTDOWN_TIMEOUT", "DURATION", "Time for the whole stop, the delay included; not 0"),
         set: |settings, text| store(&mut settings.shutdown_timeout, parse_length(text)),
         show: |settings| shown_span(settings.shutdown_timeout),
+    },
+    Setting {
+        row: Row::new(
+            "SHUTDOWN_GRACE",
+            "DURATION",
+            "Time that tasks which handlers have spawned may go on after the last connection; `rest` is what is left of \
+             `SHUTDOWN_TIMEOUT`, which no such task outlives",
+        ),
+        set: |settings, text| store(&mut settings.shutdown_grace, parse_grace(text)),
+        show: |settings| shown_grace(settings.shutdown_grace),
     },
     Setting {
         row: Row::new(

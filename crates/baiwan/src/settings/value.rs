@@ -3,7 +3,10 @@
 //! No parser repeats what it was given: the caller does, where it is no secret.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
+
+use baiwan_http1::{FIELDS_CEILING, HEAD_BYTES_CEILING};
 
 /// The longest duration that a setting may have.
 pub const DURATION_MAX: Duration = Duration::from_hours(24);
@@ -11,6 +14,12 @@ pub const DURATION_MAX: Duration = Duration::from_hours(24);
 pub const WORKERS_MAX: u64 = 1024;
 /// The most connections that may be asked for.
 pub const CONNECTIONS_MAX: u64 = 100_000_000;
+/// What a limit on the bytes of heads may be: whatever the decoder can represent, and room for a request line and a Host field.
+pub(crate) const HEAD_LIMITS: RangeInclusive<usize> = 256..=HEAD_BYTES_CEILING;
+/// What a limit on the bytes of targets may be. The head, which the target is part of, is limited too.
+pub(crate) const TARGET_LIMITS: RangeInclusive<usize> = 1..=HEAD_BYTES_CEILING;
+/// What a limit on the field lines of heads may be. HTTP/1.1 needs one, Host.
+pub(crate) const FIELDS_LIMITS: RangeInclusive<usize> = 1..=FIELDS_CEILING;
 
 /// What is shown of a setting that is off.
 pub const OFF: &str = "off";
@@ -50,6 +59,21 @@ pub fn parse_length(text: &str) -> Result<Duration, &'static str> {
 /// Parses a duration that may be 0, and is not off then. The error says what is allowed.
 pub(super) fn parse_span(text: &str) -> Result<Duration, &'static str> {
     duration(text).ok_or("a duration from 0 to 24h such as 500ms, 10s or 2m")
+}
+
+/// What is shown of a grace that ends with the stop.
+const REST: &str = "rest";
+
+/// Parses a grace: a duration that may be 0, or `rest` for what is left. The error says what is allowed.
+pub(super) fn parse_grace(text: &str) -> Result<Option<Duration>, &'static str> {
+    match text {
+        REST => Ok(None),
+        _ => duration(text).map(Some).ok_or("a duration from 0 to 24h such as 500ms, 10s or 2m; or rest"),
+    }
+}
+
+pub(super) fn shown_grace(grace: Option<Duration>) -> String {
+    grace.map_or_else(|| REST.to_owned(), shown_span)
 }
 
 fn duration(text: &str) -> Option<Duration> {
@@ -93,6 +117,39 @@ pub fn whole_number(text: &str) -> Option<u64> {
 pub fn parse_count(text: &str, max: u64) -> Result<u64, String> {
     let count = whole_number(text).filter(|count| (1..=max).contains(count));
     count.ok_or_else(|| format!("a whole number from 1 to {max}"))
+}
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Parses a size within `allowed`: a whole number of bytes, or of `KiB` or `MiB`. The error says what is allowed.
+pub(super) fn parse_size(text: &str, allowed: &RangeInclusive<usize>) -> Result<usize, String> {
+    size(text).filter(|bytes| allowed.contains(bytes)).ok_or_else(|| {
+        let (min, max) = (allowed.start(), shown_size(*allowed.end()));
+        format!("a size such as 8KiB, or a whole number of bytes, from {min} to {max}")
+    })
+}
+
+fn size(text: &str) -> Option<usize> {
+    let units = [("KiB", KIB), ("MiB", MIB)];
+    let in_unit = units.into_iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, bytes)));
+    let (number, bytes) = in_unit.unwrap_or((text, 1));
+    usize::try_from(whole_number(number)?).ok()?.checked_mul(bytes)
+}
+
+/// A size as it would be written, in the largest unit that it is a multiple of.
+pub(super) fn shown_size(bytes: usize) -> String {
+    match bytes {
+        0 => "0".to_owned(),
+        _ if bytes.is_multiple_of(MIB) => format!("{}MiB", bytes / MIB),
+        _ if bytes.is_multiple_of(KIB) => format!("{}KiB", bytes / KIB),
+        _ => bytes.to_string(),
+    }
+}
+
+/// The value nearest to `value` that is allowed.
+pub(crate) fn nearest(value: usize, allowed: &RangeInclusive<usize>) -> usize {
+    value.clamp(*allowed.start(), *allowed.end())
 }
 
 pub(super) fn parse_host(text: &str) -> Result<IpAddr, &'static str> {
@@ -142,6 +199,8 @@ mod tests {
             assert_eq!(duration(wrong), None, "{wrong:?}");
         }
         assert!(parse_length("0s").is_err() && parse_span("0s").is_ok());
+        assert_eq!((parse_grace("0"), parse_grace("rest")), (Ok(Some(Duration::ZERO)), Ok(None)));
+        assert!(parse_grace("off").is_err(), "off could be either");
     }
 
     #[test]
@@ -163,6 +222,36 @@ mod tests {
         }
         assert_eq!(shown_span(Duration::from_secs(3600)), "1h");
         assert_eq!(shown_timeout(None), "off");
+    }
+
+    #[test]
+    fn sizes_have_units_and_a_range() {
+        let sizes = [("0", 0), ("300", 300), ("8KiB", 8192), ("16KiB", 16_384), ("2MiB", 2_097_152), ("1024", 1024)];
+        for (text, bytes) in sizes {
+            assert_eq!(size(text), Some(bytes), "{text}");
+            assert_eq!(size(&shown_size(bytes)), Some(bytes), "{text}");
+        }
+        for wrong in
+            ["", "KiB", "16K", "16KB", "16kib", "16 KiB", " 16KiB", "16KiB ", "+1", "-1", "1.5KiB", "1e3", "0x10"]
+        {
+            assert_eq!(size(wrong), None, "{wrong:?}");
+        }
+        assert_eq!(size("99999999999999999999"), None);
+        assert_eq!(size("99999999999999999MiB"), None, "more bytes than can be counted");
+        assert_eq!(parse_size("256", &HEAD_LIMITS), Ok(256));
+        assert_eq!(parse_size("64KiB", &HEAD_LIMITS), Ok(65_536));
+        let allowed = "a size such as 8KiB, or a whole number of bytes, from 256 to 64KiB";
+        for wrong in ["255", "65537", "65KiB", "1MiB", "off"] {
+            assert_eq!(parse_size(wrong, &HEAD_LIMITS), Err(allowed.to_owned()), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_size_is_shown_in_its_largest_unit() {
+        for text in ["0", "1", "1023", "1KiB", "1025", "1023KiB", "1MiB", "2097153", "64KiB"] {
+            assert_eq!(shown_size(size(text).unwrap()), text);
+        }
+        assert_eq!(shown_size(2048 * 1024), "2MiB");
     }
 
     #[test]

@@ -47,5 +47,5 @@ pub(crate) fn a_page_of_twenty_parts_has_what_came_back(event_loop: EventLoop) {
 
 pub(crate) fn a_part_that_does_not_come_holds_nobody_up_beyond_the_deadline(event_loop: EventLoop) {
     let [part] = &page(event_loop, &[13], Duration::from_millis(50))[..] else { panic!("not one part") };
-    assert_eq!((part.text.as_deref(), part.error.as_deref()), (None, Some("page: not done within 50 ms")));
+    assert_eq!((part.text.as_deref(), part.error.as_deref()), (None, Some("page: not done within 50ms")));
 }

@@ -8,15 +8,19 @@
 //! | `examples` | those of this crate that do more than answer |
 //! | `ecosystem` | Tokio, reqwest and sqlx inside handlers |
 //! | `protocol` | what the server decides of HTTP by itself |
-//! | `records` | what an observer is told of exchanges, on the engine alone |
+//! | `limits` | how long heads may be |
+//! | `records` | what an observer is told of exchanges |
 //! | `serving` | `baiwan::serve` in the place of `axum::serve`: listeners, kinds of apps, the end |
 //! | `connected` | a `ConnectInfo` of the app's own |
+//! | `life` | where and how often a server may be started, ended and dropped |
 //! | `hub` | state that the cores share |
+//! | `afterwards` | what cores do for each other, and for what handlers left behind, when a server stops |
 //! | `upgrades` | other protocols than HTTP |
 //! | `listening`, `listening_on_linux`, `ending` | addresses and limits; panics, dropping, stopping |
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+mod afterwards;
 mod connected;
 mod ecosystem;
 mod ending;
@@ -24,11 +28,12 @@ mod examples;
 mod extractors;
 mod hub;
 mod layers;
+mod life;
+mod limits;
 mod listening;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod listening_on_linux;
 mod protocol;
-#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod records;
 mod rig;
 mod serving;
@@ -80,6 +85,12 @@ on_both_event_loops! {
         announced_trailers_follow_a_body_of_known_length,
         options_asterisk_is_answered_without_the_app,
         options_asterisk_reaches_an_app_that_asks_for_it;
+    limits:
+        small_limits_of_heads_hold_to_the_byte,
+        great_limits_of_heads_hold_to_the_byte,
+        a_long_head_comes_in_pieces,
+        long_heads_wait_behind_a_pending_answer,
+        a_long_head_that_offers_another_protocol_is_taken_up;
     ecosystem:
         tasks_timers_and_blocking_calls_work_in_handlers,
         a_handler_fetches_from_its_own_server_and_from_another,
@@ -88,6 +99,18 @@ on_both_event_loops! {
     examples:
         a_page_of_twenty_parts_has_what_came_back,
         a_part_that_does_not_come_holds_nobody_up_beyond_the_deadline;
+    records:
+        a_router_tells_the_whole_template_of_each_route,
+        a_layer_tells_the_route_where_the_app_is_no_router,
+        a_router_that_is_nested_as_a_service_tells_the_whole_template,
+        every_exchange_has_one_record_that_says_how_it_ended,
+        exchanges_of_one_connection_have_a_record_each,
+        a_head_that_does_not_come_has_a_record_and_a_silent_connection_has_none,
+        what_is_too_long_has_a_record_with_its_status,
+        a_peer_that_leaves_in_the_middle_ends_its_exchange,
+        a_stop_that_cuts_ends_the_exchanges_that_it_cuts,
+        whoever_is_beyond_the_maximum_has_a_record,
+        a_panic_of_the_apps_clone_has_a_record_with_its_method;
     hub:
         a_hub_connects_clients_of_two_cores;
     connected:
@@ -96,7 +119,8 @@ on_both_event_loops! {
         it_is_made_once_for_each_connection_and_ends_with_it,
         it_is_there_for_a_request_that_offers_another_protocol,
         a_panic_in_making_it_costs_that_connection_alone,
-        answers_leave_at_once_unless_the_builder_says_otherwise;
+        answers_leave_at_once_unless_the_builder_says_otherwise,
+        the_record_has_the_route_of_a_router_inside_of_what_axum_serves;
     listening:
         a_unix_socket_is_served,
         a_socket_that_listens_already_is_taken_over,
@@ -115,6 +139,13 @@ on_both_event_loops! {
         a_stop_is_seen_whenever_it_comes,
         a_plain_tower_service_is_an_app,
         an_app_that_cannot_leave_its_thread_is_served;
+    afterwards:
+        a_core_that_is_done_serves_the_others_until_all_are,
+        a_job_that_a_handler_left_behind_is_finished,
+        a_job_may_go_on_for_the_grace_and_the_time_of_the_stop,
+        dropping_the_server_ends_the_grace,
+        what_the_app_alone_holds_ends_before_the_grace,
+        a_job_may_use_what_lives_on_another_core;
     upgrades:
         a_web_socket_carries_text_binary_and_a_mebibyte,
         row_31_bytes_behind_the_head_wait_for_the_101,

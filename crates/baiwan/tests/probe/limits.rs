@@ -47,10 +47,10 @@ fn row_39_row_57_fields_have_a_limit() {
 #[test]
 fn row_41_a_body_beyond_the_limit_of_the_app_is_refused() {
     let mut cases = Cases::default();
-    // What extractors collect has at most 1 MiB; the rest of these is more than is worth reading.
+    // What extractors collect has at most 2 MiB; the rest of these is more than is worth reading.
     let body = "x".repeat(3_000_000);
     cases.answered_last(&[413], post("/echo", &format!("Content-Length: {}\r\n", body.len()), &body));
-    let body = "x".repeat(1024 * 1024);
+    let body = "x".repeat(2 * 1024 * 1024);
     cases.answered(&[200], post("/echo", &format!("Content-Length: {}\r\n", body.len()), &body)).with_body(body);
     cases.run();
 }

@@ -1,7 +1,7 @@
 //! A child of a group: the future that is spawned around the one that was given.
 //!
 //! It polls that future in the group's context, drops it when the group wants it gone, and sees to the order of an end: the
-//! future is dropped first; then its failure is recorded, which cancels the siblings; then its value is sent, which wakes the
+//! future is dropped first; then its failure is recorded, which cancels the siblings; then its value is put down, which wakes the
 //! handle; and only then does it leave the group, which may end the scope. Dropping the child, as an abort or the end of the
 //! runtime does, is an end without a value, and not a failure.
 
@@ -13,12 +13,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
-use tokio::sync::oneshot;
 use tracing::Span;
 
 use super::context::within;
 use super::failure::FailureKind;
-use super::handle::send;
+use super::handle::Slot;
 use super::roster::Phase;
 use super::shared::Shared;
 use super::waiting::Seat;
@@ -33,10 +32,8 @@ pin_project! {
     {
         #[pin]
         work: Work<F>,
-        group: Arc<Shared<E>>,
-        // None when the child has left the group.
-        handle: Option<oneshot::Sender<T>>,
-        label: Option<Box<Label>>,
+        // None when the child has left the group. All in one, so that it needs no room of its own to say so.
+        membership: Option<Membership<T, E>>,
     }
 
     impl<F, T, E> PinnedDrop for Child<F, T, E>
@@ -54,12 +51,18 @@ pin_project! {
     enum Work<F> {
         Going {
             // Beside the tag, where it takes no room.
-            seat: Seat,
+            seat: Option<Seat>,
             #[pin]
             future: F,
         },
         Gone,
     }
+}
+
+struct Membership<T, E> {
+    group: Arc<Shared<E>>,
+    slot: Arc<Slot<T>>,
+    label: Option<Box<Label>>,
 }
 
 /// What a child has if it was given a name.
@@ -75,35 +78,21 @@ enum End<T, E> {
     Gone,
 }
 
-impl<F, T, E> Child<F, T, E>
-where
-    F: Future<Output = Result<T, E>>,
-{
-    /// The group has admitted it.
-    pub(super) fn new(future: F, group: Arc<Shared<E>>, handle: oneshot::Sender<T>, label: Option<Box<Label>>) -> Self {
-        Self { work: Work::Going { seat: Seat::NONE, future }, group, handle: Some(handle), label }
-    }
-
+impl<T, E> Membership<T, E> {
     /// Runs the future's code, or its drop.
-    fn step<R>(self: Pin<&mut Self>, step: impl FnOnce(Pin<&mut Work<F>>) -> R) -> Result<R, Box<dyn Any + Send>> {
-        let this = self.project();
+    fn run<R>(&self, code: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
         let code = || {
-            let _traced = this.label.as_ref().map(|label| label.span.enter());
-            step(this.work)
+            let _traced = self.label.as_ref().map(|label| label.span.enter());
+            code()
         };
-        within(&this.group.roster, || catch_unwind(AssertUnwindSafe(code)))
+        within(&self.group.roster, || catch_unwind(AssertUnwindSafe(code)))
     }
 
-    fn end(mut self: Pin<&mut Self>, end: End<T, E>) {
-        let Some(handle) = self.as_mut().project().handle.take() else { return };
-        let seat = match self.as_mut().project().work.project() {
-            WorkProjection::Going { seat, .. } => *seat,
-            WorkProjection::Gone => Seat::NONE,
-        };
-        let dropped = self.as_mut().step(|mut work| work.set(Work::Gone));
-        let this = self.project();
-        let (name, span) = this.label.take().map_or((None, None), |label| (Some(label.name), Some(label.span)));
-        let fail = |kind| this.group.fail(name.clone(), kind);
+    /// The future is gone.
+    fn leave(self, seat: Option<Seat>, end: End<T, E>, dropped: Result<(), Box<dyn Any + Send>>) {
+        let Self { group, slot, label } = self;
+        let (name, span) = label.map_or((None, None), |label| (Some(label.name), Some(label.span)));
+        let fail = |kind| group.fail(name.clone(), kind);
         let value = match end {
             End::Value(value) => Some(value),
             End::Failed(kind) => {
@@ -115,29 +104,36 @@ where
         if let Err(payload) = dropped {
             fail(FailureKind::Panicked(Panic::new(payload)));
         }
-        let unwanted = send(handle, value);
-        if let Err(payload) = within(&this.group.roster, || catch_unwind(AssertUnwindSafe(|| drop(unwanted)))) {
+        let unwanted = slot.put(value);
+        if let Err(payload) = within(&group.roster, || catch_unwind(AssertUnwindSafe(|| drop(unwanted)))) {
             fail(FailureKind::Panicked(Panic::new(payload)));
         }
         // What watches spans may panic, and must not keep the child from leaving.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(span))) {
             discard(payload);
         }
-        this.group.roster.leave_as_child(seat);
+        group.roster.leave_as_child(seat);
+    }
+}
+
+impl<F, T, E> Child<F, T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    /// The group has admitted it.
+    pub(super) fn new(future: F, group: Arc<Shared<E>>, slot: Arc<Slot<T>>, label: Option<Box<Label>>) -> Self {
+        Self { work: Work::Going { seat: None, future }, membership: Some(Membership { group, slot, label }) }
     }
 
-    /// Returns false if the future must be dropped now.
-    fn keep_waker(self: Pin<&mut Self>, cx: &Context<'_>) -> bool {
-        let this = self.project();
-        let roster = &this.group.roster;
-        match this.work.project() {
-            // A task of Tokio has one waker all its life, whatever polls it.
-            WorkProjection::Going { seat, .. } if seat.is_none() => {
-                *seat = roster.keep_waker(cx.waker().clone());
-                !seat.is_none()
-            }
-            _ => roster.phase() < Phase::Dropping,
-        }
+    fn end(self: Pin<&mut Self>, end: End<T, E>) {
+        let mut this = self.project();
+        let Some(membership) = this.membership.take() else { return };
+        let seat = match this.work.as_mut().project() {
+            WorkProjection::Going { seat, .. } => *seat,
+            WorkProjection::Gone => None,
+        };
+        let dropped = membership.run(|| this.work.set(Work::Gone));
+        membership.leave(seat, end, dropped);
     }
 }
 
@@ -150,25 +146,31 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         // Fields are read through the projection only: a plain reference to all of the child would be one to the future, too.
         let this = self.as_mut().project();
-        if this.handle.is_none() {
+        let (Some(membership), WorkProjection::Going { seat, future }) = (this.membership, this.work.project()) else {
             return Poll::Ready(());
+        };
+        let roster = &membership.group.roster;
+        let mut end = End::Gone;
+        if roster.phase() < Phase::Dropping {
+            end = match membership.run(|| future.poll(cx)) {
+                Ok(Poll::Pending) => {
+                    // A task of Tokio has one waker all its life, whatever polls it.
+                    let is_kept = if seat.is_none() {
+                        *seat = roster.keep_waker(cx.waker().clone());
+                        seat.is_some()
+                    } else {
+                        roster.phase() < Phase::Dropping
+                    };
+                    if is_kept {
+                        return Poll::Pending;
+                    }
+                    End::Gone
+                }
+                Ok(Poll::Ready(Ok(value))) => End::Value(value),
+                Ok(Poll::Ready(Err(error))) => End::Failed(FailureKind::Error(error)),
+                Err(payload) => End::Failed(FailureKind::Panicked(Panic::new(payload))),
+            };
         }
-        let is_wanted = this.group.roster.phase() < Phase::Dropping;
-        let polled = if is_wanted {
-            self.as_mut().step(|work| match work.project() {
-                WorkProjection::Going { future, .. } => future.poll(cx),
-                WorkProjection::Gone => Poll::Pending,
-            })
-        } else {
-            Ok(Poll::Pending)
-        };
-        let end = match polled {
-            Ok(Poll::Pending) if is_wanted && self.as_mut().keep_waker(cx) => return Poll::Pending,
-            Ok(Poll::Pending) => End::Gone,
-            Ok(Poll::Ready(Ok(value))) => End::Value(value),
-            Ok(Poll::Ready(Err(error))) => End::Failed(FailureKind::Error(error)),
-            Err(payload) => End::Failed(FailureKind::Panicked(Panic::new(payload))),
-        };
         self.end(end);
         Poll::Ready(())
     }
@@ -181,12 +183,12 @@ mod tests {
 
     /// Tokio's tasks come in steps of 128 bytes, so what a child adds to its future is kept small.
     #[test]
-    fn promise_a_child_adds_eight_bytes_and_four_words_to_its_future() {
-        const ADDED: usize = 8 + 4 * size_of::<usize>();
+    fn promise_a_child_adds_eight_bytes_and_three_words_to_its_future() {
+        const ADDED: usize = 8 + 3 * size_of::<usize>();
         fn added<F: Future<Output = Result<u64, u64>>>(future: F) -> usize {
             let group = Arc::new(Shared::new(Roster::open(None, None, None, None)));
             assert!(group.roster.admit());
-            let child = Child::new(future, group, oneshot::channel().0, None);
+            let child = Child::new(future, group, Slot::new(), None);
             size_of_val(&child) - size_of::<F>()
         }
         assert_eq!(added(std::future::ready(Ok(7))), ADDED);

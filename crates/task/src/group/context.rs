@@ -67,27 +67,26 @@ impl Cancellation {
     pub(super) fn new(group: Arc<Roster>) -> Self {
         Self { group, key: None }
     }
+
+    fn unwatch(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.group.unwatch(key);
+        }
+    }
 }
 
 impl Future for Cancellation {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.group.phase() == Phase::Open {
-            self.key = self.group.watch(self.key, cx.waker());
-            if self.key.is_some() {
-                return Poll::Pending;
-            }
-        }
-        self.key = None;
-        Poll::Ready(())
+        self.unwatch();
+        self.key = self.group.watch(cx.waker());
+        if self.key.is_some() { Poll::Pending } else { Poll::Ready(()) }
     }
 }
 
 impl Drop for Cancellation {
     fn drop(&mut self) {
-        if let Some(key) = self.key {
-            self.group.unwatch(key);
-        }
+        self.unwatch();
     }
 }

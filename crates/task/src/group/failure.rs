@@ -8,7 +8,6 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use crate::Panic;
-use crate::units::Spoken;
 
 /// One thing that went wrong in a group.
 ///
@@ -99,7 +98,7 @@ impl<E: fmt::Display> fmt::Display for Failure<E> {
         match &self.kind {
             FailureKind::Error(error) => error.fmt(f),
             FailureKind::Panicked(panic) => panic.fmt(f),
-            FailureKind::DeadlineExceeded { after } => write!(f, "not done within {}", Spoken(*after)),
+            FailureKind::DeadlineExceeded { after } => write!(f, "not done within {after:?}"),
             FailureKind::Cancelled => f.write_str("cancelled"),
         }
     }

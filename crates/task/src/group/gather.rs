@@ -54,22 +54,19 @@ where
         let polled = catch_unwind(AssertUnwindSafe(|| {
             future.as_mut().as_pin_mut().map_or(Poll::Pending, |future| future.poll(cx))
         }));
-        let result = match polled {
+        let mut result = match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(Ok(value))) => Ok(value),
             Ok(Poll::Ready(Err(error))) => Err(FailureKind::Error(error)),
             Err(payload) => Err(FailureKind::Panicked(Panic::new(payload))),
         };
-        let dropped = catch_unwind(AssertUnwindSafe(|| future.set(None)));
-        let result = match (result, dropped) {
-            (Ok(_), Err(payload)) => Err(FailureKind::Panicked(Panic::new(payload))),
-            (result, Err(payload)) => {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| future.set(None))) {
+            match result {
+                Ok(_) => result = Err(FailureKind::Panicked(Panic::new(payload))),
                 // The first failure is the one to be told.
-                discard(payload);
-                result
+                Err(_) => discard(payload),
             }
-            (result, Ok(())) => result,
-        };
+        }
         Poll::Ready(Ok(result.map_err(|kind| Failure::new(None, kind))))
     }
 }

@@ -1,20 +1,18 @@
 //! What a child of a group leaves behind: its value, and the handle that takes it.
 //!
-//! The value is sent before the child leaves the group, so it is there when the scope has ended. It is not where failures go: those
-//! belong to the group.
+//! The value is put down before the child leaves the group, so it is there when the scope has ended. It is not where failures go:
+//! those belong to the group. Nor is it Tokio's oneshot, which would make a child larger, and for which the models are blind.
 
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
-use tokio::sync::oneshot;
-use tokio::sync::oneshot::error::TryRecvError;
 use tokio::task::JoinHandle;
 
 use super::context::is_dropping;
-use crate::panic::discard;
+use crate::panic::wake;
+use crate::sync::{Arc, BriefMutex};
 
 /// A task gave no value: it failed, panicked, was cancelled, or was never started because its group was cancelled or had ended.
 ///
@@ -34,32 +32,26 @@ pub struct Cancelled;
 /// # Panics
 /// When it is polled after its value was taken, by an earlier await or by [`take`](Handle::take).
 pub struct Handle<T> {
-    value: oneshot::Receiver<T>,
+    slot: Arc<Slot<T>>,
     /// None if there was never a task, or nothing is left to be cancelled.
     task: Option<JoinHandle<()>>,
-    /// There is no value.
-    has_none: bool,
+    was_taken: bool,
+    /// It was not said yet that there is no value, since whoever asked was to be dropped.
+    was_put_off: bool,
 }
 
-// A value that its task has made whole is all that a handle shows.
-impl<T> UnwindSafe for Handle<T> {}
-impl<T> RefUnwindSafe for Handle<T> {}
-
 impl<T> Handle<T> {
-    pub(super) fn new(value: oneshot::Receiver<T>, task: Option<JoinHandle<()>>) -> Self {
-        Self { value, task, has_none: false }
+    pub(super) fn new(slot: Arc<Slot<T>>, task: Option<JoinHandle<()>>) -> Self {
+        Self { slot, task, was_taken: false, was_put_off: false }
     }
 
     /// The value, if the task has ended with one, and it was not taken yet.
     #[must_use]
     pub fn take(&mut self) -> Option<T> {
-        let was_taken = self.value.is_terminated();
-        let taken = self.value.try_recv();
-        if !matches!(taken, Err(TryRecvError::Empty)) {
-            self.task = None;
-            self.has_none |= taken.is_err() && !was_taken;
-        }
-        taken.ok()
+        let Poll::Ready(value) = self.slot.take() else { return None };
+        self.task = None;
+        self.was_taken |= value.is_some();
+        value
     }
 
     /// The same without the power to cancel. A `JoinHandle` keeps the memory of its task; without it only the value is kept.
@@ -82,21 +74,25 @@ impl<T> Future for Handle<T> {
     type Output = Result<T, Cancelled>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if !self.has_none {
-            if let Ok(value) = ready!(Pin::new(&mut self.value).poll(cx)) {
-                self.task = None;
-                return Poll::Ready(Ok(value));
-            }
-            self.has_none = true;
-            if is_dropping() {
-                // Code of a group that is being dropped is dropped at its next await, which is this one. Only what another executor
-                // runs within it comes back, and is told then.
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
+        let value = ready!(self.slot.poll(cx));
+        assert!(value.is_some() || !self.was_taken, "the value of this task was taken before");
+        if value.is_none() && !self.was_put_off && is_dropping() {
+            // Code of a group that is being dropped is dropped at its next await, which is this one. Only what another executor
+            // runs within it comes back, and is told then.
+            self.was_put_off = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         self.task = None;
-        Poll::Ready(Err(Cancelled))
+        self.was_taken = value.is_some();
+        Poll::Ready(value.ok_or(Cancelled))
+    }
+}
+
+impl<T> Drop for Handle<T> {
+    fn drop(&mut self) {
+        let outcome = std::mem::replace(&mut *self.slot.0.lock(), Outcome::Ended(None));
+        drop(outcome);
     }
 }
 
@@ -106,15 +102,50 @@ impl<T> fmt::Debug for Handle<T> {
     }
 }
 
-/// The child has ended: gives its value, if it has one, to the handle, and wakes whoever awaits that. Returns the value if nobody wants
-/// it. A waker that panics keeps the child from nothing; the panic hook has told of it.
-pub(super) fn send<T>(handle: oneshot::Sender<T>, value: Option<T>) -> Option<T> {
-    let sent = catch_unwind(AssertUnwindSafe(|| match value {
-        Some(value) => handle.send(value).err(),
-        None => None,
-    }));
-    sent.unwrap_or_else(|payload| {
-        discard(payload);
+/// Where a child puts its value down.
+pub(super) struct Slot<T>(BriefMutex<Outcome<T>>);
+
+enum Outcome<T> {
+    /// The child runs. The waker is that of the handle, if it was awaited.
+    Awaited(Option<Waker>),
+    /// The child has ended, or the handle is gone. The value, until it is taken.
+    Ended(Option<T>),
+}
+
+impl<T> Slot<T> {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self(BriefMutex::new(Outcome::Awaited(None))))
+    }
+
+    /// The child has ended, or will never begin. Returns the value if nobody wants it.
+    pub(super) fn put(&self, value: Option<T>) -> Option<T> {
+        let mut outcome = self.0.lock();
+        let Outcome::Awaited(waker) = &mut *outcome else { return value };
+        let waker = waker.take();
+        *outcome = Outcome::Ended(value);
+        drop(outcome);
+        wake(waker);
         None
-    })
+    }
+
+    fn take(&self) -> Poll<Option<T>> {
+        if let Outcome::Ended(value) = &mut *self.0.lock() { Poll::Ready(value.take()) } else { Poll::Pending }
+    }
+
+    fn poll(&self, cx: &Context<'_>) -> Poll<Option<T>> {
+        let taken = self.take();
+        if taken.is_ready() {
+            return taken;
+        }
+        // Dropped, as what it replaces, when the lock is released.
+        let mut waker = Some(cx.waker().clone());
+        let mut outcome = self.0.lock();
+        match &mut *outcome {
+            Outcome::Ended(value) => Poll::Ready(value.take()),
+            Outcome::Awaited(known) => {
+                std::mem::swap(known, &mut waker);
+                Poll::Pending
+            }
+        }
+    }
 }

@@ -365,7 +365,7 @@ mod loomed {
             let thread = thread::spawn(move || {
                 let is_admitted = outside.admit();
                 if is_admitted {
-                    outside.leave_as_child(waiting::Seat::NONE);
+                    outside.leave_as_child(None);
                 }
             });
             roster.leave();

@@ -21,7 +21,7 @@ use slab::Slab;
 use tokio::sync::Semaphore;
 
 use super::waiting::{Seat, Waiting};
-use crate::panic::discard;
+use crate::panic::{discard, wake};
 use crate::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex};
 
@@ -114,13 +114,15 @@ impl Roster {
     }
 
     /// Has a child woken when it must go. Returns where its waker is, or none if it must go already.
-    pub(crate) fn keep_waker(&self, waker: Waker) -> Seat {
+    pub(crate) fn keep_waker(&self, waker: Waker) -> Option<Seat> {
         self.waiting.put(waker, || self.phase() < Phase::Dropping)
     }
 
     /// A child has ended: its future is gone, and so is all that it owned. `seat` is where its waker is.
-    pub(crate) fn leave_as_child(&self, seat: Seat) {
-        self.waiting.remove(seat);
+    pub(crate) fn leave_as_child(&self, seat: Option<Seat>) {
+        if let Some(seat) = seat {
+            self.waiting.remove(seat);
+        }
         self.leave();
         if let Some(places) = &self.places {
             places.add_permits(1);
@@ -165,9 +167,7 @@ impl Roster {
         while let Some((roster, phase)) = woken.groups.pop() {
             roster.advance_alone(phase, &mut woken);
         }
-        for waker in woken.wakers {
-            wake(Some(waker));
-        }
+        wake(woken.wakers);
     }
 
     /// What a group in this one comes to when this one has come to `phase`. One with no grace of its own has that of the group
@@ -220,18 +220,11 @@ impl Roster {
     }
 
     /// Has somebody woken when the group is cancelled: returns the key to [`unwatch`](Self::unwatch) with, or none if it is
-    /// cancelled already. `key` is the one of an earlier call.
-    pub(crate) fn watch(&self, key: Option<usize>, waker: &Waker) -> Option<usize> {
+    /// cancelled already.
+    pub(crate) fn watch(&self, waker: &Waker) -> Option<usize> {
         let waker = waker.clone();
         let mut state = self.state.lock();
-        if self.phase() > Phase::Open {
-            return None;
-        }
-        let Some(key) = key else { return Some(state.watchers.insert(waker)) };
-        let before = std::mem::replace(&mut state.watchers[key], waker);
-        drop(state);
-        drop(before);
-        Some(key)
+        if self.phase() > Phase::Open { None } else { Some(state.watchers.insert(waker)) }
     }
 
     pub(crate) fn unwatch(&self, key: usize) {
@@ -255,12 +248,4 @@ impl Drop for Roster {
 struct Woken {
     wakers: Vec<Waker>,
     groups: Vec<(Arc<Roster>, Phase)>,
-}
-
-/// Wakes. A waker that panics keeps nobody else from being woken; the panic hook has told of it.
-pub(crate) fn wake(waker: Option<Waker>) {
-    let Some(waker) = waker else { return };
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-        discard(payload);
-    }
 }

@@ -25,32 +25,15 @@ pub(super) struct Waiting {
 }
 
 // Each in a cache line of its own.
+#[derive(Default)]
 #[repr(align(64))]
 struct Part(BriefMutex<Slab<Waker>>);
 
-impl Default for Part {
-    fn default() -> Self {
-        Self(BriefMutex::new(Slab::new()))
-    }
-}
-
-/// Where the waker of a child is, if it has one here. Every child has one, so it is five bytes, wherever they are.
+/// Where the waker of a child is. Every child has room for one, so it is five bytes, wherever they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seat {
     key: [u8; 4],
     part: u8,
-}
-
-impl Seat {
-    pub(crate) const NONE: Self = Self { key: u32::MAX.to_ne_bytes(), part: 0 };
-
-    pub(super) fn is_none(self) -> bool {
-        self == Self::NONE
-    }
-
-    fn key(self) -> usize {
-        u32::from_ne_bytes(self.key) as usize
-    }
 }
 
 impl Waiting {
@@ -58,23 +41,21 @@ impl Waiting {
     ///
     /// # Panics
     /// If four billion wakers are here, for which there is no memory.
-    pub(super) fn put(&self, waker: Waker, is_wanted: impl FnOnce() -> bool) -> Seat {
+    pub(super) fn put(&self, waker: Waker, is_wanted: impl FnOnce() -> bool) -> Option<Seat> {
         let part = own_part();
         let mut wakers = self.part(part).lock();
         if !is_wanted() {
             drop(wakers);
-            return Seat::NONE;
+            return None;
         }
-        let key = u32::try_from(wakers.insert(waker)).ok().filter(|key| *key < u32::MAX);
-        Seat { key: key.expect("fewer wakers than addresses").to_ne_bytes(), part }
+        let key = u32::try_from(wakers.insert(waker)).expect("fewer wakers than addresses");
+        Some(Seat { key: key.to_ne_bytes(), part })
     }
 
     /// Forgets a waker, if it was not drained.
     pub(super) fn remove(&self, seat: Seat) {
-        if !seat.is_none() {
-            let waker = self.part(seat.part).lock().try_remove(seat.key());
-            drop(waker);
-        }
+        let waker = self.part(seat.part).lock().try_remove(u32::from_ne_bytes(seat.key) as usize);
+        drop(waker);
     }
 
     fn part(&self, part: u8) -> &BriefMutex<Slab<Waker>> {

@@ -48,17 +48,6 @@ pub(super) enum Standing {
     Dismissed,
 }
 
-/// What an attempt to stand in line came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stand {
-    /// It stands where it stood.
-    AsBefore,
-    /// It stands at the end.
-    Anew,
-    /// A clone of the waker is needed first.
-    NeedsWaker,
-}
-
 impl Line {
     pub(super) fn new() -> Self {
         Line { entries: Slab::new(), first: NOBODY, last: NOBODY }
@@ -73,29 +62,18 @@ impl Line {
         self.entries[key].standing
     }
 
-    /// Stands in line, at the place that `key` knows, or at the end if it knows none; a key is good until
-    /// [`leave`](Line::leave). `current` is what is to be woken. A clone of it is asked for when it is needed, since nobody
-    /// knows what cloning does, and taken out of `spare` in the next call; what is in there after that is to be dropped.
-    pub(super) fn stand(&mut self, key: &mut Option<usize>, current: &Waker, spare: &mut Option<Waker>) -> Stand {
-        if let Some(own) = *key {
-            let entry = &mut self.entries[own];
-            if entry.standing == Standing::Waiting {
-                if entry.waker.as_ref().is_some_and(|waker| waker.will_wake(current)) {
-                    return Stand::AsBefore;
-                }
-                if spare.is_none() {
-                    return Stand::NeedsWaker;
-                }
-                std::mem::swap(&mut entry.waker, spare);
-                return Stand::AsBefore;
-            }
+    /// Stands in line, at the place that `key` knows, or at the end if it knows none; a key is good until [`leave`](Line::leave).
+    /// `waker` is what is to be woken; what is in there after that is to be dropped. Returns whether it stands anew.
+    pub(super) fn stand(&mut self, key: &mut Option<usize>, waker: &mut Option<Waker>) -> bool {
+        if let Some(own) = *key
+            && self.entries[own].standing == Standing::Waiting
+        {
+            std::mem::swap(&mut self.entries[own].waker, waker);
+            return false;
         }
-        let Some(waker) = spare.take() else { return Stand::NeedsWaker };
-        if let Some(gone) = key.take() {
-            *spare = self.leave(gone);
-        }
-        *key = Some(self.join(waker));
-        Stand::Anew
+        let stale = key.take().and_then(|gone| self.leave(gone));
+        *key = Some(self.join(std::mem::replace(waker, stale)));
+        true
     }
 
     /// Promises something to the one who has waited longest.
@@ -132,8 +110,8 @@ impl Line {
         self.entries.remove(key).waker
     }
 
-    fn join(&mut self, waker: Waker) -> usize {
-        let entry = Entry { standing: Standing::Waiting, waker: Some(waker), previous: self.last, next: NOBODY };
+    fn join(&mut self, waker: Option<Waker>) -> usize {
+        let entry = Entry { standing: Standing::Waiting, waker, previous: self.last, next: NOBODY };
         let key = self.entries.insert(entry);
         match self.last {
             NOBODY => self.first = key,

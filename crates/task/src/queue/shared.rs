@@ -10,7 +10,8 @@
 
 use std::task::Waker;
 
-use super::state::{State, Woken};
+use super::state::State;
+use crate::panic::wake;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{BriefGuard, BriefMutex};
 
@@ -101,7 +102,7 @@ impl<T> Shared<T> {
         }
         let wakers = self.dismiss_joiners(&mut state);
         drop(state);
-        Woken::Many(wakers).wake();
+        wake(wakers);
     }
 
     fn dismiss_joiners(&self, state: &mut State<T>) -> Vec<Waker> {

@@ -16,7 +16,6 @@
 //! is handed out.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
 
 use super::line::{Line, Standing};
@@ -27,40 +26,6 @@ use super::line::{Line, Standing};
 pub(super) struct Item<T> {
     pub(super) value: T,
     pub(super) since_ns: u64,
-}
-
-/// Who is to be woken, after the lock was released.
-#[must_use = "somebody waits for it"]
-#[derive(Debug)]
-pub(super) enum Woken {
-    One(Option<Waker>),
-    Many(Vec<Waker>),
-}
-
-impl Woken {
-    /// Wakes them.
-    ///
-    /// # Panics
-    /// As the wakers do. If one of many does, the others are called first.
-    #[inline]
-    pub(super) fn wake(self) {
-        match self {
-            Woken::One(waker) => waker.into_iter().for_each(Waker::wake),
-            Woken::Many(wakers) => wake_all(wakers),
-        }
-    }
-}
-
-fn wake_all(wakers: Vec<Waker>) {
-    let mut panic = None;
-    for waker in wakers {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-            panic.get_or_insert(payload);
-        }
-    }
-    if let Some(payload) = panic {
-        resume_unwind(payload);
-    }
 }
 
 /// Of one who gives up: the waker of the one who has its promise now, and its own, to be dropped.
@@ -82,7 +47,8 @@ pub(super) enum PutStep<T> {
 /// What an attempt to get came to.
 #[derive(Debug)]
 pub(super) enum GetStep<T> {
-    Done(Item<T>, Woken),
+    /// With the putter who has its place now, and the getters who wait in vain.
+    Done(Item<T>, Option<Waker>, Vec<Waker>),
     /// There is no item that is free.
     Empty,
     /// There is no item, and none will be put.
@@ -133,70 +99,49 @@ impl<T> State<T> {
         self.items.front().map(|item| item.since_ns)
     }
 
-    /// Puts the value, if there is a place that nobody waits for.
+    /// Puts the value, if there is a place that nobody waits for; for one who stands in line, if one was promised to it.
     #[inline]
-    pub(super) fn put(&mut self, value: T, since_ns: u64) -> PutStep<T> {
+    pub(super) fn put(&mut self, key: Option<usize>, value: T, since_ns: u64) -> PutStep<T> {
         if self.closed {
-            PutStep::Closed(value)
-        } else if !self.has_free_place() {
-            PutStep::Full(value)
-        } else {
-            PutStep::Done(self.push(Item { value, since_ns }))
+            return PutStep::Closed(value);
         }
+        let has_place = match key {
+            None => self.has_free_place(),
+            Some(key) => self.putters.standing(key) == Standing::Promised,
+        };
+        if !has_place {
+            return PutStep::Full(value);
+        }
+        self.places_promised -= usize::from(key.is_some());
+        PutStep::Done(self.push(Item { value, since_ns }))
     }
 
-    /// As [`put`](State::put), or not at all: whenever something is out of the ordinary, the caller has to go the long way.
-    #[inline]
-    pub(super) fn put_quickly(&mut self, value: T, since_ns: u64) -> Result<Option<Waker>, T> {
-        if self.closed || !self.has_free_place() || !self.joiners.is_empty() {
-            return Err(value);
+    /// Takes the first item, if there is one that nobody waits for; for one who stands in line, if one was promised to it.
+    pub(super) fn get(&mut self, key: Option<usize>) -> GetStep<T> {
+        match key.map(|key| self.getters.standing(key)) {
+            Some(Standing::Waiting) => return GetStep::Empty,
+            // Now it is free, and there.
+            Some(Standing::Promised) => self.items_promised -= 1,
+            Some(Standing::Dismissed) | None => {}
         }
-        Ok(self.push(Item { value, since_ns }))
-    }
-
-    /// As [`put`](State::put), for one who stands in line.
-    pub(super) fn put_as(&mut self, key: usize, value: T, since_ns: u64) -> PutStep<T> {
-        if self.closed {
-            PutStep::Closed(value)
-        } else if self.putters.standing(key) == Standing::Promised {
-            self.places_promised -= 1;
-            PutStep::Done(self.push(Item { value, since_ns }))
-        } else {
-            PutStep::Full(value)
-        }
-    }
-
-    /// Takes the first item, if there is one that nobody waits for.
-    pub(super) fn get(&mut self) -> GetStep<T> {
-        let step = if self.has_free_item() { self.pop() } else { None };
-        match step {
-            Some((item, woken)) => GetStep::Done(item, woken),
-            None if self.closed && self.items.is_empty() => GetStep::Drained,
+        let item = if self.has_free_item() { self.items.pop_front() } else { None };
+        let is_drained = self.closed && self.items.is_empty();
+        match item {
+            Some(item) if is_drained => GetStep::Done(item, None, self.getters.dismiss_all()),
+            Some(item) => GetStep::Done(item, self.promise_place(), Vec::new()),
+            None if is_drained => GetStep::Drained,
             None => GetStep::Empty,
         }
     }
 
-    /// As [`get`](State::get), or not at all, as [`put_quickly`](State::put_quickly). What was taken leaves a place, which is to be
-    /// [promised](State::promise_place).
+    /// As [`get`](State::get), or not at all: whenever something is out of the ordinary, the caller has to go the long way. What was
+    /// taken leaves a place, which is to be [promised](State::promise_place).
     #[inline]
     pub(super) fn get_quickly(&mut self) -> Option<Item<T>> {
         if self.closed || !self.has_free_item() {
             return None;
         }
         self.items.pop_front()
-    }
-
-    /// As [`get`](State::get), for one who stands in line.
-    pub(super) fn get_as(&mut self, key: usize) -> GetStep<T> {
-        match self.getters.standing(key) {
-            Standing::Waiting => GetStep::Empty,
-            Standing::Promised => {
-                // Now it is free, and there.
-                self.items_promised -= 1;
-                self.get()
-            }
-            Standing::Dismissed => self.get(),
-        }
     }
 
     /// Takes an item back that was taken, as the next to be taken; more than the capacity, if need be.
@@ -223,13 +168,13 @@ impl<T> State<T> {
     }
 
     /// Takes nothing in any more. Whoever waits in vain from now on is to be woken.
-    pub(super) fn close(&mut self) -> Woken {
+    pub(super) fn close(&mut self) -> Vec<Waker> {
         self.closed = true;
         let mut wakers = self.putters.dismiss_all();
         if self.items.is_empty() {
             wakers.append(&mut self.getters.dismiss_all());
         }
-        Woken::Many(wakers)
+        wakers
     }
 
     fn has_free_item(&self) -> bool {
@@ -248,16 +193,6 @@ impl<T> State<T> {
         self.puts = self.puts.wrapping_add(1);
         self.length_max = self.length_max.max(self.items.len());
         self.promise_item()
-    }
-
-    fn pop(&mut self) -> Option<(Item<T>, Woken)> {
-        let item = self.items.pop_front()?;
-        let woken = match self.closed {
-            false => Woken::One(self.promise_place()),
-            true if self.items.is_empty() => Woken::Many(self.getters.dismiss_all()),
-            true => Woken::One(None),
-        };
-        Some((item, woken))
     }
 
     #[inline]

@@ -6,10 +6,10 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::task::Waker;
 
 use super::shared::Shared;
 use super::state::Item;
+use crate::panic::wake;
 
 /// An item of a [`Queue`](super::Queue) that somebody works on.
 ///
@@ -62,7 +62,7 @@ impl<'a, T> Taken<'a, T> {
     pub fn put_back(self) {
         let Taken { value, since_ns, mut finish } = self;
         let waker = finish.0.take().and_then(|shared| shared.lock().put_back(Item { value, since_ns }));
-        waker.into_iter().for_each(Waker::wake);
+        wake(waker);
     }
 }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use super::Queue;
-use super::line::{Line, Stand, Standing};
+use super::line::{Line, Standing};
 use super::{Drained, Taken};
 use crate::clock::held;
 
@@ -25,8 +25,8 @@ fn get<T>(queue: &Queue<T>) -> Result<Taken<'_, T>, Drained> {
 }
 
 fn stand(line: &mut Line) -> usize {
-    let (mut key, mut spare) = (None, Some(Waker::noop().clone()));
-    assert_eq!(line.stand(&mut key, Waker::noop(), &mut spare), Stand::Anew);
+    let mut key = None;
+    assert!(line.stand(&mut key, &mut Some(Waker::noop().clone())));
     key.expect("it stands in line")
 }
 
@@ -146,8 +146,7 @@ fn promise_a_put_wakes_the_getter_though_one_who_has_joined_panics() {
     // As if the item were being finished in another thread, which has counted it and not come further yet.
     std::mem::forget(taken);
     queue.shared.begin_finished_at(3);
-    let put = std::panic::catch_unwind(|| put(&queue, 2));
-    assert!(put.is_err());
+    put(&queue, 2);
     assert_eq!((joiner.0.load(Ordering::Relaxed), getter.0.load(Ordering::Relaxed)), (1, 1));
     assert!(join.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
 }

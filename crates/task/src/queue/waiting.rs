@@ -1,20 +1,20 @@
 //! The futures that a queue hands out, and how each stands in line and leaves it.
 //!
-//! All three go the same way: try; if it must wait, clone the waker without the lock, try again, and stand in line. A future that
+//! All three go the same way: clone the waker without the lock, try, and stand in line if it must wait. A future that
 //! is dropped leaves its line and passes on what it was promised. They are *not* fused: one that was ready must not be polled
 //! again.
 //!
 //! Invariant: a future that has a `key` has an entry in the queue's line, and no other has.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
-use super::line::{Stand, Standing};
+use super::line::Standing;
 use super::shared::Shared;
-use super::state::{GetStep, Parting, PutStep, State, Woken};
+use super::state::{GetStep, Parting, PutStep, State};
 use super::{Closed, Drained, Taken};
 use crate::clock::now_ns;
+use crate::panic::wake;
 use crate::turn;
 
 /// The future of [`Queue::put`](super::Queue::put).
@@ -61,14 +61,18 @@ impl<T> Future for Put<'_, T> {
         {
             let since_ns = now_ns();
             let mut state = put.shared.lock();
-            match state.put_quickly(value, since_ns) {
-                Ok(waker) => {
-                    drop(state);
-                    turn::note_uncounted();
-                    waker.into_iter().for_each(Waker::wake);
-                    return Poll::Ready(Ok(()));
+            if state.joiners.is_empty() {
+                match state.put(None, value, since_ns) {
+                    PutStep::Done(waker) => {
+                        drop(state);
+                        turn::note_uncounted();
+                        wake(waker);
+                        return Poll::Ready(Ok(()));
+                    }
+                    PutStep::Closed(unput) | PutStep::Full(unput) => put.value = Some(unput),
                 }
-                Err(unput) => put.value = Some(unput),
+            } else {
+                put.value = Some(value);
             }
         }
         put.poll_slowly(cx)
@@ -80,41 +84,33 @@ impl<T> Put<'_, T> {
     #[inline(never)]
     fn poll_slowly(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed<T>>> {
         let progress = ready!(turn::poll_counted(cx));
-        let put = self;
-        let Some(mut value) = put.value.take() else { panic!("`Put` was polled after it was ready") };
+        // Dropped, if it is not needed, when the lock is released.
+        let mut waker = Some(cx.waker().clone());
+        let Some(value) = self.value.take() else { panic!("`Put` was polled after it was ready") };
         let since_ns = now_ns();
-        let mut spare = None;
-        loop {
-            // Made after `spare`, it is released before a waker in there is dropped.
-            let mut state = put.shared.lock();
-            let step = match put.key {
-                None => state.put(value, since_ns),
-                Some(key) => state.put_as(key, value, since_ns),
-            };
-            match step {
-                PutStep::Done(waker) => {
-                    let joined = put.shared.note_put(&mut state);
-                    let stale = put.key.take().and_then(|key| state.putters.leave(key));
-                    drop(state);
-                    drop(stale);
-                    progress.made_progress();
-                    wake_both(waker, joined);
-                    return Poll::Ready(Ok(()));
-                }
-                PutStep::Closed(value) => {
-                    drop(state);
-                    leave(put.shared, &mut put.key, State::leave_putters);
-                    progress.made_progress();
-                    return Poll::Ready(Err(Closed(value)));
-                }
-                PutStep::Full(unput) => value = unput,
+        let mut state = self.shared.lock();
+        match state.put(self.key, value, since_ns) {
+            PutStep::Done(getter) => {
+                let joined = self.shared.note_put(&mut state);
+                let stale = self.key.take().and_then(|key| state.putters.leave(key));
+                drop(state);
+                drop(stale);
+                progress.made_progress();
+                wake(getter);
+                wake(joined);
+                Poll::Ready(Ok(()))
             }
-            if state.putters.stand(&mut put.key, cx.waker(), &mut spare) != Stand::NeedsWaker {
-                put.value = Some(value);
-                return Poll::Pending;
+            PutStep::Closed(value) => {
+                drop(state);
+                leave(self.shared, &mut self.key, State::leave_putters);
+                progress.made_progress();
+                Poll::Ready(Err(Closed(value)))
             }
-            drop(state);
-            spare = Some(cx.waker().clone());
+            PutStep::Full(value) => {
+                state.putters.stand(&mut self.key, &mut waker);
+                self.value = Some(value);
+                Poll::Pending
+            }
         }
     }
 }
@@ -146,11 +142,8 @@ impl<'a, T> Future for Get<'a, T> {
                 let putter = state.promise_place();
                 drop(state);
                 turn::note_uncounted();
-                let taken = Taken::new(item, get.shared);
-                return Poll::Ready(Ok(match putter {
-                    None => taken,
-                    putter => wake_holding(taken, Woken::One(putter)),
-                }));
+                wake(putter);
+                return Poll::Ready(Ok(Taken::new(item, get.shared)));
             }
         }
         get.poll_slowly(cx)
@@ -162,37 +155,30 @@ impl<'a, T> Get<'a, T> {
     #[inline(never)]
     fn poll_slowly(&mut self, cx: &mut Context<'_>) -> Poll<Result<Taken<'a, T>, Drained>> {
         let progress = ready!(turn::poll_counted(cx));
-        let get = self;
-        let mut spare = None;
-        loop {
-            // As in `Put`.
-            let mut state = get.shared.lock();
-            let step = match get.key {
-                None => state.get(),
-                Some(key) => state.get_as(key),
-            };
-            match step {
-                GetStep::Done(item, woken) => {
-                    let stale = get.key.take().and_then(|key| state.getters.leave(key));
-                    drop(state);
-                    let taken = wake_holding(Taken::new(item, get.shared), woken);
-                    drop(stale);
-                    progress.made_progress();
-                    return Poll::Ready(Ok(taken));
-                }
-                GetStep::Drained => {
-                    drop(state);
-                    leave(get.shared, &mut get.key, State::leave_getters);
-                    progress.made_progress();
-                    return Poll::Ready(Err(Drained));
-                }
-                GetStep::Empty => {}
+        // As in `Put`.
+        let mut waker = Some(cx.waker().clone());
+        let mut state = self.shared.lock();
+        match state.get(self.key) {
+            GetStep::Done(item, putter, dismissed) => {
+                let stale = self.key.take().and_then(|key| state.getters.leave(key));
+                drop(state);
+                let taken = Taken::new(item, self.shared);
+                drop(stale);
+                progress.made_progress();
+                wake(putter);
+                wake(dismissed);
+                Poll::Ready(Ok(taken))
             }
-            if state.getters.stand(&mut get.key, cx.waker(), &mut spare) != Stand::NeedsWaker {
-                return Poll::Pending;
+            GetStep::Drained => {
+                drop(state);
+                leave(self.shared, &mut self.key, State::leave_getters);
+                progress.made_progress();
+                Poll::Ready(Err(Drained))
             }
-            drop(state);
-            spare = Some(cx.waker().clone());
+            GetStep::Empty => {
+                state.getters.stand(&mut self.key, &mut waker);
+                Poll::Pending
+            }
         }
     }
 }
@@ -212,25 +198,7 @@ fn leave<T>(shared: &Shared<T>, key: &mut Option<usize>, leave: fn(&mut State<T>
     if let Some(key) = key.take() {
         let Parting { woken, dropped } = leave(&mut shared.lock(), key);
         drop(dropped);
-        woken.into_iter().for_each(Waker::wake);
-    }
-}
-
-/// Wakes one who gets, and those who have joined. If one of them panics, the others are woken first.
-fn wake_both(getter: Option<Waker>, mut joined: Vec<Waker>) {
-    joined.extend(getter);
-    Woken::Many(joined).wake();
-}
-
-/// Wakes those who can go on now that an item was taken. If that panics, the item is there for others, not lost.
-#[inline(never)]
-fn wake_holding<T>(taken: Taken<'_, T>, woken: Woken) -> Taken<'_, T> {
-    match catch_unwind(AssertUnwindSafe(|| woken.wake())) {
-        Ok(()) => taken,
-        Err(panic) => {
-            taken.put_back();
-            resume_unwind(panic)
-        }
+        wake(woken);
     }
 }
 
@@ -246,27 +214,18 @@ impl<T> Future for Join<'_, T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let progress = ready!(turn::poll_counted(cx));
         let join = self.get_mut();
-        let mut spare = None;
-        loop {
-            // As in `Put`.
-            let mut state = join.shared.lock();
-            let done = match join.key {
-                None => join.shared.unfinished(&state) == 0,
-                Some(key) => state.joiners.standing(key) == Standing::Dismissed,
-            };
-            if done {
-                break;
-            }
-            match state.joiners.stand(&mut join.key, cx.waker(), &mut spare) {
-                Stand::AsBefore => return Poll::Pending,
-                Stand::Anew if join.shared.note_join(&state) => return Poll::Pending,
-                // The last item was finished just now, by one who did not know yet that somebody waits.
-                Stand::Anew => break,
-                Stand::NeedsWaker => {}
-            }
-            drop(state);
-            spare = Some(cx.waker().clone());
+        // As in `Put`.
+        let mut waker = Some(cx.waker().clone());
+        let mut state = join.shared.lock();
+        let must_wait = match join.key {
+            None => join.shared.unfinished(&state) > 0,
+            Some(key) => state.joiners.standing(key) == Standing::Waiting,
+        };
+        // Else the last item was finished just now, by one who did not know yet that somebody waits.
+        if must_wait && (!state.joiners.stand(&mut join.key, &mut waker) || join.shared.note_join(&state)) {
+            return Poll::Pending;
         }
+        drop(state);
         leave_joiners(join.shared, &mut join.key);
         progress.made_progress();
         Poll::Ready(())

@@ -19,7 +19,7 @@ const YIELDS_MAX: u32 = 16;
 const NAP: Duration = Duration::from_micros(50);
 
 /// See the module's comment.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct BriefMutex<T>(SpinMutex<T>);
 
 // What it guards is never left half-way, since no code that may panic runs meanwhile.

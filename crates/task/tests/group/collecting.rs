@@ -83,7 +83,7 @@ async fn promise_at_the_deadline_what_is_done_is_kept_and_the_rest_is_late() {
     });
     let group = TaskGroup::new().deadline(Duration::from_millis(2_500)).limit(4);
     let results = group.collect(futures).await;
-    let late = "not done within 2.5 s";
+    let late = "not done within 2.5s";
     assert_eq!(told(&results), ["1", "2", late, late, late]);
     assert_eq!(alive.count(), 0);
 }
@@ -170,7 +170,7 @@ async fn promise_what_was_taken_has_its_result_though_it_waited_for_its_place_at
         let all = (0..futures).map(|_| pending::<Result<(), Fault>>());
         let results = TaskGroup::new().limit(1).deadline(Duration::from_secs(1)).collect(all).await;
         // One runs and one waits for its place; the third is never taken.
-        assert_eq!(told(&results), vec!["not done within 1 s"; futures.min(2)]);
+        assert_eq!(told(&results), vec!["not done within 1s"; futures.min(2)]);
     }
 }
 
@@ -235,7 +235,7 @@ async fn cut_at(pause: usize, futures: usize) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn promise_results_that_are_not_all_end_with_one_that_says_so() {
-    let late = "not done within 1 s";
+    let late = "not done within 1s";
     assert_eq!(cut_at(2, 2).await, ["0", "1"]);
     assert_eq!(cut_at(1, 2).await, ["0", late]);
     assert_eq!(cut_at(1, 9).await, ["0", late, late], "one ran, and one waited for its place");
@@ -275,7 +275,7 @@ fn block(time: Duration) {
 async fn promise_what_is_late_has_the_name_of_the_group() {
     let group = TaskGroup::new().name("parts").deadline(Duration::from_secs(1));
     let results = group.collect([pending::<Result<(), Fault>>()]).await;
-    assert_eq!(told(&results), ["parts: not done within 1 s"]);
+    assert_eq!(told(&results), ["parts: not done within 1s"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -286,7 +286,7 @@ async fn promise_a_late_future_whose_drop_panics_is_late_and_nothing_else() {
     });
     let results = TaskGroup::new().limit(1).deadline(Duration::from_secs(1)).collect(bombs).await;
     // One ran, one waited for its place, and the third was never taken.
-    assert_eq!(told(&results), ["not done within 1 s"; 2]);
+    assert_eq!(told(&results), ["not done within 1s"; 2]);
 }
 
 #[tokio::test]

@@ -205,7 +205,7 @@ async fn promise_a_scope_wakes_whoever_polled_it_last() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "called after complete")]
+#[should_panic(expected = "was taken before")]
 async fn promise_a_value_taken_twice_is_the_callers_mistake() {
     let scope = TaskGroup::new().scope(async |group: Group<Fault>| {
         let mut handle = group.spawn(async { Ok(1) }).await;

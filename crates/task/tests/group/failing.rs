@@ -458,7 +458,7 @@ async fn promise_what_went_wrong_first_becomes_an_error_whatever_it_was() {
     assert!(first(second, || Ok("seven".parse::<u32>().map(drop)?)).await.is::<ParseIntError>());
     assert_eq!(first(second, || panic!("of the child")).await.to_string(), "child: panicked: of the child");
     let late = first(second, || Ok(())).await;
-    assert_eq!(late.to_string(), "page: not done within 1 s");
+    assert_eq!(late.to_string(), "page: not done within 1s");
     assert!(late.is::<Failure<Infallible>>());
 }
 

@@ -169,7 +169,7 @@ async fn promise_a_deadline_cancels_and_is_told() {
     });
     let failures = scope.await.unwrap_err();
     assert_eq!(started.elapsed(), Duration::from_millis(2_500));
-    assert_eq!(failures.to_string(), "page: not done within 2.5 s");
+    assert_eq!(failures.to_string(), "page: not done within 2.5s");
     let after = Duration::from_millis(2_500);
     assert!(matches!(failures.first().kind(), FailureKind::DeadlineExceeded { after: told } if *told == after));
     assert_eq!(alive.count(), 0);
@@ -182,7 +182,7 @@ async fn promise_a_deadline_holds_for_the_children_after_the_body_too() {
         group.spawn(pending::<Result<(), _>>()).await;
         Ok(())
     });
-    assert_eq!(told(scope.await), ["not done within 2 s"]);
+    assert_eq!(told(scope.await), ["not done within 2s"]);
     assert_eq!(started.elapsed(), Duration::from_secs(2));
 }
 
@@ -201,7 +201,7 @@ async fn promise_a_deadline_with_grace_lets_the_children_end() {
         );
         Ok(())
     });
-    assert_eq!(told(scope.await), ["not done within 2 s"]);
+    assert_eq!(told(scope.await), ["not done within 2s"]);
     assert_eq!(kept.unwrap().take(), Some(7));
 }
 
@@ -233,7 +233,7 @@ async fn promise_a_deadline_comes_though_the_body_never_rests() {
     let scope = TaskGroup::new()
         .deadline(Duration::from_millis(20))
         .scope(async |group: Group<Fault>| never_rest(&group).await);
-    assert_eq!(told(scope.await), ["not done within 20 ms"]);
+    assert_eq!(told(scope.await), ["not done within 20ms"]);
 }
 
 #[tokio::test]

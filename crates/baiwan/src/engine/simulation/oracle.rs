@@ -2,9 +2,9 @@
 
 use baiwan_driver::sim::{SimDriver, SimNet, SimSocket};
 
+use super::super::Engine;
 use super::super::exchange::OUTPUT_BYTES_MAX;
 use super::super::table::{Flags, Link, Slot, State};
-use super::super::{Engine, SET_ASIDE_BYTES_MAX};
 use super::Verdict;
 use super::app::SimApp;
 use crate::clock::Tick;
@@ -23,7 +23,7 @@ pub(super) fn after_turn(engine: &Engine<SimDriver, SimApp>, frame_bytes: usize)
     for (index, _) in slots(engine) {
         let Some(busy) = engine.table.busy(index) else { continue };
         let waiting = busy.set_aside.len();
-        if waiting > SET_ASIDE_BYTES_MAX {
+        if waiting > engine.terms.set_aside_bytes_max() {
             return Err(format!("{waiting} bytes are set aside for slot {index}"));
         }
         let queued: usize = busy.output.iter().map(bytes::Bytes::len).sum();

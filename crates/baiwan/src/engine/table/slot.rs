@@ -102,7 +102,7 @@ pub(in crate::engine) struct Slot<S> {
 /// What a connection holds while it is not idle.
 #[derive(Debug)]
 pub(in crate::engine) struct Busy {
-    /// Received and not parsed: part of a head, or requests that wait for their turn. At most `SET_ASIDE_BYTES_MAX`.
+    /// Received and not parsed: part of a head, or requests that wait for their turn. At most `Terms::set_aside_bytes_max`.
     pub(in crate::engine) set_aside: Vec<u8>,
     /// How much of `set_aside` is checked already.
     pub(in crate::engine) head: HeadDecoder,

@@ -180,6 +180,30 @@ async fn a_body_that_fails_after_the_head_cuts_the_connection_without_a_last_chu
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn an_answer_that_is_owed_arrives_although_the_body_of_the_next_fails() {
+    let app = Router::new()
+        .route("/", route_get(|| async { "x".repeat(2000) }))
+        .route("/error", route_get(|| async { Body::from_stream(failing(false)) }));
+    let rig = Rig::with(app, Settings::default(), 1000, 1000);
+    let mut peer = rig.connect();
+    peer.send(get("/") + &get("/error"));
+    rig.settle().await;
+    let mut answers = String::new();
+    while !peer.is_at_end() {
+        let received = peer.receive();
+        assert!(!received.is_empty(), "{} {}", peer.0.is_reset(), peer.is_at_end());
+        answers += &received;
+        rig.settle().await;
+    }
+    assert_eq!(statuses(&answers), [200, 200]);
+    assert!(answers.contains(&"x".repeat(2000)) && answers.ends_with("\r\n\r\n4\r\npart\r\n"), "{answers}");
+    drop(peer);
+    rig.settle().await;
+    assert_eq!(rig.closed(CloseReason::HandlerFailed), 1);
+    rig.assert_empty();
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn a_body_that_fails_before_anything_left_is_a_500() {
     async fn answer(is_late: bool, panics: bool) -> Body {
         if is_late {

@@ -83,9 +83,9 @@ async fn row_98_a_core_that_panics_three_times_in_a_minute_ends_the_server() {
 async fn row_41_a_collected_body_is_limited_by_default_and_by_route() {
     let rig = Rig::with(app(), Settings::default(), 1000, 8 << 20);
     for (path, bytes, status) in [
-        ("/collect", 1 << 20, 200),
-        ("/collect", (1 << 20) + 1, 413),
-        ("/collect-more", (1 << 20) + 1, 200),
+        ("/collect", 2 << 20, 200),
+        ("/collect", (2 << 20) + 1, 413),
+        ("/collect-more", (2 << 20) + 1, 200),
         ("/collect-more", 3 << 20, 200),
         ("/collect-more", (3 << 20) + 1, 413),
     ] {

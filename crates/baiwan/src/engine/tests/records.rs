@@ -189,6 +189,26 @@ async fn an_exchange_that_is_cut_says_why_and_what_was_sent() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn a_connection_beyond_the_maximum_has_a_record_of_what_it_was_told() {
+    let lines = Lines::default();
+    let settings = Settings { observer: Some(lines.observer()), turned_away_max: 20, ..Settings::default() };
+    let rig = Rig::with(app(), settings, 1, 1 << 20);
+    let _held = rig.connect();
+    rig.settle().await;
+    let peers: Vec<_> = (0..21).map(|_| rig.connect()).collect();
+    rig.pass(Duration::from_secs(2)).await;
+    let told: Vec<_> = peers.into_iter().map(|mut peer| peer.receive()).filter(|answer| !answer.is_empty()).collect();
+    assert_eq!(told.len(), 20, "one is dropped without a word");
+    let lines = lines.take();
+    assert_eq!(lines.len(), told.len());
+    for (line, answer) in lines.iter().zip(told) {
+        assert_eq!((&line.method[..], &line.route[..], line.status), ("-", "unmatched", 503));
+        assert_eq!((line.bytes_in, line.bytes_out), (0, answer.len() as u64));
+        assert_eq!(line.outcome, Outcome::Ended(CloseReason::OverLimit));
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn an_observer_that_panics_costs_its_record_and_nothing_else() {
     let observer = Observer::new(|_: &Exchange<'_>| std::panic::resume_unwind(Box::new("on purpose")));
     let settings = Settings { observer: Some(observer), ..Settings::default() };

@@ -1,0 +1,333 @@
+//! The records of a connection's exchanges, in hyper's hands, for whoever [observes](crate::Builder::observe).
+//!
+//! `connection` knows when an exchange begins and what is answered; the transport, what was received and sent. An exchange has
+//! ended when hyper has all of its answer and then says that everything it was given is written: it flushes the transport. It
+//! is *not* a decision about any of that. Where nobody observes there is none of this.
+//!
+//! The invariant: one exchange is open at the most, and one that was begun has its record, at the latest when its connection is
+//! counted out.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use http::{Method, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+
+use crate::observe::{Draft, Observer, RouteCell};
+use crate::status::CloseReason;
+
+/// What hyper sends before it receives the body of a request that expects it. It is no answer.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// Where a status line has its code.
+const CODE: std::ops::Range<usize> = 9..12;
+
+/// The exchanges of one connection.
+#[derive(Debug)]
+pub(super) struct Exchanges {
+    observer: Observer,
+    client: SocketAddr,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    open: Option<Open>,
+    /// Received since an exchange ended.
+    bytes_in: u64,
+    /// No exchange follows: the app has answered 101, or hyper has refused what came.
+    over: bool,
+}
+
+/// The exchange that is going on.
+#[derive(Debug)]
+struct Open {
+    draft: Box<Draft>,
+    /// hyper has said that its head is there. The engine begins a record before that.
+    asked: bool,
+    /// hyper has all of the answer.
+    whole: bool,
+    /// Why the connection ends after the answer, if that is the server's own.
+    last: Option<CloseReason>,
+}
+
+impl Open {
+    fn new(draft: Box<Draft>, asked: bool) -> Self {
+        Self { draft, asked, whole: false, last: None }
+    }
+}
+
+impl Exchanges {
+    pub(super) fn new(observer: Observer, client: SocketAddr) -> Arc<Self> {
+        Arc::new(Self { observer, client, state: Mutex::default() })
+    }
+
+    /// The engine has begun the record of what hyper will read.
+    #[cfg(all(target_os = "linux", not(baiwan_portable)))]
+    pub(super) fn continue_from(&self, draft: Box<Draft>) {
+        self.state().open = Some(Open::new(draft, false));
+    }
+
+    /// A request has come; it has no `method` if it is refused before anybody is asked.
+    pub(super) fn begin(&self, method: Option<&Method>) {
+        let mut state = self.state();
+        match &mut state.open {
+            Some(open) if !open.asked => open.asked = true,
+            _ => {
+                // hyper may go on to the next request with an answer in its buffer: that one has ended as far as anybody knows.
+                let before = take(&mut state);
+                state.open = Some(Open::new(Draft::begin(method.cloned(), self.client), true));
+                drop(state);
+                self.finish(before, None);
+            }
+        }
+    }
+
+    /// Where the template of the route is written.
+    pub(super) fn route(&self) -> Option<RouteCell> {
+        self.state().open.as_ref().map(|open| open.draft.route.clone())
+    }
+
+    /// The answer is one of the server's own, after which the connection ends.
+    pub(super) fn handle_refusal(&self, reason: CloseReason) {
+        if let Some(open) = &mut self.state().open {
+            open.last = Some(reason);
+        }
+    }
+
+    /// The answer has a head.
+    pub(super) fn handle_head(&self, status: StatusCode) {
+        let mut state = self.state();
+        state.over |= status == StatusCode::SWITCHING_PROTOCOLS;
+        if let Some(open) = &mut state.open {
+            open.draft.handle_head(status);
+        }
+    }
+
+    /// hyper has all of the answer.
+    fn handle_whole(&self) {
+        if let Some(open) = &mut self.state().open {
+            open.whole = true;
+        }
+    }
+
+    pub(super) fn handle_received(&self, count: usize) {
+        self.state().bytes_in += count as u64;
+    }
+
+    /// `count` bytes were sent; `bytes` are the first of those that were to be.
+    pub(super) fn handle_sent(&self, bytes: &[u8], count: usize) {
+        let mut state = self.state();
+        if state.over && state.open.is_none() {
+            return;
+        }
+        let open = state.open.get_or_insert_with(|| Open::new(Draft::begin(None, self.client), false));
+        if !open.asked {
+            // Nobody was asked, so hyper refuses the head by itself.
+            let code = bytes.get(CODE).and_then(|code| StatusCode::from_bytes(code).ok());
+            open.draft.handle_head(code.unwrap_or(StatusCode::BAD_REQUEST));
+            (open.asked, open.whole, open.last) = (true, true, Some(CloseReason::Refused));
+        }
+        let interim = match open.draft.bytes_out == 0 && bytes.starts_with(CONTINUE) {
+            true => CONTINUE.len(),
+            false => 0,
+        };
+        open.draft.bytes_out += count.saturating_sub(interim) as u64;
+        state.over |= state.open.as_ref().is_some_and(|open| open.last == Some(CloseReason::Refused));
+    }
+
+    /// Everything that hyper had to send is sent.
+    pub(super) fn handle_flushed(&self) {
+        let mut state = self.state();
+        // An answer whose head hyper did not take is none.
+        if let Some(open) = &state.open
+            && open.whole
+            && open.draft.bytes_out > 0
+        {
+            let last = open.last;
+            let ended = take(&mut state);
+            drop(state);
+            self.finish(ended, last);
+        }
+    }
+
+    /// Nothing was answered to a head that was refused or did not come in time.
+    pub(super) fn handle_unanswered(&self, reason: CloseReason) {
+        let mut state = self.state();
+        if !state.over && state.open.is_none() {
+            state.over = true;
+            drop(state);
+            self.finish(Some(Draft::begin(None, self.client)), Some(reason));
+        }
+    }
+
+    /// The connection ends, and with it what is going on.
+    pub(super) fn end(&self, reason: CloseReason) {
+        let mut state = self.state();
+        let is_whole = state.open.as_ref().is_some_and(|open| open.whole);
+        let ended = take(&mut state);
+        drop(state);
+        // Nobody has ended it, and yet its answer is not whole: it went down with its core.
+        let lost = reason == CloseReason::Complete && !is_whole;
+        self.finish(ended, Some(if lost { CloseReason::CoreFailed } else { reason }));
+    }
+
+    fn finish(&self, draft: Option<Box<Draft>>, last: Option<CloseReason>) {
+        if let Some(draft) = draft {
+            draft.finish(&self.observer, last);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while the lock is held: the observer is told without it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes out the record of the exchange that is going on, with all that was received.
+fn take(state: &mut State) -> Option<Box<Draft>> {
+    let mut draft = state.open.take()?.draft;
+    let received = std::mem::take(&mut state.bytes_in);
+    // The engine knows better how long its head was; what was refused is not counted.
+    if draft.has_method() && draft.bytes_in == 0 {
+        draft.bytes_in = received;
+    }
+    Some(draft)
+}
+
+/// An answer's body that says when hyper has all of it.
+pub(super) struct Told<B> {
+    body: B,
+    /// Those of the connection, if somebody observes.
+    exchanges: Option<Arc<Exchanges>>,
+    failed: bool,
+}
+
+impl<B> Told<B> {
+    /// An answer that is about to be given to hyper.
+    pub(super) fn answer(exchanges: Option<&Arc<Exchanges>>, response: Response<B>) -> Response<Self> {
+        if let Some(exchanges) = exchanges {
+            exchanges.handle_head(response.status());
+        }
+        response.map(|body| Self { body, exchanges: exchanges.cloned(), failed: false })
+    }
+}
+
+impl<B: Body + Unpin> Body for Told<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.failed = matches!(frame, Some(Err(_)));
+        Poll::Ready(frame)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}
+
+impl<B> Drop for Told<B> {
+    fn drop(&mut self) {
+        // hyper drops a body at its end, where none may be sent, and when it fails. When the connection is gone, so is the
+        // exchange.
+        if let Some(exchanges) = &self.exchanges
+            && !self.failed
+            && !std::thread::panicking()
+        {
+            exchanges.handle_whole();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::{Exchange, Outcome};
+
+    const CLIENT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+
+    /// Method and status, bytes, outcome.
+    type Line = (Option<Method>, Option<u16>, [u64; 2], Outcome);
+
+    /// What `run` makes of a connection, which then ends for `reason`.
+    fn records(run: impl FnOnce(&Exchanges), reason: CloseReason) -> Vec<Line> {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&lines);
+        let observer = Observer::new(move |exchange: &Exchange<'_>| {
+            let status = exchange.status.map(|status| status.as_u16());
+            let bytes = [exchange.bytes_in, exchange.bytes_out];
+            seen.lock().unwrap().push((exchange.method.cloned(), status, bytes, exchange.outcome));
+        });
+        let exchanges = Exchanges::new(observer, CLIENT);
+        run(&exchanges);
+        exchanges.end(reason);
+        std::mem::take(&mut *lines.lock().unwrap())
+    }
+
+    fn ask_and_answer(exchanges: &Exchanges) {
+        exchanges.handle_received(10);
+        exchanges.begin(Some(&Method::GET));
+        exchanges.handle_head(StatusCode::OK);
+        exchanges.handle_whole();
+    }
+
+    #[test]
+    fn an_answer_has_ended_when_all_of_it_is_sent() {
+        let answered = |bytes| (Some(Method::GET), Some(200), bytes, Outcome::Answered);
+        let whole = |exchanges: &Exchanges| {
+            ask_and_answer(exchanges);
+            exchanges.handle_sent(b"HTTP/1.1 200 OK", 40);
+            exchanges.handle_flushed();
+        };
+        assert_eq!(records(whole, CloseReason::PeerClosed), [answered([10, 40])]);
+        let reset = (Some(Method::GET), Some(200), [10, 30], Outcome::Ended(CloseReason::Reset));
+        let cut = |exchanges: &Exchanges| {
+            ask_and_answer(exchanges);
+            exchanges.handle_sent(b"HTTP/1.1 200 OK", 30);
+        };
+        assert_eq!(records(cut, CloseReason::Reset), [reset]);
+        // The next request has come by then, and what it was received with is counted for the first.
+        let second = |exchanges: &Exchanges| {
+            cut(exchanges);
+            whole(exchanges);
+        };
+        assert_eq!(records(second, CloseReason::PeerClosed), [answered([20, 30]), answered([0, 40])]);
+    }
+
+    #[test]
+    fn what_goes_down_with_its_core_is_not_called_answered() {
+        let pending = |exchanges: &Exchanges| exchanges.begin(Some(&Method::GET));
+        let lost = (Some(Method::GET), None, [0, 0], Outcome::Ended(CloseReason::CoreFailed));
+        assert_eq!(records(pending, CloseReason::Complete), [lost]);
+    }
+
+    #[test]
+    fn a_head_that_hyper_refuses_has_one_record_and_what_follows_a_101_none() {
+        let refused = |exchanges: &Exchanges| {
+            exchanges.handle_received(10);
+            exchanges.handle_sent(b"HTTP/1.1 431 Request Header Fields Too Large", 60);
+            exchanges.handle_flushed();
+            exchanges.handle_unanswered(CloseReason::Refused);
+        };
+        let line = (None, Some(431), [0, 60], Outcome::Ended(CloseReason::Refused));
+        assert_eq!(records(refused, CloseReason::Refused), [line]);
+        let switched = |exchanges: &Exchanges| {
+            exchanges.begin(Some(&Method::GET));
+            exchanges.handle_head(StatusCode::SWITCHING_PROTOCOLS);
+            exchanges.handle_whole();
+            exchanges.handle_sent(b"HTTP/1.1 101 Switching Protocols", 50);
+            exchanges.handle_flushed();
+            exchanges.handle_sent(b"HTTP/1.1 200 OK", 40);
+            exchanges.handle_flushed();
+        };
+        let line = (Some(Method::GET), Some(101), [0, 50], Outcome::Answered);
+        assert_eq!(records(switched, CloseReason::PeerClosed), [line]);
+    }
+}

@@ -12,6 +12,7 @@
 //! | `hub` | state that the cores share |
 //! | `afterwards` | what cores do for each other, and for what handlers left behind, when a server stops |
 //! | `upgrades` | other protocols than HTTP |
+//! | `endings` | handlers that take their leave when the server stops |
 //! | `listening`, `listening_on_linux`, `ending` | addresses and limits; panics, dropping, stopping |
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
@@ -19,6 +20,7 @@
 mod afterwards;
 mod ecosystem;
 mod ending;
+mod endings;
 mod examples;
 mod extractors;
 mod hub;
@@ -113,6 +115,10 @@ on_both_event_loops! {
         dropping_the_server_ends_the_grace,
         what_the_app_alone_holds_ends_before_the_grace,
         a_job_may_use_what_lives_on_another_core;
+    endings:
+        a_web_socket_says_that_it_goes_away_when_its_server_stops,
+        a_stream_of_events_tells_when_to_come_back,
+        a_long_poll_is_answered_when_its_server_stops;
     upgrades:
         a_web_socket_carries_text_binary_and_a_mebibyte,
         row_31_bytes_behind_the_head_wait_for_the_101,

@@ -11,6 +11,7 @@
 //! | `records` | what an observer is told of exchanges, on the engine alone |
 //! | `hub` | state that the cores share |
 //! | `afterwards` | what cores do for each other, and for what handlers left behind, when a server stops |
+//! | `restarts` | a server that stops under load, again and again |
 //! | `upgrades` | other protocols than HTTP |
 //! | `endings` | handlers that take their leave when the server stops |
 //! | `listening`, `listening_on_linux`, `ending` | addresses and limits; panics, dropping, stopping |
@@ -31,6 +32,7 @@ mod listening_on_linux;
 mod protocol;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod records;
+mod restarts;
 mod rig;
 mod streams;
 mod upgrades;
@@ -119,6 +121,8 @@ on_both_event_loops! {
         a_web_socket_says_that_it_goes_away_when_its_server_stops,
         a_stream_of_events_tells_when_to_come_back,
         a_long_poll_is_answered_when_its_server_stops;
+    restarts:
+        no_request_fails_and_no_job_is_lost_when_a_busy_server_stops;
     upgrades:
         a_web_socket_carries_text_binary_and_a_mebibyte,
         row_31_bytes_behind_the_head_wait_for_the_101,

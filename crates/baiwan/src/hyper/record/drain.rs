@@ -146,8 +146,7 @@ mod tests {
     #[tokio::test(flavor = "local", start_paused = true)]
     async fn switched_connections_are_told_evenly_and_silence_ends_none_before() {
         const MANY: usize = 1000;
-        let mut settings = Settings::default();
-        settings.shutdown_idle = Duration::ZERO;
+        let settings = Settings { shutdown_idle: Duration::ZERO, ..Settings::default() };
         let (_status, transports, open) = with_switched(&settings, MANY);
         // They have been silent for longer than any silence is borne.
         advance(Duration::from_secs(60)).await;
@@ -184,9 +183,8 @@ mod tests {
     #[tokio::test(flavor = "local", start_paused = true)]
     async fn the_time_for_telling_fits_into_that_of_the_stop() {
         let telling = |timeout: u64, idle: u64, switched: u64| {
-            let mut settings = Settings::default();
-            settings.shutdown_timeout = Duration::from_millis(timeout);
-            settings.shutdown_idle = Duration::from_millis(idle);
+            let [shutdown_timeout, shutdown_idle] = [timeout, idle].map(Duration::from_millis);
+            let settings = Settings { shutdown_timeout, shutdown_idle, ..Settings::default() };
             let status = Status::new(2, u64::MAX, u64::MAX);
             status.cores[1].transports.upgraded.store(switched, Relaxed);
             Transports::new(&settings, status, 0).telling_time().as_millis()

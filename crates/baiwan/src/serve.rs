@@ -29,7 +29,8 @@ use crate::server::{Builder, Server, Source};
 /// that waits. SIGTERM and SIGINT stop the server in order, unless [`with_graceful_shutdown`](Serve::with_graceful_shutdown) says what
 /// does: it accepts no more, answers every request that it has received, waits for tasks that handlers have spawned, and ends after 25
 /// seconds at the latest. A second signal ends it at once. What the program does after that has what is left of this time, and a
-/// second at least: then the signal ends a process that is still there. It does so too where another loop of the program goes on.
+/// second at least: then the signal ends a process that is still there. It does so too where another loop of the program goes on. A
+/// program that handles one of the two itself must install its handler before it calls this.
 ///
 /// This needs the feature `axum`, which is a default one. All else has its default. [`Server::builder`] has the settings, and with [`axum_app`](crate::axum_app()) takes the same apps.
 ///

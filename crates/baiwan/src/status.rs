@@ -131,6 +131,11 @@ impl Status {
         (self.phase() == Phase::Draining).then(|| *self.draining_since.get_or_init(Instant::now))
     }
 
+    /// The number of open connections.
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.load(Relaxed)
+    }
+
     /// Counts a connection of a core in; `false`, and not counted, if that would be one too many, there or in all.
     pub(crate) fn try_open(&self, core: usize) -> bool {
         let here = &self.cores[core].connections;

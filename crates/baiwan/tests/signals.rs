@@ -2,6 +2,8 @@
 //!
 //! The programs are this file's own: a test starts the binary of the tests again, which then is [`a_program_of_these_tests`] alone.
 
+// Elsewhere a signal stops a server, and ends nothing.
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -332,8 +334,10 @@ fn a_second_signal_ends_tasks_where_nobody_waits_for_the_server() {
     program.signal(Signal::TERM);
     assert!(program.hears().contains("waits for tasks"));
     program.signal(Signal::TERM);
-    assert!(program.hears().contains("were ended with it"));
-    assert_eq!(program.hears(), "the task has ended");
+    // Another core may be the last that says so.
+    let said = [program.hears(), program.hears()];
+    assert!(said.iter().any(|line| line == "the task has ended"), "{said:?}");
+    assert!(said.iter().any(|line| line.contains("were ended with it")), "{said:?}");
     program.child.kill().unwrap();
     program.wait();
 }

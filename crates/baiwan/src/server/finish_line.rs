@@ -87,7 +87,7 @@ impl FinishLine {
         })
     }
 
-    /// That of a core which is about to start.
+    /// The end of the core with that number, which is about to start.
     pub(super) fn finish(self: &Arc<Self>, index: usize) -> Finish {
         Finish { line: Arc::clone(self), index, loop_ended: false }
     }
@@ -223,7 +223,7 @@ impl Finish {
     /// Looks until every core is at rest, and then tells the others.
     async fn look_after_all(&self, began: Instant, ends: Instant) {
         let [mut interval, interval_max] = LOOK_INTERVALS;
-        let mut spoken_of = false;
+        let mut is_said = false;
         while !self.line.is_over() {
             if self.line.is_at_rest(self.index) {
                 let _ = self.line.at_rest.set(());
@@ -233,7 +233,7 @@ impl Finish {
             if now >= ends {
                 return;
             }
-            if now >= began + PATIENCE && !std::mem::replace(&mut spoken_of, true) {
+            if now >= began + PATIENCE && !std::mem::replace(&mut is_said, true) {
                 self.line.say_what_goes_on(ends - now);
             }
             let _ = timeout(interval.min(ends - now), self.core().until(|| self.line.is_over())).await;

@@ -19,8 +19,8 @@ use crate::say::say;
 use crate::settings::{EventLoop, Settings};
 use crate::status::{Phase, Status};
 
-/// How long a server that ends at once waits for its cores: one whose thread a handler blocks hears of nothing.
-const CUT_MAX: Duration = Duration::from_secs(2);
+/// How long a server that ends at once waits for cores on which nothing goes on: one whose thread a handler blocks hears of nothing.
+const CUT_PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// A server that serves. Dropping it cuts every connection and ends its cores.
 #[derive(Debug)]
@@ -83,8 +83,16 @@ impl Running {
             outcome = all_ended(&mut cores) => return outcome,
             () = self.stops.lead(&self.status, &self.settings) => {}
         }
-        if let Ok(outcome) = tokio::time::timeout(CUT_MAX, all_ended(&mut cores)).await {
-            return outcome;
+        let mut connections = self.status.connections();
+        loop {
+            if let Ok(outcome) = tokio::time::timeout(CUT_PAUSE_MAX, all_ended(&mut cores)).await {
+                return outcome;
+            }
+            // A million takes its time to close.
+            let before = std::mem::replace(&mut connections, self.status.connections());
+            if before == connections {
+                break;
+            }
         }
         let missing: Vec<_> = (0..cores.len()).filter(|core| cores[*core].is_some()).collect();
         say(|| tracing::warn!(cores = ?missing, "the server is given up: handlers block the threads of these cores"));

@@ -59,7 +59,7 @@ impl Health {
 
     /// How many connections are open.
     pub fn connections(&self) -> u64 {
-        self.0.get().map_or(0, |status| status.connections.load(Relaxed))
+        self.0.get().map_or(0, |status| status.connections())
     }
 
     /// Everything that is counted.

@@ -30,23 +30,26 @@ fn difference(on_axum: &[String], on_baiwan: &[String]) -> Option<String> {
     Some(format!("after: {before}\naxum:   {}\nbaiwan: {}", of(on_axum), of(on_baiwan)))
 }
 
-/// A test for each program: `name: script`, whose program is the `main` of `apps::name`; with `name of program:
-/// script` more of them.
+/// A test for each script, a function of its name: of the program of that name, or with `script of program;` of another.
 macro_rules! twice {
-    () => {};
-    ($name:ident: $script:expr; $($rest:tt)*) => {
-        crate::comparison::twice! { $name of $name: $script; $($rest)* }
-    };
-    ($name:ident of $program:ident: $script:expr; $($rest:tt)*) => {
-        #[test]
-        fn $name() {
-            crate::comparison::compare(
-                crate::on_axum::apps::$program::main,
-                crate::on_baiwan::apps::$program::main,
-                $script,
-            );
+    ($($script:ident $(of $program:ident)?;)*) => {
+        /// The scripts as tests.
+        mod twice {
+            $(#[test]
+            fn $script() {
+                crate::comparison::twice!(@compare $script $($program)?);
+            })*
         }
-        crate::comparison::twice! { $($rest)* }
+    };
+    (@compare $script:ident) => {
+        crate::comparison::twice!(@compare $script $script);
+    };
+    (@compare $script:ident $program:ident) => {
+        crate::comparison::compare(
+            crate::on_axum::apps::$program::main,
+            crate::on_baiwan::apps::$program::main,
+            super::$script,
+        );
     };
 }
 pub(crate) use twice;

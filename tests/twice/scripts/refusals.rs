@@ -71,73 +71,81 @@ fn status_differs(stage: &Stage, difference: Difference, request: &str, on_axum:
 }
 
 twice! {
-    malformed_requests_that_hyper_repairs of protocol: |stage| {
-        for (refused, request) in REPAIRED {
-            let found = outcome(stage, request);
-            assert!(stage.server == Server::Baiwan || found.starts_with("200 "), "{request}: {found}");
-            stage.differs(REFUSALS, found == refusal(refused), false, true);
-        }
-        // What the app has not seen is not counted by it either.
-        let counted = stage.connect().ask_unrecorded("GET", "/seen/total", "", b"");
-        stage.differs(UNSEEN, counted.text().to_owned(), REPAIRED.len().to_string(), "0".to_owned());
-    };
+    malformed_requests_that_hyper_repairs of protocol;
+    malformed_requests_that_both_refuse of protocol;
+    sizes of protocol;
+    what_the_server_answers_itself of protocol;
+    bodies_with_malformed_chunks of protocol;
+    a_body_that_is_there_needs_no_continue of protocol;
+}
 
-    malformed_requests_that_both_refuse of protocol: |stage| {
-        for (rule, request) in REFUSED {
-            let expected = refusal(&format!("400 Bad Request: {rule}"));
-            stage.differs(REFUSAL_TEXT, outcome(stage, request), "400 \"\"".to_owned(), expected);
-        }
-        assert_eq!(stage.connect().ask_unrecorded("GET", "/seen/total", "", b"").text(), "0");
-    };
+fn malformed_requests_that_hyper_repairs(stage: &mut Stage) {
+    for (refused, request) in REPAIRED {
+        let found = outcome(stage, request);
+        assert!(stage.server == Server::Baiwan || found.starts_with("200 "), "{request}: {found}");
+        stage.differs(REFUSALS, found == refusal(refused), false, true);
+    }
+    // What the app has not seen is not counted by it either.
+    let counted = stage.connect().ask_unrecorded("GET", "/seen/total", "", b"");
+    stage.differs(UNSEEN, counted.text().to_owned(), REPAIRED.len().to_string(), "0".to_owned());
+}
 
-    sizes of protocol: |stage| {
-        let head = |bytes: usize| format!("GET /count HTTP/1.1$Host: test$X: {}$$", "x".repeat(bytes));
-        let target = |bytes: usize| format!("GET /count?{} HTTP/1.1$Host: test$$", "x".repeat(bytes));
-        let fields = |number: usize| format!("GET /count HTTP/1.1${}$", "Host: test$".to_owned() + &"X: 1$".repeat(number - 1));
-        status_differs(stage, SIZES, &head(17_000), 200, 431);
-        status_differs(stage, SIZES, &target(8200), 200, 414);
-        status_differs(stage, SIZES, &format!("{} /count HTTP/1.1$Host: test$$", "M".repeat(33)), 200, 400);
-        for request in [head(16_000), target(8000), fields(100)] {
-            stage.note(outcome(stage, &request)[..3].to_owned());
-        }
-        // Hyper, too, takes a hundred fields.
-        stage.note(outcome(stage, &fields(101))[..3].to_owned());
-    };
+fn malformed_requests_that_both_refuse(stage: &mut Stage) {
+    for (rule, request) in REFUSED {
+        let expected = refusal(&format!("400 Bad Request: {rule}"));
+        stage.differs(REFUSAL_TEXT, outcome(stage, request), "400 \"\"".to_owned(), expected);
+    }
+    assert_eq!(stage.connect().ask_unrecorded("GET", "/seen/total", "", b"").text(), "0");
+}
 
-    what_the_server_answers_itself of protocol: |stage| {
-        status_differs(stage, CONNECT, "CONNECT test:443 HTTP/1.1$Host: test$$", 200, 501);
-        status_differs(stage, OPTIONS_ASTERISK, "OPTIONS * HTTP/1.1$Host: test$$", 200, 204);
-        status_differs(stage, EXPECTATIONS, "POST /echo HTTP/1.1$Host: test$Expect: more$Content-Length: 2$$hi", 200, 417);
-        let coded = "POST /echo HTTP/1.1$Host: test$Transfer-Encoding: gzip, chunked$$2$hi$0$$";
-        status_differs(stage, CODINGS, coded, 200, 501);
-        status_differs(stage, VERSIONS, "GET /seen HTTP/1.2$Host: test$$", 400, 200);
-        status_differs(stage, VERSIONS, "GET /seen HTTP/2.0$Host: test$$", 400, 505);
-        // Here axum is without its feature `http2`; with it, it would go on in HTTP/2.
-        let preface = outcome(stage, "PRI * HTTP/2.0$$SM$$");
-        let refused = refusal("505 HTTP Version Not Supported: version-unsupported");
-        stage.differs(HTTP_2, preface, "the end".to_owned(), refused);
-    };
+fn sizes(stage: &mut Stage) {
+    let head = |bytes: usize| format!("GET /count HTTP/1.1$Host: test$X: {}$$", "x".repeat(bytes));
+    let target = |bytes: usize| format!("GET /count?{} HTTP/1.1$Host: test$$", "x".repeat(bytes));
+    let fields =
+        |number: usize| format!("GET /count HTTP/1.1${}$", "Host: test$".to_owned() + &"X: 1$".repeat(number - 1));
+    status_differs(stage, SIZES, &head(17_000), 200, 431);
+    status_differs(stage, SIZES, &target(8200), 200, 414);
+    status_differs(stage, SIZES, &format!("{} /count HTTP/1.1$Host: test$$", "M".repeat(33)), 200, 400);
+    for request in [head(16_000), target(8000), fields(100)] {
+        stage.note(outcome(stage, &request)[..3].to_owned());
+    }
+    // Hyper, too, takes a hundred fields.
+    stage.note(outcome(stage, &fields(101))[..3].to_owned());
+}
 
-    bodies_with_malformed_chunks of protocol: |stage| {
-        let broken = |path: &str| format!("POST {path} HTTP/1.1$Host: test$Transfer-Encoding: chunked$$xyz$hello$0$$");
-        let refused = refusal("400 Bad Request: chunk-size-invalid");
-        let of_axum = "400 \"Failed to buffer the request body: error reading a body from connection\"";
-        stage.differs(BROKEN_BODY, outcome(stage, &broken("/echo")), of_axum.to_owned(), refused.clone());
-        stage.differs(BROKEN_BODY, outcome(stage, &broken("/unread")), "200 \"not read\"".to_owned(), refused);
-    };
+fn what_the_server_answers_itself(stage: &mut Stage) {
+    status_differs(stage, CONNECT, "CONNECT test:443 HTTP/1.1$Host: test$$", 200, 501);
+    status_differs(stage, OPTIONS_ASTERISK, "OPTIONS * HTTP/1.1$Host: test$$", 200, 204);
+    status_differs(stage, EXPECTATIONS, "POST /echo HTTP/1.1$Host: test$Expect: more$Content-Length: 2$$hi", 200, 417);
+    let coded = "POST /echo HTTP/1.1$Host: test$Transfer-Encoding: gzip, chunked$$2$hi$0$$";
+    status_differs(stage, CODINGS, coded, 200, 501);
+    status_differs(stage, VERSIONS, "GET /seen HTTP/1.2$Host: test$$", 400, 200);
+    status_differs(stage, VERSIONS, "GET /seen HTTP/2.0$Host: test$$", 400, 505);
+    // Here axum is without its feature `http2`; with it, it would go on in HTTP/2.
+    let preface = outcome(stage, "PRI * HTTP/2.0$$SM$$");
+    let refused = refusal("505 HTTP Version Not Supported: version-unsupported");
+    stage.differs(HTTP_2, preface, "the end".to_owned(), refused);
+}
 
-    a_body_that_is_there_needs_no_continue of protocol: |stage| {
-        let request = "POST /echo HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
-        let mut client = stage.connect();
-        client.send(format!("{request}hello"));
-        let first = client.read_head().status();
-        stage.differs(CONTINUE, first, 100, 200);
-        // One that is held back is asked for.
-        let mut client = stage.connect();
-        client.send(request);
-        client.answer_to("POST").expect(100);
-        client.send("hello");
-        client.answer_to("POST").expect(200).says("hello");
-        client.get("/seen").expect(200);
-    };
+fn bodies_with_malformed_chunks(stage: &mut Stage) {
+    let broken = |path: &str| format!("POST {path} HTTP/1.1$Host: test$Transfer-Encoding: chunked$$xyz$hello$0$$");
+    let refused = refusal("400 Bad Request: chunk-size-invalid");
+    let of_axum = "400 \"Failed to buffer the request body: error reading a body from connection\"";
+    stage.differs(BROKEN_BODY, outcome(stage, &broken("/echo")), of_axum.to_owned(), refused.clone());
+    stage.differs(BROKEN_BODY, outcome(stage, &broken("/unread")), "200 \"not read\"".to_owned(), refused);
+}
+
+fn a_body_that_is_there_needs_no_continue(stage: &mut Stage) {
+    let request = "POST /echo HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    let mut client = stage.connect();
+    client.send(format!("{request}hello"));
+    let first = client.read_head().status();
+    stage.differs(CONTINUE, first, 100, 200);
+    // One that is held back is asked for.
+    let mut client = stage.connect();
+    client.send(request);
+    client.answer_to("POST").expect(100);
+    client.send("hello");
+    client.answer_to("POST").expect(200).says("hello");
+    client.get("/seen").expect(200);
 }

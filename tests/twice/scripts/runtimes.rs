@@ -2,7 +2,7 @@
 
 use crate::comparison::twice;
 use crate::differences::{BLOCK_IN_PLACE, LATE_READER, LISTENERS, RUNTIMES};
-use crate::stage::Server;
+use crate::stage::{Server, Stage};
 
 /// Whether a type is a listener for `axum::serve`, and for `baiwan::serve`.
 macro_rules! listens {
@@ -28,31 +28,35 @@ macro_rules! listens {
 }
 
 twice! {
-    runtimes: |stage| {
-        let flavor = stage.connect().ask_unrecorded("GET", "/flavor", "", b"").text().to_owned();
-        stage.differs(RUNTIMES, flavor, "MultiThread".to_owned(), "CurrentThread".to_owned());
-        stage.get("/spawned").expect(200).says("spawned");
-        stage.get("/blocking").expect(200).says("blocking");
-        stage.get("/local").expect(200).says("one other");
-        let status = stage.connect().ask_unrecorded("GET", "/in-place", "", b"").status();
-        stage.differs(BLOCK_IN_PLACE, status, 200, 500);
-    };
+    runtimes;
+    a_task_that_reads_on_when_the_answer_is_sent of runtimes;
+    listeners_of_ones_own of hello;
+}
 
-    a_task_that_reads_on_when_the_answer_is_sent of runtimes: |stage| {
-        let mut client = stage.connect();
-        client.send("POST /read-on HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nfirst");
-        client.answer_to("POST").expect(200);
-        // The rest of the body does not come, so under axum it is waited for.
-        let path = if stage.server == Server::Axum { "/ended/yet" } else { "/ended" };
-        let ended = stage.connect().ask_unrecorded("GET", path, "", b"").text().to_owned();
-        stage.differs(LATE_READER, ended, "not yet".to_owned(), "an error".to_owned());
-    };
+fn runtimes(stage: &mut Stage) {
+    let flavor = stage.connect().ask_unrecorded("GET", "/flavor", "", b"").text().to_owned();
+    stage.differs(RUNTIMES, flavor, "MultiThread".to_owned(), "CurrentThread".to_owned());
+    stage.get("/spawned").expect(200).says("spawned");
+    stage.get("/blocking").expect(200).says("blocking");
+    stage.get("/local").expect(200).says("one other");
+    let status = stage.connect().ask_unrecorded("GET", "/in-place", "", b"").status();
+    stage.differs(BLOCK_IN_PLACE, status, 200, 500);
+}
 
-    listeners_of_ones_own of hello: |stage| {
-        type Tapped = axum::serve::TapIo<tokio::net::TcpListener, fn(&mut tokio::net::TcpStream)>;
-        let (axum, baiwan) = listens!(Tapped);
-        stage.differs(LISTENERS, if stage.server == Server::Axum { axum } else { baiwan }, true, false);
-        assert_eq!(listens!(tokio::net::TcpListener), (true, true));
-        assert_eq!(listens!(tokio::net::UnixListener), (true, true));
-    };
+fn a_task_that_reads_on_when_the_answer_is_sent(stage: &mut Stage) {
+    let mut client = stage.connect();
+    client.send("POST /read-on HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nfirst");
+    client.answer_to("POST").expect(200);
+    // The rest of the body does not come, so under axum it is waited for.
+    let path = if stage.server == Server::Axum { "/ended/yet" } else { "/ended" };
+    let ended = stage.connect().ask_unrecorded("GET", path, "", b"").text().to_owned();
+    stage.differs(LATE_READER, ended, "not yet".to_owned(), "an error".to_owned());
+}
+
+fn listeners_of_ones_own(stage: &mut Stage) {
+    type Tapped = axum::serve::TapIo<tokio::net::TcpListener, fn(&mut tokio::net::TcpStream)>;
+    let (axum, baiwan) = listens!(Tapped);
+    stage.differs(LISTENERS, if stage.server == Server::Axum { axum } else { baiwan }, true, false);
+    assert_eq!(listens!(tokio::net::TcpListener), (true, true));
+    assert_eq!(listens!(tokio::net::UnixListener), (true, true));
 }

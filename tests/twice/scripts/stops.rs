@@ -7,111 +7,121 @@ use std::process::{Command, Stdio};
 
 use crate::comparison::twice;
 use crate::differences::{DROPPED, IDLE_AT_STOP, SIGNALS};
-use crate::stage::{PATIENCE, Server, assert_differs, eventually};
+use crate::stage::{PATIENCE, Server, Stage, assert_differs, eventually};
 
 twice! {
-    by_signal: |stage| {
-        stage.get("/").expect(200);
-        stage.begin_stop();
-        stage.wait();
-    };
+    by_signal;
+    idle_connections_at_a_stop of by_signal;
+    restarted;
+    by_notify;
+    spawned;
+    public_and_admin;
+    first_of_two;
+    jobs;
+    events;
+}
 
-    idle_connections_at_a_stop of by_signal: |stage| {
-        let mut client = stage.connect();
-        client.get("/").expect(200);
-        stage.begin_stop();
-        let address = stage.address;
-        eventually("nobody is accepted any more", || TcpStream::connect(address).is_err());
-        if stage.server == Server::Baiwan {
-            client.send_request("GET", "/", "", b"");
-        }
-        let is_answered = client.is_answered();
-        stage.differs(IDLE_AT_STOP, is_answered, false, true);
-        if is_answered {
-            assert!(client.read_answer("GET").closes());
-        }
-        client.shut();
-        drop(client);
-        stage.wait();
-    };
+fn by_signal(stage: &mut Stage) {
+    stage.get("/").expect(200);
+    stage.begin_stop();
+    stage.wait();
+}
 
-    restarted: |stage| {
-        let mut client = stage.connect();
-        client.get("/").expect(200).says("first");
-        client.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nfirst");
-        // It is at work: a request that came later is answered.
-        stage.get("/").expect(200);
-        stage.begin_stop();
-        let second = stage.second;
-        stage.connect_to(second).get("/").expect(200).says("second");
-        if stage.server == Server::Axum {
-            client.send("last");
-        }
-        stage.differs(DROPPED, client.is_answered(), true, false);
-    };
+fn idle_connections_at_a_stop(stage: &mut Stage) {
+    let mut client = stage.connect();
+    client.get("/").expect(200);
+    stage.begin_stop();
+    let address = stage.address;
+    eventually("nobody is accepted any more", || TcpStream::connect(address).is_err());
+    if stage.server == Server::Baiwan {
+        client.send_request("GET", "/", "", b"");
+    }
+    let is_answered = client.is_answered();
+    stage.differs(IDLE_AT_STOP, is_answered, false, true);
+    if is_answered {
+        assert!(client.read_answer("GET").closes());
+    }
+    client.shut();
+    drop(client);
+    stage.wait();
+}
 
-    by_notify: |stage| {
-        let mut slow = stage.connect();
-        slow.send("POST /slow HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nfirst");
-        // It is at work: a request that came later is answered.
-        stage.get("/").expect(200);
-        stage.connect().ask_unrecorded("POST", "/stop", "", b"").expect(200).says("stopping");
-        let address = stage.address;
-        eventually("nobody is accepted any more", || TcpStream::connect(address).is_err());
-        assert!(stage.is_running());
-        slow.send("last");
-        slow.read_answer("POST").expect(200).says("finished all the same: firstlast");
-        slow.expect_end();
-        stage.wait();
-    };
+fn restarted(stage: &mut Stage) {
+    let mut client = stage.connect();
+    client.get("/").expect(200).says("first");
+    client.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nfirst");
+    // It is at work: a request that came later is answered.
+    stage.get("/").expect(200);
+    stage.begin_stop();
+    let second = stage.second;
+    stage.connect_to(second).get("/").expect(200).says("second");
+    if stage.server == Server::Axum {
+        client.send("last");
+    }
+    stage.differs(DROPPED, client.is_answered(), true, false);
+}
 
-    spawned: |stage| {
-        stage.get("/").expect(200).says("served in a task");
-        stage.post("/double", "", "ab").expect(200).says("abab");
-        stage.begin_stop();
-        stage.wait();
-    };
+fn by_notify(stage: &mut Stage) {
+    let mut slow = stage.connect();
+    slow.send("POST /slow HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nfirst");
+    // It is at work: a request that came later is answered.
+    stage.get("/").expect(200);
+    stage.connect().ask_unrecorded("POST", "/stop", "", b"").expect(200).says("stopping");
+    let address = stage.address;
+    eventually("nobody is accepted any more", || TcpStream::connect(address).is_err());
+    assert!(stage.is_running());
+    slow.send("last");
+    slow.read_answer("POST").expect(200).says("finished all the same: firstlast");
+    slow.expect_end();
+    stage.wait();
+}
 
-    public_and_admin: |stage| {
-        let admin = stage.second;
-        stage.get("/").expect(200);
-        stage.connect_to(admin).ask("PUT", "/closed", "", "").expect(200);
-        stage.get("/").expect(503);
-        stage.connect_to(admin).ask("PUT", "/open", "", "").expect(200);
-        stage.get("/").expect(200);
-        stage.connect_to(admin).get("/").expect(404);
-        stage.begin_stop();
-        stage.wait();
-    };
+fn spawned(stage: &mut Stage) {
+    stage.get("/").expect(200).says("served in a task");
+    stage.post("/double", "", "ab").expect(200).says("abab");
+    stage.begin_stop();
+    stage.wait();
+}
 
-    first_of_two: |stage| {
-        let other = stage.second;
-        stage.get("/").expect(200).says("one");
-        stage.connect_to(other).get("/").expect(200).says("other");
-        stage.begin_stop();
-        stage.wait();
-    };
+fn public_and_admin(stage: &mut Stage) {
+    let admin = stage.second;
+    stage.get("/").expect(200);
+    stage.connect_to(admin).ask("PUT", "/closed", "", "").expect(200);
+    stage.get("/").expect(503);
+    stage.connect_to(admin).ask("PUT", "/open", "", "").expect(200);
+    stage.get("/").expect(200);
+    stage.connect_to(admin).get("/").expect(404);
+    stage.begin_stop();
+    stage.wait();
+}
 
-    jobs: |stage| {
-        stage.post("/jobs", "", "").expect(202);
-        stage.post("/jobs", "", "").expect(202);
-        stage.get("/done").expect(200).says("0");
-        stage.post("/release", "", "").expect(200);
-        stage.begin_stop();
-        stage.wait();
-    };
+fn first_of_two(stage: &mut Stage) {
+    let other = stage.second;
+    stage.get("/").expect(200).says("one");
+    stage.connect_to(other).get("/").expect(200).says("other");
+    stage.begin_stop();
+    stage.wait();
+}
 
-    events: |stage| {
-        stage.get("/finite").expect(200);
-        let mut client = stage.connect();
-        client.send_request("GET", "/events", "", b"");
-        client.head().expect(200);
-        for number in 0..4 {
-            let text = format!("event: tick\nid: {number}\ndata: number {number}\n\n");
-            assert_eq!(client.text_of_chunks(text.len()), text);
-            stage.post("/next", "", "").expect(200);
-        }
-    };
+fn jobs(stage: &mut Stage) {
+    stage.post("/jobs", "", "").expect(202);
+    stage.post("/jobs", "", "").expect(202);
+    stage.get("/done").expect(200).says("0");
+    stage.post("/release", "", "").expect(200);
+    stage.begin_stop();
+    stage.wait();
+}
+
+fn events(stage: &mut Stage) {
+    stage.get("/finite").expect(200);
+    let mut client = stage.connect();
+    client.send_request("GET", "/events", "", b"");
+    client.head().expect(200);
+    for number in 0..4 {
+        let text = format!("event: tick\nid: {number}\ndata: number {number}\n\n");
+        assert_eq!(client.text_of_chunks(text.len()), text);
+        stage.post("/next", "", "").expect(200);
+    }
 }
 
 /// Which server a child process is to run.

@@ -1,12 +1,13 @@
-//! A chat over WebSocket, written for axum: only the last line of `main` knows Baiwan.
+//! A chat over WebSocket, written for axum: the last line of `main` knows Baiwan, and what says goodbye when the server stops.
 //!
 //! `cargo run -p baiwan --example websocket`, then open <http://localhost:8080/> twice. `PORT` chooses another port.
 
 use axum::Router;
 use axum::extract::State;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::response::{Html, Response};
 use axum::routing::get;
+use baiwan::Ending;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -27,11 +28,11 @@ const PAGE: &str = r#"<!doctype html><meta charset="utf-8"><title>Chat</title>
 /// One room for all cores: each has a clone of the router, and so of this sender.
 type Room = broadcast::Sender<String>;
 
-async fn chat(State(room): State<Room>, upgrade: WebSocketUpgrade) -> Response {
-    upgrade.max_message_size(16 * 1024).on_upgrade(|socket| talk(socket, room))
+async fn chat(State(room): State<Room>, upgrade: WebSocketUpgrade, ending: Ending) -> Response {
+    upgrade.max_message_size(16 * 1024).on_upgrade(|socket| talk(socket, room, ending))
 }
 
-async fn talk(mut socket: WebSocket, room: Room) {
+async fn talk(mut socket: WebSocket, room: Room, mut ending: Ending) {
     let mut said = room.subscribe();
     loop {
         tokio::select! {
@@ -46,7 +47,13 @@ async fn talk(mut socket: WebSocket, room: Room) {
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             },
+            () = &mut ending => break,
         }
+    }
+    let away = CloseFrame { code: close_code::AWAY, reason: "the server restarts".into() };
+    if socket.send(Message::Close(Some(away))).await.is_ok() {
+        // Until the browser has said the same; the server ends one that says nothing.
+        while let Some(Ok(_)) = socket.recv().await {}
     }
 }
 

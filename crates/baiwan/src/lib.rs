@@ -25,8 +25,9 @@
 //! socket it is `0.0.0.0:0`.
 //!
 //! Upgrades work as with hyper, axum's `WebSocketUpgrade` among them. A request that offers a protocol is its connection's last
-//! if the app does not answer 101; an offer beside a request body, and `h2c`, are ignored. A stop ends an upgraded connection
-//! when it was silent for 5 seconds, and all at the shutdown timeout.
+//! if the app does not answer 101; an offer beside a request body, and `h2c`, are ignored. A stop tells
+//! upgraded connections one after the other that they should end ([`Ending`]), ends one that is silent for 5 seconds after that, and
+//! all at the shutdown timeout.
 //!
 //! Where the limit on open files is too small and cannot be raised, each core may have an fd table of its own: read
 //! [`FdTables::PerCore`] before.
@@ -44,6 +45,7 @@ mod axum_app;
 mod body;
 mod capacity;
 mod clock;
+mod ending;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod engine;
 mod error;
@@ -84,6 +86,7 @@ pub use app::{App, BoxError};
 pub use axum_app::{AxumApp, ConnectInfoApp, FromIncomingStream, IntoApp, axum_app};
 pub use body::{Body, BodyError};
 pub use capacity::Capacity;
+pub use ending::Ending;
 pub use error::Error;
 pub use fd_tables::FdTables;
 pub use incoming::IncomingStream;

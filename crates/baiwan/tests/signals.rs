@@ -15,6 +15,9 @@ use axum::routing::get;
 use baiwan::{Builder, Error, Running, Server};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 
 /// Which program the process is.
 const PROGRAM: &str = "BAIWAN_TEST_PROGRAM";
@@ -89,6 +92,45 @@ fn say(what: &str) {
     println!("{MARK}{what}");
 }
 
+/// Says what the server logs.
+struct Log;
+
+impl Subscriber for Log {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        if event.metadata().target().starts_with("baiwan") {
+            let mut line = Line::default();
+            event.record(&mut line);
+            say(&line.0);
+        }
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+/// The fields of an event, one after the other.
+#[derive(Default)]
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.0 += &format!("{}={value:?} ", field.name());
+    }
+}
+
 /// Waits for the test.
 fn listen() {
     std::io::stdin().read_exact(&mut [0]).unwrap();
@@ -99,7 +141,11 @@ fn server() -> Builder {
 }
 
 fn start(builder: Builder) -> Running {
-    let running = builder.start(Router::new().route("/", get(|| async { "hello" }))).unwrap();
+    start_with(builder, Router::new().route("/", get(|| async { "hello" })))
+}
+
+fn start_with(builder: Builder, app: Router) -> Running {
+    let running = builder.start(app).unwrap();
     say(&running.addresses()[0]);
     running
 }
@@ -114,6 +160,7 @@ async fn serve(builder: Builder) -> Result<(), Error> {
 #[test]
 fn a_program_of_these_tests() {
     let Ok(program) = std::env::var(PROGRAM) else { return };
+    tracing::subscriber::set_global_default(Log).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
         match &*program {
@@ -144,6 +191,16 @@ fn a_program_of_these_tests() {
                 }
                 // Longer than a watchdog would wait.
                 tokio::time::sleep(Duration::from_millis(1500)).await;
+            }
+            "leaves a task behind" => {
+                let builder = server().shutdown_timeout(Duration::from_millis(1500));
+                let app = Router::new().route("/", get(|| async { drop(tokio::spawn(std::future::pending::<()>())) }));
+                start_with(builder, app).wait().await.unwrap();
+            }
+            "leaves a blocking call behind" => {
+                let call = || drop(tokio::task::spawn_blocking(std::thread::park));
+                let app = Router::new().route("/", get(move || async move { call() }));
+                start_with(server().shutdown_timeout(PATIENCE * 2), app).wait().await.unwrap();
             }
             "stops by itself" => {
                 let running = start(server().shutdown(std::future::pending()));
@@ -184,6 +241,7 @@ fn a_program_with_a_loop_of_its_own_ends_by_the_signal_after_the_stop() {
     program.hears();
     program.signal(Signal::INT);
     assert_eq!(program.hears(), "stopped", "it stops in order before");
+    assert!(program.hears().contains("the signal ends it"));
     program.expect_death_by(Signal::INT);
 }
 
@@ -229,4 +287,35 @@ fn a_server_that_stops_by_itself_leaves_signals_alone() {
     assert!(get_hello(&address).unwrap().ends_with("hello"));
     program.signal(Signal::TERM);
     program.expect_death_by(Signal::TERM);
+}
+
+#[test]
+fn what_is_waited_for_and_what_is_given_up_is_said() {
+    let mut program = Program::start("leaves a task behind");
+    let address = program.hears();
+    for _ in 0..3 {
+        get_hello(&address).unwrap();
+    }
+    program.signal(Signal::TERM);
+    let line = program.hears();
+    assert!(line.contains("waits for tasks") && line.contains("tasks=3"), "{line}");
+    let line = program.hears();
+    assert!(line.contains("were ended with it") && line.contains("tasks=3"), "{line}");
+    program.expect_success();
+}
+
+#[test]
+fn a_second_signal_gives_blocking_calls_up() {
+    let mut program = Program::start("leaves a blocking call behind");
+    let address = program.hears();
+    get_hello(&address).unwrap();
+    program.signal(Signal::TERM);
+    // The call alone is waited for then.
+    while TcpStream::connect(&address).is_ok() {
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+    std::thread::park_timeout(Duration::from_millis(50));
+    assert!(program.child.try_wait().unwrap().is_none());
+    program.signal(Signal::TERM);
+    program.expect_success();
 }

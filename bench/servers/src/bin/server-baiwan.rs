@@ -25,7 +25,8 @@ async fn main() -> anyhow::Result<()> {
         builder = builder.body_timeout(Some(timeout));
     }
     let health = builder.health();
-    let server = builder.start(bench_servers::app())?;
+    // As `baiwan::serve` does it.
+    let server = builder.start(baiwan::axum_app(bench_servers::app()))?;
     for address in server.addresses() {
         bench_servers::announce(address)?;
     }

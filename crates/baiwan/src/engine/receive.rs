@@ -336,10 +336,7 @@ fn answer<D: Driver, A: App>(
         }
         position += consumed;
         let Some(app) = apps.of::<D>(table, index) else {
-            if head.request.method() == Method::HEAD {
-                table[index].flags.set(Flags::HEAD_REQUEST);
-            }
-            fail_with_panic(terms, table, index);
+            fail_without_app(terms, table, index, head.request.method(), consumed);
             return (Wait::Nothing, position);
         };
         let received = Received { head_bytes: consumed, rest: &input[position..] };
@@ -350,6 +347,17 @@ fn answer<D: Driver, A: App>(
         }
         answers += 1;
     }
+}
+
+/// Answers a request whose app panicked when it was made.
+fn fail_without_app<S>(terms: &Terms, table: &mut Table<S>, index: u32, method: &Method, head_bytes: usize) {
+    if terms.settings.observer.is_some() {
+        begin_record(table, index, method, head_bytes);
+    }
+    if method == Method::HEAD {
+        table[index].flags.set(Flags::HEAD_REQUEST);
+    }
+    fail_with_panic(terms, table, index);
 }
 
 /// Whether a connection whose answers of this turn begin at `begin` may have one more before the others have theirs.

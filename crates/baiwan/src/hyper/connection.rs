@@ -221,8 +221,9 @@ impl<A: App> Connection<A> {
             }
         });
         limit_buffered_body(&mut request, self.settings.buffered_body_bytes_max);
-        if !may_switch {
-            request.extensions_mut().remove::<OnUpgrade>();
+        match may_switch {
+            true => drop(request.extensions_mut().insert(record.ending())),
+            false => drop(request.extensions_mut().remove::<OnUpgrade>()),
         }
         add_peer(&mut request, peer.socket_address());
         if let Some(route) = record.exchanges().and_then(|exchanges| exchanges.route()) {

@@ -3,12 +3,16 @@
 //! A transport may live and die on any thread. So what is counted here is counted with atomic additions, and what the core's
 //! stop must reach is in a list behind a lock of this core, which is taken when a connection is handed over and when it ends.
 //!
+//! How a stop ends them is in `record/drain.rs`.
+//!
 //! The invariant: a connection is counted out once, after its socket was closed, with one reason; and a core that waits for
 //! the last one is woken by it.
 
+mod drain;
+
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -18,19 +22,19 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::exchanges::Exchanges;
+use crate::ending::Event;
 use crate::fd_tables::Table;
 use crate::gate::{self, Entry};
 use crate::observe::Observer;
 use crate::settings::{Linger, Settings};
 use crate::status::{CloseReason, Phase, Status, TransportCounts};
 
-/// Connections that a stop ends together, and the pause before the next.
-const ENDS_MAX: usize = 1000;
-const ENDS_PAUSE: Duration = Duration::from_millis(50);
 /// Records kept without looking for those whose connection is gone.
 const RECORDS_MIN: usize = 64;
 /// No reason is recorded.
 const NONE: u8 = u8::MAX;
+/// It has not happened.
+const NEVER: u64 = u64::MAX;
 
 /// The transports of one core.
 #[derive(Debug)]
@@ -40,6 +44,10 @@ pub(crate) struct Transports {
     write_timeout: Option<Duration>,
     shutdown_idle: Duration,
     observer: Option<Observer>,
+    /// For the whole stop, from its first end of a connection on.
+    stop_time: Duration,
+    /// The stop begins.
+    ending: Event,
     /// Its timers serve transports that were moved to another thread, whatever runs there.
     runtime: Handle,
     /// What their descriptors are in.
@@ -58,7 +66,7 @@ pub(crate) struct Transports {
 }
 
 impl Transports {
-    /// Those of the `index`-th core. Call it within that core's runtime.
+    /// Those of the `index`-th core. Call it within that core's runtime, on its thread.
     pub(crate) fn new(settings: &Settings, status: Arc<Status>, index: usize) -> Arc<Self> {
         Arc::new(Self {
             status,
@@ -66,6 +74,8 @@ impl Transports {
             write_timeout: settings.write_timeout,
             shutdown_idle: settings.shutdown_idle,
             observer: settings.observer.clone(),
+            stop_time: settings.shutdown_timeout.saturating_sub(settings.shutdown_delay),
+            ending: Event::of_core(),
             runtime: Handle::current(),
             table: Table::here(),
             started: Instant::now(),
@@ -88,6 +98,8 @@ impl Transports {
             transports: Arc::clone(self),
             entry,
             active_ms: AtomicU64::new(self.now_ms()),
+            ending: OnceLock::new(),
+            told_ms: AtomicU64::new(NEVER),
             reason: AtomicU8::new(NONE),
             switched: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -104,6 +116,9 @@ impl Transports {
         }
         records.push(Arc::downgrade(&record));
         drop(records);
+        if self.draining.load(Relaxed) {
+            record.tell();
+        }
         self.end_silent_ones();
         Counted(record)
     }
@@ -120,9 +135,10 @@ impl Transports {
         self.counts().open.load(Acquire) == 0
     }
 
-    /// The server stops: connections that have switched end when they are silent.
+    /// The server stops: whoever waits for that is told, and connections that have switched end when they are silent after it.
     pub(crate) fn begin_drain(self: &Arc<Self>) {
         self.draining.store(true, Relaxed);
+        self.ending.fire();
         self.end_silent_ones();
     }
 
@@ -163,36 +179,6 @@ impl Transports {
             *self.drainer.lock().unwrap_or_else(PoisonError::into_inner) = Some(drainer.abort_handle());
         }
     }
-
-    async fn drain(self: Arc<Self>) {
-        loop {
-            // Nothing may be kept alive while this pauses: whoever closes then would find the list full of records, every time.
-            let records = self.records().clone();
-            let (mut ended, mut next_ms) = (0, u64::MAX);
-            for record in records.iter().filter_map(Weak::upgrade).filter(|record| !record.ended.load(Relaxed)) {
-                let due_ms = record.silent_at_ms();
-                if due_ms > self.now_ms() {
-                    next_ms = next_ms.min(due_ms);
-                    continue;
-                }
-                record.end();
-                drop(record);
-                ended += 1;
-                if ended % ENDS_MAX == 0 {
-                    tokio::time::sleep(ENDS_PAUSE).await;
-                }
-            }
-            if next_ms == u64::MAX {
-                break;
-            }
-            drop(records);
-            // Each look is at all of them, so many that become silent one after the other are ended together.
-            let due = self.started + Duration::from_millis(next_ms);
-            tokio::time::sleep_until(due.max(Instant::now() + ENDS_PAUSE)).await;
-        }
-        // From here on a new one starts this again.
-        self.drained.store(false, Relaxed);
-    }
 }
 
 /// What is known of a transport, wherever it is.
@@ -203,6 +189,10 @@ pub(crate) struct Record {
     entry: Entry,
     /// When bytes were last received or sent, in milliseconds since the core's start.
     active_ms: AtomicU64,
+    /// What the app may wait for; made when it is asked for.
+    ending: OnceLock<Event>,
+    /// When it was told of the stop, in milliseconds since the core's start.
+    told_ms: AtomicU64,
     /// The number of the reason why it ends; the first that is noted stays.
     reason: AtomicU8,
     /// The app has answered 101.
@@ -333,11 +323,33 @@ impl Record {
         self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When it will have been silent for long enough, in milliseconds since the core's start. A request that is not answered
-    /// yet is not silence.
+    /// What happens when its app should end it.
+    pub(super) fn ending(&self) -> Event {
+        let ending = self.ending.get_or_init(Event::default);
+        // It may have been told before there was somebody to hear it.
+        if self.was_told() {
+            ending.fire();
+        }
+        ending.clone()
+    }
+
+    /// Has the app end it.
+    fn tell(&self) {
+        self.told_ms.store(self.transports.now_ms(), SeqCst);
+        if let Some(ending) = self.ending.get() {
+            ending.fire();
+        }
+    }
+
+    fn was_told(&self) -> bool {
+        self.told_ms.load(SeqCst) != NEVER
+    }
+
+    /// When it will have been silent for long enough since it was told, in milliseconds since the core's start. A request that is
+    /// not answered yet is not silence.
     fn silent_at_ms(&self) -> u64 {
         let since_ms = match self.has_switched() {
-            true => self.active_ms.load(Relaxed),
+            true => self.active_ms.load(Relaxed).max(self.told_ms.load(SeqCst)),
             false => self.transports.now_ms(),
         };
         since_ms + self.transports.shutdown_idle.as_millis() as u64
@@ -389,33 +401,5 @@ impl Drop for Counted {
         if status.phase() >= Phase::Draining {
             status.cores[transports.index].inbox.wake();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(flavor = "local", start_paused = true)]
-    async fn a_stop_holds_on_to_nothing_that_it_has_ended() {
-        let status = Status::new(1, u64::MAX, u64::MAX);
-        let transports = Transports::new(&Settings::default(), Arc::clone(&status), 0);
-        let open = || {
-            assert!(status.try_open(0));
-            let transport = transports.take_over(Entry::Taken, Peer::Unix);
-            transport.record().switch();
-            transport
-        };
-        let mut open: Vec<_> = std::iter::repeat_with(open).take(ENDS_MAX + 100).collect();
-        transports.begin_drain();
-        tokio::task::yield_now().await;
-        tokio::time::advance(Settings::default().shutdown_idle + Duration::from_millis(1)).await;
-        tokio::task::yield_now().await;
-        let ended = |open: &[Counted]| open.iter().filter(|transport| transport.record().has_ended()).count();
-        assert_eq!(ended(&open), ENDS_MAX, "the others have to wait");
-        // Whoever closes looks through the list: what has ended must leave it, or the list is looked through in vain each time.
-        open.clear();
-        assert!(transports.records().len() <= RECORDS_MIN, "{} are kept", transports.records().len());
-        assert_eq!(status.cores[0].transports.closed(CloseReason::Drained).load(Relaxed), ENDS_MAX as u64);
     }
 }

@@ -179,7 +179,7 @@ impl Builder {
     }
 
     /// How long a connection without a request may hold a stop: one that is idle, has sent half a head, or has switched to another
-    /// protocol and is silent. Default 5 s.
+    /// protocol and is silent after it was told to end ([`Ending`](crate::Ending)). Default 5 s.
     pub fn shutdown_idle(mut self, timeout: Duration) -> Self {
         self.settings.shutdown_idle = timeout;
         self

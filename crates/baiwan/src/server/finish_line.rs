@@ -12,8 +12,8 @@
 //! The invariant: nobody is waited for beyond the time that the stop has, nor once the server is in [`Phase::Stopping`].
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -26,6 +26,8 @@ use crate::status::{CoreStatus, Phase, Status};
 
 /// How often a core looks whether tasks have ended: nothing tells it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// Tasks that go on for longer than this are spoken of.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Turns of the runtime in which tasks end that were told to: those of connections, and those that end with the app.
 const SETTLING_TURNS: usize = 16;
 
@@ -40,6 +42,8 @@ pub(super) struct FinishLine {
     tasks: Box<[AtomicUsize]>,
     /// Cores that have not crossed the line.
     cores: AtomicUsize,
+    /// It was said that tasks are waited for.
+    said: AtomicBool,
     /// Tasks that ended with their runtimes.
     left: AtomicUsize,
     /// Becomes true when all have crossed the line.
@@ -63,6 +67,7 @@ impl FinishLine {
             loops: AtomicUsize::new(cores),
             tasks: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
             cores: AtomicUsize::new(cores),
+            said: AtomicBool::new(false),
             left: AtomicUsize::new(0),
             crossed: watch::Sender::new(false),
         })
@@ -80,6 +85,12 @@ impl FinishLine {
 
     fn is_cut(&self) -> bool {
         self.status.phase() == Phase::Stopping
+    }
+
+    fn say_what_goes_on(&self, at_most: Duration) {
+        let tasks: usize = self.tasks.iter().map(|tasks| tasks.load(Relaxed)).sum();
+        let at_most_seconds = at_most.as_millis() as f64 / 1000.0;
+        say(|| tracing::info!(tasks, at_most_seconds, "still stopping: waits for tasks that handlers have spawned"));
     }
 
     fn has_no_tasks(&self) -> bool {
@@ -117,11 +128,15 @@ impl Finish {
             tokio::task::yield_now().await;
         }
         let is_over = || self.line.has_no_tasks() || self.line.is_cut();
+        let spoken_of = Instant::now() + PATIENCE;
         loop {
-            let alive = self.look();
-            if is_over() || Instant::now() >= ends {
+            let (alive, now) = (self.look(), Instant::now());
+            if is_over() || now >= ends {
                 self.line.left.fetch_add(alive, Relaxed);
                 return;
+            }
+            if now >= spoken_of && !self.line.said.swap(true, Relaxed) {
+                self.line.say_what_goes_on(ends - now);
             }
             let _ = timeout(LOOK_INTERVAL, self.core().until(is_over)).await;
         }

@@ -99,12 +99,13 @@ impl StopRequests {
     pub(super) async fn next(&mut self) {
         match self {
             Self::Signals(signals) => drop(signals.next().await),
-            Self::When(asked @ Some(_)) => {
-                let future = asked.as_mut().expect("it was looked at");
-                future.await;
+            Self::When(asked) => {
+                match asked {
+                    Some(future) => future.await,
+                    None => std::future::pending().await,
+                }
                 *asked = None;
             }
-            Self::When(None) => std::future::pending().await,
         }
     }
 

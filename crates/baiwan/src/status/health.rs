@@ -50,8 +50,8 @@ impl Health {
 
     /// How far the server is on its way from start to stop.
     ///
-    /// A request to stop takes effect while [`Running::wait`](crate::Running::wait) is polled: whoever polls it, and looks here
-    /// after each poll, sees every step of a stop at once. The time of an orderly stop being over is no step: what is open then
+    /// A request to stop takes effect while [`Running::wait`](crate::Running::wait) is polled, if it ever was: whoever polls it, and
+    /// looks here after each poll, sees every step of a stop at once. The time of an orderly stop being over is no step: what is open then
     /// is cut in [`Phase::Draining`].
     pub fn phase(&self) -> Phase {
         self.0.get().map_or(Phase::Starting, |status| status.phase())

@@ -138,7 +138,14 @@ impl Connected<IncomingStream<'_>> for Fails {
 
 pub(crate) fn a_panic_in_making_it_costs_that_connection_alone(event_loop: EventLoop) {
     let app = Router::new().into_make_service_with_connect_info::<Fails>();
-    let rig = Rig::start(server(event_loop), axum_app(app));
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let telling = Arc::clone(&told);
+    let builder = server(event_loop).observe(move |exchange| {
+        let (method, status) =
+            (exchange.method.map(ToString::to_string), exchange.status.map(|status| status.as_u16()));
+        telling.lock().unwrap().push((method, status));
+    });
+    let rig = Rig::start(builder, axum_app(app));
     for _ in 0..2 {
         let mut client = rig.connect();
         // The portable event loop makes it when the connection comes, before there is a request to answer.
@@ -151,6 +158,9 @@ pub(crate) fn a_panic_in_making_it_costs_that_connection_alone(event_loop: Event
     eventually("both connections are counted", || rig.health.counts().closed_by(CloseReason::HandlerFailed) == 2);
     assert_eq!(rig.health.counts().handler_panics, 2);
     rig.stop();
+    let expected =
+        if event_loop == EventLoop::Epoll { vec![(Some("GET".to_owned()), Some(500)); 2] } else { Vec::new() };
+    assert_eq!(*told.lock().unwrap(), expected);
 }
 
 #[derive(Clone, Debug)]
@@ -205,25 +215,20 @@ fn nothing_is_made_of_a_connection_that_asks_for_nothing() {
     rig.stop();
 }
 
-/// Only the engine tells of exchanges.
-#[cfg(all(target_os = "linux", not(baiwan_portable)))]
-fn route_told<A: baiwan::App + Send>(app: A) -> Vec<String> {
+fn route_told<A: baiwan::App + Send>(event_loop: EventLoop, app: A) -> Vec<String> {
     let told = Arc::new(Mutex::new(Vec::new()));
     let telling = Arc::clone(&told);
-    let builder =
-        server(EventLoop::Epoll).observe(move |exchange| telling.lock().unwrap().push(exchange.route.to_owned()));
+    let builder = server(event_loop).observe(move |exchange| telling.lock().unwrap().push(exchange.route.to_owned()));
     let rig = Rig::start(builder, app);
     assert_eq!(rig.connect().get("/users/7").text(), "a user");
     rig.stop();
     std::mem::take(&mut *told.lock().unwrap())
 }
 
-#[cfg(all(target_os = "linux", not(baiwan_portable)))]
-#[test]
-fn the_record_has_the_route_of_a_router_inside_of_what_axum_serves() {
+pub(crate) fn the_record_has_the_route_of_a_router_inside_of_what_axum_serves(event_loop: EventLoop) {
     let router = || Router::new().route("/users/{id}", get(|| async { "a user" }));
-    assert_eq!(route_told(axum_app(router())), ["/users/{id}"]);
-    assert_eq!(route_told(axum_app(router().into_make_service())), ["/users/{id}"]);
-    let layered = router().layer(baiwan::RouteLayer);
-    assert_eq!(route_told(axum_app(layered.into_make_service_with_connect_info::<SocketAddr>())), ["/users/{id}"]);
+    assert_eq!(route_told(event_loop, axum_app(router())), ["/users/{id}"]);
+    assert_eq!(route_told(event_loop, axum_app(router().into_make_service())), ["/users/{id}"]);
+    let app = router().layer(baiwan::RouteLayer).into_make_service_with_connect_info::<SocketAddr>();
+    assert_eq!(route_told(event_loop, axum_app(app)), ["/users/{id}"]);
 }

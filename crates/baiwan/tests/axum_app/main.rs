@@ -13,9 +13,12 @@
 //! | `serving` | `baiwan::serve` in the place of `axum::serve`: listeners, kinds of apps, the end |
 //! | `life` | where and how often a server may be started, ended and dropped |
 //! | `connected` | a `ConnectInfo` of the app's own |
+//! | `life` | where and how often a server may be started, ended and dropped |
 //! | `hub` | state that the cores share |
 //! | `afterwards` | what cores do for each other, and for what handlers left behind, when a server stops |
+//! | `restarts` | a server that stops under load, again and again |
 //! | `upgrades` | other protocols than HTTP |
+//! | `endings` | handlers that take their leave when the server stops |
 //! | `listening`, `listening_on_linux`, `ending` | addresses and limits; panics, dropping, stopping |
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
@@ -24,6 +27,7 @@ mod afterwards;
 mod connected;
 mod ecosystem;
 mod ending;
+mod endings;
 mod examples;
 mod extractors;
 mod hub;
@@ -35,6 +39,7 @@ mod listening;
 mod listening_on_linux;
 mod protocol;
 mod records;
+mod restarts;
 mod rig;
 mod serving;
 mod streams;
@@ -119,7 +124,8 @@ on_both_event_loops! {
         it_is_made_once_for_each_connection_and_ends_with_it,
         it_is_there_for_a_request_that_offers_another_protocol,
         a_panic_in_making_it_costs_that_connection_alone,
-        answers_leave_at_once_unless_the_builder_says_otherwise;
+        answers_leave_at_once_unless_the_builder_says_otherwise,
+        the_record_has_the_route_of_a_router_inside_of_what_axum_serves;
     listening:
         a_unix_socket_is_served,
         a_socket_that_listens_already_is_taken_over,
@@ -146,6 +152,12 @@ on_both_event_loops! {
         dropping_the_server_ends_the_grace,
         what_the_app_alone_holds_ends_before_the_grace,
         a_job_may_use_what_lives_on_another_core;
+    endings:
+        a_web_socket_says_that_it_goes_away_when_its_server_stops,
+        a_stream_of_events_tells_when_to_come_back,
+        a_long_poll_is_answered_when_its_server_stops;
+    restarts:
+        no_request_fails_and_no_job_is_lost_when_a_busy_server_stops;
     upgrades:
         a_web_socket_carries_text_binary_and_a_mebibyte,
         row_31_bytes_behind_the_head_wait_for_the_101,

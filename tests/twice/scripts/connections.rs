@@ -9,6 +9,8 @@ twice! {
     unix;
     unix_connected;
     method_router;
+    method_router_with_state;
+    plain_service;
     handler;
     handler_with_state;
     make_service;
@@ -96,4 +98,20 @@ fn connected(stage: &mut Stage) {
     // The clients above may have connected before `serve` was called; this one has not.
     let nodelay = stage.connect().ask_unrecorded("GET", "/nodelay", "", b"").text().to_owned();
     stage.differs(NODELAY, nodelay, "false".to_owned(), "true".to_owned());
+}
+
+fn method_router_with_state(stage: &mut Stage) {
+    stage.get("/").expect(200).says("0");
+    stage.post("/any/path", "", "").expect(200).says("1 by 127.0.0.1");
+    stage.post("/", "", "").expect(200).says("2 by 127.0.0.1");
+    stage.ask("DELETE", "/", "", "").expect(501).says("get or post");
+    stage.begin_stop();
+    stage.wait();
+}
+
+fn plain_service(stage: &mut Stage) {
+    let mut client = stage.connect();
+    client.get("/a/b/?c").expect(200).says("Some(127.0.0.1) GET /a/b?c Some(0)");
+    client.ask("POST", "/", "", "body").expect(200).says("Some(127.0.0.1) POST / Some(4)");
+    client.ask("HEAD", "/", "", "").expect(200);
 }

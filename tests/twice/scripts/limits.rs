@@ -23,7 +23,8 @@ use crate::differences::{
 };
 use crate::stage::{Server, Stage, Stop, eventually};
 
-const SHORT: Duration = Duration::from_millis(50);
+/// Long enough for a client on a busy machine to send what it has to send.
+const SHORT: Duration = Duration::from_millis(250);
 const LARGE: usize = 32 << 20;
 
 /// What a script and the handlers tell each other.

@@ -65,6 +65,11 @@ fn pipelined_requests_are_answered_in_order(stage: &mut Stage) {
     client.send([ask("/count"), ask("/slow"), echo, ask("/count"), ask("/slow"), ask("/none"), ask("/count")].concat());
     let answers: Vec<_> = (0..7).map(|_| client.answer_to("GET").text().to_owned()).collect();
     assert_eq!([&answers[0], &answers[1], &answers[2], &answers[3], &answers[6]], ["0", "slow", "back", "1", "2"]);
+    // More than is read at once.
+    client.send(ask("/count").repeat(400));
+    for number in 3..403 {
+        client.answer_to("GET").expect(200).says(&number.to_string());
+    }
 }
 
 fn old_clients(stage: &mut Stage) {

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
+use crate::client::Client;
 use crate::comparison::twice;
 use crate::differences::{DROPPED, IDLE_AT_STOP, SIGNALS};
 use crate::stage::{PATIENCE, Server, Stage, assert_differs, eventually};
@@ -46,12 +47,18 @@ fn idle_connections_at_a_stop(stage: &mut Stage) {
     stage.wait();
 }
 
+/// Sends a request but for the last four bytes of its body, and waits until its handler is at work.
+fn begin(client: &mut Client<'_>, path: &str) {
+    client.send(format!("POST {path} HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"));
+    // Whoever asks for the body is the handler.
+    client.answer_to("POST").expect(100);
+    client.send("first");
+}
+
 fn restarted(stage: &mut Stage) {
     let mut client = stage.connect();
     client.get("/").expect(200).says("first");
-    client.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nfirst");
-    // It is at work: a request that came later is answered.
-    stage.get("/").expect(200);
+    begin(&mut client, "/echo");
     stage.begin_stop();
     let second = stage.second;
     stage.connect_to(second).get("/").expect(200).says("second");
@@ -63,9 +70,7 @@ fn restarted(stage: &mut Stage) {
 
 fn by_notify(stage: &mut Stage) {
     let mut slow = stage.connect();
-    slow.send("POST /slow HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nfirst");
-    // It is at work: a request that came later is answered.
-    stage.get("/").expect(200);
+    begin(&mut slow, "/slow");
     stage.connect().ask_unrecorded("POST", "/stop", "", b"").expect(200).says("stopping");
     let address = stage.address;
     eventually("nobody is accepted any more", || TcpStream::connect(address).is_err());
@@ -145,6 +150,15 @@ fn a_child_process() {
     });
 }
 
+/// A test that failed leaves no process behind.
+struct KilledWhenDropped(std::process::Child);
+
+impl Drop for KilledWhenDropped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+    }
+}
+
 #[test]
 fn sigterm_stops_a_program_that_knows_of_no_signals_in_order() {
     for server in [Server::Axum, Server::Baiwan] {
@@ -153,26 +167,24 @@ fn sigterm_stops_a_program_that_knows_of_no_signals_in_order() {
             .env(CHILD, format!("{server:?}"))
             .stdout(Stdio::piped())
             .spawn()
+            .map(KilledWhenDropped)
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
         let address = lines.by_ref().find_map(|line| Some(line.unwrap().strip_prefix("listens on ")?.to_owned()));
         let address: SocketAddr = address.unwrap().parse().unwrap();
-        let ask = |path: &str, body: &str| {
-            let mut stream = TcpStream::connect(address).unwrap();
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
-            let head = format!("POST {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 9\r\n\r\n");
-            stream.write_all((head + body).as_bytes()).unwrap();
-            stream
-        };
-        let mut waiting = ask("/text", "first");
-        // Whoever comes later is answered, so the other one is being served, and whoever handles signals does so.
-        ask("/text", "firstlast").read_to_string(&mut String::new()).unwrap();
-        assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+        let mut waiting = TcpStream::connect(address).unwrap();
+        waiting.set_read_timeout(Some(PATIENCE)).unwrap();
+        let fields = "Host: test\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 9";
+        waiting.write_all(format!("POST /text HTTP/1.1\r\n{fields}\r\n\r\n").as_bytes()).unwrap();
+        // The handler asks for the body, so whoever handles signals does so by now.
+        waiting.read_exact(&mut [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()]).unwrap();
+        waiting.write_all(b"first").unwrap();
+        assert!(Command::new("kill").args(["-TERM", &child.0.id().to_string()]).status().unwrap().success());
         eventually("nobody is accepted any more", || TcpStream::connect(address).is_err());
         let _ = waiting.write_all(b"last");
         let mut answer = String::new();
         let _ = waiting.read_to_string(&mut answer);
-        let status = child.wait().unwrap();
+        let status = child.0.wait().unwrap();
         let found = (answer.ends_with("firstlast"), status.signal(), status.code());
         assert_differs(server, SIGNALS, found, (false, Some(15), None), (true, None, Some(0)));
     }

@@ -1,0 +1,17 @@
+//! A Unix socket instead of a port.
+
+use std::io;
+
+use axum::Router;
+use axum::routing::{get, post};
+use tokio::net::UnixListener;
+
+use super::server;
+use crate::stage::Stop;
+
+pub(crate) async fn main(listener: UnixListener, stop: Stop) -> io::Result<()> {
+    let app = Router::new()
+        .route("/", get(|| async { "over a file" }))
+        .route("/echo", post(|body: String| async move { body }));
+    server::serve(listener, app).with_graceful_shutdown(stop).await
+}

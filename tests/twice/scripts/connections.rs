@@ -1,0 +1,93 @@
+//! What programs hand to `serve`, and what they know of who connects.
+
+use crate::comparison::twice;
+use crate::differences::CONNECT_INFO;
+use crate::stage::Stage;
+
+twice! {
+    from_std;
+    unix;
+    unix_connected;
+    method_router;
+    handler;
+    handler_with_state;
+    make_service;
+    connect_info;
+    no_connect_info;
+    connected;
+}
+
+fn from_std(stage: &mut Stage) {
+    let address = stage.standard;
+    stage.connect_to(address).get("/").expect(200).says("inherited");
+}
+
+fn unix(stage: &mut Stage) {
+    let mut client = stage.connect_unix();
+    client.get("/").expect(200).says("over a file");
+    client.ask("POST", "/echo", "", "hello").expect(200).says("hello");
+    client.get("/none").expect(404);
+    drop(client);
+    stage.begin_stop();
+    stage.wait();
+}
+
+fn unix_connected(stage: &mut Stage) {
+    let mut client = stage.connect_unix();
+    let expected = format!("Some({}) true", std::process::id());
+    client.get("/").expect(200).says(&expected);
+    client.get("/").expect(200).says(&expected);
+}
+
+fn method_router(stage: &mut Stage) {
+    stage.get("/").expect(200);
+    stage.get("/any/path").expect(200).says("for every path");
+    stage.post("/", "", "this").expect(200).says("posted this");
+    stage.ask("PUT", "/", "", "").expect(405);
+    stage.ask("HEAD", "/", "", "").expect(200);
+}
+
+fn handler(stage: &mut Stage) {
+    for method in ["GET", "POST", "PURGE"] {
+        stage.ask(method, "/a?b", "", "").expect(200).says(&format!("{method} /a?b"));
+    }
+}
+
+fn handler_with_state(stage: &mut Stage) {
+    let mut client = stage.connect();
+    let expected = format!("you are {}", client.local_address());
+    assert_eq!(client.ask_unrecorded("GET", "/", "", b"").expect(200).text(), expected);
+}
+
+fn make_service(stage: &mut Stage) {
+    stage.get("/").expect(200).says("made");
+    stage.begin_stop();
+    stage.wait();
+}
+
+fn connect_info(stage: &mut Stage) {
+    for _ in 0..3 {
+        let mut client = stage.connect();
+        let expected = client.local_address().to_string();
+        for _ in 0..2 {
+            let answer = client.ask_unrecorded("GET", "/", "", b"").expect(200).says(&expected);
+            assert_eq!(answer.field("x-loopback"), Some("true"));
+        }
+    }
+    stage.get("/none").expect(404);
+}
+
+fn no_connect_info(stage: &mut Stage) {
+    let status = stage.connect().ask_unrecorded("GET", "/", "", b"").status();
+    stage.differs(CONNECT_INFO, status, 500, 200);
+}
+
+fn connected(stage: &mut Stage) {
+    let mut clients = [stage.connect(), stage.connect()];
+    for _ in 0..2 {
+        for client in &mut clients {
+            let expected = format!("{} {}", client.local_address(), stage.address.port());
+            client.ask_unrecorded("GET", "/", "", b"").expect(200).says(&expected);
+        }
+    }
+}

@@ -20,6 +20,8 @@ const REPAIRED: &[(&str, &str)] = &[
     ("400 Bad Request: target-form", "GET seen HTTP/1.1$Host: test$$"),
     ("400 Bad Request: target-invalid", "GET /seen#fragment HTTP/1.1$Host: test$$"),
     ("400 Bad Request: target-invalid", "GET /é HTTP/1.1$Host: test$$"),
+    ("400 Bad Request: target-invalid", "GET /seen?q=a`b HTTP/1.1$Host: test$$"),
+    ("400 Bad Request: target-invalid", "GET /seen?q=a\\b HTTP/1.1$Host: test$$"),
     ("400 Bad Request: bare-line-feed", "GET /seen HTTP/1.1\nHost: test\n\n"),
     ("400 Bad Request: length-repeated", "POST /echo HTTP/1.1$Host: test$Content-Length: 2$Content-Length: 2$$hi"),
     (

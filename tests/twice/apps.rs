@@ -10,6 +10,7 @@ pub(crate) mod compressed;
 pub(crate) mod connect_info;
 pub(crate) mod connected;
 pub(crate) mod cors;
+pub(crate) mod disconnects;
 pub(crate) mod echo;
 pub(crate) mod errors;
 pub(crate) mod events;

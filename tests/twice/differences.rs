@@ -19,7 +19,9 @@ differences! {
     BLOCK_IN_PLACE "`tokio::task::block_in_place` panics in a handler"
     DROPPED "Dropping the future of `serve` cuts its connections"
     LISTENERS "A listener of your own (`axum::serve::Listener`), and `tap_io`, do not compile"
+    NODELAY "`TCP_NODELAY` is set on connections"
     // Stops.
+    ENDING "`baiwan::Ending`, an extractor and a future"
     SIGNALS "SIGTERM and SIGINT stop a server in order from its start on"
     IDLE_AT_STOP "An idle connection is still served for `SHUTDOWN_IDLE`"
     STREAMS_AT_STOP "What is not finished at `SHUTDOWN_TIMEOUT`"

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::routing::{any, post};
+use http_body::Body as _;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::net::TcpListener;
 
@@ -19,7 +20,7 @@ pub(crate) async fn main(listener: TcpListener) -> io::Result<()> {
         .route("/body", any(|body: Body| async move { body }))
         .route("/reversed", post(reversed))
         .route("/trailers", post(trailers))
-        .route("/ignored", post(|| async { "not read" }));
+        .route("/hint", any(hint));
     server::serve(listener, app).await
 }
 
@@ -35,4 +36,11 @@ async fn trailers(request: Request) -> String {
     let collected = request.into_body().collect().await.unwrap();
     let trailers = collected.trailers().cloned();
     format!("{} bytes, {trailers:?}", collected.to_bytes().len())
+}
+
+/// What is known of a body before it is read.
+async fn hint(body: Body) -> String {
+    let hint = format!("{:?} {}", body.size_hint().exact(), body.is_end_stream());
+    let _ = body.collect().await;
+    hint
 }

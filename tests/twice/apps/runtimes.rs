@@ -26,7 +26,6 @@ pub(crate) async fn main(listener: TcpListener, stop: Stop) -> io::Result<()> {
         .route("/local", get(local))
         .route("/read-on", post(read_on))
         .route("/ended", get(ended))
-        .route("/ended/yet", get(|State(ended): State<Ended>| async move { ended.borrow().unwrap_or("not yet") }))
         .with_state(watch::channel(None).0);
     server::serve(listener, app).with_graceful_shutdown(stop).await
 }

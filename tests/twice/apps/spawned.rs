@@ -10,11 +10,12 @@ use super::server;
 use crate::stage::Stop;
 
 pub(crate) async fn main(listener: TcpListener, stop: Stop) -> io::Result<()> {
-    let address = listener.local_addr()?;
     let app = Router::new()
         .route("/", get(|| async { "served in a task" }))
         .route("/double", post(|body: String| async move { body.repeat(2) }));
-    let serving = tokio::spawn(server::serve(listener, app).into_future());
+    let server = server::serve(listener, app);
+    let address = server.local_addr()?;
+    let serving = tokio::spawn(server.into_future());
     let client = reqwest::Client::new();
     let answer = client.post(format!("http://{address}/double")).body("twice ").send().await;
     let text = answer.map_err(io::Error::other)?.text().await.map_err(io::Error::other)?;

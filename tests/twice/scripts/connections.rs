@@ -1,7 +1,7 @@
 //! What programs hand to `serve`, and what they know of who connects.
 
 use crate::comparison::twice;
-use crate::differences::CONNECT_INFO;
+use crate::differences::{CONNECT_INFO, NODELAY};
 use crate::stage::Stage;
 
 twice! {
@@ -27,6 +27,9 @@ fn unix(stage: &mut Stage) {
     client.get("/").expect(200).says("over a file");
     client.ask("POST", "/echo", "", "hello").expect(200).says("hello");
     client.get("/none").expect(404);
+    let peer = client.ask_unrecorded("GET", "/peer", "", b"");
+    let found = if peer.status() == 200 { peer.text() } else { "none" };
+    stage.differs(CONNECT_INFO, found, "none", "0.0.0.0:0");
     drop(client);
     stage.begin_stop();
     stage.wait();
@@ -90,4 +93,7 @@ fn connected(stage: &mut Stage) {
             client.ask_unrecorded("GET", "/", "", b"").expect(200).says(&expected);
         }
     }
+    // The clients above may have connected before `serve` was called; this one has not.
+    let nodelay = stage.connect().ask_unrecorded("GET", "/nodelay", "", b"").text().to_owned();
+    stage.differs(NODELAY, nodelay, "false".to_owned(), "true".to_owned());
 }

@@ -34,7 +34,7 @@ fn extractors(stage: &mut Stage) {
 
 fn middlewares(stage: &mut Stage) {
     stage.post("/", "", "a body").expect(200).says("seen: a body");
-    stage.post("/", "", "x".repeat(20_000)).expect(413);
+    stage.post("/", "", "x".repeat(10_001)).expect(413);
     stage.get("/hidden").expect(403);
     let answer = stage.ask("GET", "/hidden", "X-Pass: yes\r\n", "").expect(200);
     let order: Vec<_> = answer.fields.iter().filter(|(name, _)| name == "x-order").map(|(_, value)| value).collect();

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 use crate::comparison::compare;
 use crate::differences::{
-    BODY_RATE, HEADER_TIMEOUT, JOBS, KEEP_ALIVE_TIMEOUT, MAX_CONNECTIONS, STREAMS_AT_STOP, WEB_SOCKET_AT_STOP,
+    BODY_RATE, ENDING, HEADER_TIMEOUT, JOBS, KEEP_ALIVE_TIMEOUT, MAX_CONNECTIONS, STREAMS_AT_STOP, WEB_SOCKET_AT_STOP,
     WRITE_TIMEOUT,
 };
 use crate::stage::{Server, Stage, Stop, eventually};
@@ -53,6 +53,19 @@ fn app(signs: &Signs) -> Router {
             Some((Ok::<_, Infallible>("piece"), next))
         }))
     };
+    let told_next = Arc::clone(&signs.next);
+    let ending = move |ending: baiwan::Ending| async move {
+        Body::from_stream(stream::unfold((told_next, ending, true), |(next, mut ending, go_on)| async move {
+            if !go_on {
+                return None;
+            }
+            let (piece, go_on) = tokio::select! {
+                () = &mut ending => ("bye", false),
+                () = next.notified() => ("and", true),
+            };
+            Some((Ok::<_, Infallible>(piece), (next, ending, go_on)))
+        }))
+    };
     let large = move || async move {
         let guard = SetWhenDropped(is_dropped);
         let piece = Bytes::from(vec![b'x'; 64 << 10]);
@@ -84,6 +97,7 @@ fn app(signs: &Signs) -> Router {
         .route("/", get(|| async { "hello" }))
         .route("/echo", post(|body: Bytes| async move { body }))
         .route("/gated", get(gated))
+        .route("/ending", get(ending))
         .route("/large", get(large))
         .route("/socket", any(echo))
 }
@@ -220,6 +234,26 @@ fn a_job_at_a_stop() {
             stage.begin_stop();
             eventually("the server has stopped", || signs.has_returned.load(SeqCst));
             stage.differs(JOBS, signs.is_dropped.load(SeqCst), false, true);
+        },
+    );
+}
+
+#[test]
+fn a_stream_that_waits_for_the_ending() {
+    compare_with(
+        |builder| builder,
+        |stage, signs| {
+            let mut client = stage.connect();
+            client.send_request("GET", "/ending", "", b"");
+            client.head().expect(200);
+            signs.next.notify_one();
+            client.text_of_chunks(3);
+            stage.begin_stop();
+            if stage.server == Server::Axum {
+                signs.next.notify_one();
+            }
+            let last = client.chunk().unwrap();
+            stage.differs(ENDING, last, b"and".to_vec(), b"bye".to_vec());
         },
     );
 }

@@ -15,6 +15,7 @@ twice! {
     bodies_that_nobody_reads of protocol;
     a_client_that_ends_its_direction of protocol;
     switched;
+    disconnects;
 }
 
 fn protocol(stage: &mut Stage) {
@@ -140,4 +141,18 @@ fn switched(stage: &mut Stage) {
     let h2c = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n";
     stage.ask("GET", "/", h2c, "").expect(200);
     stage.ask("GET", "/", "Connection: upgrade\r\nUpgrade: other\r\n", "body").expect(200);
+}
+
+fn disconnects(stage: &mut Stage) {
+    let mut client = stage.connect();
+    client.send_request("GET", "/stream", "", b"");
+    client.head().expect(200);
+    client.text_of_chunks(5);
+    drop(client);
+    stage.get("/dropped/1").expect(200).says("1");
+    let mut client = stage.connect();
+    client.send_request("GET", "/handler", "", b"");
+    stage.get("/begun/2").expect(200);
+    drop(client);
+    stage.get("/dropped/2").expect(200).says("2");
 }

@@ -65,7 +65,8 @@ differences! {
 }
 
 /// Lines of the section that are advice, and differ from nothing.
-const ADVICE: [&str; 4] = [
+const ADVICE: [&str; 5] = [
+    "`baiwan::Ending`, an extractor and a future,",
     "No core ends before the others",
     "A pool made in `main` lives on `main`'s runtime.",
     "A WebSocket has no idle timeout",

@@ -61,13 +61,13 @@ impl<A: App> Apps<A> {
         }
     }
 
-    /// The loop begins anew after a panic: there are no connections any more.
+    /// The loop begins anew after a panic, or ends: there are no connections any more.
     pub(super) fn begin_anew(&mut self) {
         self.own.drain().for_each(|(_, app)| drop_caught(app));
     }
 }
 
 /// Drops what is the app's: a panic in that costs nobody anything.
-fn drop_caught<T>(what: T) {
+pub(super) fn drop_caught<T>(what: T) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(what)));
 }

@@ -9,6 +9,7 @@ use baiwan_driver::{Close, Driver, Transmit};
 use baiwan_http1::{encode_error_response, encode_error_response_head};
 use bytes::Bytes;
 use http::StatusCode;
+use tokio::task::AbortHandle;
 
 use super::answer::Extent;
 use super::feed::Feed;
@@ -203,7 +204,8 @@ pub(super) fn close<D: Driver>(
     index: u32,
     reason: CloseReason,
 ) {
-    end_exchange(table, index, BodyError::Disconnected);
+    let told = !matches!(reason, CloseReason::DrainTimeout | CloseReason::CoreFailed);
+    end_exchange_by(table, index, BodyError::Disconnected, if told { end_told } else { end_at_once });
     ports.outbox.forget(index);
     // What it holds is dropped last: that may panic, being the app's.
     let (slot, mut busy) = table.remove(index);
@@ -250,20 +252,42 @@ pub(super) fn close_all<D: Driver>(
     }
 }
 
-/// Ends an exchange before its time, if there is one. Returns whether the head of its answer is on its way or gone.
+/// Ends an exchange before its time, if there is one. Returns whether the head of its answer is on its way or gone. Where somebody may
+/// still read the request's body, `failure` is heard before the handler is dropped.
 pub(super) fn end_exchange<S>(table: &mut Table<S>, index: u32, failure: BodyError) -> bool {
+    end_exchange_by(table, index, failure, end_told)
+}
+
+/// As [`end_exchange`], with what ends the task of a handler that may hear of the failure.
+fn end_exchange_by<S>(table: &mut Table<S>, index: u32, failure: BodyError, end_task: fn(AbortHandle)) -> bool {
     let Some(busy) = table.busy_mut(index) else { return false };
-    let Some(exchange) = take_exchange(busy) else { return false };
-    exchange.task.abort();
-    if let Some(feed) = exchange.pipe.with_feed(Option::take) {
-        note_upload(table, index, Some(&feed));
-        feed.inlet.handle_failure(failure);
+    let Some(Pending { pipe, task }) = take_exchange(busy) else { return false };
+    match pipe.with_feed(Option::take) {
+        None => task.abort(),
+        Some(feed) => {
+            note_upload(table, index, Some(&feed));
+            feed.inlet.handle_failure(failure);
+            if feed.inlet.is_held() { end_task(task) } else { task.abort() }
+        }
     }
-    let progress = exchange.pipe.progress();
+    let progress = pipe.progress();
     if progress.begun() == Some(Extent::UntilClose) {
         table[index].flags.set(Flags::TORN);
     }
     progress.head_sent()
+}
+
+/// Ends a task when everything that can run has run once: it may have something to undo, such as a file that it has begun.
+fn end_told(task: AbortHandle) {
+    tokio::task::spawn_local(async move {
+        tokio::task::yield_now().await;
+        task.abort();
+    });
+}
+
+/// Ends a task: the core ends with it, or begins anew.
+fn end_at_once(task: AbortHandle) {
+    task.abort();
 }
 
 /// Ends a connection in the middle of an answer, whose exchange has ended: after what is owed, because among that may be the

@@ -1,0 +1,144 @@
+//! An app for each connection: whose it is, and what it costs when something of it panics.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::ConnectInfo;
+use axum::extract::connect_info::Connected;
+use axum::routing::get as route_get;
+
+use super::failing::Bomb;
+use super::rig::{Peer, Rig, get, statuses};
+use crate::app::App;
+use crate::settings::Settings;
+use crate::status::{CloseReason, Phase};
+use crate::{IncomingStream, axum_app};
+
+thread_local! {
+    /// Whether the next ones panic when they are made, and whether they do when they are dropped. A test has its own thread.
+    static FAILS: [Cell<bool>; 2] = const { [Cell::new(false), Cell::new(false)] };
+    /// How many are there.
+    static LIVE: Cell<usize> = const { Cell::new(0) };
+}
+
+fn fails(when_made: bool, when_dropped: bool) {
+    FAILS.with(|[made, dropped]| (made.set(when_made), dropped.set(when_dropped)));
+}
+
+/// What the app makes of a connection; its clones share it.
+#[derive(Clone)]
+struct Caller(Arc<Shared>);
+
+struct Shared(SocketAddr);
+
+impl Connected<IncomingStream<'_>> for Caller {
+    fn connect_info(stream: IncomingStream<'_>) -> Self {
+        if FAILS.with(|[made, _]| made.get()) {
+            // Unlike `panic!`, it prints nothing.
+            resume_unwind(Box::new("made"));
+        }
+        LIVE.set(LIVE.get() + 1);
+        Self(Arc::new(Shared(*stream.remote_addr())))
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        LIVE.set(LIVE.get() - 1);
+        if FAILS.with(|[_, dropped]| dropped.get()) && !std::thread::panicking() {
+            resume_unwind(Box::new("dropped"));
+        }
+    }
+}
+
+fn app() -> impl App {
+    let router = Router::new()
+        .route("/", route_get(|ConnectInfo(Caller(shared)): ConnectInfo<Caller>| async move { shared.0.to_string() }))
+        .route("/bomb", route_get(|| async { Bytes::from_owner(Bomb(vec![b'x'; 100_000])) }));
+    axum_app(router.into_make_service_with_connect_info::<Caller>())
+}
+
+/// Asks who it is on an open connection.
+async fn ask(rig: &Rig, peer: &mut Peer) -> String {
+    peer.send(get("/"));
+    rig.settle().await;
+    let answer = peer.receive();
+    assert_eq!(statuses(&answer), [200], "{answer}");
+    answer.split("\r\n\r\n").nth(1).unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_slot_that_is_used_again_has_an_app_of_its_own() {
+    let rig = Rig::serving(app());
+    let mut one = rig.connect();
+    let first = ask(&rig, &mut one).await;
+    assert_eq!(ask(&rig, &mut one).await, first);
+    drop(one);
+    rig.settle().await;
+    assert_eq!((LIVE.get(), rig.counts().slots), (0, 0));
+    let mut other = rig.connect();
+    assert_ne!(ask(&rig, &mut other).await, first);
+    assert_eq!((LIVE.get(), rig.counts().slots), (1, 1));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_loop_that_begins_anew_makes_new_apps() {
+    let rig = Rig::with(app(), Settings::default(), 1000, 1 << 20);
+    let (mut idle, mut bomb) = (rig.connect(), rig.connect());
+    let first = ask(&rig, &mut idle).await;
+    bomb.send(get("/bomb"));
+    rig.settle().await;
+    assert_eq!((rig.counts().core_panics, LIVE.get()), (1, 0));
+    let mut later = rig.connect();
+    assert_ne!(ask(&rig, &mut later).await, first);
+    assert_eq!(LIVE.get(), 1);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_panics_when_it_is_dropped_costs_nobody_anything() {
+    let mut rig = Rig::with(app(), Settings::default(), 1000, 1 << 20);
+    fails(false, true);
+    let (mut one, mut other, mut bomb) = (rig.connect(), rig.connect(), rig.connect());
+    ask(&rig, &mut one).await;
+    ask(&rig, &mut other).await;
+    drop(one);
+    rig.settle().await;
+    assert_eq!(LIVE.get(), 1, "at the end of its connection");
+    ask(&rig, &mut other).await;
+    assert_eq!(rig.counts().core_panics, 0);
+    bomb.send(get("/bomb"));
+    rig.settle().await;
+    assert_eq!((rig.counts().core_panics, LIVE.get()), (1, 0), "after a panic of the loop");
+    let (mut one, mut other) = (rig.connect(), rig.connect());
+    ask(&rig, &mut one).await;
+    ask(&rig, &mut other).await;
+    rig.status.advance(Phase::Stopping);
+    rig.settle().await;
+    (&mut rig.engine).await.expect("the core does not panic").unwrap();
+    assert_eq!(LIVE.get(), 0, "where the stop cuts");
+    fails(false, false);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_request_whose_app_cannot_be_made_is_counted_and_answered_as_its_method_wants() {
+    let rig = Rig::serving(app());
+    let mut bystander = rig.connect();
+    ask(&rig, &mut bystander).await;
+    fails(true, false);
+    for (number, method) in ["GET", "HEAD"].into_iter().enumerate() {
+        let answer = rig.exchange(&format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        assert_eq!(statuses(&answer), [500]);
+        assert_eq!(answer.ends_with("\r\n\r\n"), method == "HEAD", "{answer}");
+        assert_eq!(rig.counts().requests, number as u64 + 2);
+    }
+    assert_eq!(rig.counts().handler_panics, 2);
+    rig.pass(Duration::from_secs(5)).await;
+    assert_eq!(rig.closed(CloseReason::HandlerFailed), 2);
+    ask(&rig, &mut bystander).await;
+    fails(false, false);
+}

@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -35,7 +36,12 @@ struct Program {
 
 impl Program {
     fn start(name: &str) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        Self::start_by(Command::new(std::env::current_exe().unwrap()), name)
+    }
+
+    /// Starts a program by a command that ends with the binary of the tests.
+    fn start_by(mut command: Command, name: &str) -> Self {
+        let mut child = command
             .args(["--exact", "a_program_of_these_tests", "--nocapture"])
             .env(PROGRAM, name)
             .stdin(Stdio::piped())
@@ -131,6 +137,14 @@ impl Visit for Line {
     }
 }
 
+struct SaysWhenDropped(&'static str);
+
+impl Drop for SaysWhenDropped {
+    fn drop(&mut self) {
+        say(self.0);
+    }
+}
+
 /// Waits for the test.
 fn listen() {
     std::io::stdin().read_exact(&mut [0]).unwrap();
@@ -156,6 +170,56 @@ async fn serve(builder: Builder) -> Result<(), Error> {
     outcome
 }
 
+/// The programs that hold up the start or the stop.
+async fn hold_up(program: &str) {
+    match program {
+        "does not come to its start" => {
+            let factory = |core| {
+                say(&format!("core {core}"));
+                std::thread::park();
+                Router::new()
+            };
+            let _never = server().workers(1).start_with(factory);
+        }
+        "forgets a server with a task" => {
+            let ended = Arc::new(SaysWhenDropped("the task has ended"));
+            let task = move || async move {
+                let ended = Arc::clone(&ended);
+                drop(tokio::spawn(async move {
+                    std::future::pending::<()>().await;
+                    drop(ended);
+                }));
+            };
+            let _running = start_with(server().shutdown_timeout(PATIENCE * 2), Router::new().route("/", get(task)));
+            std::future::pending::<()>().await;
+        }
+        "blocks a core" => {
+            let mut signals = signal(SignalKind::terminate()).unwrap();
+            tokio::spawn(async move {
+                signals.recv().await;
+                say("it has come");
+            });
+            let block = || async {
+                say("blocked");
+                std::thread::park();
+            };
+            let app = Router::new().route("/", get(block));
+            start_with(server().shutdown_timeout(PATIENCE * 2), app).wait().await.unwrap();
+        }
+        "leaves a task behind" => {
+            let builder = server().shutdown_timeout(Duration::from_millis(1500));
+            let app = Router::new().route("/", get(|| async { drop(tokio::spawn(std::future::pending::<()>())) }));
+            start_with(builder, app).wait().await.unwrap();
+        }
+        "leaves a blocking call behind" => {
+            let call = || drop(tokio::task::spawn_blocking(std::thread::park));
+            let app = Router::new().route("/", get(move || async move { call() }));
+            start_with(server().shutdown_timeout(PATIENCE * 2), app).wait().await.unwrap();
+        }
+        other => panic!("no such program: {other}"),
+    }
+}
+
 /// In a process that a test has started, one of its programs; otherwise nothing.
 #[test]
 fn a_program_of_these_tests() {
@@ -165,7 +229,7 @@ fn a_program_of_these_tests() {
     runtime.block_on(async {
         match &*program {
             "serves twice, then goes on" => {
-                serve(server()).await.unwrap();
+                serve(server().shutdown_timeout(Duration::from_millis(100))).await.unwrap();
                 serve(server()).await.unwrap();
                 std::future::pending::<()>().await;
             }
@@ -192,21 +256,11 @@ fn a_program_of_these_tests() {
                 // Longer than a watchdog would wait.
                 tokio::time::sleep(Duration::from_millis(1500)).await;
             }
-            "leaves a task behind" => {
-                let builder = server().shutdown_timeout(Duration::from_millis(1500));
-                let app = Router::new().route("/", get(|| async { drop(tokio::spawn(std::future::pending::<()>())) }));
-                start_with(builder, app).wait().await.unwrap();
-            }
-            "leaves a blocking call behind" => {
-                let call = || drop(tokio::task::spawn_blocking(std::thread::park));
-                let app = Router::new().route("/", get(move || async move { call() }));
-                start_with(server().shutdown_timeout(PATIENCE * 2), app).wait().await.unwrap();
-            }
             "stops by itself" => {
                 let running = start(server().shutdown(std::future::pending()));
                 running.wait().await.unwrap();
             }
-            other => panic!("no such program: {other}"),
+            other => hold_up(other).await,
         }
     });
 }
@@ -220,16 +274,29 @@ fn get_hello(address: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
+/// SIGTERM and SIGINT, but for those that whoever runs the tests has them ignore, as `nohup` does: so do the programs then.
+fn stop_signals() -> Vec<Signal> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0);
+    let is_ignored = |signal: &Signal| ignored >> (signal.as_raw() - 1) & 1 == 1;
+    [Signal::TERM, Signal::INT].into_iter().filter(|signal| !is_ignored(signal)).collect()
+}
+
 #[test]
 fn a_signal_stops_each_server_and_ends_a_program_that_serves_no_more() {
-    for sent in [Signal::TERM, Signal::INT] {
+    for sent in stop_signals() {
         let mut program = Program::start("serves twice, then goes on");
-        for _ in 0..2 {
-            let address = program.hears();
-            assert!(get_hello(&address).unwrap().ends_with("hello"));
-            program.signal(sent);
-            assert_eq!(program.hears(), "stopped");
-        }
+        let address = program.hears();
+        assert!(get_hello(&address).unwrap().ends_with("hello"));
+        program.signal(sent);
+        assert_eq!(program.hears(), "stopped");
+        let address = program.hears();
+        // Longer than the first server's watchdog waits: the second server does not end by the first one's signal.
+        std::thread::park_timeout(Duration::from_millis(1500));
+        assert!(get_hello(&address).unwrap().ends_with("hello"));
+        program.signal(sent);
+        assert_eq!(program.hears(), "stopped");
         program.signal(sent);
         program.expect_death_by(sent);
     }
@@ -237,12 +304,87 @@ fn a_signal_stops_each_server_and_ends_a_program_that_serves_no_more() {
 
 #[test]
 fn a_program_with_a_loop_of_its_own_ends_by_the_signal_after_the_stop() {
-    let mut program = Program::start("serves beside a loop of its own");
-    program.hears();
-    program.signal(Signal::INT);
-    assert_eq!(program.hears(), "stopped", "it stops in order before");
-    assert!(program.hears().contains("the signal ends it"));
-    program.expect_death_by(Signal::INT);
+    for sent in stop_signals() {
+        let mut program = Program::start("serves beside a loop of its own");
+        program.hears();
+        program.signal(sent);
+        assert_eq!(program.hears(), "stopped", "it stops in order before");
+        assert!(program.hears().contains("the signal ends it"));
+        program.expect_death_by(sent);
+    }
+}
+
+#[test]
+fn a_signal_during_the_start_ends_the_program() {
+    for sent in stop_signals() {
+        let mut program = Program::start("does not come to its start");
+        assert_eq!(program.hears(), "core 0");
+        program.signal(sent);
+        program.expect_death_by(sent);
+    }
+}
+
+#[test]
+fn a_second_signal_ends_tasks_where_nobody_waits_for_the_server() {
+    let mut program = Program::start("forgets a server with a task");
+    let address = program.hears();
+    get_hello(&address).unwrap();
+    program.signal(Signal::TERM);
+    assert!(program.hears().contains("waits for tasks"));
+    program.signal(Signal::TERM);
+    assert!(program.hears().contains("were ended with it"));
+    assert_eq!(program.hears(), "the task has ended");
+    program.child.kill().unwrap();
+    program.wait();
+}
+
+#[test]
+fn after_a_second_signal_a_core_that_a_handler_blocks_is_given_up() {
+    let mut program = Program::start("blocks a core");
+    let address = program.hears();
+    let mut stream = TcpStream::connect(&address).unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+    assert_eq!(program.hears(), "blocked");
+    program.signal(Signal::TERM);
+    assert_eq!(program.hears(), "it has come");
+    // Two signals at once may be one.
+    std::thread::park_timeout(Duration::from_millis(50));
+    program.signal(Signal::TERM);
+    assert!(program.hears().contains("block the threads"));
+    program.expect_success();
+}
+
+/// Needs a Linux that lets the tests have a PID namespace; elsewhere it says so.
+#[test]
+fn the_first_process_of_a_container_exits_with_the_signals_status() {
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        command.args(["--fork", "--pid", "--map-root-user"]);
+        command
+    };
+    if !unshare().arg("true").status().is_ok_and(|status| status.success()) {
+        eprintln!("not tested: no PID namespace can be had here");
+        return;
+    }
+    for name in ["serves twice, then goes on", "serves beside a loop of its own", "does not come to its start"] {
+        let mut command = unshare();
+        command.arg(std::env::current_exe().unwrap());
+        let mut program = Program::start_by(command, name);
+        program.hears();
+        let parent = program.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
+        let pid = Pid::from_raw(children.trim().parse().unwrap()).unwrap();
+        let signal = || kill_process(pid, Signal::TERM).unwrap();
+        signal();
+        if name == "serves twice, then goes on" {
+            assert_eq!(program.hears(), "stopped");
+            program.hears();
+            signal();
+            assert_eq!(program.hears(), "stopped");
+            signal();
+        }
+        assert_eq!(program.wait().code(), Some(128 + Signal::TERM.as_raw()), "{name}");
+    }
 }
 
 #[test]
@@ -300,7 +442,7 @@ fn what_is_waited_for_and_what_is_given_up_is_said() {
     let line = program.hears();
     assert!(line.contains("waits for tasks") && line.contains("tasks=3"), "{line}");
     let line = program.hears();
-    assert!(line.contains("were ended with it") && line.contains("tasks=3"), "{line}");
+    assert!(line.contains("were ended with it") && line.contains("tasks=3 blocking_calls=0"), "{line}");
     program.expect_success();
 }
 

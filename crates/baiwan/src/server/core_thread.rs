@@ -29,21 +29,26 @@ pub(super) struct CoreThread {
     pub(super) event_loop: EventLoop,
     pub(super) settings: Arc<Settings>,
     pub(super) status: Arc<Status>,
-    /// Where signals stop the server: the first core looks after them as well.
+    /// Where signals stop the server.
     pub(super) listening: Option<Arc<Listening>>,
+    /// Those signals, on the first core, which follows them.
+    pub(super) signals: Option<StopSignals>,
 }
 
 impl CoreThread {
     /// Starts the core together with the others, and serves until it is stopped.
     pub(super) fn run<A: App>(
-        self,
+        mut self,
         make: impl FnOnce() -> A,
         listeners: Listeners,
         line: &StartLine,
         finish: Finish,
     ) -> io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
-        let Some(runtime) = line.check(runtime.map_err(Error::Start)) else { return Ok(()) };
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        finish.count_blocking_threads(builder.enable_all());
+        let Some(runtime) = line.check(builder.build_local(Default::default()).map_err(Error::Start)) else {
+            return Ok(());
+        };
         if !line.wait_for_all() {
             return Ok(());
         }
@@ -51,30 +56,33 @@ impl CoreThread {
         let Some(listeners) = line.check(listeners.arrive()) else { return Ok(()) };
         // Until the thread ends, the server is one that listens for signals.
         let listening = self.listening.clone();
-        let Some(follower) = line.check(self.follow_signals(&runtime)) else { return Ok(()) };
+        let follower = self.follow_signals(&runtime, &finish);
         let outcome = runtime.block_on(self.serve(make, listeners, line));
+        let left = match outcome {
+            Ok(()) => runtime.block_on(finish.cross()),
+            Err(_) => {
+                finish.fail();
+                Duration::ZERO
+            }
+        };
         if let Some(follower) = follower {
             follower.abort();
         }
-        let left = match outcome {
-            Ok(()) => runtime.block_on(finish.cross()),
-            // The server is told at once.
-            Err(_) => Duration::ZERO,
-        };
         runtime.shutdown_timeout(left);
         drop(listening);
         outcome
     }
 
-    /// Has the first core follow the signals that stop the server.
-    fn follow_signals(&self, runtime: &LocalRuntime) -> Result<Option<AbortHandle>, Error> {
-        let Some(listening) = self.listening.as_ref().filter(|_| self.index == 0) else { return Ok(None) };
-        let _within = runtime.enter();
-        let signals = StopSignals::listen()?;
-        let (listening, status, settings) =
-            (Arc::clone(listening), Arc::clone(&self.status), Arc::clone(&self.settings));
-        let follower = runtime.spawn_local(async move { signals.follow(&listening, &status, &settings).await });
-        Ok(Some(follower.abort_handle()))
+    /// Has the first core follow the signals that stop the server, until the end.
+    fn follow_signals(&mut self, runtime: &LocalRuntime, finish: &Finish) -> Option<AbortHandle> {
+        let (listening, signals) = (self.listening.clone()?, self.signals.take()?);
+        let (status, settings) = (Arc::clone(&self.status), Arc::clone(&self.settings));
+        let own_task = finish.begin_own_task();
+        let follower = runtime.spawn_local(async move {
+            let _own_task = own_task;
+            signals.follow(&listening, &status, &settings).await;
+        });
+        Some(follower.abort_handle())
     }
 
     async fn serve<A: App>(

@@ -6,30 +6,33 @@
 //! ```
 //!
 //! What a handler or a task waits for may live on the runtime of another core: the connection of a pool or of an HTTP client that
-//! the cores share. So no runtime ends while somebody may need it. It is *not* here that a loop is told to end: that is the server's
-//! phase.
+//! the cores share. So no runtime ends while somebody may need it. A blocking call counts as a task: it may wait for its runtime.
+//!
+//! Nothing tells that the last task has ended, and tasks may spawn others on other cores. So the first core looks at all, twice in a
+//! row, while the others sleep: see [`FinishLine::is_at_rest`].
+//!
+//! It is *not* here that a loop is told to end: that is the server's phase.
 //!
 //! The invariant: nobody is waited for beyond the time that the stop has, nor once the server is in [`Phase::Stopping`].
 
-use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::runtime::{Builder, Handle, RuntimeMetrics};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::say::say;
 use crate::settings::Settings;
 use crate::status::{CoreStatus, Phase, Status};
 
-/// How often a core looks whether tasks have ended: nothing tells it.
-const LOOK_INTERVAL: Duration = Duration::from_millis(5);
-/// Tasks that go on for longer than this are spoken of.
+/// How often the first core looks whether tasks have ended, at first and at last.
+const LOOK_INTERVALS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(5)];
+/// After this, a line is logged that says how many tasks the stop still waits for.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Turns of the runtime in which tasks end that were told to: those of connections, and those that end with the app.
-const SETTLING_TURNS: usize = 16;
+/// For this time after a blocking call its thread waits for another one. A stop cannot tell the two, and so may last longer by this.
+const BLOCKING_THREAD_IDLE: Duration = Duration::from_millis(100);
 
 /// What the cores of a server share at their end.
 #[derive(Debug)]
@@ -38,25 +41,37 @@ pub(super) struct FinishLine {
     settings: Arc<Settings>,
     /// Cores whose loop has not ended.
     loops: AtomicUsize,
-    /// Of each core, the tasks that were alive when it looked last.
-    tasks: Box<[AtomicUsize]>,
+    cores: Box<[Core]>,
     /// Cores that have not crossed the line.
-    cores: AtomicUsize,
-    /// It was said that tasks are waited for.
-    said: AtomicBool,
-    /// Tasks that ended with their runtimes.
-    left: AtomicUsize,
-    /// Becomes true when all have crossed the line.
-    crossed: watch::Sender<bool>,
+    running: AtomicUsize,
+    /// Set when every core was seen at rest.
+    at_rest: OnceLock<()>,
+    /// Tasks that ended with their runtimes, and blocking calls that were not waited for any longer.
+    left: [AtomicUsize; 2],
 }
 
-/// The end of one core. Where its thread panics, dropping this says that it is over.
+/// What can be seen of one core from the others.
+#[derive(Debug, Default)]
+struct Core {
+    /// From the end of the loop until the core crosses the line. Dropped by the core itself: it holds files of its fd table.
+    runtime: Mutex<Option<RuntimeMetrics>>,
+    /// Tasks that are the server's own, beside exchanges and connections.
+    own_tasks: AtomicUsize,
+    /// Threads of blocking calls.
+    blocking_threads: Arc<AtomicUsize>,
+}
+
+/// The end of one core. Where its thread panics, dropping this stops the others.
 #[derive(Debug)]
 pub(super) struct Finish {
     line: Arc<FinishLine>,
     index: usize,
     loop_ended: bool,
 }
+
+/// A task of the server's own, which no stop waits for. Ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct OwnTask(Arc<FinishLine>, usize);
 
 impl FinishLine {
     pub(super) fn new(status: Arc<Status>, settings: Arc<Settings>) -> Arc<Self> {
@@ -65,11 +80,10 @@ impl FinishLine {
             status,
             settings,
             loops: AtomicUsize::new(cores),
-            tasks: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
-            cores: AtomicUsize::new(cores),
-            said: AtomicBool::new(false),
-            left: AtomicUsize::new(0),
-            crossed: watch::Sender::new(false),
+            cores: (0..cores).map(|_| Core::default()).collect(),
+            running: AtomicUsize::new(cores),
+            at_rest: OnceLock::new(),
+            left: Default::default(),
         })
     }
 
@@ -78,30 +92,98 @@ impl FinishLine {
         Finish { line: Arc::clone(self), index, loop_ended: false }
     }
 
-    /// Becomes true when nothing of any core but blocking calls can go on.
-    pub(super) fn crossed(&self) -> watch::Receiver<bool> {
-        self.crossed.subscribe()
-    }
-
     fn is_cut(&self) -> bool {
         self.status.phase() == Phase::Stopping
     }
 
-    fn say_what_goes_on(&self, at_most: Duration) {
-        let tasks: usize = self.tasks.iter().map(|tasks| tasks.load(Relaxed)).sum();
-        let at_most_seconds = at_most.as_millis() as f64 / 1000.0;
-        say(|| tracing::info!(tasks, at_most_seconds, "still stopping: waits for tasks that handlers have spawned"));
+    fn is_over(&self) -> bool {
+        self.at_rest.get().is_some() || self.is_cut()
     }
 
-    fn has_no_tasks(&self) -> bool {
-        self.tasks.iter().all(|tasks| tasks.load(Acquire) == 0)
+    /// Tasks that are alive on all cores, and threads of blocking calls.
+    fn alive(&self) -> [usize; 2] {
+        let cores = || self.cores.iter().zip(&self.status.cores);
+        [
+            cores().map(|(core, status)| core.tasks_alive(status)).sum(),
+            cores().map(|(core, _)| core.blocking_threads.load(Acquire)).sum(),
+        ]
+    }
+
+    fn say_what_goes_on(&self, at_most: Duration) {
+        let [tasks, blocking_calls] = self.alive();
+        let at_most_seconds = at_most.as_millis() as f64 / 1000.0;
+        say(|| {
+            tracing::info!(
+                tasks,
+                blocking_calls,
+                at_most_seconds,
+                "still stopping: waits for tasks and blocking calls that handlers have spawned"
+            );
+        });
+    }
+
+    /// Whether nothing goes on and nothing can begin, as the core sees it that asks, while it runs nothing else.
+    ///
+    /// At one moment between the two looks every other core sleeps: it has not turned from its first look to its second. A task that
+    /// went from core to core before that moment is alive then on one that sleeps, and so is seen by the second look.
+    fn is_at_rest(&self, looker: usize) -> bool {
+        let look = || -> Option<Vec<u64>> {
+            let cores = self.cores.iter().zip(&self.status.cores).enumerate();
+            cores.map(|(index, (core, status))| core.turns_at_rest(status, index == looker)).collect()
+        };
+        look().is_some_and(|first| look() == Some(first))
+    }
+}
+
+impl Core {
+    fn runtime(&self) -> MutexGuard<'_, Option<RuntimeMetrics>> {
+        // Nothing panics while the lock is held.
+        self.runtime.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of tasks that handlers have spawned on this core and that have not ended.
+    fn tasks_alive(&self, status: &CoreStatus) -> usize {
+        let alive = self.runtime().as_ref().map_or(0, RuntimeMetrics::num_alive_tasks);
+        // An exchange and a connection in hyper's hands are a task each; one that has switched protocols is the app's.
+        let transports = &status.transports;
+        let in_hyper = transports.open.load(Relaxed).saturating_sub(transports.upgraded.load(Relaxed));
+        let own = status.exchanges.load(Relaxed) + in_hyper;
+        alive.saturating_sub(own as usize + self.own_tasks.load(Relaxed))
+    }
+
+    /// How often the core has gone to sleep and woken up; `None` if it is awake or something is alive on it. The one that looks is awake.
+    fn turns_at_rest(&self, status: &CoreStatus, looks: bool) -> Option<u64> {
+        let turns = self.runtime().as_ref().map(|runtime| runtime.worker_park_unpark_count(0));
+        let sleeps = looks || turns.is_none_or(|turns| turns % 2 == 1);
+        let is_at_rest = sleeps && self.blocking_threads.load(Acquire) == 0 && self.tasks_alive(status) == 0;
+        is_at_rest.then(|| turns.unwrap_or(0))
     }
 }
 
 impl Finish {
+    /// Has a core's runtime count what its end waits for.
+    pub(super) fn count_blocking_threads(&self, runtime: &mut Builder) {
+        let (starts, ends) = (Arc::clone(self.threads()), Arc::clone(self.threads()));
+        runtime
+            .on_thread_start(move || {
+                starts.fetch_add(1, AcqRel);
+            })
+            .on_thread_stop(move || {
+                ends.fetch_sub(1, AcqRel);
+            })
+            .thread_keep_alive(BLOCKING_THREAD_IDLE);
+    }
+
+    /// To be held by a task of the server's own.
+    pub(super) fn begin_own_task(&self) -> OwnTask {
+        self.line.cores[self.index].own_tasks.fetch_add(1, Relaxed);
+        OwnTask(Arc::clone(&self.line), self.index)
+    }
+
     /// Waits until every core is done, and for what handlers have spawned. To be called on the core's runtime, when its loop has ended and
-    /// its app was dropped. Returns how long blocking calls may still hold up the end.
+    /// its app was dropped. Returns how long a blocking call that has just begun may hold up the end.
     pub(super) async fn cross(mut self) -> Duration {
+        *self.line.cores[self.index].runtime() = Some(Handle::current().metrics());
         self.end_loop();
         let now = Instant::now();
         let ends = self.ends().unwrap_or(now);
@@ -121,44 +203,42 @@ impl Finish {
 
     /// Waits until no task is alive on any core: one on this core may need one of another.
     async fn wait_for_tasks(&self, ends: Instant) {
-        for _ in 0..SETTLING_TURNS {
-            if self.look() == 0 {
-                break;
-            }
-            tokio::task::yield_now().await;
+        let began = Instant::now();
+        if self.index == 0 {
+            self.look_after_all(began, ends).await;
+        } else {
+            let _ = timeout_at(ends, self.core().until(|| self.line.is_over())).await;
         }
-        let is_over = || self.line.has_no_tasks() || self.line.is_cut();
-        let spoken_of = Instant::now() + PATIENCE;
-        loop {
-            let (alive, now) = (self.look(), Instant::now());
-            if is_over() || now >= ends {
-                self.line.left.fetch_add(alive, Relaxed);
+        if self.line.at_rest.get().is_some() {
+            return;
+        }
+        let [tasks, calls] = &self.line.left;
+        tasks.fetch_add(self.line.cores[self.index].tasks_alive(self.core()), Relaxed);
+        // Before that, it may be one that has ended.
+        if began.elapsed() > BLOCKING_THREAD_IDLE {
+            calls.fetch_add(self.threads().load(Relaxed), Relaxed);
+        }
+    }
+
+    /// Looks until every core is at rest, and then tells the others.
+    async fn look_after_all(&self, began: Instant, ends: Instant) {
+        let [mut interval, interval_max] = LOOK_INTERVALS;
+        let mut spoken_of = false;
+        while !self.line.is_over() {
+            if self.line.is_at_rest(self.index) {
+                let _ = self.line.at_rest.set(());
+                return self.line.status.wake_cores();
+            }
+            let now = Instant::now();
+            if now >= ends {
                 return;
             }
-            if now >= spoken_of && !self.line.said.swap(true, Relaxed) {
+            if now >= began + PATIENCE && !std::mem::replace(&mut spoken_of, true) {
                 self.line.say_what_goes_on(ends - now);
             }
-            let _ = timeout(LOOK_INTERVAL, self.core().until(is_over)).await;
+            let _ = timeout(interval.min(ends - now), self.core().until(|| self.line.is_over())).await;
+            interval = (interval * 2).min(interval_max);
         }
-    }
-
-    /// Looks how many tasks are alive, and tells the others.
-    fn look(&self) -> usize {
-        let alive = self.tasks_alive();
-        if self.line.tasks[self.index].swap(alive, AcqRel) > 0 && alive == 0 {
-            self.line.status.wake_cores();
-        }
-        alive
-    }
-
-    /// The number of tasks that handlers have spawned on this core and that have not ended.
-    fn tasks_alive(&self) -> usize {
-        let core = self.core();
-        // An exchange and a connection in hyper's hands are a task each; one that has switched protocols is the app's.
-        let transports = &core.transports;
-        let in_hyper = transports.open.load(Relaxed).saturating_sub(transports.upgraded.load(Relaxed));
-        let own = core.exchanges.load(Relaxed) + in_hyper;
-        Handle::current().metrics().num_alive_tasks().saturating_sub(own as usize)
     }
 
     /// When the time for the stop is over; `None` if the server does not stop in order.
@@ -167,16 +247,23 @@ impl Finish {
         self.line.status.draining_since()?.checked_add(shutdown_timeout.saturating_sub(shutdown_delay))
     }
 
+    /// The core has failed. Nobody may wait for the server, and the first core is the one that hears of signals: so all end.
+    pub(super) fn fail(self) {
+        self.line.status.advance(Phase::Stopping);
+    }
+
     fn core(&self) -> &CoreStatus {
         &self.line.status.cores[self.index]
+    }
+
+    fn threads(&self) -> &Arc<AtomicUsize> {
+        &self.line.cores[self.index].blocking_threads
     }
 
     fn end_loop(&mut self) {
         if std::mem::replace(&mut self.loop_ended, true) {
             return;
         }
-        // The others shall not take it for a core without tasks before it has looked.
-        self.line.tasks[self.index].store(usize::from(!std::thread::panicking()), Release);
         if self.line.loops.fetch_sub(1, AcqRel) == 1 {
             self.line.status.wake_cores();
         }
@@ -185,15 +272,53 @@ impl Finish {
 
 impl Drop for Finish {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // As in `fail`.
+            self.line.status.advance(Phase::Stopping);
+        }
         self.end_loop();
-        self.line.tasks[self.index].store(0, Release);
-        if self.line.cores.fetch_sub(1, AcqRel) > 1 {
+        drop(self.line.cores[self.index].runtime().take());
+        if self.line.running.fetch_sub(1, AcqRel) > 1 {
             return;
         }
-        let tasks = self.line.left.load(Relaxed);
-        if tasks > 0 {
-            say(|| tracing::warn!(tasks, "the server has stopped: tasks that handlers had spawned were ended with it"));
+        let [tasks, blocking_calls] = self.line.left.each_ref().map(|left| left.load(Relaxed));
+        if tasks + blocking_calls > 0 {
+            say(|| {
+                tracing::warn!(
+                    tasks,
+                    blocking_calls,
+                    "the server has stopped: tasks that handlers had spawned were ended with it, and it waits for their blocking calls no more"
+                );
+            });
         }
-        self.line.crossed.send_replace(true);
+    }
+}
+
+impl Drop for OwnTask {
+    fn drop(&mut self) {
+        self.0.cores[self.1].own_tasks.fetch_sub(1, Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_that_fails_or_panics_ends_all() {
+        for panics in [false, true] {
+            let status = Status::new(2, 1, 1);
+            let line = FinishLine::new(Arc::clone(&status), Arc::default());
+            let finish = line.finish(0);
+            let core = std::thread::spawn(move || match panics {
+                true => {
+                    let _finish = finish;
+                    std::panic::resume_unwind(Box::new("as the test wants it"));
+                }
+                false => finish.fail(),
+            });
+            assert_eq!(core.join().is_err(), panics);
+            assert_eq!(status.phase(), Phase::Stopping);
+        }
     }
 }

@@ -2,22 +2,25 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use baiwan_driver::Address;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::parting::Home;
 use super::shutdown::StopRequests;
 use super::signals::Listening;
 use crate::Error;
 use crate::capacity::Capacity;
+use crate::say::say;
 use crate::settings::{EventLoop, Settings};
 use crate::status::{Phase, Status};
 
-/// How long blocking calls may hold up a server that ends at once.
-const BLOCKING_CALLS_MAX: Duration = Duration::from_millis(250);
+/// How long a server that ends at once waits for its cores: one whose thread a handler blocks hears of nothing.
+const CUT_MAX: Duration = Duration::from_secs(2);
 
 /// A server that serves. Dropping it cuts every connection and ends its cores.
 #[derive(Debug)]
@@ -33,8 +36,6 @@ pub struct Running {
     pub(super) stops: StopRequests,
     /// Held by the cores; nobody holds it where signals do not stop the server.
     pub(super) listening: Weak<Listening>,
-    /// Becomes true when nothing of any core but blocking calls can go on.
-    pub(super) crossed: watch::Receiver<bool>,
 }
 
 impl Running {
@@ -72,21 +73,22 @@ impl Running {
         if let Some(listening) = self.listening.upgrade() {
             listening.handle_wait();
         }
-        let ended = all_ended(std::mem::take(&mut self.cores));
-        tokio::pin!(ended);
+        let mut cores: Vec<_> = std::mem::take(&mut self.cores).into_iter().map(Some).collect();
         tokio::select! {
             // Without a stop, cores end only by failing.
-            outcome = &mut ended => return outcome,
+            outcome = all_ended(&mut cores) => return outcome,
             () = self.stops.next() => {}
         }
         tokio::select! {
-            outcome = &mut ended => return outcome,
+            outcome = all_ended(&mut cores) => return outcome,
             () = self.stops.lead(&self.status, &self.settings) => {}
         }
-        tokio::select! {
-            outcome = &mut ended => outcome,
-            () = blocking_calls_are_over(self.crossed.clone()) => Ok(()),
+        if let Ok(outcome) = tokio::time::timeout(CUT_MAX, all_ended(&mut cores)).await {
+            return outcome;
         }
+        let missing: Vec<_> = (0..cores.len()).filter(|core| cores[*core].is_some()).collect();
+        say(|| tracing::warn!(cores = ?missing, "the server is given up: handlers block the threads of these cores"));
+        Ok(())
     }
 }
 
@@ -99,34 +101,20 @@ impl Drop for Running {
     }
 }
 
-/// Waits until blocking calls have had their time in a server that ends at once: nobody can end them.
-async fn blocking_calls_are_over(mut crossed: watch::Receiver<bool>) {
-    // A sender that is gone says the same.
-    let _ = crossed.wait_for(|crossed| *crossed).await;
-    tokio::time::sleep(BLOCKING_CALLS_MAX).await;
-}
-
-/// Waits for all cores in order, or for the first that failed.
-async fn all_ended(mut cores: Vec<oneshot::Receiver<io::Result<()>>>) -> Result<(), Error> {
-    use std::task::Poll;
-
-    let mut ended = vec![false; cores.len()];
+/// Waits for all cores, which leave the list as they end, or for the first that failed.
+async fn all_ended(cores: &mut [Option<oneshot::Receiver<io::Result<()>>>]) -> Result<(), Error> {
     std::future::poll_fn(|cx| {
         for (index, core) in cores.iter_mut().enumerate() {
-            if ended[index] {
-                continue;
-            }
-            match std::pin::Pin::new(core).poll(cx) {
-                Poll::Pending => {}
-                Poll::Ready(Ok(Ok(()))) => ended[index] = true,
+            let Some(ended) = core else { continue };
+            match Pin::new(ended).poll(cx) {
+                Poll::Pending => continue,
+                Poll::Ready(Ok(Ok(()))) => {}
                 Poll::Ready(Ok(Err(error))) => return Poll::Ready(Err(Error::Core(error))),
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Error::CorePanicked(index))),
             }
+            *core = None;
         }
-        match ended.iter().all(|ended| *ended) {
-            true => Poll::Ready(Ok(())),
-            false => Poll::Pending,
-        }
+        if cores.iter().all(Option::is_none) { Poll::Ready(Ok(())) } else { Poll::Pending }
     })
     .await
 }

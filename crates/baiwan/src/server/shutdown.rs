@@ -6,7 +6,7 @@ use std::pin::Pin;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::signals::{Listening, StopSignal, watch};
+use super::signals::{Listening, StopSignal};
 use crate::Error;
 use crate::settings::Settings;
 use crate::status::{Phase, Status};
@@ -63,7 +63,7 @@ impl StopSignals {
 
     /// Has the process end in time after the first of them, and leads the server through its stop if nobody else does.
     pub(super) async fn follow(mut self, listening: &Listening, status: &Status, settings: &Settings) {
-        watch(self.next().await);
+        listening.handle_signal(self.next().await);
         if !listening.is_waited_for() {
             StopRequests::Signals(self).lead(status, settings).await;
         }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::core_thread::CoreThread;
 use super::finish_line::FinishLine;
 use super::parting::{Home, Listeners, Place};
-use super::shutdown::{Stop, StopRequests};
+use super::shutdown::{Stop, StopRequests, StopSignals};
 use super::signals::Listening;
 use super::start_line::{Start, start_all};
 use super::{Builder, Running, listen};
@@ -164,15 +164,17 @@ impl Builder {
             capacity,
             stops: StopRequests::listen(self.stop)?,
             listening: listening.as_ref().map(Arc::downgrade).unwrap_or_default(),
-            crossed: finish_line.crossed(),
         };
+        // Both hear of every signal from here on; until the server serves, one ends the process.
+        let mut signals = listening.is_some().then(StopSignals::listen).transpose()?;
         let mut starts = Vec::new();
         for (index, (make, listeners)) in makers.into_iter().zip(listeners).enumerate() {
             let (start, line) = Start::new(index);
             let (done, is_done) = oneshot::channel();
             let (settings, status, place) = (Arc::clone(&settings), Arc::clone(&status), Arc::clone(&place));
             let finish = finish_line.finish(index);
-            let core = CoreThread { index, event_loop, settings, status, listening: listening.clone() };
+            let (listening, signals) = (listening.clone(), signals.take());
+            let core = CoreThread { index, event_loop, settings, status, listening, signals };
             let body = move || {
                 let outcome = core.run(make, listeners, &line, finish);
                 // Whoever hears of the end may start the next server.
@@ -184,8 +186,11 @@ impl Builder {
             running.cores.push(is_done);
             starts.push(start);
         }
-        drop((place, listening));
+        drop(place);
         start_all(&starts)?;
+        if let Some(listening) = listening {
+            listening.serve();
+        }
         status.advance(Phase::Serving);
         // The handle was made with this builder, which starts one server.
         let _ = self.health.0.set(status);

@@ -1,14 +1,15 @@
 //! What cores do for each other, and for what handlers left behind, when a server stops.
 
 use std::net::TcpStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use baiwan::EventLoop;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::rig::{Client, Rig, eventually, server};
@@ -24,7 +25,7 @@ struct Shared {
     /// Where the task on the first core is asked.
     asking: Asking,
     /// Its other end, until the task has it.
-    asked: Arc<std::sync::Mutex<Option<mpsc::Receiver<oneshot::Sender<&'static str>>>>>,
+    asked: Arc<Mutex<Option<mpsc::Receiver<oneshot::Sender<&'static str>>>>>,
     go: Arc<Notify>,
 }
 
@@ -68,10 +69,10 @@ fn connect_to(rig: &Rig, core: usize) -> Client<TcpStream> {
 
 pub(crate) fn a_core_that_is_done_serves_the_others_until_all_are(event_loop: EventLoop) {
     let (asking, asked) = mpsc::channel(1);
-    let asked = Arc::new(std::sync::Mutex::new(Some(asked)));
+    let asked = Arc::new(Mutex::new(Some(asked)));
     let go = Arc::new(Notify::new());
     let (dropped, is_dropped) = std::sync::mpsc::sync_channel(1);
-    let on_drop = std::sync::Mutex::new(Some(Arc::new(OnDrop(dropped))));
+    let on_drop = Mutex::new(Some(Arc::new(OnDrop(dropped))));
     let (shared_asking, shared_go) = (asking.clone(), Arc::clone(&go));
     let rig = Rig::start_with(server(event_loop).workers(2), move |core| {
         let over = if core == 0 { on_drop.lock().unwrap().take() } else { None };
@@ -118,7 +119,8 @@ fn leaving_a_job(go: &Arc<Notify>, blocking: bool) -> (Router, Arc<AtomicUsize>)
             counted.fetch_add(1, Relaxed);
         };
         if blocking {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            // It waits for the runtime of its core.
+            let runtime = Handle::current();
             drop(tokio::task::spawn_blocking(move || runtime.block_on(job)));
         } else {
             tokio::spawn(job);
@@ -128,11 +130,12 @@ fn leaving_a_job(go: &Arc<Notify>, blocking: bool) -> (Router, Arc<AtomicUsize>)
 }
 
 pub(crate) fn a_job_that_a_handler_left_behind_is_finished(event_loop: EventLoop) {
-    for blocking in [false, true] {
+    // Longer than the test has.
+    let long = Duration::from_secs(3600);
+    for (blocking, grace) in [(false, None), (true, None), (false, Some(long)), (true, Some(long))] {
         let go = Arc::new(Notify::new());
         let (app, done) = leaving_a_job(&go, blocking);
-        // Longer than the test has.
-        let rig = Rig::start(server(event_loop).shutdown_timeout(Duration::from_secs(3600)), app);
+        let rig = Rig::start(server(event_loop).shutdown_timeout(long).shutdown_grace(grace), app);
         assert_eq!(rig.connect().get("/job").status, 200);
         let (address, health) = (rig.address(), rig.health.clone());
         eventually("every connection is closed", || health.connections() == 0);
@@ -143,7 +146,7 @@ pub(crate) fn a_job_that_a_handler_left_behind_is_finished(event_loop: EventLoop
         assert!(!stopping.is_finished(), "the job goes on");
         go.notify_one();
         stopping.join().unwrap().unwrap();
-        assert_eq!(done.load(Relaxed), 1, "blocking: {blocking}");
+        assert_eq!(done.load(Relaxed), 1, "blocking: {blocking}, grace: {grace:?}");
     }
 }
 
@@ -152,16 +155,42 @@ pub(crate) fn a_job_may_go_on_for_the_grace_and_the_time_of_the_stop(event_loop:
     for (timeout, grace) in [(long, Some(short)), (long, Some(Duration::ZERO)), (short, None), (short, Some(long))] {
         for blocking in [false, true] {
             let go = Arc::new(Notify::new());
-            let (app, done) = leaving_a_job(&go, blocking);
+            let (app, _done) = leaving_a_job(&go, blocking);
             let builder = server(event_loop).workers(2).shutdown_timeout(timeout).shutdown_grace(grace);
             let rig = Rig::start(builder, app);
             assert_eq!(rig.connect().get("/job").status, 200);
+            // The job waits for what comes after the stop, which ends all the same.
             rig.stop();
-            assert_eq!(done.load(Relaxed), 0);
             // The thread of a blocking call would outlive the test.
             go.notify_one();
         }
     }
+}
+
+/// Spawns a task that spawns the next one on the next core, and so on.
+fn hop(cores: Arc<Vec<Handle>>, left: usize, done: Arc<AtomicUsize>) {
+    let Some(left) = left.checked_sub(1) else { return };
+    let next = cores[left % cores.len()].clone();
+    next.spawn(async move {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        done.fetch_add(1, Relaxed);
+        hop(cores, left, done);
+    });
+}
+
+pub(crate) fn a_chain_of_jobs_that_changes_cores_is_finished(event_loop: EventLoop) {
+    const HOPS: usize = 400;
+    let done = Arc::new(AtomicUsize::new(0));
+    let (cores, counted) = (Arc::new(Mutex::new(Vec::new())), Arc::clone(&done));
+    let rig = Rig::start_with(server(event_loop).workers(2), move |_| {
+        cores.lock().unwrap().push(Handle::current());
+        let (cores, done) = (Arc::clone(&cores), Arc::clone(&counted));
+        let begin = || async move { hop(Arc::new(cores.lock().unwrap().clone()), HOPS, done) };
+        Router::new().route("/", get(begin))
+    });
+    assert_eq!(rig.connect().get("/").status, 200);
+    rig.stop();
+    assert_eq!(done.load(Relaxed), HOPS);
 }
 
 pub(crate) fn dropping_the_server_ends_the_grace(event_loop: EventLoop) {
@@ -201,7 +230,7 @@ pub(crate) fn what_the_app_alone_holds_ends_before_the_grace(event_loop: EventLo
 
 pub(crate) fn a_job_may_use_what_lives_on_another_core(event_loop: EventLoop) {
     let (asking, asked) = mpsc::channel(1);
-    let shared = Shared { asking, asked: Arc::new(std::sync::Mutex::new(Some(asked))), go: Arc::default() };
+    let shared = Shared { asking, asked: Arc::new(Mutex::new(Some(asked))), go: Arc::default() };
     let (said, heard) = std::sync::mpsc::sync_channel(1);
     let job = move |State(shared): State<Shared>| async move {
         let said = said.clone();

@@ -149,6 +149,7 @@ on_both_event_loops! {
         a_core_that_is_done_serves_the_others_until_all_are,
         a_job_that_a_handler_left_behind_is_finished,
         a_job_may_go_on_for_the_grace_and_the_time_of_the_stop,
+        a_chain_of_jobs_that_changes_cores_is_finished,
         dropping_the_server_ends_the_grace,
         what_the_app_alone_holds_ends_before_the_grace,
         a_job_may_use_what_lives_on_another_core;

@@ -3,6 +3,7 @@
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -201,4 +202,21 @@ fn a_variable_does_not_part_the_tables_of_an_app_that_its_cores_share() {
         });
     };
     alone_with(name, &[("FD_TABLES", "per-core"), ("HOST", "127.0.0.1"), ("PORT", "0")], run);
+}
+
+#[test]
+fn a_blocking_call_does_not_keep_the_next_server_out_when_its_server_is_dropped() {
+    alone("ends::a_blocking_call_does_not_keep_the_next_server_out_when_its_server_is_dropped", || {
+        let block = || async { drop(tokio::task::spawn_blocking(std::thread::park)) };
+        // Longer than the test has.
+        let builder = server(2).shutdown_timeout(Duration::from_secs(3600)).shutdown(std::future::ready(()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let running = builder.start(Router::new().route("/", get(block))).unwrap();
+            assert_eq!(Client::connect(&running.addresses()[0]).get("/").status, 200);
+            let over = tokio::time::timeout(Duration::from_millis(50), running.wait()).await;
+            assert!(over.is_err(), "the call goes on");
+            eventually("the next server may start", || server(2).start(app(&Arc::default())).is_ok());
+        });
+    });
 }

@@ -174,6 +174,8 @@ async fn an_upload_that_ends_early_drops_its_handler() {
 struct Reading {
     /// The error that ended the body.
     heard: Mutex<Option<String>>,
+    /// It has undone what it had begun, which took a second.
+    undone: AtomicBool,
     dropped: AtomicBool,
 }
 
@@ -186,7 +188,7 @@ impl Drop for Reader {
     }
 }
 
-/// A handler that never comes to an end: it waits for ever when it has heard that its body will not.
+/// A handler that never comes to an end: it waits for ever when it has undone what it had begun.
 fn reader(reading: &Arc<Reading>) -> Router {
     let reading = Arc::clone(reading);
     let handler = move |body: Body| {
@@ -194,6 +196,8 @@ fn reader(reading: &Arc<Reading>) -> Router {
         async move {
             let error = http_body_util::BodyExt::collect(body).await.err();
             *reader.0.heard.lock().unwrap() = error.map(|error| error.to_string());
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            reader.0.undone.store(true, Relaxed);
             std::future::pending::<()>().await
         }
     };
@@ -201,9 +205,9 @@ fn reader(reading: &Arc<Reading>) -> Router {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn a_handler_hears_that_its_body_will_not_come_before_it_is_dropped() {
-    type End = fn(Peer) -> Option<Peer>;
+async fn a_handler_hears_that_its_body_will_not_come_and_has_a_while_to_undo_what_it_has_begun() {
     const GONE: &str = "the peer closed the connection before the end of the request body";
+    type End = fn(Peer) -> Option<Peer>;
     let ends: [(&str, End); 4] = [
         (GONE, |mut peer| {
             peer.0.shutdown_write();
@@ -229,9 +233,36 @@ async fn a_handler_hears_that_its_body_will_not_come_before_it_is_dropped() {
         let peer = end(peer);
         rig.pass(Duration::from_secs(60)).await;
         assert_eq!(reading.heard.lock().unwrap().as_deref(), Some(expected));
-        assert!(reading.dropped.load(Relaxed), "{expected}");
+        assert!(reading.undone.load(Relaxed) && reading.dropped.load(Relaxed), "{expected}");
         drop(peer);
         rig.settle().await;
         rig.assert_empty();
     }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_handler_that_does_not_read_is_dropped_at_once() {
+    let dropped = Arc::new(Reading::default());
+    let reading = Arc::clone(&dropped);
+    let handler = move |body: Body| {
+        let reader = Reader(Arc::clone(&reading));
+        async move {
+            std::future::pending::<()>().await;
+            drop((body, reader));
+        }
+    };
+    let rig = Rig::new(Router::new().route("/", axum::routing::post(handler)));
+    for body in
+        ["Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n", "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"]
+    {
+        dropped.dropped.store(false, Relaxed);
+        let mut peer = rig.connect();
+        peer.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{body}"));
+        rig.settle().await;
+        assert_eq!(rig.counts().exchanges, 1);
+        peer.0.reset();
+        rig.settle().await;
+        assert!(dropped.dropped.load(Relaxed), "{body:?}");
+    }
+    rig.assert_empty();
 }

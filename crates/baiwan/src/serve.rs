@@ -13,11 +13,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 pub use self::listen::Listen;
-use self::listen::sealed::{Address, Place};
+use self::listen::sealed::FromListener;
 use crate::Error;
 use crate::app::App;
+use crate::axum_app::sealed::Taker;
 use crate::axum_app::{FromIncomingStream, IntoApp};
-use crate::server::{Builder, Server, Source};
+use crate::server::{Builder, Server};
 
 /// Serves an app, as `axum::serve` does: a change of one word in a program that has called that.
 ///
@@ -62,30 +63,42 @@ use crate::server::{Builder, Server, Source};
 /// # Ok(())
 /// # }
 /// ```
-pub fn serve<L, A, Kind>(listener: L, app: A) -> Serve<L, A::App>
+pub fn serve<L, A, Address, Kind>(listener: L, app: A) -> Serve<Address>
 where
-    L: Listen,
+    L: Listen<Address = Address>,
     A: IntoApp<Kind>,
     A::ConnectInfo: FromIncomingStream,
     A::App: Send, // An app that is not `Send` is served by `Server::builder().bind(..).serve_with(|core| ..)`.
 {
-    let source = listener.into_place().map_err(Error::Start).map(|place| match place {
-        Place::Address(address) => Source::Address(address),
-        Place::Socket(socket) => Source::Socket(socket),
-    });
-    let server = source.and_then(|source| Server::builder().bind_now(source));
-    Serve { server, app: app.into_app(), listener: PhantomData }
+    let given = listener.into_given().map_err(Error::Start);
+    let server = given.and_then(|given| Server::builder().bind_now(given.0));
+    Serve { server, app: app.give_to(Boxing), address: PhantomData }
 }
 
 /// A server that listens, and serves when it is awaited: what [`serve`] returns.
+///
+/// `Address` is what [`local_addr`](Self::local_addr) says: [`Listen::Address`].
 #[must_use = "a server serves when it is awaited"]
-pub struct Serve<L, A> {
+pub struct Serve<Address> {
     server: Result<Builder, Error>,
-    app: A,
-    listener: PhantomData<fn() -> L>,
+    app: Serving,
+    address: PhantomData<fn() -> Address>,
 }
 
-impl<L, A> Serve<L, A> {
+/// How a builder serves an app whose type is forgotten.
+type Serving = Box<dyn FnOnce(Builder) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send>> + Send>;
+
+struct Boxing;
+
+impl Taker for Boxing {
+    type Taken = Serving;
+
+    fn take<A: App + Send>(self, app: A) -> Serving {
+        Box::new(|builder| Box::pin(builder.serve(app)))
+    }
+}
+
+impl<Address> Serve<Address> {
     /// Stops the server in order when `signal` is ready, and no longer on SIGTERM and SIGINT.
     ///
     /// # Example
@@ -120,7 +133,8 @@ impl<L, A> Serve<L, A> {
     }
 }
 
-impl<L: Listen, A> Serve<L, A> {
+#[allow(private_bounds, reason = "nobody else implements it")]
+impl<Address: FromListener> Serve<Address> {
     /// Where the server listens, with the port that the system chose: a [`SocketAddr`](std::net::SocketAddr), and of a `UnixListener`
     /// Tokio's [`unix::SocketAddr`](tokio::net::unix::SocketAddr).
     ///
@@ -133,30 +147,30 @@ impl<L: Listen, A> Serve<L, A> {
     /// assert_ne!(server.local_addr()?.port(), 0);
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn local_addr(&self) -> io::Result<L::Address> {
+    pub fn local_addr(&self) -> io::Result<Address> {
         match &self.server {
             Ok(server) => {
                 let (address, listener) = server.bound().ok_or(io::ErrorKind::NotConnected)?;
-                L::Address::of(address, listener)
+                Address::from_listener(address, listener)
             }
             Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
         }
     }
 }
 
-impl<L, A> fmt::Debug for Serve<L, A> {
+impl<Address> fmt::Debug for Serve<Address> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Serve").field("server", &self.server).finish_non_exhaustive()
     }
 }
 
-impl<L, A: App + Send> IntoFuture for Serve<L, A> {
+impl<Address> IntoFuture for Serve<Address> {
     type Output = io::Result<()>;
     type IntoFuture = ServeFuture;
 
     fn into_future(self) -> ServeFuture {
         let Self { server, app, .. } = self;
-        ServeFuture(Box::pin(async move { Ok(server?.serve(app).await?) }))
+        ServeFuture(Box::pin(async move { Ok(app(server?).await?) }))
     }
 }
 

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -11,12 +12,14 @@ use axum::body::Bytes;
 use axum::extract::ConnectInfo;
 use axum::extract::connect_info::Connected;
 use axum::routing::get as route_get;
+use baiwan_driver::sim::SimNet;
 
 use super::failing::Bomb;
-use super::rig::{Peer, Rig, get, statuses};
+use super::rig::{Peer, Rig, address, get, statuses};
 use crate::app::App;
+use crate::engine::{Engine, receive_area};
 use crate::settings::Settings;
-use crate::status::{CloseReason, Phase};
+use crate::status::{CloseReason, Phase, Status};
 use crate::{IncomingStream, axum_app};
 
 thread_local! {
@@ -141,4 +144,36 @@ async fn a_request_whose_app_cannot_be_made_is_counted_and_answered_as_its_metho
     assert_eq!(rig.closed(CloseReason::HandlerFailed), 2);
     ask(&rig, &mut bystander).await;
     fails(false, false);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn the_room_of_a_crowd_that_has_left_is_given_back() {
+    let net = SimNet::new(64 * 1024);
+    let status = Status::new(1, 10_000, u64::MAX);
+    status.advance(Phase::Serving);
+    let (settings, bound) = (Arc::new(Settings::default()), vec![net.bind(address())]);
+    let mut engine = Engine::new(net.driver(), app(), settings, status, 0, bound).unwrap();
+    let mut area = receive_area();
+    let mut room_after_turns = async |turns: usize| {
+        for _ in 0..turns {
+            std::future::poll_fn(|cx| Poll::Ready(engine.turn(&mut area, cx).is_ready())).await;
+        }
+        engine.apps.room()
+    };
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        for _ in 0..50 {
+            crowd.push(net.connect(address()).unwrap());
+            crowd.last_mut().unwrap().send(get("/").as_bytes()).unwrap();
+        }
+        room_after_turns(2).await;
+    }
+    let room = room_after_turns(10).await;
+    assert!(room >= 5000 && LIVE.get() == 5000, "{room}");
+    crowd.truncate(2000);
+    let kept = room_after_turns(20).await;
+    assert!(kept >= 2000 && LIVE.get() == 2000, "{kept}");
+    drop(crowd);
+    let kept = room_after_turns(20).await;
+    assert!(kept < 2500 && LIVE.get() == 0, "{kept} of {room}");
 }

@@ -1,4 +1,4 @@
-//! What `axum::serve` takes, as an app of this server.
+//! What `axum::serve` takes, but for makers of the user's own, as an app of this server.
 //!
 //! | axum's | as an app |
 //! |---|---|
@@ -30,7 +30,7 @@ use crate::app::{App, BoxedError, Call, Sealed};
 use crate::incoming::IncomingStream;
 use crate::{Body, BoxError};
 
-/// What `axum::serve` takes: implemented for every service over [`axum::extract::Request`] (a `Router`, a `MethodRouter`, layers
+/// What `axum::serve` takes, but for makers of your own: implemented for every service over [`axum::extract::Request`] (a `Router`, a `MethodRouter`, layers
 /// around them, a `tower::service_fn`), and for what `into_make_service` and `into_make_service_with_connect_info` make.
 ///
 /// `Kind` says which of these it is; it is inferred. You never implement this trait yourself.
@@ -86,7 +86,7 @@ pub(crate) mod sealed {
     }
 }
 
-/// The kinds of what `axum::serve` takes.
+/// The kinds of what an app is made of.
 mod kind {
     #[derive(Debug)]
     pub struct OfService;
@@ -96,7 +96,7 @@ mod kind {
     pub struct OfMakerWithConnectInfo;
 }
 
-/// Makes an app of what `axum::serve` takes, for [`Builder::serve`](crate::Builder::serve) and its siblings. [`serve`](crate::serve())
+/// Makes an app of what `axum::serve` takes, but for makers of your own, for [`Builder::serve`](crate::Builder::serve) and its siblings. [`serve`](crate::serve())
 /// does so by itself.
 ///
 /// The builder takes services whose requests have a [`baiwan::Body`](Body). A `Router` is one; a layer that is written for axum's
@@ -138,8 +138,8 @@ pub struct AxumApp<S> {
 /// The app that [`axum_app`] makes of `into_make_service_with_connect_info`.
 ///
 /// Where `C` is a [`SocketAddr`], all connections share it. For any other `C`, `C::connect_info` is called once for each connection:
-/// at its first request, and with [`EventLoop::Portable`](crate::EventLoop::Portable) when it is accepted. A panic in it costs that
-/// connection alone.
+/// at its first request, and never for a connection that sends none; with [`EventLoop::Portable`](crate::EventLoop::Portable) when it
+/// is accepted. It runs on the thread of the core, between requests, so it must not block. A panic in it costs that connection alone.
 ///
 /// The record of an exchange ([`Builder::observe`](crate::Builder::observe)) has the route of the request only if a `RouteLayer` was
 /// added to the router inside.

@@ -24,15 +24,21 @@ use crate::server::{Builder, Server};
 ///
 /// `listener` is a `TcpListener` or a `UnixListener` of Tokio or of the standard library, or an address to bind: `"0.0.0.0:8080"`,
 /// `"[::]:8080"` (which serves IPv4 too), `"unix:/run/app.sock"`, `"unix:@name"` (an abstract socket, on Linux), or a
-/// [`SocketAddr`](std::net::SocketAddr). `app` is whatever `axum::serve` takes: see [`IntoApp`]. Each core gets a clone of it.
+/// [`SocketAddr`](std::net::SocketAddr). `app` is whatever `axum::serve` takes, but for makers of your own: see [`IntoApp`]. Each core
+/// gets a clone of it.
 ///
-/// When this returns, the address is bound and listened on. The cores start when what it returns is first polled; who connects before
-/// that waits. SIGTERM and SIGINT stop the server in order, unless [`with_graceful_shutdown`](Serve::with_graceful_shutdown) says what
+/// When this returns, the address is bound and listened on. The cores start when what it returns is first polled; a client that connects
+/// before that waits. SIGTERM and SIGINT stop the server in order, unless [`with_graceful_shutdown`](Serve::with_graceful_shutdown) says what
 /// does: it accepts no more, answers every request that it has received, waits for tasks that handlers have spawned, and ends after 25
 /// seconds at the latest. A second signal ends it at once. What the program does after that has what is left of this time, and a
-/// second at least: then the signal ends a process that is still there. It does so too where another loop of the program goes on.
+/// second at least: then the signal ends the process, also where the program goes on with something else, such as a second server.
 ///
-/// This needs the feature `axum`, which is a default one. All else has its default. [`Server::builder`] has the settings, and with [`axum_app`](crate::axum_app()) takes the same apps.
+/// A listener that is handed over is changed for everybody who shares its socket, such as another process: it becomes non-blocking, and
+/// over TCP it gets keep-alive and `TCP_NODELAY`, which the connections inherit. The file of a Unix socket stays when the server has
+/// ended: a server that is given its path as text replaces it, a `UnixListener` cannot be bound there.
+///
+/// This needs the feature `axum`, which is a default one. Every setting has its default; [`Server::builder`] has methods to change
+/// them, and serves the same apps with [`axum_app`](crate::axum_app()).
 ///
 /// # Errors
 /// When awaited: an address that cannot be bound, or what else keeps the server from starting or going on. The error contains a

@@ -17,7 +17,8 @@ use crate::server::Source;
 /// listening socket by itself, so a listener of your own, and `tap_io` around one, cannot be served. What they are used for:
 ///
 /// - an option of the socket: [`Serve::tcp_nodelay`](crate::Serve::tcp_nodelay), and options that accepted connections inherit, on
-///   the listener before it is handed over;
+///   the listener before it is handed over. Others who share the socket find it non-blocking then, and over TCP with keep-alive and
+///   `TCP_NODELAY`;
 /// - who connects: [`IncomingStream`](crate::IncomingStream) in an `impl Connected` of your own;
 /// - a maximum of connections: [`Builder::max_connections`](crate::Builder::max_connections);
 /// - several listeners: [`Builder::bind`](crate::Builder::bind) and [`Builder::listener`](crate::Builder::listener), called more than

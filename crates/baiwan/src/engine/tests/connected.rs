@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::panic::resume_unwind;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use super::failing::Bomb;
 use super::rig::{Peer, Rig, address, get, statuses};
 use crate::app::App;
 use crate::engine::{Engine, receive_area};
+use crate::observe::{Exchange, Observer};
 use crate::settings::Settings;
 use crate::status::{CloseReason, Phase, Status};
 use crate::{IncomingStream, axum_app};
@@ -128,16 +129,28 @@ async fn what_panics_when_it_is_dropped_costs_nobody_anything() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn a_request_whose_app_cannot_be_made_is_counted_and_answered_as_its_method_wants() {
-    let rig = Rig::serving(app());
+async fn a_request_whose_app_cannot_be_made_is_counted_recorded_and_answered_as_its_method_wants() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let telling = Arc::clone(&told);
+    let observer = Observer::new(move |exchange: &Exchange<'_>| {
+        let (method, status) =
+            (exchange.method.map(ToString::to_string), exchange.status.map(|status| status.as_u16()));
+        telling.lock().unwrap().push((method, status, exchange.bytes_in, exchange.bytes_out));
+    });
+    let settings = Settings { observer: Some(observer), ..Settings::default() };
+    let rig = Rig::with(app(), settings, 1000, 1 << 20);
     let mut bystander = rig.connect();
     ask(&rig, &mut bystander).await;
     fails(true, false);
+    told.lock().unwrap().clear();
     for (number, method) in ["GET", "HEAD"].into_iter().enumerate() {
-        let answer = rig.exchange(&format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        let request = format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let answer = rig.exchange(&request).await;
         assert_eq!(statuses(&answer), [500]);
         assert_eq!(answer.ends_with("\r\n\r\n"), method == "HEAD", "{answer}");
         assert_eq!(rig.counts().requests, number as u64 + 2);
+        let expected = (Some(method.to_owned()), Some(500), request.len() as u64, answer.len() as u64);
+        assert_eq!(std::mem::take(&mut *told.lock().unwrap()), [expected]);
     }
     assert_eq!(rig.counts().handler_panics, 2);
     rig.pass(Duration::from_secs(5)).await;

@@ -13,7 +13,6 @@
 //! | `serving` | `baiwan::serve` in the place of `axum::serve`: listeners, kinds of apps, the end |
 //! | `life` | where and how often a server may be started, ended and dropped |
 //! | `connected` | a `ConnectInfo` of the app's own |
-//! | `life` | where and how often a server may be started, ended and dropped |
 //! | `hub` | state that the cores share |
 //! | `afterwards` | what cores do for each other, and for what handlers left behind, when a server stops |
 //! | `restarts` | a server that stops under load, again and again |

@@ -3,7 +3,8 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::panic::resume_unwind;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -11,12 +12,15 @@ use axum::body::Bytes;
 use axum::extract::ConnectInfo;
 use axum::extract::connect_info::Connected;
 use axum::routing::get as route_get;
+use baiwan_driver::sim::SimNet;
 
 use super::failing::Bomb;
-use super::rig::{Peer, Rig, get, statuses};
+use super::rig::{Peer, Rig, address, get, statuses};
 use crate::app::App;
+use crate::engine::{Engine, receive_area};
+use crate::observe::{Exchange, Observer};
 use crate::settings::Settings;
-use crate::status::{CloseReason, Phase};
+use crate::status::{CloseReason, Phase, Status};
 use crate::{IncomingStream, axum_app};
 
 thread_local! {
@@ -125,20 +129,64 @@ async fn what_panics_when_it_is_dropped_costs_nobody_anything() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn a_request_whose_app_cannot_be_made_is_counted_and_answered_as_its_method_wants() {
-    let rig = Rig::serving(app());
+async fn a_request_whose_app_cannot_be_made_is_counted_recorded_and_answered_as_its_method_wants() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let telling = Arc::clone(&told);
+    let observer = Observer::new(move |exchange: &Exchange<'_>| {
+        let (method, status) =
+            (exchange.method.map(ToString::to_string), exchange.status.map(|status| status.as_u16()));
+        telling.lock().unwrap().push((method, status, exchange.bytes_in, exchange.bytes_out));
+    });
+    let settings = Settings { observer: Some(observer), ..Settings::default() };
+    let rig = Rig::with(app(), settings, 1000, 1 << 20);
     let mut bystander = rig.connect();
     ask(&rig, &mut bystander).await;
     fails(true, false);
+    told.lock().unwrap().clear();
     for (number, method) in ["GET", "HEAD"].into_iter().enumerate() {
-        let answer = rig.exchange(&format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        let request = format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let answer = rig.exchange(&request).await;
         assert_eq!(statuses(&answer), [500]);
         assert_eq!(answer.ends_with("\r\n\r\n"), method == "HEAD", "{answer}");
         assert_eq!(rig.counts().requests, number as u64 + 2);
+        let expected = (Some(method.to_owned()), Some(500), request.len() as u64, answer.len() as u64);
+        assert_eq!(std::mem::take(&mut *told.lock().unwrap()), [expected]);
     }
     assert_eq!(rig.counts().handler_panics, 2);
     rig.pass(Duration::from_secs(5)).await;
     assert_eq!(rig.closed(CloseReason::HandlerFailed), 2);
     ask(&rig, &mut bystander).await;
     fails(false, false);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn the_room_of_a_crowd_that_has_left_is_given_back() {
+    let net = SimNet::new(64 * 1024);
+    let status = Status::new(1, 10_000, u64::MAX);
+    status.advance(Phase::Serving);
+    let (settings, bound) = (Arc::new(Settings::default()), vec![net.bind(address())]);
+    let mut engine = Engine::new(net.driver(), app(), settings, status, 0, bound).unwrap();
+    let mut area = receive_area();
+    let mut room_after_turns = async |turns: usize| {
+        for _ in 0..turns {
+            std::future::poll_fn(|cx| Poll::Ready(engine.turn(&mut area, cx).is_ready())).await;
+        }
+        engine.apps.room()
+    };
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        for _ in 0..50 {
+            crowd.push(net.connect(address()).unwrap());
+            crowd.last_mut().unwrap().send(get("/").as_bytes()).unwrap();
+        }
+        room_after_turns(2).await;
+    }
+    let room = room_after_turns(10).await;
+    assert!(room >= 5000 && LIVE.get() == 5000, "{room}");
+    crowd.truncate(2000);
+    let kept = room_after_turns(20).await;
+    assert!(kept >= 2000 && LIVE.get() == 2000, "{kept}");
+    drop(crowd);
+    let kept = room_after_turns(20).await;
+    assert!(kept < 2500 && LIVE.get() == 0, "{kept} of {room}");
 }

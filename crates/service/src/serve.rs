@@ -56,6 +56,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let policy = Arc::new(Policy::from(config));
     let stores: Vec<_> = (0..cores).map(|core| store.for_core(core)).collect();
     let within = runtime.enter();
+    let mut stops = signals::Stops::handle().map_err(baiwan::Error::Signals)?;
     let running = builder.start_with(move |core| {
         let store = stores[core].clone();
         store.open();
@@ -63,6 +64,13 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         router(HandlerState { store, probe, uptime, policy })
     })?;
     drop(within);
+    if stops.has_come() {
+        drop(running);
+        let changes = store.changes();
+        store.close();
+        say_the_end(&health, uptime, changes);
+        return Ok(());
+    }
     let limits = running.limits();
     let startup = Startup {
         config,
@@ -94,6 +102,12 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         FailureKind::Panicked(panic) => panic.resume(),
         other => anyhow!("the service was given up: {other:?}"),
     })?;
+    say_the_end(&health, uptime, changes);
+    Ok(())
+}
+
+/// The last lines of the log.
+fn say_the_end(health: &baiwan::Health, uptime: Uptime, changes: u64) {
     let cut = health.counts().closed_by(CloseReason::DrainTimeout);
     if cut > 0 {
         warn!(
@@ -102,7 +116,6 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         );
     }
     info!(uptime_seconds = uptime.seconds(), changes, "stopped");
-    Ok(())
 }
 
 async fn open_store(config: &Config, location: &Location, cores: usize) -> anyhow::Result<Store> {

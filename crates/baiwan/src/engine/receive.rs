@@ -27,6 +27,9 @@ use crate::app::App;
 use crate::gate::{Asker, Verdict, admit_request};
 use crate::status::{CloseReason, add};
 
+/// Capacity that what waits may have, however little that is.
+pub(super) const SET_ASIDE_SPARE_BYTES: usize = 256;
+
 /// Requests that are answered at once on one connection in one turn.
 const INLINE_ANSWERS_MAX: usize = 16;
 
@@ -240,7 +243,7 @@ pub(super) fn process<D: Driver, A: App>(
         None => (Vec::new(), Default::default()),
     };
     if !kept.is_empty() {
-        kept.extend_from_slice(bytes);
+        append(&mut kept, bytes, terms.set_aside_bytes_max());
     }
     let begin = ports.outbox.bytes.len();
     let input = if kept.is_empty() { bytes } else { &kept[..] };
@@ -372,6 +375,16 @@ fn may_answer_another(terms: &Terms, outbox: &Outbox, begin: usize, answers: usi
     answers < INLINE_ANSWERS_MAX && bytes < OUTPUT_BYTES_MAX && has_budget() && !late()
 }
 
+/// Appends to what waits. Its capacity doubles, as ever, but not beyond `bytes_max`.
+fn append(kept: &mut Vec<u8>, bytes: &[u8], bytes_max: usize) {
+    let length = kept.len() + bytes.len();
+    if length > kept.capacity() {
+        let capacity = (2 * kept.capacity()).min(bytes_max).max(length);
+        kept.reserve_exact(capacity - kept.len());
+    }
+    kept.extend_from_slice(bytes);
+}
+
 /// Keeps what comes from `position` on, of `kept`, if that is where the bytes are, otherwise of `bytes`; and how much of it
 /// the decoder has looked at.
 fn set_aside<S>(
@@ -391,7 +404,28 @@ fn set_aside<S>(
     if kept.is_empty() {
         return;
     }
+    // It may wait for as long as an exchange lasts.
+    if kept.capacity() > SET_ASIDE_SPARE_BYTES.max(2 * kept.len()) {
+        kept.shrink_to_fit();
+    }
     assert!(kept.len() <= terms.set_aside_bytes_max(), "what waits is bounded by what is received");
     let busy = table.activate(index);
     (busy.set_aside, busy.head) = (kept, head);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_takes_no_more_memory_than_it_may_have_bytes() {
+        for bytes_max in [16 << 10, 40_000, 64 << 10] {
+            let mut kept = b"G".to_vec();
+            for _ in 1..bytes_max {
+                append(&mut kept, b"x", bytes_max);
+                assert!(kept.capacity() <= bytes_max && kept.capacity() <= 2 * kept.len());
+            }
+            assert_eq!(kept.len(), bytes_max);
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! The limits of heads, for requests that hyper has read.
 //!
-//! hyper has limits of its own, greater ones but for the number of fields. This is *not* where bytes are counted as they come: what
-//! is judged here has been parsed, and a peer may have been read from for longer than the engine would. A head is taken to be as
-//! short as it can have been: without the white space around the values of its fields.
+//! hyper has limits of its own, and all of them but the number of fields are greater. This is *not* where bytes are counted as they
+//! come: hyper has parsed the head before it is judged here, and may have read more of it than the engine would have. White space around
+//! the values of fields is gone by then, and does not count.
 
 use baiwan_http1::{Limits, Refusal};
 use http::{HeaderMap, Request, Uri};

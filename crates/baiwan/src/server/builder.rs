@@ -86,8 +86,10 @@ impl Builder {
     /// How many bytes a request's head may have, from its first line to the empty line, both included. Default 16 KiB; then
     /// 431. At least 256 and at most 64 KiB: any other number counts as the nearer of the two.
     ///
-    /// A connection whose head is not complete holds up to this number of bytes, for the time of
-    /// [`header_timeout`](Self::header_timeout).
+    /// A connection holds up to this number of bytes, or 16 KiB if that is more: while its head is not complete, for the time of
+    /// [`header_timeout`](Self::header_timeout), and while requests wait behind one that is being answered. The
+    /// [maximum of connections](Self::max_connections) does not count them: it leaves room for connections that are idle. With
+    /// [`EventLoop::Portable`], hyper holds up to some 400 KiB, whatever the limit.
     ///
     /// # Example
     /// ```
@@ -227,8 +229,12 @@ impl Builder {
     ///
     /// The stop goes on as soon as no such task is alive on any core. All cores turn until then, so a task may use a connection that
     /// lives on another core. The app is dropped before, and with it what only the app holds, such as a pool or a client; what the
-    /// program holds too may have tasks on the cores that end no earlier than the grace. What is alive at the end is dropped at its
-    /// next `await`, and the log says how many tasks that were.
+    /// program holds too may have tasks on the cores that end no earlier than the grace. So may what a factory
+    /// ([`serve_with`](Self::serve_with)) leaves behind, what a static holds, and a task that is a loop without an end: with one of these,
+    /// every stop lasts as long as the grace. The log says after a second how many tasks and blocking calls are waited for.
+    ///
+    /// A task that is alive at the end is dropped at its next `await`; a blocking call goes on for as long as the process does. The log
+    /// says how many there were. The thread of a blocking call stays for a tenth of a second after it, and counts until then.
     pub fn shutdown_grace(mut self, grace: Option<Duration>) -> Self {
         self.settings.shutdown_grace = grace;
         self
@@ -296,10 +302,18 @@ impl Builder {
 
     /// Stops the server when `stop` is ready, instead of on SIGTERM or SIGINT, which are then left as they are.
     ///
-    /// Without this, the server listens for both signals from [`start`](Self::start) on. When no server of the process listens any more,
-    /// they act as in any program: they end it. A process that is still there when the [shutdown timeout](Self::shutdown_timeout) is over,
-    /// counted from the signal, is ended by it too, unless a server was started meanwhile; after a stop that took all of its time, a
-    /// second later. Both leave a signal alone that the program handled or ignored before its first server came.
+    /// Without this, both signals stop the server from when [`start`](Self::start) returns. Before that, and when no server of the process
+    /// runs any more, they act as in any program: they end it. A process that is still there when the
+    /// [shutdown timeout](Self::shutdown_timeout) is over, counted from the signal, is ended by it too, unless a server was started
+    /// meanwhile; after a stop that took all of its time, a second later.
+    ///
+    /// None of this touches a signal that the program handled or ignored before its first server started. **A program that cleans up by
+    /// itself when a signal comes must install its handler before it starts the server, or use this method**: a handler that is installed
+    /// later is not seen, and the signal ends the process in the middle of the cleanup.
+    ///
+    /// In the first process of a container, where no signal of its own kills it, "ends" means that it exits with 128 and the number of the
+    /// signal. Where `/proc` does not say what a signal does, as on other systems than Linux, signals only stop the server: Tokio's
+    /// handlers stay, and nothing ends the process.
     pub fn shutdown(mut self, stop: impl Future<Output = ()> + Send + 'static) -> Self {
         self.stop = Stop::When(Box::pin(stop));
         self

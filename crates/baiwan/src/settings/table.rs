@@ -56,8 +56,8 @@ pub static TABLE: &[Setting<Settings>] = &[
         row: Row::new(
             "HEAD_LIMIT",
             "SIZE",
-            "Bytes of a request's head, from its first line to the empty line; then 431 (`head-too-large`). A connection whose \
-             head is not complete holds up to this",
+            "Bytes of a request's head, from its first line to the empty line; then 431 (`head-too-large`). A connection holds \
+             up to this, or 16 KiB if that is more, while a head is not complete or requests wait",
         ),
         set: |settings, text| store(&mut settings.http.head_bytes_max, parse_size(text, &HEAD_LIMITS)),
         show: |settings| shown_size(settings.http.head_bytes_max),
@@ -72,7 +72,11 @@ pub static TABLE: &[Setting<Settings>] = &[
         show: |settings| shown_size(settings.http.target_bytes_max),
     },
     Setting {
-        row: Row::new("FIELDS_LIMIT", "COUNT", "Field lines of a request's head; then 431 (`fields-too-many`)"),
+        row: Row::new(
+            "FIELDS_LIMIT",
+            "COUNT",
+            "Field lines of a request's head, and of the trailers of its body; then 431 (`fields-too-many`)",
+        ),
         set: |settings, text| {
             let count = parse_count(text, *FIELDS_LIMITS.end() as u64);
             store(&mut settings.http.fields_max, count.map(|count| count as usize))

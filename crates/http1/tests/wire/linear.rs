@@ -6,7 +6,7 @@
 
 use std::fmt::Debug;
 
-use baiwan_http1::{HeadDecoder, Limits};
+use baiwan_http1::{FIELDS_CEILING, HEAD_BYTES_CEILING, HeadDecoder, Limits};
 use proptest::prelude::*;
 
 /// The last bytes may be looked at again: a CR with what follows it, and the major version with the minor one, two bytes later.
@@ -68,22 +68,32 @@ fn check_request(head: &[u8], limits: &Limits) {
     check_each_byte_is_looked_at_once(head, HeadDecoder::default(), decode, kept_of_request, b"Host:");
 }
 
-/// Heads of 16 KiB: one long line, many lines, a long target.
-fn heads() -> Vec<Vec<u8>> {
+/// Heads that come close to a limit: one long line, many lines, a long target.
+fn heads(limits: &Limits) -> Vec<Vec<u8>> {
+    let bytes = limits.head_bytes_max;
     let start = "GET / HTTP/1.1\r\nHost: a\r\n";
-    let one_line = format!("{start}A: {}\r\n\r\n", "x".repeat(16_384 - start.len() - 7));
-    let line = format!("{}: {}\r\n", "n".repeat(80), "v".repeat(80));
-    let many_lines = format!("{start}{}\r\n", line.repeat(99));
-    let target = format!("OPTIONS /{} HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "x".repeat(8191), "y".repeat(8_000));
+    let one_line = format!("{start}A: {}\r\n\r\n", "x".repeat(bytes - start.len() - 7));
+    let half = (bytes / limits.fields_max - 5) / 2;
+    let line = format!("{}: {}\r\n", "n".repeat(half), "v".repeat(half));
+    let many_lines = format!("{start}{}\r\n", line.repeat(limits.fields_max - 1));
+    let target = "x".repeat(limits.target_bytes_max - 1);
+    let target = format!("OPTIONS /{target} HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "y".repeat(bytes / 2 - 100));
     [one_line, many_lines, target].map(String::into_bytes).into()
 }
 
 #[test]
 fn row_40_one_byte_at_a_time_is_linear() {
-    let limits = Limits { head_bytes_max: 17_000, ..Limits::default() };
-    for head in heads() {
-        assert!(head.len() > 16_000 && head.len() < 17_000);
-        check_request(&head, &limits);
+    let greatest = Limits {
+        head_bytes_max: HEAD_BYTES_CEILING,
+        target_bytes_max: HEAD_BYTES_CEILING / 2,
+        fields_max: FIELDS_CEILING,
+        ..Limits::default()
+    };
+    for limits in [Limits::default(), greatest] {
+        for head in heads(&limits) {
+            assert!(head.len() > limits.head_bytes_max * 9 / 10 && head.len() <= limits.head_bytes_max);
+            check_request(&head, &limits);
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use baiwan_driver::sim::{SimDriver, SimNet, SimSocket};
 
 use super::super::Engine;
 use super::super::exchange::OUTPUT_BYTES_MAX;
+use super::super::receive::SET_ASIDE_SPARE_BYTES;
 use super::super::table::{Flags, Link, Slot, State};
 use super::Verdict;
 use super::app::SimApp;
@@ -25,6 +26,10 @@ pub(super) fn after_turn(engine: &Engine<SimDriver, SimApp>, frame_bytes: usize)
         let waiting = busy.set_aside.len();
         if waiting > engine.terms.set_aside_bytes_max() {
             return Err(format!("{waiting} bytes are set aside for slot {index}"));
+        }
+        let capacity = busy.set_aside.capacity();
+        if capacity > SET_ASIDE_SPARE_BYTES.max(2 * waiting) {
+            return Err(format!("{waiting} bytes are set aside for slot {index} with a capacity of {capacity}"));
         }
         let queued: usize = busy.output.iter().map(bytes::Bytes::len).sum();
         let linked = busy.exchange.as_ref().map_or(0, |exchange| exchange.pipe.waiting_bytes());

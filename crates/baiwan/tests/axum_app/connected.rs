@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::{Arc, LazyLock, Mutex, Weak};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
@@ -174,6 +175,56 @@ pub(crate) fn a_panic_in_making_it_costs_that_connection_alone(event_loop: Event
     told.sort();
     let get = |status| (Some("GET".to_owned()), Some(status));
     assert_eq!(told, [vec![get(200); 2], vec![get(500); failed as usize]].concat());
+}
+
+/// The engine alone: the portable event loop makes it when the connection comes.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+#[test]
+fn an_offer_of_another_protocol_whose_connect_info_panics_is_answered_as_its_method_wants() {
+    let app = telling(|_: &Fails| "served".to_owned()).into_make_service_with_connect_info::<Fails>();
+    let rig = Rig::start(server(EventLoop::Epoll), axum_app(app));
+    FAILING.lock().unwrap().insert(rig.address().parse().unwrap());
+    for method in ["GET", "HEAD"] {
+        let mut client = rig.connect();
+        assert_eq!(client.ask(method, "/", "Connection: upgrade\r\nUpgrade: foo\r\n", "").status, 500);
+        client.expect_end();
+    }
+    eventually("both are counted", || rig.health.counts().closed_by(CloseReason::HandlerFailed) == 2);
+    assert_eq!((rig.health.counts().requests, rig.health.counts().handler_panics), (2, 2));
+    rig.stop();
+}
+
+/// Panics when its connection is over.
+#[derive(Clone)]
+struct Falls(#[allow(dead_code, reason = "it is only dropped")] Arc<Fall>);
+
+struct Fall;
+
+impl Drop for Fall {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "asked for");
+    }
+}
+
+impl Connected<IncomingStream<'_>> for Falls {
+    fn connect_info(_: IncomingStream<'_>) -> Self {
+        Self(Arc::new(Fall))
+    }
+}
+
+pub(crate) fn a_panic_when_it_is_dropped_costs_neither_others_nor_the_stop(event_loop: EventLoop) {
+    let app = telling(|_: &Falls| "served".to_owned()).into_make_service_with_connect_info::<Falls>();
+    let rig = Rig::start(server(event_loop).shutdown_timeout(Duration::from_millis(100)), axum_app(app));
+    let (mut one, mut other) = (rig.connect(), rig.connect());
+    assert_eq!(one.get("/").text(), "served");
+    assert_eq!(other.get("/").text(), "served");
+    drop(one);
+    eventually("one is gone", || rig.health.connections() == 1);
+    assert_eq!(other.get("/").text(), "served");
+    let health = rig.health.clone();
+    rig.begin_stop().join().unwrap().unwrap();
+    assert_eq!((health.connections(), health.counts().core_panics), (0, 0));
+    drop(other);
 }
 
 #[derive(Clone, Debug)]

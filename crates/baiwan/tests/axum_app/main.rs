@@ -123,6 +123,7 @@ on_both_event_loops! {
         it_is_made_once_for_each_connection_and_ends_with_it,
         it_is_there_for_a_request_that_offers_another_protocol,
         a_panic_in_making_it_costs_that_connection_alone,
+        a_panic_when_it_is_dropped_costs_neither_others_nor_the_stop,
         answers_leave_at_once_unless_the_builder_says_otherwise,
         the_record_has_the_route_of_a_router_inside_of_what_axum_serves;
     listening:

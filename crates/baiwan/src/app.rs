@@ -10,7 +10,8 @@ use http::{Method, Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::{Body, IncomingStream};
+use crate::Body;
+use crate::incoming::IncomingStream;
 
 /// An error of an app, as tower's layers use it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -24,9 +25,14 @@ pub(crate) type Call<B> = Pin<Box<dyn Future<Output = Result<Response<B>, BoxErr
 /// be `Send`: each core has its own. You never implement this trait yourself.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an app: it is no service from `http::Request<baiwan::Body>` to a response",
-    label = "not an app",
-    note = "a service over `axum::extract::Request`, and whatever else `axum::serve` takes, becomes an app with \
-            `baiwan::axum_app(..)`"
+    label = "not an app"
+)]
+#[cfg_attr(
+    feature = "axum",
+    diagnostic::on_unimplemented(
+        note = "a service over `axum::extract::Request`, and whatever else `axum::serve` takes but for makers of your own, becomes \
+                an app with `baiwan::axum_app(..)`"
+    )
 )]
 pub trait App: Clone + 'static + Sealed {
     /// The body of its responses.

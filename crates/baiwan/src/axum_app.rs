@@ -1,4 +1,4 @@
-//! What `axum::serve` takes, as an app of this server.
+//! What `axum::serve` takes, but for makers of the user's own, as an app of this server.
 //!
 //! | axum's | as an app |
 //! |---|---|
@@ -27,9 +27,10 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use crate::app::{App, BoxedError, Call, Sealed};
-use crate::{Body, BoxError, IncomingStream};
+use crate::incoming::IncomingStream;
+use crate::{Body, BoxError};
 
-/// What `axum::serve` takes: implemented for every service over [`axum::extract::Request`] (a `Router`, a `MethodRouter`, layers
+/// What `axum::serve` takes, but for makers of your own: implemented for every service over [`axum::extract::Request`] (a `Router`, a `MethodRouter`, layers
 /// around them, a `tower::service_fn`), and for what `into_make_service` and `into_make_service_with_connect_info` make.
 ///
 /// `Kind` says which of these it is; it is inferred. You never implement this trait yourself.
@@ -61,13 +62,31 @@ pub trait IntoApp<Kind>: sealed::Sealed<Kind> {
 
     #[doc(hidden)]
     fn into_app(self) -> Self::App;
+
+    /// Gives the app away. It is a method, so that what keeps an app from being served is said once, where it is handed over, and
+    /// not of the server that is made of it too.
+    #[doc(hidden)]
+    fn give_to<T: sealed::Taker>(self, taker: T) -> T::Taken
+    where
+        Self::ConnectInfo: FromIncomingStream,
+        Self::App: Send;
 }
 
-mod sealed {
+pub(crate) mod sealed {
+    use super::App;
+
     pub trait Sealed<Kind> {}
+
+    /// Takes an app of any type.
+    pub trait Taker {
+        /// What it makes of the app.
+        type Taken;
+
+        fn take<A: App + Send>(self, app: A) -> Self::Taken;
+    }
 }
 
-/// The kinds of what `axum::serve` takes.
+/// The kinds of what an app is made of.
 mod kind {
     #[derive(Debug)]
     pub struct OfService;
@@ -77,7 +96,7 @@ mod kind {
     pub struct OfMakerWithConnectInfo;
 }
 
-/// Makes an app of what `axum::serve` takes, for [`Builder::serve`](crate::Builder::serve) and its siblings. [`serve`](crate::serve())
+/// Makes an app of what `axum::serve` takes, but for makers of your own, for [`Builder::serve`](crate::Builder::serve) and its siblings. [`serve`](crate::serve())
 /// does so by itself.
 ///
 /// The builder takes services whose requests have a [`baiwan::Body`](Body). A `Router` is one; a layer that is written for axum's
@@ -111,7 +130,7 @@ where
 }
 
 /// A service over axum's request, as an app: what [`axum_app`] makes of a service, or of `into_make_service`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct AxumApp<S> {
     pub(crate) service: S,
 }
@@ -119,26 +138,35 @@ pub struct AxumApp<S> {
 /// The app that [`axum_app`] makes of `into_make_service_with_connect_info`.
 ///
 /// Where `C` is a [`SocketAddr`], all connections share it. For any other `C`, `C::connect_info` is called once for each connection:
-/// at its first request, and with [`EventLoop::Portable`](crate::EventLoop::Portable) when it is accepted. A panic in it costs that
-/// connection alone.
+/// at its first request, and never for a connection that sends none; with [`EventLoop::Portable`](crate::EventLoop::Portable) when it
+/// is accepted. It runs on the thread of the core, between requests, so it must not block. A panic in it costs that connection alone.
 ///
 /// The record of an exchange ([`Builder::observe`](crate::Builder::observe)) has the route of the request only if a `RouteLayer` was
 /// added to the router inside.
 pub struct ConnectInfoApp<S, C> {
-    make: IntoMakeServiceWithConnectInfo<S, C>,
+    stage: Stage<S, C>,
+}
+
+enum Stage<S, C> {
+    /// For all connections: it makes a service for each of them, or for each request.
+    Maker(IntoMakeServiceWithConnectInfo<S, C>),
     /// The service of one connection.
-    connected: Option<AddExtension<S, ConnectInfo<C>>>,
+    Connected(AddExtension<S, ConnectInfo<C>>),
 }
 
 impl<S: Clone, C: Clone> Clone for ConnectInfoApp<S, C> {
     fn clone(&self) -> Self {
-        Self { make: self.make.clone(), connected: self.connected.clone() }
+        let stage = match &self.stage {
+            Stage::Maker(make) => Stage::Maker(make.clone()),
+            Stage::Connected(service) => Stage::Connected(service.clone()),
+        };
+        Self { stage }
     }
 }
 
-impl<S: fmt::Debug, C> fmt::Debug for ConnectInfoApp<S, C> {
+impl<S, C> fmt::Debug for ConnectInfoApp<S, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnectInfoApp").field("make", &self.make).finish_non_exhaustive()
+        f.debug_struct("ConnectInfoApp").finish_non_exhaustive()
     }
 }
 
@@ -156,6 +184,13 @@ where
     fn into_app(self) -> AxumApp<S> {
         AxumApp { service: self }
     }
+
+    fn give_to<T: sealed::Taker>(self, taker: T) -> T::Taken
+    where
+        AxumApp<S>: Send,
+    {
+        taker.take(self.into_app())
+    }
 }
 
 impl<S> sealed::Sealed<kind::OfMaker> for IntoMakeService<S> {}
@@ -172,6 +207,13 @@ where
     fn into_app(mut self) -> AxumApp<S> {
         AxumApp { service: made(self.call(())) }
     }
+
+    fn give_to<T: sealed::Taker>(self, taker: T) -> T::Taken
+    where
+        AxumApp<S>: Send,
+    {
+        taker.take(self.into_app())
+    }
 }
 
 impl<S, C> sealed::Sealed<kind::OfMakerWithConnectInfo> for IntoMakeServiceWithConnectInfo<S, C> {}
@@ -187,7 +229,15 @@ where
     type ConnectInfo = C;
 
     fn into_app(self) -> ConnectInfoApp<S, C> {
-        ConnectInfoApp { make: self, connected: None }
+        ConnectInfoApp { stage: Stage::Maker(self) }
+    }
+
+    fn give_to<T: sealed::Taker>(self, taker: T) -> T::Taken
+    where
+        C: FromIncomingStream,
+        ConnectInfoApp<S, C>: Send,
+    {
+        taker.take(self.into_app())
     }
 }
 
@@ -241,20 +291,21 @@ where
     type ResponseBody = B;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        match &mut self.connected {
-            Some(service) => service.poll_ready(cx).map_err(Into::into),
+        match &mut self.stage {
+            Stage::Connected(service) => service.poll_ready(cx).map_err(Into::into),
             // The service that is made for a request waits by itself.
-            None => Poll::Ready(Ok(())),
+            Stage::Maker(_) => Poll::Ready(Ok(())),
         }
     }
 
     fn call(&mut self, request: Request<Body>) -> Call<B> {
         let request = request.map(into_axum);
-        if let Some(service) = &mut self.connected {
-            return Box::pin(BoxedError { future: service.call(request) });
-        }
+        let make = match &mut self.stage {
+            Stage::Connected(service) => return Box::pin(BoxedError { future: service.call(request) }),
+            Stage::Maker(make) => make,
+        };
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map_or(Peer::Unix, |peer| Peer::Ip(peer.0));
-        let mut service = made(self.make.call(IncomingStream::new(None, peer)));
+        let mut service = made(make.call(IncomingStream::new(None, peer)));
         Box::pin(async move {
             poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
             service.call(request).await.map_err(Into::into)
@@ -266,9 +317,10 @@ where
     }
 
     fn connect(&self, stream: IncomingStream<'_>) -> Self {
-        let mut make = self.make.clone();
-        let connected = Some(made(make.call(stream)));
-        Self { make, connected }
+        match &self.stage {
+            Stage::Maker(make) => Self { stage: Stage::Connected(made(make.clone().call(stream))) },
+            Stage::Connected(_) => self.clone(),
+        }
     }
 }
 

@@ -147,11 +147,13 @@ enum End {
     NotYet,
     Complete,
     Failed(BodyError),
+    /// As before, and the handler has heard of it.
+    FailureTold,
 }
 
 impl State {
     fn is_at_end(&self) -> bool {
-        self.chunk.is_none() && self.trailers.is_none() && self.end == End::Complete
+        self.chunk.is_none() && self.trailers.is_none() && matches!(self.end, End::Complete | End::FailureTold)
     }
 }
 
@@ -180,10 +182,10 @@ impl Inlet {
             return Poll::Ready(Some(Ok(Frame::trailers(*trailers))));
         }
         match state.end {
-            End::Complete => return Poll::Ready(None),
+            End::Complete | End::FailureTold => return Poll::Ready(None),
             End::Failed(error) => {
                 // An error is the last thing that a body says.
-                state.end = End::Complete;
+                state.end = End::FailureTold;
                 return Poll::Ready(Some(Err(error)));
             }
             End::NotYet => {}
@@ -228,6 +230,11 @@ impl Inlet {
                 state.end = End::Failed(error);
             }
         });
+    }
+
+    /// Whether the handler has heard that the rest will not come.
+    pub(crate) fn has_told_failure(&self) -> bool {
+        self.lock().end == End::FailureTold
     }
 
     fn update(&self, change: impl FnOnce(&mut State)) {

@@ -273,6 +273,8 @@ impl<D: Driver, A: App> Engine<D, A> {
 impl<D: Driver, A: App> Drop for Engine<D, A> {
     fn drop(&mut self) {
         close_all(&self.terms, &mut self.ports, &mut self.table, CloseReason::DrainTimeout);
+        // Those of the connections that were cut: dropped with the other fields, one that panics would fail the core.
+        self.apps.begin_anew();
         self.ports.transports.cut();
         self.publish();
         self.terms.board.inbox().close();

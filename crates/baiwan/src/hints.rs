@@ -12,10 +12,14 @@ use tokio::time::Instant;
 /// Time between two lines of the same hint, at least.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-const HINTS: [(Refusal, &str); 2] = [
+const HINTS: [(Refusal, &str); 3] = [
     (
         Refusal::TlsOnPlainPort,
         "a client speaks TLS to this port, which serves plain HTTP: use http:// or put a TLS terminator in front",
+    ),
+    (
+        Refusal::Http2Unexpected,
+        "a client speaks HTTP/2 to this port, which serves HTTP/1.1: put a proxy in front that translates; gRPC needs HTTP/2",
     ),
     (
         Refusal::ProxyProtocolUnexpected,
@@ -50,7 +54,7 @@ mod tests {
         let start = Instant::now();
         let due = |refusal, seconds| hints.due(refusal, start + Duration::from_secs(seconds)).is_some();
         for refusal in Refusal::ALL {
-            let foreign = [Refusal::TlsOnPlainPort, Refusal::ProxyProtocolUnexpected].contains(refusal);
+            let foreign = HINTS.iter().any(|hint| hint.0 == *refusal);
             assert_eq!(due(*refusal, 0), foreign, "{refusal:?}");
             assert!(!due(*refusal, 0) && !due(*refusal, 59), "{refusal:?}");
             assert_eq!(due(*refusal, 60), foreign, "{refusal:?}");
@@ -65,6 +69,7 @@ mod tests {
         let hints = Hints::default();
         let text = |refusal| hints.due(refusal, Instant::now()).expect("it is the first");
         assert!(text(Refusal::TlsOnPlainPort).contains("put a TLS terminator in front"));
+        assert!(text(Refusal::Http2Unexpected).contains("put a proxy in front that translates"));
         assert!(text(Refusal::ProxyProtocolUnexpected).contains("switch it off at the proxy"));
     }
 }

@@ -1,13 +1,14 @@
-//! A connection as an app sees it that makes something of each, once.
+//! A connection as an app sees it that makes something of each connection, once.
 //!
-//! It lends what the event loop owns, for the time of one call. What is asked of the socket is asked through a duplicate of its
-//! descriptor, so nothing here can close or change the connection's own.
+//! It lends what the event loop owns, for the time of one call. What is asked of the socket here is asked through a duplicate of its
+//! descriptor, which is closed before the call is over. An app may duplicate the descriptor too: what it must not do with that stands
+//! at `as_fd`.
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use baiwan_driver::Peer;
+use baiwan_driver::{self as driver, Peer};
 use tokio::net::unix;
 
 const NO_SOCKET: &str = "this connection has no socket: it is in memory";
@@ -15,7 +16,8 @@ const NO_SOCKET: &str = "this connection has no socket: it is in memory";
 /// A connection over TCP or a Unix socket, as `Connected::connect_info` of axum gets it; the counterpart of
 /// `axum::serve::IncomingStream`.
 ///
-/// It is one type for all listeners. [`AsFd`] lends the socket itself, for options that are not here.
+/// It is one type for all listeners. [`AsFd`] lends the socket itself, to read or set options that have no method here (`SO_MARK`,
+/// `TCP_INFO`). The socket stays the server's: see there what an app must not do with it.
 ///
 /// # Example
 /// ```
@@ -64,7 +66,7 @@ impl<'a> IncomingStream<'a> {
     /// What the system says; over a Unix socket `Unsupported`: see [`unix_local_addr`](Self::unix_local_addr).
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.check(false)?;
-        std::net::TcpStream::from(self.socket()?.try_clone_to_owned()?).local_addr()
+        driver::local_address(self.socket()?)
     }
 
     /// The address of the client over a Unix socket. Most clients have none: it is unnamed then.
@@ -72,7 +74,7 @@ impl<'a> IncomingStream<'a> {
     /// # Errors
     /// What the system says; over TCP `Unsupported`: see [`remote_addr`](Self::remote_addr).
     pub fn unix_peer_addr(&self) -> io::Result<unix::SocketAddr> {
-        self.unix()?.peer_addr().map(Into::into)
+        driver::peer_unix_address(self.unix()?).map(Into::into)
     }
 
     /// The address of the Unix socket that the client has connected to.
@@ -80,7 +82,7 @@ impl<'a> IncomingStream<'a> {
     /// # Errors
     /// What the system says; over TCP `Unsupported`: see [`local_addr`](Self::local_addr).
     pub fn unix_local_addr(&self) -> io::Result<unix::SocketAddr> {
-        self.unix()?.local_addr().map(Into::into)
+        driver::local_unix_address(self.unix()?).map(Into::into)
     }
 
     /// The user, group and process at the other end of a Unix socket, as they were when it connected.
@@ -88,16 +90,17 @@ impl<'a> IncomingStream<'a> {
     /// # Errors
     /// What the system says; over TCP `Unsupported`.
     pub fn peer_cred(&self) -> io::Result<unix::UCred> {
-        tokio::net::UnixStream::from_std(self.unix()?)?.peer_cred()
+        let stream = std::os::unix::net::UnixStream::from(self.unix()?.try_clone_to_owned()?);
+        tokio::net::UnixStream::from_std(stream)?.peer_cred()
     }
 
     fn socket(&self) -> io::Result<BorrowedFd<'a>> {
         self.socket.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, NO_SOCKET))
     }
 
-    fn unix(&self) -> io::Result<std::os::unix::net::UnixStream> {
+    fn unix(&self) -> io::Result<BorrowedFd<'a>> {
         self.check(true)?;
-        Ok(self.socket()?.try_clone_to_owned()?.into())
+        self.socket()
     }
 
     fn check(&self, needs_unix: bool) -> io::Result<()> {
@@ -110,6 +113,13 @@ impl<'a> IncomingStream<'a> {
     }
 }
 
+/// The socket, for the time of the call. The server goes on with it, so an app must not
+///
+/// - keep a duplicate: the connection would stay open when the server closes it, until the duplicate is closed too;
+/// - make the socket blocking, or read from it or write to it;
+/// - hand the number or a duplicate to another thread where each core has an fd table ([`FdTables::PerCore`](crate::FdTables::PerCore)):
+///   there the number means another file, or none.
+///
 /// # Panics
 /// In a simulation, whose connections are in memory.
 impl AsFd for IncomingStream<'_> {

@@ -89,6 +89,7 @@ pub use capacity::Capacity;
 pub use ending::Ending;
 pub use error::Error;
 pub use fd_tables::FdTables;
+#[cfg(feature = "axum")]
 pub use incoming::IncomingStream;
 pub use observe::{Exchange, Outcome};
 #[cfg(feature = "matched-path")]

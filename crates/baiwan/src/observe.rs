@@ -35,7 +35,9 @@ pub struct Exchange<'a> {
     /// `method` is None. With [`EventLoop::Portable`](crate::EventLoop::Portable): bytes that were received since the exchange
     /// before ended, which is the same unless the client sends its next request before it has the answer.
     pub bytes_in: u64,
-    /// Bytes of the answer that were sent, with head and framing. After a 101 nothing is counted: what follows is not HTTP.
+    /// Bytes of the answer that were sent, with head and framing. After a 101 nothing is counted: what follows is not HTTP. A small
+    /// answer that was there at once counts when it is made, and may be lost on its way if its connection fails a moment later. So
+    /// may one, with [`EventLoop::Portable`](crate::EventLoop::Portable), whose client has sent its next request already.
     pub bytes_out: u64,
     /// When the head of the request was complete, or was given up.
     pub begun: Instant,
@@ -54,7 +56,8 @@ pub struct Exchange<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The answer of the app was sent as a whole, whatever its status. With 101 the connection is the app's from then on.
+    /// The answer of the app was sent as a whole, whatever its status. With 101 the connection is the app's from then on. What is
+    /// counted as sent before the kernel has it: see [`Exchange::bytes_out`].
     Answered,
     /// It came to another end, and its connection with it: a request that was refused, a timeout, a handler that failed, a peer
     /// that left, a server that stopped. `status` is what was answered all the same, if anything was.

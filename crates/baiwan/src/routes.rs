@@ -33,7 +33,7 @@ use crate::observe::RouteCell;
 /// # drop(running);
 /// # Ok::<(), baiwan::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RouteLayer;
 
 impl<S> Layer<S> for RouteLayer {
@@ -45,7 +45,7 @@ impl<S> Layer<S> for RouteLayer {
 }
 
 /// What [`RouteLayer`] makes of a service.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RouteService<S> {
     inner: S,
 }

@@ -13,26 +13,33 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 pub use self::listen::Listen;
-use self::listen::sealed::{Address, Place};
+use self::listen::sealed::FromListener;
 use crate::Error;
 use crate::app::App;
+use crate::axum_app::sealed::Taker;
 use crate::axum_app::{FromIncomingStream, IntoApp};
-use crate::server::{Builder, Server, Source};
+use crate::server::{Builder, Server};
 
 /// Serves an app, as `axum::serve` does: a change of one word in a program that has called that.
 ///
 /// `listener` is a `TcpListener` or a `UnixListener` of Tokio or of the standard library, or an address to bind: `"0.0.0.0:8080"`,
 /// `"[::]:8080"` (which serves IPv4 too), `"unix:/run/app.sock"`, `"unix:@name"` (an abstract socket, on Linux), or a
-/// [`SocketAddr`](std::net::SocketAddr). `app` is whatever `axum::serve` takes: see [`IntoApp`]. Each core gets a clone of it.
+/// [`SocketAddr`](std::net::SocketAddr). `app` is whatever `axum::serve` takes, but for makers of your own: see [`IntoApp`]. Each core
+/// gets a clone of it.
 ///
-/// When this returns, the address is bound and listened on. The cores start when what it returns is first polled; who connects before
-/// that waits. SIGTERM and SIGINT stop the server in order, unless [`with_graceful_shutdown`](Serve::with_graceful_shutdown) says what
+/// When this returns, the address is bound and listened on. The cores start when what it returns is first polled; a client that connects
+/// before that waits. SIGTERM and SIGINT stop the server in order, unless [`with_graceful_shutdown`](Serve::with_graceful_shutdown) says what
 /// does: it accepts no more, answers every request that it has received, waits for tasks that handlers have spawned, and ends after 25
 /// seconds at the latest. A second signal ends it at once. What the program does after that has what is left of this time, and a
-/// second at least: then the signal ends a process that is still there. It does so too where another loop of the program goes on. A
+/// second at least: then the signal ends the process, also where the program goes on with something else, such as a loop of its own. A
 /// program that handles one of the two itself must install its handler before it calls this.
 ///
-/// This needs the feature `axum`, which is a default one. All else has its default. [`Server::builder`] has the settings, and with [`axum_app`](crate::axum_app()) takes the same apps.
+/// A listener that is handed over is changed for everybody who shares its socket, such as another process: it becomes non-blocking, and
+/// over TCP it gets keep-alive and `TCP_NODELAY`, which the connections inherit. The file of a Unix socket stays when the server has
+/// ended: a server that is given its path as text replaces it, a `UnixListener` cannot be bound there.
+///
+/// This needs the feature `axum`, which is a default one. Every setting has its default; [`Server::builder`] has methods to change
+/// them, and serves the same apps with [`axum_app`](crate::axum_app()).
 ///
 /// # Errors
 /// When awaited: an address that cannot be bound, or what else keeps the server from starting or going on. The error contains a
@@ -63,30 +70,42 @@ use crate::server::{Builder, Server, Source};
 /// # Ok(())
 /// # }
 /// ```
-pub fn serve<L, A, Kind>(listener: L, app: A) -> Serve<L, A::App>
+pub fn serve<L, A, Address, Kind>(listener: L, app: A) -> Serve<Address>
 where
-    L: Listen,
+    L: Listen<Address = Address>,
     A: IntoApp<Kind>,
     A::ConnectInfo: FromIncomingStream,
     A::App: Send, // An app that is not `Send` is served by `Server::builder().bind(..).serve_with(|core| ..)`.
 {
-    let source = listener.into_place().map_err(Error::Start).map(|place| match place {
-        Place::Address(address) => Source::Address(address),
-        Place::Socket(socket) => Source::Socket(socket),
-    });
-    let server = source.and_then(|source| Server::builder().bind_now(source));
-    Serve { server, app: app.into_app(), listener: PhantomData }
+    let given = listener.into_given().map_err(Error::Start);
+    let server = given.and_then(|given| Server::builder().bind_now(given.0));
+    Serve { server, app: app.give_to(Boxing), address: PhantomData }
 }
 
 /// A server that listens, and serves when it is awaited: what [`serve`] returns.
+///
+/// `Address` is what [`local_addr`](Self::local_addr) says: [`Listen::Address`].
 #[must_use = "a server serves when it is awaited"]
-pub struct Serve<L, A> {
+pub struct Serve<Address> {
     server: Result<Builder, Error>,
-    app: A,
-    listener: PhantomData<fn() -> L>,
+    app: Serving,
+    address: PhantomData<fn() -> Address>,
 }
 
-impl<L, A> Serve<L, A> {
+/// How a builder serves an app whose type is forgotten.
+type Serving = Box<dyn FnOnce(Builder) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send>> + Send>;
+
+struct Boxing;
+
+impl Taker for Boxing {
+    type Taken = Serving;
+
+    fn take<A: App + Send>(self, app: A) -> Serving {
+        Box::new(|builder| Box::pin(builder.serve(app)))
+    }
+}
+
+impl<Address> Serve<Address> {
     /// Stops the server in order when `signal` is ready, and no longer on SIGTERM and SIGINT.
     ///
     /// # Example
@@ -121,7 +140,8 @@ impl<L, A> Serve<L, A> {
     }
 }
 
-impl<L: Listen, A> Serve<L, A> {
+#[allow(private_bounds, reason = "nobody else implements it")]
+impl<Address: FromListener> Serve<Address> {
     /// Where the server listens, with the port that the system chose: a [`SocketAddr`](std::net::SocketAddr), and of a `UnixListener`
     /// Tokio's [`unix::SocketAddr`](tokio::net::unix::SocketAddr).
     ///
@@ -134,30 +154,30 @@ impl<L: Listen, A> Serve<L, A> {
     /// assert_ne!(server.local_addr()?.port(), 0);
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn local_addr(&self) -> io::Result<L::Address> {
+    pub fn local_addr(&self) -> io::Result<Address> {
         match &self.server {
             Ok(server) => {
                 let (address, listener) = server.bound().ok_or(io::ErrorKind::NotConnected)?;
-                L::Address::of(address, listener)
+                Address::from_listener(address, listener)
             }
             Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
         }
     }
 }
 
-impl<L, A> fmt::Debug for Serve<L, A> {
+impl<Address> fmt::Debug for Serve<Address> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Serve").field("server", &self.server).finish_non_exhaustive()
     }
 }
 
-impl<L, A: App + Send> IntoFuture for Serve<L, A> {
+impl<Address> IntoFuture for Serve<Address> {
     type Output = io::Result<()>;
     type IntoFuture = ServeFuture;
 
     fn into_future(self) -> ServeFuture {
         let Self { server, app, .. } = self;
-        ServeFuture(Box::pin(async move { Ok(server?.serve(app).await?) }))
+        ServeFuture(Box::pin(async move { Ok(app(server?).await?) }))
     }
 }
 

@@ -35,6 +35,7 @@ mod fd_table;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod listen;
 mod machine;
+mod name;
 pub mod sim;
 
 use bytes::Bytes;
@@ -49,6 +50,7 @@ pub use listen::{BoundListener, ListenOptions};
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub use machine::{FileLimit, raise_file_limit};
 pub use machine::{open_files, read_kilobytes};
+pub use name::{local_address, local_unix_address, peer_unix_address};
 
 /// The interface between an engine and the sockets of one core.
 ///

@@ -75,6 +75,8 @@ refusals! {
     // Other protocols.
     BAD_REQUEST TlsOnPlainPort "tls-on-plain-port"
         "a TLS handshake begins where HTTP is spoken without TLS (RFC 8446 5.1)"
+    HTTP_VERSION_NOT_SUPPORTED Http2Unexpected "http2-unexpected"
+        "the preface of HTTP/2 comes where HTTP/1.1 is spoken (RFC 9113 3.4)"
     BAD_REQUEST ProxyProtocolUnexpected "proxy-protocol-unexpected"
         "the PROXY protocol of a load balancer precedes the request, which is not read here"
     // Field lines.

@@ -50,7 +50,7 @@ pub(crate) fn check_form_start(method: &[u8], target: &[u8], judged: usize) -> R
         (b"CONNECT", _) | (_, [] | [b'/', ..]) | (b"OPTIONS", b"*") => Ok(()),
         (b"OPTIONS", [b'*', ..]) => Err(Refusal::TargetForm),
         // The preface of HTTP/2 (RFC 9113 3.4).
-        (b"PRI", [b'*', ..]) => Err(Refusal::VersionUnsupported),
+        (b"PRI", [b'*', ..]) => Err(Refusal::Http2Unexpected),
         // `PROXY TCP4 …` or `PROXY UNKNOWN`: version 1 of the PROXY protocol.
         (b"PROXY", [b'T' | b'U', ..]) => Err(Refusal::ProxyProtocolUnexpected),
         _ => {

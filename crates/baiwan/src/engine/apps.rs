@@ -1,7 +1,7 @@
 //! The app that a connection's requests are for: one for all of the core, or one for each connection.
 //!
-//! Most apps are the same for every connection; then this is the app and nothing else. One that knows its connection is made at its
-//! first request, so that an idle connection owns nothing, and kept until the connection ends or leaves.
+//! Most apps are the same for every connection; then this is the app and nothing else. One that knows its connection is made at the
+//! connection's first request, so that a connection that asks for nothing owns nothing, and is kept until the connection ends or leaves.
 //!
 //! The invariant: an app outlives its connection by one turn at the most.
 
@@ -12,8 +12,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use baiwan_driver::{Driver, Token};
 
 use super::table::{Flags, Table};
-use crate::IncomingStream;
 use crate::app::App;
+use crate::incoming::IncomingStream;
+
+/// Room for this many apps is never given back; a map of them has up to twice as much.
+const ROOM_KEPT: usize = 1024;
+/// Other room is, when fewer than one in this many places is taken.
+const ROOM_FACTOR: usize = 4;
 
 /// The apps of a core.
 pub(super) struct Apps<A> {
@@ -59,15 +64,25 @@ impl<A: App> Apps<A> {
         while let Some(token) = table.take_gone() {
             drop_caught(self.own.remove(&token));
         }
+        let (len, room) = (self.own.len(), self.own.capacity());
+        if room > 2 * ROOM_KEPT && len < room / ROOM_FACTOR {
+            self.own.shrink_to((2 * len).max(ROOM_KEPT));
+        }
     }
 
-    /// The loop begins anew after a panic: there are no connections any more.
+    /// Apps of connections that there is room for.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.own.capacity()
+    }
+
+    /// The loop begins anew after a panic, or ends: there are no connections any more.
     pub(super) fn begin_anew(&mut self) {
         self.own.drain().for_each(|(_, app)| drop_caught(app));
     }
 }
 
 /// Drops what is the app's: a panic in that costs nobody anything.
-fn drop_caught<T>(what: T) {
+pub(super) fn drop_caught<T>(what: T) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(what)));
 }

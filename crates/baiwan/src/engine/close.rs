@@ -5,10 +5,15 @@
 //!
 //! The invariant: `close` is the only place where a connection ends, and it counts exactly one reason.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use baiwan_driver::{Close, Driver, Transmit};
 use baiwan_http1::{encode_error_response, encode_error_response_head};
 use bytes::Bytes;
 use http::StatusCode;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::answer::Extent;
 use super::feed::Feed;
@@ -16,11 +21,16 @@ use super::ports::Ports;
 use super::table::{Busy, Flags, Left, Pending, State, Table};
 use super::terms::Terms;
 use crate::BodyError;
+use crate::body::Inlet;
 use crate::clock::Tick;
 use crate::gate::{Denial, PROBE_TIMEOUT};
 use crate::observe::Draft;
 use crate::settings::Linger;
 use crate::status::{CloseReason, add};
+
+/// How long a handler may go on that has heard that its request's body will not come, and how often it is looked at.
+const UNDO_TIME_MAX: Duration = Duration::from_secs(5);
+const UNDO_LOOK: Duration = Duration::from_millis(20);
 
 /// Puts a connection into a state, for as long as that may last. One that waits for its next request holds what is set aside, and
 /// nothing else.
@@ -203,7 +213,8 @@ pub(super) fn close<D: Driver>(
     index: u32,
     reason: CloseReason,
 ) {
-    end_exchange(table, index, BodyError::Disconnected);
+    let told = !matches!(reason, CloseReason::DrainTimeout | CloseReason::CoreFailed);
+    end_exchange_by(table, index, BodyError::Disconnected, if told { end_told } else { |task, _| task.abort() });
     ports.outbox.forget(index);
     // What it holds is dropped last: that may panic, being the app's.
     let (slot, mut busy) = table.remove(index);
@@ -250,20 +261,47 @@ pub(super) fn close_all<D: Driver>(
     }
 }
 
-/// Ends an exchange before its time, if there is one. Returns whether the head of its answer is on its way or gone.
+/// Ends an exchange before its time, if there is one. Returns whether the head of its answer is on its way or gone. Where somebody may
+/// still read the request's body, `failure` is heard before the handler is dropped, and it has a while to undo what it has begun.
 pub(super) fn end_exchange<S>(table: &mut Table<S>, index: u32, failure: BodyError) -> bool {
+    end_exchange_by(table, index, failure, end_told)
+}
+
+/// As [`end_exchange`], with what ends the task of a handler that may hear of the failure.
+fn end_exchange_by<S>(
+    table: &mut Table<S>,
+    index: u32,
+    failure: BodyError,
+    end_task: fn(AbortHandle, Arc<Inlet>),
+) -> bool {
     let Some(busy) = table.busy_mut(index) else { return false };
-    let Some(exchange) = take_exchange(busy) else { return false };
-    exchange.task.abort();
-    if let Some(feed) = exchange.pipe.with_feed(Option::take) {
-        note_upload(table, index, Some(&feed));
-        feed.inlet.handle_failure(failure);
+    let Some(Pending { pipe, task }) = take_exchange(busy) else { return false };
+    match pipe.with_feed(Option::take) {
+        None => task.abort(),
+        Some(feed) => {
+            note_upload(table, index, Some(&feed));
+            feed.inlet.handle_failure(failure);
+            if feed.inlet.is_held() { end_task(task, feed.inlet.share()) } else { task.abort() }
+        }
     }
-    let progress = exchange.pipe.progress();
+    let progress = pipe.progress();
     if progress.begun() == Some(Extent::UntilClose) {
         table[index].flags.set(Flags::TORN);
     }
     progress.head_sent()
+}
+
+/// Ends a task whose handler may hear, when everything that can run has run once, that its body will not come. One that hears of it has a
+/// while to undo what it has begun, such as a file; nothing of its answer is sent.
+fn end_told(task: AbortHandle, inlet: Arc<Inlet>) {
+    tokio::task::spawn_local(async move {
+        tokio::task::yield_now().await;
+        let ends = Instant::now() + UNDO_TIME_MAX;
+        while inlet.has_told_failure() && !task.is_finished() && Instant::now() < ends {
+            tokio::time::sleep(UNDO_LOOK).await;
+        }
+        task.abort();
+    });
 }
 
 /// Ends a connection in the middle of an answer, whose exchange has ended: after what is owed, because among that may be the

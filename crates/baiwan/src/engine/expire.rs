@@ -7,7 +7,6 @@
 use baiwan_driver::Driver;
 use http::StatusCode;
 
-use super::RECEIVE_BYTES_MAX;
 use super::apps::Apps;
 use super::close::{answer_and_close, close, cut_answer, end_exchange, linger_for_upload, turn_away};
 use super::ports::Ports;
@@ -172,7 +171,8 @@ fn close_if_silent<D: Driver, A: App>(
     };
     // Empty lines may have come before.
     let waiting = table.busy(index).map_or(0, |busy| busy.set_aside.len());
-    let outcome = ports.driver.receive_into(&table[index].socket, &mut area[..RECEIVE_BYTES_MAX - waiting]);
+    let bytes_max = terms.set_aside_bytes_max() - waiting;
+    let outcome = ports.driver.receive_into(&table[index].socket, &mut area[..bytes_max]);
     let Some(count) = outcome.ok().filter(|count| *count > 0) else {
         return close(terms, ports, table, index, reason);
     };

@@ -7,7 +7,7 @@
 //! `Terms::set_aside_bytes_max` bytes wait.
 
 use baiwan_driver::{self as driver, Driver};
-use baiwan_http1::{HeadDecoder, is_head_request};
+use baiwan_http1::{HeadDecoder, Refusal, RequestHead, is_head_request};
 use http::Method;
 
 use super::apps::Apps;
@@ -25,7 +25,7 @@ use super::upload::{discard, discard_body, visit_exchange};
 use super::{BATCH_MAX, RECEIVE_BYTES_MAX, TRANSMIT_DELAY_MAX, TURN_CONNECTIONS_MAX, TURN_TIME_MAX, has_budget};
 use crate::app::App;
 use crate::gate::{Asker, Verdict, admit_request};
-use crate::status::CloseReason;
+use crate::status::{CloseReason, add};
 
 /// Capacity that what waits may have, however little that is.
 pub(super) const SET_ASIDE_SPARE_BYTES: usize = 256;
@@ -304,7 +304,7 @@ fn answer<D: Driver, A: App>(
             return (Wait::Turn, position);
         }
         let decoded = decoder.decode(rest, &terms.settings.http);
-        if !matches!(decoded, Ok(Some(_))) && is_head_request(rest) {
+        if is_head(&decoded, rest) {
             // What the server says by itself, now or when the rest is late, has no body then.
             slot.flags.set(Flags::HEAD_REQUEST);
         }
@@ -320,9 +320,6 @@ fn answer<D: Driver, A: App>(
         match admit_request(asker, head.request.uri()) {
             Verdict::Pass { last } => head.keep_alive &= !last,
             Verdict::Refused(denial) => {
-                if head.request.method() == Method::HEAD {
-                    slot.flags.set(Flags::HEAD_REQUEST);
-                }
                 turn_away(terms, ports, table, index, denial);
                 return (Wait::Nothing, position);
             }
@@ -352,13 +349,20 @@ fn answer<D: Driver, A: App>(
     }
 }
 
+/// Whether a request is a HEAD; of one whose head is not there, or was refused, `input` tells.
+#[inline]
+fn is_head(decoded: &Result<Option<(RequestHead, usize)>, Refusal>, input: &[u8]) -> bool {
+    match decoded {
+        Ok(Some((head, _))) => head.request.method() == Method::HEAD,
+        Ok(None) | Err(_) => is_head_request(input),
+    }
+}
+
 /// Answers a request whose app panicked when it was made.
 fn fail_without_app<S>(terms: &Terms, table: &mut Table<S>, index: u32, method: &Method, head_bytes: usize) {
+    add(&terms.status().requests, 1);
     if terms.settings.observer.is_some() {
         begin_record(table, index, method, head_bytes);
-    }
-    if method == Method::HEAD {
-        table[index].flags.set(Flags::HEAD_REQUEST);
     }
     fail_with_panic(terms, table, index);
 }

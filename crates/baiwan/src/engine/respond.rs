@@ -81,9 +81,6 @@ pub(super) fn begin_exchange<S, A: App>(
     let head_request = request.method() == Method::HEAD;
     // What may switch protocols has left the engine.
     let context = ResponseContext { head_request, version: request.version(), keep_alive, may_switch: false };
-    if head_request {
-        table[index].flags.set(Flags::HEAD_REQUEST);
-    }
     let is_observed = terms.settings.observer.is_some();
     let route = is_observed.then(|| begin_record(table, index, request.method(), received.head_bytes));
     let token = || table.token(index);

@@ -14,7 +14,7 @@ use baiwan_driver::Driver;
 use baiwan_http1::{BodyFraming, RequestHead};
 use bytes::Bytes;
 
-use super::apps::Apps;
+use super::apps::{Apps, drop_caught};
 use super::close::{count_out, fail_with_panic};
 use super::ports::Ports;
 use super::table::Table;
@@ -23,7 +23,7 @@ use crate::app::App;
 use crate::gate::Entry;
 use crate::hyper::{Connection, SocketStream, Transport};
 use crate::say::say;
-use crate::status::CloseReason;
+use crate::status::{CloseReason, add};
 
 /// Whether the app may answer 101 to this request. Otherwise the offer is ignored (RFC 9110, section 7.8), as it is where
 /// there is a body: the peer would have to send that first, under rules and deadlines that are the engine's.
@@ -41,7 +41,11 @@ pub(super) fn give_to_hyper<D: Driver, A: App>(
     received: &[u8],
 ) {
     let app = apps.of::<D>(table, index).and_then(|app| catch_unwind(AssertUnwindSafe(|| app.clone())).ok());
-    let Some(app) = app else { return fail_with_panic(terms, table, index) };
+    let Some(app) = app else {
+        // Hyper counts those that it gets.
+        add(&terms.status().requests, 1);
+        return fail_with_panic(terms, table, index);
+    };
     debug_assert!(!table.owes(index), "what was answered before has left");
     let (slot, busy) = table.remove(index);
     let draft = busy.and_then(|busy| busy.draft);
@@ -58,6 +62,7 @@ pub(super) fn give_to_hyper<D: Driver, A: App>(
             tokio::task::spawn_local(connection.serve(transport, peer));
         }
         Err(error) => {
+            drop_caught(app);
             say(|| tracing::warn!(%error, "cannot give a connection to hyper"));
             count_out(terms, slot.flags, CloseReason::System);
             if let (Some(draft), Some(observer)) = (draft, &terms.settings.observer) {

@@ -32,10 +32,11 @@ use super::transport::Transport;
 use super::upload::Upload;
 use crate::app::{App, add_peer, call_when_ready, is_for_server, limit_buffered_body};
 use crate::gate::{Asker, Denial, PROBE_TIMEOUT, Verdict, admit_request};
+use crate::incoming::IncomingStream;
 use crate::say::say;
 use crate::settings::Settings;
 use crate::status::{CloseReason, CoreStatus, Status, add};
-use crate::{Body, BoxError, IncomingStream};
+use crate::{Body, BoxError};
 
 /// What serves a connection.
 #[derive(Clone)]

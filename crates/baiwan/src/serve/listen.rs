@@ -2,12 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
-use baiwan_driver::Address;
+use baiwan_driver as driver;
 use tokio::net::unix;
 
-use self::sealed::Place;
+use self::sealed::Given;
+use crate::server::Source;
 
 /// What [`serve`](crate::serve()) listens on: a `TcpListener` or a `UnixListener` of Tokio or of the standard library, or an address
 /// as text or as a [`SocketAddr`].
@@ -16,7 +17,8 @@ use self::sealed::Place;
 /// listening socket by itself, so a listener of your own, and `tap_io` around one, cannot be served. What they are used for:
 ///
 /// - an option of the socket: [`Serve::tcp_nodelay`](crate::Serve::tcp_nodelay), and options that accepted connections inherit, on
-///   the listener before it is handed over;
+///   the listener before it is handed over. Others who share the socket find it non-blocking then, and over TCP with keep-alive and
+///   `TCP_NODELAY`;
 /// - who connects: [`IncomingStream`](crate::IncomingStream) in an `impl Connected` of your own;
 /// - a maximum of connections: [`Builder::max_connections`](crate::Builder::max_connections);
 /// - several listeners: [`Builder::bind`](crate::Builder::bind) and [`Builder::listener`](crate::Builder::listener), called more than
@@ -24,7 +26,7 @@ use self::sealed::Place;
 /// - TLS: a proxy in front.
 ///
 /// # Example
-/// ```
+/// ```no_run
 /// # fn main() -> std::io::Result<()> {
 /// let app = axum::Router::new();
 /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
@@ -43,28 +45,26 @@ use self::sealed::Place;
     note = "an `axum::serve::Listener` of your own, or `tap_io` around one, cannot be served; see the documentation of \
             `baiwan::Listen` for what to do instead"
 )]
-pub trait Listen: sealed::IntoPlace {
+pub trait Listen: sealed::IntoGiven {
     /// What [`Serve::local_addr`](crate::Serve::local_addr) says: a [`SocketAddr`], and of a Unix listener Tokio's
     /// [`unix::SocketAddr`].
-    type Address: sealed::Address;
+    type Address: sealed::FromListener;
 }
 
 pub(super) mod sealed {
-    use super::{BorrowedFd, OwnedFd, io};
+    use super::{BorrowedFd, Source, driver, io};
 
+    /// What was given to listen on.
     #[derive(Debug)]
-    pub enum Place {
-        Address(String),
-        Socket(OwnedFd),
+    pub struct Given(pub(crate) Source);
+
+    pub trait IntoGiven {
+        fn into_given(self) -> io::Result<Given>;
     }
 
-    pub trait IntoPlace {
-        fn into_place(self) -> io::Result<Place>;
-    }
-
-    pub trait Address: Sized {
+    pub trait FromListener: Sized {
         /// Where a listener listens, whose address is known as `address`.
-        fn of(address: &baiwan_driver::Address, listener: BorrowedFd<'_>) -> io::Result<Self>;
+        fn from_listener(address: &driver::Address, listener: BorrowedFd<'_>) -> io::Result<Self>;
     }
 }
 
@@ -72,9 +72,9 @@ impl Listen for tokio::net::TcpListener {
     type Address = SocketAddr;
 }
 
-impl sealed::IntoPlace for tokio::net::TcpListener {
-    fn into_place(self) -> io::Result<Place> {
-        self.into_std()?.into_place()
+impl sealed::IntoGiven for tokio::net::TcpListener {
+    fn into_given(self) -> io::Result<Given> {
+        self.into_std()?.into_given()
     }
 }
 
@@ -82,9 +82,9 @@ impl Listen for std::net::TcpListener {
     type Address = SocketAddr;
 }
 
-impl sealed::IntoPlace for std::net::TcpListener {
-    fn into_place(self) -> io::Result<Place> {
-        Ok(Place::Socket(self.into()))
+impl sealed::IntoGiven for std::net::TcpListener {
+    fn into_given(self) -> io::Result<Given> {
+        Ok(Given(Source::Socket(self.into())))
     }
 }
 
@@ -92,9 +92,9 @@ impl Listen for tokio::net::UnixListener {
     type Address = unix::SocketAddr;
 }
 
-impl sealed::IntoPlace for tokio::net::UnixListener {
-    fn into_place(self) -> io::Result<Place> {
-        self.into_std()?.into_place()
+impl sealed::IntoGiven for tokio::net::UnixListener {
+    fn into_given(self) -> io::Result<Given> {
+        self.into_std()?.into_given()
     }
 }
 
@@ -102,9 +102,9 @@ impl Listen for std::os::unix::net::UnixListener {
     type Address = unix::SocketAddr;
 }
 
-impl sealed::IntoPlace for std::os::unix::net::UnixListener {
-    fn into_place(self) -> io::Result<Place> {
-        Ok(Place::Socket(self.into()))
+impl sealed::IntoGiven for std::os::unix::net::UnixListener {
+    fn into_given(self) -> io::Result<Given> {
+        Ok(Given(Source::Socket(self.into())))
     }
 }
 
@@ -112,9 +112,9 @@ impl Listen for &str {
     type Address = SocketAddr;
 }
 
-impl sealed::IntoPlace for &str {
-    fn into_place(self) -> io::Result<Place> {
-        Ok(Place::Address(self.to_owned()))
+impl sealed::IntoGiven for &str {
+    fn into_given(self) -> io::Result<Given> {
+        Ok(Given(Source::Address(self.to_owned())))
     }
 }
 
@@ -122,9 +122,9 @@ impl Listen for String {
     type Address = SocketAddr;
 }
 
-impl sealed::IntoPlace for String {
-    fn into_place(self) -> io::Result<Place> {
-        Ok(Place::Address(self))
+impl sealed::IntoGiven for String {
+    fn into_given(self) -> io::Result<Given> {
+        Ok(Given(Source::Address(self)))
     }
 }
 
@@ -132,16 +132,16 @@ impl Listen for SocketAddr {
     type Address = Self;
 }
 
-impl sealed::IntoPlace for SocketAddr {
-    fn into_place(self) -> io::Result<Place> {
-        Ok(Place::Address(self.to_string()))
+impl sealed::IntoGiven for SocketAddr {
+    fn into_given(self) -> io::Result<Given> {
+        Ok(Given(Source::Address(self.to_string())))
     }
 }
 
-impl sealed::Address for SocketAddr {
-    fn of(address: &Address, _listener: BorrowedFd<'_>) -> io::Result<Self> {
+impl sealed::FromListener for SocketAddr {
+    fn from_listener(address: &driver::Address, _listener: BorrowedFd<'_>) -> io::Result<Self> {
         match address {
-            Address::Tcp(address) => Ok(*address),
+            driver::Address::Tcp(address) => Ok(*address),
             unix => {
                 let said = format!("{unix} is a Unix socket, which has no IP address");
                 Err(io::Error::new(io::ErrorKind::Unsupported, said))
@@ -150,9 +150,8 @@ impl sealed::Address for SocketAddr {
     }
 }
 
-impl sealed::Address for unix::SocketAddr {
-    fn of(_address: &Address, listener: BorrowedFd<'_>) -> io::Result<Self> {
-        let listener = std::os::unix::net::UnixListener::from(listener.try_clone_to_owned()?);
-        listener.local_addr().map(Into::into)
+impl sealed::FromListener for unix::SocketAddr {
+    fn from_listener(_address: &driver::Address, listener: BorrowedFd<'_>) -> io::Result<Self> {
+        driver::local_unix_address(listener).map(Into::into)
     }
 }

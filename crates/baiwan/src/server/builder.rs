@@ -55,6 +55,9 @@ impl Builder {
     /// inherited from a supervisor. The cores share it: each connection wakes all that sleep, and the first to accept has it. That is
     /// the price of losing no connection that waits when this server stops and the next takes over; with many cores it shows,
     /// and an address to [`bind`](Self::bind) costs less.
+    ///
+    /// The socket is changed for everybody who shares it: it becomes non-blocking, and over TCP it gets keep-alive and `TCP_NODELAY`,
+    /// which the connections inherit.
     pub fn listener(mut self, listener: impl Into<OwnedFd>) -> Self {
         self.sources.push(Source::Socket(listener.into()));
         self

@@ -23,6 +23,13 @@ pub(crate) enum Source {
     Bound(Bound),
 }
 
+impl Source {
+    /// Whether starting to listen on it opens no file: its sockets are counted among the open files already.
+    pub(crate) fn is_bound(&self) -> bool {
+        matches!(self, Self::Bound(_))
+    }
+}
+
 /// Listening sockets, one list for each core, and where they listen.
 #[derive(Debug)]
 pub(crate) struct Bound {

@@ -91,9 +91,14 @@ impl Builder {
         self.start_cores(makers)
     }
 
+    /// Listening sockets that each core still opens.
+    fn files_to_open(&self) -> usize {
+        self.sources.iter().filter(|source| !source.is_bound()).count()
+    }
+
     /// Decides how many connections there may be, and says it where that is trouble.
     fn capacity(&self, workers: usize) -> Result<Capacity, Error> {
-        let files = Files::of_process(self.settings.fd_tables, self.sources.len());
+        let files = Files::of_process(self.settings.fd_tables, self.files_to_open());
         let memory = MemoryLimit::read(Path::new("/"));
         let capacity = capacity::decide(&self.prefix, self.settings.max_connections, workers, files, memory.as_ref())?;
         for warning in &capacity.warnings {
@@ -218,6 +223,16 @@ mod tests {
             let error = builder.start(tower::service_fn(answer)).err().map(|error| error.to_string());
             assert!(error.as_deref().is_some_and(|error| error.starts_with(expected)), "{error:?}");
         }
+    }
+
+    #[cfg(feature = "axum")]
+    #[test]
+    fn what_is_bound_before_the_start_is_counted_among_the_open_files_alone() {
+        use crate::server::Source;
+
+        let early = Server::builder().bind_now(Source::Address("127.0.0.1:0".to_owned())).unwrap();
+        assert_eq!(early.files_to_open(), 0);
+        assert_eq!(early.bind("127.0.0.1:0").files_to_open(), 1);
     }
 
     async fn answer(_: http::Request<crate::Body>) -> Result<http::Response<crate::Body>, std::convert::Infallible> {

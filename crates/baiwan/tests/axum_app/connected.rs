@@ -1,9 +1,10 @@
 //! A `ConnectInfo` of the app's own: what it learns of a connection, and how often it is made.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::{Arc, LazyLock, Mutex, Weak};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
@@ -127,17 +128,22 @@ pub(crate) fn it_is_there_for_a_request_that_offers_another_protocol(event_loop:
     rig.stop();
 }
 
+/// The servers at which it cannot be made.
+static FAILING: LazyLock<Mutex<HashSet<SocketAddr>>> = LazyLock::new(Mutex::default);
+
 #[derive(Clone, Debug)]
 struct Fails;
 
 impl Connected<IncomingStream<'_>> for Fails {
-    fn connect_info(_: IncomingStream<'_>) -> Self {
-        panic!("asked for");
+    fn connect_info(stream: IncomingStream<'_>) -> Self {
+        let fails = FAILING.lock().unwrap().contains(&stream.local_addr().unwrap());
+        assert!(!fails, "asked for");
+        Self
     }
 }
 
 pub(crate) fn a_panic_in_making_it_costs_that_connection_alone(event_loop: EventLoop) {
-    let app = Router::new().into_make_service_with_connect_info::<Fails>();
+    let app = telling(|_: &Fails| "served".to_owned()).into_make_service_with_connect_info::<Fails>();
     let told = Arc::new(Mutex::new(Vec::new()));
     let telling = Arc::clone(&told);
     let builder = server(event_loop).observe(move |exchange| {
@@ -146,6 +152,9 @@ pub(crate) fn a_panic_in_making_it_costs_that_connection_alone(event_loop: Event
         telling.lock().unwrap().push((method, status));
     });
     let rig = Rig::start(builder, axum_app(app));
+    let mut bystander = rig.connect();
+    assert_eq!(bystander.get("/").text(), "served");
+    FAILING.lock().unwrap().insert(rig.address().parse().unwrap());
     for _ in 0..2 {
         let mut client = rig.connect();
         // The portable event loop makes it when the connection comes, before there is a request to answer.
@@ -157,10 +166,65 @@ pub(crate) fn a_panic_in_making_it_costs_that_connection_alone(event_loop: Event
     }
     eventually("both connections are counted", || rig.health.counts().closed_by(CloseReason::HandlerFailed) == 2);
     assert_eq!(rig.health.counts().handler_panics, 2);
+    assert_eq!(bystander.get("/").text(), "served");
+    let failed = if event_loop == EventLoop::Epoll { 2 } else { 0 };
+    assert_eq!(rig.health.counts().requests, failed + 2);
+    drop(bystander);
     rig.stop();
-    let expected =
-        if event_loop == EventLoop::Epoll { vec![(Some("GET".to_owned()), Some(500)); 2] } else { Vec::new() };
-    assert_eq!(*told.lock().unwrap(), expected);
+    let mut told = std::mem::take(&mut *told.lock().unwrap());
+    told.sort();
+    let get = |status| (Some("GET".to_owned()), Some(status));
+    assert_eq!(told, [vec![get(200); 2], vec![get(500); failed as usize]].concat());
+}
+
+/// The engine alone: the portable event loop makes it when the connection comes.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+#[test]
+fn an_offer_of_another_protocol_whose_connect_info_panics_is_answered_as_its_method_wants() {
+    let app = telling(|_: &Fails| "served".to_owned()).into_make_service_with_connect_info::<Fails>();
+    let rig = Rig::start(server(EventLoop::Epoll), axum_app(app));
+    FAILING.lock().unwrap().insert(rig.address().parse().unwrap());
+    for method in ["GET", "HEAD"] {
+        let mut client = rig.connect();
+        assert_eq!(client.ask(method, "/", "Connection: upgrade\r\nUpgrade: foo\r\n", "").status, 500);
+        client.expect_end();
+    }
+    eventually("both are counted", || rig.health.counts().closed_by(CloseReason::HandlerFailed) == 2);
+    assert_eq!((rig.health.counts().requests, rig.health.counts().handler_panics), (2, 2));
+    rig.stop();
+}
+
+/// Panics when its connection is over.
+#[derive(Clone)]
+struct Falls(#[allow(dead_code, reason = "it is only dropped")] Arc<Fall>);
+
+struct Fall;
+
+impl Drop for Fall {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "asked for");
+    }
+}
+
+impl Connected<IncomingStream<'_>> for Falls {
+    fn connect_info(_: IncomingStream<'_>) -> Self {
+        Self(Arc::new(Fall))
+    }
+}
+
+pub(crate) fn a_panic_when_it_is_dropped_costs_neither_others_nor_the_stop(event_loop: EventLoop) {
+    let app = telling(|_: &Falls| "served".to_owned()).into_make_service_with_connect_info::<Falls>();
+    let rig = Rig::start(server(event_loop).shutdown_timeout(Duration::from_millis(100)), axum_app(app));
+    let (mut one, mut other) = (rig.connect(), rig.connect());
+    assert_eq!(one.get("/").text(), "served");
+    assert_eq!(other.get("/").text(), "served");
+    drop(one);
+    eventually("one is gone", || rig.health.connections() == 1);
+    assert_eq!(other.get("/").text(), "served");
+    let health = rig.health.clone();
+    rig.begin_stop().join().unwrap().unwrap();
+    assert_eq!((health.connections(), health.counts().core_panics), (0, 0));
+    drop(other);
 }
 
 #[derive(Clone, Debug)]
@@ -199,7 +263,7 @@ fn answers_leave_at_once_unless_serve_is_told_otherwise() {
     }
 }
 
-/// The engine alone: elsewhere a connection has a task anyway.
+/// The engine alone: the portable event loop makes it when the connection comes.
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 #[test]
 fn nothing_is_made_of_a_connection_that_asks_for_nothing() {

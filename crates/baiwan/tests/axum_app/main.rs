@@ -13,7 +13,6 @@
 //! | `serving` | `baiwan::serve` in the place of `axum::serve`: listeners, kinds of apps, the end |
 //! | `life` | where and how often a server may be started, ended and dropped |
 //! | `connected` | a `ConnectInfo` of the app's own |
-//! | `life` | where and how often a server may be started, ended and dropped |
 //! | `hub` | state that the cores share |
 //! | `afterwards` | what cores do for each other, and for what handlers left behind, when a server stops |
 //! | `restarts` | a server that stops under load, again and again |
@@ -124,6 +123,7 @@ on_both_event_loops! {
         it_is_made_once_for_each_connection_and_ends_with_it,
         it_is_there_for_a_request_that_offers_another_protocol,
         a_panic_in_making_it_costs_that_connection_alone,
+        a_panic_when_it_is_dropped_costs_neither_others_nor_the_stop,
         answers_leave_at_once_unless_the_builder_says_otherwise,
         the_record_has_the_route_of_a_router_inside_of_what_axum_serves;
     listening:

@@ -4,6 +4,7 @@ use std::future::IntoFuture;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use axum::extract::{ConnectInfo, Request};
@@ -35,7 +36,7 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    pub(crate) fn start<L, A: App + Send>(server: Serve<L, A>) -> Self {
+    pub(crate) fn start<Address>(server: Serve<Address>) -> Self {
         let (stop, stopped) = oneshot::channel();
         let server = server.with_graceful_shutdown(async {
             // A sender that is gone says the same.
@@ -52,11 +53,32 @@ impl Serving {
 }
 
 /// Serves one request of a client that has connected before.
-fn exchange<L, A: App + Send, S: io::Read + io::Write>(server: Serve<L, A>, mut client: Client<S>) {
+fn exchange<Address, S: io::Read + io::Write>(server: Serve<Address>, mut client: Client<S>) {
     let serving = Serving::start(server);
     assert_eq!(client.get("/").text(), "served");
     drop(client);
     serving.stop();
+}
+
+#[test]
+fn a_server_outlives_the_text_of_its_address() {
+    let server = {
+        let address = "127.0.0.1:0".to_owned();
+        serve(address.as_str(), router())
+    };
+    let address = server.local_addr().unwrap();
+    runtime().block_on(async move {
+        let stopped = Arc::new(Notify::new());
+        let stop = Arc::clone(&stopped);
+        // A task of its own, in which it is first awaited.
+        let serving =
+            tokio::spawn(async move { server.with_graceful_shutdown(async move { stop.notified().await }).await });
+        let client =
+            tokio::task::spawn_blocking(move || Client::connect(&address.to_string()).get("/").text().to_owned());
+        assert_eq!(client.await.unwrap(), "served");
+        stopped.notify_one();
+        serving.await.unwrap().unwrap();
+    });
 }
 
 fn exchange_over_tcp(listener: impl Listen<Address = SocketAddr>) {

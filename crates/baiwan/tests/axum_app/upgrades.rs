@@ -574,9 +574,15 @@ pub(crate) fn a_panic_of_the_apps_clone_costs_its_own_request_alone(event_loop: 
     client.send(handshake("/ws"));
     assert_eq!(client.answer(false).status, 500);
     client.expect_end();
+    left.store(1, Relaxed);
+    let mut client = rig.connect();
+    client.send(format!("HEAD /ws HTTP/1.1\r\n{FIELDS}\r\n"));
+    assert_eq!(client.answer(true).status, 500);
+    client.expect_end();
+    assert_eq!(rig.health.counts().requests, 3);
     expect_echo(&mut web_socket, "still there");
     drop((client, web_socket));
-    expect_reasons(&rig, &[(CloseReason::PeerClosed, 1), (CloseReason::HandlerFailed, 1)]);
+    expect_reasons(&rig, &[(CloseReason::PeerClosed, 1), (CloseReason::HandlerFailed, 2)]);
     rig.stop();
 }
 

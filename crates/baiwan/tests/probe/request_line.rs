@@ -158,20 +158,27 @@ fn the_preface_of_http_2_is_refused() {
 
 #[test]
 fn other_protocols_are_refused_by_their_names() {
-    let by_name = |name: &str, input: &[u8]| {
+    let by_name = |named: &str, input: &[u8]| {
         for way in [Way::Whole, Way::ByteByByte, Way::Cut(1), Way::Cut(5)] {
             let (received, seen) = exchange(input, way, &mut Fence::new());
             let answers = read_answers(&received, &[]).unwrap();
             let [answer] = &answers[..] else { panic!("{answers:?}") };
-            assert_eq!(String::from_utf8_lossy(&answer.body), format!("400 Bad Request: {name}\n"), "{way:?}");
-            assert!(answer.status == 400 && answer.says_close() && seen.is_empty());
+            assert_eq!(String::from_utf8_lossy(&answer.body), format!("{named}\n"), "{way:?}");
+            assert!(answer.says_close() && seen.is_empty());
         }
     };
-    by_name("tls-on-plain-port", b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03");
+    by_name("400 Bad Request: tls-on-plain-port", b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03");
+    by_name("505 HTTP Version Not Supported: http2-unexpected", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     let behind = get("/smuggled", "");
-    by_name("proxy-protocol-unexpected", format!("PROXY TCP4 192.0.2.1 192.0.2.2 1 80\r\n{behind}").as_bytes());
-    by_name("proxy-protocol-unexpected", b"PROXY UNKNOWN\r\n");
-    by_name("proxy-protocol-unexpected", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\0\x01\0\x50");
+    by_name(
+        "400 Bad Request: proxy-protocol-unexpected",
+        format!("PROXY TCP4 192.0.2.1 192.0.2.2 1 80\r\n{behind}").as_bytes(),
+    );
+    by_name("400 Bad Request: proxy-protocol-unexpected", b"PROXY UNKNOWN\r\n");
+    by_name(
+        "400 Bad Request: proxy-protocol-unexpected",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\0\x01\0\x50",
+    );
 }
 
 /// No more than these bytes is sent: the answer comes before any line end.

@@ -78,7 +78,7 @@ fn a_version_is_refused_at_its_first_wrong_byte() {
     for version in ["HTTP/5.6", "HTTP/0.9", "HTTP/2.0"] {
         refused_at_last_byte(VersionUnsupported, format!("GET / {version}"));
     }
-    refused_at_last_byte(VersionUnsupported, "PRI *");
+    refused_at_last_byte(Http2Unexpected, "PRI *");
     refused_at_last_byte(ControlByte, "GET / HTTP\0");
 }
 

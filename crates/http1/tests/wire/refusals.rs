@@ -20,8 +20,9 @@ const HEADS: &[(Refusal, &str)] = &[
     (Refusal::TargetScheme, "GET https://a "),
     (Refusal::ConnectUnsupported, "CONNECT a:1 "),
     (Refusal::VersionMalformed, "GET / x"),
-    (Refusal::VersionUnsupported, "PRI *"),
+    (Refusal::VersionUnsupported, "GET / HTTP/2.0"),
     (Refusal::TlsOnPlainPort, "\x16\x03"),
+    (Refusal::Http2Unexpected, "PRI *"),
     (Refusal::ProxyProtocolUnexpected, "PROXY T"),
     (Refusal::FieldLineFolded, "GET / HTTP/1.1\r\n "),
     (Refusal::FieldColonMissing, "GET / HTTP/1.1\r\na\r\n"),
@@ -170,7 +171,9 @@ fn names_are_distinct_and_in_kebab_case() {
     assert_eq!(names.len(), Refusal::ALL.len());
     for name in names {
         assert!(
-            name.split('-').all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase())),
+            name.split('-')
+                .all(|word| !word.is_empty()
+                    && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())),
             "{name}"
         );
     }
@@ -202,7 +205,7 @@ fn statuses_are_those_of_the_rfc() {
                 431
             }
             Refusal::ConnectUnsupported | Refusal::TransferEncodingUnknown => 501,
-            Refusal::VersionUnsupported => 505,
+            Refusal::VersionUnsupported | Refusal::Http2Unexpected => 505,
             _ => 400,
         };
         assert_eq!(refusal.status().as_u16(), expected, "{refusal:?}");

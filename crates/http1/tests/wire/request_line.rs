@@ -170,7 +170,7 @@ fn row_26_versions() {
         refused_line(VersionUnsupported, &format!("GET / {version}"));
     }
     // The preface of HTTP/2 (RFC 9113 3.4).
-    refused(VersionUnsupported, b"PRI * HTTP/2.0\r\n");
+    refused(Http2Unexpected, b"PRI * HTTP/2.0\r\n");
     for version in
         ["HTTP/1", "HTTP/1.", "HTTP/11", "http/1.1", "HTTP/1.1 ", "HTTP/1.10", "HTTP/01.1", "HTTP 1.1", "HTTPS/1.1"]
     {

@@ -46,7 +46,6 @@ impl Flags {
     pub(in crate::engine) const UPLOADING: Self = Self(512);
     /// Read beyond the maximum of connections, for a request for the server's health. It is `UNCOUNTED` too.
     pub(in crate::engine) const PROBE: Self = Self(1024);
-
     /// An app of the connection's own is kept.
     pub(in crate::engine) const APP: Self = Self(2048);
 

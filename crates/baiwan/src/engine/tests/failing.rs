@@ -16,7 +16,7 @@ use crate::settings::Settings;
 use crate::status::CloseReason;
 
 /// Bytes that panic when they are dropped.
-struct Bomb(Vec<u8>);
+pub(super) struct Bomb(pub(super) Vec<u8>);
 
 impl AsRef<[u8]> for Bomb {
     fn as_ref(&self) -> &[u8] {

@@ -99,6 +99,24 @@ async fn a_head_keeps_its_deadline_when_the_core_is_busy() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn requests_that_wait_for_their_turn_are_no_silence() {
+    // A turn serves a part of the connections, and the deadline of the others passes before the next.
+    let settings = Settings { keep_alive_timeout: Some(Duration::from_secs(1)), ..Settings::default() };
+    let rig = Rig::with(spending(10), settings, 1000, 1 << 20);
+    let mut peers: Vec<_> = (0..300).map(|_| rig.connect()).collect();
+    for peer in &mut peers {
+        peer.send(get("/").repeat(20));
+    }
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+        tokio::time::advance(Duration::from_secs(2)).await;
+    }
+    for peer in &mut peers {
+        assert_eq!(statuses(&peer.receive()), [200; 20]);
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn row_43_one_pipeliner_makes_no_more_answers_at_a_time_than_output_may_wait() {
     let rig = Rig::with(spending(15_000), Settings::default(), 10, 1);
     let mut peer = rig.connect();

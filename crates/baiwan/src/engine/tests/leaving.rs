@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -11,7 +11,7 @@ use axum::body::{Body, Bytes};
 use axum::routing::get as route_get;
 
 use super::exchanges::hello;
-use super::rig::{Rig, get, statuses};
+use super::rig::{Peer, Rig, get, statuses};
 use crate::settings::Settings;
 use crate::status::CloseReason;
 
@@ -167,4 +167,102 @@ async fn an_upload_that_ends_early_drops_its_handler() {
     rig.settle().await;
     assert_eq!(rig.counts().exchanges, 0);
     assert_eq!(rig.closed(CloseReason::PeerClosed), 1);
+}
+
+/// What a handler has gone through that reads its request's body to the end.
+#[derive(Default)]
+struct Reading {
+    /// The error that ended the body.
+    heard: Mutex<Option<String>>,
+    /// It has undone what it had begun, which took a second.
+    undone: AtomicBool,
+    dropped: AtomicBool,
+}
+
+/// Says that it was dropped.
+struct Reader(Arc<Reading>);
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.dropped.store(true, Relaxed);
+    }
+}
+
+/// A handler that never comes to an end: it waits for ever when it has undone what it had begun.
+fn reader(reading: &Arc<Reading>) -> Router {
+    let reading = Arc::clone(reading);
+    let handler = move |body: Body| {
+        let reader = Reader(Arc::clone(&reading));
+        async move {
+            let error = http_body_util::BodyExt::collect(body).await.err();
+            *reader.0.heard.lock().unwrap() = error.map(|error| error.to_string());
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            reader.0.undone.store(true, Relaxed);
+            std::future::pending::<()>().await
+        }
+    };
+    Router::new().route("/", axum::routing::post(handler))
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_handler_hears_that_its_body_will_not_come_and_has_a_while_to_undo_what_it_has_begun() {
+    const GONE: &str = "the peer closed the connection before the end of the request body";
+    type End = fn(Peer) -> Option<Peer>;
+    let ends: [(&str, End); 4] = [
+        (GONE, |mut peer| {
+            peer.0.shutdown_write();
+            Some(peer)
+        }),
+        (GONE, |peer| {
+            peer.0.reset();
+            None
+        }),
+        ("the request body is malformed: chunk-size-invalid", |mut peer| {
+            peer.send("no size\r\n");
+            Some(peer)
+        }),
+        ("the peer stopped sending the request body", Some),
+    ];
+    for (expected, end) in ends {
+        let reading = Arc::new(Reading::default());
+        let rig = Rig::new(reader(&reading));
+        let mut peer = rig.connect();
+        peer.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n");
+        rig.settle().await;
+        assert!(!reading.dropped.load(Relaxed), "it reads");
+        let peer = end(peer);
+        rig.pass(Duration::from_secs(60)).await;
+        assert_eq!(reading.heard.lock().unwrap().as_deref(), Some(expected));
+        assert!(reading.undone.load(Relaxed) && reading.dropped.load(Relaxed), "{expected}");
+        drop(peer);
+        rig.settle().await;
+        rig.assert_empty();
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_handler_that_does_not_read_is_dropped_at_once() {
+    let dropped = Arc::new(Reading::default());
+    let reading = Arc::clone(&dropped);
+    let handler = move |body: Body| {
+        let reader = Reader(Arc::clone(&reading));
+        async move {
+            std::future::pending::<()>().await;
+            drop((body, reader));
+        }
+    };
+    let rig = Rig::new(Router::new().route("/", axum::routing::post(handler)));
+    for body in
+        ["Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n", "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"]
+    {
+        dropped.dropped.store(false, Relaxed);
+        let mut peer = rig.connect();
+        peer.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{body}"));
+        rig.settle().await;
+        assert_eq!(rig.counts().exchanges, 1);
+        peer.0.reset();
+        rig.settle().await;
+        assert!(dropped.dropped.load(Relaxed), "{body:?}");
+    }
+    rig.assert_empty();
 }

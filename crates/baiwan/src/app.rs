@@ -30,6 +30,7 @@ pub(crate) type Call<B> = Pin<Box<dyn Future<Output = Result<Response<B>, BoxErr
 #[cfg_attr(
     feature = "axum",
     diagnostic::on_unimplemented(
+        note = "a `Router` that still lacks its state becomes an app with `.with_state(..)`",
         note = "a service over `axum::extract::Request`, and whatever else `axum::serve` takes but for makers of your own, becomes \
                 an app with `baiwan::axum_app(..)`"
     )

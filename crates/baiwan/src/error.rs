@@ -1,13 +1,15 @@
 //! Why a server could not start or go on.
 
+use std::fmt;
 use std::io;
 
 use crate::files::explain;
 
 /// An error of the server itself; errors of requests and connections stay with them.
 ///
-/// Each is one line that says what is wrong and, where that is known, what to do.
-#[derive(Debug, thiserror::Error)]
+/// Each is one line that says what is wrong and, where that is known, what to do. `Debug` writes the same line, because that is what a
+/// program prints whose `main` returns an error.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// An address cannot be understood.
@@ -104,6 +106,12 @@ pub enum Error {
     /// A core's thread panicked outside of a handler. Its panic message was printed by the thread.
     #[error("core {0} panicked")]
     CorePanicked(usize),
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl From<Error> for io::Error {

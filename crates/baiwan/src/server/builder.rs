@@ -52,7 +52,7 @@ impl Builder {
     }
 
     /// Takes over a socket that listens already: a [`std::net::TcpListener`], a [`std::os::unix::net::UnixListener`], or one
-    /// inherited from a supervisor. The cores share it: each connection wakes all that sleep, and the first to accept has it. That is
+    /// inherited from a supervisor; of Tokio's, what `into_std()` gives. The cores share it: each connection wakes all that sleep, and the first to accept has it. That is
     /// the price of losing no connection that waits when this server stops and the next takes over; with many cores it shows,
     /// and an address to [`bind`](Self::bind) costs less.
     ///

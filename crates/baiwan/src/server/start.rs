@@ -28,7 +28,10 @@ impl Builder {
     ///
     /// # Errors
     /// When it cannot start, or a core fails.
-    pub async fn serve<A: App + Send>(self, app: A) -> Result<(), Error> {
+    pub async fn serve<A>(self, app: A) -> Result<(), Error>
+    where
+        A: App + Send, // An app that is not `Send` is served by `serve_with(|core| ..)`.
+    {
         self.start(app)?.wait().await
     }
 

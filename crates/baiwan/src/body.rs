@@ -37,6 +37,9 @@ pub(crate) trait ReceivedElsewhere:
 }
 
 /// Why the rest of a request's body cannot be had.
+///
+/// A handler that waits for its body when the client leaves, or breaks a rule, gets one of these and may go on for 5 seconds, to undo what
+/// it has begun; what it answers is not sent. A handler that waits for anything else at that moment is dropped at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyError {

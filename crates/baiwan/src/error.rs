@@ -7,8 +7,8 @@ use crate::files::explain;
 
 /// An error of the server itself; errors of requests and connections stay with them.
 ///
-/// Each is one line that says what is wrong and, where that is known, what to do. `Debug` writes the same line, because that is what a
-/// program prints whose `main` returns an error.
+/// Each is one line that says what is wrong and, where that is known, what to do. `Debug` writes the same line, because a program whose
+/// `main` returns this error prints that.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

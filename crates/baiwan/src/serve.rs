@@ -30,9 +30,9 @@ use crate::server::{Builder, Server};
 /// When this returns, the address is bound and listened on. The cores start when what it returns is first polled; a client that connects
 /// before that waits. SIGTERM and SIGINT stop the server in order, unless [`with_graceful_shutdown`](Serve::with_graceful_shutdown) says what
 /// does: it accepts no more, answers every request that it has received, waits for tasks that handlers have spawned, and ends after 25
-/// seconds at the latest. A second signal ends it at once. What the program does after that has what is left of this time, and a
-/// second at least: then the signal ends the process, also where the program goes on with something else, such as a loop of its own. A
-/// program that handles one of the two itself must install its handler before it calls this.
+/// seconds at the latest. A second signal ends it at once. What the program does after that has what is left of the 25 seconds,
+/// and about a second at least: then the signal ends the process, also where the program goes on with something else, such as a loop of its
+/// own. A program that handles SIGTERM or SIGINT itself must install its handler before it calls this: see [`Builder::shutdown`].
 ///
 /// A listener that is handed over is changed for everybody who shares its socket, such as another process: it becomes non-blocking, and
 /// over TCP it gets keep-alive and `TCP_NODELAY`, which the connections inherit. The file of a Unix socket stays when the server has

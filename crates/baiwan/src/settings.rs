@@ -32,6 +32,9 @@ pub use self::value::{
 };
 pub(crate) use self::value::{FIELDS_LIMITS, HEAD_LIMITS, TARGET_LIMITS, nearest};
 
+/// No stop takes longer, whatever it is allowed.
+pub(crate) const STOP_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// What is received and discarded from a peer that was told that its connection ends, so that it can read why (RFC 9112,
 /// section 9.6): the bounds of a close in stages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

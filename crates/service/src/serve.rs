@@ -56,7 +56,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let policy = Arc::new(Policy::from(config));
     let stores: Vec<_> = (0..cores).map(|core| store.for_core(core)).collect();
     let within = runtime.enter();
-    let mut stops = signals::Stops::handle().map_err(baiwan::Error::Signals)?;
+    signals::handle_stops().map_err(baiwan::Error::Signals)?;
     let running = builder.start_with(move |core| {
         let store = stores[core].clone();
         store.open();
@@ -64,13 +64,6 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         router(HandlerState { store, probe, uptime, policy })
     })?;
     drop(within);
-    if stops.has_come() {
-        drop(running);
-        let changes = store.changes();
-        store.close();
-        say_the_end(&health, uptime, changes);
-        return Ok(());
-    }
     let limits = running.limits();
     let startup = Startup {
         config,

@@ -2,7 +2,6 @@
 //! its settings anew, or open its log file again. Those that stop the server are the engine's, but only stop it.
 
 use std::io::{self, IsTerminal};
-use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -30,21 +29,11 @@ pub(crate) fn ignore() -> io::Result<Vec<Ignored>> {
     kinds.into_iter().map(|(kind, name, why)| Ok(Ignored { arrivals: signal(kind)?, name, why })).collect()
 }
 
-/// SIGTERM and SIGINT, which stop the server and do nothing else: once a program handles them, the engine does not end the process by
-/// them. The service ends when its store is closed, which may take longer than a program is given for what follows a stop.
-pub(crate) struct Stops([Signal; 2]);
-
-impl Stops {
-    /// Begins to handle them, for as long as the process lives. To be called within a Tokio runtime, before the server starts.
-    pub(crate) fn handle() -> io::Result<Self> {
-        Ok(Self([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?]))
-    }
-
-    /// Whether one has come already: to be asked when the server has started, which may not have heard of it.
-    pub(crate) fn has_come(&mut self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        self.0.iter_mut().any(|signal| signal.poll_recv(&mut cx).is_ready())
-    }
+/// Begins to handle SIGTERM and SIGINT, which stop the server and do nothing else, for as long as the process lives: once a program handles
+/// them, the engine does not end the process by them. The service ends when its store is closed, which may take longer than a program is
+/// given for what follows a stop. To be called within a Tokio runtime, before the server starts.
+pub(crate) fn handle_stops() -> io::Result<()> {
+    [SignalKind::terminate(), SignalKind::interrupt()].into_iter().try_for_each(|kind| signal(kind).map(drop))
 }
 
 impl Ignored {
@@ -55,25 +44,5 @@ impl Ignored {
             tokio::time::sleep(LOG_INTERVAL).await;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rustix::process::{Signal, getpid, kill_process};
-
-    use super::*;
-
-    #[test]
-    fn a_signal_that_comes_during_the_start_is_seen_after_it() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let mut stops = Stops::handle().unwrap();
-            assert!(!stops.has_come());
-            kill_process(getpid(), Signal::TERM).unwrap();
-            while !stops.has_come() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        });
     }
 }

@@ -28,9 +28,10 @@ use crate::observe::Draft;
 use crate::settings::Linger;
 use crate::status::{CloseReason, add};
 
-/// How long a handler may go on that has heard that its request's body will not come, and how often it is looked at.
+/// How long a handler may go on that has heard that its request's body will not come, and the pauses between two looks at it, at first and
+/// at last.
 const UNDO_TIME_MAX: Duration = Duration::from_secs(5);
-const UNDO_LOOK: Duration = Duration::from_millis(20);
+const UNDO_LOOKS: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(500)];
 
 /// Puts a connection into a state, for as long as that may last. One that waits for its next request holds what is set aside, and
 /// nothing else.
@@ -297,8 +298,10 @@ fn end_told(task: AbortHandle, inlet: Arc<Inlet>) {
     tokio::task::spawn_local(async move {
         tokio::task::yield_now().await;
         let ends = Instant::now() + UNDO_TIME_MAX;
+        let [mut pause, pause_max] = UNDO_LOOKS;
         while inlet.has_told_failure() && !task.is_finished() && Instant::now() < ends {
-            tokio::time::sleep(UNDO_LOOK).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(pause_max);
         }
         task.abort();
     });

@@ -16,7 +16,7 @@ use super::ports::Ports;
 use super::table::{Slot, State, Table};
 use super::terms::Terms;
 use crate::clock::{TICK, Tick};
-use crate::settings::Settings;
+use crate::settings::{STOP_MAX, Settings};
 use crate::status::{CloseReason, Phase};
 
 /// Connections looked at in one turn when the server begins to stop.
@@ -24,9 +24,6 @@ const TURN_DRAINS_MAX: usize = 1024;
 /// Idle connections are closed at this rate when the server stops, but all of them within `DRAIN_SPREAD_MAX`.
 const DRAIN_CLOSES_PER_SECOND: u64 = 20_000;
 const DRAIN_SPREAD_MAX: Duration = Duration::from_secs(5);
-
-/// No stop takes longer, whatever it is allowed.
-const DRAIN_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The stop of this core.
 #[derive(Debug)]
@@ -71,7 +68,7 @@ pub(super) fn begin_stop<D: Driver>(
     ports.transports.begin_drain();
     listeners.begin_stop();
     let Settings { shutdown_timeout, shutdown_delay, .. } = *terms.settings;
-    let timeout = shutdown_timeout.saturating_sub(shutdown_delay).min(DRAIN_MAX);
+    let timeout = shutdown_timeout.saturating_sub(shutdown_delay).min(STOP_MAX);
     let seconds = Duration::from_secs(table.len() as u64) / DRAIN_CLOSES_PER_SECOND as u32;
     let spread = seconds.min(DRAIN_SPREAD_MAX).min(timeout / 2);
     *drain = Some(Drain {

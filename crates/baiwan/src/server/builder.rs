@@ -52,9 +52,9 @@ impl Builder {
     }
 
     /// Takes over a socket that listens already: a [`std::net::TcpListener`], a [`std::os::unix::net::UnixListener`], or one
-    /// inherited from a supervisor; of Tokio's, what `into_std()` gives. The cores share it: each connection wakes all that sleep, and the first to accept has it. That is
-    /// the price of losing no connection that waits when this server stops and the next takes over; with many cores it shows,
-    /// and an address to [`bind`](Self::bind) costs less.
+    /// inherited from a supervisor. For a listener of Tokio's, pass `listener.into_std()?`. The cores share it: each connection wakes all
+    /// that sleep, and the first to accept has it. That is the price of losing no connection that waits when this server stops and the
+    /// next takes over; with many cores it shows, and an address to [`bind`](Self::bind) costs less.
     ///
     /// The socket is changed for everybody who shares it: it becomes non-blocking, and over TCP it gets keep-alive and `TCP_NODELAY`,
     /// which the connections inherit.
@@ -309,10 +309,11 @@ impl Builder {
     ///
     /// None of this touches a signal that the program handled or ignored before its first server started. **A program that cleans up by
     /// itself when a signal comes must install its handler before it starts the server, or use this method**: a handler that is installed
-    /// later is not seen, and the signal ends the process in the middle of the cleanup.
+    /// later is not seen, and the signal ends the process in the middle of the cleanup. `tokio::signal::unix::signal` installs it when it is
+    /// called; `tokio::signal::ctrl_c` does so only when it is first awaited, so that a task which awaits it may be too late.
     ///
-    /// In the first process of a container, where no signal of its own kills it, "ends" means that it exits with 128 and the number of the
-    /// signal. Where `/proc` does not say what a signal does, as on other systems than Linux, signals only stop the server: Tokio's
+    /// In the first process of a container, where no signal of its own kills it, "ends" means that it exits with status 143 after SIGTERM and 130
+    /// after SIGINT. Where `/proc` does not say what a signal does, as on other systems than Linux, signals only stop the server: Tokio's
     /// handlers stay, and nothing ends the process.
     pub fn shutdown(mut self, stop: impl Future<Output = ()> + Send + 'static) -> Self {
         self.stop = Stop::When(Box::pin(stop));

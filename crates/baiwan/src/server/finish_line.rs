@@ -24,14 +24,15 @@ use tokio::runtime::{Builder, Handle, RuntimeMetrics};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::say::say;
-use crate::settings::Settings;
+use crate::settings::{STOP_MAX, Settings};
 use crate::status::{CoreStatus, Phase, Status};
 
 /// How often the first core looks whether tasks have ended, at first and at last.
 const LOOK_INTERVALS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(5)];
 /// After this, a line is logged that says how many tasks the stop still waits for.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// For this time after a blocking call its thread waits for another one. A stop cannot tell the two, and so may last longer by this.
+/// For this time after a blocking call its thread waits for another one. A stop cannot tell the two, and so may last longer by this. A
+/// call whose thread the system has not begun yet is not seen: it is waited for, but its runtime does not turn any more.
 const BLOCKING_THREAD_IDLE: Duration = Duration::from_millis(100);
 
 /// What the cores of a server share at their end.
@@ -131,7 +132,8 @@ impl FinishLine {
             let cores = self.cores.iter().zip(&self.status.cores).enumerate();
             cores.map(|(index, (core, status))| core.turns_at_rest(status, index == looker)).collect()
         };
-        look().is_some_and(|first| look() == Some(first))
+        let loops_ended = self.loops.load(Acquire) == 0;
+        loops_ended && look().is_some_and(|first| look() == Some(first))
     }
 }
 
@@ -153,10 +155,11 @@ impl Core {
 
     /// How often the core has gone to sleep and woken up; `None` if it is awake or something is alive on it. The one that looks is awake.
     fn turns_at_rest(&self, status: &CoreStatus, looks: bool) -> Option<u64> {
+        let is_at_rest = self.blocking_threads.load(Acquire) == 0 && self.tasks_alive(status) == 0;
+        // Last, so that a core which has not turned until now had no task when they were counted.
         let turns = self.runtime().as_ref().map(|runtime| runtime.worker_park_unpark_count(0));
         let sleeps = looks || turns.is_none_or(|turns| turns % 2 == 1);
-        let is_at_rest = sleeps && self.blocking_threads.load(Acquire) == 0 && self.tasks_alive(status) == 0;
-        is_at_rest.then(|| turns.unwrap_or(0))
+        (is_at_rest && sleeps).then(|| turns.unwrap_or(0))
     }
 }
 
@@ -244,7 +247,7 @@ impl Finish {
     /// When the time for the stop is over; `None` if the server does not stop in order.
     fn ends(&self) -> Option<Instant> {
         let Settings { shutdown_timeout, shutdown_delay, .. } = *self.line.settings;
-        self.line.status.draining_since()?.checked_add(shutdown_timeout.saturating_sub(shutdown_delay))
+        self.line.status.draining_since()?.checked_add(shutdown_timeout.saturating_sub(shutdown_delay).min(STOP_MAX))
     }
 
     /// The core has failed. Nobody may wait for the server, and the first core is the one that hears of signals: so all end.

@@ -12,14 +12,14 @@ use tokio::sync::oneshot;
 
 use super::parting::Home;
 use super::shutdown::StopRequests;
-use super::signals::Listening;
+use super::signals::{Listening, StopSignal};
 use crate::Error;
 use crate::capacity::Capacity;
 use crate::say::say;
 use crate::settings::{EventLoop, Settings};
 use crate::status::{Phase, Status};
 
-/// How long a server that ends at once waits for cores on which nothing goes on: one whose thread a handler blocks hears of nothing.
+/// How long a server whose time is over waits for cores that close no connection: one whose thread a handler blocks hears of nothing.
 const CUT_PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// A server that serves. Dropping it cuts every connection and ends its cores.
@@ -77,11 +77,13 @@ impl Running {
         tokio::select! {
             // Without a stop, cores end only by failing.
             outcome = all_ended(&mut cores) => return outcome,
-            () = self.stops.next() => {}
+            signal = self.stops.next() => self.handle_signal(signal),
         }
         tokio::select! {
             outcome = all_ended(&mut cores) => return outcome,
             () = self.stops.lead(&self.status, &self.settings) => {}
+            // Cores that are able to end have ended by then.
+            () = tokio::time::sleep(self.settings.shutdown_timeout) => {}
         }
         let mut connections = self.status.connections();
         loop {
@@ -95,8 +97,19 @@ impl Running {
             }
         }
         let missing: Vec<_> = (0..cores.len()).filter(|core| cores[*core].is_some()).collect();
-        say(|| tracing::warn!(cores = ?missing, "the server is given up: handlers block the threads of these cores"));
+        say(
+            || tracing::warn!(cores = ?missing, "the server is given up: these cores do not end, so handlers may block their threads"),
+        );
         Ok(())
+    }
+}
+
+impl Running {
+    /// Has the process end in time by a signal that has come. The first core does so too, if its thread is free.
+    fn handle_signal(&self, signal: Option<StopSignal>) {
+        if let (Some(signal), Some(listening)) = (signal, self.listening.upgrade()) {
+            listening.handle_signal(signal);
+        }
     }
 }
 

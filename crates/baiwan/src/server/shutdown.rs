@@ -95,16 +95,17 @@ impl StopRequests {
         }
     }
 
-    /// Waits for the next request to stop. A future asks once, signals as often as they come.
-    pub(super) async fn next(&mut self) {
+    /// Waits for the next request to stop, and says which signal it was. A future asks once, signals as often as they come.
+    pub(super) async fn next(&mut self) -> Option<StopSignal> {
         match self {
-            Self::Signals(signals) => drop(signals.next().await),
+            Self::Signals(signals) => Some(signals.next().await),
             Self::When(asked) => {
                 match asked {
                     Some(future) => future.await,
                     None => std::future::pending().await,
                 }
                 *asked = None;
+                None
             }
         }
     }
@@ -113,7 +114,7 @@ impl StopRequests {
     pub(super) async fn lead(&mut self, status: &Status, settings: &Settings) {
         advance(status, Phase::NotReady).await;
         tokio::select! {
-            () = self.next() => return advance(status, Phase::Stopping).await,
+            _ = self.next() => return advance(status, Phase::Stopping).await,
             () = tokio::time::sleep(settings.shutdown_delay) => advance(status, Phase::Draining).await,
         }
         self.next().await;

@@ -1,7 +1,7 @@
 //! What cores do for each other, and for what handlers left behind, when a server stops.
 
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -254,4 +254,24 @@ pub(crate) fn a_job_may_use_what_lives_on_another_core(event_loop: EventLoop) {
     go.notify_one();
     assert_eq!(heard.recv(), Ok("from the first core"));
     stopping.join().unwrap().unwrap();
+}
+
+pub(crate) fn a_core_that_a_handler_blocks_is_given_up_when_the_time_of_the_stop_is_over(event_loop: EventLoop) {
+    let (blocks, is_blocked) = std::sync::mpsc::sync_channel(1);
+    let go = Arc::new(AtomicBool::new(false));
+    let gone = Arc::clone(&go);
+    let block = move || async move {
+        let _ = blocks.try_send(());
+        while !gone.load(Relaxed) {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    };
+    let app = Router::new().route("/", get(block));
+    let rig = Rig::start(server(event_loop).shutdown_timeout(Duration::from_millis(200)), app);
+    let mut client = rig.connect();
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    is_blocked.recv().unwrap();
+    // Nothing asks it a second time, and its thread hears of nothing.
+    rig.begin_stop().join().unwrap().unwrap();
+    go.store(true, Relaxed);
 }

@@ -152,7 +152,8 @@ on_both_event_loops! {
         a_chain_of_jobs_that_changes_cores_is_finished,
         dropping_the_server_ends_the_grace,
         what_the_app_alone_holds_ends_before_the_grace,
-        a_job_may_use_what_lives_on_another_core;
+        a_job_may_use_what_lives_on_another_core,
+        a_core_that_a_handler_blocks_is_given_up_when_the_time_of_the_stop_is_over;
     endings:
         a_web_socket_says_that_it_goes_away_when_its_server_stops,
         a_stream_of_events_tells_when_to_come_back,

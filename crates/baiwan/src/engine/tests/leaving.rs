@@ -266,3 +266,26 @@ async fn a_handler_that_does_not_read_is_dropped_at_once() {
     }
     rig.assert_empty();
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_a_handler_answers_after_its_body_has_failed_is_not_sent() {
+    let handler = |body: Body| async {
+        assert!(http_body_util::BodyExt::collect(body).await.is_err());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        "too late"
+    };
+    let rig = Rig::new(Router::new().route("/", axum::routing::post(handler)));
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n";
+    for (rest, status) in [("no size\r\n", 400), ("", 408)] {
+        let mut peer = rig.connect();
+        peer.send(head);
+        rig.settle().await;
+        peer.send(rest);
+        rig.pass(Duration::from_secs(60)).await;
+        let received = peer.receive();
+        assert_eq!(statuses(&received), [status]);
+        assert!(!received.contains("too late"), "{received}");
+    }
+    rig.settle().await;
+    rig.assert_empty();
+}

@@ -47,6 +47,7 @@ differences! {
     CODINGS "A transfer coding other than `chunked`"
     CONNECT_INFO "`ConnectInfo<SocketAddr>` is there"
     UNREAD_BODY "A body that nobody has read"
+    UNDOING "A handler that waits for its body when the client leaves"
     LATE_READER "A task that a handler has spawned may still be reading"
     // Answers.
     PANICS "A handler that panics costs its request"
@@ -65,9 +66,8 @@ differences! {
 }
 
 /// Lines of the section that are advice, and differ from nothing.
-const ADVICE: [&str; 6] = [
+const ADVICE: [&str; 5] = [
     "A core whose thread a handler blocks",
-    "`baiwan::Ending`, an extractor and a future,",
     "No core ends before the others",
     "A pool made in `main` lives on `main`'s runtime.",
     "A WebSocket has no idle timeout",

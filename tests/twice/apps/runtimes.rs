@@ -1,6 +1,7 @@
 //! Handlers that ask where they run, and tasks that outlive the request.
 
 use std::io;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 use super::server;
 use crate::stage::Stop;
 
-/// How the task that goes on reading has ended.
+/// How what goes on beyond its request has ended.
 type Ended = watch::Sender<Option<&'static str>>;
 
 pub(crate) async fn main(listener: TcpListener, stop: Stop) -> io::Result<()> {
@@ -25,6 +26,7 @@ pub(crate) async fn main(listener: TcpListener, stop: Stop) -> io::Result<()> {
         .route("/in-place", get(|| async { tokio::task::block_in_place(|| "in place") }))
         .route("/local", get(local))
         .route("/read-on", post(read_on))
+        .route("/undo", post(undo))
         .route("/ended", get(ended))
         .with_state(watch::channel(None).0);
     server::serve(listener, app).with_graceful_shutdown(stop).await
@@ -56,6 +58,24 @@ async fn read_on(State(ended): State<Ended>, body: Body) -> &'static str {
         ended.send_replace(Some(outcome));
     });
     "reading on"
+}
+
+/// Says that it was dropped before it was done.
+struct Undoing(Ended);
+
+impl Drop for Undoing {
+    fn drop(&mut self) {
+        self.0.send_if_modified(|outcome| outcome.is_none() && outcome.replace("dropped").is_none());
+    }
+}
+
+/// Reads until its client leaves, and then takes its time.
+async fn undo(State(ended): State<Ended>, body: Body) {
+    let undoing = Undoing(ended);
+    let mut pieces = body.into_data_stream();
+    while let Some(Ok(_)) = pieces.next().await {}
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    undoing.0.send_replace(Some("done"));
 }
 
 async fn ended(State(ended): State<Ended>) -> &'static str {

@@ -1,7 +1,7 @@
 //! Where handlers run, and what becomes of tasks that outlive their request.
 
 use crate::comparison::twice;
-use crate::differences::{BLOCK_IN_PLACE, LATE_READER, LISTENERS, RUNTIMES};
+use crate::differences::{BLOCK_IN_PLACE, LATE_READER, LISTENERS, RUNTIMES, UNDOING};
 use crate::stage::{Server, Stage};
 
 /// Whether a type is a listener for `axum::serve`, and for `baiwan::serve`.
@@ -30,6 +30,7 @@ macro_rules! listens {
 twice! {
     runtimes;
     a_task_that_reads_on_when_the_answer_is_sent of runtimes;
+    a_handler_that_takes_its_time_when_its_client_has_left of runtimes;
     listeners_of_ones_own of hello;
 }
 
@@ -52,6 +53,14 @@ fn a_task_that_reads_on_when_the_answer_is_sent(stage: &mut Stage) {
     assert!(client.is_answered());
     let ended = stage.connect().ask_unrecorded("GET", "/ended", "", b"").text().to_owned();
     stage.differs(LATE_READER, ended, "the end of the body".to_owned(), "an error".to_owned());
+}
+
+fn a_handler_that_takes_its_time_when_its_client_has_left(stage: &mut Stage) {
+    let mut client = stage.connect();
+    client.send("POST /undo HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nfirst");
+    client.shut();
+    let ended = stage.connect().ask_unrecorded("GET", "/ended", "", b"").text().to_owned();
+    stage.differs(UNDOING, ended, "done".to_owned(), "dropped".to_owned());
 }
 
 fn listeners_of_ones_own(stage: &mut Stage) {

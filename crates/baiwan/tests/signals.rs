@@ -354,7 +354,7 @@ fn after_a_second_signal_a_core_that_a_handler_blocks_is_given_up() {
     // Two signals at once may be one.
     std::thread::park_timeout(Duration::from_millis(50));
     program.signal(Signal::TERM);
-    assert!(program.hears().contains("block the threads"));
+    assert!(program.hears().contains("block their threads"));
     program.expect_success();
 }
 

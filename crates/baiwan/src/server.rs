@@ -9,10 +9,10 @@
 //! Each core is a thread with a Tokio runtime of its own, on which one future serves that core's share of the connections.
 //! Everything that can fail at start fails in [`Builder::start`], before a connection is accepted.
 
+#[cfg(feature = "axum")]
+mod bound;
 mod builder;
 mod core_thread;
-#[cfg(feature = "axum")]
-mod early;
 mod environment;
 mod finish_line;
 mod listen;

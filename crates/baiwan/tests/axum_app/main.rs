@@ -17,7 +17,7 @@
 //! | `afterwards` | what cores do for each other, and for what handlers left behind, when a server stops |
 //! | `restarts` | a server that stops under load, again and again |
 //! | `upgrades` | other protocols than HTTP |
-//! | `endings` | handlers that take their leave when the server stops |
+//! | `ending_extractor` | handlers that take their leave when the server stops |
 //! | `listening`, `listening_on_linux`, `ending` | addresses and limits; panics, dropping, stopping |
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
@@ -26,7 +26,7 @@ mod afterwards;
 mod connected;
 mod ecosystem;
 mod ending;
-mod endings;
+mod ending_extractor;
 mod examples;
 mod extractors;
 mod hub;
@@ -154,7 +154,7 @@ on_both_event_loops! {
         what_the_app_alone_holds_ends_before_the_grace,
         a_job_may_use_what_lives_on_another_core,
         a_core_that_a_handler_blocks_is_given_up_when_the_time_of_the_stop_is_over;
-    endings:
+    ending_extractor:
         a_web_socket_says_that_it_goes_away_when_its_server_stops,
         a_stream_of_events_tells_when_to_come_back,
         a_long_poll_is_answered_when_its_server_stops;

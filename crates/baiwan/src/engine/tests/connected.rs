@@ -1,4 +1,4 @@
-//! An app for each connection: whose it is, and what it costs when something of it panics.
+//! Apps that belong to one connection each: which connection is served by which, and what a panic in one costs.
 
 use std::cell::Cell;
 use std::net::SocketAddr;

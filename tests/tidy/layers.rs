@@ -6,13 +6,14 @@ use std::fs;
 use crate::tree::{read, root};
 
 /// Each crate and those of ours that it may depend on: only what stands above it.
-pub(crate) const LAYERS: [(&str, &[&str]); 6] = [
+pub(crate) const LAYERS: [(&str, &[&str]); 7] = [
     ("http1", &[]),
     ("driver", &[]),
     ("task", &[]),
-    ("baiwan", &["baiwan-http1", "baiwan-driver", "baiwan-task"]),
+    ("limits", &[]),
+    ("baiwan", &["baiwan-http1", "baiwan-driver", "baiwan-task", "baiwan-limits"]),
     ("load", &["baiwan-http1", "baiwan-driver", "baiwan-task"]),
-    ("service", &["baiwan", "baiwan-load", "baiwan-task"]),
+    ("service", &["baiwan", "baiwan-limits", "baiwan-load", "baiwan-task"]),
 ];
 /// What a pure crate must not know.
 const EDGES: [&str; 8] = ["tokio", "rustix", "libc", "mio", "polling", "hyper", "socket2", "io-uring"];

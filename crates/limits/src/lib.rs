@@ -2,3 +2,12 @@
 //!
 //! Layers for any axum server, or any tower service over `http`; the server `baiwan` and its event loop use the same parts. The parts
 //! themselves open no socket and read no clock: the time is an argument.
+
+mod limiter;
+mod quota;
+mod sync;
+mod table;
+
+pub use limiter::{Decision, Limiter};
+pub use quota::{BURST_SECONDS_MAX, Quota, QuotaError, RATE_MAX};
+pub use table::Table;

@@ -6,6 +6,9 @@
 mod client_ip;
 #[cfg(feature = "axum")]
 mod client_ip_layer;
+mod decision;
+mod event_source;
+mod fields;
 mod forwarded;
 mod limiter;
 mod proxies;
@@ -18,7 +21,10 @@ pub use client_ip::ClientIpMissing;
 pub use client_ip::{ClientIp, ClientKey};
 #[cfg(feature = "axum")]
 pub use client_ip_layer::{ClientIpLayer, ClientIpService};
-pub use limiter::{Decision, Limiter};
+pub use decision::Decision;
+pub use event_source::{EVENT_STREAM, accepts_event_stream, retry_event};
+pub use fields::{Fields, PROBLEM_MEDIA_TYPE};
+pub use limiter::Limiter;
 pub use proxies::{Client, NETWORKS_MAX, Proxies, ProxiesError, proxy_field};
 pub use quota::{BURST_SECONDS_MAX, Quota, QuotaError, RATE_MAX};
 pub use table::Table;

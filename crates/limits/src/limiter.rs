@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use crate::decision::Decision;
+use crate::fields::Fields;
 use crate::quota::Quota;
 use crate::table::{TICKS, Table, duration_ceil};
 
@@ -47,20 +49,7 @@ pub struct Limiter {
     /// The time of a whole burst, in ticks.
     tolerance: u64,
     table: Arc<Table>,
-}
-
-/// The answer to one [`Limiter::check`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Decision {
-    /// Whether the request may go on. It has been counted if so.
-    pub allowed: bool,
-    /// How many requests of cost 1 would be allowed now.
-    pub remaining: u32,
-    /// In which time the whole burst is there again, if nothing else comes.
-    pub reset: Duration,
-    /// In which time a request of the same cost would be allowed; zero if this one was. A cost above the burst is never allowed: this
-    /// is the quota's window then.
-    pub retry_after: Duration,
+    fields: Fields,
 }
 
 impl Limiter {
@@ -73,10 +62,11 @@ impl Limiter {
 
     /// A limit with a table of the caller's, which several limits may share.
     pub fn with_table(name: &str, quota: Quota, table: Arc<Table>) -> Self {
-        let name = name.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
+        let name: Box<str> = name.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
         // At most an hour for one request: a burst of at least 1 comes back within an hour.
         let period = (quota.window().as_secs() * TICKS).div_ceil(quota.requests().into());
         Self {
+            fields: Fields::new(&name, quota),
             name,
             quota,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
@@ -94,6 +84,11 @@ impl Limiter {
     /// How often each key may ask.
     pub fn quota(&self) -> Quota {
         self.quota
+    }
+
+    /// What clients are told of it.
+    pub fn fields(&self) -> &Fields {
+        &self.fields
     }
 
     /// Where the keys are kept.

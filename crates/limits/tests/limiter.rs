@@ -220,7 +220,7 @@ fn steps(back: bool) -> impl Strategy<Value = i64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
     fn a_clock_that_only_advances_has_the_decisions_of_the_naive_model(

@@ -253,3 +253,6 @@ fn ticks_floor(time: Duration) -> u64 {
 pub(crate) fn duration_ceil(ticks: u64) -> Duration {
     Duration::new(ticks / TICKS, 0) + Duration::from_nanos((ticks % TICKS * 1_000_000_000).div_ceil(TICKS))
 }
+
+#[cfg(all(test, baiwan_shuttle))]
+mod models;

@@ -11,5 +11,6 @@ mod idle;
 mod leaving;
 mod mixed;
 mod records;
+mod refusals;
 mod rig;
 mod stopping;

@@ -61,6 +61,7 @@ mod memory;
 mod observe;
 mod own_answer;
 mod pace;
+mod rate_limit;
 #[cfg(feature = "matched-path")]
 mod routes;
 mod say;
@@ -86,6 +87,7 @@ struct FromAxumServe;
 pub use app::{App, BoxError};
 #[cfg(feature = "axum")]
 pub use axum_app::{AxumApp, ConnectInfoApp, FromIncomingStream, IntoApp, axum_app};
+pub use baiwan_limits::{Networks, NetworksError, Quota, QuotaError};
 pub use body::{Body, BodyError};
 pub use capacity::Capacity;
 pub use cors::RefusalCors;
@@ -95,6 +97,7 @@ pub use fd_tables::FdTables;
 #[cfg(feature = "axum")]
 pub use incoming::IncomingStream;
 pub use observe::{Exchange, Outcome};
+pub use rate_limit::RateLimitMode;
 #[cfg(feature = "matched-path")]
 pub use routes::{RouteLayer, RouteService};
 #[cfg(feature = "axum")]

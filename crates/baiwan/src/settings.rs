@@ -11,11 +11,13 @@
 //! that is refused at one door is refused at every door, in the same words. What a program sets through `Builder` has a type instead. The default is in [`Settings::default`].
 
 mod event_loop;
+mod limits;
 mod setting;
 mod table;
 mod value;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use baiwan_http1::Limits;
@@ -24,8 +26,11 @@ use crate::cors::RefusalCors;
 use crate::fd_tables::FdTables;
 use crate::files::TURNED_AWAY_MAX;
 use crate::observe::Observer;
+use crate::rate_limit::RateLimit;
 
 pub use self::event_loop::EventLoop;
+pub use self::limits::RateLimits;
+pub(crate) use self::limits::nearest_ipv6_prefix;
 pub use self::setting::{HIDDEN, Kind, Row, Setting, quoted, store};
 pub use self::table::TABLE;
 pub use self::value::{
@@ -91,6 +96,10 @@ pub struct Settings {
     pub event_loop: EventLoop,
     /// Whether each core has an fd table of its own.
     pub fd_tables: FdTables,
+    /// How often each client may ask.
+    pub rate_limit: RateLimits,
+    /// The limit in force, once the server starts.
+    pub(crate) rate_limit_in_force: Option<Arc<RateLimit>>,
     /// Of heads and bodies.
     pub(crate) http: Limits,
     /// Bytes of a request's body that axum's extractors collect, unless a route says otherwise. Streams are not concerned.
@@ -127,6 +136,8 @@ impl Default for Settings {
             shutdown_grace: None,
             event_loop: EventLoop::Auto,
             fd_tables: FdTables::Shared,
+            rate_limit: RateLimits::default(),
+            rate_limit_in_force: None,
             http: Limits::default(),
             // As with axum alone.
             buffered_body_bytes_max: 2_097_152,
@@ -150,6 +161,12 @@ impl Settings {
         self.workers.unwrap_or_else(cpu_count)
     }
 
+    /// With what cores share that is made of settings.
+    pub(crate) fn in_force(mut self) -> Self {
+        self.rate_limit_in_force = self.rate_limit.in_force();
+        self
+    }
+
     /// What no value shows alone: settings that do not go together, the one to change first, and what is allowed for it.
     /// `prefix` stands before the names of settings.
     pub fn conflicts(&self, prefix: &str) -> Vec<([&'static str; 2], String)> {
@@ -162,6 +179,12 @@ impl Settings {
         if self.fd_tables == FdTables::PerCore && self.event_loop == EventLoop::Portable {
             let allowed = format!("shared, because {prefix}EVENT_LOOP is portable");
             conflicts.push((["FD_TABLES", "EVENT_LOOP"], allowed));
+        }
+        if let Err(allowed) = self.rate_limit.quota_in_force() {
+            conflicts.push((
+                ["RATE_LIMIT_BURST", "RATE_LIMIT"],
+                allowed.replace("RATE_LIMIT", &format!("{prefix}RATE_LIMIT")),
+            ));
         }
         conflicts
     }

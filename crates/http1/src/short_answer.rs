@@ -24,7 +24,7 @@ pub type ShortField<'a> = (&'static str, &'a [u8]);
 ///
 /// let status = StatusCode::SERVICE_UNAVAILABLE;
 /// let (text, fields) = (error_text(status, "request-timeout"), [("retry-after", &b"1"[..])]);
-/// let answer = ShortAnswer { status, content_type: "text/plain", fields: &fields, body: text.as_bytes() };
+/// let answer = ShortAnswer { status, content_type: "text/plain", fields: &fields, lines: &[], body: text.as_bytes() };
 /// let context = ResponseContext { head_request: false, version: Version::HTTP_11, keep_alive: false, may_switch: false };
 /// let mut out = Vec::new();
 /// encode_short_answer(&mut out, &answer, context, b"Sun, 06 Nov 1994 08:49:37 GMT");
@@ -38,6 +38,8 @@ pub struct ShortAnswer<'a> {
     pub content_type: &'a str,
     /// What it says beside that.
     pub fields: &'a [ShortField<'a>],
+    /// Further fields, as whole lines `Name: value`, each with its CR LF.
+    pub lines: &'a [u8],
     /// All of its body.
     pub body: &'a [u8],
 }
@@ -50,6 +52,8 @@ pub fn encode_short_answer(out: &mut Vec<u8>, answer: &ShortAnswer<'_>, context:
     encode_field(out, b"content-type", answer.content_type.as_bytes());
     encode_field(out, b"content-length", itoa::Buffer::new().format(answer.body.len()).as_bytes());
     encode_fields(out, answer.fields);
+    debug_assert!(answer.lines.is_empty() || answer.lines.ends_with(b"\r\n"), "lines are whole");
+    out.extend_from_slice(answer.lines);
     match context.keep_alive {
         false => encode_field(out, b"connection", b"close"),
         true if context.version == Version::HTTP_10 => encode_field(out, b"connection", b"keep-alive"),
@@ -73,6 +77,14 @@ pub fn short_response(answer: &ShortAnswer<'_>, keep_alive: bool) -> Response<By
     for (name, value) in answer.fields {
         if let Ok(value) = HeaderValue::from_bytes(value) {
             headers.append(HeaderName::from_static(name), value);
+        }
+    }
+    for line in answer.lines.split(|byte| *byte == b'\n') {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(line[colon + 1..].trim_ascii()))
+        {
+            headers.append(name, value);
         }
     }
     if !keep_alive {

@@ -25,8 +25,9 @@ use super::upgrade::{give_to_hyper, may_switch};
 use super::upload::{discard, discard_body, visit_exchange};
 use super::{BATCH_MAX, RECEIVE_BYTES_MAX, TRANSMIT_DELAY_MAX, TURN_CONNECTIONS_MAX, TURN_TIME_MAX, has_budget};
 use crate::app::App;
-use crate::gate::{Asker, Denial, Verdict, admit_request};
+use crate::gate::{Asker, Counting, Denial, Verdict, admit_request};
 use crate::own_answer::Asked;
+use crate::rate_limit::Left;
 use crate::status::{CloseReason, add};
 
 /// Capacity that what waits may have, however little that is.
@@ -327,18 +328,18 @@ fn answer<D: Driver, A: App>(
             // What was answered before leaves first; then this head is looked at once more.
             return (Wait::Turn, position);
         }
-        let received = Received { head_bytes: consumed, rest: &rest[consumed..] };
-        let denial = admit(terms, table, index, is_probe, &mut head);
-        if denial.is_none() && switches {
+        let admitted = admit(terms, table, index, is_probe, &mut head);
+        if admitted.is_ok() && switches {
             if terms.settings.observer.is_some() {
                 begin_record(table, index, head.request.method(), consumed);
             }
             return (Wait::Hyper, position);
         }
         position += consumed;
-        let step = match denial {
-            Some(denial) => deny(terms, ports, table, index, &denial, &head, received),
-            None => match apps.of::<D>(table, index) {
+        let received = Received { head_bytes: consumed, rest: &input[position..], left: admitted.unwrap_or_default() };
+        let step = match admitted {
+            Err(denial) => deny(terms, ports, table, index, &denial, &head, received),
+            Ok(_) => match apps.of::<D>(table, index) {
                 Some(app) => begin_exchange(terms, &mut ports.outbox.bytes, table, app, index, head, received),
                 None => fail_without_app(terms, table, index, head.request.method(), consumed),
             },
@@ -352,19 +353,34 @@ fn answer<D: Driver, A: App>(
     }
 }
 
-/// Asks the gate. What an answer instead of the app's would need of a request that is let through is kept.
+/// Asks the gate, which says how little is left of a client's limit. What an answer instead of the app's would need of a request that is let through is kept.
 #[inline]
-fn admit<S>(terms: &Terms, table: &mut Table<S>, index: u32, is_probe: bool, head: &mut RequestHead) -> Option<Denial> {
-    let asker = Asker { is_probe, is_stopping: terms.board.is_stopping() };
-    match admit_request(asker, head.request.uri()) {
-        Verdict::Pass { last } => head.keep_alive &= !last,
-        Verdict::Refused(denial) => return Some(denial),
-    }
+fn admit<S>(
+    terms: &Terms,
+    table: &mut Table<S>,
+    index: u32,
+    is_probe: bool,
+    head: &mut RequestHead,
+) -> Result<Option<Left>, Denial> {
+    let is_stopping = terms.board.is_stopping();
+    let counting = terms.settings.rate_limit_in_force.as_deref().map(|limit| Counting {
+        limit,
+        peer: table[index].peer.peer(),
+        now: terms.clock.now().into_std(),
+        core: terms.status(),
+    });
+    let left = match admit_request(Asker { is_probe, is_stopping, counting }, &head.request) {
+        Verdict::Pass { last, left } => {
+            head.keep_alive &= !last;
+            left
+        }
+        Verdict::Refused(denial) => return Err(denial),
+    };
     let asked = Asked::to_keep(&terms.settings, &head.request);
     if asked != Asked::default() {
         table.activate(index).asked = asked;
     }
-    None
+    Ok(left)
 }
 
 /// Whether a request is a HEAD; of one whose head is not there, or was refused, `input` tells.

@@ -9,6 +9,7 @@ mod full;
 mod hostile;
 mod idle;
 mod leaving;
+mod limited;
 mod mixed;
 mod records;
 mod refusals;

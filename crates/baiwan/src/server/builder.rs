@@ -6,12 +6,15 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use baiwan_limits::{Networks, Quota};
+
 use super::listen::Source;
 use super::shutdown::Stop;
 use crate::cors::RefusalCors;
 use crate::fd_tables::FdTables;
 use crate::observe::{Exchange, Observer};
-use crate::settings::{EventLoop, FIELDS_LIMITS, HEAD_LIMITS, Settings, TARGET_LIMITS, nearest};
+use crate::rate_limit::RateLimitMode;
+use crate::settings::{EventLoop, FIELDS_LIMITS, HEAD_LIMITS, Settings, TARGET_LIMITS, nearest, nearest_ipv6_prefix};
 use crate::status::Health;
 
 /// A server that was not started yet. Timeouts that are `None` are off.
@@ -117,6 +120,44 @@ impl Builder {
     /// and at most 255: any other number counts as the nearer of the two.
     pub fn fields_limit(mut self, fields: usize) -> Self {
         self.settings.http.fields_max = nearest(fields, &FIELDS_LIMITS);
+        self
+    }
+
+    /// How often each client may ask, by its address. Default `None`: as often as it likes. One request more is answered 429 with
+    /// `Retry-After`, before the app hears of it, and its connection goes on. Not limited are clients over Unix sockets, requests for
+    /// `/health` and `/health/*`, and CORS preflights. [`rate_limit_exempt`](Self::rate_limit_exempt) exempts others.
+    ///
+    /// # Example
+    /// ```
+    /// let server = baiwan::Server::builder()
+    ///     .bind("127.0.0.1:0")
+    ///     .rate_limit(Some("1000/min burst 100".parse()?))
+    ///     .rate_limit_exempt("10.0.0.0/8, 127.0.0.1".parse()?);
+    /// # let running = server.start(axum::Router::new())?;
+    /// # drop(running);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn rate_limit(mut self, quota: Option<Quota>) -> Self {
+        (self.settings.rate_limit.quota, self.settings.rate_limit.burst) = (quota, None);
+        self
+    }
+
+    /// Whether requests that are too many are refused, or only counted and named in the log. Default [`RateLimitMode::Enforce`].
+    pub fn rate_limit_mode(mut self, mode: RateLimitMode) -> Self {
+        self.settings.rate_limit.mode = mode;
+        self
+    }
+
+    /// Clients that the [rate limit](Self::rate_limit) does not count. Default: none.
+    pub fn rate_limit_exempt(mut self, networks: Networks) -> Self {
+        self.settings.rate_limit.scope.exempt = networks;
+        self
+    }
+
+    /// How many bits of an IPv6 address are one client to the [rate limit](Self::rate_limit). Default 64, which is what one subscriber has.
+    /// At least 32 and at most 128: any other number counts as the nearer of the two.
+    pub fn rate_limit_ipv6_prefix(mut self, bits: u8) -> Self {
+        self.settings.rate_limit.scope.ipv6_prefix = nearest_ipv6_prefix(bits);
         self
     }
 

@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use super::Settings;
-use super::setting::{Row, Setting, store};
+use super::limits::{parse_ipv6_prefix, parse_networks, shown_networks};
+use super::setting::{Kind, Row, Setting, store};
 use super::value::{
     CONNECTIONS_MAX, FIELDS_LIMITS, HEAD_LIMITS, OFF, TARGET_LIMITS, WORKERS_MAX, parse_count, parse_grace, parse_host,
     parse_length, parse_port, parse_rate, parse_size, parse_span, parse_switch, parse_timeout, shown_grace, shown_size,
@@ -51,6 +52,53 @@ pub static TABLE: &[Setting<Settings>] = &[
         },
         set: |settings, text| store(&mut settings.max_connections, parse_count(text, CONNECTIONS_MAX).map(Some)),
         show: |settings| settings.max_connections.map_or(MAX_CONNECTIONS_DEFAULT.to_owned(), |count| count.to_string()),
+    },
+    Setting {
+        row: Row::new(
+            "RATE_LIMIT",
+            "RATE",
+            "Requests of each client: `100` or `100/s`, `1000/min`, `10000/h`, or `off`; one more gets a 429. Clients over Unix sockets, \
+             `/health`, `/health/*` and CORS preflights are not limited",
+        ),
+        set: |settings, text| settings.rate_limit.set_quota(text),
+        show: |settings| settings.rate_limit.shown_quota(),
+    },
+    Setting {
+        row: Row {
+            default: Some(BURST_DEFAULT),
+            ..Row::new("RATE_LIMIT_BURST", "COUNT", "Requests that a client may send at once after a pause")
+        },
+        set: |settings, text| {
+            let count = parse_count(text, u32::MAX.into()).map(|count| u32::try_from(count).ok());
+            store(&mut settings.rate_limit.burst, count)
+        },
+        show: |settings| settings.rate_limit.burst.map_or(BURST_DEFAULT.to_owned(), |count| count.to_string()),
+    },
+    Setting {
+        row: Row::new(
+            "RATE_LIMIT_MODE",
+            "MODE",
+            "`enforce`, or `report`: requests that are too many are let through, counted, and named in the log once a second",
+        ),
+        set: |settings, text| store(&mut settings.rate_limit.mode, text.parse()),
+        show: |settings| settings.rate_limit.mode.name().to_owned(),
+    },
+    Setting {
+        row: Row {
+            kind: Kind::List,
+            ..Row::new(
+                "RATE_LIMIT_EXEMPT",
+                "NETWORKS",
+                "Clients that are never limited: networks such as `10.0.0.0/8`, or addresses, separated by commas; or `off`",
+            )
+        },
+        set: |settings, text| store(&mut settings.rate_limit.scope.exempt, parse_networks(text)),
+        show: |settings| shown_networks(&settings.rate_limit.scope.exempt),
+    },
+    Setting {
+        row: Row::new("RATE_LIMIT_IPV6_PREFIX", "BITS", "How much of an IPv6 address is one client: 32 to 128 bits"),
+        set: |settings, text| store(&mut settings.rate_limit.scope.ipv6_prefix, parse_ipv6_prefix(text)),
+        show: |settings| settings.rate_limit.scope.ipv6_prefix.to_string(),
     },
     Setting {
         row: Row::new(
@@ -192,6 +240,8 @@ pub static TABLE: &[Setting<Settings>] = &[
     },
 ];
 
+/// The number of `RATE_LIMIT` is the burst, too.
+const BURST_DEFAULT: &str = "as in `RATE_LIMIT`";
 const MAX_CONNECTIONS_DEFAULT: &str = "1000000, lowered to what files and memory allow";
 
 #[cfg(test)]

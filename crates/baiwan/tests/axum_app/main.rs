@@ -9,6 +9,7 @@
 //! | `ecosystem` | Tokio, reqwest and sqlx inside handlers |
 //! | `protocol` | what the server decides of HTTP by itself |
 //! | `limits` | how long heads may be |
+//! | `refused` | what the server answers by itself: rate limit, CORS, `EventSource` |
 //! | `records` | what an observer is told of exchanges |
 //! | `serving` | `baiwan::serve` in the place of `axum::serve`: listeners, kinds of apps, the end |
 //! | `life` | where and how often a server may be started, ended and dropped |
@@ -38,6 +39,7 @@ mod listening;
 mod listening_on_linux;
 mod protocol;
 mod records;
+mod refused;
 mod restarts;
 mod rig;
 mod serving;
@@ -115,6 +117,12 @@ on_both_event_loops! {
         a_stop_that_cuts_ends_the_exchanges_that_it_cuts,
         whoever_is_beyond_the_maximum_has_a_record,
         a_panic_of_the_apps_clone_has_a_record_with_its_method;
+    refused:
+        requests_that_are_too_many_are_refused_and_their_connection_goes_on,
+        offers_of_another_protocol_count_once_each,
+        a_page_of_a_listed_origin_reads_what_the_server_says,
+        an_event_source_is_told_when_to_come_back,
+        nobody_is_refused_in_report_mode_or_who_is_exempt_or_over_a_unix_socket;
     hub:
         a_hub_connects_clients_of_two_cores;
     connected:

@@ -19,6 +19,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use baiwan_http1::Limits;
+use baiwan_limits::Proxies;
 
 use crate::fd_tables::FdTables;
 use crate::files::TURNED_AWAY_MAX;
@@ -64,6 +65,8 @@ pub struct Settings {
     pub workers: Option<usize>,
     /// Connections held at once. `None` is the default, which may be lowered, while a number must be had.
     pub max_connections: Option<u64>,
+    /// Which peers say who the client is, and in which field.
+    pub proxies: Proxies,
     /// From the first byte of a head to its last. `None`: no limit, here and below.
     pub header_timeout: Option<Duration>,
     /// Until the next request.
@@ -111,6 +114,7 @@ impl Default for Settings {
             port: 8080,
             workers: None,
             max_connections: None,
+            proxies: Proxies::default(),
             header_timeout: Some(Duration::from_secs(10)),
             keep_alive_timeout: Some(Duration::from_secs(75)),
             body_timeout: Some(Duration::from_hours(1)),
@@ -158,6 +162,10 @@ impl Settings {
         if self.fd_tables == FdTables::PerCore && self.event_loop == EventLoop::Portable {
             let allowed = format!("shared, because {prefix}EVENT_LOOP is portable");
             conflicts.push((["FD_TABLES", "EVENT_LOOP"], allowed));
+        }
+        if self.proxies.is_empty() && self.proxies.field().is_some() {
+            let allowed = format!("off, unless {prefix}TRUSTED_PROXIES says whose field it is");
+            conflicts.push((["CLIENT_IP_HEADER", "TRUSTED_PROXIES"], allowed));
         }
         conflicts
     }

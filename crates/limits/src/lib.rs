@@ -8,6 +8,7 @@ mod client_ip;
 mod client_ip_layer;
 mod forwarded;
 mod proxies;
+mod proxy_protocol;
 
 #[cfg(feature = "axum")]
 pub use client_ip::ClientIpMissing;
@@ -15,3 +16,4 @@ pub use client_ip::{ClientIp, ClientKey};
 #[cfg(feature = "axum")]
 pub use client_ip_layer::{ClientIpLayer, ClientIpService};
 pub use proxies::{Client, NETWORKS_MAX, Proxies, ProxiesError, proxy_field};
+pub use proxy_protocol::{PROXY_HEADER_BYTES_MAX, ProxyHeader, ProxyHeaderError};

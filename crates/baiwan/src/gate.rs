@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use baiwan_driver::Peer;
 use baiwan_http1::{TOO_MANY_CONNECTIONS, encode_with_fields};
 use baiwan_limits::Decision;
-use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, ORIGIN};
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use http::{Method, Request, StatusCode, Uri};
 
+use crate::client::client;
 use crate::cors::{Origin, RefusalCors};
 use crate::own_answer::OwnAnswer;
 use crate::rate_limit::{Left, RateLimit, Ruling};
@@ -158,7 +159,7 @@ pub(crate) fn admit_request<B>(asker: Asker<'_>, request: &Request<B>) -> Verdic
         return Verdict::Refused(Denial::TOO_MANY_CONNECTIONS);
     }
     let left = match asker.counting {
-        Some(counting) if counts(request) => match counting.count(request.headers()) {
+        Some(counting) if counts(request) => match counting.count(request) {
             Ok(left) => left,
             Err(denial) => return Verdict::Refused(denial),
         },
@@ -168,8 +169,13 @@ pub(crate) fn admit_request<B>(asker: Asker<'_>, request: &Request<B>) -> Verdic
 }
 
 impl Counting<'_> {
-    fn count(&self, headers: &HeaderMap) -> Result<Option<Left>, Denial> {
-        match self.limit.check(self.peer, headers, self.now) {
+    fn count<B>(&self, request: &Request<B>) -> Result<Option<Left>, Denial> {
+        let ip = client(self.peer, request);
+        if ip.is_unspecified() {
+            // Over a Unix socket, nobody knows who asks unless a trusted proxy says so.
+            return Ok(None);
+        }
+        match self.limit.check(ip, self.now) {
             Ruling::Allowed(left) => Ok(left),
             Ruling::Reported => {
                 add(&self.core.rate_limit_reported, 1);

@@ -44,6 +44,7 @@ mod app;
 mod axum_app;
 mod body;
 mod capacity;
+mod client;
 mod clock;
 mod cors;
 mod ending;
@@ -87,7 +88,9 @@ struct FromAxumServe;
 pub use app::{App, BoxError};
 #[cfg(feature = "axum")]
 pub use axum_app::{AxumApp, ConnectInfoApp, FromIncomingStream, IntoApp, axum_app};
-pub use baiwan_limits::{Networks, NetworksError, Quota, QuotaError};
+#[cfg(feature = "axum")]
+pub use baiwan_limits::ClientIpMissing;
+pub use baiwan_limits::{ClientIp, Networks, NetworksError, Proxies, ProxiesError, Quota, QuotaError};
 pub use body::{Body, BodyError};
 pub use capacity::Capacity;
 pub use cors::RefusalCors;

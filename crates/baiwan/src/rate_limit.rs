@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use baiwan_driver::Peer;
 use baiwan_limits::{ClientKey, Decision, Fields, Limiter, Networks, Quota, Table};
 use http::HeaderMap;
 
@@ -149,12 +148,12 @@ impl RateLimit {
         Warning { limit: Arc::clone(self), left }
     }
 
-    /// Counts a request.
+    /// Counts a request of this client.
     #[inline]
-    pub(crate) fn check(&self, peer: Peer, headers: &HeaderMap, now: Instant) -> Ruling {
-        let Some(ip) = client(peer, headers).filter(|ip| !self.scope.is_exempt(*ip)) else {
+    pub(crate) fn check(&self, ip: IpAddr, now: Instant) -> Ruling {
+        if self.scope.is_exempt(ip) {
             return Ruling::Allowed(None);
-        };
+        }
         let decision = self.limiter.check(&ClientKey::new(ip, self.scope.ipv6_prefix), 1, now);
         match self.mode {
             RateLimitMode::Enforce if !decision.allowed => Ruling::Refused(decision),
@@ -196,14 +195,6 @@ fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
-/// Who asks: the peer. Over a Unix socket nobody knows.
-fn client(peer: Peer, _headers: &HeaderMap) -> Option<IpAddr> {
-    match peer {
-        Peer::Ip(address) => Some(address.ip()),
-        Peer::Unix => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,7 +207,7 @@ mod tests {
     }
 
     fn ask(limit: &RateLimit, ip: &str, now: Instant) -> Ruling {
-        limit.check(Peer::Ip(format!("{ip}:1").parse().unwrap()), &HeaderMap::new(), now)
+        limit.check(ip.parse().unwrap(), now)
     }
 
     #[test]
@@ -238,11 +229,9 @@ mod tests {
     #[test]
     fn those_who_are_exempt_are_never_refused() {
         let (limit, now) = limit(RateLimitMode::Enforce, "192.0.2.0/24", true);
-        for ip in ["127.0.0.1", "127.1.2.3", "[::1]", "[::ffff:127.0.0.1]", "192.0.2.7"] {
+        for ip in ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1", "192.0.2.7"] {
             assert!((0..10).all(|_| ask(&limit, ip, now) == Ruling::Allowed(None)), "{ip}");
         }
-        let unix = |_| limit.check(Peer::Unix, &HeaderMap::new(), now) == Ruling::Allowed(None);
-        assert!((0..10).all(unix));
         assert!((0..10).any(|_| ask(&limit, "192.0.3.7", now) != Ruling::Allowed(None)));
     }
 

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use baiwan_http1::Limits;
+use baiwan_limits::Proxies;
 
 use crate::cors::RefusalCors;
 use crate::fd_tables::FdTables;
@@ -70,6 +71,8 @@ pub struct Settings {
     pub workers: Option<usize>,
     /// Connections held at once. `None` is the default, which may be lowered, while a number must be had.
     pub max_connections: Option<u64>,
+    /// Which peers say who the client is, and in which field.
+    pub proxies: Proxies,
     /// From the first byte of a head to its last. `None`: no limit, here and below.
     pub header_timeout: Option<Duration>,
     /// Until the next request.
@@ -123,6 +126,7 @@ impl Default for Settings {
             port: 8080,
             workers: None,
             max_connections: None,
+            proxies: Proxies::default(),
             header_timeout: Some(Duration::from_secs(10)),
             keep_alive_timeout: Some(Duration::from_secs(75)),
             body_timeout: Some(Duration::from_hours(1)),
@@ -185,6 +189,10 @@ impl Settings {
                 ["RATE_LIMIT_BURST", "RATE_LIMIT"],
                 allowed.replace("RATE_LIMIT", &format!("{prefix}RATE_LIMIT")),
             ));
+        }
+        if self.proxies.is_empty() && self.proxies.field().is_some() {
+            let allowed = format!("off, unless {prefix}TRUSTED_PROXIES says whose field it is");
+            conflicts.push((["CLIENT_IP_HEADER", "TRUSTED_PROXIES"], allowed));
         }
         conflicts
     }

@@ -19,6 +19,7 @@ use super::refuse::refuse;
 use super::respond::{Received, Step};
 use super::table::{Flags, Table};
 use super::terms::Terms;
+use crate::client::recorded;
 use crate::gate::Denial;
 use crate::own_answer::Asked;
 use crate::status::CloseReason;
@@ -67,7 +68,8 @@ pub(super) fn deny<D: Driver>(
     });
     if let Some(observer) = &settings.observer {
         let bytes = [received.head_bytes + bytes, out.len() - begin].map(|count| count as u64);
-        observer.tell_denied(head.request.method(), table[index].peer.expand(), denial.status, bytes);
+        let client = recorded(table[index].peer.peer(), &head.request);
+        observer.tell_denied(head.request.method(), client, denial.status, bytes);
     }
     match unread {
         _ if !context.keep_alive => {

@@ -8,7 +8,7 @@
 
 use baiwan_driver::{self as driver, Driver};
 use baiwan_http1::{HeadDecoder, Refusal, RequestHead, is_head_request};
-use http::Method;
+use http::{Method, Request};
 
 use super::apps::Apps;
 use super::arrival::{Arrival, receive_once};
@@ -25,6 +25,7 @@ use super::upgrade::{give_to_hyper, may_switch};
 use super::upload::{discard, discard_body, visit_exchange};
 use super::{BATCH_MAX, RECEIVE_BYTES_MAX, TRANSMIT_DELAY_MAX, TURN_CONNECTIONS_MAX, TURN_TIME_MAX, has_budget};
 use crate::app::App;
+use crate::client::identify;
 use crate::gate::{Asker, Counting, Denial, Verdict, admit_request};
 use crate::own_answer::Asked;
 use crate::rate_limit::Left;
@@ -323,6 +324,8 @@ fn answer<D: Driver, A: App>(
                 return (Wait::Nothing, position);
             }
         };
+        let peer = || table[index].peer.peer();
+        identify(&terms.settings, &terms.board.server, terms.board.index, peer, &mut head.request);
         let switches = !is_probe && may_switch::<D>(&head);
         if switches && ports.outbox.bytes.len() > begin {
             // What was answered before leaves first; then this head is looked at once more.
@@ -331,7 +334,7 @@ fn answer<D: Driver, A: App>(
         let admitted = admit(terms, table, index, is_probe, &mut head);
         if admitted.is_ok() && switches {
             if terms.settings.observer.is_some() {
-                begin_record(table, index, head.request.method(), consumed);
+                begin_record(table, index, &head.request, consumed);
             }
             return (Wait::Hyper, position);
         }
@@ -341,7 +344,7 @@ fn answer<D: Driver, A: App>(
             Err(denial) => deny(terms, ports, table, index, &denial, &head, received),
             Ok(_) => match apps.of::<D>(table, index) {
                 Some(app) => begin_exchange(terms, &mut ports.outbox.bytes, table, app, index, head, received),
-                None => fail_without_app(terms, table, index, head.request.method(), consumed),
+                None => fail_without_app(terms, table, index, &head.request, consumed),
             },
         };
         match step {
@@ -393,10 +396,16 @@ fn is_head(decoded: &Result<Option<(RequestHead, usize)>, Refusal>, input: &[u8]
 }
 
 /// Answers a request whose app panicked when it was made.
-fn fail_without_app<S>(terms: &Terms, table: &mut Table<S>, index: u32, method: &Method, head_bytes: usize) -> Step {
+fn fail_without_app<S>(
+    terms: &Terms,
+    table: &mut Table<S>,
+    index: u32,
+    request: &Request<()>,
+    head_bytes: usize,
+) -> Step {
     add(&terms.status().requests, 1);
     if terms.settings.observer.is_some() {
-        begin_record(table, index, method, head_bytes);
+        begin_record(table, index, request, head_bytes);
     }
     fail_with_panic(terms, table, index);
     Step::Over

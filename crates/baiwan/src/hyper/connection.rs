@@ -31,6 +31,7 @@ use super::switch::{Switch, may_switch, until_switched};
 use super::transport::Transport;
 use super::upload::Upload;
 use crate::app::{App, add_peer, call_when_ready, is_for_server, limit_buffered_body};
+use crate::client::{identify, recorded};
 use crate::gate::{Asker, Counting, Denial, PROBE_TIMEOUT, Verdict, admit_request};
 use crate::incoming::IncomingStream;
 use crate::own_answer::{Asked, OwnAnswer, StandsFor};
@@ -127,12 +128,13 @@ impl<A: App> Connection<A> {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>, peer: Peer, switch: &Switch) -> Answered<A::ResponseBody> {
+    async fn answer(&self, mut request: Request<Incoming>, peer: Peer, switch: &Switch) -> Answered<A::ResponseBody> {
+        identify(&self.settings, &self.status, self.index, || peer, &mut request);
         switch.asked.set(Some(Asked::of(&self.settings, &request)));
         let admitted = self.admit(&request, peer, &switch.record);
         if let Some(exchanges) = switch.record.exchanges() {
             let is_read = admitted.as_ref().err().is_none_or(|refused| refused.reason.is_none());
-            exchanges.begin(is_read.then(|| request.method()));
+            exchanges.begin(is_read.then(|| request.method()), Some(recorded(peer, &request)));
         }
         let response = match admitted {
             Ok((last, left)) => {
@@ -321,7 +323,7 @@ pub(super) async fn turn_away(mut transport: Transport, denial: Denial, settings
     let record = transport.record();
     record.note(denial.reason);
     if let Some(exchanges) = record.exchanges() {
-        exchanges.begin(None);
+        exchanges.begin(None, None);
         exchanges.handle_head(denial.status);
     }
     let answer = denial.answer_unread(&settings.refusal_cors);

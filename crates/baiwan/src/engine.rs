@@ -21,6 +21,7 @@
 //! | `transmit` | answers to bytes on the wire |
 //! | `upgrade` | offers of another protocol go to hyper |
 //! | `refuse` | requests that broke a rule |
+//! | `deny` | requests that the gate does not let through |
 //! | `close` | what follows an answer: the next request, or the end |
 //! | `ports`, `arrival` | what is sent, received and closed through |
 //! | `table` | the connections: states, slots, deadlines, and which have something to do |
@@ -38,6 +39,7 @@ mod answer;
 mod apps;
 mod arrival;
 mod close;
+mod deny;
 mod exchange;
 mod expire;
 mod feed;

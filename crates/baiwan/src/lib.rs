@@ -44,7 +44,9 @@ mod app;
 mod axum_app;
 mod body;
 mod capacity;
+mod client;
 mod clock;
+mod cors;
 mod ending;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod engine;
@@ -58,7 +60,9 @@ mod inbox;
 mod incoming;
 mod memory;
 mod observe;
+mod own_answer;
 mod pace;
+mod rate_limit;
 #[cfg(feature = "matched-path")]
 mod routes;
 mod say;
@@ -84,14 +88,19 @@ struct FromAxumServe;
 pub use app::{App, BoxError};
 #[cfg(feature = "axum")]
 pub use axum_app::{AxumApp, ConnectInfoApp, FromIncomingStream, IntoApp, axum_app};
+#[cfg(feature = "axum")]
+pub use baiwan_limits::ClientIpMissing;
+pub use baiwan_limits::{ClientIp, Networks, NetworksError, Proxies, ProxiesError, Quota, QuotaError};
 pub use body::{Body, BodyError};
 pub use capacity::Capacity;
+pub use cors::RefusalCors;
 pub use ending::Ending;
 pub use error::Error;
 pub use fd_tables::FdTables;
 #[cfg(feature = "axum")]
 pub use incoming::IncomingStream;
 pub use observe::{Exchange, Outcome};
+pub use rate_limit::RateLimitMode;
 #[cfg(feature = "matched-path")]
 pub use routes::{RouteLayer, RouteService};
 #[cfg(feature = "axum")]

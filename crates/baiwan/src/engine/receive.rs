@@ -8,11 +8,12 @@
 
 use baiwan_driver::{self as driver, Driver};
 use baiwan_http1::{HeadDecoder, Refusal, RequestHead, is_head_request};
-use http::Method;
+use http::{Method, Request};
 
 use super::apps::Apps;
 use super::arrival::{Arrival, receive_once};
-use super::close::{close, enter, fail_with_panic, flush, turn_away};
+use super::close::{close, enter, fail_with_panic, flush, note_unread};
+use super::deny::deny;
 use super::exchange::OUTPUT_BYTES_MAX;
 use super::ports::{Outbox, Ports};
 use super::refuse::refuse;
@@ -24,7 +25,10 @@ use super::upgrade::{give_to_hyper, may_switch};
 use super::upload::{discard, discard_body, visit_exchange};
 use super::{BATCH_MAX, RECEIVE_BYTES_MAX, TRANSMIT_DELAY_MAX, TURN_CONNECTIONS_MAX, TURN_TIME_MAX, has_budget};
 use crate::app::App;
-use crate::gate::{Asker, Verdict, admit_request};
+use crate::client::identify;
+use crate::gate::{Asker, Counting, Denial, Verdict, admit_request};
+use crate::own_answer::Asked;
+use crate::rate_limit::Left;
 use crate::status::{CloseReason, add};
 
 /// Capacity that what waits may have, however little that is.
@@ -299,7 +303,10 @@ fn answer<D: Driver, A: App>(
         let (slot, busy) = table.both(index);
         slot.flags.clear(Flags::HEAD_REQUEST);
         let is_probe = slot.flags.has(Flags::PROBE);
-        let owes = busy.is_some_and(|busy| !busy.output.is_empty());
+        let owes = busy.is_some_and(|busy| {
+            busy.asked = Asked::default();
+            !busy.output.is_empty()
+        });
         if owes || !may_answer_another(terms, &ports.outbox, begin, answers) {
             return (Wait::Turn, position);
         }
@@ -312,41 +319,71 @@ fn answer<D: Driver, A: App>(
             Ok(Some(decoded)) => decoded,
             Ok(None) => return (Wait::Head, position),
             Err(refusal) => {
+                note_unread(table, index);
                 refuse(terms, table, index, refusal, &rest[decoder.refused_at().min(rest.len())..]);
                 return (Wait::Nothing, position);
             }
         };
-        let asker = Asker { is_probe, is_stopping: terms.board.is_stopping() };
-        match admit_request(asker, head.request.uri()) {
-            Verdict::Pass { last } => head.keep_alive &= !last,
-            Verdict::Refused(denial) => {
-                turn_away(terms, ports, table, index, denial);
-                return (Wait::Nothing, position);
-            }
-        }
-        if !is_probe && may_switch::<D>(&head) {
+        let peer = || table[index].peer.peer();
+        identify(&terms.settings, &terms.board.server, terms.board.index, peer, &mut head.request);
+        let switches = !is_probe && may_switch::<D>(&head);
+        if switches && ports.outbox.bytes.len() > begin {
             // What was answered before leaves first; then this head is looked at once more.
-            if ports.outbox.bytes.len() > begin {
-                return (Wait::Turn, position);
-            }
+            return (Wait::Turn, position);
+        }
+        let admitted = admit(terms, table, index, is_probe, &mut head);
+        if admitted.is_ok() && switches {
             if terms.settings.observer.is_some() {
-                begin_record(table, index, head.request.method(), consumed);
+                begin_record(table, index, &head.request, consumed);
             }
             return (Wait::Hyper, position);
         }
         position += consumed;
-        let Some(app) = apps.of::<D>(table, index) else {
-            fail_without_app(terms, table, index, head.request.method(), consumed);
-            return (Wait::Nothing, position);
+        let received = Received { head_bytes: consumed, rest: &input[position..], left: admitted.unwrap_or_default() };
+        let step = match admitted {
+            Err(denial) => deny(terms, ports, table, index, &denial, &head, received),
+            Ok(_) => match apps.of::<D>(table, index) {
+                Some(app) => begin_exchange(terms, &mut ports.outbox.bytes, table, app, index, head, received),
+                None => fail_without_app(terms, table, index, &head.request, consumed),
+            },
         };
-        let received = Received { head_bytes: consumed, rest: &input[position..] };
-        match begin_exchange(terms, &mut ports.outbox.bytes, table, app, index, head, received) {
+        match step {
             Step::Answered { body_bytes } => position += body_bytes,
             Step::Pending { body_bytes } => return (Wait::Exchange, position + body_bytes),
             Step::Over => return (Wait::Nothing, position),
         }
         answers += 1;
     }
+}
+
+/// Asks the gate, which says how little is left of a client's limit. What an answer instead of the app's would need of a request that is let through is kept.
+#[inline]
+fn admit<S>(
+    terms: &Terms,
+    table: &mut Table<S>,
+    index: u32,
+    is_probe: bool,
+    head: &mut RequestHead,
+) -> Result<Option<Left>, Denial> {
+    let is_stopping = terms.board.is_stopping();
+    let counting = terms.settings.rate_limit_in_force.as_deref().map(|limit| Counting {
+        limit,
+        peer: table[index].peer.peer(),
+        now: terms.clock.now().into_std(),
+        core: terms.status(),
+    });
+    let left = match admit_request(Asker { is_probe, is_stopping, counting }, &head.request) {
+        Verdict::Pass { last, left } => {
+            head.keep_alive &= !last;
+            left
+        }
+        Verdict::Refused(denial) => return Err(denial),
+    };
+    let asked = Asked::to_keep(&terms.settings, &head.request);
+    if asked != Asked::default() {
+        table.activate(index).asked = asked;
+    }
+    Ok(left)
 }
 
 /// Whether a request is a HEAD; of one whose head is not there, or was refused, `input` tells.
@@ -359,12 +396,19 @@ fn is_head(decoded: &Result<Option<(RequestHead, usize)>, Refusal>, input: &[u8]
 }
 
 /// Answers a request whose app panicked when it was made.
-fn fail_without_app<S>(terms: &Terms, table: &mut Table<S>, index: u32, method: &Method, head_bytes: usize) {
+fn fail_without_app<S>(
+    terms: &Terms,
+    table: &mut Table<S>,
+    index: u32,
+    request: &Request<()>,
+    head_bytes: usize,
+) -> Step {
     add(&terms.status().requests, 1);
     if terms.settings.observer.is_some() {
-        begin_record(table, index, method, head_bytes);
+        begin_record(table, index, request, head_bytes);
     }
     fail_with_panic(terms, table, index);
+    Step::Over
 }
 
 /// Whether a connection whose answers of this turn begin at `begin` may have one more before the others have theirs.

@@ -16,6 +16,7 @@ use http::{Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::observe::{Draft, Observer, RouteCell};
+use crate::own_answer::StandsFor;
 use crate::status::CloseReason;
 
 /// What hyper sends before it receives the body of a request that expects it. It is no answer.
@@ -69,15 +70,15 @@ impl Exchanges {
         self.state().open = Some(Open::new(draft, false));
     }
 
-    /// A request has come; it has no `method` if it is refused before anybody is asked.
-    pub(super) fn begin(&self, method: Option<&Method>) {
+    /// A request has come; it has no `method` if it is refused before anybody is asked. Without a `client`, that is the peer.
+    pub(super) fn begin(&self, method: Option<&Method>, client: Option<SocketAddr>) {
         let mut state = self.state();
         match &mut state.open {
             Some(open) if !open.asked => open.asked = true,
             _ => {
                 // hyper may go on to the next request with an answer in its buffer: that one has ended as far as anybody knows.
                 let before = take(&mut state);
-                state.open = Some(Open::new(Draft::begin(method.cloned(), self.client), true));
+                state.open = Some(Open::new(Draft::begin(method.cloned(), client.unwrap_or(self.client)), true));
                 drop(state);
                 self.finish(before, None);
             }
@@ -93,6 +94,13 @@ impl Exchanges {
     pub(super) fn handle_refusal(&self, reason: CloseReason) {
         if let Some(open) = &mut self.state().open {
             open.last = Some(reason);
+        }
+    }
+
+    /// The answer is one of the server's own, and the connection goes on.
+    pub(super) fn handle_denied(&self) {
+        if let Some(open) = &mut self.state().open {
+            open.draft.denied = true;
         }
     }
 
@@ -208,7 +216,8 @@ impl<B> Told<B> {
     /// An answer that is about to be given to hyper.
     pub(super) fn answer(exchanges: Option<&Arc<Exchanges>>, response: Response<B>) -> Response<Self> {
         if let Some(exchanges) = exchanges {
-            exchanges.handle_head(response.status());
+            let stands_for = response.extensions().get::<StandsFor>();
+            exchanges.handle_head(stands_for.map_or(response.status(), |own| own.0));
         }
         response.map(|body| Self { body, exchanges: exchanges.cloned(), failed: false })
     }
@@ -273,7 +282,7 @@ mod tests {
 
     fn ask_and_answer(exchanges: &Exchanges) {
         exchanges.handle_received(10);
-        exchanges.begin(Some(&Method::GET));
+        exchanges.begin(Some(&Method::GET), None);
         exchanges.handle_head(StatusCode::OK);
         exchanges.handle_whole();
     }
@@ -303,7 +312,7 @@ mod tests {
 
     #[test]
     fn what_goes_down_with_its_core_is_not_called_answered() {
-        let pending = |exchanges: &Exchanges| exchanges.begin(Some(&Method::GET));
+        let pending = |exchanges: &Exchanges| exchanges.begin(Some(&Method::GET), None);
         let lost = (Some(Method::GET), None, [0, 0], Outcome::Ended(CloseReason::CoreFailed));
         assert_eq!(records(pending, CloseReason::Complete), [lost]);
     }
@@ -319,7 +328,7 @@ mod tests {
         let line = (None, Some(431), [0, 60], Outcome::Ended(CloseReason::Refused));
         assert_eq!(records(refused, CloseReason::Refused), [line]);
         let switched = |exchanges: &Exchanges| {
-            exchanges.begin(Some(&Method::GET));
+            exchanges.begin(Some(&Method::GET), None);
             exchanges.handle_head(StatusCode::SWITCHING_PROTOCOLS);
             exchanges.handle_whole();
             exchanges.handle_sent(b"HTTP/1.1 101 Switching Protocols", 50);

@@ -6,11 +6,16 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use baiwan_limits::{Networks, Proxies, Quota};
+use http::HeaderName;
+
 use super::listen::Source;
 use super::shutdown::Stop;
+use crate::cors::RefusalCors;
 use crate::fd_tables::FdTables;
 use crate::observe::{Exchange, Observer};
-use crate::settings::{EventLoop, FIELDS_LIMITS, HEAD_LIMITS, Settings, TARGET_LIMITS, nearest};
+use crate::rate_limit::RateLimitMode;
+use crate::settings::{EventLoop, FIELDS_LIMITS, HEAD_LIMITS, Settings, TARGET_LIMITS, nearest, nearest_ipv6_prefix};
 use crate::status::Health;
 
 /// A server that was not started yet. Timeouts that are `None` are off.
@@ -83,6 +88,37 @@ impl Builder {
         self
     }
 
+    /// Which peers are proxies that say who the client is. Default: none, and the client is the peer.
+    ///
+    /// Every request then has the extension [`ClientIp`](crate::ClientIp), which is an extractor, too; and the
+    /// [records](Self::observe) name that client. [`Proxies`] says which fields are read, and how.
+    ///
+    /// # Example
+    /// ```
+    /// use axum::{Router, routing::get};
+    /// use baiwan::ClientIp;
+    ///
+    /// let app = Router::new().route("/", get(|ClientIp(address): ClientIp| async move { format!("hello, {address}") }));
+    /// let proxies = "10.0.0.0/8, 2001:db8:1::/48".parse()?;
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").trusted_proxies(proxies);
+    /// # let running = server.start(app)?;
+    /// # drop(running);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn trusted_proxies(mut self, proxies: Proxies) -> Self {
+        let field = proxies.field().or(self.settings.proxies.field()).cloned();
+        self.settings.proxies = proxies.with_field(field);
+        self
+    }
+
+    /// The one field in which [trusted proxies](Self::trusted_proxies) name the client, such as `CF-Connecting-IP`; see
+    /// [`Proxies::with_field`]. Default: `X-Forwarded-For`, or without that `Forwarded`. Without a trusted proxy it is an error at
+    /// start.
+    pub fn client_ip_header(mut self, field: HeaderName) -> Self {
+        self.settings.proxies = self.settings.proxies.with_field(field);
+        self
+    }
+
     /// How many bytes a request's head may have, from its first line to the empty line, both included. Default 16 KiB; then
     /// 431. At least 256 and at most 64 KiB: any other number counts as the nearer of the two.
     ///
@@ -116,6 +152,44 @@ impl Builder {
     /// and at most 255: any other number counts as the nearer of the two.
     pub fn fields_limit(mut self, fields: usize) -> Self {
         self.settings.http.fields_max = nearest(fields, &FIELDS_LIMITS);
+        self
+    }
+
+    /// How often each client may ask, by its address. Default `None`: as often as it likes. One request more is answered 429 with
+    /// `Retry-After`, before the app hears of it, and its connection goes on. Not limited are clients over Unix sockets, requests for
+    /// `/health` and `/health/*`, and CORS preflights. [`rate_limit_exempt`](Self::rate_limit_exempt) exempts others.
+    ///
+    /// # Example
+    /// ```
+    /// let server = baiwan::Server::builder()
+    ///     .bind("127.0.0.1:0")
+    ///     .rate_limit(Some("1000/min burst 100".parse()?))
+    ///     .rate_limit_exempt("10.0.0.0/8, 127.0.0.1".parse()?);
+    /// # let running = server.start(axum::Router::new())?;
+    /// # drop(running);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn rate_limit(mut self, quota: Option<Quota>) -> Self {
+        (self.settings.rate_limit.quota, self.settings.rate_limit.burst) = (quota, None);
+        self
+    }
+
+    /// Whether requests that are too many are refused, or only counted and named in the log. Default [`RateLimitMode::Enforce`].
+    pub fn rate_limit_mode(mut self, mode: RateLimitMode) -> Self {
+        self.settings.rate_limit.mode = mode;
+        self
+    }
+
+    /// Clients that the [rate limit](Self::rate_limit) does not count. Default: none.
+    pub fn rate_limit_exempt(mut self, networks: Networks) -> Self {
+        self.settings.rate_limit.scope.exempt = networks;
+        self
+    }
+
+    /// How many bits of an IPv6 address are one client to the [rate limit](Self::rate_limit). Default 64, which is what one subscriber has.
+    /// At least 32 and at most 128: any other number counts as the nearer of the two.
+    pub fn rate_limit_ipv6_prefix(mut self, bits: u8) -> Self {
+        self.settings.rate_limit.scope.ipv6_prefix = nearest_ipv6_prefix(bits);
         self
     }
 
@@ -269,6 +343,30 @@ impl Builder {
     /// ```
     pub fn observe(mut self, observe: impl Fn(&Exchange<'_>) + Send + Sync + 'static) -> Self {
         self.settings.observer = Some(Observer::new(observe));
+        self
+    }
+
+    /// Which pages of other sites may read what the server answers by itself (CORS): refusals, timeouts, failures of the app. Default
+    /// [`RefusalCors::Off`]. An app that allows origins in a layer of its own says the same here, or a page learns of these answers only
+    /// that its request failed.
+    ///
+    /// Such an answer allows the request's origin if that is listed. Where the head of the request could not be read, it names the
+    /// origin that is listed, or `*` if there are several. With [`EventLoop::Portable`], what hyper answers by itself has no such fields: heads
+    /// that it cannot read.
+    ///
+    /// # Example
+    /// ```
+    /// use axum::http::HeaderValue;
+    /// use baiwan::RefusalCors;
+    ///
+    /// let origin = HeaderValue::from_static("https://app.example.org");
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").refusal_cors(RefusalCors::Origins(vec![origin]));
+    /// # let running = server.start(axum::Router::new())?;
+    /// # drop(running);
+    /// # Ok::<(), baiwan::Error>(())
+    /// ```
+    pub fn refusal_cors(mut self, cors: RefusalCors) -> Self {
+        self.settings.refusal_cors = cors;
         self
     }
 

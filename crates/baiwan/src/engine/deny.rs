@@ -1,0 +1,119 @@
+//! Requests that broke no rule, and that the gate does not let through: answered here, without the app.
+//!
+//! Such an answer is encoded straight into the core's transmit area, as one of a handler that is ready at once, and the
+//! connection goes on where the gate says so. It is *not* for requests that broke a rule (`refuse`), nor for peers whose head is not read
+//! (`close::turn_away`).
+//!
+//! The invariant: what is left of a denied request's body is never taken for the next request.
+
+use baiwan_driver::Driver;
+use baiwan_http1::{
+    BodyDecoder, BodyEvent, BodyFraming, Limits, Refusal, RequestHead, ResponseContext, encode_short_answer,
+};
+use http::Method;
+
+use super::close::{answer_and_close, end_after_flush, flush, turn_away};
+use super::feed::rest_keeps_alive;
+use super::ports::Ports;
+use super::refuse::refuse;
+use super::respond::{Received, Step};
+use super::table::{Flags, Table};
+use super::terms::Terms;
+use crate::client::recorded;
+use crate::gate::Denial;
+use crate::own_answer::Asked;
+use crate::status::CloseReason;
+
+/// Answers a request that the gate does not let through.
+pub(super) fn deny<D: Driver>(
+    terms: &Terms,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    index: u32,
+    denial: &Denial,
+    head: &RequestHead,
+    received: Received<'_>,
+) -> Step {
+    let settings = &terms.settings;
+    let asked = Asked::of(settings, &head.request);
+    let head_request = head.request.method() == Method::HEAD;
+    if !denial.stays {
+        if asked == Asked::default() && settings.refusal_cors.is_off() && !head_request {
+            turn_away(terms, ports, table, index, *denial);
+        } else {
+            table.activate(index).asked = asked;
+            answer_and_close(terms, table, index, denial.status, denial.text, denial.reason);
+        }
+        return Step::Over;
+    }
+    let Skipped { unread, bytes, keeps_alive } = match skip_body(head, received.rest, &settings.http) {
+        Ok(skipped) => skipped,
+        Err(refusal) => {
+            table.activate(index).asked = asked;
+            refuse(terms, table, index, refusal, received.rest);
+            return Step::Over;
+        }
+    };
+    let context = ResponseContext {
+        head_request,
+        version: head.request.version(),
+        keep_alive: head.keep_alive,
+        may_switch: false,
+    };
+    let context = terms.board.context(context, keeps_alive);
+    let out = &mut ports.outbox.bytes;
+    let begin = out.len();
+    denial.own_answer().write(settings, asked, |answer| {
+        encode_short_answer(out, answer, context, terms.clock.date());
+    });
+    if let Some(observer) = &settings.observer {
+        let bytes = [received.head_bytes + bytes, out.len() - begin].map(|count| count as u64);
+        let client = recorded(table[index].peer.peer(), &head.request);
+        observer.tell_denied(head.request.method(), client, denial.status, bytes);
+    }
+    match unread {
+        _ if !context.keep_alive => {
+            if unread.is_some() {
+                table[index].flags.set(Flags::UPLOADING);
+            }
+            end_after_flush(terms, table, index, CloseReason::Complete);
+            Step::Over
+        }
+        Some(decoder) => {
+            table.activate(index).unread = Some(decoder);
+            flush(terms, table, index);
+            Step::Over
+        }
+        None => Step::Answered { body_bytes: bytes },
+    }
+}
+
+/// What was received of a body that nobody will read.
+struct Skipped {
+    /// The rest of it, if there is one.
+    unread: Option<BodyDecoder>,
+    /// How much of what was received was its.
+    bytes: usize,
+    /// What is left of it lets the connection go on.
+    keeps_alive: bool,
+}
+
+fn skip_body(head: &RequestHead, rest: &[u8], limits: &Limits) -> Result<Skipped, Refusal> {
+    if head.framing == BodyFraming::None {
+        return Ok(Skipped { unread: None, bytes: 0, keeps_alive: true });
+    }
+    let mut decoder = BodyDecoder::new(head.framing);
+    let mut bytes = 0;
+    loop {
+        let step = decoder.decode(&rest[bytes..], limits)?;
+        bytes += step.consumed;
+        match step.event {
+            BodyEvent::Data(_) => {}
+            BodyEvent::Complete(_) => return Ok(Skipped { unread: None, bytes, keeps_alive: true }),
+            BodyEvent::More => {
+                let keeps_alive = rest_keeps_alive(&decoder, head.expects_continue && bytes == 0);
+                return Ok(Skipped { unread: Some(decoder), bytes, keeps_alive });
+            }
+        }
+    }
+}

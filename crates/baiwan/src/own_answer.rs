@@ -1,0 +1,156 @@
+//! What the server answers by itself, for both event loops: the words, and the fields beside them.
+//!
+//! An answer depends on what was asked: a page of another site may read it only with the fields of CORS, and an `EventSource` that
+//! is answered with any status but 200 never connects again. How a connection goes on after it is the loop's business, and how it
+//! is written is `http1`'s.
+//!
+//! The invariant: the same refusal has the same words on both loops.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use baiwan_http1::{ShortAnswer, ShortField, error_text};
+use baiwan_limits::{Decision, EVENT_STREAM, PROBLEM_MEDIA_TYPE, accepts_event_stream, retry_event};
+use http::{Method, Request, StatusCode};
+
+use crate::cors::{Origin, RefusalCors};
+use crate::settings::Settings;
+
+/// When a client should come back, if nothing better is known.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Room for the fields of a rate limit.
+const LINES_BYTES_TYPICAL: usize = 128;
+/// Fields of an answer at the most.
+const FIELDS_MAX: usize = 4;
+
+/// What of a request an answer of the server's own depends on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Asked {
+    origin: Origin,
+    /// It is one of an `EventSource`.
+    for_events: bool,
+}
+
+impl Asked {
+    /// A request whose head is not read.
+    pub(crate) const UNREAD: Self = Self { origin: Origin::Unread, for_events: false };
+
+    /// All that matters of a request that is refused now.
+    pub(crate) fn of<B>(settings: &Settings, request: &Request<B>) -> Self {
+        let origin = settings.refusal_cors.origin_of(request.headers());
+        Self { origin, for_events: asks_for_events(request) }
+    }
+
+    /// What must be kept of a request that goes to the app, because it may have to be answered instead: nothing, unless there are
+    /// settings that need it.
+    #[inline]
+    pub(crate) fn to_keep<B>(settings: &Settings, request: &Request<B>) -> Self {
+        let origin = match settings.refusal_cors {
+            RefusalCors::Off | RefusalCors::Any => Origin::Other,
+            RefusalCors::Origins(_) => settings.refusal_cors.origin_of(request.headers()),
+        };
+        Self { origin, for_events: settings.request_timeout.is_some() && asks_for_events(request) }
+    }
+}
+
+/// Whether a request is like that of an `EventSource`: a GET that takes a stream of events. One with another method has a program behind
+/// it that reads the status.
+fn asks_for_events<B>(request: &Request<B>) -> bool {
+    *request.method() == Method::GET && accepts_event_stream(request.headers())
+}
+
+/// The status that an answer stands for, whatever its status line says: an extension of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StandsFor(pub(crate) StatusCode);
+
+/// An answer of the server's own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OwnAnswer<'a> {
+    /// What it stands for, whatever its status line says.
+    pub(crate) status: StatusCode,
+    /// The name of the rule.
+    pub(crate) text: &'a str,
+    /// What the rate limit says, if it is about that.
+    pub(crate) over: Option<Decision>,
+}
+
+impl<'a> OwnAnswer<'a> {
+    pub(crate) fn new(status: StatusCode, text: &'a str) -> Self {
+        Self { status, text, over: None }
+    }
+
+    /// Hands the whole answer to what writes it.
+    pub(crate) fn write<R>(&self, settings: &Settings, asked: Asked, write: impl FnOnce(&ShortAnswer<'_>) -> R) -> R {
+        let cors = settings.refusal_cors.fields(asked.origin);
+        let mut fields = Fields::new();
+        fields.extend(cors.as_slice());
+        let comes_back = matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+        if comes_back && asked.for_events {
+            let body = retry_event(self.over.map_or(RETRY_AFTER, |over| over.retry_after), random());
+            fields.extend(&[("cache-control", b"no-store")]);
+            let (status, body) = (StatusCode::OK, body.as_bytes());
+            return write(&ShortAnswer {
+                status,
+                content_type: EVENT_STREAM,
+                fields: fields.as_slice(),
+                lines: &[],
+                body,
+            });
+        }
+        if let (Some(over), Some(limit)) = (&self.over, &settings.rate_limit_in_force) {
+            let mut lines = Vec::with_capacity(LINES_BYTES_TYPICAL);
+            limit.fields().append(&mut lines, over, random());
+            let (content_type, body) = (PROBLEM_MEDIA_TYPE, &limit.fields().problem()[..]);
+            let fields = fields.as_slice();
+            return write(&ShortAnswer { status: self.status, content_type, fields, lines: &lines, body });
+        }
+        let mut buffer = itoa::Buffer::new();
+        if comes_back {
+            fields.extend(&[("retry-after", buffer.format(RETRY_AFTER.as_secs()).as_bytes())]);
+        }
+        let body = error_text(self.status, self.text);
+        let (fields, body) = (fields.as_slice(), body.as_bytes());
+        write(&ShortAnswer { status: self.status, content_type: "text/plain", fields, lines: &[], body })
+    }
+}
+
+/// A number that no client expects. Every hasher that is made has another seed.
+fn random() -> u64 {
+    RandomState::new().hash_one(())
+}
+
+/// Fields of an answer, in a place of fixed size.
+struct Fields<'a> {
+    all: [ShortField<'a>; FIELDS_MAX],
+    count: usize,
+}
+
+impl<'a> Fields<'a> {
+    fn new() -> Self {
+        Self { all: [("", b""); FIELDS_MAX], count: 0 }
+    }
+
+    fn extend(&mut self, fields: &[ShortField<'a>]) {
+        self.all[self.count..self.count + fields.len()].copy_from_slice(fields);
+        self.count += fields.len();
+    }
+
+    fn as_slice(&self) -> &[ShortField<'a>] {
+        &self.all[..self.count]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_source_is_known_by_what_it_asks() {
+        let asks = |method: &str, accept: &str| {
+            asks_for_events(&Request::builder().method(method).uri("/").header("accept", accept).body(()).unwrap())
+        };
+        assert!(asks("GET", "text/event-stream"));
+        assert!(!asks("GET", "*/*"));
+        assert!(!asks("POST", "application/json, text/event-stream"), "no EventSource posts");
+    }
+}

@@ -2,3 +2,29 @@
 //!
 //! Layers for any axum server, or any tower service over `http`; the server `baiwan` and its event loop use the same parts. The parts
 //! themselves open no socket and read no clock: the time is an argument.
+
+mod client_ip;
+#[cfg(feature = "axum")]
+mod client_ip_layer;
+mod decision;
+mod event_source;
+mod fields;
+mod forwarded;
+mod limiter;
+mod proxies;
+mod quota;
+mod sync;
+mod table;
+
+#[cfg(feature = "axum")]
+pub use client_ip::ClientIpMissing;
+pub use client_ip::{ClientIp, ClientKey};
+#[cfg(feature = "axum")]
+pub use client_ip_layer::{ClientIpLayer, ClientIpService};
+pub use decision::Decision;
+pub use event_source::{EVENT_STREAM, accepts_event_stream, retry_event};
+pub use fields::{Fields, PROBLEM_MEDIA_TYPE};
+pub use limiter::Limiter;
+pub use proxies::{Client, NETWORKS_MAX, Proxies, ProxiesError, proxy_field};
+pub use quota::{BURST_SECONDS_MAX, Quota, QuotaError, RATE_MAX};
+pub use table::Table;

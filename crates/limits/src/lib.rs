@@ -13,6 +13,8 @@ mod forwarded;
 mod limiter;
 mod proxies;
 mod quota;
+#[cfg(feature = "redis")]
+mod store;
 mod sync;
 mod table;
 
@@ -27,4 +29,6 @@ pub use fields::{Fields, PROBLEM_MEDIA_TYPE};
 pub use limiter::Limiter;
 pub use proxies::{Client, NETWORKS_MAX, Proxies, ProxiesError, proxy_field};
 pub use quota::{BURST_SECONDS_MAX, Quota, QuotaError, RATE_MAX};
+#[cfg(feature = "redis")]
+pub use store::{RESPONSE_TIMEOUT, RedisStore, StoreStatistics, StoreUrlError};
 pub use table::Table;

@@ -14,6 +14,8 @@
 
 mod keeper;
 mod script;
+#[cfg(test)]
+mod tests;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -133,7 +135,13 @@ impl RedisStore {
     ///
     /// # Errors
     /// When the server did not decide in time. It may have charged all the same.
-    pub(crate) async fn check(&self, name: &str, key: &impl Hash, cost: u32, quota: &Quota) -> Result<Decision, Undecided> {
+    pub(crate) async fn check(
+        &self,
+        name: &str,
+        key: &impl Hash,
+        cost: u32,
+        quota: &Quota,
+    ) -> Result<Decision, Undecided> {
         let asked = self.ask(name, key, cost, quota).await;
         let counter = if asked.is_ok() { &self.shared.decided } else { &self.shared.undecided };
         counter.fetch_add(1, Relaxed);

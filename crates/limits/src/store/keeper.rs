@@ -37,8 +37,7 @@ struct Keeper {
 /// Starts the thread, which ends with the sender of `ended`.
 pub(super) fn start(client: Client, shared: Arc<Shared>, mut ended: watch::Receiver<()>, counts_instances: bool) {
     let name = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
-    let mut keeper =
-        Keeper { client, shared, beat: Script::new(BEAT), name, counts_instances, said_away: false };
+    let mut keeper = Keeper { client, shared, beat: Script::new(BEAT), name, counts_instances, said_away: false };
     let body = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         match runtime {
@@ -82,6 +81,8 @@ impl Keeper {
         if std::mem::replace(&mut self.said_away, false) {
             tracing::info!("the store of rate limits is back");
         }
+        // What was said of the connection before.
+        let _ = tokio::time::timeout(Duration::ZERO, self.shared.lost.notified()).await;
         self.shared.connection.store(Some(Arc::new(connection.clone())));
         loop {
             tokio::select! {

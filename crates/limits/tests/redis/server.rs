@@ -57,6 +57,13 @@ impl Server {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Runs a command in it.
+    pub(crate) fn command(&self, words: &[&str]) {
+        let output = Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(words).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && !text.contains("ERR"), "{words:?}: {text}");
+    }
+
     /// Has it stand still, or go on.
     pub(crate) fn signal(&self, signal: &str) {
         assert!(Command::new("kill").args([signal, &self.process]).status().unwrap().success());

@@ -11,8 +11,10 @@ mod event_source;
 mod fields;
 mod forwarded;
 mod limiter;
+mod networks;
 mod proxies;
 mod quota;
+mod rate_limit;
 #[cfg(feature = "redis")]
 mod store;
 mod sync;
@@ -27,8 +29,12 @@ pub use decision::Decision;
 pub use event_source::{EVENT_STREAM, accepts_event_stream, retry_event};
 pub use fields::{Fields, PROBLEM_MEDIA_TYPE};
 pub use limiter::Limiter;
+pub use networks::{Networks, NetworksError};
 pub use proxies::{Client, NETWORKS_MAX, Proxies, ProxiesError, proxy_field};
 pub use quota::{BURST_SECONDS_MAX, Quota, QuotaError, RATE_MAX};
+pub use rate_limit::{ByAddress, ByField, ByFunction, RateLimit, RateLimitFuture, RateLimitKey, RateLimitService};
+#[cfg(feature = "redis")]
+pub use rate_limit::{SharedRateLimit, SharedRateLimitFuture, SharedRateLimitService};
 #[cfg(feature = "redis")]
 pub use store::{RESPONSE_TIMEOUT, RedisStore, StoreStatistics, StoreUrlError};
 pub use table::Table;

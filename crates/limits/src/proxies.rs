@@ -200,7 +200,7 @@ pub fn proxy_field(headers: &HeaderMap) -> Option<&'static str> {
 }
 
 /// A network without the bits that do not count; one of IPv4-mapped addresses as the network of the IPv4 addresses.
-fn canonical(network: IpNet) -> IpNet {
+pub(crate) fn canonical(network: IpNet) -> IpNet {
     match network.trunc() {
         IpNet::V6(v6)
             if v6.prefix_len() >= 96

@@ -131,28 +131,28 @@ impl RedisStore {
         }
     }
 
-    /// Charges `cost` to what `key` has of the quota that all instances call `name`.
+    /// Charges `cost` to what a key has of the quota that all instances call `name`. `halves` are its hashes, by [`hasher`].
     ///
     /// # Errors
     /// When the server did not decide in time. It may have charged all the same.
     pub(crate) async fn check(
         &self,
         name: &str,
-        key: &impl Hash,
+        halves: [u64; 2],
         cost: u32,
         quota: &Quota,
     ) -> Result<Decision, Undecided> {
-        let asked = self.ask(name, key, cost, quota).await;
+        let asked = self.ask(stored_key(name, halves), cost, quota).await;
         let counter = if asked.is_ok() { &self.shared.decided } else { &self.shared.undecided };
         counter.fetch_add(1, Relaxed);
         asked
     }
 
-    async fn ask(&self, name: &str, key: &impl Hash, cost: u32, quota: &Quota) -> Result<Decision, Undecided> {
+    async fn ask(&self, key: String, cost: u32, quota: &Quota) -> Result<Decision, Undecided> {
         let connection = self.shared.connection.load_full().ok_or(Undecided)?;
         let budget = script::Budget::new(quota, cost);
         let mut invocation = self.shared.script.prepare_invoke();
-        budget.write(invocation.key(stored_key(name, key)));
+        budget.write(invocation.key(key));
         let mut lent = MultiplexedConnection::clone(&connection);
         match tokio::time::timeout(RESPONSE_TIMEOUT, invocation.invoke_async(&mut lent)).await {
             Ok(Ok(answer)) => budget.decision(answer).ok_or(Undecided),
@@ -180,14 +180,15 @@ impl Shared {
     }
 }
 
-/// The name of what a key owes. Instances find the same one: 128 bits of a hash whose secret is no secret, for it is none from those who
-/// can read the server. They must run the same build of the program, or start with budgets of their own.
-fn stored_key(name: &str, key: &impl Hash) -> String {
-    let half = |seed: u8| {
-        let mut hasher = DefaultHasher::new();
-        seed.hash(&mut hasher);
-        key.hash(&mut hasher);
-        hasher.finish()
-    };
-    format!("baiwan:limit:{name}:{:016x}{:016x}", half(0), half(1))
+/// A hasher without a secret, one for each half of a key's name in the store, so that instances find the same name. Those who can read the
+/// server could read a secret there as well. Instances must run the same build of the program, or they count apart.
+pub(crate) fn hasher(half: u8) -> impl Hasher {
+    let mut hasher = DefaultHasher::new();
+    half.hash(&mut hasher);
+    hasher
+}
+
+/// The name of what a key owes, whose hashes are `halves`.
+fn stored_key(name: &str, [first, second]: [u64; 2]) -> String {
+    format!("baiwan:limit:{name}:{first:016x}{second:016x}")
 }

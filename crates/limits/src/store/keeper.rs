@@ -57,11 +57,11 @@ impl Keeper {
     /// Connects, and connects again. Never ends.
     async fn keep(&mut self) {
         loop {
-            if let Err(error) = self.hold().await {
-                if !std::mem::replace(&mut self.said_away, true) {
-                    let instances = self.shared.instances.load(Relaxed);
-                    tracing::warn!(%error, instances, "the store of rate limits is away: each instance allows its part by itself");
-                }
+            if let Err(error) = self.hold().await
+                && !std::mem::replace(&mut self.said_away, true)
+            {
+                let instances = self.shared.instances.load(Relaxed);
+                tracing::warn!(%error, instances, "the store of rate limits is away: each instance allows its part by itself");
             }
             self.shared.connection.store(None);
             tokio::time::sleep(ATTEMPT_PAUSE).await;

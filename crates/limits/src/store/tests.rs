@@ -1,5 +1,6 @@
 //! Checks against a real server, which goes and comes back.
 
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use super::{RESPONSE_TIMEOUT, RedisStore, Undecided};
@@ -20,6 +21,15 @@ async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "it did not come to pass that {what}");
 }
 
+/// The hashes of a key.
+fn halves(key: &str) -> [u64; 2] {
+    [0, 1].map(|half| {
+        let mut hasher = super::hasher(half);
+        key.hash(&mut hasher);
+        hasher.finish()
+    })
+}
+
 async fn open(server: &redis::Server) -> RedisStore {
     let store = RedisStore::open(&server.url(), None).unwrap();
     eventually("the store is there", || store.is_there()).await;
@@ -29,7 +39,7 @@ async fn open(server: &redis::Server) -> RedisStore {
 /// A decision by the server: a check that came too late on a busy machine is made once more.
 async fn decided(store: &RedisStore, key: &str, cost: u32, quota: &Quota) -> Decision {
     loop {
-        match store.check("test", &key, cost, quota).await {
+        match store.check("test", halves(key), cost, quota).await {
             Ok(decision) => return decision,
             Err(Undecided) => eventually("the store is there", || store.is_there()).await,
         }
@@ -65,7 +75,7 @@ async fn a_server_that_is_gone_is_asked_no_more_until_it_is_back() {
     drop(server);
     eventually("it is known to be away", || !store.is_there()).await;
     for _ in 0..100 {
-        assert_eq!(store.check("test", &"a", 1, &quota).await, Err(Undecided));
+        assert_eq!(store.check("test", halves("a"), 1, &quota).await, Err(Undecided));
     }
     assert!(store.statistics().undecided >= 100);
     let _server = redis::Server::start_at(port);
@@ -80,10 +90,10 @@ async fn a_server_that_stands_still_costs_its_first_askers_a_moment_and_nobody_a
     let store = open(&server).await;
     let quota: Quota = "1000/s".parse().unwrap();
     server.signal("-STOP");
-    let outcome = tokio::time::timeout(PATIENCE, store.check("test", &"a", 1, &quota)).await;
+    let outcome = tokio::time::timeout(PATIENCE, store.check("test", halves("a"), 1, &quota)).await;
     assert_eq!(outcome.unwrap(), Err(Undecided), "after {RESPONSE_TIMEOUT:?}");
     assert!(!store.is_there() && store.statistics().lost == 1, "{:?}", store.statistics());
-    assert_eq!(store.check("test", &"a", 1, &quota).await, Err(Undecided));
+    assert_eq!(store.check("test", halves("a"), 1, &quota).await, Err(Undecided));
     server.signal("-CONT");
     eventually("it is back", || store.is_there()).await;
 }
@@ -93,12 +103,12 @@ async fn what_somebody_else_has_written_costs_the_checks_of_that_key_alone() {
     let server = redis::Server::start();
     let store = open(&server).await;
     let quota: Quota = "10/s".parse().unwrap();
-    let key = super::stored_key("test", &"a");
+    let key = super::stored_key("test", halves("a"));
     server.command(&["SET", &key, "not a number"]);
     assert!(decided(&store, "a", 1, &quota).await.allowed);
     server.command(&["DEL", &key]);
     server.command(&["RPUSH", &key, "a list"]);
-    assert_eq!(store.check("test", &"a", 1, &quota).await, Err(Undecided));
+    assert_eq!(store.check("test", halves("a"), 1, &quota).await, Err(Undecided));
     assert!(decided(&store, "b", 1, &quota).await.allowed);
     // A clock that was moved back leaves an arrival far ahead: it counts as a spent burst.
     server.command(&["DEL", &key]);

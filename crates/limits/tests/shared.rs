@@ -11,6 +11,7 @@ use baiwan_limits::{RateLimit, RedisStore};
 use http::{Request, Response, StatusCode};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
+#[allow(dead_code, reason = "each test uses a part of it")]
 #[path = "redis/server.rs"]
 mod redis;
 

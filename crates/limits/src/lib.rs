@@ -16,6 +16,8 @@ mod proxies;
 mod proxy_protocol;
 mod quota;
 mod rate_limit;
+#[cfg(feature = "redis")]
+mod store;
 mod sync;
 mod table;
 
@@ -33,4 +35,8 @@ pub use proxies::{Client, NETWORKS_MAX, Proxies, ProxiesError, proxy_field};
 pub use proxy_protocol::{PROXY_HEADER_BYTES_MAX, ProxyHeader, ProxyHeaderError};
 pub use quota::{BURST_SECONDS_MAX, Quota, QuotaError, RATE_MAX};
 pub use rate_limit::{ByAddress, ByField, ByFunction, RateLimit, RateLimitFuture, RateLimitKey, RateLimitService};
+#[cfg(feature = "redis")]
+pub use rate_limit::{SharedRateLimit, SharedRateLimitFuture, SharedRateLimitService};
+#[cfg(feature = "redis")]
+pub use store::{RESPONSE_TIMEOUT, RedisStore, StoreStatistics, StoreUrlError};
 pub use table::Table;

@@ -5,6 +5,8 @@
 mod key;
 mod limit;
 mod service;
+#[cfg(feature = "redis")]
+mod shared;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -19,6 +21,8 @@ use crate::table::Table;
 pub use key::{ByAddress, ByField, ByFunction, RateLimitKey};
 use limit::{Limit, Rule};
 pub use service::{RateLimitFuture, RateLimitService};
+#[cfg(feature = "redis")]
+pub use shared::{SharedRateLimit, SharedRateLimitFuture, SharedRateLimitService};
 
 /// Refuses requests of those who ask too often, with 429 and the time after which to ask again.
 ///
@@ -184,6 +188,24 @@ impl RateLimit {
         self.limit.get().map_or(0, |limit| limit.refusals())
     }
 
+    /// Shares the budgets with all instances that have a limit of this name and quota on the same server. While that does not answer within
+    /// [`RESPONSE_TIMEOUT`](crate::RESPONSE_TIMEOUT), each instance decides by its own table, at its part of the budget
+    /// ([`RedisStore::instances`](crate::RedisStore::instances)).
+    ///
+    /// ```no_run
+    /// use baiwan_limits::{RateLimit, RedisStore};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = RedisStore::open("redis://127.0.0.1/", None)?;
+    /// let app: axum::Router = axum::Router::new().layer(RateLimit::new("100/s").name("api").store(store));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "redis")]
+    pub fn store(self, store: crate::RedisStore) -> SharedRateLimit {
+        SharedRateLimit::new(self, store)
+    }
+
     /// Another limit, which counts apart from this one.
     fn with(mut self, change: impl FnOnce(&mut Rule)) -> Self {
         change(&mut self.rule);
@@ -197,11 +219,18 @@ impl From<Quota> for RateLimit {
     }
 }
 
+impl RateLimit {
+    /// The limit in use, which clones share.
+    fn in_use(&self) -> Arc<Limit> {
+        Arc::clone(self.limit.get_or_init(|| Arc::new(Limit::new(&self.rule))))
+    }
+}
+
 impl<S> Layer<S> for RateLimit {
     type Service = RateLimitService<S>;
 
     fn layer(&self, inner: S) -> RateLimitService<S> {
-        RateLimitService::new(inner, Arc::clone(self.limit.get_or_init(|| Arc::new(Limit::new(&self.rule)))))
+        RateLimitService::new(inner, self.in_use())
     }
 }
 

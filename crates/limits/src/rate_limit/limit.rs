@@ -57,6 +57,14 @@ pub(super) enum Verdict {
     Refuse(Decision),
 }
 
+/// What a request is to be charged.
+#[derive(Debug, Clone, Copy)]
+struct Charge {
+    /// Of its key, with the secret of the table.
+    hash: u64,
+    cost: u32,
+}
+
 impl Rule {
     /// A rule under which all requests have one key.
     pub(super) fn new(quota: Quota) -> Self {
@@ -83,19 +91,33 @@ impl Limit {
         Self { rule: rule.clone(), limiter, refusals, refusals_logged, log_next }
     }
 
-    /// Judges a request, and counts it unless it is refused. There is no other place that does.
+    /// Judges a request by the table of this process, and counts it unless it is refused.
     pub(super) fn decide(&self, parts: &Parts, now: Instant) -> Verdict {
+        match self.charge(parts) {
+            Some(charge) => self.judge(self.limiter.check_hash(charge.hash, charge.cost, now), now),
+            None => Verdict::Pass,
+        }
+    }
+
+    /// What a request is to be charged, if it is limited at all.
+    fn charge(&self, parts: &Parts) -> Option<Charge> {
         if is_preflight(&parts.method, &parts.headers) {
-            return Verdict::Pass;
+            return None;
         }
         if !self.rule.exempt.is_empty() && self.rule.exempt.contains(address(&parts.extensions)) {
-            return Verdict::Pass;
+            return None;
         }
-        let mut hasher = self.limiter.hasher();
-        if !(self.rule.key)(parts, self.rule.ipv6_prefix, &mut hasher) {
-            return Verdict::Pass;
-        }
-        let decision = self.limiter.check_hash(hasher.finish(), (self.rule.cost)(parts), now);
+        let hash = self.hash(parts, self.limiter.hasher())?;
+        Some(Charge { hash, cost: (self.rule.cost)(parts) })
+    }
+
+    /// The key of a request, hashed; `None` if it has none.
+    fn hash(&self, parts: &Parts, mut hasher: impl Hasher) -> Option<u64> {
+        (self.rule.key)(parts, self.rule.ipv6_prefix, &mut hasher).then(|| hasher.finish())
+    }
+
+    /// What a decision means for the request. All requests that are limited come by here, whoever has decided.
+    fn judge(&self, decision: Decision, now: Instant) -> Verdict {
         if !decision.allowed {
             self.refusals.fetch_add(1, Ordering::Relaxed);
             self.log(now);
@@ -135,6 +157,32 @@ impl Limit {
             }
             false => tracing::info!(limit = name, %quota, requests = refused, "the rate limit refuses requests"),
         }
+    }
+}
+
+/// With a store that instances share. What is decided there is judged as what is decided here.
+#[cfg(feature = "redis")]
+impl Limit {
+    /// Judges a request by the shared store; by the table of this process, at its share of the budget, where the store does not decide.
+    pub(super) fn decide_shared(
+        self: &Arc<Self>,
+        store: &crate::RedisStore,
+        parts: &Parts,
+    ) -> Option<impl Future<Output = Verdict> + Send + use<>> {
+        let Charge { hash, cost } = self.charge(parts)?;
+        let halves = [0, 1].map(|half| self.hash(parts, crate::store::hasher(half)).unwrap_or_default());
+        let (limit, store) = (Arc::clone(self), store.clone());
+        Some(async move {
+            let quota = limit.limiter.quota();
+            let shared = store.check(limit.limiter.name(), halves, cost, &quota).await;
+            let now = tokio::time::Instant::now().into_std();
+            let decision = shared.unwrap_or_else(|_| {
+                // As many times the cost as there are instances: the same as that part of the budget. One request is always within it.
+                let share = cost.saturating_mul(store.instances()).min(quota.burst().max(cost));
+                limit.limiter.check_hash(hash, share, now)
+            });
+            limit.judge(decision, now)
+        })
     }
 }
 

@@ -72,7 +72,7 @@ where
 }
 
 /// The answer to a request that was refused.
-fn refusal(limit: &Limit, decision: &Decision, to_event_source: bool) -> Response<Bytes> {
+pub(super) fn refusal(limit: &Limit, decision: &Decision, to_event_source: bool) -> Response<Bytes> {
     let random = RandomState::new().hash_one(());
     let (status, media_type, body) = match to_event_source {
         true => (StatusCode::OK, EVENT_STREAM, retry_event(decision.retry_after, random).into()),

@@ -1,0 +1,194 @@
+//! A rate limit that several instances share, in a Redis or Valkey server.
+//!
+//! A check is one script on one key: the same GCRA as in memory, by the server's own clock, in one round trip. Where no answer comes
+//! within [`RESPONSE_TIMEOUT`], or none that can be used, the caller decides by its own table at once, at a share of the budget: one part
+//! of as many as there are instances. A thread of the store's own connects, counts the instances by their heartbeats, and notices when the
+//! server is back.
+//!
+//! | file | part |
+//! |---|---|
+//! | `script` | what runs in the server |
+//! | `keeper` | the thread that keeps the connection |
+//!
+//! The invariant: no request waits longer than [`RESPONSE_TIMEOUT`], and none waits at all once the server is known to be away.
+
+mod keeper;
+mod script;
+#[cfg(test)]
+mod tests;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use redis::aio::MultiplexedConnection;
+use tokio::sync::{Notify, watch};
+
+use crate::{Decision, Quota};
+
+/// How long a check waits for the server.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_millis(20);
+/// Instances among which a budget is parted, at most.
+const INSTANCES_MAX: u32 = 100_000;
+
+/// The text of a store's address is not one.
+#[derive(Debug, thiserror::Error)]
+#[error("a URL such as redis://host:6379/0, or rediss://user:password@host for TLS")]
+pub struct StoreUrlError(());
+
+/// A connection to the Redis or Valkey server that holds the limits of several instances. Clones share it.
+#[derive(Clone, Debug)]
+pub struct RedisStore {
+    shared: Arc<Shared>,
+    /// The keeper's thread ends when the last of these is dropped.
+    _alive: Arc<watch::Sender<()>>,
+}
+
+/// What a store has done since it was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct StoreStatistics {
+    /// Checks that the server decided.
+    pub decided: u64,
+    /// Checks that it did not decide, so that the caller's own table did.
+    pub undecided: u64,
+    /// How often the server was lost.
+    pub lost: u64,
+}
+
+/// The server did not decide.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Undecided;
+
+struct Shared {
+    /// None: the server is away.
+    connection: ArcSwapOption<MultiplexedConnection>,
+    /// The keeper is to look at once.
+    lost: Notify,
+    instances: AtomicU32,
+    script: redis::Script,
+    decided: AtomicU64,
+    undecided: AtomicU64,
+    losses: AtomicU64,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("instances", &self.instances).finish_non_exhaustive()
+    }
+}
+
+impl RedisStore {
+    /// A store at `url`: `redis://[user:password@]host[:port][/database]`, or `rediss://…` for TLS, whose certificate is checked against
+    /// the system's roots (or those of `SSL_CERT_FILE`). `instances` is among how many a budget is parted while the server is away; without
+    /// it those are counted whose heartbeats the server has.
+    ///
+    /// It returns before the server has answered: a server that is away is a warning in the log, and comes back by itself.
+    ///
+    /// # Errors
+    /// When the URL is none that this store can use. The error does not repeat it, because it may hold a password.
+    ///
+    /// # Panics
+    /// When the system has no thread for it.
+    pub fn open(url: &str, instances: Option<u32>) -> Result<Self, StoreUrlError> {
+        let is_ours = ["redis://", "rediss://"].iter().any(|scheme| url.starts_with(scheme));
+        let client = redis::Client::open(url).ok().filter(|_| is_ours).ok_or(StoreUrlError(()))?;
+        // Fails where the program has chosen a provider already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let shared = Arc::new(Shared {
+            connection: ArcSwapOption::empty(),
+            lost: Notify::new(),
+            instances: AtomicU32::new(instances.unwrap_or(1).clamp(1, INSTANCES_MAX)),
+            script: redis::Script::new(script::CHECK),
+            decided: AtomicU64::new(0),
+            undecided: AtomicU64::new(0),
+            losses: AtomicU64::new(0),
+        });
+        let (alive, ended) = watch::channel(());
+        keeper::start(client, Arc::clone(&shared), ended, instances.is_none());
+        Ok(Self { shared, _alive: Arc::new(alive) })
+    }
+
+    /// Whether the server answers, as far as is known.
+    pub fn is_there(&self) -> bool {
+        self.shared.connection.load().is_some()
+    }
+
+    /// Among how many instances a budget is parted while the server is away: as was set, else as many as were counted last.
+    pub fn instances(&self) -> u32 {
+        self.shared.instances.load(Relaxed)
+    }
+
+    /// What it has done since it was opened.
+    pub fn statistics(&self) -> StoreStatistics {
+        let Shared { decided, undecided, losses, .. } = &*self.shared;
+        StoreStatistics {
+            decided: decided.load(Relaxed),
+            undecided: undecided.load(Relaxed),
+            lost: losses.load(Relaxed),
+        }
+    }
+
+    /// Charges `cost` to what a key has of the quota that all instances call `name`. `halves` are its hashes, by [`hasher`].
+    ///
+    /// # Errors
+    /// When the server did not decide in time. It may have charged all the same.
+    pub(crate) async fn check(
+        &self,
+        name: &str,
+        halves: [u64; 2],
+        cost: u32,
+        quota: &Quota,
+    ) -> Result<Decision, Undecided> {
+        let asked = self.ask(stored_key(name, halves), cost, quota).await;
+        let counter = if asked.is_ok() { &self.shared.decided } else { &self.shared.undecided };
+        counter.fetch_add(1, Relaxed);
+        asked
+    }
+
+    async fn ask(&self, key: String, cost: u32, quota: &Quota) -> Result<Decision, Undecided> {
+        let connection = self.shared.connection.load_full().ok_or(Undecided)?;
+        let budget = script::Budget::new(quota, cost);
+        let mut invocation = self.shared.script.prepare_invoke();
+        budget.write(invocation.key(key));
+        let mut lent = MultiplexedConnection::clone(&connection);
+        match tokio::time::timeout(RESPONSE_TIMEOUT, invocation.invoke_async(&mut lent)).await {
+            Ok(Ok(answer)) => budget.decision(answer).ok_or(Undecided),
+            Ok(Err(error)) if matches!(error.kind(), redis::ErrorKind::Server(_) | redis::ErrorKind::Extension) => {
+                // The server is there and cannot do this: a full one, a replica, a key that somebody else has written.
+                tracing::debug!(%error, "the store of rate limits refused a check");
+                Err(Undecided)
+            }
+            Ok(Err(_)) | Err(_) => {
+                self.shared.lose(&connection);
+                Err(Undecided)
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// The server did not answer: nobody asks it until it has answered the keeper again.
+    fn lose(&self, connection: &Arc<MultiplexedConnection>) {
+        let before = self.connection.compare_and_swap(connection, None);
+        if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, connection)) {
+            self.losses.fetch_add(1, Relaxed);
+            self.lost.notify_one();
+        }
+    }
+}
+
+/// A hasher without a secret, one for each half of a key's name in the store, so that instances find the same name. Those who can read the
+/// server could read a secret there as well. Instances must run the same build of the program, or they count apart.
+pub(crate) fn hasher(half: u8) -> impl Hasher {
+    let mut hasher = DefaultHasher::new();
+    half.hash(&mut hasher);
+    hasher
+}
+
+/// The name of what a key owes, whose hashes are `halves`.
+fn stored_key(name: &str, [first, second]: [u64; 2]) -> String {
+    format!("baiwan:limit:{name}:{first:016x}{second:016x}")
+}

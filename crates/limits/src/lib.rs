@@ -38,5 +38,5 @@ pub use rate_limit::{ByAddress, ByField, ByFunction, RateLimit, RateLimitFuture,
 #[cfg(feature = "redis")]
 pub use rate_limit::{SharedRateLimit, SharedRateLimitFuture, SharedRateLimitService};
 #[cfg(feature = "redis")]
-pub use store::{RESPONSE_TIMEOUT, RedisStore, StoreStatistics, StoreUrlError};
+pub use store::{RESPONSE_TIMEOUT, RedisStore, StoreStatistics, StoreUrl, StoreUrlError};
 pub use table::Table;

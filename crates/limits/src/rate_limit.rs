@@ -196,7 +196,7 @@ impl RateLimit {
     /// use baiwan_limits::{RateLimit, RedisStore};
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let store = RedisStore::open("redis://127.0.0.1/", None)?;
+    /// let store = RedisStore::open("redis://127.0.0.1/".parse()?, None);
     /// let app: axum::Router = axum::Router::new().layer(RateLimit::new("100/s").name("api").store(store));
     /// # Ok(())
     /// # }

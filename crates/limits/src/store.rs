@@ -17,7 +17,9 @@ mod script;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -33,10 +35,36 @@ pub const RESPONSE_TIMEOUT: Duration = Duration::from_millis(20);
 /// Instances among which a budget is parted, at most.
 const INSTANCES_MAX: u32 = 100_000;
 
-/// The text of a store's address is not one.
-#[derive(Debug, thiserror::Error)]
-#[error("a URL such as redis://host:6379/0, or rediss://user:password@host for TLS")]
-pub struct StoreUrlError(());
+/// Where a store is: `redis://[user:password@]host[:port][/database]`, or `rediss://…` for TLS, whose certificate is checked against the
+/// system's roots (or those of `SSL_CERT_FILE`). What is shown of it has no password.
+#[derive(Clone, Debug)]
+pub struct StoreUrl {
+    client: Box<redis::Client>,
+    scheme: &'static str,
+}
+
+/// What is allowed, where it was not given. The text is not repeated, because it may hold a password.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a URL such as redis://HOST:6379/0, or rediss://USER:PASSWORD@HOST for TLS")]
+pub struct StoreUrlError;
+
+impl FromStr for StoreUrl {
+    type Err = StoreUrlError;
+
+    fn from_str(text: &str) -> Result<Self, StoreUrlError> {
+        let scheme = ["redis", "rediss"].into_iter().find(|scheme| text.starts_with(&format!("{scheme}://")));
+        let client = redis::Client::open(text).map_err(|_| StoreUrlError)?;
+        Ok(Self { client: client.into(), scheme: scheme.ok_or(StoreUrlError)? })
+    }
+}
+
+/// Without user and password.
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let info = self.client.get_connection_info();
+        write!(f, "{}://{}/{}", self.scheme, info.addr(), info.redis_settings().db())
+    }
+}
 
 /// A connection to the Redis or Valkey server that holds the limits of several instances. Clones share it.
 #[derive(Clone, Debug)]
@@ -74,27 +102,21 @@ struct Shared {
     losses: AtomicU64,
 }
 
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").field("instances", &self.instances).finish_non_exhaustive()
     }
 }
 
 impl RedisStore {
-    /// A store at `url`: `redis://[user:password@]host[:port][/database]`, or `rediss://…` for TLS, whose certificate is checked against
-    /// the system's roots (or those of `SSL_CERT_FILE`). `instances` is among how many a budget is parted while the server is away; without
-    /// it those are counted whose heartbeats the server has.
+    /// A store at `url`. `instances` is among how many a budget is parted while the server is away; without it those are counted whose
+    /// heartbeats the server has.
     ///
     /// It returns before the server has answered: a server that is away is a warning in the log, and comes back by itself.
     ///
-    /// # Errors
-    /// When the URL is none that this store can use. The error does not repeat it, because it may hold a password.
-    ///
     /// # Panics
     /// When the system has no thread for it.
-    pub fn open(url: &str, instances: Option<u32>) -> Result<Self, StoreUrlError> {
-        let is_ours = ["redis://", "rediss://"].iter().any(|scheme| url.starts_with(scheme));
-        let client = redis::Client::open(url).ok().filter(|_| is_ours).ok_or(StoreUrlError(()))?;
+    pub fn open(url: StoreUrl, instances: Option<u32>) -> Self {
         // Fails where the program has chosen a provider already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let shared = Arc::new(Shared {
@@ -107,8 +129,8 @@ impl RedisStore {
             losses: AtomicU64::new(0),
         });
         let (alive, ended) = watch::channel(());
-        keeper::start(client, Arc::clone(&shared), ended, instances.is_none());
-        Ok(Self { shared, _alive: Arc::new(alive) })
+        keeper::start(*url.client, Arc::clone(&shared), ended, instances.is_none());
+        Self { shared, _alive: Arc::new(alive) }
     }
 
     /// Whether the server answers, as far as is known.

@@ -31,7 +31,7 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// An instance of an app that allows 20 an hour.
 async fn instance(url: &str) -> (Answers, RedisStore) {
-    let store = RedisStore::open(url, None).unwrap();
+    let store = RedisStore::open(url.parse().unwrap(), None);
     until("the store is there", || store.is_there()).await;
     let limit = RateLimit::new("20/h").by(|_: &http::request::Parts| Some("everybody")).store(store.clone());
     let app = limit.layer(service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::empty()))));

@@ -13,6 +13,7 @@ pub(crate) mod check;
 mod file;
 pub(crate) mod flags;
 mod judge;
+mod limit_store;
 mod parsers;
 mod secret;
 mod secret_file;
@@ -33,6 +34,7 @@ use self::settings::OWN;
 use self::sources::Values;
 use crate::store::Location;
 
+pub use self::limit_store::LimitStore;
 pub use self::parsers::{CorsOrigins, DATABASE_CONNECTIONS_MAX, LogFormat, ORIGINS_MAX, ReadyRequires};
 pub use self::secret::Secret;
 pub use self::settings::{defaults, rows};
@@ -61,6 +63,10 @@ pub struct Config {
     pub cors_origins: CorsOrigins,
     /// The field `Server` of answers; None leaves it out.
     pub server_header: Option<HeaderValue>,
+    /// Where the budgets of the rate limit are kept.
+    pub rate_limit_store: LimitStore,
+    /// Among how many instances a budget is parted while that store is away; None counts them.
+    pub rate_limit_instances: Option<u32>,
     /// What `/health/ready` asks beside the server itself.
     pub ready_requires: ReadyRequires,
     /// A level, or filter directives of `tracing-subscriber`.
@@ -91,6 +97,8 @@ impl Default for Config {
             api_token_file: None,
             cors_origins: CorsOrigins::None,
             server_header: None,
+            rate_limit_store: LimitStore::Memory,
+            rate_limit_instances: None,
             ready_requires: ReadyRequires::Nothing,
             log_level: "info".to_owned(),
             log_format: LogFormat::Auto,

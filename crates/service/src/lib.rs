@@ -14,6 +14,7 @@ pub mod problem;
 mod refusals;
 pub mod routes;
 pub mod serve;
+mod shared_limit;
 mod signals;
 pub mod startup;
 mod stopping;

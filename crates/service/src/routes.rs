@@ -25,6 +25,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware::map_response;
 use axum::response::Response;
+use baiwan_limits::SharedRateLimit;
 use http::header::{HeaderValue, SERVER};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -50,6 +51,8 @@ pub struct Policy {
     pub server_header: Option<HeaderValue>,
     /// What "ready" needs beside the engine.
     pub ready_requires: ReadyRequires,
+    /// The rate limit, where instances share it; one that they do not share is the event loop's.
+    pub shared_limit: Option<SharedRateLimit>,
 }
 
 /// Nothing demanded, nothing added.
@@ -60,6 +63,7 @@ impl Default for Policy {
             cors_origins: CorsOrigins::None,
             server_header: None,
             ready_requires: ReadyRequires::Nothing,
+            shared_limit: None,
         }
     }
 }
@@ -71,6 +75,7 @@ impl From<&Config> for Policy {
             cors_origins: config.cors_origins.clone(),
             server_header: config.server_header.clone(),
             ready_requires: config.ready_requires,
+            shared_limit: None,
         }
     }
 }
@@ -125,6 +130,9 @@ fn api() -> OpenApiRouter<Arc<HandlerState>> {
 
 /// Around everything, but only what the operator has asked for: a layer costs each request something.
 fn with_layers(mut router: Router, policy: &Policy) -> Router {
+    if let Some(limit) = policy.shared_limit.clone() {
+        router = router.layer(limit);
+    }
     if let Some(cors) = cors::layer(&policy.cors_origins) {
         router = router.layer(cors);
     }

@@ -7,7 +7,7 @@ use baiwan::settings::{OFF, Setting, Settings, TABLE};
 use baiwan::{FdTables, RateLimitMode};
 use tracing::info;
 
-use crate::config::{Config, CorsOrigins, ReadyRequires};
+use crate::config::{Config, CorsOrigins, LimitStore, ReadyRequires};
 use crate::logs;
 use crate::store::Location;
 
@@ -108,6 +108,9 @@ impl Startup<'_> {
         let exempt: Vec<_> = exempt.into_iter().chain(networks).collect();
         if !exempt.is_empty() {
             let _ = write!(line, ", but not from {}", exempt.join(","));
+        }
+        if let LimitStore::Redis(url) = &self.config.rate_limit_store {
+            let _ = write!(line, ", shared with all instances in {url}");
         }
         if limits.mode == RateLimitMode::Report {
             line += "; only reported (RATE_LIMIT_MODE)";

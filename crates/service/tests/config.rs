@@ -26,6 +26,8 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("API_TOKEN_FILE", "/none/such", "a file that can be read: No such file"),
     ("CORS_ORIGINS", "https://app.example.org/", "ends with a slash"),
     ("SERVER_HEADER", "百万", "visible ASCII"),
+    ("RATE_LIMIT_STORE", "http://ada:secret@host", "memory, or a URL such as redis://HOST:6379/0"),
+    ("RATE_LIMIT_INSTANCES", "0", "1 to 10000"),
     ("READY_REQUIRES", "database", "off or store"),
     ("LOG_LEVEL", "verbose", "error, warn, info, debug, trace"),
     ("LOG_FORMAT", "xml", "auto, json or text"),
@@ -105,6 +107,7 @@ fn a_wrong_value_is_one_line_that_names_variable_value_and_what_is_allowed() {
         let shown = match variable {
             "DATABASE_URL" => "mysql:…",
             "API_TOKEN" => "(hidden)",
+            "RATE_LIMIT_STORE" => "http:…",
             _ => value,
         };
         assert!(line.starts_with(&format!("baiwan: {variable} (or --")), "{line}");

@@ -32,12 +32,15 @@ struct Keeper {
     counts_instances: bool,
     /// Whether it was said that the server is away.
     said_away: bool,
+    /// The server was not reached before.
+    is_first: bool,
 }
 
 /// Starts the thread, which ends with the sender of `ended`.
 pub(super) fn start(client: Client, shared: Arc<Shared>, mut ended: watch::Receiver<()>, counts_instances: bool) {
     let name = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
-    let mut keeper = Keeper { client, shared, beat: Script::new(BEAT), name, counts_instances, said_away: false };
+    let mut keeper =
+        Keeper { client, shared, beat: Script::new(BEAT), name, counts_instances, said_away: false, is_first: true };
     let body = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         match runtime {
@@ -78,9 +81,10 @@ impl Keeper {
         // The first beat loads its script.
         self.beat(&mut connection, CONNECT_TIMEOUT).await?;
         self.beat(&mut connection, RESPONSE_TIMEOUT).await?;
-        if std::mem::replace(&mut self.said_away, false) {
-            tracing::info!("the store of rate limits is back");
+        if std::mem::replace(&mut self.said_away, false) || self.is_first {
+            tracing::info!("the store of rate limits is there");
         }
+        self.is_first = false;
         // What was said of the connection before.
         let _ = tokio::time::timeout(Duration::ZERO, self.shared.lost.notified()).await;
         self.shared.connection.store(Some(Arc::new(connection.clone())));

@@ -3,7 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
-use super::{RESPONSE_TIMEOUT, RedisStore, Undecided};
+use super::{RESPONSE_TIMEOUT, RedisStore, StoreUrl, Undecided};
 use crate::{Decision, Quota};
 
 #[path = "../../tests/redis/server.rs"]
@@ -31,7 +31,7 @@ fn halves(key: &str) -> [u64; 2] {
 }
 
 async fn open(server: &redis::Server) -> RedisStore {
-    let store = RedisStore::open(&server.url(), None).unwrap();
+    let store = RedisStore::open(server.url().parse().unwrap(), None);
     eventually("the store is there", || store.is_there()).await;
     store
 }
@@ -118,9 +118,18 @@ async fn what_somebody_else_has_written_costs_the_checks_of_that_key_alone() {
 }
 
 #[test]
-fn a_url_that_is_none_is_refused_without_being_repeated() {
+fn a_url_that_is_none_is_refused_without_being_repeated_and_one_is_shown_without_its_password() {
     for wrong in ["", "memory", "http://host", "redis:/host", "unix:/run/redis.sock", "redis://user:secret@host:port"] {
-        let error = RedisStore::open(wrong, None).unwrap_err().to_string();
+        let error = wrong.parse::<StoreUrl>().unwrap_err().to_string();
         assert!(error.contains("redis://") && !error.contains("secret"), "{wrong}: {error}");
+    }
+    for (url, shown) in [
+        ("redis://host", "redis://host:6379/0"),
+        ("rediss://user:secret@host:7000/3", "rediss://host:7000/3"),
+        ("redis://:secret@[::1]:1", "redis://::1:1/0"),
+    ] {
+        let parsed: StoreUrl = url.parse().unwrap();
+        assert_eq!(parsed.to_string(), shown);
+        assert!(!format!("{parsed:?}").contains("secret"), "{parsed:?}");
     }
 }

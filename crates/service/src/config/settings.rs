@@ -47,6 +47,10 @@ fn parse_path(text: &str) -> Result<Option<PathBuf>, String> {
     Ok(Some(text.into()))
 }
 
+/// More instances than anybody has.
+const INSTANCES_MAX: u64 = 10_000;
+const COUNTED: &str = "counted";
+
 /// What is shown of a setting that nobody has set and that has no default.
 const NOT_SET: &str = "not set";
 
@@ -140,6 +144,35 @@ pub(super) static OWN: &[Setting<Config>] = &[
             let text = config.server_header.as_ref().map(|text| String::from_utf8_lossy(text.as_bytes()));
             text.unwrap_or(OFF.into()).into_owned()
         },
+    },
+    Setting {
+        row: Row {
+            kind: Kind::Url,
+            ..Row::new(
+                "RATE_LIMIT_STORE",
+                "URL",
+                "`memory`, or the Redis or Valkey server in which all instances share the budgets of `RATE_LIMIT`: \
+                 `redis://USER:PASSWORD@HOST:PORT/DATABASE`, or `rediss://` for TLS. With a password better not a flag: `ps` shows \
+                 flags to everybody",
+            )
+        },
+        set: |config, text| store(&mut config.rate_limit_store, text.parse()),
+        show: |config| config.rate_limit_store.to_string(),
+    },
+    Setting {
+        row: Row {
+            default: Some(COUNTED),
+            ..Row::new(
+                "RATE_LIMIT_INSTANCES",
+                "COUNT",
+                "Among how many instances a budget is parted while `RATE_LIMIT_STORE` is away; by default those that it counted last",
+            )
+        },
+        set: |config, text| {
+            let count = parse_count(text, INSTANCES_MAX);
+            store(&mut config.rate_limit_instances, count.map(|count| Some(count as u32)))
+        },
+        show: |config| config.rate_limit_instances.map_or(COUNTED.to_owned(), |count| count.to_string()),
     },
     Setting {
         row: Row::new(

@@ -24,6 +24,8 @@ mod postgres;
 #[cfg_attr(baiwan_portable, allow(dead_code, reason = "the tests of the engine need all of it"))]
 mod rate_limit;
 mod running;
+#[cfg(target_os = "linux")]
+mod shared_limit;
 mod stopping;
 // They count refusals of the engine.
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]

@@ -18,7 +18,7 @@ use crate::table::{TICKS, Table, duration_ceil};
 /// The table of all limits that are not given one, made on first use.
 static TABLE: LazyLock<Arc<Table>> = LazyLock::new(|| Arc::new(Table::new()));
 
-/// Tells the keys of one limit from those of another in the same table.
+/// Numbers the limits of the process.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 /// A limit of how often each key may ask; shared by all cores.
@@ -43,7 +43,8 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 pub struct Limiter {
     name: Box<str>,
     quota: Quota,
-    id: u64,
+    /// Random, added to each key's hash: the keys of one limit are not those of another in the same table.
+    offset: u64,
     /// How much time one request takes, in ticks.
     period: u64,
     /// The time of a whole burst, in ticks.
@@ -62,6 +63,8 @@ impl Limiter {
 
     /// A limit with a table of the caller's, which several limits may share.
     pub fn with_table(name: &str, quota: Quota, table: Arc<Table>) -> Self {
+        let mut hasher = table.hasher();
+        ("limit", NEXT_ID.fetch_add(1, Ordering::Relaxed)).hash(&mut hasher);
         let name: Box<str> = name.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
         // At most an hour for one request: a burst of at least 1 comes back within an hour.
         let period = (quota.window().as_secs() * TICKS).div_ceil(quota.requests().into());
@@ -69,7 +72,7 @@ impl Limiter {
             fields: Fields::new(&name, quota),
             name,
             quota,
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            offset: hasher.finish(),
             period,
             tolerance: period * u64::from(quota.burst()),
             table,
@@ -106,15 +109,16 @@ impl Limiter {
     }
 
     /// A hasher for the keys of this limit.
-    pub(crate) fn hasher(&self) -> impl Hasher {
-        self.table.hasher(self.id)
+    pub(crate) fn hasher(&self) -> impl Hasher + use<> {
+        self.table.hasher()
     }
 
     /// As [`check`](Self::check), by what [`hasher`](Self::hasher) made of the key.
     pub(crate) fn check_hash(&self, hash: u64, cost: u32, now: Instant) -> Decision {
         // At most 2^32 requests of 2^32 ticks each.
         let cost_ticks = u64::from(cost) * self.period;
-        let charge = self.table.charge(hash, self.tolerance, cost_ticks, self.table.ticks(now));
+        let charge =
+            self.table.charge(hash.wrapping_add(self.offset), self.tolerance, cost_ticks, self.table.ticks(now));
         let retry_after = match charge.admitted {
             true => Duration::ZERO,
             false if cost > self.quota.burst() => self.quota.window(),
@@ -122,7 +126,8 @@ impl Limiter {
         };
         Decision {
             allowed: charge.admitted,
-            remaining: u32::try_from(self.tolerance.saturating_sub(charge.debt) / self.period).unwrap_or(u32::MAX),
+            // Both are less than 2^32, for which processors divide faster.
+            remaining: self.tolerance.saturating_sub(charge.debt) as u32 / self.period as u32,
             reset: duration_ceil(charge.debt),
             retry_after,
         }

@@ -154,7 +154,7 @@ impl RateLimit {
     /// Never limits clients with these addresses: a comma list of networks and addresses, as in `127.0.0.0/8, ::1`.
     ///
     /// # Panics
-    /// If this is no such list; the message says which item is not. [`exempt_networks`](Self::exempt_networks) takes one that has been
+    /// If this is no such list; the message says what is one. [`exempt_networks`](Self::exempt_networks) takes one that has been
     /// read before.
     pub fn exempt(self, networks: &str) -> Self {
         match networks.parse() {

@@ -20,7 +20,7 @@
 //! cannot be charged beyond its bound. Charges and looks are sequentially consistent for this. A request that is refused, or that
 //! is charged twice in such a race, is charged too much, never too little.
 
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -84,6 +84,20 @@ pub(crate) struct Charge {
     pub(crate) debt: u64,
 }
 
+/// What became of a charge to one entry.
+enum Charged {
+    Yes {
+        debt: u64,
+    },
+    No {
+        debt: u64,
+    },
+    /// It was another word by then.
+    Changed,
+    /// It is of another key with the same tag.
+    OfAnother,
+}
+
 impl Default for Table {
     fn default() -> Self {
         Self::new()
@@ -123,11 +137,9 @@ impl Table {
         self.lines as usize * ENTRIES
     }
 
-    /// A hasher with the table's secret, for keys of the limit with this number.
-    pub(crate) fn hasher(&self, limit: u64) -> impl Hasher {
-        let mut hasher = self.secret.build_hasher();
-        limit.hash(&mut hasher);
-        hasher
+    /// A hasher with the table's secret.
+    pub(crate) fn hasher(&self) -> impl Hasher + use<> {
+        self.secret.build_hasher()
     }
 
     /// The time in ticks since the first check of this table. What is earlier than that is 0.
@@ -143,52 +155,77 @@ impl Table {
         let line = self.line(hash);
         let tag = tag(hash);
         if cost == 0 || cost > tolerance {
-            let (seen, now) = self.look(line, now);
-            let debt = seen
-                .iter()
-                .filter(|word| has_tag(**word, tag))
-                .filter_map(|word| own_debt(*word, now, tolerance))
-                .max();
-            return Charge { admitted: cost == 0, debt: debt.unwrap_or(0) };
+            return Charge { admitted: cost == 0, debt: self.debt(line, tag, tolerance, now) };
         }
         // A bit for each entry that this check has been charged to.
-        let mut charged = 0_u8;
+        let mut charged = 0;
         let mut debt_most = 0;
         for _ in 0..LOOKS_MAX {
-            let (seen, now) = self.look(line, now);
-            let mut another = false;
-            for (index, word) in seen.into_iter().enumerate() {
-                if !has_tag(word, tag) || charged & (1 << index) != 0 {
-                    continue;
-                }
-                let Some(debt) = own_debt(word, now, tolerance) else { continue };
-                if debt + cost > tolerance {
-                    return Charge { admitted: false, debt };
-                }
-                another = true;
-                if replace(&line[index], word, entry(tag, now + debt + cost)) {
-                    charged |= 1 << index;
-                    debt_most = debt_most.max(debt + cost);
+            let mut uncharged = with_tag(line, tag) & !charged;
+            let mut look_again = false;
+            while uncharged != 0 {
+                let index = uncharged.trailing_zeros() as usize;
+                uncharged &= uncharged - 1;
+                match self.charge_entry(&line[index], tag, tolerance, cost, now) {
+                    Charged::Yes { debt } => {
+                        charged |= 1 << index;
+                        debt_most = debt_most.max(debt);
+                        look_again = true;
+                    }
+                    Charged::Changed => look_again = true,
+                    Charged::OfAnother => {}
+                    Charged::No { debt } => return Charge { admitted: false, debt },
                 }
             }
-            if another {
+            if look_again {
                 continue;
             }
             if charged != 0 {
                 return Charge { admitted: true, debt: debt_most };
             }
-            if let Some(index) = self.insert(line, &seen, entry(tag, now + cost), now) {
-                charged |= 1 << index;
+            if let Some(index) = self.insert(line, tag, tolerance, cost, now) {
+                charged = 1 << index;
                 debt_most = cost;
             }
         }
         Charge { admitted: false, debt: debt_most }
     }
 
-    /// Puts a new entry into the place of a free one, else of the one with the least debt; `None` if another check was there first.
-    fn insert(&self, line: &[AtomicU64; ENTRIES], seen: &[u64; ENTRIES], entry: u64, now: u64) -> Option<usize> {
-        let (index, word) = seen.iter().copied().enumerate().min_by_key(|(_, word)| debt(*word, now))?;
-        if !replace(&line[index], word, entry) {
+    /// Charges one entry of the key, once.
+    fn charge_entry(&self, place: &AtomicU64, tag: u64, tolerance: u64, cost: u64, now: u64) -> Charged {
+        let word = place.load(Ordering::SeqCst);
+        let now = self.advance(now);
+        if !has_tag(word, tag) {
+            return Charged::Changed;
+        }
+        match own_debt(word, now, tolerance) {
+            None => Charged::OfAnother,
+            Some(debt) if debt + cost > tolerance => Charged::No { debt },
+            Some(debt) if replace(place, word, entry(tag, now + debt + cost)) => Charged::Yes { debt: debt + cost },
+            Some(_) => Charged::Changed,
+        }
+    }
+
+    /// The largest debt of the key.
+    fn debt(&self, line: &[AtomicU64; ENTRIES], tag: u64, tolerance: u64, now: u64) -> u64 {
+        let words = line.each_ref().map(|place| place.load(Ordering::SeqCst));
+        let now = self.advance(now);
+        let own = words.iter().filter(|word| has_tag(**word, tag)).filter_map(|word| own_debt(*word, now, tolerance));
+        own.max().unwrap_or(0)
+    }
+
+    /// Puts a new entry into the place of a free one, else of the one with the least debt; `None` if another check was there
+    /// first.
+    #[cold]
+    fn insert(&self, line: &[AtomicU64; ENTRIES], tag: u64, tolerance: u64, cost: u64, now: u64) -> Option<usize> {
+        let words = line.each_ref().map(|place| place.load(Ordering::SeqCst));
+        let now = self.advance(now);
+        // Another check of the key may have come between.
+        if words.iter().any(|word| has_tag(*word, tag) && own_debt(*word, now, tolerance).is_some()) {
+            return None;
+        }
+        let (index, word) = words.into_iter().enumerate().min_by_key(|(_, word)| debt(*word, now))?;
+        if !replace(&line[index], word, entry(tag, now + cost)) {
             return None;
         }
         if debt(word, now) > 0 {
@@ -197,17 +234,16 @@ impl Table {
         Some(index)
     }
 
-    /// The line, and the time to count by.
+    /// The time to count by: that of the caller, or a newer one.
     ///
-    /// The time is read after the line: whoever wrote an entry had told the newest time before that, to within [`STEP`], so no entry of
-    /// the same key is further ahead than its tolerance and a step.
-    fn look(&self, line: &[AtomicU64; ENTRIES], now: u64) -> ([u64; ENTRIES], u64) {
-        let seen = std::array::from_fn(|index| line[index].load(Ordering::SeqCst));
+    /// It is read after the words that are judged by it: whoever wrote one had told the newest time before that, to within [`STEP`], so
+    /// no entry of the same key is further ahead than its tolerance and a step.
+    fn advance(&self, now: u64) -> u64 {
         let newest = self.newest.load(Ordering::SeqCst);
         if now < newest.saturating_add(STEP) {
-            return (seen, now.max(newest));
+            return now.max(newest);
         }
-        (seen, now.max(self.newest.fetch_max(now, Ordering::SeqCst)))
+        now.max(self.newest.fetch_max(now, Ordering::SeqCst))
     }
 
     fn line(&self, hash: u64) -> &[AtomicU64; ENTRIES] {
@@ -219,6 +255,13 @@ impl Table {
 /// From the end of the hash that does not name the line.
 fn tag(hash: u64) -> u64 {
     (hash >> TIME_BITS).max(1)
+}
+
+/// A bit for each entry with the tag.
+fn with_tag(line: &[AtomicU64; ENTRIES], tag: u64) -> u8 {
+    line.iter()
+        .enumerate()
+        .fold(0, |found, (index, place)| found | u8::from(has_tag(place.load(Ordering::SeqCst), tag)) << index)
 }
 
 fn has_tag(word: u64, tag: u64) -> bool {

@@ -18,7 +18,6 @@
 //! those who were refused together do not come back together (section 8.5 of the draft). It is never earlier than the end of `t`
 //! (section 6).
 
-use std::io::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -142,9 +141,19 @@ fn seconds_ceil(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
-fn append_number(out: &mut Vec<u8>, number: u64) {
-    // Writing to a vector cannot fail.
-    let _ = write!(out, "{number}");
+fn append_number(out: &mut Vec<u8>, mut number: u64) {
+    // The most that 64 bits have. A refusal must be cheap, and the formatter of the standard library is not.
+    let mut digits = [b'0'; 20];
+    let mut begin = digits.len();
+    loop {
+        begin -= 1;
+        digits[begin] += (number % 10) as u8;
+        number /= 10;
+        if number == 0 || begin == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[begin..]);
 }
 
 #[cfg(test)]
@@ -206,6 +215,15 @@ mod tests {
             let seconds = (0..5_000).map(|random| retry_after_seconds(&refused, random));
             assert_eq!((seconds.clone().min(), seconds.max()), (Some(least), Some(most)), "{millis} ms");
             assert_eq!(window_seconds(&refused), least);
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_with_all_their_digits() {
+        for number in [0, 7, 10, 429, u64::MAX] {
+            let mut out = Vec::new();
+            append_number(&mut out, number);
+            assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
         }
     }
 

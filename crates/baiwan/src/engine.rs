@@ -42,6 +42,7 @@ mod exchange;
 mod expire;
 mod feed;
 mod ports;
+mod proxied;
 mod receive;
 mod recover;
 mod refuse;

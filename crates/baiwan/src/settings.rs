@@ -173,8 +173,7 @@ impl Settings {
         if self.proxy_protocol && self.proxies.is_empty() {
             let allowed = format!("off, unless {prefix}TRUSTED_PROXIES says who begins with it");
             conflicts.push((["PROXY_PROTOCOL", "TRUSTED_PROXIES"], allowed));
-        }
-        if self.proxy_protocol && self.event_loop.resolve() == EventLoop::Portable {
+        } else if self.proxy_protocol && self.event_loop.resolve() == EventLoop::Portable {
             let allowed = format!("off, because {prefix}EVENT_LOOP is portable, here or by default");
             conflicts.push((["PROXY_PROTOCOL", "EVENT_LOOP"], allowed));
         }

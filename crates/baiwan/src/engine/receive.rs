@@ -16,6 +16,7 @@ use super::close::{close, enter, fail_with_panic, flush, note_unread};
 use super::deny::deny;
 use super::exchange::OUTPUT_BYTES_MAX;
 use super::ports::{Outbox, Ports};
+use super::proxied::{Begun, begin_proxied};
 use super::refuse::refuse;
 use super::respond::{Received, Step, begin_exchange, begin_record};
 use super::table::{Flags, State, Table};
@@ -251,7 +252,14 @@ pub(super) fn process<D: Driver, A: App>(
     }
     let begin = ports.outbox.bytes.len();
     let input = if kept.is_empty() { bytes } else { &kept[..] };
-    let (wait, position) = answer(terms, ports, table, apps, index, input, &mut decoder);
+    let (wait, position) = match begin_proxied(terms, table, index, input) {
+        Begun::After(first) => {
+            let (wait, position) = answer(terms, ports, table, apps, index, &input[first..], &mut decoder);
+            (wait, first + position)
+        }
+        Begun::Partial => (Wait::Head, 0),
+        Begun::Refused => (Wait::Nothing, 0),
+    };
     ports.outbox.add_area(table, index, begin);
     match wait {
         Wait::Nothing => return,

@@ -332,8 +332,6 @@ fn answer<D: Driver, A: App>(
                 return (Wait::Nothing, position);
             }
         };
-        let peer = || table[index].peer.peer();
-        identify(&terms.settings, &terms.board.server, terms.board.index, peer, &mut head.request);
         let switches = !is_probe && may_switch::<D>(&head);
         if switches && ports.outbox.bytes.len() > begin {
             // What was answered before leaves first; then this head is looked at once more.
@@ -364,7 +362,8 @@ fn answer<D: Driver, A: App>(
     }
 }
 
-/// Asks the gate, which says how little is left of a client's limit. What an answer instead of the app's would need of a request that is let through is kept.
+/// Says who the client is and asks the gate, which says how little is left of a client's limit. What an answer instead of the app's
+/// would need of a request that is let through is kept.
 #[inline]
 fn admit<S>(
     terms: &Terms,
@@ -373,10 +372,12 @@ fn admit<S>(
     is_probe: bool,
     head: &mut RequestHead,
 ) -> Result<Option<Left>, Denial> {
+    let peer = || table[index].peer.peer();
+    identify(&terms.settings, &terms.board.server, terms.board.index, peer, &mut head.request);
     let is_stopping = terms.board.is_stopping();
     let counting = terms.settings.rate_limit_in_force.as_deref().map(|limit| Counting {
         limit,
-        peer: table[index].peer.peer(),
+        peer: peer(),
         now: terms.clock.now().into_std(),
         core: terms.status(),
     });

@@ -15,6 +15,7 @@ mod networks;
 mod proxies;
 mod proxy_protocol;
 mod quota;
+mod rate_limit;
 mod sync;
 mod table;
 
@@ -31,4 +32,5 @@ pub use networks::{Networks, NetworksError};
 pub use proxies::{Client, NETWORKS_MAX, Proxies, ProxiesError, proxy_field};
 pub use proxy_protocol::{PROXY_HEADER_BYTES_MAX, ProxyHeader, ProxyHeaderError};
 pub use quota::{BURST_SECONDS_MAX, Quota, QuotaError, RATE_MAX};
+pub use rate_limit::{ByAddress, ByField, ByFunction, RateLimit, RateLimitFuture, RateLimitKey, RateLimitService};
 pub use table::Table;

@@ -57,6 +57,8 @@ pub struct Fields {
     /// The name as a String of Structured Fields, which is one of JSON as well.
     quoted: Box<str>,
     policy: HeaderValue,
+    /// The lines of both fields, up to the numbers.
+    lines: Box<[u8]>,
     problem: Bytes,
     burst: u32,
 }
@@ -72,6 +74,7 @@ impl Fields {
              \"detail\":\"At most {quota} are allowed. Retry-After says when to ask again.\",\"violated-policies\":[{quoted}]}}"
         );
         Self {
+            lines: format!("RateLimit-Policy: {policy}\r\nRateLimit: {quoted}").into_bytes().into(),
             policy: HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("\"?\"")),
             problem: problem.into(),
             quoted,
@@ -87,16 +90,13 @@ impl Fields {
     /// Appends whole field lines to a head that is written as bytes, each with its CRLF: `RateLimit-Policy`, `RateLimit`, and
     /// `Retry-After` if the request was refused.
     pub fn append(&self, head: &mut Vec<u8>, decision: &Decision, random: u64) {
-        head.extend_from_slice(b"RateLimit-Policy: ");
-        head.extend_from_slice(self.policy.as_bytes());
-        head.extend_from_slice(b"\r\nRateLimit: ");
-        self.append_limit(head, decision);
-        head.extend_from_slice(b"\r\n");
+        head.extend_from_slice(&self.lines);
+        append_numbers(head, decision);
         if !decision.allowed {
-            head.extend_from_slice(b"Retry-After: ");
+            head.extend_from_slice(b"\r\nRetry-After: ");
             append_number(head, retry_after_seconds(decision, random));
-            head.extend_from_slice(b"\r\n");
         }
+        head.extend_from_slice(b"\r\n");
     }
 
     /// Adds the same fields to a map. Those of another limit stay there, beside these; of two `Retry-After`, the last one counts.
@@ -119,11 +119,15 @@ impl Fields {
 
     fn append_limit(&self, out: &mut Vec<u8>, decision: &Decision) {
         out.extend_from_slice(self.quoted.as_bytes());
-        out.extend_from_slice(b";r=");
-        append_number(out, decision.remaining.into());
-        out.extend_from_slice(b";t=");
-        append_number(out, window_seconds(decision));
+        append_numbers(out, decision);
     }
+}
+
+fn append_numbers(out: &mut Vec<u8>, decision: &Decision) {
+    out.extend_from_slice(b";r=");
+    append_number(out, decision.remaining.into());
+    out.extend_from_slice(b";t=");
+    append_number(out, window_seconds(decision));
 }
 
 /// The effective window, `t`.
@@ -143,6 +147,9 @@ fn seconds_ceil(time: Duration) -> u64 {
 
 fn append_number(out: &mut Vec<u8>, mut number: u64) {
     // The most that 64 bits have. A refusal must be cheap, and the formatter of the standard library is not.
+    if number < 10 {
+        return out.push(b'0' + number as u8);
+    }
     let mut digits = [b'0'; 20];
     let mut begin = digits.len();
     loop {

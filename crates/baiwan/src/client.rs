@@ -44,6 +44,14 @@ pub(crate) fn identify<T>(
     }
 }
 
+/// Whether a peer is a trusted proxy.
+pub(crate) fn trusts(settings: &Settings, peer: Peer) -> bool {
+    match peer {
+        Peer::Ip(peer) => settings.proxies.trusts(peer.ip()),
+        Peer::Unix => settings.proxies.trusts_unix(),
+    }
+}
+
 /// The client of a request that [`identify`] has seen: the peer, or whom a trusted proxy has named. IPv4-mapped is IPv4; over a Unix
 /// socket a client that nobody has named is `0.0.0.0`.
 pub(crate) fn client<T>(peer: Peer, request: &Request<T>) -> IpAddr {

@@ -44,6 +44,7 @@ mod exchange;
 mod expire;
 mod feed;
 mod ports;
+mod proxied;
 mod receive;
 mod recover;
 mod refuse;

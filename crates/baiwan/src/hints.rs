@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// Time between two lines of the same hint, at least.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-const HINTS: [(Refusal, &str); 3] = [
+const HINTS: [(Refusal, &str); 5] = [
     (
         Refusal::TlsOnPlainPort,
         "a client speaks TLS to this port, which serves plain HTTP: use http:// or put a TLS terminator in front",
@@ -25,7 +25,17 @@ const HINTS: [(Refusal, &str); 3] = [
     ),
     (
         Refusal::ProxyProtocolUnexpected,
-        "a proxy sends the PROXY protocol, which this server does not read yet: switch it off at the proxy",
+        "a peer sends the PROXY protocol, which is not read from it: set PROXY_PROTOCOL=on and TRUSTED_PROXIES to its address, or \
+         switch it off at the proxy",
+    ),
+    (
+        Refusal::ProxyProtocolMissing,
+        "a trusted proxy does not send the PROXY protocol, which PROXY_PROTOCOL=on demands of it: switch it on at the proxy (HAProxy: \
+         send-proxy-v2), or off here",
+    ),
+    (
+        Refusal::ProxyProtocolMalformed,
+        "a trusted proxy sends a malformed PROXY protocol: the source of its connections is not known, so they are refused",
     ),
 ];
 
@@ -88,5 +98,6 @@ mod tests {
         assert!(text(Refusal::TlsOnPlainPort).contains("put a TLS terminator in front"));
         assert!(text(Refusal::Http2Unexpected).contains("put a proxy in front that translates"));
         assert!(text(Refusal::ProxyProtocolUnexpected).contains("switch it off at the proxy"));
+        assert!(text(Refusal::ProxyProtocolMissing).contains("switch it on at the proxy"));
     }
 }

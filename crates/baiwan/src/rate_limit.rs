@@ -236,6 +236,16 @@ mod tests {
     }
 
     #[test]
+    fn row_60_addresses_of_one_prefix_are_one_client() {
+        let (limit, now) = limit(RateLimitMode::Enforce, "", false);
+        for host in 0..4 {
+            assert!(matches!(ask(&limit, &format!("2001:db8::{host}"), now), Ruling::Allowed(_)));
+        }
+        assert!(matches!(ask(&limit, "2001:db8::1:0:0:1", now), Ruling::Refused(_)), "the same /64");
+        assert!(matches!(ask(&limit, "2001:db8:0:1::1", now), Ruling::Allowed(_)), "the next one");
+    }
+
+    #[test]
     fn report_mode_refuses_nobody() {
         let (limit, now) = limit(RateLimitMode::Report, "", false);
         let rulings: Vec<_> = (0..6).map(|_| ask(&limit, "192.0.2.7", now)).collect();

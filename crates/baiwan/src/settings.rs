@@ -73,6 +73,8 @@ pub struct Settings {
     pub max_connections: Option<u64>,
     /// Which peers say who the client is, and in which field.
     pub proxies: Proxies,
+    /// Their connections begin with the PROXY protocol, which says who has connected to them.
+    pub proxy_protocol: bool,
     /// From the first byte of a head to its last. `None`: no limit, here and below.
     pub header_timeout: Option<Duration>,
     /// Until the next request.
@@ -127,6 +129,7 @@ impl Default for Settings {
             workers: None,
             max_connections: None,
             proxies: Proxies::default(),
+            proxy_protocol: false,
             header_timeout: Some(Duration::from_secs(10)),
             keep_alive_timeout: Some(Duration::from_secs(75)),
             body_timeout: Some(Duration::from_hours(1)),
@@ -193,6 +196,13 @@ impl Settings {
         if self.proxies.is_empty() && self.proxies.field().is_some() {
             let allowed = format!("off, unless {prefix}TRUSTED_PROXIES says whose field it is");
             conflicts.push((["CLIENT_IP_HEADER", "TRUSTED_PROXIES"], allowed));
+        }
+        if self.proxy_protocol && self.proxies.is_empty() {
+            let allowed = format!("off, unless {prefix}TRUSTED_PROXIES says who begins with it");
+            conflicts.push((["PROXY_PROTOCOL", "TRUSTED_PROXIES"], allowed));
+        } else if self.proxy_protocol && self.event_loop.resolve() == EventLoop::Portable {
+            let allowed = format!("off, because {prefix}EVENT_LOOP is portable, here or by default");
+            conflicts.push((["PROXY_PROTOCOL", "EVENT_LOOP"], allowed));
         }
         conflicts
     }

@@ -48,18 +48,26 @@ pub struct ShortAnswer<'a> {
 /// head depends on: the method, the version, and whether the connection persists.
 pub fn encode_short_answer(out: &mut Vec<u8>, answer: &ShortAnswer<'_>, context: ResponseContext, date: &[u8; 29]) {
     encode_status_line(out, answer.status);
-    encode_field(out, b"date", date);
-    encode_field(out, b"content-type", answer.content_type.as_bytes());
-    encode_field(out, b"content-length", itoa::Buffer::new().format(answer.body.len()).as_bytes());
+    // Few pieces: whoever is refused should cost little.
+    let mut length = itoa::Buffer::new();
+    let pieces = [
+        &b"date: "[..],
+        date,
+        b"\r\ncontent-type: ",
+        answer.content_type.as_bytes(),
+        b"\r\ncontent-length: ",
+        length.format(answer.body.len()).as_bytes(),
+        b"\r\n",
+    ];
+    pieces.into_iter().for_each(|piece| out.extend_from_slice(piece));
     encode_fields(out, answer.fields);
     debug_assert!(answer.lines.is_empty() || answer.lines.ends_with(b"\r\n"), "lines are whole");
     out.extend_from_slice(answer.lines);
     match context.keep_alive {
-        false => encode_field(out, b"connection", b"close"),
-        true if context.version == Version::HTTP_10 => encode_field(out, b"connection", b"keep-alive"),
-        true => {}
+        false => out.extend_from_slice(b"connection: close\r\n\r\n"),
+        true if context.version == Version::HTTP_10 => out.extend_from_slice(b"connection: keep-alive\r\n\r\n"),
+        true => out.extend_from_slice(b"\r\n"),
     }
-    out.extend_from_slice(b"\r\n");
     if !context.head_request {
         out.extend_from_slice(answer.body);
     }

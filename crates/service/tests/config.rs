@@ -34,6 +34,9 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("HEAD_LIMIT", "65KiB", "from 256 to 64KiB"),
     ("TARGET_LIMIT", "8K", "a size such as 8KiB"),
     ("FIELDS_LIMIT", "256", "1 to 255"),
+    ("TRUSTED_PROXIES", "10.0.0.0/8,proxy.example.org", "\"proxy.example.org\" is none of them"),
+    ("CLIENT_IP_HEADER", "X Real IP", "the name of a field"),
+    ("PROXY_PROTOCOL", "v2", "on or off"),
     ("HEADER_TIMEOUT", "10", "500ms, 10s or 2m"),
     ("KEEP_ALIVE_TIMEOUT", "-1s", "or off"),
     ("REQUEST_TIMEOUT", "1.5s", "500ms, 10s or 2m"),
@@ -135,6 +138,10 @@ const WRONG_AT_BOTH_DOORS: &[(&str, &[(&str, &str)])] = &[
     ("SHUTDOWN_TIMEOUT", &[("SHUTDOWN_TIMEOUT", "off")]),
     ("SHUTDOWN_DELAY", &[("SHUTDOWN_DELAY", "2s"), ("SHUTDOWN_TIMEOUT", "2s")]),
     ("FD_TABLES", &[("FD_TABLES", "per-core"), ("EVENT_LOOP", "portable")]),
+    ("TRUSTED_PROXIES", &[("TRUSTED_PROXIES", "10.0.0.0/33")]),
+    ("CLIENT_IP_HEADER", &[("CLIENT_IP_HEADER", "X-Real-IP")]),
+    ("PROXY_PROTOCOL", &[("PROXY_PROTOCOL", "on")]),
+    ("PROXY_PROTOCOL", &[("PROXY_PROTOCOL", "on"), ("TRUSTED_PROXIES", "::1"), ("EVENT_LOOP", "portable")]),
     ("EVENT_LOOP", &[("EVENT_LOOP", "a\nb")]),
 ];
 

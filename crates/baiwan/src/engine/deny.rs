@@ -22,7 +22,7 @@ use super::terms::Terms;
 use crate::client::recorded;
 use crate::gate::Denial;
 use crate::own_answer::Asked;
-use crate::status::CloseReason;
+use crate::status::{CloseReason, add};
 
 /// Answers a request that the gate does not let through.
 pub(super) fn deny<D: Driver>(
@@ -46,6 +46,7 @@ pub(super) fn deny<D: Driver>(
         }
         return Step::Over;
     }
+    add(&terms.status().requests, 1);
     let Skipped { unread, bytes, keeps_alive } = match skip_body(head, received.rest, &settings.http) {
         Ok(skipped) => skipped,
         Err(refusal) => {

@@ -16,6 +16,7 @@ use super::close::{close, enter, fail_with_panic, flush, note_unread};
 use super::deny::deny;
 use super::exchange::OUTPUT_BYTES_MAX;
 use super::ports::{Outbox, Ports};
+use super::proxied::{Begun, begin_proxied};
 use super::refuse::refuse;
 use super::respond::{Received, Step, begin_exchange, begin_record};
 use super::table::{Flags, State, Table};
@@ -251,7 +252,14 @@ pub(super) fn process<D: Driver, A: App>(
     }
     let begin = ports.outbox.bytes.len();
     let input = if kept.is_empty() { bytes } else { &kept[..] };
-    let (wait, position) = answer(terms, ports, table, apps, index, input, &mut decoder);
+    let (wait, position) = match begin_proxied(terms, table, index, input) {
+        Begun::After(first) => {
+            let (wait, position) = answer(terms, ports, table, apps, index, &input[first..], &mut decoder);
+            (wait, first + position)
+        }
+        Begun::Partial => (Wait::Head, 0),
+        Begun::Refused => (Wait::Nothing, 0),
+    };
     ports.outbox.add_area(table, index, begin);
     match wait {
         Wait::Nothing => return,
@@ -324,8 +332,6 @@ fn answer<D: Driver, A: App>(
                 return (Wait::Nothing, position);
             }
         };
-        let peer = || table[index].peer.peer();
-        identify(&terms.settings, &terms.board.server, terms.board.index, peer, &mut head.request);
         let switches = !is_probe && may_switch::<D>(&head);
         if switches && ports.outbox.bytes.len() > begin {
             // What was answered before leaves first; then this head is looked at once more.
@@ -356,7 +362,8 @@ fn answer<D: Driver, A: App>(
     }
 }
 
-/// Asks the gate, which says how little is left of a client's limit. What an answer instead of the app's would need of a request that is let through is kept.
+/// Says who the client is and asks the gate, which says how little is left of a client's limit. What an answer instead of the app's
+/// would need of a request that is let through is kept.
 #[inline]
 fn admit<S>(
     terms: &Terms,
@@ -365,10 +372,12 @@ fn admit<S>(
     is_probe: bool,
     head: &mut RequestHead,
 ) -> Result<Option<Left>, Denial> {
+    let peer = || table[index].peer.peer();
+    identify(&terms.settings, &terms.board.server, terms.board.index, peer, &mut head.request);
     let is_stopping = terms.board.is_stopping();
     let counting = terms.settings.rate_limit_in_force.as_deref().map(|limit| Counting {
         limit,
-        peer: table[index].peer.peer(),
+        peer: peer(),
         now: terms.clock.now().into_std(),
         core: terms.status(),
     });

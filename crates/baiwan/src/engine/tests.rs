@@ -11,6 +11,7 @@ mod idle;
 mod leaving;
 mod limited;
 mod mixed;
+mod proxied;
 mod records;
 mod refusals;
 mod rig;

@@ -144,7 +144,12 @@ impl<A: App> Connection<A> {
                 }
                 response
             }
-            Err(Refused { answer, reason }) => instead(&self.settings, switch, answer, reason),
+            Err(Refused { answer, reason }) => {
+                if reason.is_none() {
+                    add(&self.core().requests, 1);
+                }
+                instead(&self.settings, switch, answer, reason)
+            }
         };
         Ok(Told::answer(switch.record.exchanges(), response))
     }

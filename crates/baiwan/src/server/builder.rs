@@ -119,6 +119,19 @@ impl Builder {
         self
     }
 
+    /// Whether connections of [trusted proxies](Self::trusted_proxies) begin with the PROXY protocol, version 1 or 2, in which a proxy
+    /// that forwards bytes says who has connected to it. Default no.
+    ///
+    /// Then that source is the peer in all respects: `ConnectInfo`, [`ClientIp`](crate::ClientIp), records, and whether its fields are
+    /// believed. A header that names none (`LOCAL`, `UNKNOWN`) leaves the proxy as the peer. A header may have 4096 bytes and take the
+    /// time of a [head](Self::header_timeout); a trusted proxy that sends something else gets a 400, `proxy-protocol-missing` or
+    /// `proxy-protocol-malformed`. From other peers the protocol is refused as ever. Without a trusted proxy, and with
+    /// [`EventLoop::Portable`], it is an error at start.
+    pub fn proxy_protocol(mut self, on: bool) -> Self {
+        self.settings.proxy_protocol = on;
+        self
+    }
+
     /// How many bytes a request's head may have, from its first line to the empty line, both included. Default 16 KiB; then
     /// 431. At least 256 and at most 64 KiB: any other number counts as the nearer of the two.
     ///

@@ -161,6 +161,16 @@ pub static TABLE: &[Setting<Settings>] = &[
         show: |settings| settings.proxies.field().map_or(OFF.to_owned(), ToString::to_string),
     },
     Setting {
+        row: Row::new(
+            "PROXY_PROTOCOL",
+            "CHOICE",
+            "`on`: connections of `TRUSTED_PROXIES` begin with the PROXY protocol, version 1 or 2, which says who has connected to the \
+             proxy; one without it is refused. Not with `EVENT_LOOP=portable`",
+        ),
+        set: |settings, text| store(&mut settings.proxy_protocol, parse_switch(text)),
+        show: |settings| if settings.proxy_protocol { "on" } else { OFF }.to_owned(),
+    },
+    Setting {
         row: Row::new("HEADER_TIMEOUT", "DURATION", "Time for a request's head, from its first byte; then 408"),
         set: |settings, text| store(&mut settings.header_timeout, parse_timeout(text)),
         show: |settings| shown_timeout(settings.header_timeout),

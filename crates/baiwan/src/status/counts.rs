@@ -34,9 +34,9 @@ pub struct Counts {
     pub core_panics: u64,
     /// Times that the system refused to accept or to watch a connection: it was out of files or memory.
     pub accept_failures: u64,
-    /// Requests that the rate limit has refused since the start. They are not among `requests`.
+    /// Those of the requests that the rate limit has refused.
     pub rate_limited: u64,
-    /// Requests that the rate limit would have refused, but for [`RateLimitMode::Report`](crate::RateLimitMode::Report).
+    /// Those of the requests that the rate limit would have refused, but for [`RateLimitMode::Report`](crate::RateLimitMode::Report).
     pub rate_limit_reported: u64,
     /// Requests with a field that only proxies send (`X-Forwarded-For`, `Forwarded`, `X-Real-IP`, `CF-Connecting-IP`), from peers that are
     /// not trusted ([`Builder::trusted_proxies`](crate::Builder::trusted_proxies)): it was not believed. Where no proxy is trusted,

@@ -76,7 +76,7 @@ pub(crate) fn a_named_field_is_the_only_one(event_loop: EventLoop) {
     rig.stop();
 }
 
-pub(crate) fn what_an_untrusted_peer_says_of_the_client_is_counted_and_not_believed(event_loop: EventLoop) {
+pub(crate) fn row_59_what_an_untrusted_peer_says_of_the_client_is_counted_and_not_believed(event_loop: EventLoop) {
     for builder in [server(event_loop), trusting(event_loop, "10.0.0.0/8")] {
         let rig = Rig::start(builder, app());
         let mut client = rig.connect();
@@ -107,4 +107,55 @@ pub(crate) fn a_field_of_proxies_needs_a_proxy(event_loop: EventLoop) {
     let named = server(event_loop).client_ip_header("x-real-ip".parse().unwrap());
     let error = named.start(app()).unwrap_err().to_string();
     assert!(error.contains("CLIENT_IP_HEADER is \"x-real-ip\"") && error.contains("TRUSTED_PROXIES"), "{error}");
+}
+
+/// What comes before anything else, as only the engine reads it.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+mod proxy_protocol {
+    use super::*;
+
+    const HEADER: &str = "PROXY TCP4 192.0.2.1 198.51.100.1 56324 80\r\n";
+
+    fn proxied(builder: Builder, proxies: &str) -> Rig {
+        Rig::start(builder.trusted_proxies(proxies.parse().unwrap()).proxy_protocol(true), app())
+    }
+
+    #[test]
+    fn a_proxy_says_first_who_has_connected_to_it() {
+        let rig = proxied(server(EventLoop::Epoll), "127.0.0.1");
+        let mut client = rig.connect();
+        client.send(&HEADER[..17]);
+        client.send(&HEADER[17..]);
+        assert_eq!(told(&mut client, ""), "192.0.2.1");
+        // Whoever is behind the proxy is no proxy.
+        assert_eq!(told(&mut client, "X-Forwarded-For: 6.6.6.6\r\n"), "192.0.2.1");
+        let mut silent = rig.connect();
+        assert_eq!(told(&mut silent, ""), "400 Bad Request: proxy-protocol-missing\n");
+        drop((client, silent));
+        rig.stop();
+    }
+
+    #[test]
+    fn a_connection_over_a_unix_socket_may_switch_behind_its_header() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let rig = proxied(builder(EventLoop::Epoll).bind(format!("unix:{}", path.display())), "unix");
+        let mut client = Client::connect_unix(&path);
+        client.send(HEADER);
+        assert_eq!(told(&mut client, ""), "192.0.2.1");
+        client.send(format!("GET /switch HTTP/1.1\r\n{OFFER}Sec-WebSocket-Protocol: 192.0.2.1\r\n\r\n"));
+        let answer = client.answer(false);
+        assert_eq!((answer.status, answer.field("sec-websocket-protocol")), (101, Some("192.0.2.1")));
+        drop(client);
+        rig.stop();
+    }
+
+    #[test]
+    fn it_needs_a_proxy_and_the_engine() {
+        let error = |builder: Builder| builder.proxy_protocol(true).start(app()).unwrap_err().to_string();
+        let lonely = error(server(EventLoop::Epoll));
+        assert!(lonely.contains("PROXY_PROTOCOL is \"on\"") && lonely.contains("TRUSTED_PROXIES"), "{lonely}");
+        let portable = error(trusting(EventLoop::Portable, "127.0.0.1"));
+        assert!(portable.contains("PROXY_PROTOCOL is \"on\"") && portable.contains("EVENT_LOOP"), "{portable}");
+    }
 }

@@ -129,7 +129,7 @@ on_both_event_loops! {
         a_handler_and_a_record_name_the_client_behind_a_trusted_proxy,
         a_request_that_offers_another_protocol_knows_its_client,
         a_named_field_is_the_only_one,
-        what_an_untrusted_peer_says_of_the_client_is_counted_and_not_believed,
+        row_59_what_an_untrusted_peer_says_of_the_client_is_counted_and_not_believed,
         a_proxy_over_a_unix_socket_is_believed_if_it_is_trusted,
         a_field_of_proxies_needs_a_proxy;
     hub:

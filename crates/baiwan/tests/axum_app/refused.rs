@@ -45,7 +45,7 @@ pub(crate) fn requests_that_are_too_many_are_refused_and_their_connection_goes_o
     assert_eq!(client.ask("HEAD", "/", "", "").status, 429);
     assert_eq!(client.get("/health").text(), "healthy");
     let counts = rig.health.counts();
-    assert_eq!((counts.requests, counts.rate_limited), (5, 18));
+    assert_eq!((counts.requests, counts.rate_limited), (23, 18));
     drop(client);
     rig.stop();
 }

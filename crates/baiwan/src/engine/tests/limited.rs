@@ -68,7 +68,7 @@ async fn requests_that_are_too_many_are_refused_one_by_one_and_their_connection_
     assert_eq!((statuses(&answers), calls.load(Relaxed)), (expected, 4));
     assert!(!answers.contains("connection:") && !peer.is_at_end(), "{answers}");
     let counts = rig.counts();
-    assert_eq!((counts.requests, counts.rate_limited, counts.rate_limit_reported), (4, 36, 0));
+    assert_eq!((counts.requests, counts.rate_limited, counts.rate_limit_reported), (40, 36, 0));
     rig.pass(Duration::from_secs(15)).await;
     peer.send(get("/").repeat(2));
     rig.settle().await;

@@ -10,12 +10,14 @@ mod answer;
 mod body;
 mod head;
 mod input;
+mod proxy;
 mod reference;
 mod response;
 
 pub use answer::check as answer;
 pub use body::check as body;
 pub use head::check as head;
+pub use proxy::check as proxy;
 pub use response::check as response;
 
 /// Runs `property` on each file named as an argument of the program. A broken property ends it.

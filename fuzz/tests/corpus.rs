@@ -38,6 +38,11 @@ fn answers_that_clients_read_in_the_corpus() {
 }
 
 #[test]
+fn what_proxies_say_in_the_corpus() {
+    replay("proxy", baiwan_fuzz::proxy);
+}
+
+#[test]
 fn runs_of_the_engine_in_the_corpus() {
     replay("engine", baiwan_fuzz::engine);
 }

@@ -14,7 +14,7 @@
 //! | `serving` | `baiwan::serve` in the place of `axum::serve`: listeners, kinds of apps, the end |
 //! | `life` | where and how often a server may be started, ended and dropped |
 //! | `connected` | a `ConnectInfo` of the app's own |
-//! | `clients` | who the client is, behind proxies |
+//! | `clients`, `haproxy` | who the client is, behind proxies; and behind a real one |
 //! | `hub` | state that the cores share |
 //! | `afterwards` | what cores do for each other, and for what handlers left behind, when a server stops |
 //! | `restarts` | a server that stops under load, again and again |
@@ -32,6 +32,8 @@ mod ending;
 mod ending_extractor;
 mod examples;
 mod extractors;
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+mod haproxy;
 mod hub;
 mod layers;
 mod life;

@@ -431,7 +431,14 @@ async fn a_stop_that_comes_during_a_turn_is_seen() {
 
 /// Keeps the text of each warning.
 #[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
+pub(super) struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl Warnings {
+    /// What was said since the last call.
+    pub(super) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
 
 impl Visit for Warnings {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
@@ -465,7 +472,7 @@ async fn an_operator_hears_of_other_protocols_once_a_minute_and_what_to_do() {
     let warnings = Warnings::default();
     let _heard = tracing::subscriber::set_default(warnings.clone());
     let rig = Rig::new(Router::new());
-    let said = || std::mem::take(&mut *warnings.0.lock().unwrap());
+    let said = || warnings.take();
     for minute in 0..3 {
         for _ in 0..5 {
             let answer = rig.exchange("\x16\x03\x01\x02\0").await;

@@ -8,6 +8,7 @@ use axum::Router;
 use axum::extract::{ConnectInfo, Request};
 use axum::routing::get as route_get;
 
+use super::hostile::Warnings;
 use super::rig::{Peer, Rig, get, statuses};
 use crate::ClientIp;
 use crate::observe::{Exchange, Observer};
@@ -214,4 +215,24 @@ async fn a_connection_beyond_the_maximum_may_ask_for_health_behind_its_header() 
     assert_eq!(told(&answer), "192.0.2.1:56324 192.0.2.1 /health/live;");
     let (_probe, answer) = exchange(&rig, format!("{LINE}{}", get("/"))).await;
     assert_eq!(statuses(&answer), [503]);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_operator_hears_once_which_peer_seems_to_be_a_proxy() {
+    for proxies in ["off", "10.0.0.0/8"] {
+        let warnings = Warnings::default();
+        let _heard = tracing::subscriber::set_default(warnings.clone());
+        let proxies = if proxies == "off" { Default::default() } else { proxies.parse().unwrap() };
+        let rig = Rig::with_settings(app(), Settings { proxies, ..Settings::default() });
+        rig.exchange(&get("/")).await;
+        assert!(warnings.take().is_empty());
+        for _ in 0..3 {
+            rig.exchange("GET / HTTP/1.1\r\nHost: a\r\nX-Real-IP: 192.0.2.1\r\n\r\n").await;
+            rig.pass(Duration::from_secs(61)).await;
+        }
+        let lines = warnings.take();
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        assert!(line.contains("X-Real-IP") && line.contains("set TRUSTED_PROXIES=127.0.0.1"), "{line}");
+        assert_eq!(rig.counts().untrusted_proxy_fields, 3);
+    }
 }

@@ -2,3 +2,9 @@
 //!
 //! Layers for any axum server, or any tower service over `http`; the server `baiwan` and its event loop use the same parts. The parts
 //! themselves open no socket and read no clock: the time is an argument.
+
+mod ages;
+mod connections;
+
+pub use self::ages::ConnectionAges;
+pub use self::connections::ConnectionCounts;

@@ -21,6 +21,7 @@
 //! | `transmit` | answers to bytes on the wire |
 //! | `upgrade` | offers of another protocol go to hyper |
 //! | `refuse` | requests that broke a rule |
+//! | `lifetime` | connections that are old enough to end |
 //! | `close` | what follows an answer: the next request, or the end |
 //! | `ports`, `arrival` | what is sent, received and closed through |
 //! | `table` | the connections: states, slots, deadlines, and which have something to do |
@@ -41,6 +42,7 @@ mod close;
 mod exchange;
 mod expire;
 mod feed;
+mod lifetime;
 mod ports;
 mod receive;
 mod recover;

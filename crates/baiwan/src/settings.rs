@@ -16,6 +16,7 @@ mod table;
 mod value;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use baiwan_http1::Limits;
@@ -31,6 +32,9 @@ pub use self::value::{
     CONNECTIONS_MAX, DURATION_MAX, OFF, WORKERS_MAX, is_off, parse_count, parse_length, parse_timeout, whole_number,
 };
 pub(crate) use self::value::{FIELDS_LIMITS, HEAD_LIMITS, TARGET_LIMITS, nearest};
+
+/// How long an exchange, or a connection that has switched protocols, may go on when its connection has reached its age.
+pub(crate) const AGE_GRACE: Duration = Duration::from_secs(30);
 
 /// No stop takes longer, whatever it is allowed.
 pub(crate) const STOP_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -68,6 +72,10 @@ pub struct Settings {
     pub header_timeout: Option<Duration>,
     /// Until the next request.
     pub keep_alive_timeout: Option<Duration>,
+    /// Since it was accepted; each connection's own is spread around this.
+    pub max_connection_age: Option<Duration>,
+    /// Of one connection.
+    pub max_connection_requests: Option<NonZeroU32>,
     /// From the head of a request to the end of its body.
     pub body_timeout: Option<Duration>,
     /// Bytes a second that a body must bring while it is waited for; 0 is any.
@@ -113,6 +121,8 @@ impl Default for Settings {
             max_connections: None,
             header_timeout: Some(Duration::from_secs(10)),
             keep_alive_timeout: Some(Duration::from_secs(75)),
+            max_connection_age: None,
+            max_connection_requests: None,
             body_timeout: Some(Duration::from_hours(1)),
             body_rate_min: 500,
             request_timeout: None,

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::TURN_ACCEPTS_MAX;
 use super::close::{close, enter, turn_away};
+use super::lifetime;
 use super::ports::Ports;
 use super::table::{Flags, State, Table};
 use super::terms::Terms;
@@ -189,7 +190,7 @@ fn open<D: Driver>(
     add(&terms.status().accepted, 1);
     let beyond = Beyond { count: table.turned_away(), max: terms.settings.turned_away_max };
     let entry = admit_connection(server, core, beyond);
-    let index = table.insert(connection.socket, connection.peer);
+    let index = table.insert(connection.socket, connection.peer, lifetime::begin(terms));
     if entry != Entry::Taken {
         table.turn_away(index);
     }

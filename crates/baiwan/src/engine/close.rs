@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::answer::Extent;
 use super::feed::Feed;
+use super::lifetime::idle_deadline;
 use super::ports::Ports;
 use super::table::{Busy, Flags, Left, Pending, State, Table};
 use super::terms::Terms;
@@ -55,7 +56,11 @@ pub(super) fn enter<S>(terms: &Terms, table: &mut Table<S>, index: u32, state: S
             }
             match is_probe {
                 true => Some(PROBE_TIMEOUT),
-                false => terms.unless_stopping(terms.settings.keep_alive_timeout),
+                false => {
+                    let deadline = terms.deadline(terms.unless_stopping(terms.settings.keep_alive_timeout));
+                    let deadline = idle_deadline(terms, table, index, deadline);
+                    return table.enter(index, state, deadline);
+                }
             }
         }
         State::Head => terms.unless_stopping(terms.settings.header_timeout),
@@ -276,7 +281,7 @@ fn end_exchange_by<S>(
     end_task: fn(AbortHandle, Arc<Inlet>),
 ) -> bool {
     let Some(busy) = table.busy_mut(index) else { return false };
-    let Some(Pending { pipe, task }) = take_exchange(busy) else { return false };
+    let Some(Pending { pipe, task, .. }) = take_exchange(busy) else { return false };
     match pipe.with_feed(Option::take) {
         None => task.abort(),
         Some(feed) => {
@@ -326,7 +331,7 @@ pub(super) fn cut_answer<D: Driver>(
 /// Takes the exchange of a connection out, and notes what was sent of its answer.
 pub(super) fn take_exchange(busy: &mut Busy) -> Option<Pending> {
     let exchange = busy.exchange.take()?;
-    busy.request_due = Tick::NEVER;
+    (busy.request_due, busy.age_due) = (Tick::NEVER, Tick::NEVER);
     busy.pace.stop();
     if let Some(draft) = &mut busy.draft {
         draft.bytes_out += exchange.pipe.taken_bytes();

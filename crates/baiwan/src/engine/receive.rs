@@ -14,6 +14,7 @@ use super::apps::Apps;
 use super::arrival::{Arrival, receive_once};
 use super::close::{close, enter, fail_with_panic, flush, turn_away};
 use super::exchange::OUTPUT_BYTES_MAX;
+use super::lifetime::take_request;
 use super::ports::{Outbox, Ports};
 use super::refuse::refuse;
 use super::respond::{Received, Step, begin_exchange, begin_record};
@@ -335,6 +336,7 @@ fn answer<D: Driver, A: App>(
             return (Wait::Hyper, position);
         }
         position += consumed;
+        head.keep_alive &= !take_request(terms, table, index, head.framing, &input[position..]);
         let Some(app) = apps.of::<D>(table, index) else {
             fail_without_app(terms, table, index, head.request.method(), consumed);
             return (Wait::Nothing, position);

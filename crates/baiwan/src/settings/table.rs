@@ -9,8 +9,8 @@ use super::Settings;
 use super::setting::{Row, Setting, store};
 use super::value::{
     CONNECTIONS_MAX, FIELDS_LIMITS, HEAD_LIMITS, OFF, TARGET_LIMITS, WORKERS_MAX, parse_count, parse_grace, parse_host,
-    parse_length, parse_port, parse_rate, parse_size, parse_span, parse_switch, parse_timeout, shown_grace, shown_size,
-    shown_span, shown_timeout,
+    parse_length, parse_maximum, parse_port, parse_rate, parse_size, parse_span, parse_switch, parse_timeout,
+    shown_grace, shown_maximum, shown_size, shown_span, shown_timeout,
 };
 
 /// Every setting of a server.
@@ -95,6 +95,25 @@ pub static TABLE: &[Setting<Settings>] = &[
         },
         set: |settings, text| store(&mut settings.keep_alive_timeout, parse_timeout(text)),
         show: |settings| shown_timeout(settings.keep_alive_timeout),
+    },
+    Setting {
+        row: Row::new(
+            "MAX_CONNECTION_AGE",
+            "DURATION",
+            "Age at which a connection ends, spread by 10 % or over a minute: the next answer says so, idle ones close, and what \
+             goes on is told (`Ending`) and has 30 seconds. Lets clients move to new instances",
+        ),
+        set: |settings, text| store(&mut settings.max_connection_age, parse_timeout(text)),
+        show: |settings| shown_timeout(settings.max_connection_age),
+    },
+    Setting {
+        row: Row::new(
+            "MAX_CONNECTION_REQUESTS",
+            "COUNT",
+            "Requests that a connection may ask; the last answer says so",
+        ),
+        set: |settings, text| store(&mut settings.max_connection_requests, parse_maximum(text)),
+        show: |settings| shown_maximum(settings.max_connection_requests),
     },
     Setting {
         row: Row::new("BODY_TIMEOUT", "DURATION", "Time for a request's whole body; then 408 (`body-timeout`)"),

@@ -3,6 +3,7 @@
 //! No parser repeats what it was given: the caller does, where it is no secret.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -170,6 +171,19 @@ pub(super) fn parse_port(text: &str) -> Result<u16, &'static str> {
     whole_number(text).and_then(|port| u16::try_from(port).ok()).ok_or(ALLOWED)
 }
 
+/// Parses a maximum that can be off. The error says what is allowed.
+pub(super) fn parse_maximum(text: &str) -> Result<Option<NonZeroU32>, String> {
+    if is_off(text) {
+        return Ok(None);
+    }
+    let count = whole_number(text).and_then(|count| NonZeroU32::new(u32::try_from(count).ok()?));
+    count.map(Some).ok_or_else(|| format!("a whole number from 1 to {}; or off", u32::MAX))
+}
+
+pub(super) fn shown_maximum(maximum: Option<NonZeroU32>) -> String {
+    maximum.map_or_else(|| OFF.to_owned(), |count| count.to_string())
+}
+
 pub(super) fn parse_rate(text: &str) -> Result<u32, String> {
     if is_off(text) {
         return Ok(0);
@@ -208,6 +222,7 @@ mod tests {
         for off in ["off", "none", "0"] {
             assert_eq!(parse_timeout(off), Ok(None));
             assert_eq!(parse_rate(off), Ok(0));
+            assert_eq!(parse_maximum(off), Ok(None));
             assert_eq!(parse_switch(off), Ok(false));
             assert!(off == "0" || parse_span(off).is_err(), "a span of 0 is a value");
         }

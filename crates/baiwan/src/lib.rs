@@ -59,6 +59,7 @@ mod incoming;
 mod memory;
 mod observe;
 mod pace;
+mod per_client;
 #[cfg(feature = "matched-path")]
 mod routes;
 mod say;

@@ -20,6 +20,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use baiwan_http1::Limits;
+use baiwan_limits::Proxies;
 
 use crate::fd_tables::FdTables;
 use crate::files::TURNED_AWAY_MAX;
@@ -68,10 +69,16 @@ pub struct Settings {
     pub workers: Option<usize>,
     /// Connections held at once. `None` is the default, which may be lowered, while a number must be had.
     pub max_connections: Option<u64>,
+    /// Which peers say who the client is, and in which field.
+    pub proxies: Proxies,
     /// From the first byte of a head to its last. `None`: no limit, here and below.
     pub header_timeout: Option<Duration>,
     /// Until the next request.
     pub keep_alive_timeout: Option<Duration>,
+    /// Of one client at once; trusted proxies may have any number, here and below.
+    pub max_connections_per_ip: Option<NonZeroU32>,
+    /// Of one client a second, and as many at once.
+    pub new_connections_per_ip: Option<NonZeroU32>,
     /// Since it was accepted; each connection's own is spread around this.
     pub max_connection_age: Option<Duration>,
     /// Of one connection.
@@ -119,8 +126,11 @@ impl Default for Settings {
             port: 8080,
             workers: None,
             max_connections: None,
+            proxies: Proxies::default(),
             header_timeout: Some(Duration::from_secs(10)),
             keep_alive_timeout: Some(Duration::from_secs(75)),
+            max_connections_per_ip: None,
+            new_connections_per_ip: None,
             max_connection_age: None,
             max_connection_requests: None,
             body_timeout: Some(Duration::from_hours(1)),

@@ -32,6 +32,7 @@ use tokio::time::Instant;
 use crate::files::PROBES_MAX;
 use crate::hints::Hints;
 use crate::inbox::Inbox;
+use crate::per_client::PerClient;
 use crate::settings::Settings;
 
 use self::counts::Tally;
@@ -58,6 +59,8 @@ pub(crate) struct Status {
     core_connections_max: u64,
     /// How long connections may live, if not for ever.
     ages: Option<ConnectionAges>,
+    /// What a client may have of the connections, if not all.
+    pub(crate) clients: Option<PerClient>,
     pub(crate) cores: Box<[CoreStatus]>,
     pub(crate) hints: Hints,
     started: Instant,
@@ -103,6 +106,7 @@ impl Status {
         core_connections_max: u64,
     ) -> Arc<Self> {
         Arc::new(Self {
+            clients: PerClient::of(settings),
             ages: settings.max_connection_age.map(ConnectionAges::new),
             phase: AtomicU8::new(Phase::Starting as u8),
             connections: AtomicU64::new(0),

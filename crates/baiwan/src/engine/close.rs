@@ -19,13 +19,14 @@ use super::answer::Extent;
 use super::feed::Feed;
 use super::lifetime::idle_deadline;
 use super::ports::Ports;
-use super::table::{Busy, Flags, Left, Pending, State, Table};
+use super::table::{Busy, CompactPeer, Flags, Left, Pending, State, Table};
 use super::terms::Terms;
 use crate::BodyError;
 use crate::body::Inlet;
 use crate::clock::Tick;
-use crate::gate::{Denial, PROBE_TIMEOUT};
+use crate::gate::{Denial, Entry, PROBE_TIMEOUT, leave};
 use crate::observe::Draft;
+use crate::per_client;
 use crate::settings::Linger;
 use crate::status::{CloseReason, add};
 
@@ -229,26 +230,31 @@ pub(super) fn close<D: Driver>(
             reason,
             CloseReason::Reset
                 | CloseReason::WriteTimeout
+                | CloseReason::ClientOverLimit
                 | CloseReason::HandlerFailed
                 | CloseReason::DrainTimeout
                 | CloseReason::CoreFailed
         );
     let how = if cut && !matches!(slot.state, State::Linger { .. }) { Close::Reset } else { Close::Orderly };
     ports.driver.close(slot.socket, how);
-    count_out(terms, slot.flags, reason);
+    count_out(terms, slot.flags, slot.peer, reason);
     if let Some(busy) = &mut busy {
         end_record(terms, busy, Some(reason));
     }
 }
 
+/// What the gate counted a connection in as that it has taken.
+pub(super) fn taken_as(flags: Flags, peer: CompactPeer) -> Entry {
+    Entry::Taken(flags.has(Flags::CLIENT).then(|| per_client::key(peer.peer())).flatten())
+}
+
 /// A connection is gone from this core.
-pub(super) fn count_out(terms: &Terms, flags: Flags, reason: CloseReason) {
-    let server = &terms.board.server;
+pub(super) fn count_out(terms: &Terms, flags: Flags, peer: CompactPeer, reason: CloseReason) {
+    let (server, core) = (&terms.board.server, terms.board.index);
     if !flags.has(Flags::UNCOUNTED) {
-        server.closed(terms.board.index);
-    }
-    if flags.has(Flags::PROBE) {
-        server.end_probe();
+        leave(server, core, taken_as(flags, peer));
+    } else if flags.has(Flags::PROBE) {
+        leave(server, core, Entry::Probe);
     }
     terms.status().count_close(reason);
 }

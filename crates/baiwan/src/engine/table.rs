@@ -26,6 +26,7 @@ use baiwan_http1::begins_request;
 
 pub(super) use self::lifetime::Lifetime;
 use self::lifetime::Lifetimes;
+pub(super) use self::peer::CompactPeer;
 use self::slab::Slab;
 pub(super) use self::slot::{Busy, Flags, Pending, Slot};
 use self::slot::{Key, Slots};

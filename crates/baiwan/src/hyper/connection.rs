@@ -100,6 +100,14 @@ impl<A: App> Connection<A> {
                 Pin::new(&mut connection).graceful_shutdown();
                 until_switched(&mut connection, &switch).await
             }
+            () = switch.record.until_old() => {
+                Pin::new(&mut connection).graceful_shutdown();
+                tokio::select! {
+                    outcome = until_switched(&mut connection, &switch) => outcome,
+                    // Nothing is left of it to be ended in order.
+                    () = switch.record.until_given_up() => return,
+                }
+            }
             () = too_late_a_probe(&switch) => {
                 return turn_away(connection.into_parts().io.into_inner(), Denial::TOO_MANY_CONNECTIONS).await;
             }
@@ -127,7 +135,7 @@ impl<A: App> Connection<A> {
 
     async fn answer(&self, request: Request<Incoming>, peer: Peer, switch: &Switch) -> Answered<A::ResponseBody> {
         switch.asked.set(true);
-        let admitted = self.admit(&request, &switch.record);
+        let admitted = self.admit(&request, switch);
         if let Some(exchanges) = switch.record.exchanges() {
             exchanges.begin(admitted.is_ok().then(|| request.method()));
         }
@@ -139,13 +147,14 @@ impl<A: App> Connection<A> {
     }
 
     /// Asks the gate, and the rules of the engine that hyper does not have. Says whether the answer is the last.
-    fn admit(&self, request: &Request<Incoming>, record: &Record) -> Result<bool, Refused> {
+    fn admit(&self, request: &Request<Incoming>, switch: &Switch) -> Result<bool, Refused> {
+        let record = &switch.record;
         if let Some(refusal) = beyond(request, &self.settings.http) {
             return Err(self.refuse(refusal));
         }
         let is_stopping = self.draining.as_ref().is_some_and(|draining| *draining.borrow());
         let last = match admit_request(Asker { is_probe: record.is_probe(), is_stopping }, request.uri()) {
-            Verdict::Pass { last } => last || self.draining.is_none(),
+            Verdict::Pass { last } => last || self.draining.is_none() || self.is_last(switch),
             Verdict::Refused(Denial { status, text, stays, reason, .. }) => {
                 return Err(Refused { status, text, reason: (!stays).then_some(reason) });
             }
@@ -154,6 +163,13 @@ impl<A: App> Connection<A> {
             return Err(self.refuse(Refusal::ConnectUnsupported));
         }
         Ok(last)
+    }
+
+    /// Counts a request. Returns whether its answer is to be the last, because the connection is old or because no more may be asked.
+    fn is_last(&self, switch: &Switch) -> bool {
+        let requests = switch.count_request();
+        let max = self.settings.max_connection_requests;
+        switch.record.is_old() || max.is_some_and(|max| requests >= max.get())
     }
 
     /// What the peer may not ask for, in the words of the engine. It is the connection's last answer.
@@ -222,9 +238,11 @@ impl<A: App> Connection<A> {
             }
         });
         limit_buffered_body(&mut request, self.settings.buffered_body_bytes_max);
-        match may_switch {
-            true => drop(request.extensions_mut().insert(record.ending())),
-            false => drop(request.extensions_mut().remove::<OnUpgrade>()),
+        if may_switch || record.age_ends().is_some() {
+            request.extensions_mut().insert(record.ending());
+        }
+        if !may_switch {
+            request.extensions_mut().remove::<OnUpgrade>();
         }
         add_peer(&mut request, peer.socket_address());
         if let Some(route) = record.exchanges().and_then(|exchanges| exchanges.route()) {

@@ -26,12 +26,20 @@ pub(super) struct Switch {
     pub(super) record: Arc<Record>,
     /// A request has come.
     pub(super) asked: Cell<bool>,
+    /// Requests that have come.
+    requests: Cell<u32>,
     allowed: Cell<bool>,
 }
 
 impl Switch {
     pub(super) fn new(record: Arc<Record>) -> Self {
-        Self { record, asked: Cell::new(false), allowed: Cell::new(false) }
+        Self { record, asked: Cell::new(false), requests: Cell::new(0), allowed: Cell::new(false) }
+    }
+
+    /// Counts a request. Returns how many have come.
+    pub(super) fn count_request(&self) -> u32 {
+        self.requests.set(self.requests.get().saturating_add(1));
+        self.requests.get()
     }
 
     /// Whoever allows it polls next.

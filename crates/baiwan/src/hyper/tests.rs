@@ -10,6 +10,7 @@ use baiwan_driver::Peer;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::connection::{Connection, turn_away};
 use super::record::Transports;
@@ -42,8 +43,10 @@ impl Rig {
     fn connect(&self) -> (UnixStream, JoinHandle<()>) {
         let (ours, theirs) = UnixStream::pair().expect("a descriptor is left");
         let beyond = Beyond { count: self.transports.beyond(), max: self.settings.turned_away_max };
-        let entry = admit_connection(&self.status, 0, beyond);
-        let transport = Transport::open(&self.transports, SocketStream::Unix(theirs), Bytes::new(), entry, Peer::Unix);
+        let entry = admit_connection(&self.status, 0, beyond, Peer::Unix, Instant::now());
+        let ends = self.status.draw_age().map(|age| Instant::now() + age);
+        let transport =
+            Transport::open(&self.transports, SocketStream::Unix(theirs), Bytes::new(), entry, Peer::Unix, ends);
         let connection = Connection {
             app: app(),
             settings: Arc::clone(&self.settings),

@@ -7,6 +7,8 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use baiwan_limits::RATE_MAX;
+
 use super::listen::Source;
 use super::shutdown::Stop;
 use crate::fd_tables::FdTables;
@@ -129,6 +131,31 @@ impl Builder {
     /// How long a connection may wait for its next request. Default 75 s.
     pub fn keep_alive_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.settings.keep_alive_timeout = timeout;
+        self
+    }
+
+    /// How many connections one client may hold at once. One more is answered 429 (`too-many-connections-per-client`) and closed; where
+    /// many are refused at the same time, by a reset. Default `None`, and 0 is the same: any number.
+    ///
+    /// A client is an IPv4 address, or the network of an IPv6 address. Peers over Unix sockets are not limited.
+    ///
+    /// # Example
+    /// ```
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").max_connections_per_ip(Some(100));
+    /// # let running = server.start(axum::Router::new())?;
+    /// # drop(running);
+    /// # Ok::<(), baiwan::Error>(())
+    /// ```
+    pub fn max_connections_per_ip(mut self, connections: Option<u32>) -> Self {
+        self.settings.max_connections_per_ip = connections.and_then(NonZeroU32::new);
+        self
+    }
+
+    /// How many new connections one client may open a second, and how many of them at once; refused as those beyond
+    /// [`max_connections_per_ip`](Self::max_connections_per_ip). Default `None`, and 0 is the same: any number. More than 10,000 count as 10,000.
+    pub fn new_connections_per_ip(mut self, per_second: Option<u32>) -> Self {
+        let per_second = per_second.map(|per_second| per_second.min(RATE_MAX));
+        self.settings.new_connections_per_ip = per_second.and_then(NonZeroU32::new);
         self
     }
 

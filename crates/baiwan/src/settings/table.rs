@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use baiwan_limits::RATE_MAX;
+
 use super::Settings;
 use super::setting::{Row, Setting, store};
 use super::value::{
@@ -98,6 +100,25 @@ pub static TABLE: &[Setting<Settings>] = &[
     },
     Setting {
         row: Row::new(
+            "MAX_CONNECTIONS_PER_IP",
+            "COUNT",
+            "Connections that one client holds at once; then 429 (`too-many-connections-per-client`), or a reset where many are \
+             refused. A client is an IPv4 address or an IPv6 prefix; trusted proxies and Unix sockets are exempt",
+        ),
+        set: |settings, text| store(&mut settings.max_connections_per_ip, parse_maximum(text, u32::MAX)),
+        show: |settings| shown_maximum(settings.max_connections_per_ip),
+    },
+    Setting {
+        row: Row::new(
+            "NEW_CONNECTIONS_PER_IP",
+            "COUNT",
+            "New connections of one client a second, and as many at once; refused and exempt as with `MAX_CONNECTIONS_PER_IP`",
+        ),
+        set: |settings, text| store(&mut settings.new_connections_per_ip, parse_maximum(text, RATE_MAX)),
+        show: |settings| shown_maximum(settings.new_connections_per_ip),
+    },
+    Setting {
+        row: Row::new(
             "MAX_CONNECTION_AGE",
             "DURATION",
             "Age at which a connection ends, spread by 10 % or over a minute: the next answer says so, idle ones close, and what \
@@ -112,7 +133,7 @@ pub static TABLE: &[Setting<Settings>] = &[
             "COUNT",
             "Requests that a connection may ask; the last answer says so",
         ),
-        set: |settings, text| store(&mut settings.max_connection_requests, parse_maximum(text)),
+        set: |settings, text| store(&mut settings.max_connection_requests, parse_maximum(text, u32::MAX)),
         show: |settings| shown_maximum(settings.max_connection_requests),
     },
     Setting {

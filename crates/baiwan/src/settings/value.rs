@@ -172,12 +172,13 @@ pub(super) fn parse_port(text: &str) -> Result<u16, &'static str> {
 }
 
 /// Parses a maximum that can be off. The error says what is allowed.
-pub(super) fn parse_maximum(text: &str) -> Result<Option<NonZeroU32>, String> {
+pub(super) fn parse_maximum(text: &str, max: u32) -> Result<Option<NonZeroU32>, String> {
     if is_off(text) {
         return Ok(None);
     }
     let count = whole_number(text).and_then(|count| NonZeroU32::new(u32::try_from(count).ok()?));
-    count.map(Some).ok_or_else(|| format!("a whole number from 1 to {}; or off", u32::MAX))
+    let count = count.filter(|count| count.get() <= max);
+    count.map(Some).ok_or_else(|| format!("a whole number from 1 to {max}; or off"))
 }
 
 pub(super) fn shown_maximum(maximum: Option<NonZeroU32>) -> String {
@@ -222,10 +223,12 @@ mod tests {
         for off in ["off", "none", "0"] {
             assert_eq!(parse_timeout(off), Ok(None));
             assert_eq!(parse_rate(off), Ok(0));
-            assert_eq!(parse_maximum(off), Ok(None));
+            assert_eq!(parse_maximum(off, 10), Ok(None));
             assert_eq!(parse_switch(off), Ok(false));
             assert!(off == "0" || parse_span(off).is_err(), "a span of 0 is a value");
         }
+        assert_eq!(parse_maximum("10", 10), Ok(NonZeroU32::new(10)));
+        assert_eq!(parse_maximum("11", 10), Err("a whole number from 1 to 10; or off".to_owned()));
         assert_eq!(parse_timeout("0ms"), Ok(None));
         assert!(parse_timeout("OFF").is_err());
     }

@@ -57,6 +57,8 @@ close_reasons! {
     HandlerFailed "handler-failed"
     /// The server was at its maximum of connections; answered 503.
     OverLimit "over-limit"
+    /// The client had its maximum of connections, or of new ones a second; answered 429, or reset.
+    ClientOverLimit "client-over-limit"
     /// The server stopped, and the connection was idle.
     Drained "drained"
     /// The server stopped, and the time for an orderly stop was over.

@@ -319,10 +319,15 @@ fn interim_answer_is_well_formed() {
 
 #[test]
 fn row_110_the_answer_made_in_advance_is_the_one_that_would_be_made_without_its_date() {
-    let mut out = Vec::new();
-    encode_error_response(&mut out, StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", DATE);
-    let made = String::from_utf8(out).expect("ASCII").replace(DATE_LINE, "");
-    assert_eq!(made.as_bytes(), TOO_MANY_CONNECTIONS);
+    for (status, text, expected) in [
+        (StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", TOO_MANY_CONNECTIONS),
+        (StatusCode::TOO_MANY_REQUESTS, "too-many-connections-per-client", TOO_MANY_CONNECTIONS_PER_CLIENT),
+    ] {
+        let mut out = Vec::new();
+        encode_error_response(&mut out, status, text, DATE);
+        let made = String::from_utf8(out).expect("ASCII").replace(DATE_LINE, "");
+        assert_eq!(made.as_bytes(), expected);
+    }
 }
 
 #[test]

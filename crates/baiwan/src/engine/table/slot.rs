@@ -49,6 +49,8 @@ impl Flags {
     pub(in crate::engine) const PROBE: Self = Self(1024);
     /// An app of the connection's own is kept.
     pub(in crate::engine) const APP: Self = Self(2048);
+    /// Counted among those of its client, who is the peer.
+    pub(in crate::engine) const CLIENT: Self = Self(4096);
 
     pub(in crate::engine) fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0

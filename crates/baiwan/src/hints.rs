@@ -1,8 +1,10 @@
-//! What an operator is told when peers speak another protocol to the server than HTTP: what to do about it.
+//! What an operator is told when peers speak another protocol to the server than HTTP, or for clients that are not known: what to do
+//! about it.
 //!
 //! All cores share it, and each hint is due once a minute at most: whoever listens wrongly does so for every connection. Only a
 //! refusal asks here, and only one of another protocol takes the lock.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,15 +29,24 @@ const HINTS: [(Refusal, &str); 3] = [
     ),
 ];
 
-/// When each hint was given last.
 #[derive(Debug, Default)]
-pub(crate) struct Hints(Mutex<[Option<Instant>; HINTS.len()]>);
+pub(crate) struct Hints {
+    /// When each hint was given last.
+    given: Mutex<[Option<Instant>; HINTS.len()]>,
+    /// It was said that a proxy seems to be missing among those that are trusted.
+    untrusted_proxy: AtomicBool,
+}
 
 impl Hints {
+    /// Whether it was not said yet that a proxy seems to be missing among those that are trusted. It counts as said.
+    pub(crate) fn begin_untrusted_proxy(&self) -> bool {
+        !self.untrusted_proxy.load(Relaxed) && !self.untrusted_proxy.swap(true, Relaxed)
+    }
+
     /// The hint that belongs to a refusal, if there is one and it was not given within the last minute. It counts as given `now`.
     pub(crate) fn due(&self, refusal: Refusal, now: Instant) -> Option<&'static str> {
         let index = HINTS.iter().position(|hint| hint.0 == refusal)?;
-        let last = &mut self.0.lock().unwrap_or_else(PoisonError::into_inner)[index];
+        let last = &mut self.given.lock().unwrap_or_else(PoisonError::into_inner)[index];
         let due = last.is_none_or(|last| now.duration_since(last) >= INTERVAL);
         due.then(|| {
             *last = Some(now);
@@ -62,6 +73,12 @@ mod tests {
         assert!(!due(Refusal::TlsOnPlainPort, 119) && due(Refusal::TlsOnPlainPort, 120));
         // Another core may have read its clock before.
         assert!(!due(Refusal::TlsOnPlainPort, 100));
+    }
+
+    #[test]
+    fn a_proxy_that_is_missing_is_spoken_of_once() {
+        let hints = Hints::default();
+        assert!(hints.begin_untrusted_proxy() && !hints.begin_untrusted_proxy());
     }
 
     #[test]

@@ -44,6 +44,7 @@ mod app;
 mod axum_app;
 mod body;
 mod capacity;
+mod client;
 mod clock;
 mod ending;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
@@ -85,6 +86,9 @@ struct FromAxumServe;
 pub use app::{App, BoxError};
 #[cfg(feature = "axum")]
 pub use axum_app::{AxumApp, ConnectInfoApp, FromIncomingStream, IntoApp, axum_app};
+#[cfg(feature = "axum")]
+pub use baiwan_limits::ClientIpMissing;
+pub use baiwan_limits::{ClientIp, Proxies, ProxiesError};
 pub use body::{Body, BodyError};
 pub use capacity::Capacity;
 pub use ending::Ending;

@@ -70,6 +70,14 @@ impl PerClient {
     }
 }
 
+#[cfg(test)]
+impl PerClient {
+    /// How many clients hold a connection.
+    pub(crate) fn holders(&self) -> usize {
+        self.open.as_ref().map_or(0, ConnectionCounts::clients)
+    }
+}
+
 /// The client of a peer is beyond one of its limits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct TooMany;

@@ -179,6 +179,10 @@ impl Settings {
             let allowed = format!("shared, because {prefix}EVENT_LOOP is portable");
             conflicts.push((["FD_TABLES", "EVENT_LOOP"], allowed));
         }
+        if self.proxies.is_empty() && self.proxies.field().is_some() {
+            let allowed = format!("off, unless {prefix}TRUSTED_PROXIES says whose field it is");
+            conflicts.push((["CLIENT_IP_HEADER", "TRUSTED_PROXIES"], allowed));
+        }
         conflicts
     }
 }

@@ -83,6 +83,7 @@ pub(crate) struct CoreStatus {
     pub(crate) handler_panics: AtomicU64,
     pub(crate) core_panics: AtomicU64,
     pub(crate) accept_failures: AtomicU64,
+    pub(crate) untrusted_proxy_fields: AtomicU64,
     /// With `connections`, the only counters here that other threads write too.
     pub(crate) transports: TransportCounts,
     closed: Tally<{ CloseReason::ALL.len() }>,

@@ -138,7 +138,7 @@ fn forwarded_is_read_where_there_is_no_x_forwarded_for() {
 
 #[test]
 fn a_named_field_is_the_only_one_that_is_read() {
-    let named = |field: &str| proxies().with_field(field.parse().unwrap());
+    let named = |field: &str| proxies().with_field(field.parse::<HeaderName>().unwrap());
     check(
         &named("forwarded"),
         &[

@@ -8,7 +8,7 @@
 
 use baiwan_driver::{self as driver, Driver};
 use baiwan_http1::{HeadDecoder, Refusal, RequestHead, is_head_request};
-use http::Method;
+use http::{Method, Request};
 
 use super::apps::Apps;
 use super::arrival::{Arrival, receive_once};
@@ -25,6 +25,7 @@ use super::upgrade::{give_to_hyper, may_switch};
 use super::upload::{discard, discard_body, visit_exchange};
 use super::{BATCH_MAX, RECEIVE_BYTES_MAX, TRANSMIT_DELAY_MAX, TURN_CONNECTIONS_MAX, TURN_TIME_MAX, has_budget};
 use crate::app::App;
+use crate::client::identify;
 use crate::gate::{Asker, Verdict, admit_request};
 use crate::status::{CloseReason, add};
 
@@ -317,6 +318,8 @@ fn answer<D: Driver, A: App>(
                 return (Wait::Nothing, position);
             }
         };
+        let peer = || table[index].peer.peer();
+        identify(&terms.settings, &terms.board.server, terms.board.index, peer, &mut head.request);
         let asker = Asker { is_probe, is_stopping: terms.board.is_stopping() };
         match admit_request(asker, head.request.uri()) {
             Verdict::Pass { last } => head.keep_alive &= !last,
@@ -331,14 +334,14 @@ fn answer<D: Driver, A: App>(
                 return (Wait::Turn, position);
             }
             if terms.settings.observer.is_some() {
-                begin_record(table, index, head.request.method(), consumed);
+                begin_record(table, index, &head.request, consumed);
             }
             return (Wait::Hyper, position);
         }
         position += consumed;
         head.keep_alive &= !take_request(terms, table, index, head.framing, &input[position..]);
         let Some(app) = apps.of::<D>(table, index) else {
-            fail_without_app(terms, table, index, head.request.method(), consumed);
+            fail_without_app(terms, table, index, &head.request, consumed);
             return (Wait::Nothing, position);
         };
         let received = Received { head_bytes: consumed, rest: &input[position..] };
@@ -361,10 +364,10 @@ fn is_head(decoded: &Result<Option<(RequestHead, usize)>, Refusal>, input: &[u8]
 }
 
 /// Answers a request whose app panicked when it was made.
-fn fail_without_app<S>(terms: &Terms, table: &mut Table<S>, index: u32, method: &Method, head_bytes: usize) {
+fn fail_without_app<S>(terms: &Terms, table: &mut Table<S>, index: u32, request: &Request<()>, head_bytes: usize) {
     add(&terms.status().requests, 1);
     if terms.settings.observer.is_some() {
-        begin_record(table, index, method, head_bytes);
+        begin_record(table, index, request, head_bytes);
     }
     fail_with_panic(terms, table, index);
 }

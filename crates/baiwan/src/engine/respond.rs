@@ -31,6 +31,7 @@ use super::table::{Flags, Pending, State, Table};
 use super::terms::Terms;
 use crate::app::{App, Call, add_peer, call_when_ready, is_for_server, limit_buffered_body};
 use crate::body::Inlet;
+use crate::client::recorded;
 use crate::clock::Tick;
 use crate::ending::OfConnection;
 use crate::observe::{Draft, RouteCell};
@@ -94,7 +95,7 @@ pub(super) fn begin_exchange<S, A: App>(
     // What may switch protocols has left the engine.
     let context = ResponseContext { head_request, version: request.version(), keep_alive, may_switch: false };
     let is_observed = terms.settings.observer.is_some();
-    let route = is_observed.then(|| begin_record(table, index, request.method(), received.head_bytes));
+    let route = is_observed.then(|| begin_record(table, index, &request, received.head_bytes));
     let token = || table.token(index);
     let (body, feed, body_bytes) = match begin_body(terms, token, framing, expects_continue, received.rest) {
         Ok(begun) => begun,
@@ -150,8 +151,9 @@ pub(super) fn begin_exchange<S, A: App>(
 }
 
 /// Begins the record of a request. Its route is written into what this returns.
-pub(super) fn begin_record<S>(table: &mut Table<S>, index: u32, method: &Method, head_bytes: usize) -> RouteCell {
-    let mut draft = Draft::begin(Some(method.clone()), table[index].peer.expand());
+pub(super) fn begin_record<S>(table: &mut Table<S>, index: u32, request: &Request<()>, head_bytes: usize) -> RouteCell {
+    let client = recorded(table[index].peer.peer(), request);
+    let mut draft = Draft::begin(Some(request.method().clone()), client);
     draft.bytes_in = head_bytes as u64;
     let route = draft.route.clone();
     table.activate(index).draft = Some(draft);

@@ -31,6 +31,7 @@ use super::switch::{Switch, may_switch, until_switched};
 use super::transport::Transport;
 use super::upload::Upload;
 use crate::app::{App, add_peer, call_when_ready, is_for_server, limit_buffered_body};
+use crate::client::{identify, recorded};
 use crate::gate::{Asker, Denial, PROBE_TIMEOUT, Verdict, admit_request};
 use crate::incoming::IncomingStream;
 use crate::say::say;
@@ -133,11 +134,12 @@ impl<A: App> Connection<A> {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>, peer: Peer, switch: &Switch) -> Answered<A::ResponseBody> {
+    async fn answer(&self, mut request: Request<Incoming>, peer: Peer, switch: &Switch) -> Answered<A::ResponseBody> {
         switch.asked.set(true);
+        identify(&self.settings, &self.status, self.index, || peer, &mut request);
         let admitted = self.admit(&request, switch);
         if let Some(exchanges) = switch.record.exchanges() {
-            exchanges.begin(admitted.is_ok().then(|| request.method()));
+            exchanges.begin(admitted.is_ok().then(|| request.method()), Some(recorded(peer, &request)));
         }
         let response = match admitted {
             Ok(last) => self.answer_admitted(request, peer, switch, last).await,
@@ -320,7 +322,7 @@ pub(super) async fn turn_away(mut transport: Transport, denial: Denial) {
     let record = transport.record();
     record.note(denial.reason);
     if let Some(exchanges) = record.exchanges() {
-        exchanges.begin(None);
+        exchanges.begin(None, None);
         exchanges.handle_head(denial.status);
     }
     // A connection that has just begun has room for so little, or is dead.

@@ -7,7 +7,8 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use baiwan_limits::RATE_MAX;
+use baiwan_limits::{Proxies, RATE_MAX};
+use http::HeaderName;
 
 use super::listen::Source;
 use super::shutdown::Stop;
@@ -83,6 +84,37 @@ impl Builder {
     /// default, 1,000,000, is lowered to what files and memory allow.
     pub fn max_connections(mut self, connections: u64) -> Self {
         self.settings.max_connections = Some(connections);
+        self
+    }
+
+    /// Which peers are proxies that say who the client is. Default: none, and the client is the peer.
+    ///
+    /// Every request then has the extension [`ClientIp`](crate::ClientIp), which is an extractor, too; and the
+    /// [records](Self::observe) name that client. [`Proxies`] says which fields are read, and how.
+    ///
+    /// # Example
+    /// ```
+    /// use axum::{Router, routing::get};
+    /// use baiwan::ClientIp;
+    ///
+    /// let app = Router::new().route("/", get(|ClientIp(address): ClientIp| async move { format!("hello, {address}") }));
+    /// let proxies = "10.0.0.0/8, 2001:db8:1::/48".parse()?;
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").trusted_proxies(proxies);
+    /// # let running = server.start(app)?;
+    /// # drop(running);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn trusted_proxies(mut self, proxies: Proxies) -> Self {
+        let field = proxies.field().or(self.settings.proxies.field()).cloned();
+        self.settings.proxies = proxies.with_field(field);
+        self
+    }
+
+    /// The one field in which [trusted proxies](Self::trusted_proxies) name the client, such as `CF-Connecting-IP`; see
+    /// [`Proxies::with_field`]. Default: `X-Forwarded-For`, or without that `Forwarded`. Without a trusted proxy it is an error at
+    /// start.
+    pub fn client_ip_header(mut self, field: HeaderName) -> Self {
+        self.settings.proxies = self.settings.proxies.with_field(field);
         self
     }
 

@@ -8,11 +8,12 @@ use std::time::Duration;
 use baiwan_limits::RATE_MAX;
 
 use super::Settings;
-use super::setting::{Row, Setting, store};
+use super::setting::{Kind, Row, Setting, store};
 use super::value::{
-    CONNECTIONS_MAX, FIELDS_LIMITS, HEAD_LIMITS, OFF, TARGET_LIMITS, WORKERS_MAX, parse_count, parse_grace, parse_host,
-    parse_length, parse_maximum, parse_port, parse_rate, parse_size, parse_span, parse_switch, parse_timeout,
-    shown_grace, shown_maximum, shown_size, shown_span, shown_timeout,
+    CONNECTIONS_MAX, FIELDS_LIMITS, HEAD_LIMITS, OFF, TARGET_LIMITS, WORKERS_MAX, parse_count, parse_field_name,
+    parse_grace, parse_host, parse_length, parse_maximum, parse_port, parse_proxies, parse_rate, parse_size,
+    parse_span, parse_switch, parse_timeout, shown_grace, shown_maximum, shown_proxies, shown_size, shown_span,
+    shown_timeout,
 };
 
 /// Every setting of a server.
@@ -84,6 +85,35 @@ pub static TABLE: &[Setting<Settings>] = &[
             store(&mut settings.http.fields_max, count.map(|count| count as usize))
         },
         show: |settings| settings.http.fields_max.to_string(),
+    },
+    Setting {
+        row: Row {
+            kind: Kind::List,
+            ..Row::new(
+                "TRUSTED_PROXIES",
+                "LIST",
+                "Peers that are believed when they name the client in `X-Forwarded-For`, or without that in `Forwarded`: `off`, or \
+                 networks such as `10.0.0.0/8`, addresses, and `unix` for Unix sockets, separated by commas",
+            )
+        },
+        set: |settings, text| {
+            let field = settings.proxies.field().cloned();
+            store(&mut settings.proxies, parse_proxies(text).map(|proxies| proxies.with_field(field)))
+        },
+        show: |settings| shown_proxies(&settings.proxies),
+    },
+    Setting {
+        row: Row::new(
+            "CLIENT_IP_HEADER",
+            "FIELD",
+            "The one field in which `TRUSTED_PROXIES` name the client, such as `CF-Connecting-IP`, `X-Real-IP` or `Forwarded`; `off` \
+             is as above",
+        ),
+        set: |settings, text| {
+            let field = parse_field_name(text);
+            field.map(|field| settings.proxies = std::mem::take(&mut settings.proxies).with_field(field))
+        },
+        show: |settings| settings.proxies.field().map_or(OFF.to_owned(), ToString::to_string),
     },
     Setting {
         row: Row::new("HEADER_TIMEOUT", "DURATION", "Time for a request's head, from its first byte; then 408"),

@@ -143,7 +143,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn new_connections_have_a_rate_and_those_refused_hold_no_place() {
-        let limits = limits(4, 3, "");
+        let limits = limits(4, 3, "203.0.113.1");
         let open = || limits.try_open(peer("192.0.2.1:1"), Instant::now());
         let key = open().unwrap().unwrap();
         assert!(open().is_ok() && open().is_ok());

@@ -89,6 +89,9 @@ async fn row_110_sixteen_are_read_for_a_second_and_the_others_turned_away_at_onc
     assert!(answer.ends_with("live"), "{answer}");
 }
 
+/// A list of proxies of which none is here.
+const NOBODY: &str = "203.0.113.1";
+
 /// A server of which a client may hold `open` connections, and open `new` a second. Every peer has the same address.
 fn sharing(open: u32, new: u32, proxies: &str, turned_away_max: usize) -> Rig {
     let settings = Settings {
@@ -103,7 +106,7 @@ fn sharing(open: u32, new: u32, proxies: &str, turned_away_max: usize) -> Rig {
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn row_45_a_client_beyond_its_share_is_told_so_and_others_are_reset() {
-    let rig = sharing(2, 0, "", 3);
+    let rig = sharing(2, 0, NOBODY, 3);
     let mut held = [rig.connect(), rig.connect()];
     for peer in &mut held {
         peer.send(get("/"));
@@ -132,6 +135,7 @@ async fn row_45_a_client_beyond_its_share_is_told_so_and_others_are_reset() {
     drop(first);
     rig.settle().await;
     assert!(rig.exchange(&get("/")).await.ends_with("hello"));
+    rig.settle().await;
     let third = rig.connect();
     rig.settle().await;
     assert_eq!(statuses(&rig.exchange(&get("/")).await), [429]);
@@ -142,7 +146,7 @@ async fn row_45_a_client_beyond_its_share_is_told_so_and_others_are_reset() {
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn row_45_however_a_connection_ends_its_client_has_its_place_back() {
-    let rig = sharing(1, 0, "", 64);
+    let rig = sharing(1, 0, NOBODY, 64);
     for round in 0..8 {
         let mut peer = rig.connect();
         match round % 8 {
@@ -176,7 +180,7 @@ async fn row_45_however_a_connection_ends_its_client_has_its_place_back() {
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn row_45_new_connections_have_a_rate() {
-    let rig = sharing(0, 5, "", 64);
+    let rig = sharing(0, 5, NOBODY, 64);
     for _ in 0..5 {
         assert!(rig.exchange(&get("/")).await.ends_with("hello"));
     }

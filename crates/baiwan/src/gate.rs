@@ -75,7 +75,7 @@ pub(crate) fn admit_connection(status: &Status, core: usize, beyond: Beyond, pee
     if status.phase() == Phase::Stopping {
         return Entry::Dropped(CloseReason::DrainTimeout);
     }
-    let client = match status.clients.as_ref().map(|clients| clients.try_open(peer, now)) {
+    let client = match status.bounds.clients.as_ref().map(|clients| clients.try_open(peer, now)) {
         Some(Err(TooMany)) if beyond.count >= beyond.max => return Entry::Dropped(CloseReason::ClientOverLimit),
         Some(Err(TooMany)) => return Entry::Refused(Denial::TOO_MANY_CONNECTIONS_PER_CLIENT),
         Some(Ok(client)) => client,
@@ -106,7 +106,7 @@ pub(crate) fn leave(status: &Status, core: usize, entry: Entry) {
 
 /// Counts a connection out that was one of its client's.
 fn leave_client(status: &Status, client: Option<ClientKey>) {
-    if let (Some(clients), Some(client)) = (&status.clients, client) {
+    if let (Some(clients), Some(client)) = (&status.bounds.clients, client) {
         clients.close(client);
     }
 }
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn a_client_beyond_its_maximum_is_told_so_then_dropped_and_takes_no_place_of_others() {
         let settings = Settings { max_connections_per_ip: NonZeroU32::new(1), ..Settings::default() };
-        let status = Status::with(&settings, 1, 1, 1);
+        let status = Status::with(settings.bounds(), 1, 1, 1);
         let admit = |address: &str, beyond| {
             admit_connection(&status, 0, beyond, Peer::Ip(address.parse().unwrap()), Instant::now())
         };

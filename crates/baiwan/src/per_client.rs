@@ -12,8 +12,6 @@ use baiwan_driver::Peer;
 use baiwan_limits::{ClientKey, ConnectionCounts, Limiter, Proxies, Quota, Table};
 use tokio::time::Instant;
 
-use crate::settings::Settings;
-
 /// Bits of an IPv6 address that count: what one network has.
 const IPV6_PREFIX: u8 = 64;
 /// Clients whose new connections are counted at the same time: 1 MiB.
@@ -28,9 +26,8 @@ pub(crate) struct PerClient {
 }
 
 impl PerClient {
-    /// Those of the settings; none if these limit no client.
-    pub(crate) fn of(settings: &Settings) -> Option<Self> {
-        let (open, new) = (settings.max_connections_per_ip, settings.new_connections_per_ip);
+    /// At most `open` connections of each client at once, and `new` ones a second; none without both. `proxies` are exempt.
+    pub(crate) fn new(open: Option<NonZeroU32>, new: Option<NonZeroU32>, proxies: &Proxies) -> Option<Self> {
         if open.is_none() && new.is_none() {
             return None;
         }
@@ -38,7 +35,7 @@ impl PerClient {
         Some(Self {
             open: open.map(ConnectionCounts::new),
             new: new.and_then(quota).map(limiter),
-            proxies: settings.proxies.clone(),
+            proxies: proxies.clone(),
         })
     }
 
@@ -106,18 +103,12 @@ mod tests {
     }
 
     fn limits(open: u32, new: u32, proxies: &str) -> PerClient {
-        PerClient::of(&Settings {
-            max_connections_per_ip: NonZeroU32::new(open),
-            new_connections_per_ip: NonZeroU32::new(new),
-            proxies: proxies.parse().unwrap(),
-            ..Settings::default()
-        })
-        .unwrap()
+        PerClient::new(NonZeroU32::new(open), NonZeroU32::new(new), &proxies.parse().unwrap()).unwrap()
     }
 
     #[test]
     fn without_a_limit_there_is_nothing() {
-        assert!(PerClient::of(&Settings::default()).is_none());
+        assert!(PerClient::new(None, None, &Proxies::default()).is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -20,11 +20,13 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use baiwan_http1::Limits;
-use baiwan_limits::Proxies;
+use baiwan_limits::{ConnectionAges, Proxies};
 
 use crate::fd_tables::FdTables;
 use crate::files::TURNED_AWAY_MAX;
 use crate::observe::Observer;
+use crate::per_client::PerClient;
+use crate::status::Bounds;
 
 pub use self::event_loop::EventLoop;
 pub use self::setting::{HIDDEN, Kind, Row, Setting, quoted, store};
@@ -164,6 +166,14 @@ impl Settings {
     /// The number of threads: as was set, else one for each CPU.
     pub fn worker_count(&self) -> usize {
         self.workers.unwrap_or_else(cpu_count)
+    }
+
+    /// What bounds each connection, and the connections of each client.
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds {
+            ages: self.max_connection_age.map(ConnectionAges::new),
+            clients: PerClient::new(self.max_connections_per_ip, self.new_connections_per_ip, &self.proxies),
+        }
     }
 
     /// What no value shows alone: settings that do not go together, the one to change first, and what is allowed for it.

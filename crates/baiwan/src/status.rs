@@ -33,7 +33,6 @@ use crate::files::PROBES_MAX;
 use crate::hints::Hints;
 use crate::inbox::Inbox;
 use crate::per_client::PerClient;
-use crate::settings::Settings;
 
 use self::counts::Tally;
 
@@ -57,15 +56,21 @@ pub(crate) struct Status {
     probes: AtomicU64,
     /// Of one core: what its fd table has room for, if that is its own.
     core_connections_max: u64,
-    /// How long connections may live, if not for ever.
-    ages: Option<ConnectionAges>,
-    /// What a client may have of the connections, if not all.
-    pub(crate) clients: Option<PerClient>,
+    pub(crate) bounds: Bounds,
     pub(crate) cores: Box<[CoreStatus]>,
     pub(crate) hints: Hints,
     started: Instant,
     /// When the cores were told to end their connections.
     draining_since: OnceLock<Instant>,
+}
+
+/// What bounds each connection, and the connections of each client.
+#[derive(Debug, Default)]
+pub(crate) struct Bounds {
+    /// How long connections may live, if not for ever.
+    pub(crate) ages: Option<ConnectionAges>,
+    /// What a client may have of the connections, if not all.
+    pub(crate) clients: Option<PerClient>,
 }
 
 /// One core's side; aligned so that no two cores write to one cache line (two, as processors fetch them in pairs).
@@ -96,19 +101,13 @@ impl Status {
     /// With the settings' defaults.
     #[cfg(test)]
     pub(crate) fn new(cores: usize, connections_max: u64, core_connections_max: u64) -> Arc<Self> {
-        Self::with(&Settings::default(), cores, connections_max, core_connections_max)
+        Self::with(Bounds::default(), cores, connections_max, core_connections_max)
     }
 
     /// `core_connections_max` is for each core, `connections_max` for all together.
-    pub(crate) fn with(
-        settings: &Settings,
-        cores: usize,
-        connections_max: u64,
-        core_connections_max: u64,
-    ) -> Arc<Self> {
+    pub(crate) fn with(bounds: Bounds, cores: usize, connections_max: u64, core_connections_max: u64) -> Arc<Self> {
         Arc::new(Self {
-            clients: PerClient::of(settings),
-            ages: settings.max_connection_age.map(ConnectionAges::new),
+            bounds,
             phase: AtomicU8::new(Phase::Starting as u8),
             connections: AtomicU64::new(0),
             connections_max,
@@ -155,7 +154,7 @@ impl Status {
 
     /// How long a connection that begins now may live.
     pub(crate) fn draw_age(&self) -> Option<Duration> {
-        self.ages.as_ref().map(ConnectionAges::draw)
+        self.bounds.ages.as_ref().map(ConnectionAges::draw)
     }
 
     /// The number of open connections.

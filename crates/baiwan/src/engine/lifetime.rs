@@ -68,7 +68,6 @@ pub(super) fn take_request<S>(
     framing: BodyFraming,
     rest: &[u8],
 ) -> bool {
-    let is_readable = table[index].flags.has(Flags::READABLE);
     let Some(lifetime) = table.lifetime_mut(index) else { return false };
     if lifetime.take_request() {
         return true;
@@ -78,7 +77,7 @@ pub(super) fn take_request<S>(
         return false;
     }
     let follows = match framing {
-        BodyFraming::None => !rest.is_empty() || is_readable,
+        BodyFraming::None => !rest.is_empty() || table[index].flags.has(Flags::READABLE),
         BodyFraming::Length(length) => rest.len() as u64 > length,
         // Where it ends is not known yet.
         BodyFraming::Chunked => false,

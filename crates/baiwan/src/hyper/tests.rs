@@ -37,7 +37,7 @@ struct Rig {
 impl Rig {
     fn new(settings: Settings, connections_max: u64) -> Self {
         let (settings, status) = {
-            let status = Status::with(&settings, 1, connections_max, connections_max);
+            let status = Status::with(settings.bounds(), 1, connections_max, connections_max);
             (Arc::new(settings), status)
         };
         let transports = Transports::new(&settings, Arc::clone(&status), 0);

@@ -175,7 +175,7 @@ async fn row_45_however_a_connection_ends_its_client_has_its_place_back() {
     rig.status.advance(Phase::Stopping);
     rig.settle().await;
     rig.assert_empty_but_endpoints();
-    assert_eq!(rig.status.clients.as_ref().map(|clients| clients.holders()), Some(0));
+    assert_eq!(rig.status.bounds.clients.as_ref().map(|clients| clients.holders()), Some(0));
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

@@ -6,14 +6,13 @@
 //!
 //! The invariant: what is counted in under a key is counted out once, under the same key.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 
 use baiwan_driver::Peer;
 use baiwan_limits::{ClientKey, ConnectionCounts, Limiter, Proxies, Quota, Table};
 use tokio::time::Instant;
 
-/// Bits of an IPv6 address that count: what one network has.
-const IPV6_PREFIX: u8 = 64;
 /// Clients whose new connections are counted at the same time: 1 MiB.
 const CLIENTS_MAX: usize = 128 * 1024;
 
@@ -23,11 +22,18 @@ pub(crate) struct PerClient {
     open: Option<ConnectionCounts<ClientKey>>,
     new: Option<Limiter>,
     proxies: Proxies,
+    /// Bits of an IPv6 address that count.
+    ipv6_prefix: u8,
 }
 
 impl PerClient {
     /// At most `open` connections of each client at once, and `new` ones a second; none without both. `proxies` are exempt.
-    pub(crate) fn new(open: Option<NonZeroU32>, new: Option<NonZeroU32>, proxies: &Proxies) -> Option<Self> {
+    pub(crate) fn new(
+        open: Option<NonZeroU32>,
+        new: Option<NonZeroU32>,
+        proxies: &Proxies,
+        ipv6_prefix: u8,
+    ) -> Option<Self> {
         if open.is_none() && new.is_none() {
             return None;
         }
@@ -36,6 +42,7 @@ impl PerClient {
             open: open.map(ConnectionCounts::new),
             new: new.and_then(quota).map(limiter),
             proxies: proxies.clone(),
+            ipv6_prefix,
         })
     }
 
@@ -48,7 +55,7 @@ impl PerClient {
         if self.proxies.trusts(address.ip()) {
             return Ok(None);
         }
-        let client = key(peer).ok_or(TooMany)?;
+        let client = self.key_of(address);
         if self.open.as_ref().is_some_and(|open| !open.try_open(client)) {
             return Err(TooMany);
         }
@@ -57,6 +64,18 @@ impl PerClient {
             return Err(TooMany);
         }
         Ok(Some(client))
+    }
+
+    /// The key of a peer that was counted under one.
+    pub(crate) fn key(&self, peer: Peer) -> Option<ClientKey> {
+        match peer {
+            Peer::Ip(address) => Some(self.key_of(address)),
+            Peer::Unix => None,
+        }
+    }
+
+    fn key_of(&self, address: SocketAddr) -> ClientKey {
+        ClientKey::new(address.ip(), self.ipv6_prefix)
     }
 
     /// Counts a connection out.
@@ -79,14 +98,6 @@ impl PerClient {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct TooMany;
 
-/// The key of a peer, if it has an address.
-pub(crate) fn key(peer: Peer) -> Option<ClientKey> {
-    match peer {
-        Peer::Ip(address) => Some(ClientKey::new(address.ip(), IPV6_PREFIX)),
-        Peer::Unix => None,
-    }
-}
-
 /// So many a second, and as many at once. The parser of the setting allows no other number.
 fn quota(per_second: NonZeroU32) -> Option<Quota> {
     Quota::per_second(per_second.get().min(baiwan_limits::RATE_MAX)).ok()
@@ -103,12 +114,12 @@ mod tests {
     }
 
     fn limits(open: u32, new: u32, proxies: &str) -> PerClient {
-        PerClient::new(NonZeroU32::new(open), NonZeroU32::new(new), &proxies.parse().unwrap()).unwrap()
+        PerClient::new(NonZeroU32::new(open), NonZeroU32::new(new), &proxies.parse().unwrap(), 64).unwrap()
     }
 
     #[test]
     fn without_a_limit_there_is_nothing() {
-        assert!(PerClient::new(None, None, &Proxies::default()).is_none());
+        assert!(PerClient::new(None, None, &Proxies::default(), 64).is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -39,6 +39,9 @@ pub(crate) use self::value::{FIELDS_LIMITS, HEAD_LIMITS, TARGET_LIMITS, nearest}
 /// How long an exchange, or a connection that has switched protocols, may go on when its connection has reached its age.
 pub(crate) const AGE_GRACE: Duration = Duration::from_secs(30);
 
+/// Bits of an IPv6 address that count for who a client is: what one network has.
+const IPV6_PREFIX: u8 = 64;
+
 /// No stop takes longer, whatever it is allowed.
 pub(crate) const STOP_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -172,7 +175,12 @@ impl Settings {
     pub(crate) fn bounds(&self) -> Bounds {
         Bounds {
             ages: self.max_connection_age.map(ConnectionAges::new),
-            clients: PerClient::new(self.max_connections_per_ip, self.new_connections_per_ip, &self.proxies),
+            clients: PerClient::new(
+                self.max_connections_per_ip,
+                self.new_connections_per_ip,
+                &self.proxies,
+                IPV6_PREFIX,
+            ),
         }
     }
 

@@ -26,7 +26,6 @@ use crate::body::Inlet;
 use crate::clock::Tick;
 use crate::gate::{Denial, Entry, PROBE_TIMEOUT, leave};
 use crate::observe::Draft;
-use crate::per_client;
 use crate::settings::Linger;
 use crate::status::{CloseReason, add};
 
@@ -244,15 +243,16 @@ pub(super) fn close<D: Driver>(
 }
 
 /// What the gate counted a connection in as that it has taken.
-pub(super) fn taken_as(flags: Flags, peer: CompactPeer) -> Entry {
-    Entry::Taken(flags.has(Flags::CLIENT).then(|| per_client::key(peer.peer())).flatten())
+pub(super) fn taken_as(terms: &Terms, flags: Flags, peer: CompactPeer) -> Entry {
+    let clients = terms.board.server.bounds.clients.as_ref().filter(|_| flags.has(Flags::CLIENT));
+    Entry::Taken(clients.and_then(|clients| clients.key(peer.peer())))
 }
 
 /// A connection is gone from this core.
 pub(super) fn count_out(terms: &Terms, flags: Flags, peer: CompactPeer, reason: CloseReason) {
     let (server, core) = (&terms.board.server, terms.board.index);
     if !flags.has(Flags::UNCOUNTED) {
-        leave(server, core, taken_as(flags, peer));
+        leave(server, core, taken_as(terms, flags, peer));
     } else if flags.has(Flags::PROBE) {
         leave(server, core, Entry::Probe);
     }

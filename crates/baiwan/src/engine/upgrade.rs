@@ -56,7 +56,7 @@ pub(super) fn give_to_hyper<D: Driver, A: App>(
     match released {
         Ok(stream) => {
             let received = Bytes::copy_from_slice(received);
-            let entry = taken_as(slot.flags, slot.peer);
+            let entry = taken_as(terms, slot.flags, slot.peer);
             let ends = ends.map(|ends| terms.clock.instant(ends));
             let transport = Transport::open(&ports.transports, stream, received, entry, peer, ends);
             transport.continue_exchange(draft);

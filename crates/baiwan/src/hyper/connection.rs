@@ -221,6 +221,8 @@ impl<A: App> Connection<A> {
                 return instead(record, StatusCode::SERVICE_UNAVAILABLE, reason.name(), Some(reason));
             }
         };
+        // It may have grown old meanwhile.
+        let context = ResponseContext { keep_alive: context.keep_alive && !record.is_old(), ..context };
         check(response, context, switch).await
     }
 

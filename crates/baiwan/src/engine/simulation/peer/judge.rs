@@ -160,7 +160,7 @@ impl Peer {
                 Err("idle for longer than the keep-alive timeout".into())
             }
             Some(due) if attentive && due.head_sent.is_none() => {
-                match late(due.began.max(self.activity), settings.header_timeout) {
+                match late(due.began.max(self.activity), settings.header_timeout.map(|timeout| timeout.max(beyond))) {
                     true => Err("its head took longer than the header timeout".into()),
                     false => Ok(()),
                 }

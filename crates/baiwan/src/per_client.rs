@@ -67,6 +67,7 @@ impl PerClient {
     }
 
     /// The key of a peer that was counted under one.
+    #[cfg(all(target_os = "linux", not(baiwan_portable)))]
     pub(crate) fn key(&self, peer: Peer) -> Option<ClientKey> {
         match peer {
             Peer::Ip(address) => Some(self.key_of(address)),

@@ -48,7 +48,8 @@ impl Event {
     }
 }
 
-/// Completes when the connection of a request should end, because the server stops: a handler that lives long can take its leave.
+/// Completes when the connection of a request should end, because the server stops, or because the connection has reached its
+/// [maximum age](crate::Builder::max_connection_age): a handler that lives long can take its leave.
 ///
 /// It is a future and, with the feature `axum`, an extractor that refuses nothing. Clones complete together; one that is polled again
 /// after that is ready again.
@@ -59,6 +60,7 @@ impl Event {
 ///   the same moment. A handler that goes on is told by an end of stream when its peer has been silent for
 ///   [`shutdown_idle`](crate::Builder::shutdown_idle) after that, and cut when the
 ///   [`shutdown_timeout`](crate::Builder::shutdown_timeout) is over.
+/// - At the maximum age, if there is one, it completes for this connection alone, however it is used. What goes on 30 seconds later is cut.
 ///
 /// It is told by the core that serves: take it in the handler, then move it where you like. On another thread, or under another
 /// server, such as `axum::serve`, it never completes.
@@ -115,24 +117,24 @@ impl Event {
 /// }
 /// # let app: Router = Router::new().route("/", get(events));
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ending {
-    /// None where nobody will tell.
-    event: Option<Event>,
-    waiting: Option<Pin<Box<OwnedNotified>>>,
+    /// That of the core, or all there is for the request. None where nobody will tell.
+    first: Wait,
+    /// That of the connection beside it.
+    second: Wait,
 }
+
+/// What happens to one connection beside what happens to its core: an extension of its requests.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OfConnection(pub(crate) Event);
 
 impl Ending {
     /// That of a request, by its extensions: for services without axum. To be called on the thread that serves the request.
     pub fn of(extensions: &Extensions) -> Self {
         let event = extensions.get::<Event>().cloned();
-        Self { event: event.or_else(|| CORE.with_borrow(Clone::clone)), waiting: None }
-    }
-}
-
-impl Clone for Ending {
-    fn clone(&self) -> Self {
-        Self { event: self.event.clone(), waiting: None }
+        let beside = extensions.get::<OfConnection>().map(|OfConnection(event)| event.clone());
+        Self { first: Wait::on(event.or_else(|| CORE.with_borrow(Clone::clone))), second: Wait::on(beside) }
     }
 }
 
@@ -140,7 +142,27 @@ impl Future for Ending {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { event, waiting } = &mut *self;
+        match self.first.poll(cx).is_ready() || self.second.poll(cx).is_ready() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+}
+
+/// Somebody who waits for an event, if there is one.
+#[derive(Debug)]
+struct Wait {
+    event: Option<Event>,
+    waiting: Option<Pin<Box<OwnedNotified>>>,
+}
+
+impl Wait {
+    fn on(event: Option<Event>) -> Self {
+        Self { event, waiting: None }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { event, waiting } = self;
         let Some(event) = event else { return Poll::Pending };
         if event.has_happened() {
             *waiting = None;
@@ -155,6 +177,12 @@ impl Future for Ending {
             }
             false => Poll::Pending,
         }
+    }
+}
+
+impl Clone for Wait {
+    fn clone(&self) -> Self {
+        Self::on(self.event.clone())
     }
 }
 
@@ -197,6 +225,24 @@ mod tests {
         assert!(!is_complete(&mut ending));
         own.fire();
         assert!(is_complete(&mut ending));
+    }
+
+    #[test]
+    fn an_event_of_the_connection_counts_beside_that_of_the_core() {
+        for of_core in [true, false] {
+            let core = Event::of_core();
+            let mut extensions = Extensions::new();
+            let own = OfConnection::default();
+            extensions.insert(own.clone());
+            let mut ending = Ending::of(&extensions);
+            assert!(!is_complete(&mut ending));
+            if of_core {
+                core.fire()
+            } else {
+                own.0.fire()
+            }
+            assert!(is_complete(&mut ending) && is_complete(&mut ending.clone()));
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@
 //! | `upgrade` | offers of another protocol go to hyper |
 //! | `refuse` | requests that broke a rule |
 //! | `deny` | requests that the gate does not let through |
+//! | `lifetime` | connections that are old enough to end |
 //! | `close` | what follows an answer: the next request, or the end |
 //! | `ports`, `arrival` | what is sent, received and closed through |
 //! | `table` | the connections: states, slots, deadlines, and which have something to do |
@@ -43,6 +44,7 @@ mod deny;
 mod exchange;
 mod expire;
 mod feed;
+mod lifetime;
 mod ports;
 mod proxied;
 mod receive;

@@ -9,14 +9,15 @@ use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use baiwan_driver::Peer;
-use baiwan_http1::{TOO_MANY_CONNECTIONS, encode_with_fields};
-use baiwan_limits::Decision;
+use baiwan_http1::{TOO_MANY_CONNECTIONS, TOO_MANY_CONNECTIONS_PER_CLIENT, encode_with_fields};
+use baiwan_limits::{ClientKey, Decision};
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use http::{Method, Request, StatusCode, Uri};
 
 use crate::client::client;
 use crate::cors::{Origin, RefusalCors};
 use crate::own_answer::OwnAnswer;
+use crate::per_client::TooMany;
 use crate::rate_limit::{Left, RateLimit, Ruling};
 use crate::status::{CloseReason, CoreStatus, Phase, Status, add};
 
@@ -45,6 +46,15 @@ impl Denial {
         answer: TOO_MANY_CONNECTIONS,
         stays: false,
         reason: CloseReason::OverLimit,
+        over: None,
+    };
+
+    pub(crate) const TOO_MANY_CONNECTIONS_PER_CLIENT: Self = Self {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        text: "too-many-connections-per-client",
+        answer: TOO_MANY_CONNECTIONS_PER_CLIENT,
+        stays: false,
+        reason: CloseReason::ClientOverLimit,
         over: None,
     };
 
@@ -79,8 +89,8 @@ impl Denial {
 /// What becomes of a connection that was accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Entry {
-    /// It is counted as one of the server's.
-    Taken,
+    /// It is counted as one of the server's, and as one of this client's, if its client is limited.
+    Taken(Option<ClientKey>),
     /// It is beyond the maximum, but is read for [`PROBE_TIMEOUT`], and may ask for the server's health.
     Probe,
     /// It is told so, and ends.
@@ -97,14 +107,27 @@ pub(crate) struct Beyond {
     pub(crate) max: usize,
 }
 
-/// Decides what becomes of a connection that a core has accepted, and counts it in.
-pub(crate) fn admit_connection(status: &Status, core: usize, beyond: Beyond) -> Entry {
+/// Decides what becomes of a connection that a core has accepted from `peer` at the time `now`, and counts it in.
+pub(crate) fn admit_connection(
+    status: &Status,
+    core: usize,
+    beyond: Beyond,
+    peer: Peer,
+    now: tokio::time::Instant,
+) -> Entry {
     if status.phase() == Phase::Stopping {
         return Entry::Dropped(CloseReason::DrainTimeout);
     }
+    let client = match status.bounds.clients.as_ref().map(|clients| clients.try_open(peer, now)) {
+        Some(Err(TooMany)) if beyond.count >= beyond.max => return Entry::Dropped(CloseReason::ClientOverLimit),
+        Some(Err(TooMany)) => return Entry::Refused(Denial::TOO_MANY_CONNECTIONS_PER_CLIENT),
+        Some(Ok(client)) => client,
+        None => None,
+    };
     if status.try_open(core) {
-        return Entry::Taken;
+        return Entry::Taken(client);
     }
+    leave_client(status, client);
     match () {
         () if beyond.count >= beyond.max => Entry::Dropped(CloseReason::OverLimit),
         () if status.try_probe() => Entry::Probe,
@@ -115,9 +138,19 @@ pub(crate) fn admit_connection(status: &Status, core: usize, beyond: Beyond) -> 
 /// Counts out what was counted in.
 pub(crate) fn leave(status: &Status, core: usize, entry: Entry) {
     match entry {
-        Entry::Taken => status.closed(core),
+        Entry::Taken(client) => {
+            status.closed(core);
+            leave_client(status, client);
+        }
         Entry::Probe => status.end_probe(),
         Entry::Refused(_) | Entry::Dropped(_) => {}
+    }
+}
+
+/// Counts a connection out that was one of its client's.
+fn leave_client(status: &Status, client: Option<ClientKey>) {
+    if let (Some(clients), Some(client)) = (&status.bounds.clients, client) {
+        clients.close(client);
     }
 }
 
@@ -206,34 +239,58 @@ fn asks_for_health(target: &Uri) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
     use std::sync::atomic::Ordering::Relaxed;
 
     use super::*;
     use crate::files::PROBES_MAX;
+    use crate::settings::Settings;
 
     const FREE: Beyond = Beyond { count: 0, max: 64 };
 
     #[test]
     fn connections_are_taken_up_to_the_maximum_then_read_for_a_moment_then_told_so_then_dropped() {
         let status = Status::new(1, 2, 2);
-        let admit = |beyond| admit_connection(&status, 0, beyond);
-        assert_eq!([admit(FREE), admit(FREE)], [Entry::Taken; 2]);
+        let admit = |beyond| admit_connection(&status, 0, beyond, Peer::Unix, tokio::time::Instant::now());
+        assert_eq!([admit(FREE), admit(FREE)], [Entry::Taken(None); 2]);
         assert_eq!(admit(Beyond { count: 64, max: 64 }), Entry::Dropped(CloseReason::OverLimit), "no more can be told");
         assert!((0..PROBES_MAX).all(|_| admit(Beyond { count: 63, max: 64 }) == Entry::Probe));
         assert_eq!(admit(FREE), Entry::Refused(Denial::TOO_MANY_CONNECTIONS));
         status.end_probe();
         assert_eq!(admit(FREE), Entry::Probe);
         status.closed(0);
-        assert_eq!(admit(FREE), Entry::Taken);
+        assert_eq!(admit(FREE), Entry::Taken(None));
+    }
+
+    #[test]
+    fn a_client_beyond_its_maximum_is_told_so_then_dropped_and_takes_no_place_of_others() {
+        let settings = Settings { max_connections_per_ip: NonZeroU32::new(1), ..Settings::default() };
+        let status = Status::with(settings.bounds(), 1, 1, 1);
+        let admit = |address: &str, beyond| {
+            admit_connection(&status, 0, beyond, Peer::Ip(address.parse().unwrap()), tokio::time::Instant::now())
+        };
+        let first = admit("192.0.2.1:1", FREE);
+        assert!(matches!(first, Entry::Taken(Some(_))));
+        assert_eq!(admit("192.0.2.1:2", FREE), Entry::Refused(Denial::TOO_MANY_CONNECTIONS_PER_CLIENT));
+        let none_free = Beyond { count: 64, max: 64 };
+        assert_eq!(admit("192.0.2.1:3", none_free), Entry::Dropped(CloseReason::ClientOverLimit));
+        // The server is full: what the gate did not take counts for no client.
+        assert_eq!(admit("192.0.2.2:1", none_free), Entry::Dropped(CloseReason::OverLimit));
+        leave(&status, 0, first);
+        let second = admit("192.0.2.2:1", FREE);
+        assert!(matches!(second, Entry::Taken(Some(_))));
+        leave(&status, 0, second);
+        assert!(matches!(admit("192.0.2.1:4", FREE), Entry::Taken(Some(_))));
     }
 
     #[test]
     fn a_server_that_stops_takes_what_it_has_accepted_until_it_cuts_everything() {
         let status = Status::new(1, 2, 2);
         status.advance(Phase::Draining);
-        assert_eq!(admit_connection(&status, 0, FREE), Entry::Taken);
+        let admit = || admit_connection(&status, 0, FREE, Peer::Unix, tokio::time::Instant::now());
+        assert_eq!(admit(), Entry::Taken(None));
         status.advance(Phase::Stopping);
-        assert_eq!(admit_connection(&status, 0, FREE), Entry::Dropped(CloseReason::DrainTimeout));
+        assert_eq!(admit(), Entry::Dropped(CloseReason::DrainTimeout));
         status.closed(0);
     }
 

@@ -62,6 +62,7 @@ mod memory;
 mod observe;
 mod own_answer;
 mod pace;
+mod per_client;
 mod rate_limit;
 #[cfg(feature = "matched-path")]
 mod routes;

@@ -198,8 +198,8 @@ impl Draft {
     /// The exchange has ended. `last` is why its connection ends with it, if it does.
     pub(crate) fn finish(self, observer: &Observer, last: Option<CloseReason>) {
         let outcome = match last {
-            None | Some(CloseReason::Complete) if self.denied => Outcome::Denied,
-            None | Some(CloseReason::Complete) => Outcome::Answered,
+            None | Some(CloseReason::Complete | CloseReason::Age) if self.denied => Outcome::Denied,
+            None | Some(CloseReason::Complete | CloseReason::Age) => Outcome::Answered,
             Some(reason) => Outcome::Ended(reason),
         };
         observer.tell(&Exchange {

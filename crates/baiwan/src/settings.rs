@@ -17,17 +17,20 @@ mod table;
 mod value;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use baiwan_http1::Limits;
-use baiwan_limits::Proxies;
+use baiwan_limits::{ConnectionAges, Proxies};
 
 use crate::cors::RefusalCors;
 use crate::fd_tables::FdTables;
 use crate::files::TURNED_AWAY_MAX;
 use crate::observe::Observer;
+use crate::per_client::PerClient;
 use crate::rate_limit::RateLimit;
+use crate::status::Bounds;
 
 pub use self::event_loop::EventLoop;
 pub use self::limits::RateLimits;
@@ -38,6 +41,9 @@ pub use self::value::{
     CONNECTIONS_MAX, DURATION_MAX, OFF, WORKERS_MAX, is_off, parse_count, parse_length, parse_timeout, whole_number,
 };
 pub(crate) use self::value::{FIELDS_LIMITS, HEAD_LIMITS, TARGET_LIMITS, nearest};
+
+/// How long an exchange, or a connection that has switched protocols, may go on when its connection has reached its age.
+pub(crate) const AGE_GRACE: Duration = Duration::from_secs(30);
 
 /// No stop takes longer, whatever it is allowed.
 pub(crate) const STOP_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -79,6 +85,14 @@ pub struct Settings {
     pub header_timeout: Option<Duration>,
     /// Until the next request.
     pub keep_alive_timeout: Option<Duration>,
+    /// Of one client at once; trusted proxies may have any number, here and below.
+    pub max_connections_per_ip: Option<NonZeroU32>,
+    /// Of one client a second, and as many at once.
+    pub new_connections_per_ip: Option<NonZeroU32>,
+    /// Since it was accepted; each connection's own is spread around this.
+    pub max_connection_age: Option<Duration>,
+    /// Of one connection.
+    pub max_connection_requests: Option<NonZeroU32>,
     /// From the head of a request to the end of its body.
     pub body_timeout: Option<Duration>,
     /// Bytes a second that a body must bring while it is waited for; 0 is any.
@@ -132,6 +146,10 @@ impl Default for Settings {
             proxy_protocol: false,
             header_timeout: Some(Duration::from_secs(10)),
             keep_alive_timeout: Some(Duration::from_secs(75)),
+            max_connections_per_ip: None,
+            new_connections_per_ip: None,
+            max_connection_age: None,
+            max_connection_requests: None,
             body_timeout: Some(Duration::from_hours(1)),
             body_rate_min: 500,
             request_timeout: None,
@@ -172,6 +190,19 @@ impl Settings {
     pub(crate) fn in_force(mut self) -> Self {
         self.rate_limit_in_force = self.rate_limit.in_force();
         self
+    }
+
+    /// What bounds each connection, and the connections of each client.
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds {
+            ages: self.max_connection_age.map(ConnectionAges::new),
+            clients: PerClient::new(
+                self.max_connections_per_ip,
+                self.new_connections_per_ip,
+                &self.proxies,
+                self.rate_limit.scope.ipv6_prefix,
+            ),
+        }
     }
 
     /// What no value shows alone: settings that do not go together, the one to change first, and what is allowed for it.

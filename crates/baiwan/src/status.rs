@@ -23,13 +23,16 @@ mod phase;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
+use std::time::Duration;
 
 use baiwan_http1::Refusal;
+use baiwan_limits::ConnectionAges;
 use tokio::time::Instant;
 
 use crate::files::PROBES_MAX;
 use crate::hints::Hints;
 use crate::inbox::Inbox;
+use crate::per_client::PerClient;
 
 use self::counts::Tally;
 
@@ -53,11 +56,21 @@ pub(crate) struct Status {
     probes: AtomicU64,
     /// Of one core: what its fd table has room for, if that is its own.
     core_connections_max: u64,
+    pub(crate) bounds: Bounds,
     pub(crate) cores: Box<[CoreStatus]>,
     pub(crate) hints: Hints,
     started: Instant,
     /// When the cores were told to end their connections.
     draining_since: OnceLock<Instant>,
+}
+
+/// What bounds each connection, and the connections of each client.
+#[derive(Debug, Default)]
+pub(crate) struct Bounds {
+    /// How long connections may live, if not for ever.
+    pub(crate) ages: Option<ConnectionAges>,
+    /// What a client may have of the connections, if not all.
+    pub(crate) clients: Option<PerClient>,
 }
 
 /// One core's side; aligned so that no two cores write to one cache line (two, as processors fetch them in pairs).
@@ -87,9 +100,16 @@ pub(crate) struct CoreStatus {
 }
 
 impl Status {
-    /// `core_connections_max` is for each core, `connections_max` for all together.
+    /// With the settings' defaults.
+    #[cfg(test)]
     pub(crate) fn new(cores: usize, connections_max: u64, core_connections_max: u64) -> Arc<Self> {
+        Self::with(Bounds::default(), cores, connections_max, core_connections_max)
+    }
+
+    /// `core_connections_max` is for each core, `connections_max` for all together.
+    pub(crate) fn with(bounds: Bounds, cores: usize, connections_max: u64, core_connections_max: u64) -> Arc<Self> {
         Arc::new(Self {
+            bounds,
             phase: AtomicU8::new(Phase::Starting as u8),
             connections: AtomicU64::new(0),
             connections_max,
@@ -132,6 +152,11 @@ impl Status {
     /// When the orderly stop that goes on began to end connections.
     pub(crate) fn draining_since(&self) -> Option<Instant> {
         (self.phase() == Phase::Draining).then(|| *self.draining_since.get_or_init(Instant::now))
+    }
+
+    /// How long a connection that begins now may live.
+    pub(crate) fn draw_age(&self) -> Option<Duration> {
+        self.bounds.ages.as_ref().map(ConnectionAges::draw)
     }
 
     /// The number of open connections.

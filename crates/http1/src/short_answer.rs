@@ -127,3 +127,8 @@ pub fn error_text(status: StatusCode, reason: &str) -> String {
 pub const TOO_MANY_CONNECTIONS: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 46\r\n\
     retry-after: 1\r\nconnection: close\r\n\r\n503 Service Unavailable: too-many-connections\n";
+
+/// As [`TOO_MANY_CONNECTIONS`], for a peer whose client has its maximum.
+pub const TOO_MANY_CONNECTIONS_PER_CLIENT: &[u8] =
+    b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: text/plain\r\ncontent-length: 55\r\n\
+    connection: close\r\n\r\n429 Too Many Requests: too-many-connections-per-client\n";

@@ -3,9 +3,11 @@
 //! Layers for any axum server, or any tower service over `http`; the server `baiwan` and its event loop use the same parts. The parts
 //! themselves open no socket and read no clock: the time is an argument.
 
+mod ages;
 mod client_ip;
 #[cfg(feature = "axum")]
 mod client_ip_layer;
+mod connections;
 mod decision;
 mod event_source;
 mod fields;
@@ -21,11 +23,13 @@ mod store;
 mod sync;
 mod table;
 
+pub use ages::ConnectionAges;
 #[cfg(feature = "axum")]
 pub use client_ip::ClientIpMissing;
 pub use client_ip::{ClientIp, ClientKey};
 #[cfg(feature = "axum")]
 pub use client_ip_layer::{ClientIpLayer, ClientIpService};
+pub use connections::ConnectionCounts;
 pub use decision::Decision;
 pub use event_source::{EVENT_STREAM, accepts_event_stream, retry_event};
 pub use fields::{Fields, PROBLEM_MEDIA_TYPE};

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::TURN_ACCEPTS_MAX;
 use super::close::{close, enter, turn_away};
+use super::lifetime;
 use super::ports::Ports;
 use super::table::{Flags, State, Table};
 use super::terms::Terms;
@@ -189,10 +190,15 @@ fn open<D: Driver>(
     let (server, core) = (&terms.board.server, terms.board.index);
     add(&terms.status().accepted, 1);
     let beyond = Beyond { count: table.turned_away(), max: terms.settings.turned_away_max };
-    let entry = admit_connection(server, core, beyond);
-    let index = table.insert(connection.socket, connection.peer);
-    if entry != Entry::Taken {
-        table.turn_away(index);
+    let entry = admit_connection(server, core, beyond, connection.peer, terms.clock.now());
+    let index = table.insert(connection.socket, connection.peer, lifetime::begin(terms));
+    match entry {
+        Entry::Taken(client) => {
+            if client.is_some() {
+                table[index].flags.set(Flags::CLIENT);
+            }
+        }
+        Entry::Probe | Entry::Refused(_) | Entry::Dropped(_) => table.turn_away(index),
     }
     if terms.settings.proxy_protocol && trusts(&terms.settings, connection.peer) {
         table[index].flags.set(Flags::PROXIED);
@@ -200,7 +206,7 @@ fn open<D: Driver>(
     match entry {
         Entry::Dropped(reason) => return close(terms, ports, table, index, reason),
         Entry::Probe => table[index].flags.set(Flags::PROBE),
-        Entry::Taken | Entry::Refused(_) => {}
+        Entry::Taken(_) | Entry::Refused(_) => {}
     }
     if let Err(error) = ports.driver.watch(&table[index].socket, table.token(index)) {
         listeners.complain(terms, &error, "cannot watch a connection");

@@ -17,13 +17,14 @@ use tokio::time::Instant;
 
 use super::answer::Extent;
 use super::feed::Feed;
+use super::lifetime::idle_deadline;
 use super::ports::Ports;
-use super::table::{Busy, Flags, Left, Pending, State, Table};
+use super::table::{Busy, CompactPeer, Flags, Left, Pending, State, Table};
 use super::terms::Terms;
 use crate::BodyError;
 use crate::body::Inlet;
 use crate::clock::Tick;
-use crate::gate::{Denial, PROBE_TIMEOUT};
+use crate::gate::{Denial, Entry, PROBE_TIMEOUT, leave};
 use crate::observe::Draft;
 use crate::own_answer::{Asked, OwnAnswer};
 use crate::settings::Linger;
@@ -56,7 +57,11 @@ pub(super) fn enter<S>(terms: &Terms, table: &mut Table<S>, index: u32, state: S
             }
             match is_probe {
                 true => Some(PROBE_TIMEOUT),
-                false => terms.unless_stopping(terms.settings.keep_alive_timeout),
+                false => {
+                    let deadline = terms.deadline(terms.unless_stopping(terms.settings.keep_alive_timeout));
+                    let deadline = idle_deadline(terms, table, index, deadline);
+                    return table.enter(index, state, deadline);
+                }
             }
         }
         State::Head => terms.unless_stopping(terms.settings.header_timeout),
@@ -234,26 +239,32 @@ pub(super) fn close<D: Driver>(
             reason,
             CloseReason::Reset
                 | CloseReason::WriteTimeout
+                | CloseReason::ClientOverLimit
                 | CloseReason::HandlerFailed
                 | CloseReason::DrainTimeout
                 | CloseReason::CoreFailed
         );
     let how = if cut && !matches!(slot.state, State::Linger { .. }) { Close::Reset } else { Close::Orderly };
     ports.driver.close(slot.socket, how);
-    count_out(terms, slot.flags, reason);
+    count_out(terms, slot.flags, slot.peer, reason);
     if let Some(busy) = &mut busy {
         end_record(terms, busy, Some(reason));
     }
 }
 
+/// What the gate counted a connection in as that it has taken.
+pub(super) fn taken_as(terms: &Terms, flags: Flags, peer: CompactPeer) -> Entry {
+    let clients = terms.board.server.bounds.clients.as_ref().filter(|_| flags.has(Flags::CLIENT));
+    Entry::Taken(clients.and_then(|clients| clients.key(peer.peer())))
+}
+
 /// A connection is gone from this core.
-pub(super) fn count_out(terms: &Terms, flags: Flags, reason: CloseReason) {
-    let server = &terms.board.server;
+pub(super) fn count_out(terms: &Terms, flags: Flags, peer: CompactPeer, reason: CloseReason) {
+    let (server, core) = (&terms.board.server, terms.board.index);
     if !flags.has(Flags::UNCOUNTED) {
-        server.closed(terms.board.index);
-    }
-    if flags.has(Flags::PROBE) {
-        server.end_probe();
+        leave(server, core, taken_as(terms, flags, peer));
+    } else if flags.has(Flags::PROBE) {
+        leave(server, core, Entry::Probe);
     }
     terms.status().count_close(reason);
 }
@@ -286,7 +297,7 @@ fn end_exchange_by<S>(
     end_task: fn(AbortHandle, Arc<Inlet>),
 ) -> bool {
     let Some(busy) = table.busy_mut(index) else { return false };
-    let Some(Pending { pipe, task }) = take_exchange(busy) else { return false };
+    let Some(Pending { pipe, task, .. }) = take_exchange(busy) else { return false };
     match pipe.with_feed(Option::take) {
         None => task.abort(),
         Some(feed) => {
@@ -336,7 +347,7 @@ pub(super) fn cut_answer<D: Driver>(
 /// Takes the exchange of a connection out, and notes what was sent of its answer.
 pub(super) fn take_exchange(busy: &mut Busy) -> Option<Pending> {
     let exchange = busy.exchange.take()?;
-    busy.request_due = Tick::NEVER;
+    (busy.request_due, busy.age_due) = (Tick::NEVER, Tick::NEVER);
     busy.pace.stop();
     if let Some(draft) = &mut busy.draft {
         draft.bytes_out += exchange.pipe.taken_bytes();

@@ -39,6 +39,8 @@ pub(super) struct Pipe {
     shared: RefCell<Shared>,
     /// The token is in the inbox, and the engine has not looked yet.
     posted: Cell<bool>,
+    /// Its answer is the last of its connection.
+    last: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -74,13 +76,18 @@ impl Pipe {
     pub(super) fn new(token: Token, board: Rc<Board>, progress: Progress, feed: Option<Feed>, owed: usize) -> Rc<Self> {
         let (output, made) = (VecDeque::new(), owed as u64);
         let shared = Shared { output, made, owed, status: None, waker: None, progress, feed };
-        Rc::new(Self { token, board, shared: RefCell::new(shared), posted: Cell::new(false) })
+        Rc::new(Self { token, board, shared: RefCell::new(shared), posted: Cell::new(false), last: Cell::new(false) })
     }
 
     fn post(&self) {
         if !self.posted.replace(true) {
             self.board.inbox().push(self.token);
         }
+    }
+
+    /// The answer is the last of its connection, if its head is not made yet.
+    pub(super) fn make_last(&self) {
+        self.last.set(true);
     }
 
     /// The engine takes what is there to be sent; says how far the task has come.
@@ -216,7 +223,8 @@ where
     if let Some(warning) = &warning {
         warning.apply(response.headers_mut());
     }
-    let context = pipe.board.context(context, pipe.with_feed(|feed| keeps_alive(feed.as_ref())));
+    let kept = !pipe.last.get() && pipe.with_feed(|feed| keeps_alive(feed.as_ref()));
+    let context = pipe.board.context(context, kept);
     let (mut front, mut queue) = (Vec::with_capacity(FRONT_BYTES_TYPICAL), VecDeque::new());
     let Some(answer) = encode(response, context, &pipe.board.date(), &mut front, &mut queue) else { return };
     let Answer { status, keep_alive, extent, rest } = answer;

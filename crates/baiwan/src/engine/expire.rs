@@ -4,11 +4,16 @@
 //!
 //! The invariant: what is late is late by what the peer did, not by what this core did.
 
+use std::io;
+
 use baiwan_driver::Driver;
 use http::StatusCode;
 
 use super::apps::Apps;
-use super::close::{answer_and_close, close, cut_answer, end_exchange, linger_for_upload, note_unread, turn_away};
+use super::close::{
+    answer_and_close, close, cut_answer, end_exchange, linger, linger_for_upload, note_unread, turn_away,
+};
+use super::lifetime;
 use super::ports::Ports;
 use super::receive::{process, receive_rest_of_head};
 use super::table::{Flags, State, Table};
@@ -87,6 +92,12 @@ fn handle_exchange_deadline<D: Driver>(
         }
         let Some(reason) = why_body_is_late(terms, ports, table, index, area) else { return };
         (StatusCode::REQUEST_TIMEOUT, reason, BodyError::TimedOut)
+    } else if busy.request_due > now {
+        debug_assert!(busy.age_due <= now, "one of the four has passed");
+        if !lifetime::tell_or_give_up(terms, table, index) {
+            return;
+        }
+        (StatusCode::SERVICE_UNAVAILABLE, CloseReason::AgeTimeout, BodyError::Over)
     } else if busy.exchange.as_ref().is_some_and(|exchange| exchange.pipe.progress().head_sent()) {
         if !busy.output.is_empty() {
             // It is the peer that takes its time, which the write timeout judges.
@@ -95,7 +106,6 @@ fn handle_exchange_deadline<D: Driver>(
         // The peer has ended its direction, and nothing more comes of its answer.
         (StatusCode::SERVICE_UNAVAILABLE, CloseReason::PeerClosed, BodyError::Disconnected)
     } else {
-        debug_assert!(busy.request_due <= now, "one of the three has passed");
         (StatusCode::SERVICE_UNAVAILABLE, CloseReason::RequestTimeout, BodyError::Over)
     };
     match end_exchange(table, index, failure) {
@@ -168,20 +178,38 @@ fn close_if_silent<D: Driver, A: App>(
 ) {
     let reason = match terms.board.is_stopping() {
         true => CloseReason::Drained,
+        false if lifetime::is_over(terms, table, index) => CloseReason::Age,
         false => CloseReason::KeepAliveTimeout,
     };
     // Empty lines may have come before.
     let waiting = table.busy(index).map_or(0, |busy| busy.set_aside.len());
     let bytes_max = terms.set_aside_bytes_max() - waiting;
     let outcome = ports.driver.receive_into(&table[index].socket, &mut area[..bytes_max]);
+    let is_there = outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
     let Some(count) = outcome.ok().filter(|count| *count > 0) else {
-        return close(terms, ports, table, index, reason);
+        return end_silent(terms, ports, table, index, reason, is_there);
     };
     process(terms, ports, table, apps, index, &area[..count]);
     transmit(terms, ports, table);
     let now = terms.clock.tick();
     // What has come begins no request.
     if table.get(index).is_some_and(|slot| slot.is_quiet() && slot.deadline <= now) {
-        close(terms, ports, table, index, reason);
+        end_silent(terms, ports, table, index, reason, true);
+    }
+}
+
+/// Ends an idle connection whose peer may still be there. One that is merely old has a peer that may be about to ask: it sees the end of our
+/// direction before anything else, and not that its request was answered with a reset.
+fn end_silent<D: Driver>(
+    terms: &Terms,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    index: u32,
+    reason: CloseReason,
+    is_there: bool,
+) {
+    match is_there && reason == CloseReason::Age {
+        true => linger(terms, &mut ports.driver, table, index, reason),
+        false => close(terms, ports, table, index, reason),
     }
 }

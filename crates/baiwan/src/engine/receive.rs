@@ -15,6 +15,7 @@ use super::arrival::{Arrival, receive_once};
 use super::close::{close, enter, fail_with_panic, flush, note_unread};
 use super::deny::deny;
 use super::exchange::OUTPUT_BYTES_MAX;
+use super::lifetime::take_request;
 use super::ports::{Outbox, Ports};
 use super::proxied::{Begun, begin_proxied};
 use super::refuse::refuse;
@@ -345,6 +346,7 @@ fn answer<D: Driver, A: App>(
             return (Wait::Hyper, position);
         }
         position += consumed;
+        head.keep_alive &= !take_request(terms, table, index, head.framing, &input[position..]);
         let received = Received { head_bytes: consumed, rest: &input[position..], left: admitted.unwrap_or_default() };
         let step = match admitted {
             Err(denial) => deny(terms, ports, table, index, &denial, &head, received),

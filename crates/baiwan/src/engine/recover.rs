@@ -87,7 +87,7 @@ impl<D: Driver, A: App> Engine<D, A> {
 
 fn abandon<D: Driver>(terms: &Terms, driver: &mut D, slot: Slot<D::Socket>, busy: Option<Busy>) {
     driver.close(slot.socket, Close::Reset);
-    count_out(terms, slot.flags, CloseReason::CoreFailed);
+    count_out(terms, slot.flags, slot.peer, CloseReason::CoreFailed);
     // What the app left behind may panic again when it is dropped: that is all that is lost then.
     let _ = catch_unwind(AssertUnwindSafe(|| {
         let Some(mut busy) = busy else { return };

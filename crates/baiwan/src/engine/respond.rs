@@ -24,6 +24,7 @@ use super::close::{
 };
 use super::exchange::{self, Pipe, Progress};
 use super::feed::{Feed, FeedInlet, decode_body, keeps_alive};
+use super::lifetime::{self, reason_after_answer};
 use super::ports::Ports;
 use super::refuse::refuse;
 use super::table::{Flags, Pending, State, Table};
@@ -32,6 +33,7 @@ use crate::app::{App, Call, add_peer, call_when_ready, is_for_server, limit_buff
 use crate::body::Inlet;
 use crate::client::recorded;
 use crate::clock::Tick;
+use crate::ending::OfConnection;
 use crate::observe::{Draft, RouteCell};
 use crate::pace::Pace;
 use crate::rate_limit::{Left, Warning};
@@ -56,6 +58,16 @@ enum Called<B> {
     Answered(Answer<B>, VecDeque<Bytes>),
     /// Nothing that can be sent.
     Failed,
+}
+
+/// What is left of a request whose answer has begun.
+struct Underway {
+    /// Its body, if more of that is to come.
+    feed: Option<Feed>,
+    /// What was received of its body with its head.
+    body_bytes: usize,
+    /// What its handler may wait for.
+    ending: Option<OfConnection>,
 }
 
 /// What was received of a request.
@@ -105,6 +117,10 @@ pub(super) fn begin_exchange<S, A: App>(
         request.extensions_mut().insert(route);
     }
     let warning = received.left.and_then(|left| Some(terms.settings.rate_limit_in_force.as_ref()?.warning(left)));
+    let ending = lifetime::ending(terms, table, index);
+    if let Some(ending) = &ending {
+        request.extensions_mut().insert(ending.clone());
+    }
     let begin = out.len();
     // Whatever the app does in here, it costs this request alone: calling it, polling it, and dropping what is its own.
     let called = catch_unwind(AssertUnwindSafe(|| match by_itself {
@@ -119,10 +135,12 @@ pub(super) fn begin_exchange<S, A: App>(
             let pipe = Pipe::new(table.token(index), Rc::clone(&terms.board), Progress::Waiting, feed, 0);
             let task = tokio::task::spawn_local(exchange::run(call, Rc::clone(&pipe), context, warning));
             let due = terms.deadline(terms.settings.request_timeout);
-            enter_exchange(terms, table, index, Pending { pipe, task: task.abort_handle() }, due);
+            enter_exchange(terms, table, index, Pending { pipe, task: task.abort_handle(), ending }, due);
             Step::Pending { body_bytes }
         }
-        Ok(Called::Answered(answer, queue)) => send_answer(terms, table, index, feed, answer, queue, body_bytes),
+        Ok(Called::Answered(answer, queue)) => {
+            send_answer(terms, table, index, answer, queue, Underway { feed, body_bytes, ending })
+        }
         failed => {
             if failed.is_err() {
                 add(&terms.status().handler_panics, 1);
@@ -164,15 +182,15 @@ fn send_answer<S, B>(
     terms: &Terms,
     table: &mut Table<S>,
     index: u32,
-    feed: Option<Feed>,
     answer: Answer<B>,
     queue: VecDeque<Bytes>,
-    body_bytes: usize,
+    request: Underway,
 ) -> Step
 where
     B: HttpBody<Data: Buf, Error: Into<BoxError>> + 'static,
 {
     let Answer { keep_alive, extent, rest, .. } = answer;
+    let Underway { feed, body_bytes, ending } = request;
     let owed = queue.iter().map(Bytes::len).sum();
     if owed > 0 {
         table.activate(index).output.extend(queue);
@@ -191,7 +209,7 @@ where
     let progress = Progress::Responding { extent };
     let pipe = Pipe::new(table.token(index), Rc::clone(&terms.board), progress, feed, owed);
     let task = tokio::task::spawn_local(exchange::run_body(rest, Rc::clone(&pipe), keep_alive));
-    enter_exchange(terms, table, index, Pending { pipe, task: task.abort_handle() }, Tick::NEVER);
+    enter_exchange(terms, table, index, Pending { pipe, task: task.abort_handle(), ending }, Tick::NEVER);
     Step::Pending { body_bytes }
 }
 
@@ -289,7 +307,7 @@ fn complete<S>(
 ) -> Step {
     if !keep_alive {
         note_upload(table, index, feed.as_ref());
-        end_after_flush(terms, table, index, CloseReason::Complete);
+        end_after_flush(terms, table, index, reason_after_answer(terms, table, index));
         return Step::Over;
     }
     match feed.filter(|feed| !feed.decoder.is_complete()) {
@@ -303,10 +321,11 @@ fn complete<S>(
 }
 
 fn enter_exchange<S>(terms: &Terms, table: &mut Table<S>, index: u32, exchange: Pending, request_due: Tick) {
+    let age_due = lifetime::exchange_due(table, index);
     let busy = table.activate(index);
     busy.pace = Pace::begin(terms.deadline(terms.settings.body_timeout));
     busy.exchange = Some(exchange);
-    busy.request_due = request_due;
+    (busy.request_due, busy.age_due) = (request_due, age_due);
     enter(terms, table, index, State::Exchange);
     // A peer that has hung up already, or a body that is wanted already, is seen to at the next visit.
     if table[index].flags.has(Flags::HANGUP) {
@@ -352,7 +371,7 @@ fn finish_exchange<S>(terms: &Terms, table: &mut Table<S>, index: u32, keep_aliv
     let feed = exchange.pipe.with_feed(Option::take).filter(|feed| !feed.decoder.is_complete());
     if !keep_alive {
         note_upload(table, index, feed.as_ref());
-        return end_after_flush(terms, table, index, CloseReason::Complete);
+        return end_after_flush(terms, table, index, reason_after_answer(terms, table, index));
     }
     busy.unread = feed.map(|feed| feed.decoder);
     flush(terms, table, index);

@@ -182,7 +182,7 @@ impl World {
         if trace {
             net.start_trace();
         }
-        let status = Status::new(1, plan.connections_max, u64::MAX);
+        let status = Status::with(plan.settings.bounds(), 1, plan.connections_max, u64::MAX);
         let app = SimApp::default();
         let records = Arc::new(Records::default());
         let observer = plan.observed.then(|| records.observer());

@@ -107,7 +107,9 @@ fn settle<S>(terms: &Terms, drain: &mut Drain, table: &mut Table<S>) {
     let now = terms.clock.tick();
     let patience = whole_ticks(terms.settings.shutdown_idle);
     let from_now = terms.deadline(Some(terms.settings.shutdown_idle));
-    let idle_since = |deadline: Tick| match terms.settings.keep_alive_timeout {
+    let idle_since = |deadline: Tick, ages: Tick| match terms.settings.keep_alive_timeout {
+        // It has to end for its age; since when it is idle does not show.
+        _ if ages <= deadline => now.0,
         Some(timeout) if deadline != Tick::NEVER => deadline.0.saturating_sub(whole_ticks(timeout)),
         _ => now.0,
     };
@@ -116,7 +118,8 @@ fn settle<S>(terms: &Terms, drain: &mut Drain, table: &mut Table<S>) {
     for index in from..to {
         let Some(slot) = table.get(index).filter(is_due) else { continue };
         if slot.is_quiet() {
-            let quiet = idle_since(slot.deadline).saturating_add(patience);
+            let ages = table.lifetime(index).map_or(Tick::NEVER, |lifetime| lifetime.ends);
+            let quiet = idle_since(slot.deadline, ages).saturating_add(patience);
             let turn = now.0 + (u64::from(index) * spread / slots_end) as u32;
             table.set_deadline(index, Tick(quiet.max(turn)));
         } else if slot.state == State::Head {

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `state` | **the states**, as a drawing and a table |
 //! | `slot`, `peer` | what a connection owns |
+//! | `lifetime` | how long connections may last, where a setting asks |
 //! | `slab` | where slots live, and beside them, found by a key, the parts that only some connections have |
 //! | `wheel` | when they are due |
 //!
 //! It decides nothing. The invariants: a connection is in the ready queue at most once, and one whose deadline is not `NEVER` is in the
 //! wheel.
 
+mod lifetime;
 mod peer;
 mod slab;
 mod slot;
@@ -22,6 +24,9 @@ use std::ops::{Index, IndexMut};
 use baiwan_driver::{Peer, Token};
 use baiwan_http1::begins_request;
 
+pub(super) use self::lifetime::Lifetime;
+use self::lifetime::Lifetimes;
+pub(super) use self::peer::CompactPeer;
 use self::slab::Slab;
 pub(super) use self::slot::{Busy, Flags, Pending, Slot};
 use self::slot::{Key, Slots};
@@ -43,6 +48,7 @@ pub(super) struct Table<S> {
     slots: Slots<S>,
     /// What those hold that are not idle: found by the key in their slot.
     busy: Slab<Busy, BUSY_CHUNK>,
+    lifetimes: Lifetimes,
     wheel: Wheel,
     /// Connections with something to do, each at most once; see `Flags::QUEUED`.
     ready: VecDeque<Token>,
@@ -55,7 +61,15 @@ pub(super) struct Table<S> {
 impl<S> Table<S> {
     pub(super) fn new(now: Tick) -> Self {
         let (slots, busy) = (Slab::new(), Slab::new());
-        Self { slots, busy, wheel: Wheel::new(now), ready: VecDeque::new(), turned_away: 0, gone: Vec::new() }
+        Self {
+            slots,
+            busy,
+            lifetimes: Lifetimes::default(),
+            wheel: Wheel::new(now),
+            ready: VecDeque::new(),
+            turned_away: 0,
+            gone: Vec::new(),
+        }
     }
 
     /// An empty table whose tokens are not those of this one.
@@ -73,8 +87,25 @@ impl<S> Table<S> {
         self.slots.end()
     }
 
-    pub(super) fn insert(&mut self, socket: S, peer: Peer) -> u32 {
-        self.slots.insert(Slot::new(socket, peer))
+    /// Takes a connection in. Either all have a `lifetime`, or none.
+    pub(super) fn insert(&mut self, socket: S, peer: Peer, lifetime: Option<Lifetime>) -> u32 {
+        let index = self.slots.insert(Slot::new(socket, peer));
+        if let Some(lifetime) = lifetime {
+            self.lifetimes.set(index, lifetime);
+        }
+        index
+    }
+
+    /// How long a connection may last, if a setting asks.
+    #[inline]
+    pub(super) fn lifetime(&self, index: u32) -> Option<&Lifetime> {
+        self.lifetimes.get(index)
+    }
+
+    /// As [`lifetime`](Self::lifetime), to change it.
+    #[inline]
+    pub(super) fn lifetime_mut(&mut self, index: u32) -> Option<&mut Lifetime> {
+        self.lifetimes.get_mut(index)
     }
 
     /// Takes a connection out, wherever it is, with what it holds.

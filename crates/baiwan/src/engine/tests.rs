@@ -1,5 +1,6 @@
 //! The whole engine on a network in memory, with a held clock: deterministic, single-threaded, no sleeps.
 
+mod aging;
 mod connected;
 mod deadlines;
 mod early;

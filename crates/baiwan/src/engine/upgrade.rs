@@ -15,12 +15,12 @@ use baiwan_http1::{BodyFraming, RequestHead};
 use bytes::Bytes;
 
 use super::apps::{Apps, drop_caught};
-use super::close::{count_out, fail_with_panic};
+use super::close::{count_out, fail_with_panic, taken_as};
 use super::ports::Ports;
 use super::table::Table;
 use super::terms::Terms;
 use crate::app::App;
-use crate::gate::Entry;
+use crate::clock::Tick;
 use crate::hyper::{Connection, SocketStream, Transport};
 use crate::say::say;
 use crate::status::{CloseReason, add};
@@ -47,6 +47,7 @@ pub(super) fn give_to_hyper<D: Driver, A: App>(
         return fail_with_panic(terms, table, index);
     };
     debug_assert!(!table.owes(index), "what was answered before has left");
+    let ends = table.lifetime(index).map(|lifetime| lifetime.ends).filter(|ends| *ends != Tick::NEVER);
     let (slot, busy) = table.remove(index);
     let draft = busy.and_then(|busy| busy.draft);
     let (server, core) = (&terms.board.server, terms.board.index);
@@ -55,7 +56,9 @@ pub(super) fn give_to_hyper<D: Driver, A: App>(
     match released {
         Ok(stream) => {
             let received = Bytes::copy_from_slice(received);
-            let transport = Transport::open(&ports.transports, stream, received, Entry::Taken, peer);
+            let entry = taken_as(terms, slot.flags, slot.peer);
+            let ends = ends.map(|ends| terms.clock.instant(ends));
+            let transport = Transport::open(&ports.transports, stream, received, entry, peer, ends);
             transport.continue_exchange(draft);
             let settings = Arc::clone(&terms.settings);
             let connection = Connection::for_one_request(app, settings, Arc::clone(server), core);
@@ -64,7 +67,7 @@ pub(super) fn give_to_hyper<D: Driver, A: App>(
         Err(error) => {
             drop_caught(app);
             say(|| tracing::warn!(%error, "cannot give a connection to hyper"));
-            count_out(terms, slot.flags, CloseReason::System);
+            count_out(terms, slot.flags, slot.peer, CloseReason::System);
             if let (Some(draft), Some(observer)) = (draft, &terms.settings.observer) {
                 draft.finish(observer, Some(CloseReason::System));
             }

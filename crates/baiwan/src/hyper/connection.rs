@@ -102,6 +102,14 @@ impl<A: App> Connection<A> {
                 Pin::new(&mut connection).graceful_shutdown();
                 until_switched(&mut connection, &switch).await
             }
+            () = switch.record.until_old() => {
+                Pin::new(&mut connection).graceful_shutdown();
+                tokio::select! {
+                    outcome = until_switched(&mut connection, &switch) => outcome,
+                    // Nothing is left of it to be ended in order.
+                    () = switch.record.until_given_up() => return,
+                }
+            }
             () = too_late_a_probe(&switch) => {
                 let transport = connection.into_parts().io.into_inner();
                 return turn_away(transport, Denial::TOO_MANY_CONNECTIONS, Arc::clone(&self.settings)).await;
@@ -131,7 +139,7 @@ impl<A: App> Connection<A> {
     async fn answer(&self, mut request: Request<Incoming>, peer: Peer, switch: &Switch) -> Answered<A::ResponseBody> {
         identify(&self.settings, &self.status, self.index, || peer, &mut request);
         switch.asked.set(Some(Asked::of(&self.settings, &request)));
-        let admitted = self.admit(&request, peer, &switch.record);
+        let admitted = self.admit(&request, peer, switch);
         if let Some(exchanges) = switch.record.exchanges() {
             let is_read = admitted.as_ref().err().is_none_or(|refused| refused.reason.is_none());
             exchanges.begin(is_read.then(|| request.method()), Some(recorded(peer, &request)));
@@ -156,7 +164,8 @@ impl<A: App> Connection<A> {
 
     /// Asks the gate, and the rules of the engine that hyper does not have. Says whether the answer is the last, and how little is left of
     /// the client's limit.
-    fn admit(&self, request: &Request<Incoming>, peer: Peer, record: &Record) -> Result<(bool, Option<Left>), Refused> {
+    fn admit(&self, request: &Request<Incoming>, peer: Peer, switch: &Switch) -> Result<(bool, Option<Left>), Refused> {
+        let record = &switch.record;
         if let Some(refusal) = beyond(request, &self.settings.http) {
             return Err(self.refuse(refusal));
         }
@@ -166,7 +175,7 @@ impl<A: App> Connection<A> {
         let now = || tokio::time::Instant::now().into_std();
         let counting = limit.map(|limit| Counting { limit, peer, now: now(), core: self.core() });
         let admitted = match admit_request(Asker { is_probe: record.is_probe(), is_stopping, counting }, request) {
-            Verdict::Pass { last, left } => (last || self.draining.is_none(), left),
+            Verdict::Pass { last, left } => (last || self.draining.is_none() || self.is_last(switch), left),
             Verdict::Refused(denial) => {
                 let reason = (!denial.stays).then_some(denial.reason);
                 return Err(Refused { answer: denial.own_answer(), reason });
@@ -176,6 +185,13 @@ impl<A: App> Connection<A> {
             return Err(self.refuse(Refusal::ConnectUnsupported));
         }
         Ok(admitted)
+    }
+
+    /// Counts a request. Returns whether its answer is to be the last, because the connection is old or because no more may be asked.
+    fn is_last(&self, switch: &Switch) -> bool {
+        let requests = switch.count_request();
+        let max = self.settings.max_connection_requests;
+        switch.record.is_old() || max.is_some_and(|max| requests >= max.get())
     }
 
     /// What the peer may not ask for, in the words of the engine. It is the connection's last answer.
@@ -228,6 +244,8 @@ impl<A: App> Connection<A> {
                 return instead(&self.settings, switch, answer, Some(reason));
             }
         };
+        // It may have grown old meanwhile.
+        let context = ResponseContext { keep_alive: context.keep_alive && !record.is_old(), ..context };
         check(&self.settings, response, context, switch).await
     }
 
@@ -247,9 +265,11 @@ impl<A: App> Connection<A> {
             }
         });
         limit_buffered_body(&mut request, self.settings.buffered_body_bytes_max);
-        match may_switch {
-            true => drop(request.extensions_mut().insert(record.ending())),
-            false => drop(request.extensions_mut().remove::<OnUpgrade>()),
+        if may_switch || record.age_ends().is_some() {
+            request.extensions_mut().insert(record.ending());
+        }
+        if !may_switch {
+            request.extensions_mut().remove::<OnUpgrade>();
         }
         add_peer(&mut request, peer.socket_address());
         if let Some(route) = record.exchanges().and_then(|exchanges| exchanges.route()) {

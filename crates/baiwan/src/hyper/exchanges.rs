@@ -177,7 +177,7 @@ impl Exchanges {
         let ended = take(&mut state);
         drop(state);
         // Nobody has ended it, and yet its answer is not whole: it went down with its core.
-        let lost = reason == CloseReason::Complete && !is_whole;
+        let lost = matches!(reason, CloseReason::Complete | CloseReason::Age) && !is_whole;
         self.finish(ended, Some(if lost { CloseReason::CoreFailed } else { reason }));
     }
 

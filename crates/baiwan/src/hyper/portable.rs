@@ -171,11 +171,19 @@ fn start<A: App>(stream: SocketStream, peer: Peer, connection: &Connection<A>, t
     let core = connection.core();
     add(&core.accepted, 1);
     let beyond = Beyond { count: transports.beyond(), max: connection.settings.turned_away_max };
-    let entry = admit_connection(&connection.status, connection.index, beyond);
+    let now = Instant::now();
+    let entry = admit_connection(&connection.status, connection.index, beyond, peer, now);
     if let Entry::Dropped(reason) = entry {
+        if let SocketStream::Tcp(stream) = &stream
+            && reason == CloseReason::ClientOverLimit
+        {
+            // Nothing is kept of it, nor answered to what it sends.
+            let _ = stream.set_zero_linger();
+        }
         return core.count_close(reason);
     }
-    let transport = Transport::open(transports, stream, Bytes::new(), entry, peer);
+    let ends = connection.status.draw_age().map(|age| now + age);
+    let transport = Transport::open(transports, stream, Bytes::new(), entry, peer, ends);
     if let Entry::Refused(denial) = entry {
         drop(tokio::task::spawn_local(turn_away(transport, denial, Arc::clone(&connection.settings))));
         return;

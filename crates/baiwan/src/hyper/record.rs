@@ -3,11 +3,12 @@
 //! A transport may live and die on any thread. So what is counted here is counted with atomic additions, and what the core's
 //! stop must reach is in a list behind a lock of this core, which is taken when a connection is handed over and when it ends.
 //!
-//! How a stop ends them is in `record/drain.rs`.
+//! How a stop ends them is in `record/drain.rs`, and their age in `record/age.rs`.
 //!
 //! The invariant: a connection is counted out once, after its socket was closed, with one reason; and a core that waits for
 //! the last one is woken by it.
 
+mod age;
 mod drain;
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -21,6 +22,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use self::age::Age;
 use super::exchanges::Exchanges;
 use crate::ending::Event;
 use crate::fd_tables::Table;
@@ -88,15 +90,17 @@ impl Transports {
         })
     }
 
-    /// Takes over the connection of `peer` that the gate has counted in as `entry`, until what is returned is dropped.
-    pub(super) fn take_over(self: &Arc<Self>, entry: Entry, peer: Peer) -> Counted {
+    /// Takes over the connection of `peer` that the gate has counted in as `entry`, until what is returned is dropped. Its age is reached
+    /// when it `ends`, if it has one.
+    pub(super) fn take_over(self: &Arc<Self>, entry: Entry, peer: Peer, ends: Option<Instant>) -> Counted {
         self.counts().open.fetch_add(1, Relaxed);
-        if entry != Entry::Taken {
+        if !is_taken(entry) {
             self.beyond.fetch_add(1, Relaxed);
         }
         let record = Arc::new(Record {
             transports: Arc::clone(self),
             entry,
+            age: Age::new(ends),
             active_ms: AtomicU64::new(self.now_ms()),
             ending: OnceLock::new(),
             told_ms: AtomicU64::new(NEVER),
@@ -116,6 +120,7 @@ impl Transports {
         }
         records.push(Arc::downgrade(&record));
         drop(records);
+        record.watch_age();
         if self.draining.load(Relaxed) {
             record.tell();
         }
@@ -187,6 +192,7 @@ pub(crate) struct Record {
     transports: Arc<Transports>,
     /// What the gate counted it in as.
     entry: Entry,
+    age: Age,
     /// When bytes were last received or sent, in milliseconds since the core's start.
     active_ms: AtomicU64,
     /// What the app may wait for; made when it is asked for.
@@ -356,14 +362,18 @@ impl Record {
     }
 
     /// Ends the stream that its reader sees.
-    fn end(&self) {
-        self.note(CloseReason::Drained);
+    fn end(&self, reason: CloseReason) {
+        self.note(reason);
         self.ended.store(true, Release);
         let waker = self.reader().take();
         if let Some(waker) = waker {
             waker.wake();
         }
     }
+}
+
+fn is_taken(entry: Entry) -> bool {
+    matches!(entry, Entry::Taken(_))
 }
 
 /// Counts a connection out when it is dropped.
@@ -382,8 +392,12 @@ impl Drop for Counted {
         let (status, counts) = (&transports.status, transports.counts());
         let reason = self.0.reason.load(Relaxed);
         // Nothing else has ended it, so it was ended here: by an answer that was the last, or by the app.
-        let reason = if reason == NONE { CloseReason::Complete as u8 } else { reason };
-        let reason = CloseReason::ALL[usize::from(reason)];
+        let reason = match reason {
+            NONE if self.0.is_old() => CloseReason::Age,
+            NONE => CloseReason::Complete,
+            noted => CloseReason::ALL[usize::from(noted)],
+        };
+        self.0.forget_age();
         if let Some(exchanges) = self.0.exchanges() {
             exchanges.end(reason);
         }
@@ -392,7 +406,7 @@ impl Drop for Counted {
             counts.upgraded.fetch_sub(1, Relaxed);
         }
         gate::leave(status, transports.index, self.0.entry);
-        if self.0.entry != Entry::Taken {
+        if !is_taken(self.0.entry) {
             transports.beyond.fetch_sub(1, Relaxed);
         }
         let open = counts.open.fetch_sub(1, Release) - 1;

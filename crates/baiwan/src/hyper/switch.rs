@@ -27,12 +27,20 @@ pub(super) struct Switch {
     pub(super) record: Arc<Record>,
     /// What the last request asked for, if one has come.
     pub(super) asked: Cell<Option<Asked>>,
+    /// Requests that have come.
+    requests: Cell<u32>,
     allowed: Cell<bool>,
 }
 
 impl Switch {
     pub(super) fn new(record: Arc<Record>) -> Self {
-        Self { record, asked: Cell::new(None), allowed: Cell::new(false) }
+        Self { record, asked: Cell::new(None), requests: Cell::new(0), allowed: Cell::new(false) }
+    }
+
+    /// Counts a request. Returns how many have come.
+    pub(super) fn count_request(&self) -> u32 {
+        self.requests.set(self.requests.get().saturating_add(1));
+        self.requests.get()
     }
 
     /// Whoever allows it polls next.

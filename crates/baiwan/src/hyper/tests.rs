@@ -1,19 +1,26 @@
 //! A connection in hyper's hands, over a pair of sockets and with the clock held.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::Request;
+use axum::response::Response;
 use axum::routing::{get, post};
 use baiwan_driver::Peer;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::connection::{Connection, turn_away};
 use super::record::Transports;
 use super::transport::{SocketStream, Transport};
+use crate::Ending;
 use crate::gate::{Beyond, Denial, Entry, admit_connection};
 use crate::settings::Settings;
 use crate::status::{CloseReason, Health, Status};
@@ -29,7 +36,8 @@ struct Rig {
 
 impl Rig {
     fn new(settings: Settings, connections_max: u64) -> Self {
-        let (settings, status) = (Arc::new(settings.in_force()), Status::new(1, connections_max, connections_max));
+        let status = Status::with(settings.bounds(), 1, connections_max, connections_max);
+        let settings = Arc::new(settings.in_force());
         let transports = Transports::new(&settings, Arc::clone(&status), 0);
         let (stop, draining) = watch::channel(false);
         Self { settings, status, transports, _stop: stop, draining }
@@ -39,8 +47,10 @@ impl Rig {
     fn connect(&self) -> (UnixStream, JoinHandle<()>) {
         let (ours, theirs) = UnixStream::pair().expect("a descriptor is left");
         let beyond = Beyond { count: self.transports.beyond(), max: self.settings.turned_away_max };
-        let entry = admit_connection(&self.status, 0, beyond);
-        let transport = Transport::open(&self.transports, SocketStream::Unix(theirs), Bytes::new(), entry, Peer::Unix);
+        let entry = admit_connection(&self.status, 0, beyond, Peer::Unix, Instant::now());
+        let ends = self.status.draw_age().map(|age| Instant::now() + age);
+        let transport =
+            Transport::open(&self.transports, SocketStream::Unix(theirs), Bytes::new(), entry, Peer::Unix, ends);
         let connection = Connection {
             app: app(),
             settings: Arc::clone(&self.settings),
@@ -64,9 +74,31 @@ impl Rig {
 }
 
 fn app() -> Router {
+    let polite = |ending: Ending| async {
+        ending.await;
+        "bye"
+    };
     Router::new()
+        .route("/never", get(std::future::pending::<&str>))
+        .route("/polite", get(polite))
+        .route("/tunnel", get(tunnel))
         .route("/", post(|body: Bytes| async move { format!("{} bytes", body.len()) }).get(|| async { "hello" }))
         .route("/health/live", get(|| async { "live" }))
+}
+
+/// Goes over to a protocol that says "bye" when its connection should end, and then reads on.
+async fn tunnel(ending: Ending, mut request: Request) -> Response {
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::task::spawn_local(async move {
+        let mut stream = TokioIo::new(upgrade.await.expect("the 101 was sent"));
+        ending.await;
+        let _ = stream.write_all(b"bye").await;
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+        assert!(stream.write_all(b"never").await.is_err(), "what was given up sends nothing");
+    });
+    let head = Response::builder().status(101).header("connection", "upgrade").header("upgrade", "b");
+    head.body(axum::body::Body::empty()).expect("it is well-formed")
 }
 
 async fn send(stream: &UnixStream, mut bytes: &[u8]) {
@@ -165,4 +197,61 @@ async fn sixteen_beyond_the_maximum_are_read_for_a_second_and_the_others_turned_
     task.await.expect("it has not panicked");
     assert_eq!((rig.closed_by(CloseReason::OverLimit), rig.transports.beyond()), (17, 0));
     drop(held);
+}
+
+/// A server whose connections live for 6 seconds to 66, the first for the least.
+fn aging() -> Rig {
+    Rig::new(Settings { max_connection_age: Some(Duration::from_secs(60)), ..Settings::default() }, 9)
+}
+
+/// Asks, and reads until the end; says how long that took, in seconds.
+async fn ask(rig: &Rig, request: &str) -> (String, u64) {
+    let (peer, task) = rig.connect();
+    let begun = Instant::now();
+    send(&peer, request.as_bytes()).await;
+    let answer = rest(&peer).await;
+    let seconds = begun.elapsed().as_secs();
+    drop(peer);
+    task.await.expect("it has not panicked");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    (answer, seconds)
+}
+
+const NEXT: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_idle_connection_ends_at_its_age_and_a_handler_hears_of_it() {
+    let (answer, seconds) = ask(&aging(), NEXT).await;
+    assert!(answer.ends_with("hello") && seconds == 6, "{seconds}: {answer}");
+    let rig = aging();
+    let (answer, seconds) = ask(&rig, "GET /polite HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(answer.ends_with("bye") && seconds == 6, "{seconds}: {answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+    assert_eq!(rig.closed_by(CloseReason::Age), 1);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_handler_that_does_not_listen_is_cut_after_its_grace() {
+    let rig = aging();
+    let (answer, seconds) = ask(&rig, "GET /never HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!((answer.as_str(), seconds), ("", 36));
+    assert_eq!(rig.closed_by(CloseReason::AgeTimeout), 1);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_connection_that_has_switched_is_told_of_its_age_and_cut_after_its_grace() {
+    let rig = aging();
+    let request = "GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: b\r\n\r\n";
+    let (answer, seconds) = ask(&rig, request).await;
+    assert!(answer.starts_with("HTTP/1.1 101 ") && answer.ends_with("\r\n\r\nbye"), "{answer}");
+    assert_eq!((seconds, rig.closed_by(CloseReason::AgeTimeout)), (36, 1));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn the_last_request_that_is_allowed_says_so() {
+    let max_connection_requests = NonZeroU32::new(3);
+    let rig = Rig::new(Settings { max_connection_requests, ..Settings::default() }, 9);
+    let (answers, _) = ask(&rig, &NEXT.repeat(5)).await;
+    assert_eq!((answers.matches("hello").count(), answers.matches("connection: close").count()), (3, 1), "{answers}");
+    assert_eq!(rig.closed_by(CloseReason::Complete), 1);
 }

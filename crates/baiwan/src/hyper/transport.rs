@@ -24,7 +24,7 @@ use baiwan_driver::Peer;
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use super::record::{Counted, Record, Transports};
 use crate::fd_tables::Table;
@@ -136,15 +136,16 @@ enum Ending {
 
 impl Transport {
     /// Takes over the connection of `peer` that the gate has counted in as `entry`, and what was received from it and not
-    /// looked at.
+    /// looked at. Its age is reached when it `ends`, if it has one.
     pub(crate) fn open(
         transports: &Arc<Transports>,
         stream: SocketStream,
         replay: Bytes,
         entry: Entry,
         peer: Peer,
+        ends: Option<Instant>,
     ) -> Self {
-        let counted = transports.take_over(entry, peer);
+        let counted = transports.take_over(entry, peer, ends);
         let stream = Homing { stream: Some(stream), table: counted.record().table() };
         Self { stream, replay, timer: None, ending: Ending::NotYet, counted }
     }
@@ -295,6 +296,7 @@ impl AsyncRead for Transport {
 
 impl AsyncWrite for Transport {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.counted.record().may_write()?;
         let polled = on_stream!(self.stream.stream()?, poll_write(cx, bytes));
         self.handle_write(cx, bytes, polled)
     }
@@ -304,6 +306,7 @@ impl AsyncWrite for Transport {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.counted.record().may_write()?;
         let polled = on_stream!(self.stream.stream()?, poll_write_vectored(cx, slices));
         let first = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
         self.handle_write(cx, first, polled)

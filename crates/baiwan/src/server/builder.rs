@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use baiwan_limits::{Networks, Proxies, Quota};
+use baiwan_limits::{Networks, Proxies, Quota, RATE_MAX};
 use http::HeaderName;
 
 use super::listen::Source;
@@ -215,6 +216,62 @@ impl Builder {
     /// How long a connection may wait for its next request. Default 75 s.
     pub fn keep_alive_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.settings.keep_alive_timeout = timeout;
+        self
+    }
+
+    /// How many connections one client may hold at once. One more is answered 429 (`too-many-connections-per-client`) and closed; where
+    /// many are refused at the same time, by a reset. Default `None`, and 0 is the same: any number.
+    ///
+    /// A client is an IPv4 address, or the network of an IPv6 address. Peers over Unix sockets are not limited.
+    ///
+    /// # Example
+    /// ```
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").max_connections_per_ip(Some(100));
+    /// # let running = server.start(axum::Router::new())?;
+    /// # drop(running);
+    /// # Ok::<(), baiwan::Error>(())
+    /// ```
+    pub fn max_connections_per_ip(mut self, connections: Option<u32>) -> Self {
+        self.settings.max_connections_per_ip = connections.and_then(NonZeroU32::new);
+        self
+    }
+
+    /// How many new connections one client may open a second, and how many of them at once; refused as those beyond
+    /// [`max_connections_per_ip`](Self::max_connections_per_ip). Default `None`, and 0 is the same: any number. More than 10,000 count as 10,000.
+    pub fn new_connections_per_ip(mut self, per_second: Option<u32>) -> Self {
+        let per_second = per_second.map(|per_second| per_second.min(RATE_MAX));
+        self.settings.new_connections_per_ip = per_second.and_then(NonZeroU32::new);
+        self
+    }
+
+    /// At which age a connection ends, so that long-lived clients reach new instances behind a load balancer. Default `None`: never.
+    ///
+    /// Ages are spread, so that connections that were opened together do not end together: over ±10 %, and over a minute where that is
+    /// more, by ending earlier, down to a tenth of this age. From 55 s up, so, at most 2 % of the connections that were opened in one moment end in
+    /// the same second.
+    ///
+    /// At its age, the next answer of a connection says `Connection: close`. One that is idle, and was for 5 seconds (or a tenth of this age, if that
+    /// is less), is closed. Where a handler or its answer goes on, or another protocol such as WebSocket, [`Ending`](crate::Ending)
+    /// completes; what is not over 30 seconds later is cut.
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").max_connection_age(Some(Duration::from_secs(1800)));
+    /// # let running = server.start(axum::Router::new())?;
+    /// # drop(running);
+    /// # Ok::<(), baiwan::Error>(())
+    /// ```
+    pub fn max_connection_age(mut self, age: Option<Duration>) -> Self {
+        self.settings.max_connection_age = age.filter(|age| !age.is_zero());
+        self
+    }
+
+    /// How many requests a connection may ask; the last answer says `Connection: close`. What a client has sent behind that request is not
+    /// answered (RFC 9112, section 9.3.2, has it ask again). Default `None`, and 0 is the same: any number.
+    pub fn max_connection_requests(mut self, requests: Option<u32>) -> Self {
+        self.settings.max_connection_requests = requests.and_then(NonZeroU32::new);
         self
     }
 

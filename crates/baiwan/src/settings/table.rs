@@ -5,13 +5,16 @@
 
 use std::time::Duration;
 
+use baiwan_limits::RATE_MAX;
+
 use super::Settings;
 use super::limits::{parse_ipv6_prefix, parse_networks, shown_networks};
 use super::setting::{Kind, Row, Setting, store};
 use super::value::{
     CONNECTIONS_MAX, FIELDS_LIMITS, HEAD_LIMITS, OFF, TARGET_LIMITS, WORKERS_MAX, parse_count, parse_field_name,
-    parse_grace, parse_host, parse_length, parse_port, parse_proxies, parse_rate, parse_size, parse_span, parse_switch,
-    parse_timeout, shown_grace, shown_proxies, shown_size, shown_span, shown_timeout,
+    parse_grace, parse_host, parse_length, parse_maximum, parse_port, parse_proxies, parse_rate, parse_size,
+    parse_span, parse_switch, parse_timeout, shown_grace, shown_maximum, shown_proxies, shown_size, shown_span,
+    shown_timeout,
 };
 
 /// Every setting of a server.
@@ -182,6 +185,44 @@ pub static TABLE: &[Setting<Settings>] = &[
         },
         set: |settings, text| store(&mut settings.keep_alive_timeout, parse_timeout(text)),
         show: |settings| shown_timeout(settings.keep_alive_timeout),
+    },
+    Setting {
+        row: Row::new(
+            "MAX_CONNECTIONS_PER_IP",
+            "COUNT",
+            "Connections that one client holds at once; then 429 (`too-many-connections-per-client`), or a reset where many are \
+             refused. A client is an IPv4 address or an IPv6 prefix; trusted proxies and Unix sockets are exempt",
+        ),
+        set: |settings, text| store(&mut settings.max_connections_per_ip, parse_maximum(text, u32::MAX)),
+        show: |settings| shown_maximum(settings.max_connections_per_ip),
+    },
+    Setting {
+        row: Row::new(
+            "NEW_CONNECTIONS_PER_IP",
+            "COUNT",
+            "New connections of one client a second, and as many at once; refused and exempt as with `MAX_CONNECTIONS_PER_IP`",
+        ),
+        set: |settings, text| store(&mut settings.new_connections_per_ip, parse_maximum(text, RATE_MAX)),
+        show: |settings| shown_maximum(settings.new_connections_per_ip),
+    },
+    Setting {
+        row: Row::new(
+            "MAX_CONNECTION_AGE",
+            "DURATION",
+            "Age at which a connection ends, spread by 10 % or over a minute: the next answer says so, idle ones close, and what \
+             goes on is told (`Ending`) and has 30 seconds. Lets clients move to new instances",
+        ),
+        set: |settings, text| store(&mut settings.max_connection_age, parse_timeout(text)),
+        show: |settings| shown_timeout(settings.max_connection_age),
+    },
+    Setting {
+        row: Row::new(
+            "MAX_CONNECTION_REQUESTS",
+            "COUNT",
+            "Requests that a connection may ask; the last answer says so",
+        ),
+        set: |settings, text| store(&mut settings.max_connection_requests, parse_maximum(text, u32::MAX)),
+        show: |settings| shown_maximum(settings.max_connection_requests),
     },
     Setting {
         row: Row::new("BODY_TIMEOUT", "DURATION", "Time for a request's whole body; then 408 (`body-timeout`)"),

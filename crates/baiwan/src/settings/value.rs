@@ -3,6 +3,7 @@
 //! No parser repeats what it was given: the caller does, where it is no secret.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -204,6 +205,20 @@ pub(super) fn parse_port(text: &str) -> Result<u16, &'static str> {
     whole_number(text).and_then(|port| u16::try_from(port).ok()).ok_or(ALLOWED)
 }
 
+/// Parses a maximum that can be off. The error says what is allowed.
+pub(super) fn parse_maximum(text: &str, max: u32) -> Result<Option<NonZeroU32>, String> {
+    if is_off(text) {
+        return Ok(None);
+    }
+    let count = whole_number(text).and_then(|count| NonZeroU32::new(u32::try_from(count).ok()?));
+    let count = count.filter(|count| count.get() <= max);
+    count.map(Some).ok_or_else(|| format!("a whole number from 1 to {max}; or off"))
+}
+
+pub(super) fn shown_maximum(maximum: Option<NonZeroU32>) -> String {
+    maximum.map_or_else(|| OFF.to_owned(), |count| count.to_string())
+}
+
 pub(super) fn parse_rate(text: &str) -> Result<u32, String> {
     if is_off(text) {
         return Ok(0);
@@ -242,9 +257,12 @@ mod tests {
         for off in ["off", "none", "0"] {
             assert_eq!(parse_timeout(off), Ok(None));
             assert_eq!(parse_rate(off), Ok(0));
+            assert_eq!(parse_maximum(off, 10), Ok(None));
             assert_eq!(parse_switch(off), Ok(false));
             assert!(off == "0" || parse_span(off).is_err(), "a span of 0 is a value");
         }
+        assert_eq!(parse_maximum("10", 10), Ok(NonZeroU32::new(10)));
+        assert_eq!(parse_maximum("11", 10), Err("a whole number from 1 to 10; or off".to_owned()));
         assert_eq!(parse_timeout("0ms"), Ok(None));
         assert!(parse_timeout("OFF").is_err());
     }

@@ -32,6 +32,11 @@ close_reasons! {
     /// One side had asked for it with `Connection: close` (or HTTP/1.0 implied it), and the answer was sent; or the app ended
     /// a connection that it had taken to another protocol.
     Complete "complete"
+    /// The connection had reached its maximum age, and ended in order: an answer said so, it was idle, or the app ended one that it had
+    /// taken to another protocol. One that ends because of its number of requests is `complete`.
+    Age "age"
+    /// The connection had reached its maximum age, and an exchange or another protocol went on 30 seconds later.
+    AgeTimeout "age-timeout"
     /// No request came within the keep-alive timeout.
     KeepAliveTimeout "keep-alive-timeout"
     /// A request's head was not complete within the header timeout; answered 408.
@@ -52,6 +57,8 @@ close_reasons! {
     HandlerFailed "handler-failed"
     /// The server was at its maximum of connections; answered 503.
     OverLimit "over-limit"
+    /// The client had its maximum of connections, or of new ones a second; answered 429, or reset.
+    ClientOverLimit "client-over-limit"
     /// The server stopped, and the connection was idle.
     Drained "drained"
     /// The server stopped, and the time for an orderly stop was over.

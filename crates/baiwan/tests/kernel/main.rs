@@ -7,6 +7,7 @@
 //! | `dying` | resets, dead peers, half-closed ones, files that are used again at once |
 //! | `early` | answers in the middle of an upload |
 //! | `slow` | peers that trickle, and peers that do not read |
+//! | `shares` | connections that one client hoards, and connections that grow old |
 //! | `crowd` | too many connections, handlers that panic, stops under load |
 //!
 //! Server and client are those of the tests in `axum_app`.
@@ -21,4 +22,5 @@ mod peer;
 #[path = "../axum_app/rig.rs"]
 #[allow(dead_code, reason = "it is shared, and not all of it is needed here")]
 mod rig;
+mod shares;
 mod slow;

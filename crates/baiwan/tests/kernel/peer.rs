@@ -1,10 +1,10 @@
 //! A socket that can do what no decent client does; and what the kernel says about the server's ends.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketType, connect, ipproto, socket, sockopt};
+use rustix::net::{AddressFamily, SocketType, bind, connect, ipproto, socket, sockopt};
 
 /// Nothing that works takes this long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,6 +29,15 @@ impl Peer {
         let fd = socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::TCP)).unwrap();
         // Before the connection is there, because the handshake announces it.
         sockopt::set_socket_recv_buffer_size(&fd, 4096).unwrap();
+        connect(&fd, &address).unwrap();
+        Self::patient(fd.into())
+    }
+
+    /// One from an address of this host.
+    pub(crate) fn connect_from(source: Ipv4Addr, address: &str) -> Self {
+        let address: SocketAddr = address.parse().unwrap();
+        let fd = socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::TCP)).unwrap();
+        bind(&fd, &SocketAddr::from((source, 0))).unwrap();
         connect(&fd, &address).unwrap();
         Self::patient(fd.into())
     }

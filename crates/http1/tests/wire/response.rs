@@ -344,9 +344,13 @@ fn interim_answer_is_well_formed() {
 
 #[test]
 fn row_110_the_answer_made_in_advance_is_the_one_that_would_be_made_without_its_date() {
-    let status = StatusCode::SERVICE_UNAVAILABLE;
-    let made = short(status, &error_text(status, "too-many-connections"), CLOSING).replace(DATE_LINE, "");
-    assert_eq!(made.as_bytes(), TOO_MANY_CONNECTIONS);
+    for (status, text, expected) in [
+        (StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", TOO_MANY_CONNECTIONS),
+        (StatusCode::TOO_MANY_REQUESTS, "too-many-connections-per-client", TOO_MANY_CONNECTIONS_PER_CLIENT),
+    ] {
+        let made = short(status, &error_text(status, text), CLOSING).replace(DATE_LINE, "");
+        assert_eq!(made.as_bytes(), expected);
+    }
 }
 
 #[test]

@@ -119,11 +119,11 @@ pub(super) fn open_records(engine: &Engine<SimDriver, SimApp>) -> u64 {
 fn must_have_deadline(engine: &Engine<SimDriver, SimApp>, state: State) -> bool {
     let settings = &engine.terms.settings;
     match state {
-        State::Idle => settings.keep_alive_timeout.is_some(),
+        State::Idle => settings.keep_alive_timeout.or(settings.max_connection_age).is_some(),
         State::Head => settings.header_timeout.is_some(),
         State::Flush { .. } => settings.write_timeout.is_some(),
         State::Discard { .. } | State::Linger { .. } => true,
-        State::Exchange => false,
+        State::Exchange => settings.max_connection_age.is_some(),
     }
 }
 

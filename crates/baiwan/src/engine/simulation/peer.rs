@@ -78,6 +78,8 @@ pub(super) struct Peer {
     pub(super) answers: Answers,
     /// When the connection was opened, or the last answer was complete.
     activity: Instant,
+    /// When it opened its connection.
+    opened: Instant,
     /// When the server may have had nothing to do for the connection, at the earliest.
     idle: Instant,
     /// When something was sent last.
@@ -107,6 +109,7 @@ impl Peer {
             due: VecDeque::new(),
             answers: Answers::default(),
             activity: now,
+            opened: now,
             idle: now,
             sent: now,
             read: now,

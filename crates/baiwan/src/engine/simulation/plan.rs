@@ -2,6 +2,7 @@
 //!
 //! The first choice of each list is the harmless one, so that bytes that have run out make well-behaved peers.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use baiwan_driver::sim::{Decisions, Rates};
@@ -67,6 +68,13 @@ fn settings(decisions: &Decisions) -> Settings {
         settings.write_timeout = timeout(300, 3000);
         settings.shutdown_idle = decisions.one_of(&[Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5)]);
         settings.shutdown_timeout = Duration::from_millis(decisions.within(100..=8000) as u64);
+    }
+    if decisions.chance(300) {
+        let age_ms = decisions.one_of(&[60_000, 10_000, 3000, 500]);
+        settings.max_connection_age = Some(Duration::from_millis(age_ms));
+    }
+    if decisions.chance(150) {
+        settings.max_connection_requests = NonZeroU32::new(decisions.within(1..=6) as u32);
     }
     settings
 }

@@ -14,6 +14,7 @@ use super::slab::Slab;
 use super::state::State;
 use super::wheel;
 use crate::clock::Tick;
+use crate::ending::OfConnection;
 use crate::engine::exchange::Pipe;
 use crate::observe::Draft;
 use crate::own_answer::Asked;
@@ -51,6 +52,8 @@ impl Flags {
     pub(in crate::engine) const APP: Self = Self(2048);
     /// A header of the PROXY protocol comes before the first request.
     pub(in crate::engine) const PROXIED: Self = Self(4096);
+    /// Counted among those of its client, who is the peer.
+    pub(in crate::engine) const CLIENT: Self = Self(8192);
 
     pub(in crate::engine) fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
@@ -121,6 +124,8 @@ pub(in crate::engine) struct Busy {
     /// How long the request's body is waited for.
     pub(in crate::engine) pace: Pace,
     pub(in crate::engine) write_due: Tick,
+    /// When the age of its connection is reached, then when the exchange that goes on has had its grace.
+    pub(in crate::engine) age_due: Tick,
 }
 
 /// A handler or response body that is being waited for, in a task of its own.
@@ -128,6 +133,8 @@ pub(in crate::engine) struct Busy {
 pub(in crate::engine) struct Pending {
     pub(in crate::engine) pipe: Rc<Pipe>,
     pub(in crate::engine) task: AbortHandle,
+    /// What the handler may wait for, until it has happened; none where no setting asks for an age.
+    pub(in crate::engine) ending: Option<OfConnection>,
 }
 
 impl Pending {
@@ -150,12 +157,13 @@ impl Busy {
             request_due: Tick::NEVER,
             pace: Pace::NONE,
             write_due: Tick::NEVER,
+            age_due: Tick::NEVER,
         }
     }
 
     /// The least of the deadlines that an exchange can have.
     pub(in crate::engine) fn due(&self) -> Tick {
-        self.request_due.min(self.pace.due()).min(self.write_due)
+        self.request_due.min(self.pace.due()).min(self.write_due).min(self.age_due)
     }
 }
 

@@ -1,5 +1,6 @@
-//! At the maximum of connections: whom the server answers beyond it, and whom it turns away.
+//! At the maximum of connections, of all or of one client: whom the server answers beyond it, and whom it turns away.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use axum::Router;
@@ -7,7 +8,7 @@ use axum::routing::get as route_get;
 
 use super::rig::{Peer, Rig, get, statuses};
 use crate::settings::Settings;
-use crate::status::CloseReason;
+use crate::status::{CloseReason, Phase};
 
 fn app() -> Router {
     Router::new()
@@ -86,4 +87,119 @@ async fn row_110_sixteen_are_read_for_a_second_and_the_others_turned_away_at_onc
     assert_eq!(rig.closed(CloseReason::OverLimit), 17);
     let answer = rig.exchange(&get("/health/live")).await;
     assert!(answer.ends_with("live"), "{answer}");
+}
+
+/// A list of proxies of which none is here.
+const NOBODY: &str = "203.0.113.1";
+
+/// A server of which a client may hold `open` connections, and open `new` a second. Every peer has the same address.
+fn sharing(open: u32, new: u32, proxies: &str, turned_away_max: usize) -> Rig {
+    let settings = Settings {
+        max_connections_per_ip: NonZeroU32::new(open),
+        new_connections_per_ip: NonZeroU32::new(new),
+        proxies: proxies.parse().unwrap(),
+        turned_away_max,
+        ..Settings::default()
+    };
+    Rig::with(app(), settings, 1000, 1 << 20)
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_45_a_client_beyond_its_share_is_told_so_and_others_are_reset() {
+    let rig = sharing(2, 0, NOBODY, 3);
+    let mut held = [rig.connect(), rig.connect()];
+    for peer in &mut held {
+        peer.send(get("/"));
+        rig.settle().await;
+        assert!(peer.receive().ends_with("hello"));
+    }
+    // Nothing is read of it, not even a request for the health.
+    let mut told: Vec<_> = std::iter::repeat_with(|| rig.connect()).take(3).collect();
+    told[0].send(get("/health/live"));
+    rig.settle().await;
+    let mut reset = rig.connect();
+    rig.settle().await;
+    for peer in &mut told {
+        let answer = peer.receive();
+        assert_eq!(statuses(&answer), [429]);
+        assert!(answer.ends_with(": too-many-connections-per-client\n") && peer.is_at_end(), "{answer}");
+        assert!(!peer.0.is_reset());
+    }
+    assert!(reset.0.is_reset() && reset.receive().is_empty());
+    assert_eq!(rig.counts().connections, 2);
+    drop((told, reset));
+    rig.settle().await;
+    assert_eq!(rig.closed(CloseReason::ClientOverLimit), 4);
+    // A place that is left is one that can be taken, once.
+    let [first, second] = held;
+    drop(first);
+    rig.settle().await;
+    assert!(rig.exchange(&get("/")).await.ends_with("hello"));
+    rig.settle().await;
+    let third = rig.connect();
+    rig.settle().await;
+    assert_eq!(statuses(&rig.exchange(&get("/")).await), [429]);
+    drop((second, third));
+    rig.pass(Duration::from_secs(2)).await;
+    rig.assert_empty();
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_45_however_a_connection_ends_its_client_has_its_place_back() {
+    let rig = sharing(1, 0, NOBODY, 64);
+    for round in 0..8 {
+        let mut peer = rig.connect();
+        match round % 8 {
+            0 => peer.send("GET / HTTP/1.1\r\n\r\n"),
+            1 => peer.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"),
+            2 => peer.send(get("/health/slow")),
+            3 => peer.send("GET"),
+            4 => {
+                peer.send(get("/health/slow"));
+                rig.settle().await;
+                peer.0.reset();
+                rig.settle().await;
+                continue;
+            }
+            5 => peer.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: b\r\n\r\n"),
+            _ => {}
+        }
+        rig.settle().await;
+        assert_ne!(statuses(&peer.receive()), [429], "in round {round} there is a place");
+        drop(peer);
+        rig.pass(Duration::from_secs(2)).await;
+    }
+    // A stop, too, after which nobody is left.
+    let _held = rig.connect();
+    rig.settle().await;
+    rig.status.advance(Phase::Stopping);
+    rig.settle().await;
+    rig.assert_empty_but_endpoints();
+    assert_eq!(rig.status.bounds.clients.as_ref().map(|clients| clients.holders()), Some(0));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_45_new_connections_have_a_rate() {
+    let rig = sharing(0, 5, NOBODY, 64);
+    for _ in 0..5 {
+        assert!(rig.exchange(&get("/")).await.ends_with("hello"));
+    }
+    assert_eq!(statuses(&rig.exchange(&get("/")).await), [429]);
+    rig.pass(Duration::from_millis(250)).await;
+    assert!(rig.exchange(&get("/")).await.ends_with("hello"));
+    assert_eq!(statuses(&rig.exchange(&get("/")).await), [429], "a fifth of a second for each");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_45_a_trusted_proxy_speaks_for_many() {
+    let rig = sharing(1, 1, "127.0.0.0/8", 64);
+    let mut peers: Vec<_> = std::iter::repeat_with(|| rig.connect()).take(20).collect();
+    for peer in &mut peers {
+        peer.send(get("/"));
+        rig.settle().await;
+        assert!(peer.receive().ends_with("hello"));
+    }
+    drop(peers);
+    rig.settle().await;
+    rig.assert_empty();
 }

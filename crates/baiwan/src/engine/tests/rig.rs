@@ -38,7 +38,7 @@ impl Rig {
 
     pub(super) fn with(app: impl App, settings: Settings, connections_max: u64, inbox_bytes_max: usize) -> Self {
         let net = SimNet::new(inbox_bytes_max);
-        let status = Status::new(1, connections_max, u64::MAX);
+        let status = Status::with(settings.bounds(), 1, connections_max, u64::MAX);
         let bound = vec![net.bind(address())];
         let engine =
             Engine::new(net.driver(), app, Arc::new(settings.in_force()), Arc::clone(&status), 0, bound).unwrap();

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{NEVER, Record, Transports};
+use crate::status::CloseReason;
 
 /// Switched connections are told of a stop over this time, or at this rate where that takes longer.
 const TELLING_MIN: Duration = Duration::from_secs(5);
@@ -83,7 +84,7 @@ impl Transports {
                 next_ms = next_ms.min(due_ms);
                 continue;
             }
-            record.end();
+            record.end(CloseReason::Drained);
             drop(record);
             ended += 1;
             if ended % ENDS_MAX == 0 {
@@ -102,7 +103,7 @@ mod tests {
     use crate::gate::Entry;
     use crate::hyper::record::{Counted, RECORDS_MIN};
     use crate::settings::Settings;
-    use crate::status::{CloseReason, Status};
+    use crate::status::Status;
 
     /// A core with a number of connections that have switched protocols.
     fn with_switched(settings: &Settings, count: usize) -> (Arc<Status>, Arc<Transports>, Vec<Counted>) {
@@ -110,7 +111,7 @@ mod tests {
         let transports = Transports::new(settings, Arc::clone(&status), 0);
         let open = || {
             assert!(status.try_open(0));
-            let transport = transports.take_over(Entry::Taken, Peer::Unix);
+            let transport = transports.take_over(Entry::Taken(None), Peer::Unix, None);
             transport.record().switch();
             transport
         };
@@ -169,13 +170,13 @@ mod tests {
     async fn whoever_has_not_switched_or_comes_later_is_told_at_once() {
         let (status, transports, switched) = with_switched(&Settings::default(), 2);
         assert!(status.try_open(0));
-        let before = transports.take_over(Entry::Taken, Peer::Unix);
+        let before = transports.take_over(Entry::Taken(None), Peer::Unix, None);
         let asked_early = before.record().ending();
         transports.begin_drain();
         advance(Duration::ZERO).await;
         assert!(asked_early.has_happened());
         assert!(status.try_open(0));
-        let after = transports.take_over(Entry::Taken, Peer::Unix);
+        let after = transports.take_over(Entry::Taken(None), Peer::Unix, None);
         assert!(after.record().ending().has_happened());
         assert_eq!(count(&switched, Record::was_told), 1, "the first place is at once, the second later");
         advance(TELLING_MIN / 2 + ENDS_PAUSE).await;

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use baiwan_limits::ConnectionAges;
 use tokio::time::Instant;
 
 use super::{BODY_PATIENCE_MIN, Due, HALF_CLOSED_SILENCE, PROBE_TIMEOUT, Peer, Times};
 use crate::clock::TICK;
 use crate::engine::simulation::Verdict;
 use crate::engine::simulation::plan::Expect;
+use crate::settings::AGE_GRACE;
 
 impl Peer {
     /// Whether there is a reason for an answer of the server's own.
@@ -18,6 +20,7 @@ impl Peer {
         match (status, due) {
             (503, _) if times.crowded && self.answered == 0 => true,
             (503, _) if self.was_half_a_head(due, times) => true,
+            (503, Some(_)) if self.was_given_up_for_its_age(times) => true,
             (503, Some(due)) => due.head_sent.is_some_and(|sent| since(sent, settings.request_timeout)),
             // What was sent in time may have been seen too late.
             (408, Some(due)) if self.is_late() => {
@@ -31,6 +34,17 @@ impl Peer {
             (400.., Some(due)) => matches!(due.asking.expect, Expect::Refused | Expect::RefusedOrCut),
             _ => false,
         }
+    }
+
+    /// Whether the connection may be so old that the server ends it.
+    fn is_old(&self, times: &Times<'_>) -> bool {
+        let ages = times.settings.max_connection_age.map(ConnectionAges::new);
+        ages.is_some_and(|ages| times.now >= self.opened + ages.shortest())
+    }
+
+    /// Whether the server may have cut what went on when the connection was old.
+    fn was_given_up_for_its_age(&self, times: &Times<'_>) -> bool {
+        self.is_old(times) && times.now >= self.opened + AGE_GRACE
     }
 
     /// Whether a server that stops may have given up waiting for the rest of a head.
@@ -85,6 +99,8 @@ impl Peer {
                     && (self.deaf || !self.manner.is_attentive())
                     && front.is_some_and(|due| since(due.began, settings.header_timeout)),
             ),
+            ("age, nothing due", self.is_old(times) && (!begun || self.is_late() || times.agains)),
+            ("age, and what went on", self.was_given_up_for_its_age(times)),
             ("stop, time over", over || times.cut),
             ("keep-alive", (!begun || self.is_late()) && since(idle, settings.keep_alive_timeout)),
             (
@@ -134,12 +150,21 @@ impl Peer {
         }
         // One beyond the maximum has a second to ask for the server's health.
         let beyond = if times.crowded && self.answered == 0 { PROBE_TIMEOUT } else { Duration::ZERO };
+        if let Some(age) = settings.max_connection_age
+            && idle
+            && late(
+                (self.opened + ConnectionAges::new(age).longest()).max(self.activity + age / 10),
+                Some(TICK.max(beyond)),
+            )
+        {
+            return Err("idle although it is old".into());
+        }
         match self.due.front() {
             None if idle && late(self.activity, settings.keep_alive_timeout.map(|timeout| timeout.max(beyond))) => {
                 Err("idle for longer than the keep-alive timeout".into())
             }
             Some(due) if attentive && due.head_sent.is_none() => {
-                match late(due.began.max(self.activity), settings.header_timeout) {
+                match late(due.began.max(self.activity), settings.header_timeout.map(|timeout| timeout.max(beyond))) {
                     true => Err("its head took longer than the header timeout".into()),
                     false => Ok(()),
                 }

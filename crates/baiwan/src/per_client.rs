@@ -1,0 +1,161 @@
+//! What one client may have of the server's connections: how many at once, and how many new ones a second.
+//!
+//! Asked by the gate when a connection is accepted, and told when it ends; so all cores share it. A client is the peer's address, or the
+//! prefix of an IPv6 one. A peer that speaks for others, such as a trusted proxy, or that comes over a Unix socket, is *not* limited
+//! here.
+//!
+//! The invariant: what is counted in under a key is counted out once, under the same key.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+
+use baiwan_driver::Peer;
+use baiwan_limits::{ClientKey, ConnectionCounts, Limiter, Proxies, Quota, Table};
+use tokio::time::Instant;
+
+/// Clients whose new connections are counted at the same time: 1 MiB.
+const CLIENTS_MAX: usize = 128 * 1024;
+
+/// The limits of clients, and what they hold.
+#[derive(Debug)]
+pub(crate) struct PerClient {
+    open: Option<ConnectionCounts<ClientKey>>,
+    new: Option<Limiter>,
+    proxies: Proxies,
+    /// Bits of an IPv6 address that count.
+    ipv6_prefix: u8,
+}
+
+impl PerClient {
+    /// At most `open` connections of each client at once, and `new` ones a second; none without both. `proxies` are exempt.
+    pub(crate) fn new(
+        open: Option<NonZeroU32>,
+        new: Option<NonZeroU32>,
+        proxies: &Proxies,
+        ipv6_prefix: u8,
+    ) -> Option<Self> {
+        if open.is_none() && new.is_none() {
+            return None;
+        }
+        let limiter = |quota| Limiter::with_table("connections", quota, Table::with_entries(CLIENTS_MAX).into());
+        Some(Self {
+            open: open.map(ConnectionCounts::new),
+            new: new.and_then(quota).map(limiter),
+            proxies: proxies.clone(),
+            ipv6_prefix,
+        })
+    }
+
+    /// Counts a new connection of a peer in. Returns the key under which it is to be counted out, if it is.
+    ///
+    /// # Errors
+    /// If the client has too many, or too many new ones. Nothing was counted then.
+    pub(crate) fn try_open(&self, peer: Peer, now: Instant) -> Result<Option<ClientKey>, TooMany> {
+        let Peer::Ip(address) = peer else { return Ok(None) };
+        if self.proxies.trusts(address.ip()) {
+            return Ok(None);
+        }
+        let client = self.key_of(address);
+        if self.open.as_ref().is_some_and(|open| !open.try_open(client)) {
+            return Err(TooMany);
+        }
+        if self.new.as_ref().is_some_and(|new| !new.check(&client, 1, now.into_std()).allowed) {
+            self.close(client);
+            return Err(TooMany);
+        }
+        Ok(Some(client))
+    }
+
+    /// The key of a peer that was counted under one.
+    #[cfg(all(target_os = "linux", not(baiwan_portable)))]
+    pub(crate) fn key(&self, peer: Peer) -> Option<ClientKey> {
+        match peer {
+            Peer::Ip(address) => Some(self.key_of(address)),
+            Peer::Unix => None,
+        }
+    }
+
+    fn key_of(&self, address: SocketAddr) -> ClientKey {
+        ClientKey::new(address.ip(), self.ipv6_prefix)
+    }
+
+    /// Counts a connection out.
+    pub(crate) fn close(&self, client: ClientKey) {
+        if let Some(open) = &self.open {
+            open.close(client);
+        }
+    }
+}
+
+#[cfg(test)]
+impl PerClient {
+    /// How many clients hold a connection.
+    pub(crate) fn holders(&self) -> usize {
+        self.open.as_ref().map_or(0, ConnectionCounts::clients)
+    }
+}
+
+/// The client of a peer is beyond one of its limits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct TooMany;
+
+/// So many a second, and as many at once. The parser of the setting allows no other number.
+fn quota(per_second: NonZeroU32) -> Option<Quota> {
+    Quota::per_second(per_second.get().min(baiwan_limits::RATE_MAX)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn peer(address: &str) -> Peer {
+        Peer::Ip(address.parse().unwrap())
+    }
+
+    fn limits(open: u32, new: u32, proxies: &str) -> PerClient {
+        PerClient::new(NonZeroU32::new(open), NonZeroU32::new(new), &proxies.parse().unwrap(), 64).unwrap()
+    }
+
+    #[test]
+    fn without_a_limit_there_is_nothing() {
+        assert!(PerClient::new(None, None, &Proxies::default(), 64).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_an_address_or_a_prefix_and_has_its_own_share() {
+        let limits = limits(2, 0, "10.0.0.0/8");
+        let open = |address| limits.try_open(peer(address), Instant::now());
+        for [first, second, third, other] in [
+            ["192.0.2.1:1", "192.0.2.1:2", "[::ffff:192.0.2.1]:3", "192.0.2.2:1"],
+            ["[2001:db8::1]:1", "[2001:db8::2]:2", "[2001:db8:0:0:9::]:3", "[2001:db8:0:1::1]:1"],
+        ] {
+            let keys = [first, second].map(|address| open(address).unwrap().unwrap());
+            assert_eq!(keys[0], keys[1]);
+            assert_eq!(open(third), Err(TooMany));
+            assert!(open(other).unwrap().is_some());
+            limits.close(keys[0]);
+            assert_eq!(open(third), Ok(Some(keys[0])));
+        }
+        for _ in 0..10 {
+            assert_eq!(open("10.1.2.3:4"), Ok(None), "a trusted proxy");
+            assert_eq!(limits.try_open(Peer::Unix, Instant::now()), Ok(None));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn new_connections_have_a_rate_and_those_refused_hold_no_place() {
+        let limits = limits(4, 3, "203.0.113.1");
+        let open = || limits.try_open(peer("192.0.2.1:1"), Instant::now());
+        let key = open().unwrap().unwrap();
+        assert!(open().is_ok() && open().is_ok());
+        assert_eq!(open(), Err(TooMany), "three at once");
+        tokio::time::advance(Duration::from_millis(350)).await;
+        assert!(open().is_ok(), "the one that was refused has taken no place");
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(open(), Err(TooMany), "four are open");
+        limits.close(key);
+        assert!(open().is_ok());
+    }
+}

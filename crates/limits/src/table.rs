@@ -18,7 +18,7 @@
 //! Of these entries one is committed first. Whoever is let through has charged an entry, at that time or later, and looked again
 //! after that, so it has found the first one and charged it, too: the first entry knows of all that were let through, and one word
 //! cannot be charged beyond its bound. Charges and looks are sequentially consistent for this. A request that is refused, or that
-//! is charged twice in such a race, is charged too much, never too little.
+//! is charged twice in such a race, is charged too much, never too little. Only an eviction loses what an entry knew, and is counted.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::OnceLock;

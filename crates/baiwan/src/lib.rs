@@ -45,6 +45,7 @@ mod axum_app;
 mod body;
 mod capacity;
 mod clock;
+mod delivery;
 mod ending;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod engine;

@@ -49,6 +49,7 @@ impl Startup<'_> {
             notes = self.notes.join("; "),
             timeouts = self.timeouts(),
             body_min_rate = self.config.server.body_rate_min,
+            write_min_rate = self.config.server.write_rate_min,
             shutdown = self.shutdown(),
             database = self.database,
             database_connections = self.database_connections(),

@@ -224,6 +224,7 @@ pub(super) fn close<D: Driver>(
             reason,
             CloseReason::Reset
                 | CloseReason::WriteTimeout
+                | CloseReason::WriteTooSlow
                 | CloseReason::HandlerFailed
                 | CloseReason::DrainTimeout
                 | CloseReason::CoreFailed
@@ -316,8 +317,9 @@ pub(super) fn cut_answer<D: Driver>(
     index: u32,
     reason: CloseReason,
 ) {
-    // Without that timeout nothing would end it if its peer did not read.
-    match table.owes(index) && terms.settings.write_timeout.is_some() {
+    // Without a limit nothing would end it if its peer did not read.
+    let is_limited = terms.settings.write_timeout.is_some() || terms.settings.write_rate_min > 0;
+    match table.owes(index) && is_limited {
         true => end_after_flush(terms, table, index, reason),
         false => close(terms, ports, table, index, reason),
     }

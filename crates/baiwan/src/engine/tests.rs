@@ -12,4 +12,5 @@ mod leaving;
 mod mixed;
 mod records;
 mod rig;
+mod slow_readers;
 mod stopping;

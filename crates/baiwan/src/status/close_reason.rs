@@ -44,6 +44,8 @@ close_reasons! {
     BodyTooSlow "body-too-slow"
     /// The peer stopped receiving the answer.
     WriteTimeout "write-timeout"
+    /// The peer received the answer below the minimum rate.
+    WriteTooSlow "write-too-slow"
     /// The peer broke a rule of HTTP; answered with a status of 400 or above.
     Refused "refused"
     /// The answer was sent while more of the request's body was on its way than is worth receiving.

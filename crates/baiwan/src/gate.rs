@@ -7,7 +7,8 @@
 
 use std::time::Duration;
 
-use baiwan_http1::TOO_MANY_CONNECTIONS;
+use baiwan_http1::{MEMORY_PRESSURE, TOO_MANY_CONNECTIONS};
+use baiwan_limits::MemoryLevel;
 use http::{StatusCode, Uri};
 
 use crate::status::{CloseReason, Phase, Status};
@@ -35,6 +36,15 @@ impl Denial {
         answer: TOO_MANY_CONNECTIONS,
         stays: false,
         reason: CloseReason::OverLimit,
+    };
+
+    /// The memory that is left is for what goes on already, and each connection that ends gives some back.
+    pub(crate) const MEMORY_PRESSURE: Self = Self {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        text: "memory-pressure",
+        answer: MEMORY_PRESSURE,
+        stays: false,
+        reason: CloseReason::MemoryPressure,
     };
 }
 
@@ -90,6 +100,8 @@ pub(crate) struct Asker {
     pub(crate) is_probe: bool,
     /// The server stops, as far as the asker's core knows.
     pub(crate) is_stopping: bool,
+    /// What the server gives up because its memory is short.
+    pub(crate) memory: MemoryLevel,
 }
 
 /// What becomes of a request whose head broke no rule.
@@ -104,10 +116,14 @@ pub(crate) enum Verdict {
 /// Decides what becomes of a request.
 #[inline]
 pub(crate) fn admit_request(asker: Asker, target: &Uri) -> Verdict {
-    match asker.is_probe {
-        true if !asks_for_health(target) => Verdict::Refused(Denial::TOO_MANY_CONNECTIONS),
-        is_probe => Verdict::Pass { last: is_probe || asker.is_stopping },
+    let Asker { is_probe, is_stopping, memory } = asker;
+    if is_probe && !asks_for_health(target) {
+        return Verdict::Refused(Denial::TOO_MANY_CONNECTIONS);
     }
+    if memory >= MemoryLevel::Refusing && !asks_for_health(target) {
+        return Verdict::Refused(Denial::MEMORY_PRESSURE);
+    }
+    Verdict::Pass { last: is_probe || is_stopping || memory >= MemoryLevel::NoKeepAlive }
 }
 
 /// Whether a request is one that is answered beyond the maximum of connections: an orchestrator restarts a server whose
@@ -150,7 +166,8 @@ mod tests {
     #[test]
     fn a_probe_may_ask_once_for_health_and_for_nothing_else() {
         let ask = |is_probe, is_stopping, target: &'static str| {
-            admit_request(Asker { is_probe, is_stopping }, &Uri::from_static(target))
+            let asker = Asker { is_probe, is_stopping, memory: MemoryLevel::Enough };
+            admit_request(asker, &Uri::from_static(target))
         };
         for target in ["/health/live", "/health/ready?full", "/health/"] {
             assert_eq!(ask(true, false, target), Verdict::Pass { last: true }, "{target}");
@@ -160,5 +177,18 @@ mod tests {
             assert_eq!(ask(false, false, target), Verdict::Pass { last: false }, "{target}");
         }
         assert_eq!(ask(false, true, "/"), Verdict::Pass { last: true }, "the server stops");
+    }
+
+    #[test]
+    fn row_56_short_memory_ends_connections_with_their_answer_then_refuses_all_but_questions_about_health() {
+        let ask = |memory, target: &'static str| {
+            admit_request(Asker { is_probe: false, is_stopping: false, memory }, &Uri::from_static(target))
+        };
+        for target in ["/", "/health/live"] {
+            assert_eq!(ask(MemoryLevel::IdleSooner, target), Verdict::Pass { last: false }, "{target}");
+            assert_eq!(ask(MemoryLevel::NoKeepAlive, target), Verdict::Pass { last: true }, "{target}");
+        }
+        assert_eq!(ask(MemoryLevel::Refusing, "/"), Verdict::Refused(Denial::MEMORY_PRESSURE));
+        assert_eq!(ask(MemoryLevel::Refusing, "/health/live"), Verdict::Pass { last: true });
     }
 }

@@ -139,8 +139,8 @@ pub use refusal::Refusal;
 pub use request::{RequestError, encode_request_head};
 pub use request_head::{BodyFraming, RequestHead};
 pub use response::{
-    CONTINUE, TOO_MANY_CONNECTIONS, encode_error_response, encode_error_response_head, encode_response_head,
-    error_response,
+    CONTINUE, MEMORY_PRESSURE, TOO_MANY_CONNECTIONS, encode_error_response, encode_error_response_head,
+    encode_response_head, error_response,
 };
 pub use response_check::{
     BodyLength, ResponseCheck, ResponseContext, ResponseError, ResponseFraming, ResponsePlan, check_response,

@@ -136,6 +136,11 @@ pub const TOO_MANY_CONNECTIONS: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 46\r\n\
     retry-after: 1\r\nconnection: close\r\n\r\n503 Service Unavailable: too-many-connections\n";
 
+/// As [`TOO_MANY_CONNECTIONS`], for a request to a server whose memory is short.
+pub const MEMORY_PRESSURE: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 41\r\n\
+    retry-after: 1\r\nconnection: close\r\n\r\n503 Service Unavailable: memory-pressure\n";
+
 fn encode_error_text(out: &mut Vec<u8>, status: StatusCode, reason: &str) {
     for part in [status.as_str(), " ", status.canonical_reason().unwrap_or_default(), ": ", reason, "\n"] {
         out.extend_from_slice(part.as_bytes());

@@ -55,7 +55,7 @@ pub(super) fn enter<S>(terms: &Terms, table: &mut Table<S>, index: u32, state: S
             }
             match is_probe {
                 true => Some(PROBE_TIMEOUT),
-                false => terms.unless_stopping(terms.settings.keep_alive_timeout),
+                false => terms.idle_timeout(),
             }
         }
         State::Head => terms.unless_stopping(terms.settings.header_timeout),

@@ -5,6 +5,7 @@
 //! The invariant: what is late is late by what the peer did, not by what this core did.
 
 use baiwan_driver::Driver;
+use baiwan_limits::MemoryLevel;
 use http::StatusCode;
 
 use super::apps::Apps;
@@ -182,6 +183,7 @@ fn close_if_silent<D: Driver, A: App>(
 ) {
     let reason = match terms.board.is_stopping() {
         true => CloseReason::Drained,
+        false if terms.board.memory_pressure().level > MemoryLevel::Enough => CloseReason::MemoryPressure,
         false => CloseReason::KeepAliveTimeout,
     };
     // Empty lines may have come before.

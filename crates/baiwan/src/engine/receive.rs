@@ -7,7 +7,7 @@
 //! `Terms::set_aside_bytes_max` bytes wait.
 
 use baiwan_driver::{self as driver, Driver};
-use baiwan_http1::{HeadDecoder, Refusal, RequestHead, is_head_request};
+use baiwan_http1::{BodyFraming, HeadDecoder, Refusal, RequestHead, is_head_request};
 use http::Method;
 
 use super::apps::Apps;
@@ -316,10 +316,16 @@ fn answer<D: Driver, A: App>(
                 return (Wait::Nothing, position);
             }
         };
-        let asker = Asker { is_probe, is_stopping: terms.board.is_stopping() };
+        let memory = terms.board.memory_pressure().level;
+        let asker = Asker { is_probe, is_stopping: terms.board.is_stopping(), memory };
         match admit_request(asker, head.request.uri()) {
             Verdict::Pass { last } => head.keep_alive &= !last,
+            // What was answered before leaves first; then this head is looked at once more.
+            Verdict::Refused(_) if ports.outbox.bytes.len() > begin => return (Wait::Turn, position),
             Verdict::Refused(denial) => {
+                if head.framing != BodyFraming::None {
+                    table[index].flags.set(Flags::UPLOADING);
+                }
                 turn_away(terms, ports, table, index, denial);
                 return (Wait::Nothing, position);
             }

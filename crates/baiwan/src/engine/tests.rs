@@ -9,6 +9,7 @@ mod full;
 mod hostile;
 mod idle;
 mod leaving;
+mod memory;
 mod mixed;
 mod records;
 mod rig;

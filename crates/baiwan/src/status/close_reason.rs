@@ -54,6 +54,8 @@ close_reasons! {
     HandlerFailed "handler-failed"
     /// The server was at its maximum of connections; answered 503.
     OverLimit "over-limit"
+    /// The server's memory was short: the connection was idle, or its request was answered 503.
+    MemoryPressure "memory-pressure"
     /// The server stopped, and the connection was idle.
     Drained "drained"
     /// The server stopped, and the time for an orderly stop was over.

@@ -34,6 +34,9 @@ pub struct Counts {
     pub core_panics: u64,
     /// Times that the system refused to accept or to watch a connection: it was out of files or memory.
     pub accept_failures: u64,
+    /// Times that the server began or ceased to give something up because its memory was short
+    /// ([`Health::memory_percent`](crate::Health::memory_percent)).
+    pub memory_steps: u64,
     /// Connections ended since the start, by reason.
     pub closed: Vec<(CloseReason, u64)>,
     /// Requests refused since the start, by the rule that they broke: its name in kebab case, as in the answer, for example

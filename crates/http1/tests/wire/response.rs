@@ -319,10 +319,12 @@ fn interim_answer_is_well_formed() {
 
 #[test]
 fn row_110_the_answer_made_in_advance_is_the_one_that_would_be_made_without_its_date() {
-    let mut out = Vec::new();
-    encode_error_response(&mut out, StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", DATE);
-    let made = String::from_utf8(out).expect("ASCII").replace(DATE_LINE, "");
-    assert_eq!(made.as_bytes(), TOO_MANY_CONNECTIONS);
+    for (name, answer) in [("too-many-connections", TOO_MANY_CONNECTIONS), ("memory-pressure", MEMORY_PRESSURE)] {
+        let mut out = Vec::new();
+        encode_error_response(&mut out, StatusCode::SERVICE_UNAVAILABLE, name, DATE);
+        let made = String::from_utf8(out).expect("ASCII").replace(DATE_LINE, "");
+        assert_eq!(made.as_bytes(), answer);
+    }
 }
 
 #[test]

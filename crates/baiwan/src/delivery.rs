@@ -7,11 +7,17 @@
 //!
 //! It is *not* the write timeout, which judges the longest pause. The invariant: a peer that takes the minimum rate is never too slow.
 
+use std::time::Duration;
+
 use crate::clock::{Clock, Tick};
 use crate::pace::Pace;
 
 /// A peer that has taken this number of bytes of an answer has shown that it reads.
 const SHOWN_BYTES: u64 = 1 << 20;
+
+/// What was on its way when the kernel refused bytes is acknowledged by then, or lost. Without a look at this moment, it would count as
+/// progress when the write timeout is over, and a peer that never reads would be cut after twice that time.
+const SETTLE_TIME: Duration = Duration::from_millis(500);
 
 /// What a peer has taken of what is owed to it.
 #[derive(Debug)]
@@ -23,6 +29,8 @@ pub(crate) struct Delivery {
     unjudged: u64,
     /// What the kernel held when it was asked last.
     held: u64,
+    /// When it is asked first after bytes had to wait.
+    settles: Tick,
 }
 
 /// What a look at a peer has shown.
@@ -36,12 +44,12 @@ pub(crate) struct Look {
 
 impl Delivery {
     pub(crate) fn new() -> Self {
-        Self { pace: Pace::begin(Tick::NEVER), taken: 0, unjudged: 0, held: 0 }
+        Self { pace: Pace::begin(Tick::NEVER), taken: 0, unjudged: 0, held: 0, settles: Tick::NEVER }
     }
 
     /// When the peer is to be looked at; never, when nothing waits for it.
     pub(crate) fn due(&self) -> Tick {
-        self.pace.due()
+        self.pace.due().min(self.settles)
     }
 
     /// The kernel has taken `count` bytes. Returns whether the peer has just shown that it reads.
@@ -59,11 +67,13 @@ impl Delivery {
             let acknowledged = self.acknowledged(held());
             self.pace.handle_bytes(acknowledged, clock, rate);
             self.pace.start(clock, rate);
+            self.settles = clock.deadline(Some(SETTLE_TIME));
         }
     }
 
     /// The kernel holds `held` bytes now.
     pub(crate) fn look(&mut self, clock: &Clock, rate: u32, held: u64) -> Look {
+        self.settles = Tick::NEVER;
         let acknowledged = self.acknowledged(held);
         self.pace.handle_bytes(acknowledged, clock, rate);
         let too_slow = self.pace.due() <= clock.tick();
@@ -79,6 +89,7 @@ impl Delivery {
             // What the kernel holds is judged when something waits again.
             self.pace.handle_bytes(std::mem::take(&mut self.unjudged) as usize, clock, rate);
             self.pace.stop();
+            self.settles = Tick::NEVER;
         }
     }
 
@@ -86,5 +97,67 @@ impl Delivery {
     fn acknowledged(&mut self, held: u64) -> usize {
         let before = std::mem::replace(&mut self.held, held);
         (before + std::mem::take(&mut self.unjudged)).saturating_sub(held) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: u32 = 500;
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Has a peer be looked at when it is due, until `time` is over. `held` is what the kernel holds after so many seconds. Returns the
+    /// looks, each with its second.
+    async fn looks(
+        delivery: &mut Delivery,
+        clock: &mut Clock,
+        seconds: u64,
+        held: impl Fn(u64) -> u64,
+    ) -> Vec<(u64, Look)> {
+        let (began, mut looks) = (clock.now(), Vec::new());
+        while clock.now() - began < Duration::from_secs(seconds) {
+            tokio::time::advance(SECOND / 2).await;
+            clock.read();
+            let second = (clock.now() - began).as_secs();
+            if delivery.due() <= clock.tick() {
+                let look = delivery.look(clock, RATE, held(second));
+                looks.push((second, look));
+                if look.too_slow {
+                    break;
+                }
+            }
+        }
+        looks
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn row_38a_what_was_on_its_way_when_bytes_had_to_wait_is_no_progress_half_a_minute_later() {
+        let (mut clock, mut delivery) = (Clock::start(), Delivery::new());
+        delivery.handle_taken(140_000);
+        delivery.start(&clock, RATE, || 140_000);
+        let looks = looks(&mut delivery, &mut clock, 60, |_| 40_000).await;
+        assert!(looks[0].0 <= 1 && looks[0].1 == Look { progress: true, too_slow: false }, "{looks:?}");
+        assert!(looks[1..].iter().all(|(_, look)| !look.progress), "{looks:?}");
+        assert!(looks.iter().any(|(second, look)| (30..=32).contains(second) && look.too_slow), "{looks:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn row_38a_a_peer_that_reads_steadily_is_seen_to_although_the_kernel_takes_nothing() {
+        for (rate, too_slow) in [(400, true), (600, false)] {
+            let (mut clock, mut delivery) = (Clock::start(), Delivery::new());
+            delivery.handle_taken(60_000);
+            delivery.start(&clock, RATE, || 60_000);
+            let looks = looks(&mut delivery, &mut clock, 90, |second| 60_000 - second * rate).await;
+            assert!(looks.len() > 2 && looks[..2].iter().all(|(_, look)| look.progress), "{looks:?}");
+            assert_eq!(looks.iter().any(|(_, look)| look.too_slow), too_slow, "{rate}: {looks:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn row_38a_who_takes_a_mebibyte_has_shown_it_once() {
+        let mut delivery = Delivery::new();
+        let shown: Vec<_> = (0..6).map(|_| delivery.handle_taken(300_000)).collect();
+        assert_eq!(shown, [false, false, false, true, false, false]);
     }
 }

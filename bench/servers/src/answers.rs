@@ -1,8 +1,10 @@
 //! What the routes answer, whatever serves them.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
@@ -14,6 +16,12 @@ pub const HELLO: &str = "hello";
 
 /// What `/sleep` answers.
 pub const SLEPT: &str = "slept";
+
+/// How many bytes `/large` answers.
+pub const LARGE_BYTES: usize = 10 << 20;
+
+/// What `/large` answers.
+static LARGE: LazyLock<Bytes> = LazyLock::new(|| vec![b'x'; LARGE_BYTES].into());
 
 /// The one event of `/sse`.
 pub const EVENT: &str = "data: hello\n\n";
@@ -53,6 +61,11 @@ pub fn hold() {
 /// What `/held` answers.
 pub fn held() -> String {
     HELD.load(Ordering::Relaxed).to_string()
+}
+
+/// What `/large` answers: the same bytes each time, which nobody copies but the kernel.
+pub fn large() -> Bytes {
+    LARGE.clone()
 }
 
 /// What `/mixed` answers: at once, but every hundredth time after 10 ms of computing on the thread that serves.

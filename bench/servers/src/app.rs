@@ -17,6 +17,7 @@ pub fn app() -> Router {
     Router::new()
         .route("/", get(|| async { HELLO }))
         .route("/json", get(|| async { Json(Message::HELLO) }))
+        .route("/large", get(|| async { answers::large() }))
         .route("/echo", post(|body: Bytes| async { body }))
         .route("/sleep", get(sleep))
         .route("/pending", get(pending))

@@ -14,6 +14,7 @@
 //! | `stop` | the server's stop |
 //! | `accept` | new connections, those too many, and a system that refuses them |
 //! | `expire` | deadlines that have passed |
+//! | `shrink` | connections that are idle when memory becomes short |
 //! | `receive` | ready connections: bytes to heads and bodies |
 //! | `respond` | a head to an answer, or to a task |
 //! | `apps` | the app that a connection's requests are for |
@@ -51,6 +52,7 @@ mod receive;
 mod recover;
 mod refuse;
 mod respond;
+mod shrink;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) mod simulation;
 mod stop;
@@ -80,6 +82,7 @@ use self::expire::expire;
 use self::ports::Ports;
 use self::receive::{Batch, serve_ready};
 use self::respond::take_output;
+use self::shrink::{Sweep, follow_memory, sweep_idle};
 use self::stop::{begin_stop, has_stopped};
 use self::table::{Flags, Table};
 use self::terms::{Board, Terms};
@@ -133,6 +136,8 @@ pub(crate) struct Engine<D: Driver, A: App> {
     /// When the loop panicked, lately.
     panics: recover::Panics,
     drain: Option<stop::Drain>,
+    /// Idle connections get less time, while memory becomes short.
+    sweep: Option<Sweep>,
 }
 
 /// Lists that are empty between their uses; kept for their capacity.
@@ -168,6 +173,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             sleep: Box::pin(tokio::time::sleep_until(clock.now())),
             panics: Default::default(),
             drain: None,
+            sweep: None,
             terms: Terms { settings, board: Board::new(status, index, *clock.date()), clock },
         })
     }
@@ -185,11 +191,12 @@ impl<D: Driver, A: App> Engine<D, A> {
     fn turn(&mut self, area: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.begin_turn();
         let _ = self.poll_events(cx)?;
-        let Self { terms, ports, table, apps, listeners, batch, lists, drain, .. } = self;
+        let Self { terms, ports, table, apps, listeners, batch, lists, drain, sweep, .. } = self;
         accept(terms, listeners, ports, table);
         take_messages(terms, ports, table, &mut lists.tokens);
         serve_ready(terms, ports, table, apps, batch, area);
         expire(terms, ports, table, apps, &mut lists.expired, area);
+        sweep_idle(terms, sweep, table);
         apps.forget_gone(table);
         if has_stopped(terms, drain, listeners, ports, table) {
             return Poll::Ready(Ok(()));
@@ -209,13 +216,14 @@ impl<D: Driver, A: App> Engine<D, A> {
 
     /// Reads the time, once for the whole turn, and follows the server when it stops.
     fn begin_turn(&mut self) {
-        let Self { terms, ports, table, listeners, drain, .. } = self;
+        let Self { terms, ports, table, listeners, drain, sweep, .. } = self;
         terms.board.inbox().begin_turn();
         terms.status().turned();
         terms.clock.read();
         terms.board.post_date(terms.clock.date());
         ports.outbox.waiting_since = terms.clock.now();
         begin_stop(terms, drain, listeners, ports, table);
+        follow_memory(terms, sweep, table);
     }
 
     /// Takes in what the driver reports: it marks connections and puts them into the ready queue. No more is done, so this
@@ -252,7 +260,7 @@ impl<D: Driver, A: App> Engine<D, A> {
     fn has_work(&self) -> bool {
         let due = self.table.next_due().is_some_and(|due| due <= self.terms.clock.tick());
         let unsettled = self.drain.as_ref().is_some_and(|drain| !drain.is_settled());
-        self.table.queued() > 0 || self.listeners.has_work() || due || unsettled
+        self.table.queued() > 0 || self.listeners.has_work() || due || unsettled || self.sweep.is_some()
     }
 
     /// Has the turn come back when the next deadline is due.

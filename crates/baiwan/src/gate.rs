@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use baiwan_driver::Peer;
-use baiwan_http1::{TOO_MANY_CONNECTIONS, TOO_MANY_CONNECTIONS_PER_CLIENT, encode_with_fields};
-use baiwan_limits::{ClientKey, Decision};
+use baiwan_http1::{MEMORY_PRESSURE, TOO_MANY_CONNECTIONS, TOO_MANY_CONNECTIONS_PER_CLIENT, encode_with_fields};
+use baiwan_limits::{ClientKey, Decision, MemoryLevel};
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use http::{Method, Request, StatusCode, Uri};
 
@@ -46,6 +46,16 @@ impl Denial {
         answer: TOO_MANY_CONNECTIONS,
         stays: false,
         reason: CloseReason::OverLimit,
+        over: None,
+    };
+
+    /// The memory that is left is for what goes on already, and each connection that ends gives some back.
+    pub(crate) const MEMORY_PRESSURE: Self = Self {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        text: "memory-pressure",
+        answer: MEMORY_PRESSURE,
+        stays: false,
+        reason: CloseReason::MemoryPressure,
         over: None,
     };
 
@@ -161,6 +171,8 @@ pub(crate) struct Asker<'a> {
     pub(crate) is_probe: bool,
     /// The server stops, as far as the asker's core knows.
     pub(crate) is_stopping: bool,
+    /// What the server gives up because its memory is short.
+    pub(crate) memory: MemoryLevel,
     /// Who counts its requests, if anybody does.
     pub(crate) counting: Option<Counting<'a>>,
 }
@@ -187,18 +199,21 @@ pub(crate) enum Verdict {
 /// Decides what becomes of a request, and counts it.
 #[inline]
 pub(crate) fn admit_request<B>(asker: Asker<'_>, request: &Request<B>) -> Verdict {
-    let is_probe = asker.is_probe;
+    let Asker { is_probe, is_stopping, memory, counting } = asker;
     if is_probe && !asks_for_health(request.uri()) {
         return Verdict::Refused(Denial::TOO_MANY_CONNECTIONS);
     }
-    let left = match asker.counting {
+    if memory >= MemoryLevel::Refusing && !asks_for_health(request.uri()) {
+        return Verdict::Refused(Denial::MEMORY_PRESSURE);
+    }
+    let left = match counting {
         Some(counting) if counts(request) => match counting.count(request) {
             Ok(left) => left,
             Err(denial) => return Verdict::Refused(denial),
         },
         _ => None,
     };
-    Verdict::Pass { last: is_probe || asker.is_stopping, left }
+    Verdict::Pass { last: is_probe || is_stopping || memory >= MemoryLevel::NoKeepAlive, left }
 }
 
 impl Counting<'_> {
@@ -297,7 +312,7 @@ mod tests {
     #[test]
     fn a_probe_may_ask_once_for_health_and_for_nothing_else() {
         let ask = |is_probe, is_stopping, target: &'static str| {
-            let asker = Asker { is_probe, is_stopping, counting: None };
+            let asker = Asker { is_probe, is_stopping, memory: MemoryLevel::Enough, counting: None };
             admit_request(asker, &Request::builder().uri(target).body(()).unwrap())
         };
         let pass = |last| Verdict::Pass { last, left: None };
@@ -320,7 +335,8 @@ mod tests {
             let counting = Some(Counting { limit: &limit, peer, now, core: &status.cores[0] });
             let request = Request::builder().method(method).uri(target);
             let request = fields.iter().fold(request, |request, name| request.header(*name, "x"));
-            admit_request(Asker { is_probe: false, is_stopping: false, counting }, &request.body(()).unwrap())
+            let asker = Asker { is_probe: false, is_stopping: false, memory: MemoryLevel::Enough, counting };
+            admit_request(asker, &request.body(()).unwrap())
         };
         let free = Verdict::Pass { last: false, left: None };
         let preflight = ["origin", "access-control-request-method"];
@@ -344,5 +360,20 @@ mod tests {
             assert!(matches!(verdict, Verdict::Refused(denial) if denial.stays), "{method} {target}");
         }
         assert_eq!(status.cores[0].rate_limited.load(Relaxed), 4);
+    }
+
+    #[test]
+    fn row_56_short_memory_ends_connections_with_their_answer_then_refuses_all_but_questions_about_health() {
+        let ask = |memory, target: &'static str| {
+            let asker = Asker { is_probe: false, is_stopping: false, memory, counting: None };
+            admit_request(asker, &Request::builder().uri(target).body(()).unwrap())
+        };
+        let pass = |last| Verdict::Pass { last, left: None };
+        for target in ["/", "/health/live"] {
+            assert_eq!(ask(MemoryLevel::IdleSooner, target), pass(false), "{target}");
+            assert_eq!(ask(MemoryLevel::NoKeepAlive, target), pass(true), "{target}");
+        }
+        assert_eq!(ask(MemoryLevel::Refusing, "/"), Verdict::Refused(Denial::MEMORY_PRESSURE));
+        assert_eq!(ask(MemoryLevel::Refusing, "/health/live"), pass(true));
     }
 }

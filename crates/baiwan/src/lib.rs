@@ -47,6 +47,7 @@ mod capacity;
 mod client;
 mod clock;
 mod cors;
+mod delivery;
 mod ending;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod engine;

@@ -1,13 +1,18 @@
-//! The limit on the process's memory: that of its cgroups, of version 1, 2 or both, or what the machine has.
+//! The limit on the process's memory: that of its cgroups, of version 1, 2 or both, or what the machine has. How much of it is used
+//! is in `memory/usage.rs`.
 //!
 //! It only reads: `/proc/self/cgroup` says which group of each hierarchy the process is in, `/proc/self/mountinfo` where those
 //! hierarchies are mounted and from which group on they can be seen (cgroups(7), proc_pid_mountinfo(5)). A group's limit counts
 //! for all groups below it.
 
+mod usage;
+
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use baiwan_driver::read_kilobytes;
+
+pub(crate) use self::usage::{LimitedGroups, Usage};
 
 /// From here on a number means "no limit": version 1 writes the most pages that it can count.
 const UNLIMITED_BYTES: u64 = 1 << 62;
@@ -44,7 +49,7 @@ impl MemoryLimit {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Version {
     One,
     Two,
@@ -90,16 +95,20 @@ impl Version {
         is_it.then_some((seen_from, mount))
     }
 
-    /// The least limit of a group and of those above it, as far as they are seen.
-    fn least(self, mount: &Path, group: &Path) -> Option<MemoryLimit> {
-        let name = match self {
+    /// The file of a group that says its limit.
+    fn limit_file(self) -> &'static str {
+        match self {
             Self::One => "memory.limit_in_bytes",
             Self::Two => "memory.max",
-        };
+        }
+    }
+
+    /// The least limit of a group and of those above it, as far as they are seen.
+    fn least(self, mount: &Path, group: &Path) -> Option<MemoryLimit> {
         let mut least: Option<MemoryLimit> = None;
         for group in group.ancestors() {
             let folder = mount.join(group);
-            let file = folder.join(name);
+            let file = folder.join(self.limit_file());
             let bytes = number(&file).filter(|bytes| *bytes < UNLIMITED_BYTES);
             if let Some(bytes) = bytes.filter(|bytes| least.as_ref().is_none_or(|least| *bytes < least.bytes)) {
                 least = Some(MemoryLimit { bytes, file });
@@ -119,23 +128,27 @@ fn machine(root: &Path) -> Option<MemoryLimit> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    const MIB: u64 = 1 << 20;
+    pub(crate) const MIB: u64 = 1 << 20;
     /// What version 1 says where there is no limit.
-    const NONE: &str = "9223372036854771712";
+    pub(crate) const NONE: &str = "9223372036854771712";
 
     /// What `/` looks like to a process, as far as it matters here.
-    struct Tree(tempfile::TempDir);
+    pub(crate) struct Tree(tempfile::TempDir);
 
     impl Tree {
-        fn new(groups: &str, mounts: &str) -> Self {
+        pub(crate) fn new(groups: &str, mounts: &str) -> Self {
             let tree = Self(tempfile::tempdir().unwrap());
             tree.with(CGROUP, groups).with(MOUNTS, mounts).with(MACHINE, "MemTotal:        8388608 kB\n")
         }
 
-        fn with(self, file: &str, text: &str) -> Self {
+        pub(crate) fn root(&self) -> &Path {
+            self.0.path()
+        }
+
+        pub(crate) fn with(self, file: &str, text: &str) -> Self {
             let file = self.0.path().join(file);
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(file, text).unwrap();
@@ -154,8 +167,9 @@ mod tests {
         (mib, file.to_owned())
     }
 
-    const MOUNT_1: &str = "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n";
-    const MOUNT_2: &str = "35 31 0:32 / /sys/fs/cgroup rw,relatime shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+    pub(crate) const MOUNT_1: &str = "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n";
+    pub(crate) const MOUNT_2: &str =
+        "35 31 0:32 / /sys/fs/cgroup rw,relatime shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
 
     #[test]
     fn without_a_limit_it_is_the_machines_memory() {

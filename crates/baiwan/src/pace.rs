@@ -1,4 +1,5 @@
-//! How fast a request's body must come while its handler waits for it.
+//! How fast a request's body must come while its handler waits for it; and how fast an answer must be taken (`delivery`), where what is
+//! said of bytes that come is meant of bytes that the peer has acknowledged.
 //!
 //! A peer begins with a grace of some seconds. Waiting spends it, every byte that arrives adds to it, as much as the minimum
 //! rate says, up to a maximum: a token bucket (Turner, "New Directions in Communications", IEEE Communications Magazine 24:10,
@@ -45,6 +46,11 @@ impl Pace {
     /// When the peer is given up.
     pub(crate) fn due(&self) -> Tick {
         self.due
+    }
+
+    /// Whether somebody waits.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.since.is_some()
     }
 
     /// Whether the time for the whole body is over, however fast it came.

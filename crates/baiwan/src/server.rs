@@ -16,6 +16,7 @@ mod core_thread;
 mod environment;
 mod finish_line;
 mod listen;
+mod memory_watch;
 mod parting;
 mod running;
 mod shutdown;

@@ -97,6 +97,8 @@ pub struct Settings {
     pub body_timeout: Option<Duration>,
     /// Bytes a second that a body must bring while it is waited for; 0 is any.
     pub body_rate_min: u32,
+    /// Bytes a second that a peer must take of an answer while bytes wait for it; 0 is any.
+    pub write_rate_min: u32,
     /// From the head of a request to the head of its answer.
     pub request_timeout: Option<Duration>,
     /// Without any progress in sending.
@@ -152,6 +154,7 @@ impl Default for Settings {
             max_connection_requests: None,
             body_timeout: Some(Duration::from_hours(1)),
             body_rate_min: 500,
+            write_rate_min: 500,
             request_timeout: None,
             write_timeout: Some(Duration::from_secs(30)),
             half_close: false,

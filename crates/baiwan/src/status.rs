@@ -20,13 +20,13 @@ mod counts;
 mod health;
 mod phase;
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
 use baiwan_http1::Refusal;
-use baiwan_limits::ConnectionAges;
+use baiwan_limits::{ConnectionAges, MemoryLevel, MemoryPressure};
 use tokio::time::Instant;
 
 use crate::files::PROBES_MAX;
@@ -57,6 +57,10 @@ pub(crate) struct Status {
     /// Of one core: what its fd table has room for, if that is its own.
     core_connections_max: u64,
     pub(crate) bounds: Bounds,
+    /// How short memory is; who watches it writes it.
+    memory: AtomicU16,
+    /// Times that it became another level.
+    memory_steps: AtomicU64,
     pub(crate) cores: Box<[CoreStatus]>,
     pub(crate) hints: Hints,
     started: Instant,
@@ -116,6 +120,8 @@ impl Status {
             full: AtomicBool::new(false),
             probes: AtomicU64::new(0),
             core_connections_max,
+            memory: AtomicU16::new(MemoryPressure::default().to_bits()),
+            memory_steps: AtomicU64::new(0),
             cores: (0..cores).map(|_| CoreStatus::default()).collect(),
             hints: Hints::default(),
             started: Instant::now(),
@@ -146,6 +152,31 @@ impl Status {
     pub(crate) fn wake_cores(&self) {
         for core in &self.cores {
             core.inbox.wake();
+        }
+    }
+
+    /// How short memory is.
+    pub(crate) fn memory_pressure(&self) -> MemoryPressure {
+        MemoryPressure::from_bits(self.memory.load(Relaxed))
+    }
+
+    /// Times that it became another level.
+    pub(crate) fn memory_steps(&self) -> u64 {
+        self.memory_steps.load(Relaxed)
+    }
+
+    /// Tells every core how short memory is. Only one thread may.
+    pub(crate) fn set_memory_pressure(&self, pressure: MemoryPressure) {
+        let before = self.memory_pressure();
+        if before == pressure {
+            return;
+        }
+        self.memory.store(pressure.to_bits(), Relaxed);
+        if before.level != pressure.level {
+            self.memory_steps.fetch_add(1, Relaxed);
+        }
+        if before.level.max(pressure.level) > MemoryLevel::Enough {
+            self.wake_cores();
         }
     }
 

@@ -13,7 +13,7 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -27,6 +27,7 @@ use rustix::net::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::option::{self, set_number};
 use crate::{AcceptEnd, Accepted, Address, Alarm, BoundListener, Close, Driver, Event, Events, Peer, Token, Transmit};
 
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -197,6 +198,15 @@ impl Driver for EpollDriver {
         Some(socket.0.as_fd())
     }
 
+    fn held_bytes(socket: &Socket) -> u64 {
+        option::held_bytes(&socket.0)
+    }
+
+    fn hold_more(socket: &Socket) {
+        // A Unix socket has no such option, and goes on as before.
+        let _ = option::set_unsent_max(&socket.0, option::UNSENT_BYTES_MAX_WIDE);
+    }
+
     fn release(&mut self, socket: Socket) -> io::Result<OwnedFd> {
         epoll::delete(&self.epoll, &socket.0)?;
         Ok(socket.0)
@@ -247,18 +257,7 @@ fn watch_error(error: Errno) -> io::Error {
 /// `IP_BIND_ADDRESS_NO_PORT` (ip(7)): binding to an address takes no port yet. Then a port is free for a connection as long as
 /// no other goes from it to the same peer, not as long as nobody uses it at all. It holds for IPv6 as well.
 fn choose_port_when_connecting(fd: &OwnedFd) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    // SAFETY: `fd` is open; the value is a `c_int` that lives until the call returns, and the length is its size.
-    let outcome = unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            libc::IPPROTO_IP,
-            libc::IP_BIND_ADDRESS_NO_PORT,
-            (&raw const on).cast(),
-            size_of_val(&on) as libc::socklen_t,
-        )
-    };
-    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    set_number(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
 }
 
 /// Accepts until the backlog is empty, `max` connections are there, or the system refuses more than single connections.

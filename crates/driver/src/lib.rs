@@ -36,6 +36,8 @@ mod fd_table;
 mod listen;
 mod machine;
 mod name;
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+mod option;
 pub mod sim;
 
 use bytes::Bytes;
@@ -51,6 +53,8 @@ pub use listen::{BoundListener, ListenOptions};
 pub use machine::{FileLimit, raise_file_limit};
 pub use machine::{open_files, read_kilobytes};
 pub use name::{local_address, local_unix_address, peer_unix_address};
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+pub use option::held_bytes;
 
 /// The interface between an engine and the sockets of one core.
 ///
@@ -149,6 +153,13 @@ pub trait Driver {
 
     /// The descriptor of a socket, lent to whoever wants to know more of it; `None` where sockets have none.
     fn descriptor(socket: &Self::Socket) -> Option<BorrowedFd<'_>>;
+
+    /// Bytes that the system holds for a socket's peer and that the peer has not acknowledged; 0 where that cannot be told.
+    fn held_bytes(socket: &Self::Socket) -> u64;
+
+    /// The peer of a socket reads what it is sent: from here on the system may hold more for it, where it holds less than is best for
+    /// throughput.
+    fn hold_more(socket: &Self::Socket);
 
     /// Gives a socket away: it is no longer watched and belongs to whoever holds the descriptor.
     ///

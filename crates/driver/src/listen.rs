@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, ipproto, sockopt};
 
 use crate::Address;
+use crate::option::{UNSENT_BYTES_MAX, set_unsent_max};
 
 /// How many connections may wait to be accepted. The kernel lowers it to `net.core.somaxconn`.
 const BACKLOG_MAX: i32 = 65_535;
@@ -226,5 +227,5 @@ fn hand_down(fd: &OwnedFd) -> io::Result<()> {
     sockopt::set_tcp_keepintvl(fd, KEEPALIVE_INTERVAL)?;
     sockopt::set_tcp_keepcnt(fd, KEEPALIVE_PROBES_MAX)?;
     sockopt::set_tcp_user_timeout(fd, UNACKNOWLEDGED_MAX.as_millis() as u32)?;
-    Ok(())
+    set_unsent_max(fd, UNSENT_BYTES_MAX)
 }

@@ -231,6 +231,13 @@ impl Driver for SimDriver {
         self.0.0.borrow_mut().close(socket.0, how);
     }
 
+    fn held_bytes(_socket: &SimSocket) -> u64 {
+        // What was sent is the peer's.
+        0
+    }
+
+    fn hold_more(_socket: &SimSocket) {}
+
     fn descriptor(_socket: &SimSocket) -> Option<BorrowedFd<'_>> {
         None
     }

@@ -50,6 +50,7 @@ impl Startup<'_> {
             timeouts = self.timeouts(),
             rate_limit = self.rate_limit(),
             body_min_rate = self.config.server.body_rate_min,
+            write_min_rate = self.config.server.write_rate_min,
             shutdown = self.shutdown(),
             database = self.database,
             database_connections = self.database_connections(),

@@ -58,8 +58,7 @@ pub(super) fn enter<S>(terms: &Terms, table: &mut Table<S>, index: u32, state: S
             match is_probe {
                 true => Some(PROBE_TIMEOUT),
                 false => {
-                    let deadline = terms.deadline(terms.unless_stopping(terms.settings.keep_alive_timeout));
-                    let deadline = idle_deadline(terms, table, index, deadline);
+                    let deadline = idle_deadline(terms, table, index, terms.deadline(terms.idle_timeout()));
                     return table.enter(index, state, deadline);
                 }
             }
@@ -240,6 +239,7 @@ pub(super) fn close<D: Driver>(
             CloseReason::Reset
                 | CloseReason::WriteTimeout
                 | CloseReason::ClientOverLimit
+                | CloseReason::WriteTooSlow
                 | CloseReason::HandlerFailed
                 | CloseReason::DrainTimeout
                 | CloseReason::CoreFailed
@@ -337,8 +337,9 @@ pub(super) fn cut_answer<D: Driver>(
     index: u32,
     reason: CloseReason,
 ) {
-    // Without that timeout nothing would end it if its peer did not read.
-    match table.owes(index) && terms.settings.write_timeout.is_some() {
+    // Without a limit nothing would end it if its peer did not read.
+    let is_limited = terms.settings.write_timeout.is_some() || terms.settings.write_rate_min > 0;
+    match table.owes(index) && is_limited {
         true => end_after_flush(terms, table, index, reason),
         false => close(terms, ports, table, index, reason),
     }

@@ -38,6 +38,9 @@ pub(super) fn deny<D: Driver>(
     let asked = Asked::of(settings, &head.request);
     let head_request = head.request.method() == Method::HEAD;
     if !denial.stays {
+        if head.framing != BodyFraming::None {
+            table[index].flags.set(Flags::UPLOADING);
+        }
         if asked == Asked::default() && settings.refusal_cors.is_off() && !head_request {
             turn_away(terms, ports, table, index, *denial);
         } else {

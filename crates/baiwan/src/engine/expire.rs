@@ -7,6 +7,7 @@
 use std::io;
 
 use baiwan_driver::Driver;
+use baiwan_limits::MemoryLevel;
 use http::StatusCode;
 
 use super::apps::Apps;
@@ -23,6 +24,7 @@ use super::upload::{handle_end_while_answering, visit_exchange};
 use crate::BodyError;
 use crate::app::App;
 use crate::clock::Tick;
+use crate::delivery::Look;
 use crate::gate::Denial;
 use crate::status::CloseReason;
 
@@ -82,7 +84,7 @@ fn handle_exchange_deadline<D: Driver>(
 ) {
     let now = terms.clock.tick();
     let busy = table.activate(index);
-    let (status, reason, failure) = if busy.write_due <= now {
+    let (status, reason, failure) = if busy.write_due <= now || busy.delivery.due() <= now {
         return try_once_more(terms, ports, table, index);
     } else if busy.pace.due() <= now {
         if !busy.exchange.as_ref().is_some_and(|exchange| exchange.awaits_body()) {
@@ -157,14 +159,28 @@ fn why_body_is_late<D: Driver>(
     }
 }
 
-/// The kernel says that there is room only when there is much. A peer that reads slowly but steadily has made some, and
-/// whether it has shows in a last attempt.
+/// The kernel says that there is room only when there is much. A peer that reads slowly but steadily has made some: whether it has shows
+/// in a last attempt, and in what the kernel still holds.
 fn try_once_more<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &mut Table<D::Socket>, index: u32) {
     ports.outbox.add_queue(table, index);
     transmit(terms, ports, table);
-    if table.owes(index) && table.busy(index).is_some_and(|busy| busy.write_due <= terms.clock.tick()) {
-        close(terms, ports, table, index, CloseReason::WriteTimeout);
+    if !table.owes(index) {
+        return;
     }
+    let (now, rate) = (terms.clock.tick(), terms.settings.write_rate_min);
+    let (slot, Some(busy)) = table.both(index) else { return };
+    let look = match rate {
+        0 => Look { progress: false, too_slow: false },
+        _ => busy.delivery.look(&terms.clock, rate, D::held_bytes(&slot.socket)),
+    };
+    if busy.write_due <= now && !look.progress {
+        return close(terms, ports, table, index, CloseReason::WriteTimeout);
+    } else if look.too_slow {
+        return close(terms, ports, table, index, CloseReason::WriteTooSlow);
+    } else if busy.write_due <= now {
+        busy.write_due = terms.deadline(terms.settings.write_timeout);
+    }
+    table.update_deadline(index);
 }
 
 /// Closes an idle connection, unless a request has come at the last moment, or while the core could not look.
@@ -179,6 +195,7 @@ fn close_if_silent<D: Driver, A: App>(
     let reason = match terms.board.is_stopping() {
         true => CloseReason::Drained,
         false if lifetime::is_over(terms, table, index) => CloseReason::Age,
+        false if terms.board.memory_pressure().level > MemoryLevel::Enough => CloseReason::MemoryPressure,
         false => CloseReason::KeepAliveTimeout,
     };
     // Empty lines may have come before.

@@ -345,6 +345,10 @@ fn answer<D: Driver, A: App>(
             }
             return (Wait::Hyper, position);
         }
+        if admitted.as_ref().is_err_and(|denial| !denial.stays) && ports.outbox.bytes.len() > begin {
+            // The same, because the end comes with this answer.
+            return (Wait::Turn, position);
+        }
         position += consumed;
         head.keep_alive &= !take_request(terms, table, index, head.framing, &input[position..]);
         let received = Received { head_bytes: consumed, rest: &input[position..], left: admitted.unwrap_or_default() };
@@ -377,13 +381,14 @@ fn admit<S>(
     let peer = || table[index].peer.peer();
     identify(&terms.settings, &terms.board.server, terms.board.index, peer, &mut head.request);
     let is_stopping = terms.board.is_stopping();
+    let memory = terms.board.memory_pressure().level;
     let counting = terms.settings.rate_limit_in_force.as_deref().map(|limit| Counting {
         limit,
         peer: peer(),
         now: terms.clock.now().into_std(),
         core: terms.status(),
     });
-    let left = match admit_request(Asker { is_probe, is_stopping, counting }, &head.request) {
+    let left = match admit_request(Asker { is_probe, is_stopping, memory, counting }, &head.request) {
         Verdict::Pass { last, left } => {
             head.keep_alive &= !last;
             left

@@ -128,6 +128,6 @@ fn settle<S>(terms: &Terms, drain: &mut Drain, table: &mut Table<S>) {
     }
 }
 
-fn whole_ticks(duration: Duration) -> u32 {
+pub(super) fn whole_ticks(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis() / TICK.as_millis()).unwrap_or(u32::MAX)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use baiwan_http1::{HEAD_BYTES_CEILING, ResponseContext};
+use baiwan_limits::MemoryPressure;
 
 use super::SET_ASIDE_BYTES_MAX;
 use crate::clock::{Clock, Date, Tick};
@@ -39,6 +40,13 @@ impl Terms {
         self.settings.http.head_bytes_max.clamp(SET_ASIDE_BYTES_MAX, HEAD_BYTES_CEILING)
     }
 
+    /// How long a connection may be idle from now on: less when memory is short, or the server stops.
+    #[inline]
+    pub(super) fn idle_timeout(&self) -> Option<Duration> {
+        let timeout = self.board.memory_pressure().idle_timeout(self.settings.keep_alive_timeout);
+        self.unless_stopping(timeout)
+    }
+
     /// The time for something that is no request yet: less when the server stops.
     #[inline]
     pub(super) fn unless_stopping(&self, timeout: Option<Duration>) -> Option<Duration> {
@@ -58,11 +66,12 @@ pub(super) struct Board {
     date: Cell<Date>,
     /// Answers end their connections.
     stopping: Cell<bool>,
+    memory: Cell<MemoryPressure>,
 }
 
 impl Board {
     pub(super) fn new(server: Arc<Status>, index: usize, date: Date) -> Rc<Self> {
-        Rc::new(Self { server, index, date: Cell::new(date), stopping: Cell::new(false) })
+        Rc::new(Self { server, index, date: Cell::new(date), stopping: Cell::new(false), memory: Cell::default() })
     }
 
     #[inline]
@@ -80,6 +89,16 @@ impl Board {
 
     pub(super) fn post_date(&self, date: &Date) {
         self.date.set(*date);
+    }
+
+    /// How short memory is, as of this turn.
+    #[inline]
+    pub(super) fn memory_pressure(&self) -> MemoryPressure {
+        self.memory.get()
+    }
+
+    pub(super) fn post_memory_pressure(&self, pressure: MemoryPressure) {
+        self.memory.set(pressure);
     }
 
     /// The server stops.

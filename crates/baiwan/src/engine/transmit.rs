@@ -88,6 +88,7 @@ fn handle_sent<D: Driver>(
             let owes = !busy.output.is_empty();
             if !owes {
                 busy.write_due = Tick::NEVER;
+                busy.delivery.stop(&terms.clock, terms.settings.write_rate_min);
             }
             owes
         }
@@ -96,6 +97,7 @@ fn handle_sent<D: Driver>(
     if !owes {
         return handle_flushed(terms, ports, table, index);
     }
+    note_waiting::<D>(terms, table, index, count, blocked);
     let busy = table.activate(index);
     if count > 0 || busy.write_due == Tick::NEVER {
         busy.write_due = terms.deadline(terms.settings.write_timeout);
@@ -106,6 +108,19 @@ fn handle_sent<D: Driver>(
     }
     if !blocked {
         table.enqueue(index);
+    }
+}
+
+/// Bytes wait for the peer, after the kernel took `count`, and takes no more if it is `blocked`.
+fn note_waiting<D: Driver>(terms: &Terms, table: &mut Table<D::Socket>, index: u32, count: usize, blocked: bool) {
+    table.activate(index);
+    let (slot, busy) = table.both(index);
+    let Some(busy) = busy else { return };
+    if busy.delivery.handle_taken(count) {
+        D::hold_more(&slot.socket);
+    }
+    if blocked {
+        busy.delivery.start(&terms.clock, terms.settings.write_rate_min, || D::held_bytes(&slot.socket));
     }
 }
 

@@ -174,7 +174,9 @@ impl<A: App> Connection<A> {
         let limit = self.draining.as_ref().and(self.settings.rate_limit_in_force.as_deref());
         let now = || tokio::time::Instant::now().into_std();
         let counting = limit.map(|limit| Counting { limit, peer, now: now(), core: self.core() });
-        let admitted = match admit_request(Asker { is_probe: record.is_probe(), is_stopping, counting }, request) {
+        let memory = self.status.memory_pressure().level;
+        let asker = Asker { is_probe: record.is_probe(), is_stopping, memory, counting };
+        let admitted = match admit_request(asker, request) {
             Verdict::Pass { last, left } => (last || self.draining.is_none() || self.is_last(switch), left),
             Verdict::Refused(denial) => {
                 let reason = (!denial.stays).then_some(denial.reason);

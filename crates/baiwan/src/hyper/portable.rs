@@ -129,6 +129,7 @@ fn without_effect(settings: &Settings) -> String {
     let mut line =
         "on the portable event loop KEEP_ALIVE_TIMEOUT has no effect: HEADER_TIMEOUT counts from the answer before"
             .to_owned();
+    line += "; nor has WRITE_MIN_RATE";
     if settings.http.body_bytes_max != Limits::default().body_bytes_max {
         line += "; nor has the limit for every body (Builder::body_limit)";
     }

@@ -289,6 +289,25 @@ impl Builder {
         self
     }
 
+    /// How many bytes a second a peer must take of an answer while bytes wait for it, on average. A peer begins with 5 seconds of patience
+    /// and never has more than 30; what counts is what it has acknowledged. Default 500; 0 is any; then the connection is reset
+    /// ([`WriteTooSlow`](crate::CloseReason::WriteTooSlow)). Time in which the app has nothing to send does not count. Has no effect with
+    /// [`EventLoop::Portable`], nor after another protocol has been switched to.
+    ///
+    /// # Example
+    /// ```
+    /// let app = axum::Router::new();
+    /// // Sensors behind slow radio links fetch their firmware.
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").write_min_rate(50);
+    /// # let running = server.start(app)?;
+    /// # drop(running);
+    /// # Ok::<(), baiwan::Error>(())
+    /// ```
+    pub fn write_min_rate(mut self, bytes_per_second: u32) -> Self {
+        self.settings.write_rate_min = bytes_per_second;
+        self
+    }
+
     /// How many bytes of a request's body axum's extractors (`Bytes`, `String`, `Json`, `Form`) may collect, where a route has
     /// no [`DefaultBodyLimit`](https://docs.rs/axum/latest/axum/extract/struct.DefaultBodyLimit.html) of its own. Default
     /// 2,097,152, which is axum's own; then 413. A body that is read as a stream is not concerned.

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::core_thread::CoreThread;
 use super::finish_line::FinishLine;
+use super::memory_watch::MemoryWatch;
 use super::parting::{Home, Listeners, Place};
 use super::shutdown::{Stop, StopRequests, StopSignals};
 use super::signals::Listening;
@@ -172,6 +173,7 @@ impl Builder {
             home,
             capacity,
             stops: StopRequests::listen(self.stop)?,
+            memory_watch: MemoryWatch::begin(Path::new("/"), Arc::clone(&status)).map_err(Error::Thread)?,
             listening: listening.as_ref().map(Arc::downgrade).unwrap_or_default(),
         };
         // Both hear of every signal from here on; until the server serves, one ends the process.

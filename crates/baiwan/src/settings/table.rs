@@ -13,8 +13,8 @@ use super::setting::{Kind, Row, Setting, store};
 use super::value::{
     CONNECTIONS_MAX, FIELDS_LIMITS, HEAD_LIMITS, OFF, TARGET_LIMITS, WORKERS_MAX, parse_count, parse_field_name,
     parse_grace, parse_host, parse_length, parse_maximum, parse_port, parse_proxies, parse_rate, parse_size,
-    parse_span, parse_switch, parse_timeout, shown_grace, shown_maximum, shown_proxies, shown_size, shown_span,
-    shown_timeout,
+    parse_span, parse_switch, parse_timeout, shown_grace, shown_maximum, shown_proxies, shown_rate, shown_size,
+    shown_span, shown_timeout,
 };
 
 /// Every setting of a server.
@@ -236,10 +236,20 @@ pub static TABLE: &[Setting<Settings>] = &[
             "Bytes a second that a request's body must bring on average, after 5 seconds of grace; then 408 (`body-too-slow`)",
         ),
         set: |settings, text| store(&mut settings.body_rate_min, parse_rate(text)),
-        show: |settings| match settings.body_rate_min {
-            0 => OFF.to_owned(),
-            rate => rate.to_string(),
+        show: |settings| shown_rate(settings.body_rate_min),
+    },
+    Setting {
+        row: Row {
+            portable: false,
+            ..Row::new(
+                "WRITE_MIN_RATE",
+                "BYTES",
+                "Bytes a second that a client must take of a response on average while some wait for it, after 5 seconds of grace; \
+                 then the connection is reset (`write-too-slow`)",
+            )
         },
+        set: |settings, text| store(&mut settings.write_rate_min, parse_rate(text)),
+        show: |settings| shown_rate(settings.write_rate_min),
     },
     Setting {
         row: Row::new("REQUEST_TIMEOUT", "DURATION", "Time for a handler to begin its response; then 503"),

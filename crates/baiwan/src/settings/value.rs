@@ -227,6 +227,13 @@ pub(super) fn parse_rate(text: &str) -> Result<u32, String> {
     rate.ok_or_else(|| format!("a whole number of bytes a second up to {}; or off", u32::MAX))
 }
 
+pub(super) fn shown_rate(bytes_per_second: u32) -> String {
+    match bytes_per_second {
+        0 => OFF.to_owned(),
+        rate => rate.to_string(),
+    }
+}
+
 pub(super) fn parse_switch(text: &str) -> Result<bool, &'static str> {
     match text {
         "on" => Ok(true),

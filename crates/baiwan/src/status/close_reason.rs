@@ -49,6 +49,8 @@ close_reasons! {
     BodyTooSlow "body-too-slow"
     /// The peer stopped receiving the answer.
     WriteTimeout "write-timeout"
+    /// The peer received the answer below the minimum rate.
+    WriteTooSlow "write-too-slow"
     /// The peer broke a rule of HTTP; answered with a status of 400 or above.
     Refused "refused"
     /// The answer was sent while more of the request's body was on its way than is worth receiving.
@@ -59,6 +61,8 @@ close_reasons! {
     OverLimit "over-limit"
     /// The client had its maximum of connections, or of new ones a second; answered 429, or reset.
     ClientOverLimit "client-over-limit"
+    /// The server's memory was short: the connection was idle, or its request was answered 503.
+    MemoryPressure "memory-pressure"
     /// The server stopped, and the connection was idle.
     Drained "drained"
     /// The server stopped, and the time for an orderly stop was over.

@@ -42,6 +42,9 @@ pub struct Counts {
     /// not trusted ([`Builder::trusted_proxies`](crate::Builder::trusted_proxies)): it was not believed. Where no proxy is trusted,
     /// only the first 64 requests of each core are looked at, and one in 64 of those that follow.
     pub untrusted_proxy_fields: u64,
+    /// Times that the server began or ceased to give something up because its memory was short
+    /// ([`Health::memory_percent`](crate::Health::memory_percent)).
+    pub memory_steps: u64,
     /// Connections ended since the start, by reason.
     pub closed: Vec<(CloseReason, u64)>,
     /// Requests refused since the start, by the rule that they broke: its name in kebab case, as in the answer, for example

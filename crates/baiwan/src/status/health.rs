@@ -62,6 +62,14 @@ impl Health {
         self.0.get().map_or(0, |status| status.connections())
     }
 
+    /// How much of the memory is used that the process's cgroup may have, in percent, pages of files that nobody reads apart. From 85 % on
+    /// idle connections end sooner, after 5 s at 95 %; from 92 % on every answer is its connection's last; from 95 % on every request
+    /// gets a 503 (`memory-pressure`) but those for paths below `/health/`. `None` where no cgroup has a limit.
+    pub fn memory_percent(&self) -> Option<u8> {
+        let percent = self.0.get()?.memory_pressure().percent;
+        (percent > 0).then_some(percent)
+    }
+
     /// Everything that is counted.
     pub fn counts(&self) -> Counts {
         let Some(status) = self.0.get() else { return Counts::default() };
@@ -87,6 +95,7 @@ impl Health {
             rate_limited: sum(|core| &core.rate_limited),
             rate_limit_reported: sum(|core| &core.rate_limit_reported),
             untrusted_proxy_fields: sum(|core| &core.untrusted_proxy_fields),
+            memory_steps: status.memory_steps(),
             closed: CloseReason::ALL.map(|reason| (reason, closed(reason))).to_vec(),
             refused: Refusal::ALL.iter().map(refused).collect(),
         }

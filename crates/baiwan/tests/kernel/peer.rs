@@ -109,13 +109,19 @@ impl Peer {
 
 /// Connections on `address` whose server end is still in somebody's hands, as the kernel counts them.
 pub(crate) fn sockets_held(address: &str) -> usize {
+    bytes_held(address).len()
+}
+
+/// Bytes that the kernel holds for the peer of each of those connections: not sent yet, or not acknowledged.
+pub(crate) fn bytes_held(address: &str) -> Vec<u64> {
     let port = address.parse::<SocketAddr>().unwrap().port();
     let local = format!("0100007F:{port:04X}");
     let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
     let held = |row: &str| {
         let columns: Vec<&str> = row.split_whitespace().collect();
         // Listeners apart; a socket that no file refers to has no inode.
-        columns[1] == local && columns[3] != "0A" && columns[9] != "0"
+        let is_it = columns[1] == local && columns[3] != "0A" && columns[9] != "0";
+        is_it.then(|| u64::from_str_radix(columns[4].split(':').next().unwrap(), 16).unwrap())
     };
-    table.lines().skip(1).filter(|row| held(row)).count()
+    table.lines().skip(1).filter_map(held).collect()
 }

@@ -12,7 +12,7 @@ use axum::routing::get;
 use baiwan::{CloseReason, EventLoop};
 use futures_util::stream;
 
-use crate::peer::{End, Peer, sockets_held};
+use crate::peer::{End, Peer, bytes_held, sockets_held};
 use crate::rig::{Rig, eventually, server};
 
 const PIECE_BYTES: u64 = 16 * 1024;
@@ -20,6 +20,9 @@ const PIECE_BYTES: u64 = 16 * 1024;
 const OFFERED_BYTES: u64 = 64 << 20;
 /// What the sockets of both ends and the connection's credit hold, with much to spare.
 const HELD_BYTES_MAX: u64 = 16 << 20;
+
+/// What the kernel may hold of answers for a peer that does not read them.
+const KERNEL_BYTES_MAX: u64 = 64 * 1024;
 
 const TRICKLE: Duration = Duration::from_millis(20);
 /// Bytes of a head that never ends: more than come within the deadline, however slow the machine, as each waits a `TRICKLE`.
@@ -120,5 +123,48 @@ fn row_43_a_flood_of_requests_whose_answers_nobody_reads_stops_being_read() {
     assert!(answered > 0 && answered < REQUESTS as u64, "{answered} requests were answered");
     assert!(sent < requests.len(), "the server must stop reading");
     drop((bystander, flood));
+    rig.stop();
+}
+
+#[test]
+fn row_38a_the_kernel_holds_little_for_peers_that_do_not_read() {
+    let rig = Rig::start(server(EventLoop::Epoll).write_timeout(Some(Duration::from_secs(1))), app(&Arc::default()));
+    let address = rig.address();
+    let request = |path| format!("GET /{path} HTTP/1.1\r\nHost: test\r\n\r\n");
+    // 24 KiB of requests each.
+    let requests = ["", "pieces", "whole"].map(|path| request(path).repeat((24 << 10) / request(path).len()));
+    let mut peers: Vec<Peer> = Vec::new();
+    for connect in [Peer::connect, Peer::connect_narrow] {
+        for requests in &requests {
+            peers.push(connect(&address));
+            peers.last_mut().unwrap().send(requests);
+        }
+    }
+    // What is held when the first are about to be cut: until then nothing was on its way for a second.
+    let mut last = Vec::new();
+    eventually("those that were sent too much are cut", || {
+        let held = bytes_held(&address);
+        if held.len() == peers.len() {
+            last = held;
+        }
+        rig.health.counts().closed_by(CloseReason::WriteTimeout) >= 4
+    });
+    assert!(last.iter().filter(|held| **held > 1024).count() >= 4, "too little was sent: {last:?}");
+    assert!(last.iter().all(|held| *held <= KERNEL_BYTES_MAX), "{last:?}");
+    drop(peers);
+    rig.stop();
+}
+
+#[test]
+fn row_38a_a_peer_that_takes_its_answer_too_slowly_is_reset() {
+    // More than any peer takes.
+    let rate = 1_000_000_000;
+    let rig = Rig::start(server(EventLoop::Epoll).write_min_rate(rate), app(&Arc::default()));
+    let mut peer = Peer::connect_narrow(&rig.address());
+    peer.send("GET /whole HTTP/1.1\r\nHost: test\r\n\r\n");
+    let is_cut = || rig.health.counts().closed_by(CloseReason::WriteTooSlow) == 1;
+    eventually("it is cut", || is_cut() || peer.receive_some().is_none());
+    eventually("for that", is_cut);
+    drop(peer);
     rig.stop();
 }

@@ -347,6 +347,7 @@ fn row_110_the_answer_made_in_advance_is_the_one_that_would_be_made_without_its_
     for (status, text, expected) in [
         (StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", TOO_MANY_CONNECTIONS),
         (StatusCode::TOO_MANY_REQUESTS, "too-many-connections-per-client", TOO_MANY_CONNECTIONS_PER_CLIENT),
+        (StatusCode::SERVICE_UNAVAILABLE, "memory-pressure", MEMORY_PRESSURE),
     ] {
         let made = short(status, &error_text(status, text), CLOSING).replace(DATE_LINE, "");
         assert_eq!(made.as_bytes(), expected);

@@ -100,6 +100,7 @@ fn the_ready_line_says_what_is_in_force() {
     assert!(service.ready["max_connections"].as_u64().unwrap() > 0);
     assert_eq!(service.ready["api_token"], "not set: anyone may write");
     assert_eq!(service.ready["body_min_rate"], 500);
+    assert_eq!(service.ready["write_min_rate"], 500);
     for (member, value) in [("cors_origins", "https://a.org"), ("ready_requires", "off"), ("server_header", "ours")] {
         assert_eq!(service.ready[member], value);
     }

@@ -14,6 +14,7 @@ use super::slab::Slab;
 use super::state::State;
 use super::wheel;
 use crate::clock::Tick;
+use crate::delivery::Delivery;
 use crate::ending::OfConnection;
 use crate::engine::exchange::Pipe;
 use crate::observe::Draft;
@@ -123,9 +124,12 @@ pub(in crate::engine) struct Busy {
     pub(in crate::engine) request_due: Tick,
     /// How long the request's body is waited for.
     pub(in crate::engine) pace: Pace,
+    /// A peer that has taken nothing is given up then.
     pub(in crate::engine) write_due: Tick,
     /// When the age of its connection is reached, then when the exchange that goes on has had its grace.
     pub(in crate::engine) age_due: Tick,
+    /// How fast the peer takes what is owed.
+    pub(in crate::engine) delivery: Delivery,
 }
 
 /// A handler or response body that is being waited for, in a task of its own.
@@ -158,12 +162,13 @@ impl Busy {
             pace: Pace::NONE,
             write_due: Tick::NEVER,
             age_due: Tick::NEVER,
+            delivery: Delivery::new(),
         }
     }
 
     /// The least of the deadlines that an exchange can have.
     pub(in crate::engine) fn due(&self) -> Tick {
-        self.request_due.min(self.pace.due()).min(self.write_due).min(self.age_due)
+        self.request_due.min(self.pace.due()).min(self.write_due).min(self.delivery.due()).min(self.age_due)
     }
 }
 

@@ -314,7 +314,7 @@ async fn only_a_body_that_somebody_waits_for_can_be_late() {
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn row_38_a_peer_that_stops_reading_is_reset_and_one_that_goes_on_is_not() {
-    let rig = Rig::with(app(), Settings::default(), 10, 10_000);
+    let rig = Rig::with(app(), Settings { write_rate_min: 0, ..Settings::default() }, 10, 10_000);
     let mut peer = rig.connect();
     peer.send(get("/large"));
     for _ in 0..5 {

@@ -166,7 +166,7 @@ async fn what_is_refused_late_or_failed_has_a_record_too() {
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn an_exchange_that_is_cut_says_why_and_what_was_sent() {
-    let (rig, lines) = rig(Settings::default(), 10_000);
+    let (rig, lines) = rig(Settings { write_rate_min: 0, ..Settings::default() }, 10_000);
     let mut peer = rig.connect();
     peer.send(get("/never"));
     rig.settle().await;

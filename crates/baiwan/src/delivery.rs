@@ -1,0 +1,163 @@
+//! How fast a peer takes its answers while bytes wait for it.
+//!
+//! It has patience as a body's peer has ([`Pace`]), which is spent while the kernel refuses bytes, and only then: an app that has nothing
+//! to send is not the peer's fault. What earns patience is what the peer has acknowledged. The engine does not see that, it sees what the
+//! kernel takes, and a kernel that is full says for a long time nothing of a peer that reads slowly. So when the patience is over the
+//! kernel is asked how much it holds, and what is no longer there has been acknowledged.
+//!
+//! It is *not* the write timeout, which judges the longest pause. The invariant: a peer that takes the minimum rate is never too slow.
+
+use std::time::Duration;
+
+use crate::clock::{Clock, Tick};
+use crate::pace::Pace;
+
+/// A peer that has taken this number of bytes of an answer has shown that it reads.
+const SHOWN_BYTES: u64 = 1 << 20;
+
+/// What was on its way when the kernel refused bytes is acknowledged by then, or lost. Without a look at this moment, it would count as
+/// progress when the write timeout is over, and a peer that never reads would be cut after twice that time.
+const SETTLE_TIME: Duration = Duration::from_millis(500);
+
+/// What a peer has taken of what is owed to it.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pace: Pace,
+    /// What the kernel has taken in all.
+    taken: u64,
+    /// The part of it that has earned no patience yet.
+    unjudged: u64,
+    /// What the kernel held when it was asked last.
+    held: u64,
+    /// When it is asked first after bytes had to wait.
+    settles: Tick,
+}
+
+/// What a look at a peer has shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Look {
+    /// It has acknowledged something since the last look.
+    pub(crate) progress: bool,
+    /// It is below the minimum rate, and its patience is over.
+    pub(crate) too_slow: bool,
+}
+
+impl Delivery {
+    pub(crate) fn new() -> Self {
+        Self { pace: Pace::begin(Tick::NEVER), taken: 0, unjudged: 0, held: 0, settles: Tick::NEVER }
+    }
+
+    /// When the peer is to be looked at; never, when nothing waits for it.
+    pub(crate) fn due(&self) -> Tick {
+        self.pace.due().min(self.settles)
+    }
+
+    /// The kernel has taken `count` bytes. Returns whether the peer has just shown that it reads.
+    pub(crate) fn handle_taken(&mut self, count: usize) -> bool {
+        let before = self.taken;
+        self.taken += count as u64;
+        self.unjudged += count as u64;
+        before < SHOWN_BYTES && self.taken >= SHOWN_BYTES
+    }
+
+    /// The kernel takes no more for now. `rate` is the minimum in bytes a second; 0 is none. `held` tells what the kernel holds, if it
+    /// needs to be known.
+    pub(crate) fn start(&mut self, clock: &Clock, rate: u32, held: impl FnOnce() -> u64) {
+        if rate > 0 && !self.pace.is_waiting() {
+            let acknowledged = self.acknowledged(held());
+            self.pace.handle_bytes(acknowledged, clock, rate);
+            self.pace.start(clock, rate);
+            self.settles = clock.deadline(Some(SETTLE_TIME));
+        }
+    }
+
+    /// The kernel holds `held` bytes now.
+    pub(crate) fn look(&mut self, clock: &Clock, rate: u32, held: u64) -> Look {
+        self.settles = Tick::NEVER;
+        let acknowledged = self.acknowledged(held);
+        self.pace.handle_bytes(acknowledged, clock, rate);
+        let too_slow = self.pace.due() <= clock.tick();
+        if !too_slow {
+            self.pace.start(clock, rate);
+        }
+        Look { progress: acknowledged > 0, too_slow }
+    }
+
+    /// Nothing waits any more.
+    pub(crate) fn stop(&mut self, clock: &Clock, rate: u32) {
+        if self.pace.is_waiting() {
+            // What the kernel holds is judged when something waits again.
+            self.pace.handle_bytes(std::mem::take(&mut self.unjudged) as usize, clock, rate);
+            self.pace.stop();
+            self.settles = Tick::NEVER;
+        }
+    }
+
+    /// What the peer has acknowledged since the last look.
+    fn acknowledged(&mut self, held: u64) -> usize {
+        let before = std::mem::replace(&mut self.held, held);
+        (before + std::mem::take(&mut self.unjudged)).saturating_sub(held) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: u32 = 500;
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Has a peer be looked at when it is due, until `time` is over. `held` is what the kernel holds after so many seconds. Returns the
+    /// looks, each with its second.
+    async fn looks(
+        delivery: &mut Delivery,
+        clock: &mut Clock,
+        seconds: u64,
+        held: impl Fn(u64) -> u64,
+    ) -> Vec<(u64, Look)> {
+        let (began, mut looks) = (clock.now(), Vec::new());
+        while clock.now() - began < Duration::from_secs(seconds) {
+            tokio::time::advance(SECOND / 2).await;
+            clock.read();
+            let second = (clock.now() - began).as_secs();
+            if delivery.due() <= clock.tick() {
+                let look = delivery.look(clock, RATE, held(second));
+                looks.push((second, look));
+                if look.too_slow {
+                    break;
+                }
+            }
+        }
+        looks
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn row_38a_what_was_on_its_way_when_bytes_had_to_wait_is_no_progress_half_a_minute_later() {
+        let (mut clock, mut delivery) = (Clock::start(), Delivery::new());
+        delivery.handle_taken(140_000);
+        delivery.start(&clock, RATE, || 140_000);
+        let looks = looks(&mut delivery, &mut clock, 60, |_| 40_000).await;
+        assert!(looks[0].0 <= 1 && looks[0].1 == Look { progress: true, too_slow: false }, "{looks:?}");
+        assert!(looks[1..].iter().all(|(_, look)| !look.progress), "{looks:?}");
+        assert!(looks.iter().any(|(second, look)| (30..=32).contains(second) && look.too_slow), "{looks:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn row_38a_a_peer_that_reads_steadily_is_seen_to_although_the_kernel_takes_nothing() {
+        for (rate, too_slow) in [(400, true), (600, false)] {
+            let (mut clock, mut delivery) = (Clock::start(), Delivery::new());
+            delivery.handle_taken(60_000);
+            delivery.start(&clock, RATE, || 60_000);
+            let looks = looks(&mut delivery, &mut clock, 90, |second| 60_000 - second * rate).await;
+            assert!(looks.len() > 2 && looks[..2].iter().all(|(_, look)| look.progress), "{looks:?}");
+            assert_eq!(looks.iter().any(|(_, look)| look.too_slow), too_slow, "{rate}: {looks:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn row_38a_who_takes_a_mebibyte_has_shown_it_once() {
+        let mut delivery = Delivery::new();
+        let shown: Vec<_> = (0..6).map(|_| delivery.handle_taken(300_000)).collect();
+        assert_eq!(shown, [false, false, false, true, false, false]);
+    }
+}

@@ -1,0 +1,142 @@
+//! What the engine gives up when memory is short.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::routing::{get as route_get, post};
+use baiwan_limits::MemoryPressure;
+
+use super::rig::{Peer, Rig, get, statuses};
+use crate::settings::Settings;
+use crate::status::CloseReason;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn app() -> Router {
+    Router::new()
+        .route("/", route_get(|| async { "hello" }))
+        .route("/health/live", route_get(|| async { "live" }))
+        .route("/upload", post(|_: Request| async { "taken" }))
+        .route(
+            "/slow",
+            route_get(|| async {
+                tokio::time::sleep(10 * SECOND).await;
+                "slow"
+            }),
+        )
+}
+
+/// Has that much of the memory be used.
+async fn uses(rig: &Rig, percent: u64) {
+    let pressure: MemoryPressure = rig.status.memory_pressure().next(percent, 100);
+    rig.status.set_memory_pressure(pressure);
+    rig.settle().await;
+}
+
+/// A connection that was answered.
+async fn idle(rig: &Rig) -> Peer {
+    let mut peer = rig.connect();
+    peer.send(get("/"));
+    rig.settle().await;
+    assert!(peer.receive().ends_with("hello"));
+    peer
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_56_idle_connections_end_sooner_the_longest_idle_first() {
+    let rig = Rig::new(app());
+    let old = idle(&rig).await;
+    rig.pass(37 * SECOND).await;
+    let young = idle(&rig).await;
+    uses(&rig, 95).await;
+    rig.pass(4 * SECOND).await;
+    assert!(old.is_at_end() && !young.is_at_end());
+    rig.pass(2 * SECOND).await;
+    assert!(young.is_at_end());
+    assert_eq!(rig.closed(CloseReason::MemoryPressure), 2);
+    drop((old, young));
+    rig.settle().await;
+    rig.assert_empty();
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_56_the_idle_timeout_shrinks_with_what_is_left_and_is_back_when_there_is_enough() {
+    let rig = Rig::new(app());
+    uses(&rig, 90).await;
+    let (short, busy) = (idle(&rig).await, idle(&rig).await);
+    let mut busy = busy;
+    rig.pass(39 * SECOND).await;
+    assert!(!short.is_at_end());
+    busy.send(get("/"));
+    rig.pass(2 * SECOND).await;
+    assert!(busy.receive().ends_with("hello"));
+    assert!(short.is_at_end() && !busy.is_at_end(), "40 seconds, from its last answer");
+    uses(&rig, 50).await;
+    let whole = idle(&rig).await;
+    rig.pass(74 * SECOND).await;
+    assert!(!whole.is_at_end() && busy.is_at_end());
+    rig.pass(2 * SECOND).await;
+    assert!(whole.is_at_end());
+    assert_eq!(rig.counts().memory_steps, 2);
+    assert_eq!(rig.closed(CloseReason::MemoryPressure) + rig.closed(CloseReason::KeepAliveTimeout), 3);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_56_a_sweep_reaches_more_connections_than_a_turn_looks_at_with_a_timeout_or_without() {
+    for keep_alive_timeout in [Some(75 * SECOND), None] {
+        let rig = Rig::with(app(), Settings { keep_alive_timeout, ..Settings::default() }, 10_000, 64 * 1024);
+        let mut peers = Vec::new();
+        for _ in 0..50 {
+            peers.extend((0..100).map(|_| rig.connect()));
+            rig.settle().await;
+        }
+        rig.pass(SECOND).await;
+        assert_eq!(rig.counts().slots, 5_000);
+        uses(&rig, 95).await;
+        rig.pass(SECOND * 6).await;
+        assert_eq!(rig.counts().slots, 0, "{keep_alive_timeout:?}");
+        assert_eq!(rig.closed(CloseReason::MemoryPressure), 5_000);
+        drop(peers);
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_56_from_92_percent_an_answer_is_its_connections_last() {
+    let rig = Rig::new(app());
+    let mut peer = idle(&rig).await;
+    uses(&rig, 92).await;
+    peer.send(get("/").repeat(2));
+    rig.settle().await;
+    let answer = peer.receive();
+    assert!(statuses(&answer) == [200] && answer.contains("connection: close"), "{answer}");
+    assert!(peer.is_at_end());
+    uses(&rig, 80).await;
+    let answer = rig.exchange(&get("/")).await;
+    assert!(!answer.contains("connection: close"), "{answer}");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_56_from_95_percent_requests_are_refused_but_for_health_and_what_goes_on_goes_on() {
+    let rig = Rig::new(app());
+    let mut slow = rig.connect();
+    slow.send(get("/slow"));
+    let mut pipelining = idle(&rig).await;
+    uses(&rig, 96).await;
+    for (request, status) in [
+        (get("/"), 503),
+        (get("/health/live"), 200),
+        ("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 503),
+        ("POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc".to_owned(), 503),
+    ] {
+        let answer = rig.exchange(&request).await;
+        assert!(statuses(&answer) == [status] && answer.contains("connection: close"), "{request}: {answer}");
+        assert_eq!(answer.contains("retry-after: 1"), status == 503, "{answer}");
+        assert_eq!(answer.ends_with(": memory-pressure\n"), status == 503 && !request.starts_with("HEAD"), "{answer}");
+    }
+    pipelining.send(get("/health/live") + &get("/"));
+    rig.pass(11 * SECOND).await;
+    assert_eq!(statuses(&pipelining.receive()), [200], "the first was the last");
+    assert!(slow.receive().ends_with("slow"));
+    assert_eq!(rig.closed(CloseReason::MemoryPressure), 3);
+}

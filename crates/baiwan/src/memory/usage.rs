@@ -1,0 +1,116 @@
+//! How much of the memory is used that the process's cgroups may have.
+//!
+//! What can be had back at once does not count: pages of files that nobody has read lately (`inactive_file`), as Kubernetes counts too.
+//! It only reads, and trusts no file to be there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{CGROUP, MOUNTS, UNLIMITED_BYTES, Version, number};
+
+/// The cgroups of the process that limit its memory, each with all groups below it.
+#[derive(Debug)]
+pub(crate) struct LimitedGroups(Vec<(Version, PathBuf)>);
+
+/// What one group uses, in bytes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Usage {
+    pub(crate) used: u64,
+    pub(crate) limit: u64,
+    /// The group.
+    pub(crate) folder: PathBuf,
+}
+
+impl LimitedGroups {
+    /// Those that the files below `root` (`/`, tests apart) name. `None` if no group has a limit.
+    pub(crate) fn find(root: &Path) -> Option<Self> {
+        let groups = fs::read_to_string(root.join(CGROUP)).unwrap_or_default();
+        let mounts = fs::read_to_string(root.join(MOUNTS)).unwrap_or_default();
+        let mut limited = Vec::new();
+        for version in [Version::One, Version::Two] {
+            let Some((mount, group)) = version.place(&groups, &mounts) else { continue };
+            let mount = root.join(mount.strip_prefix("/").unwrap_or(&mount));
+            let folders = group.ancestors().map(|group| mount.join(group));
+            limited.extend(folders.filter(|folder| version.limit(folder).is_some()).map(|folder| (version, folder)));
+        }
+        (!limited.is_empty()).then_some(Self(limited))
+    }
+
+    /// The use of the group that is nearest to its limit, which may have changed. `None` if no group can be asked.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        let usages = self.0.iter().filter_map(|(version, folder)| {
+            let (used, limit) = (version.used(folder)?, version.limit(folder)?);
+            Some(Usage { used, limit, folder: folder.clone() })
+        });
+        usages.max_by_key(|usage| u128::from(usage.used) * 10_000 / u128::from(usage.limit.max(1)))
+    }
+}
+
+impl Version {
+    fn limit(self, folder: &Path) -> Option<u64> {
+        number(&folder.join(self.limit_file())).filter(|bytes| *bytes < UNLIMITED_BYTES)
+    }
+
+    /// What the groups from `folder` on use, less what can be had back.
+    fn used(self, folder: &Path) -> Option<u64> {
+        // Only the names that begin with `total_` count the groups below in version 1.
+        let (file, reclaimable) = match self {
+            Self::One => ("memory.usage_in_bytes", "total_inactive_file "),
+            Self::Two => ("memory.current", "inactive_file "),
+        };
+        let statistics = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+        let inactive = statistics.lines().find_map(|line| line.strip_prefix(reclaimable)?.trim().parse().ok());
+        Some(number(&folder.join(file))?.saturating_sub(inactive.unwrap_or(0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{MIB, MOUNT_1, MOUNT_2, NONE, Tree};
+    use super::*;
+
+    /// The use in MiB, the limit, and the end of the folder's path.
+    fn usage(tree: &Tree) -> Option<(u64, u64, String)> {
+        let Usage { used, limit, folder } = LimitedGroups::find(tree.root())?.usage()?;
+        let folder = folder.strip_prefix(tree.root()).unwrap().to_str().unwrap().trim_end_matches('/').to_owned();
+        Some((used / MIB, limit / MIB, folder))
+    }
+
+    #[test]
+    fn row_56_pages_of_files_that_nobody_reads_are_not_counted() {
+        let two = Tree::new("0::/own\n", MOUNT_2)
+            .with("sys/fs/cgroup/own/memory.max", "104857600\n")
+            .with("sys/fs/cgroup/own/memory.current", "94371840\n")
+            .with("sys/fs/cgroup/own/memory.stat", "anon 31457280\nactive_file 1048576\ninactive_file 52428800\n");
+        assert_eq!(usage(&two), Some((40, 100, "sys/fs/cgroup/own".to_owned())));
+        let one = Tree::new("4:memory:/own\n", MOUNT_1)
+            .with("sys/fs/cgroup/memory/own/memory.limit_in_bytes", "104857600\n")
+            .with("sys/fs/cgroup/memory/own/memory.usage_in_bytes", "94371840\n")
+            .with("sys/fs/cgroup/memory/own/memory.stat", "inactive_file 1048576\ntotal_inactive_file 52428800\n");
+        assert_eq!(usage(&one), Some((40, 100, "sys/fs/cgroup/memory/own".to_owned())));
+        // Without statistics, everything counts.
+        let bare = two.with("sys/fs/cgroup/own/memory.stat", "");
+        assert_eq!(usage(&bare), Some((90, 100, "sys/fs/cgroup/own".to_owned())));
+    }
+
+    #[test]
+    fn row_56_of_several_groups_the_one_nearest_to_its_limit_counts() {
+        let tree = Tree::new("0::/above/own\n", MOUNT_2)
+            .with("sys/fs/cgroup/above/own/memory.max", "104857600\n")
+            .with("sys/fs/cgroup/above/own/memory.current", "52428800\n")
+            .with("sys/fs/cgroup/above/memory.max", "1048576000\n")
+            .with("sys/fs/cgroup/above/memory.current", "943718400\n");
+        assert_eq!(usage(&tree), Some((900, 1000, "sys/fs/cgroup/above".to_owned())));
+    }
+
+    #[test]
+    fn without_a_limit_or_a_use_nothing_is_known() {
+        assert_eq!(
+            usage(&Tree::new("4:memory:/own\n", MOUNT_1).with("sys/fs/cgroup/memory/own/memory.limit_in_bytes", NONE)),
+            None
+        );
+        assert_eq!(usage(&Tree::new("0::/own\n", MOUNT_2).with("sys/fs/cgroup/own/memory.max", "max\n")), None);
+        assert_eq!(usage(&Tree::new("0::/own\n", MOUNT_2).with("sys/fs/cgroup/own/memory.max", "1048576\n")), None);
+        assert!(LimitedGroups::find(Path::new("/nowhere")).is_none());
+    }
+}

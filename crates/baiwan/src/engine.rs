@@ -14,6 +14,7 @@
 //! | `stop` | the server's stop |
 //! | `accept` | new connections, those too many, and a system that refuses them |
 //! | `expire` | deadlines that have passed |
+//! | `overload` | a core that cannot keep up: which request is next, and which are refused |
 //! | `receive` | ready connections: bytes to heads and bodies |
 //! | `respond` | a head to an answer, or to a task |
 //! | `apps` | the app that a connection's requests are for |
@@ -21,6 +22,7 @@
 //! | `transmit` | answers to bytes on the wire |
 //! | `upgrade` | offers of another protocol go to hyper |
 //! | `refuse` | requests that broke a rule |
+//! | `deny` | requests that the gate does not let through |
 //! | `close` | what follows an answer: the next request, or the end |
 //! | `ports`, `arrival` | what is sent, received and closed through |
 //! | `table` | the connections: states, slots, deadlines, and which have something to do |
@@ -38,9 +40,11 @@ mod answer;
 mod apps;
 mod arrival;
 mod close;
+mod deny;
 mod exchange;
 mod expire;
 mod feed;
+mod overload;
 mod ports;
 mod receive;
 mod recover;
@@ -72,6 +76,7 @@ use self::accept::{Listeners, accept};
 use self::apps::Apps;
 use self::close::{close, close_all};
 use self::expire::expire;
+use self::overload::{Pressure, serve_waiting};
 use self::ports::Ports;
 use self::receive::{Batch, serve_ready};
 use self::respond::take_output;
@@ -128,6 +133,8 @@ pub(crate) struct Engine<D: Driver, A: App> {
     /// When the loop panicked, lately.
     panics: recover::Panics,
     drain: Option<stop::Drain>,
+    /// Where the core watches for overload.
+    pressure: Option<Pressure>,
 }
 
 /// Lists that are empty between their uses; kept for their capacity.
@@ -152,9 +159,11 @@ impl<D: Driver, A: App> Engine<D, A> {
         let clock = Clock::start();
         let listeners = Listeners::new(&mut driver, bound)?;
         let transports = Transports::new(&settings, Arc::clone(&status), index);
+        let mut table = Table::new(clock.tick());
+        let pressure = Pressure::watch(settings.overload, &mut table, clock.now());
         Ok(Self {
             ports: Ports::new(driver, transports, clock.now()),
-            table: Table::new(clock.tick()),
+            table,
             apps: Apps::new(app),
             listeners,
             events: Events::with_capacity(TURN_EVENTS_MAX),
@@ -163,6 +172,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             sleep: Box::pin(tokio::time::sleep_until(clock.now())),
             panics: Default::default(),
             drain: None,
+            pressure,
             terms: Terms { settings, board: Board::new(status, index, *clock.date()), clock },
         })
     }
@@ -180,10 +190,16 @@ impl<D: Driver, A: App> Engine<D, A> {
     fn turn(&mut self, area: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.begin_turn();
         let _ = self.poll_events(cx)?;
-        let Self { terms, ports, table, apps, listeners, batch, lists, drain, .. } = self;
+        let Self { terms, ports, table, apps, listeners, batch, lists, drain, pressure, .. } = self;
+        if let Some(pressure) = pressure {
+            pressure.handle_polled(terms, table);
+        }
         accept(terms, listeners, ports, table);
         take_messages(terms, ports, table, &mut lists.tokens);
         serve_ready(terms, ports, table, apps, batch, area);
+        if let Some(pressure) = pressure {
+            serve_waiting(terms, ports, table, apps, batch, area, pressure);
+        }
         expire(terms, ports, table, apps, &mut lists.expired, area);
         apps.forget_gone(table);
         if has_stopped(terms, drain, listeners, ports, table) {
@@ -196,8 +212,10 @@ impl<D: Driver, A: App> Engine<D, A> {
             && self.poll_events(cx)?.is_pending()
             && self.poll_sleep(cx).is_pending()
             && self.terms.board.inbox().end_turn(cx.waker());
-        if !sleeps {
-            cx.waker().wake_by_ref();
+        match &mut self.pressure {
+            _ if !sleeps => cx.waker().wake_by_ref(),
+            Some(pressure) => pressure.handle_idle(&self.terms),
+            None => {}
         }
         Poll::Pending
     }
@@ -247,7 +265,7 @@ impl<D: Driver, A: App> Engine<D, A> {
     fn has_work(&self) -> bool {
         let due = self.table.next_due().is_some_and(|due| due <= self.terms.clock.tick());
         let unsettled = self.drain.as_ref().is_some_and(|drain| !drain.is_settled());
-        self.table.queued() > 0 || self.listeners.has_work() || due || unsettled
+        self.table.queued() > 0 || self.table.waiting() > 0 || self.listeners.has_work() || due || unsettled
     }
 
     /// Has the turn come back when the next deadline is due.

@@ -21,7 +21,7 @@ pub(crate) struct Denial {
     pub(crate) status: StatusCode,
     /// The name of the rule, as in the answer.
     pub(crate) text: &'static str,
-    /// The whole answer, made before anybody came; to HEAD its head alone is sent.
+    /// The whole answer, made before anybody came; to HEAD its head alone is sent. Empty for one whose connection stays.
     pub(crate) answer: &'static [u8],
     /// The connection may ask again. Otherwise it ends after the answer, for `reason`.
     pub(crate) stays: bool,
@@ -34,6 +34,15 @@ impl Denial {
         text: "too-many-connections",
         answer: TOO_MANY_CONNECTIONS,
         stays: false,
+        reason: CloseReason::OverLimit,
+    };
+
+    /// A request has waited too long on an overloaded core.
+    pub(crate) const OVERLOADED: Self = Self {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        text: "temporary-reduced-capacity",
+        answer: b"",
+        stays: true,
         reason: CloseReason::OverLimit,
     };
 }
@@ -88,6 +97,8 @@ pub(crate) fn leave(status: &Status, core: usize, entry: Entry) {
 pub(crate) struct Asker {
     /// Its connection entered as [`Entry::Probe`].
     pub(crate) is_probe: bool,
+    /// It has waited too long on an overloaded core.
+    pub(crate) is_late: bool,
     /// The server stops, as far as the asker's core knows.
     pub(crate) is_stopping: bool,
 }
@@ -104,13 +115,15 @@ pub(crate) enum Verdict {
 /// Decides what becomes of a request.
 #[inline]
 pub(crate) fn admit_request(asker: Asker, target: &Uri) -> Verdict {
-    match asker.is_probe {
-        true if !asks_for_health(target) => Verdict::Refused(Denial::TOO_MANY_CONNECTIONS),
-        is_probe => Verdict::Pass { last: is_probe || asker.is_stopping },
+    let Asker { is_probe, is_late, is_stopping } = asker;
+    match () {
+        () if is_probe && !asks_for_health(target) => Verdict::Refused(Denial::TOO_MANY_CONNECTIONS),
+        () if is_late && !asks_for_health(target) => Verdict::Refused(Denial::OVERLOADED),
+        () => Verdict::Pass { last: is_probe || is_stopping },
     }
 }
 
-/// Whether a request is one that is answered beyond the maximum of connections: an orchestrator restarts a server whose
+/// Whether a request is one that is answered beyond the maximum of connections, and on an overloaded core: an orchestrator restarts a server whose
 /// health it cannot ask for, and that would cut everybody.
 fn asks_for_health(target: &Uri) -> bool {
     target.path().starts_with("/health/")
@@ -150,7 +163,7 @@ mod tests {
     #[test]
     fn a_probe_may_ask_once_for_health_and_for_nothing_else() {
         let ask = |is_probe, is_stopping, target: &'static str| {
-            admit_request(Asker { is_probe, is_stopping }, &Uri::from_static(target))
+            admit_request(Asker { is_probe, is_late: false, is_stopping }, &Uri::from_static(target))
         };
         for target in ["/health/live", "/health/ready?full", "/health/"] {
             assert_eq!(ask(true, false, target), Verdict::Pass { last: true }, "{target}");
@@ -160,5 +173,16 @@ mod tests {
             assert_eq!(ask(false, false, target), Verdict::Pass { last: false }, "{target}");
         }
         assert_eq!(ask(false, true, "/"), Verdict::Pass { last: true }, "the server stops");
+    }
+
+    #[test]
+    fn a_request_that_has_waited_too_long_is_refused_unless_it_asks_for_health() {
+        let ask = |target: &'static str| {
+            admit_request(Asker { is_probe: false, is_late: true, is_stopping: false }, &Uri::from_static(target))
+        };
+        assert_eq!(ask("/health/live"), Verdict::Pass { last: false });
+        for target in ["/", "/health", "/healthy/"] {
+            assert_eq!(ask(target), Verdict::Refused(Denial::OVERLOADED), "{target}");
+        }
     }
 }

@@ -11,6 +11,7 @@
 //! that is refused at one door is refused at every door, in the same words. What a program sets through `Builder` has a type instead. The default is in [`Settings::default`].
 
 mod event_loop;
+mod overload;
 mod setting;
 mod table;
 mod value;
@@ -25,6 +26,7 @@ use crate::files::TURNED_AWAY_MAX;
 use crate::observe::Observer;
 
 pub use self::event_loop::EventLoop;
+pub use self::overload::Overload;
 pub use self::setting::{HIDDEN, Kind, Row, Setting, quoted, store};
 pub use self::table::TABLE;
 pub use self::value::{
@@ -88,6 +90,8 @@ pub struct Settings {
     pub shutdown_grace: Option<Duration>,
     /// What moves the bytes.
     pub event_loop: EventLoop,
+    /// What a core does that cannot keep up.
+    pub overload: Overload,
     /// Whether each core has an fd table of its own.
     pub fd_tables: FdTables,
     /// Of heads and bodies.
@@ -123,6 +127,7 @@ impl Default for Settings {
             shutdown_timeout: Duration::from_secs(25),
             shutdown_grace: None,
             event_loop: EventLoop::Auto,
+            overload: Overload::Off,
             fd_tables: FdTables::Shared,
             http: Limits::default(),
             // As with axum alone.

@@ -75,6 +75,8 @@ pub(crate) struct CoreStatus {
     pub(crate) handler_panics: AtomicU64,
     pub(crate) core_panics: AtomicU64,
     pub(crate) accept_failures: AtomicU64,
+    pub(crate) overloads: AtomicU64,
+    pub(crate) shed: AtomicU64,
     /// With `connections`, the only counters here that other threads write too.
     pub(crate) transports: TransportCounts,
     closed: Tally<{ CloseReason::ALL.len() }>,
@@ -212,6 +214,11 @@ impl CoreStatus {
             }
         })
         .await;
+    }
+
+    /// Requests that were refused because they had waited too long.
+    pub(crate) fn shed(&self) -> u64 {
+        self.shed.load(Relaxed)
     }
 
     /// The core has taken a turn.

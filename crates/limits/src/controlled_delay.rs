@@ -93,6 +93,10 @@ mod tests {
         Duration::from_millis(count)
     }
 
+    fn start() -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
     /// What the module says, from all that was told so far.
     fn is_overloaded(told: &[(Duration, Instant)]) -> bool {
         let mut overloaded = false;
@@ -111,7 +115,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_state_is_what_the_whole_history_says(steps in prop::collection::vec((0_u64..12, 0_u64..40), 0..200)) {
-            let mut now = Instant::now();
+            let mut now = start();
             let (mut control, mut told) = (ControlledDelay::new(), Vec::new());
             for (lag, pause) in steps {
                 // Lags cluster, so that there are streaks.
@@ -133,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_burst_that_is_worked_off_within_the_interval_is_no_overload() {
-        let (mut control, start) = (ControlledDelay::new(), Instant::now());
+        let (mut control, start) = (ControlledDelay::new(), start());
         for burst in 0..50 {
             let begin = start + ms(burst * 200);
             // The queue is 90 ms long at first, and works itself off.
@@ -147,7 +151,7 @@ mod tests {
 
     #[test]
     fn overload_begins_and_ends_after_one_interval_and_one_lag_in_between_puts_both_off() {
-        let (mut control, start) = (ControlledDelay::new(), Instant::now());
+        let (mut control, start) = (ControlledDelay::new(), start());
         let mut tell = |lag, at| (control.handle_lag(ms(lag), start + ms(at)), control.is_overloaded());
         assert_eq!(tell(5, 0), (None, false));
         assert_eq!(tell(900, 99), (None, false));
@@ -163,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_moves_back_changes_nothing() {
-        let (mut control, start) = (ControlledDelay::new(), Instant::now());
+        let (mut control, start) = (ControlledDelay::new(), start());
         let later = start + ms(500);
         assert_eq!(control.handle_lag(ms(50), later), None);
         assert_eq!(control.handle_lag(ms(50), start), None);

@@ -13,6 +13,7 @@ use http::Method;
 use super::apps::Apps;
 use super::arrival::{Arrival, receive_once};
 use super::close::{close, enter, fail_with_panic, flush, turn_away};
+use super::deny::deny;
 use super::exchange::OUTPUT_BYTES_MAX;
 use super::ports::{Outbox, Ports};
 use super::refuse::refuse;
@@ -24,7 +25,7 @@ use super::upgrade::{give_to_hyper, may_switch};
 use super::upload::{discard, discard_body, visit_exchange};
 use super::{BATCH_MAX, RECEIVE_BYTES_MAX, TRANSMIT_DELAY_MAX, TURN_CONNECTIONS_MAX, TURN_TIME_MAX, has_budget};
 use crate::app::App;
-use crate::gate::{Asker, Verdict, admit_request};
+use crate::gate::{Asker, Denial, Verdict, admit_request};
 use crate::status::{CloseReason, add};
 
 /// Capacity that what waits may have, however little that is.
@@ -82,6 +83,22 @@ pub(super) fn serve_ready<D: Driver, A: App>(
         if !has_budget() || terms.clock.precise().duration_since(terms.clock.now()) > TURN_TIME_MAX {
             return;
         }
+    }
+}
+
+/// Serves one connection by itself.
+pub(super) fn serve_one<D: Driver, A: App>(
+    terms: &Terms,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    apps: &mut Apps<A>,
+    batch: &mut Batch,
+    area: &mut [u8],
+    index: u32,
+) {
+    if visit(terms, ports, table, apps, index, area) {
+        batch.indexes.push(index);
+        receive_batch(terms, ports, table, apps, batch, area);
     }
 }
 
@@ -298,7 +315,7 @@ fn answer<D: Driver, A: App>(
         }
         let (slot, busy) = table.both(index);
         slot.flags.clear(Flags::HEAD_REQUEST);
-        let is_probe = slot.flags.has(Flags::PROBE);
+        let (is_probe, is_late) = (slot.flags.has(Flags::PROBE), slot.flags.has(Flags::LATE));
         let owes = busy.is_some_and(|busy| !busy.output.is_empty());
         if owes || !may_answer_another(terms, &ports.outbox, begin, answers) {
             return (Wait::Turn, position);
@@ -316,9 +333,17 @@ fn answer<D: Driver, A: App>(
                 return (Wait::Nothing, position);
             }
         };
-        let asker = Asker { is_probe, is_stopping: terms.board.is_stopping() };
+        let asker = Asker { is_probe, is_late, is_stopping: terms.board.is_stopping() };
         match admit_request(asker, head.request.uri()) {
             Verdict::Pass { last } => head.keep_alive &= !last,
+            Verdict::Refused(denial) if denial.stays => {
+                add(&terms.status().shed, u64::from(denial == Denial::OVERLOADED));
+                match deny(terms, ports, table, index, &denial, &head, consumed) {
+                    Step::Answered { .. } => (position, answers) = (position + consumed, answers + 1),
+                    Step::Pending { .. } | Step::Over => return (Wait::Nothing, position),
+                }
+                continue;
+            }
             Verdict::Refused(denial) => {
                 turn_away(terms, ports, table, index, denial);
                 return (Wait::Nothing, position);

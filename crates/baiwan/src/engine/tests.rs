@@ -10,6 +10,7 @@ mod hostile;
 mod idle;
 mod leaving;
 mod mixed;
+mod overloaded;
 mod records;
 mod rig;
 mod stopping;

@@ -144,12 +144,13 @@ impl<A: App> Connection<A> {
             return Err(self.refuse(refusal));
         }
         let is_stopping = self.draining.as_ref().is_some_and(|draining| *draining.borrow());
-        let last = match admit_request(Asker { is_probe: record.is_probe(), is_stopping }, request.uri()) {
-            Verdict::Pass { last } => last || self.draining.is_none(),
-            Verdict::Refused(Denial { status, text, stays, reason, .. }) => {
-                return Err(Refused { status, text, reason: (!stays).then_some(reason) });
-            }
-        };
+        let last =
+            match admit_request(Asker { is_probe: record.is_probe(), is_late: false, is_stopping }, request.uri()) {
+                Verdict::Pass { last } => last || self.draining.is_none(),
+                Verdict::Refused(Denial { status, text, stays, reason, .. }) => {
+                    return Err(Refused { status, text, reason: (!stays).then_some(reason) });
+                }
+            };
         if request.method() == Method::CONNECT {
             return Err(self.refuse(Refusal::ConnectUnsupported));
         }

@@ -10,7 +10,7 @@ use super::listen::Source;
 use super::shutdown::Stop;
 use crate::fd_tables::FdTables;
 use crate::observe::{Exchange, Observer};
-use crate::settings::{EventLoop, FIELDS_LIMITS, HEAD_LIMITS, Settings, TARGET_LIMITS, nearest};
+use crate::settings::{EventLoop, FIELDS_LIMITS, HEAD_LIMITS, Overload, Settings, TARGET_LIMITS, nearest};
 use crate::status::Health;
 
 /// A server that was not started yet. Timeouts that are `None` are off.
@@ -284,6 +284,13 @@ impl Builder {
     /// ```
     pub fn tcp_nodelay(mut self, on: bool) -> Self {
         self.settings.tcp_nodelay = on;
+        self
+    }
+
+    /// What a core does that gets more requests than it can answer. Default [`Overload::Off`]. Has no effect with
+    /// [`EventLoop::Portable`].
+    pub fn overload(mut self, overload: Overload) -> Self {
+        self.settings.overload = overload;
         self
     }
 

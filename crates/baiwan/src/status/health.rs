@@ -84,6 +84,8 @@ impl Health {
             handler_panics: sum(|core| &core.handler_panics),
             core_panics: sum(|core| &core.core_panics),
             accept_failures: sum(|core| &core.accept_failures),
+            overloads: sum(|core| &core.overloads),
+            shed: sum(|core| &core.shed),
             closed: CloseReason::ALL.map(|reason| (reason, closed(reason))).to_vec(),
             refused: Refusal::ALL.iter().map(refused).collect(),
         }

@@ -49,6 +49,9 @@ impl Flags {
     /// An app of the connection's own is kept.
     pub(in crate::engine) const APP: Self = Self(2048);
 
+    /// What it has sent has waited too long on an overloaded core: it is refused. Set for one visit only.
+    pub(in crate::engine) const LATE: Self = Self(1 << 14);
+
     pub(in crate::engine) fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }

@@ -2,7 +2,7 @@
 
 use baiwan_http1::{
     BodyDecoder, BodyEvent, BodyFraming, BodyLength, CHUNK_END, ResponseContext, ResponseFraming, ResponsePlan,
-    encode_chunk_head, encode_error_response, encode_error_response_head, encode_last_chunk, encode_response_head,
+    ShortAnswer, encode_chunk_head, encode_last_chunk, encode_response_head, encode_short_answer, error_text,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 
@@ -137,8 +137,12 @@ fn check_chunks(data: &[u8], trailers: &HeaderMap) {
 /// The server's own answers, which announce the length that they have.
 fn check_error(status: StatusCode) {
     let (mut out, mut head) = (Vec::new(), Vec::new());
-    encode_error_response(&mut out, status, "reason", DATE);
-    encode_error_response_head(&mut head, status, "reason", DATE);
+    let text = error_text(status, "reason");
+    let answer = ShortAnswer { status, content_type: "text/plain", fields: &[], body: text.as_bytes() };
+    let context =
+        ResponseContext { head_request: false, version: Version::HTTP_11, keep_alive: false, may_switch: false };
+    encode_short_answer(&mut out, &answer, context, DATE);
+    encode_short_answer(&mut head, &answer, ResponseContext { head_request: true, ..context }, DATE);
     let (code, fields) = read(&head);
     assert_eq!(code, status.as_u16());
     let body = out.strip_prefix(&head[..]).expect("the same head");

@@ -5,11 +5,14 @@
 //!
 //! The invariant: what is counted in here is counted out once, as what it was counted in.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use baiwan_http1::TOO_MANY_CONNECTIONS;
+use baiwan_http1::{TOO_MANY_CONNECTIONS, encode_with_fields};
 use http::{StatusCode, Uri};
 
+use crate::cors::{Origin, RefusalCors};
+use crate::own_answer::OwnAnswer;
 use crate::status::{CloseReason, Phase, Status};
 
 /// How long a connection beyond the maximum may take to ask for the server's health.
@@ -45,6 +48,21 @@ impl Denial {
         stays: true,
         reason: CloseReason::OverLimit,
     };
+
+    /// The answer that was made in advance, for a peer whose head is not read. Where pages of other sites may read it, it is copied.
+    pub(crate) fn answer_unread(&self, cors: &RefusalCors) -> Cow<'static, [u8]> {
+        if cors.is_off() {
+            return Cow::Borrowed(self.answer);
+        }
+        let mut answer = Vec::new();
+        encode_with_fields(&mut answer, self.answer, cors.fields(Origin::Unread).as_slice());
+        Cow::Owned(answer)
+    }
+
+    /// What it is in words.
+    pub(crate) fn own_answer(&self) -> OwnAnswer<'static> {
+        OwnAnswer { status: self.status, text: self.text }
+    }
 }
 
 /// What becomes of a connection that was accepted.

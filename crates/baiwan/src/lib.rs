@@ -45,6 +45,7 @@ mod axum_app;
 mod body;
 mod capacity;
 mod clock;
+mod cors;
 mod ending;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod engine;
@@ -58,6 +59,7 @@ mod inbox;
 mod incoming;
 mod memory;
 mod observe;
+mod own_answer;
 mod pace;
 #[cfg(feature = "matched-path")]
 mod routes;
@@ -86,6 +88,7 @@ pub use app::{App, BoxError};
 pub use axum_app::{AxumApp, ConnectInfoApp, FromIncomingStream, IntoApp, axum_app};
 pub use body::{Body, BodyError};
 pub use capacity::Capacity;
+pub use cors::RefusalCors;
 pub use ending::Ending;
 pub use error::Error;
 pub use fd_tables::FdTables;

@@ -59,6 +59,9 @@ pub enum Outcome {
     /// The answer of the app was sent as a whole, whatever its status. With 101 the connection is the app's from then on. What is
     /// counted as sent before the kernel has it: see [`Exchange::bytes_out`].
     Answered,
+    /// The server did not let the request through and answered by itself, with `status`, for example because of a rate limit. The connection
+    /// went on, unless its client did not want it to.
+    Denied,
     /// It came to another end, and its connection with it: a request that was refused, a timeout, a handler that failed, a peer
     /// that left, a server that stopped. `status` is what was answered all the same, if anything was.
     Ended(CloseReason),
@@ -104,6 +107,25 @@ impl Observer {
         });
     }
 
+    /// Tells of a request that the gate did not let through and whose connection goes on: bytes in, bytes out. This allocates nothing.
+    #[cfg(all(target_os = "linux", not(baiwan_portable)))]
+    pub(crate) fn tell_denied(&self, method: &Method, client: SocketAddr, status: StatusCode, bytes: [u64; 2]) {
+        let now = now();
+        let [bytes_in, bytes_out] = bytes;
+        self.tell(&Exchange {
+            method: Some(method),
+            route: UNMATCHED,
+            status: Some(status),
+            bytes_in,
+            bytes_out,
+            begun: now,
+            answered: Some(now),
+            ended: now,
+            client,
+            outcome: Outcome::Denied,
+        });
+    }
+
     /// One that panics costs its record and nothing else.
     fn tell(&self, exchange: &Exchange<'_>) {
         if catch_unwind(AssertUnwindSafe(|| (self.0)(exchange))).is_err() {
@@ -136,6 +158,8 @@ pub(crate) struct Draft {
     client: SocketAddr,
     begun: Instant,
     answered: Option<(StatusCode, Instant)>,
+    /// The server answered by itself, and the connection goes on.
+    pub(crate) denied: bool,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
 }
@@ -149,6 +173,7 @@ impl Draft {
             client,
             begun: now(),
             answered: None,
+            denied: false,
             bytes_in: 0,
             bytes_out: 0,
         })
@@ -172,6 +197,7 @@ impl Draft {
     /// The exchange has ended. `last` is why its connection ends with it, if it does.
     pub(crate) fn finish(self, observer: &Observer, last: Option<CloseReason>) {
         let outcome = match last {
+            None | Some(CloseReason::Complete) if self.denied => Outcome::Denied,
             None | Some(CloseReason::Complete) => Outcome::Answered,
             Some(reason) => Outcome::Ended(reason),
         };

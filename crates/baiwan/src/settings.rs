@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use baiwan_http1::Limits;
 
+use crate::cors::RefusalCors;
 use crate::fd_tables::FdTables;
 use crate::files::TURNED_AWAY_MAX;
 use crate::observe::Observer;
@@ -104,6 +105,8 @@ pub struct Settings {
     pub(crate) options_asterisk: bool,
     /// Connections over TCP send small answers at once.
     pub(crate) tcp_nodelay: bool,
+    /// Which pages of other sites may read what the server answers by itself.
+    pub(crate) refusal_cors: RefusalCors,
     /// Who is told of every exchange.
     pub(crate) observer: Option<Observer>,
 }
@@ -135,6 +138,7 @@ impl Default for Settings {
             turned_away_max: TURNED_AWAY_MAX,
             options_asterisk: false,
             tcp_nodelay: true,
+            refusal_cors: RefusalCors::Off,
             observer: None,
         }
     }

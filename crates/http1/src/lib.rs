@@ -10,7 +10,7 @@
 //!             Refusal           Refusal             ▼
 //!                │                 │        encode_response_head ──► ResponsePlan
 //!                ▼                 ▼                │
-//!           encode_error_response, close    BodyEncoder: data, or chunks
+//!           encode_short_answer, close      BodyEncoder: data, or chunks
 //! ```
 //!
 //! And the client's, with the same bodies:
@@ -128,6 +128,7 @@ mod response_head;
 mod response_refusal;
 mod response_rules;
 mod rules;
+mod short_answer;
 mod target;
 mod trailers;
 
@@ -138,12 +139,12 @@ pub use limits::{FIELDS_CEILING, HEAD_BYTES_CEILING, Limits};
 pub use refusal::Refusal;
 pub use request::{RequestError, encode_request_head};
 pub use request_head::{BodyFraming, RequestHead};
-pub use response::{
-    CONTINUE, TOO_MANY_CONNECTIONS, encode_error_response, encode_error_response_head, encode_response_head,
-    error_response,
-};
+pub use response::{CONTINUE, encode_response_head};
 pub use response_check::{
     BodyLength, ResponseCheck, ResponseContext, ResponseError, ResponseFraming, ResponsePlan, check_response,
 };
 pub use response_head::{ResponseDecoder, ResponseHead};
 pub use response_refusal::ResponseRefusal;
+pub use short_answer::{
+    ShortAnswer, ShortField, TOO_MANY_CONNECTIONS, encode_short_answer, encode_with_fields, error_text, short_response,
+};

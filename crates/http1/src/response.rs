@@ -1,11 +1,10 @@
-//! Encoding the head of an answer, and the short answers that the server gives by itself.
+//! Encoding the head of an answer.
 //!
 //! What the head says of framing and connection is decided in `response_check`, before the first byte is written; the body is
 //! `body_encoder`'s. Invariant: what is written is one well-formed message, or nothing.
 
-use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
-use http::{Response, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use http::{StatusCode, Version};
 
 use crate::response_check::{Noted, append_connection_options};
 use crate::{BodyLength, ResponseCheck, ResponseContext, ResponseError, ResponsePlan};
@@ -72,7 +71,7 @@ fn encode_connection(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap,
     }
 }
 
-fn encode_status_line(out: &mut Vec<u8>, status: StatusCode) {
+pub(crate) fn encode_status_line(out: &mut Vec<u8>, status: StatusCode) {
     if status == StatusCode::OK {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
         return;
@@ -91,53 +90,4 @@ pub(crate) fn encode_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
-}
-
-/// Appends a complete answer that closes the connection, with one line of text such as `400 Bad Request: host-missing`. A 503
-/// says when to come back: after a second (RFC 9110 10.2.3).
-/// `reason` is usually [`Refusal::name`](crate::Refusal::name). For a HEAD request use [`encode_error_response_head`].
-pub fn encode_error_response(out: &mut Vec<u8>, status: StatusCode, reason: &str, date: &[u8; 29]) {
-    encode_error_response_head(out, status, reason, date);
-    encode_error_text(out, status, reason);
-}
-
-/// Appends what [`encode_error_response`] does, without the body. It announces the length that the body would have.
-pub fn encode_error_response_head(out: &mut Vec<u8>, status: StatusCode, reason: &str, date: &[u8; 29]) {
-    let mut text = Vec::new();
-    encode_error_text(&mut text, status, reason);
-    encode_status_line(out, status);
-    encode_field(out, b"date", date);
-    encode_field(out, b"content-type", b"text/plain");
-    encode_field(out, b"content-length", itoa::Buffer::new().format(text.len()).as_bytes());
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        encode_field(out, b"retry-after", b"1");
-    }
-    out.extend_from_slice(b"connection: close\r\n\r\n");
-}
-
-/// What [`encode_error_response`] appends, for an encoder that adds `Date` and Content-Length by itself.
-pub fn error_response(status: StatusCode, reason: &str) -> Response<Bytes> {
-    let mut text = Vec::new();
-    encode_error_text(&mut text, status, reason);
-    let mut response = Response::new(Bytes::from(text));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
-/// A whole answer for a peer beyond the maximum of connections, made before anybody came: what [`encode_error_response`] would
-/// make, without the `Date` that an answer of this class may lack (RFC 9110 6.6.1).
-pub const TOO_MANY_CONNECTIONS: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 46\r\n\
-    retry-after: 1\r\nconnection: close\r\n\r\n503 Service Unavailable: too-many-connections\n";
-
-fn encode_error_text(out: &mut Vec<u8>, status: StatusCode, reason: &str) {
-    for part in [status.as_str(), " ", status.canonical_reason().unwrap_or_default(), ": ", reason, "\n"] {
-        out.extend_from_slice(part.as_bytes());
-    }
 }

@@ -4,13 +4,35 @@
 //! themselves open no socket and read no clock: the time is an argument.
 
 mod admission;
+mod client_ip;
+#[cfg(feature = "axum")]
+mod client_ip_layer;
 mod concurrency_limit;
 mod controlled_delay;
+mod decision;
+mod event_source;
+mod fields;
+mod forwarded;
 mod limited_body;
+mod limiter;
+mod proxies;
+mod quota;
 mod reduced_capacity;
+mod sync;
+mod table;
 
-pub use self::concurrency_limit::{
-    ConcurrencyLimit, ConcurrencyLimited, ConcurrencyLimitedFuture, ConcurrencyStatistics,
-};
-pub use self::controlled_delay::{Change, ControlledDelay};
-pub use self::limited_body::LimitedBody;
+#[cfg(feature = "axum")]
+pub use client_ip::ClientIpMissing;
+pub use client_ip::{ClientIp, ClientKey};
+#[cfg(feature = "axum")]
+pub use client_ip_layer::{ClientIpLayer, ClientIpService};
+pub use concurrency_limit::{ConcurrencyLimit, ConcurrencyLimited, ConcurrencyLimitedFuture, ConcurrencyStatistics};
+pub use controlled_delay::{Change, ControlledDelay};
+pub use decision::Decision;
+pub use event_source::{EVENT_STREAM, accepts_event_stream, retry_event};
+pub use fields::{Fields, PROBLEM_MEDIA_TYPE};
+pub use limited_body::LimitedBody;
+pub use limiter::Limiter;
+pub use proxies::{Client, NETWORKS_MAX, Proxies, ProxiesError, proxy_field};
+pub use quota::{BURST_SECONDS_MAX, Quota, QuotaError, RATE_MAX};
+pub use table::Table;

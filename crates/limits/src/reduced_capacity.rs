@@ -1,20 +1,23 @@
 //! What a request is told that a busy server does not serve: 503 with a problem document, or, to an `EventSource`, when to come back.
 //!
-//! The document is that of draft-ietf-httpapi-ratelimit-headers, "temporary-reduced-capacity" (RFC 9457 says how one is written). An
-//! `EventSource` ends for ever at any status but 200 (HTML, "Server-sent events"), so it gets 200, a `retry:`, and the end.
+//! The document is that of draft-ietf-httpapi-ratelimit-headers-11, "temporary-reduced-capacity" (RFC 9457 says how one is written). It is
+//! *not* the answer to a client that has asked too often: that is 429 (`fields`).
 //!
-//! It is *not* the answer to a client that has asked too often: that is 429. The invariant: every refusal says when to come back, and not
-//! to all clients the same.
+//! The invariant: every refusal says when to come back, and not to all clients the same.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+
+use crate::event_source::{EVENT_STREAM, accepts_event_stream, retry_event};
+use crate::fields::PROBLEM_MEDIA_TYPE;
 
 /// How many seconds a client that was refused stays away: a random number in this range.
-const RETRY_SECONDS: std::ops::RangeInclusive<u64> = 1..=4;
+const RETRY_SECONDS: std::ops::RangeInclusive<u64> = 1..=3;
 
 const PROBLEM: &str = concat!(
     r#"{"type":"https://iana.org/assignments/http-problem-types#temporary-reduced-capacity","#,
@@ -23,85 +26,63 @@ const PROBLEM: &str = concat!(
 
 /// Whether a request is like that of an `EventSource`: a GET that accepts a stream of events.
 pub(crate) fn is_event_source<B>(request: &Request<B>) -> bool {
-    request.method() == Method::GET && accepts_events(request.headers())
-}
-
-fn accepts_events(fields: &HeaderMap) -> bool {
-    let listed = fields.get_all(ACCEPT).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    listed
-        .filter_map(|range| range.split(|byte| *byte == b';').next())
-        .any(|range| range.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
+    request.method() == Method::GET && accepts_event_stream(request.headers())
 }
 
 /// The answer to a request that is not served.
 pub(crate) fn refuse(event_source: bool) -> Response<Bytes> {
-    let millis = random_millis();
+    // Every hasher that is made has another seed.
+    let random = RandomState::new().hash_one(());
     let mut response = match event_source {
-        true => event_stream(millis),
-        false => problem(millis.div_ceil(1000)),
+        true => event_stream(random),
+        false => problem(random),
     };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-fn event_stream(millis: u64) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(format!("retry: {millis}\n\n")));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+fn event_stream(random: u64) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(retry_event(Duration::from_secs(random % 3), random)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
     response
 }
 
-fn problem(seconds: u64) -> Response<Bytes> {
+fn problem(random: u64) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from_static(PROBLEM.as_bytes()));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     let fields = response.headers_mut();
-    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    fields.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_MEDIA_TYPE));
+    let (least, most) = (RETRY_SECONDS.start(), RETRY_SECONDS.end());
+    fields.insert(RETRY_AFTER, HeaderValue::from(least + random % (most - least + 1)));
     response
-}
-
-/// Milliseconds within [`RETRY_SECONDS`], so that those who were refused together do not come back together.
-fn random_millis() -> u64 {
-    let (least, most) = (RETRY_SECONDS.start() * 1000, RETRY_SECONDS.end() * 1000);
-    least + RandomState::new().hash_one(0_u8) % (most - least + 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn accepts(lines: &[&'static str]) -> bool {
-        let mut fields = HeaderMap::new();
-        for line in lines {
-            fields.append(ACCEPT, HeaderValue::from_static(line));
-        }
-        accepts_events(&fields)
-    }
-
-    #[test]
-    fn an_event_source_is_known_by_what_it_accepts() {
-        assert!(accepts(&["text/event-stream"]) && accepts(&["text/html", "a/b;q=0.1 , Text/Event-Stream;q=1"]));
-        assert!(!accepts(&[]) && !accepts(&["*/*"]) && !accepts(&["text/event-streams", "x/y;z=text/event-stream"]));
-    }
-
     #[test]
     fn a_refusal_says_when_to_come_back_and_not_always_the_same() {
-        let mut seen = std::collections::HashSet::new();
-        for _ in 0..100 {
+        let (mut seconds_seen, mut events_seen) = (std::collections::HashSet::new(), std::collections::HashSet::new());
+        for _ in 0..200 {
             let response = refuse(false);
             assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
             assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
             let seconds: u64 = response.headers()[RETRY_AFTER].to_str().unwrap().parse().unwrap();
             assert!(RETRY_SECONDS.contains(&seconds));
-            let body = str::from_utf8(response.body()).unwrap();
-            assert!(body.contains("#temporary-reduced-capacity\"") && body.ends_with(r#""status":503}"#));
+            seconds_seen.insert(seconds);
+            let problem: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+            assert_eq!(problem["status"], 503);
+            assert!(problem["type"].as_str().unwrap().ends_with("#temporary-reduced-capacity"));
 
-            let stream = refuse(true);
+            let events = refuse(true);
             assert_eq!(
-                (stream.status(), &stream.headers()[CONTENT_TYPE]),
-                (StatusCode::OK, &"text/event-stream".parse().unwrap())
+                (events.status(), &events.headers()[CONTENT_TYPE]),
+                (StatusCode::OK, &HeaderValue::from_static(EVENT_STREAM))
             );
-            seen.insert(stream.into_body());
+            events_seen.insert(events.into_body());
         }
-        assert!(seen.len() > 10);
+        assert_eq!(seconds_seen.len(), 3);
+        assert!(events_seen.len() > 10);
     }
 }

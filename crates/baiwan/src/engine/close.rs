@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use baiwan_driver::{Close, Driver, Transmit};
-use baiwan_http1::{encode_error_response, encode_error_response_head};
+use baiwan_http1::{ResponseContext, encode_short_answer};
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, Version};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -25,6 +25,7 @@ use crate::body::Inlet;
 use crate::clock::Tick;
 use crate::gate::{Denial, PROBE_TIMEOUT};
 use crate::observe::Draft;
+use crate::own_answer::{Asked, OwnAnswer};
 use crate::settings::Linger;
 use crate::status::{CloseReason, add};
 
@@ -116,13 +117,14 @@ pub(super) fn answer_and_close<S>(
     text: &str,
     reason: CloseReason,
 ) {
-    let mut bytes = Vec::new();
-    match table[index].flags.has(Flags::HEAD_REQUEST) {
-        true => encode_error_response_head(&mut bytes, status, text, terms.clock.date()),
-        false => encode_error_response(&mut bytes, status, text, terms.clock.date()),
-    }
+    let head_request = table[index].flags.has(Flags::HEAD_REQUEST);
+    let context = ResponseContext { head_request, version: Version::HTTP_11, keep_alive: false, may_switch: false };
     let client = table[index].peer.expand();
     let busy = table.activate(index);
+    let mut bytes = Vec::new();
+    OwnAnswer { status, text }.write(&terms.settings, busy.asked, |answer| {
+        encode_short_answer(&mut bytes, answer, context, terms.clock.date());
+    });
     busy.set_aside = Vec::new();
     busy.unread = None;
     if terms.settings.observer.is_some() {
@@ -132,6 +134,11 @@ pub(super) fn answer_and_close<S>(
     }
     busy.output.push_back(Bytes::from(bytes));
     end_after_flush(terms, table, index, reason);
+}
+
+/// The next answer of the server's own is to a request whose head was not read as a whole.
+pub(super) fn note_unread<S>(table: &mut Table<S>, index: u32) {
+    table.activate(index).asked = Asked::UNREAD;
 }
 
 /// The app has no answer: ours instead, and the end.
@@ -146,7 +153,8 @@ pub(super) fn fail_with_panic<S>(terms: &Terms, table: &mut Table<S>, index: u32
     fail(terms, table, index);
 }
 
-/// Answers a peer that may not stay. Whatever the load, this allocates nothing but for a HEAD.
+/// Answers a peer that may not stay and whose head was not read. Whatever the load, this allocates nothing but for a HEAD, and where pages
+/// of other sites may read the answer.
 pub(super) fn turn_away<D: Driver>(
     terms: &Terms,
     ports: &mut Ports<D>,
@@ -157,10 +165,12 @@ pub(super) fn turn_away<D: Driver>(
     assert!(!denial.stays, "whoever may stay is not turned away");
     let slot = &table[index];
     if slot.flags.has(Flags::HEAD_REQUEST) {
+        note_unread(table, index);
         return answer_and_close(terms, table, index, denial.status, denial.text, denial.reason);
     }
     let token = table.token(index);
-    let answer = Transmit { socket: &slot.socket, token, front: denial.answer, queue: None };
+    let front = denial.answer_unread(&terms.settings.refusal_cors);
+    let answer = Transmit { socket: &slot.socket, token, front: &front, queue: None };
     let sent = &mut ports.outbox.sent;
     ports.driver.transmit(std::iter::once(answer), sent);
     let sent = sent.pop().and_then(Result::ok);
@@ -169,7 +179,7 @@ pub(super) fn turn_away<D: Driver>(
     }
     // A connection that has just begun has room for so little, or is dead.
     match sent {
-        Some(count) if count == denial.answer.len() => {
+        Some(count) if count == front.len() => {
             linger(terms, &mut ports.driver, table, index, denial.reason);
         }
         _ => close(terms, ports, table, index, denial.reason),

@@ -1,24 +1,26 @@
 //! Requests that broke no rule, and that the gate does not let through: answered here, without the app.
 //!
-//! The answer is encoded into the core's transmit area, as one of a handler that is ready at once, and the connection goes on. Behind a
-//! body it ends instead. It is *not* for requests that broke a rule (`refuse`), nor for peers that may not stay (`close::turn_away`).
-
-use std::collections::VecDeque;
+//! Such an answer is encoded straight into the core's transmit area, as one of a handler that is ready at once, and the
+//! connection goes on where the gate says so. It is *not* for requests that broke a rule (`refuse`), nor for peers whose head is not read
+//! (`close::turn_away`).
+//!
+//! The invariant: what is left of a denied request's body is never taken for the next request.
 
 use baiwan_driver::Driver;
-use baiwan_http1::{BodyFraming, RequestHead, ResponseContext};
-use bytes::Bytes;
-use http::header::RETRY_AFTER;
-use http::{HeaderValue, Method, Response};
+use baiwan_http1::{
+    BodyDecoder, BodyEvent, BodyFraming, Limits, Refusal, RequestHead, ResponseContext, encode_short_answer,
+};
+use http::Method;
 
-use super::answer::encode;
-use super::close::{answer_and_close, end_after_flush, end_record, fail};
+use super::close::{answer_and_close, end_after_flush, flush, turn_away};
+use super::feed::rest_keeps_alive;
 use super::ports::Ports;
-use super::respond::{Step, begin_record};
-use super::table::Table;
+use super::refuse::refuse;
+use super::respond::{Received, Step};
+use super::table::{Flags, Table};
 use super::terms::Terms;
-use crate::Body;
 use crate::gate::Denial;
+use crate::own_answer::Asked;
 use crate::status::CloseReason;
 
 /// Answers a request that the gate does not let through.
@@ -29,42 +31,87 @@ pub(super) fn deny<D: Driver>(
     index: u32,
     denial: &Denial,
     head: &RequestHead,
-    head_bytes: usize,
+    received: Received<'_>,
 ) -> Step {
-    let observed = terms.settings.observer.is_some();
-    if observed {
-        begin_record(table, index, head.request.method(), head_bytes);
-    }
-    if head.framing != BodyFraming::None {
-        answer_and_close(terms, table, index, denial.status, denial.text, denial.reason);
+    let settings = &terms.settings;
+    let asked = Asked::of(settings, &head.request);
+    let head_request = head.request.method() == Method::HEAD;
+    if !denial.stays {
+        if asked == Asked::default() && settings.refusal_cors.is_off() && !head_request {
+            turn_away(terms, ports, table, index, *denial);
+        } else {
+            table.activate(index).asked = asked;
+            answer_and_close(terms, table, index, denial.status, denial.text, denial.reason);
+        }
         return Step::Over;
     }
-    let head_request = head.request.method() == Method::HEAD;
-    let version = head.request.version();
-    let context = ResponseContext { head_request, version, keep_alive: head.keep_alive, may_switch: false };
-    let context = terms.board.context(context, true);
-    let mut response = Response::new(Body::from(Bytes::from(format!("{}: {}\n", denial.status, denial.text))));
-    *response.status_mut() = denial.status;
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    let Skipped { unread, bytes, keeps_alive } = match skip_body(head, received.rest, &settings.http) {
+        Ok(skipped) => skipped,
+        Err(refusal) => {
+            table.activate(index).asked = asked;
+            refuse(terms, table, index, refusal, received.rest);
+            return Step::Over;
+        }
+    };
+    let context = ResponseContext {
+        head_request,
+        version: head.request.version(),
+        keep_alive: head.keep_alive,
+        may_switch: false,
+    };
+    let context = terms.board.context(context, keeps_alive);
     let out = &mut ports.outbox.bytes;
     let begin = out.len();
-    let Some(answer) = encode(response, context, terms.clock.date(), out, &mut VecDeque::new()) else {
-        out.truncate(begin);
-        fail(terms, table, index);
-        return Step::Over;
-    };
-    let bytes = out.len() - begin;
-    if observed {
-        let busy = table.activate(index);
-        if let Some(draft) = &mut busy.draft {
-            draft.handle_head(denial.status);
-            draft.bytes_out = bytes as u64;
+    denial.own_answer().write(settings, asked, |answer| {
+        encode_short_answer(out, answer, context, terms.clock.date());
+    });
+    if let Some(observer) = &settings.observer {
+        let bytes = [received.head_bytes + bytes, out.len() - begin].map(|count| count as u64);
+        observer.tell_denied(head.request.method(), table[index].peer.expand(), denial.status, bytes);
+    }
+    match unread {
+        _ if !context.keep_alive => {
+            if unread.is_some() {
+                table[index].flags.set(Flags::UPLOADING);
+            }
+            end_after_flush(terms, table, index, CloseReason::Complete);
+            Step::Over
         }
-        end_record(terms, busy, None);
+        Some(decoder) => {
+            table.activate(index).unread = Some(decoder);
+            flush(terms, table, index);
+            Step::Over
+        }
+        None => Step::Answered { body_bytes: bytes },
     }
-    if !answer.keep_alive {
-        end_after_flush(terms, table, index, CloseReason::Complete);
-        return Step::Over;
+}
+
+/// What was received of a body that nobody will read.
+struct Skipped {
+    /// The rest of it, if there is one.
+    unread: Option<BodyDecoder>,
+    /// How much of what was received was its.
+    bytes: usize,
+    /// What is left of it lets the connection go on.
+    keeps_alive: bool,
+}
+
+fn skip_body(head: &RequestHead, rest: &[u8], limits: &Limits) -> Result<Skipped, Refusal> {
+    if head.framing == BodyFraming::None {
+        return Ok(Skipped { unread: None, bytes: 0, keeps_alive: true });
     }
-    Step::Answered { body_bytes: 0 }
+    let mut decoder = BodyDecoder::new(head.framing);
+    let mut bytes = 0;
+    loop {
+        let step = decoder.decode(&rest[bytes..], limits)?;
+        bytes += step.consumed;
+        match step.event {
+            BodyEvent::Data(_) => {}
+            BodyEvent::Complete(_) => return Ok(Skipped { unread: None, bytes, keeps_alive: true }),
+            BodyEvent::More => {
+                let keeps_alive = rest_keeps_alive(&decoder, head.expects_continue && bytes == 0);
+                return Ok(Skipped { unread: Some(decoder), bytes, keeps_alive });
+            }
+        }
+    }
 }

@@ -8,7 +8,7 @@ use baiwan_driver::Driver;
 use http::StatusCode;
 
 use super::apps::Apps;
-use super::close::{answer_and_close, close, cut_answer, end_exchange, linger_for_upload, turn_away};
+use super::close::{answer_and_close, close, cut_answer, end_exchange, linger_for_upload, note_unread, turn_away};
 use super::ports::Ports;
 use super::receive::{process, receive_rest_of_head};
 use super::table::{Flags, State, Table};
@@ -122,6 +122,7 @@ fn give_up_head<D: Driver, A: App>(
             true => (StatusCode::SERVICE_UNAVAILABLE, CloseReason::Drained),
             false => (StatusCode::REQUEST_TIMEOUT, CloseReason::HeaderTimeout),
         };
+        note_unread(table, index);
         answer_and_close(terms, table, index, status, reason.name(), reason);
     }
 }

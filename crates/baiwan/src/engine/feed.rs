@@ -61,11 +61,18 @@ impl Drop for FeedInlet {
 pub(super) fn keeps_alive(feed: Option<&Feed>) -> bool {
     match feed {
         None => true,
-        // The peer waits for a `100 Continue` that will not come: whether it sends the body anyway cannot be known.
-        Some(feed) if feed.continue_due => feed.decoder.is_complete(),
         // Somebody holds the body and may read it yet, as an answer that is made of it does.
-        Some(feed) if feed.inlet.is_held() => true,
-        Some(feed) => feed.decoder.remaining_hint().is_none_or(|left| left <= u64::from(Linger::SHORT.bytes_max)),
+        Some(feed) if feed.inlet.is_held() && !feed.continue_due => true,
+        Some(feed) => rest_keeps_alive(&feed.decoder, feed.continue_due),
+    }
+}
+
+/// As [`keeps_alive`], for a body that nobody will read. With `continue_due` the peer waits for a `100 Continue` that will not come: whether
+/// it sends the body anyway cannot be known.
+pub(super) fn rest_keeps_alive(decoder: &BodyDecoder, continue_due: bool) -> bool {
+    match continue_due {
+        true => decoder.is_complete(),
+        false => decoder.remaining_hint().is_none_or(|left| left <= u64::from(Linger::SHORT.bytes_max)),
     }
 }
 

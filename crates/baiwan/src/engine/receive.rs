@@ -12,7 +12,7 @@ use http::Method;
 
 use super::apps::Apps;
 use super::arrival::{Arrival, receive_once};
-use super::close::{close, enter, fail_with_panic, flush, turn_away};
+use super::close::{close, enter, fail_with_panic, flush, note_unread};
 use super::deny::deny;
 use super::exchange::OUTPUT_BYTES_MAX;
 use super::ports::{Outbox, Ports};
@@ -26,6 +26,7 @@ use super::upload::{discard, discard_body, visit_exchange};
 use super::{BATCH_MAX, RECEIVE_BYTES_MAX, TRANSMIT_DELAY_MAX, TURN_CONNECTIONS_MAX, TURN_TIME_MAX, has_budget};
 use crate::app::App;
 use crate::gate::{Asker, Denial, Verdict, admit_request};
+use crate::own_answer::Asked;
 use crate::status::{CloseReason, add};
 
 /// Capacity that what waits may have, however little that is.
@@ -315,8 +316,11 @@ fn answer<D: Driver, A: App>(
         }
         let (slot, busy) = table.both(index);
         slot.flags.clear(Flags::HEAD_REQUEST);
-        let (is_probe, is_late) = (slot.flags.has(Flags::PROBE), slot.flags.has(Flags::LATE));
-        let owes = busy.is_some_and(|busy| !busy.output.is_empty());
+        let is_probe = slot.flags.has(Flags::PROBE);
+        let owes = busy.is_some_and(|busy| {
+            busy.asked = Asked::default();
+            !busy.output.is_empty()
+        });
         if owes || !may_answer_another(terms, &ports.outbox, begin, answers) {
             return (Wait::Turn, position);
         }
@@ -329,49 +333,58 @@ fn answer<D: Driver, A: App>(
             Ok(Some(decoded)) => decoded,
             Ok(None) => return (Wait::Head, position),
             Err(refusal) => {
+                note_unread(table, index);
                 refuse(terms, table, index, refusal, &rest[decoder.refused_at().min(rest.len())..]);
                 return (Wait::Nothing, position);
             }
         };
-        let asker = Asker { is_probe, is_late, is_stopping: terms.board.is_stopping() };
-        match admit_request(asker, head.request.uri()) {
-            Verdict::Pass { last } => head.keep_alive &= !last,
-            Verdict::Refused(denial) if denial.stays => {
-                add(&terms.status().shed, u64::from(denial == Denial::OVERLOADED));
-                match deny(terms, ports, table, index, &denial, &head, consumed) {
-                    Step::Answered { .. } => (position, answers) = (position + consumed, answers + 1),
-                    Step::Pending { .. } | Step::Over => return (Wait::Nothing, position),
-                }
-                continue;
-            }
-            Verdict::Refused(denial) => {
-                turn_away(terms, ports, table, index, denial);
-                return (Wait::Nothing, position);
-            }
-        }
-        if !is_probe && may_switch::<D>(&head) {
+        let switches = !is_probe && may_switch::<D>(&head);
+        if switches && ports.outbox.bytes.len() > begin {
             // What was answered before leaves first; then this head is looked at once more.
-            if ports.outbox.bytes.len() > begin {
-                return (Wait::Turn, position);
-            }
+            return (Wait::Turn, position);
+        }
+        let received = Received { head_bytes: consumed, rest: &rest[consumed..] };
+        let denial = admit(terms, table, index, is_probe, &mut head);
+        if denial.is_none() && switches {
             if terms.settings.observer.is_some() {
                 begin_record(table, index, head.request.method(), consumed);
             }
             return (Wait::Hyper, position);
         }
         position += consumed;
-        let Some(app) = apps.of::<D>(table, index) else {
-            fail_without_app(terms, table, index, head.request.method(), consumed);
-            return (Wait::Nothing, position);
+        let step = match denial {
+            Some(denial) => deny(terms, ports, table, index, &denial, &head, received),
+            None => match apps.of::<D>(table, index) {
+                Some(app) => begin_exchange(terms, &mut ports.outbox.bytes, table, app, index, head, received),
+                None => fail_without_app(terms, table, index, head.request.method(), consumed),
+            },
         };
-        let received = Received { head_bytes: consumed, rest: &input[position..] };
-        match begin_exchange(terms, &mut ports.outbox.bytes, table, app, index, head, received) {
+        match step {
             Step::Answered { body_bytes } => position += body_bytes,
             Step::Pending { body_bytes } => return (Wait::Exchange, position + body_bytes),
             Step::Over => return (Wait::Nothing, position),
         }
         answers += 1;
     }
+}
+
+/// Asks the gate. What an answer instead of the app's would need of a request that is let through is kept.
+#[inline]
+fn admit<S>(terms: &Terms, table: &mut Table<S>, index: u32, is_probe: bool, head: &mut RequestHead) -> Option<Denial> {
+    let is_late = table[index].flags.has(Flags::LATE);
+    let asker = Asker { is_probe, is_late, is_stopping: terms.board.is_stopping() };
+    match admit_request(asker, head.request.uri()) {
+        Verdict::Pass { last } => head.keep_alive &= !last,
+        Verdict::Refused(denial) => {
+            add(&terms.status().shed, u64::from(denial == Denial::OVERLOADED));
+            return Some(denial);
+        }
+    }
+    let asked = Asked::to_keep(&terms.settings, &head.request);
+    if asked != Asked::default() {
+        table.activate(index).asked = asked;
+    }
+    None
 }
 
 /// Whether a request is a HEAD; of one whose head is not there, or was refused, `input` tells.
@@ -384,12 +397,13 @@ fn is_head(decoded: &Result<Option<(RequestHead, usize)>, Refusal>, input: &[u8]
 }
 
 /// Answers a request whose app panicked when it was made.
-fn fail_without_app<S>(terms: &Terms, table: &mut Table<S>, index: u32, method: &Method, head_bytes: usize) {
+fn fail_without_app<S>(terms: &Terms, table: &mut Table<S>, index: u32, method: &Method, head_bytes: usize) -> Step {
     add(&terms.status().requests, 1);
     if terms.settings.observer.is_some() {
         begin_record(table, index, method, head_bytes);
     }
     fail_with_panic(terms, table, index);
+    Step::Over
 }
 
 /// Whether a connection whose answers of this turn begin at `begin` may have one more before the others have theirs.

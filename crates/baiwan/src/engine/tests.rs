@@ -12,5 +12,6 @@ mod leaving;
 mod mixed;
 mod overloaded;
 mod records;
+mod refusals;
 mod rig;
 mod stopping;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use baiwan_driver::Peer;
-use baiwan_http1::{BodyLength, Refusal, ResponseContext, check_response, error_response};
+use baiwan_http1::{BodyLength, Refusal, ResponseContext, check_response, short_response};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -33,6 +33,7 @@ use super::upload::Upload;
 use crate::app::{App, add_peer, call_when_ready, is_for_server, limit_buffered_body};
 use crate::gate::{Asker, Denial, PROBE_TIMEOUT, Verdict, admit_request};
 use crate::incoming::IncomingStream;
+use crate::own_answer::{Asked, OwnAnswer, StandsFor};
 use crate::say::say;
 use crate::settings::Settings;
 use crate::status::{CloseReason, CoreStatus, Status, add};
@@ -51,8 +52,7 @@ pub(crate) struct Connection<A> {
 
 /// What a request is told that is not let through. With a reason, it is the connection's last answer.
 struct Refused {
-    status: StatusCode,
-    text: &'static str,
+    answer: OwnAnswer<'static>,
     reason: Option<CloseReason>,
 }
 
@@ -101,7 +101,8 @@ impl<A: App> Connection<A> {
                 until_switched(&mut connection, &switch).await
             }
             () = too_late_a_probe(&switch) => {
-                return turn_away(connection.into_parts().io.into_inner(), Denial::TOO_MANY_CONNECTIONS).await;
+                let transport = connection.into_parts().io.into_inner();
+                return turn_away(transport, Denial::TOO_MANY_CONNECTIONS, Arc::clone(&self.settings)).await;
             }
         };
         match outcome {
@@ -126,14 +127,15 @@ impl<A: App> Connection<A> {
     }
 
     async fn answer(&self, request: Request<Incoming>, peer: Peer, switch: &Switch) -> Answered<A::ResponseBody> {
-        switch.asked.set(true);
+        switch.asked.set(Some(Asked::of(&self.settings, &request)));
         let admitted = self.admit(&request, &switch.record);
         if let Some(exchanges) = switch.record.exchanges() {
-            exchanges.begin(admitted.is_ok().then(|| request.method()));
+            let is_read = admitted.as_ref().err().is_none_or(|refused| refused.reason.is_none());
+            exchanges.begin(is_read.then(|| request.method()));
         }
         let response = match admitted {
             Ok(last) => self.answer_admitted(request, peer, switch, last).await,
-            Err(Refused { status, text, reason }) => instead(&switch.record, status, text, reason),
+            Err(Refused { answer, reason }) => instead(&self.settings, switch, answer, reason),
         };
         Ok(Told::answer(switch.record.exchanges(), response))
     }
@@ -147,8 +149,9 @@ impl<A: App> Connection<A> {
         let last =
             match admit_request(Asker { is_probe: record.is_probe(), is_late: false, is_stopping }, request.uri()) {
                 Verdict::Pass { last } => last || self.draining.is_none(),
-                Verdict::Refused(Denial { status, text, stays, reason, .. }) => {
-                    return Err(Refused { status, text, reason: (!stays).then_some(reason) });
+                Verdict::Refused(denial) => {
+                    let reason = (!denial.stays).then_some(denial.reason);
+                    return Err(Refused { answer: denial.own_answer(), reason });
                 }
             };
         if request.method() == Method::CONNECT {
@@ -160,7 +163,8 @@ impl<A: App> Connection<A> {
     /// What the peer may not ask for, in the words of the engine. It is the connection's last answer.
     fn refuse(&self, refusal: Refusal) -> Refused {
         self.core().count_refusal(refusal);
-        Refused { status: refusal.status(), text: refusal.name(), reason: Some(CloseReason::Refused) }
+        let answer = OwnAnswer { status: refusal.status(), text: refusal.name() };
+        Refused { answer, reason: Some(CloseReason::Refused) }
     }
 
     /// Answers a request that was let through.
@@ -191,20 +195,22 @@ impl<A: App> Connection<A> {
         let response = match outcome {
             // Whatever the app makes of its request's body, it has not come.
             _ if let Some(reason) = record.late_body() => {
-                return instead(record, StatusCode::REQUEST_TIMEOUT, reason.name(), Some(reason));
+                let answer = OwnAnswer { status: StatusCode::REQUEST_TIMEOUT, text: reason.name() };
+                return instead(&self.settings, switch, answer, Some(reason));
             }
             Ok(Ok(Some(response))) => response,
-            Ok(Ok(None)) => return failed(record),
+            Ok(Ok(None)) => return failed(&self.settings, switch),
             Ok(Err(error)) => {
                 say(|| tracing::error!(%error, "the app failed"));
-                return failed(record);
+                return failed(&self.settings, switch);
             }
             Err(_) => {
                 let reason = CloseReason::RequestTimeout;
-                return instead(record, StatusCode::SERVICE_UNAVAILABLE, reason.name(), Some(reason));
+                let answer = OwnAnswer { status: StatusCode::SERVICE_UNAVAILABLE, text: reason.name() };
+                return instead(&self.settings, switch, answer, Some(reason));
             }
         };
-        check(response, context, switch).await
+        check(&self.settings, response, context, switch).await
     }
 
     /// A request as the app is called with it.
@@ -255,6 +261,7 @@ impl<A: App> Connection<A> {
 /// Has an answer of the app say what it must, and a 101 wait until its connection is prepared. What cannot be sent becomes an
 /// answer of the server's own.
 async fn check<B: http_body::Body>(
+    settings: &Settings,
     response: Response<B>,
     context: ResponseContext,
     switch: &Switch,
@@ -265,7 +272,7 @@ async fn check<B: http_body::Body>(
         Ok(checked) => checked,
         Err(error) => {
             say(|| tracing::error!(%error, "the app's answer cannot be sent"));
-            return failed(&switch.record);
+            return failed(settings, switch);
         }
     };
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -293,26 +300,27 @@ async fn too_late_a_probe(switch: &Switch) {
     if switch.record.is_probe() {
         tokio::time::sleep(PROBE_TIMEOUT).await;
     }
-    if !switch.record.is_probe() || switch.asked.get() {
+    if !switch.record.is_probe() || switch.asked.get().is_some() {
         std::future::pending().await
     }
 }
 
 /// Tells a peer that it may not stay, and ends its connection in order.
-pub(super) async fn turn_away(mut transport: Transport, denial: Denial) {
+pub(super) async fn turn_away(mut transport: Transport, denial: Denial, settings: Arc<Settings>) {
     let record = transport.record();
     record.note(denial.reason);
     if let Some(exchanges) = record.exchanges() {
         exchanges.begin(None);
         exchanges.handle_head(denial.status);
     }
+    let answer = denial.answer_unread(&settings.refusal_cors);
     // A connection that has just begun has room for so little, or is dead.
-    let sent = poll_fn(|cx| Pin::new(&mut transport).poll_write(cx, denial.answer)).await;
+    let sent = poll_fn(|cx| Pin::new(&mut transport).poll_write(cx, &answer)).await;
     if let Some(exchanges) = record.exchanges() {
         exchanges.end(denial.reason);
     }
     drop(record);
-    if sent.is_ok_and(|count| count == denial.answer.len()) {
+    if sent.is_ok_and(|count| count == answer.len()) {
         transport.linger().await;
     }
 }
@@ -328,22 +336,34 @@ fn answer_without_app<B>(last: bool) -> Response<Answer<B>> {
 }
 
 /// The answer of a server whose app has none that can be sent. It is the connection's last.
-fn failed<B>(record: &Record) -> Response<Answer<B>> {
-    let (status, reason) = (StatusCode::INTERNAL_SERVER_ERROR, CloseReason::HandlerFailed);
-    instead(record, status, "the-request-could-not-be-handled", Some(reason))
+fn failed<B>(settings: &Settings, switch: &Switch) -> Response<Answer<B>> {
+    let answer = OwnAnswer { status: StatusCode::INTERNAL_SERVER_ERROR, text: "the-request-could-not-be-handled" };
+    instead(settings, switch, answer, Some(CloseReason::HandlerFailed))
 }
 
 /// An answer of the server's own, as the engine words it. With a reason, it is the connection's last.
-fn instead<B>(record: &Record, status: StatusCode, text: &str, reason: Option<CloseReason>) -> Response<Answer<B>> {
-    let mut response = error_response(status, text).map(Answer::Own);
+fn instead<B>(
+    settings: &Settings,
+    switch: &Switch,
+    answer: OwnAnswer<'_>,
+    reason: Option<CloseReason>,
+) -> Response<Answer<B>> {
+    let asked = switch.asked.get().unwrap_or_default();
+    let mut response = answer.write(settings, asked, |short| short_response(short, reason.is_none()).map(Answer::Own));
+    response.extensions_mut().insert(StandsFor(answer.status));
+    let exchanges = switch.record.exchanges();
     match reason {
         Some(reason) => {
-            record.note(reason);
-            if let Some(exchanges) = record.exchanges() {
+            switch.record.note(reason);
+            if let Some(exchanges) = exchanges {
                 exchanges.handle_refusal(reason);
             }
         }
-        None => drop(response.headers_mut().remove(header::CONNECTION)),
+        None => {
+            if let Some(exchanges) = exchanges {
+                exchanges.handle_denied();
+            }
+        }
     }
     response
 }

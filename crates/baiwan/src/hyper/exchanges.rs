@@ -16,6 +16,7 @@ use http::{Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::observe::{Draft, Observer, RouteCell};
+use crate::own_answer::StandsFor;
 use crate::status::CloseReason;
 
 /// What hyper sends before it receives the body of a request that expects it. It is no answer.
@@ -93,6 +94,13 @@ impl Exchanges {
     pub(super) fn handle_refusal(&self, reason: CloseReason) {
         if let Some(open) = &mut self.state().open {
             open.last = Some(reason);
+        }
+    }
+
+    /// The answer is one of the server's own, and the connection goes on.
+    pub(super) fn handle_denied(&self) {
+        if let Some(open) = &mut self.state().open {
+            open.draft.denied = true;
         }
     }
 
@@ -208,7 +216,8 @@ impl<B> Told<B> {
     /// An answer that is about to be given to hyper.
     pub(super) fn answer(exchanges: Option<&Arc<Exchanges>>, response: Response<B>) -> Response<Self> {
         if let Some(exchanges) = exchanges {
-            exchanges.handle_head(response.status());
+            let stands_for = response.extensions().get::<StandsFor>();
+            exchanges.handle_head(stands_for.map_or(response.status(), |own| own.0));
         }
         response.map(|body| Self { body, exchanges: exchanges.cloned(), failed: false })
     }

@@ -177,7 +177,7 @@ fn start<A: App>(stream: SocketStream, peer: Peer, connection: &Connection<A>, t
     }
     let transport = Transport::open(transports, stream, Bytes::new(), entry, peer);
     if let Entry::Refused(denial) = entry {
-        drop(tokio::task::spawn_local(turn_away(transport, denial)));
+        drop(tokio::task::spawn_local(turn_away(transport, denial, Arc::clone(&connection.settings))));
         return;
     }
     match catch_unwind(AssertUnwindSafe(|| connection.clone())) {

@@ -20,18 +20,19 @@ use hyper_util::rt::TokioIo;
 use super::record::Record;
 use super::transport::Transport;
 use crate::BoxError;
+use crate::own_answer::Asked;
 
 /// What a connection's requests and its task share: an answer of 101 waits until the connection is prepared for it.
 pub(super) struct Switch {
     pub(super) record: Arc<Record>,
-    /// A request has come.
-    pub(super) asked: Cell<bool>,
+    /// What the last request asked for, if one has come.
+    pub(super) asked: Cell<Option<Asked>>,
     allowed: Cell<bool>,
 }
 
 impl Switch {
     pub(super) fn new(record: Arc<Record>) -> Self {
-        Self { record, asked: Cell::new(false), allowed: Cell::new(false) }
+        Self { record, asked: Cell::new(None), allowed: Cell::new(false) }
     }
 
     /// Whoever allows it polls next.

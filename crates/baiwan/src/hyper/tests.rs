@@ -49,7 +49,9 @@ impl Rig {
             draining: Some(self.draining.clone()),
         };
         let task = match entry {
-            Entry::Refused(denial) => tokio::task::spawn_local(turn_away(transport, denial)),
+            Entry::Refused(denial) => {
+                tokio::task::spawn_local(turn_away(transport, denial, Arc::clone(&self.settings)))
+            }
             _ => tokio::task::spawn_local(connection.serve(transport, Peer::Unix)),
         };
         (ours, task)

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::listen::Source;
 use super::shutdown::Stop;
+use crate::cors::RefusalCors;
 use crate::fd_tables::FdTables;
 use crate::observe::{Exchange, Observer};
 use crate::settings::{EventLoop, FIELDS_LIMITS, HEAD_LIMITS, Overload, Settings, TARGET_LIMITS, nearest};
@@ -269,6 +270,30 @@ impl Builder {
     /// ```
     pub fn observe(mut self, observe: impl Fn(&Exchange<'_>) + Send + Sync + 'static) -> Self {
         self.settings.observer = Some(Observer::new(observe));
+        self
+    }
+
+    /// Which pages of other sites may read what the server answers by itself (CORS): refusals, timeouts, failures of the app. Default
+    /// [`RefusalCors::Off`]. An app that allows origins in a layer of its own says the same here, or a page learns of these answers only
+    /// that its request failed.
+    ///
+    /// Such an answer allows the request's origin if that is listed. Where the head of the request could not be read, it names the
+    /// origin that is listed, or `*` if there are several. With [`EventLoop::Portable`], what hyper answers by itself has no such fields: heads
+    /// that it cannot read.
+    ///
+    /// # Example
+    /// ```
+    /// use axum::http::HeaderValue;
+    /// use baiwan::RefusalCors;
+    ///
+    /// let origin = HeaderValue::from_static("https://app.example.org");
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").refusal_cors(RefusalCors::Origins(vec![origin]));
+    /// # let running = server.start(axum::Router::new())?;
+    /// # drop(running);
+    /// # Ok::<(), baiwan::Error>(())
+    /// ```
+    pub fn refusal_cors(mut self, cors: RefusalCors) -> Self {
+        self.settings.refusal_cors = cors;
         self
     }
 

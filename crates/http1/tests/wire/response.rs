@@ -273,37 +273,47 @@ fn last_chunks() {
     assert_eq!(encode(Some(&trailers)), "0\r\nx-sum: 1\r\nx-sum: 2\r\n\r\n");
 }
 
-#[test]
-fn error_answers_are_complete() {
+/// A text with the fields of a 503.
+fn short(status: StatusCode, text: &str, context: ResponseContext) -> String {
+    let fields = [("retry-after", &b"1"[..])];
+    let fields = if status == StatusCode::SERVICE_UNAVAILABLE { &fields[..] } else { &[] };
     let mut out = Vec::new();
-    let refusal = Refusal::HostMissing;
-    encode_error_response(&mut out, refusal.status(), refusal.name(), DATE);
-    let head = format!(
-        "HTTP/1.1 400 Bad Request\r\n{DATE_LINE}\
-         content-type: text/plain\r\ncontent-length: 30\r\nconnection: close\r\n\r\n"
-    );
-    let body = "400 Bad Request: host-missing\n";
-    assert_eq!(body.len(), 30);
-    assert_eq!(String::from_utf8_lossy(&out), format!("{head}{body}"));
-    out.clear();
-    encode_error_response_head(&mut out, refusal.status(), refusal.name(), DATE);
-    assert_eq!(String::from_utf8_lossy(&out), head);
+    let answer = ShortAnswer { status, content_type: "text/plain", fields, body: text.as_bytes() };
+    encode_short_answer(&mut out, &answer, context, DATE);
+    String::from_utf8(out).expect("text")
 }
 
 #[test]
-fn an_error_answer_that_another_encoder_writes_says_the_same() {
-    for status in [StatusCode::BAD_REQUEST, StatusCode::SERVICE_UNAVAILABLE] {
-        let response = error_response(status, "because");
-        assert_eq!(response.status(), status);
+fn short_answers_are_complete() {
+    let refusal = Refusal::HostMissing;
+    let text = error_text(refusal.status(), refusal.name());
+    assert_eq!((text.as_str(), text.len()), ("400 Bad Request: host-missing\n", 30));
+    let written = |context| short(refusal.status(), &text, context);
+    let head = format!("HTTP/1.1 400 Bad Request\r\n{DATE_LINE}content-type: text/plain\r\ncontent-length: 30\r\n");
+    assert_eq!(written(CLOSING), format!("{head}connection: close\r\n\r\n{text}"));
+    assert_eq!(written(ResponseContext { head_request: true, ..CLOSING }), format!("{head}connection: close\r\n\r\n"));
+    let stays = ResponseContext { keep_alive: true, ..CLOSING };
+    assert_eq!(written(stays), format!("{head}\r\n{text}"));
+    let old = ResponseContext { version: Version::HTTP_10, ..stays };
+    assert_eq!(written(old), format!("{head}connection: keep-alive\r\n\r\n{text}"));
+}
+
+#[test]
+fn a_short_answer_that_another_encoder_writes_says_the_same() {
+    let fields: [(&str, &[u8]); 2] = [("retry-after", b"7"), ("vary", b"Origin")];
+    let (status, body) = (StatusCode::TOO_MANY_REQUESTS, &b"no"[..]);
+    let answer = ShortAnswer { status, content_type: "text/plain", fields: &fields, body };
+    for keep_alive in [false, true] {
+        let response = short_response(&answer, keep_alive);
+        assert_eq!((response.status(), &response.body()[..]), (status, body));
         let mut written = Vec::new();
-        encode_error_response(&mut written, status, "because", DATE);
+        encode_short_answer(&mut written, &answer, ResponseContext { keep_alive, ..CLOSING }, DATE);
         let written = String::from_utf8(written).expect("text");
-        let (head, text) = written.split_once("\r\n\r\n").expect("a head");
-        assert_eq!(response.body(), text);
+        let (head, _) = written.split_once("\r\n\r\n").expect("a head");
         let line =
             |(name, value): (&http::HeaderName, &HeaderValue)| format!("{name}: {}", value.to_str().expect("text"));
         let mut lines: Vec<_> = response.headers().iter().map(line).collect();
-        lines.push(format!("content-length: {}", text.len()));
+        lines.push(format!("content-length: {}", body.len()));
         lines.push(DATE_LINE.trim_end().to_owned());
         let mut written: Vec<_> = head.lines().skip(1).collect();
         lines.sort();
@@ -313,15 +323,22 @@ fn an_error_answer_that_another_encoder_writes_says_the_same() {
 }
 
 #[test]
+fn an_answer_made_in_advance_may_have_more_fields() {
+    let mut out = Vec::new();
+    encode_with_fields(&mut out, TOO_MANY_CONNECTIONS, &[("vary", b"Origin")]);
+    let made = String::from_utf8_lossy(TOO_MANY_CONNECTIONS).replacen("\r\n", "\r\nvary: Origin\r\n", 1);
+    assert_eq!(String::from_utf8_lossy(&out), made);
+}
+
+#[test]
 fn interim_answer_is_well_formed() {
     assert_eq!(CONTINUE, b"HTTP/1.1 100 Continue\r\n\r\n");
 }
 
 #[test]
 fn row_110_the_answer_made_in_advance_is_the_one_that_would_be_made_without_its_date() {
-    let mut out = Vec::new();
-    encode_error_response(&mut out, StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", DATE);
-    let made = String::from_utf8(out).expect("ASCII").replace(DATE_LINE, "");
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    let made = short(status, &error_text(status, "too-many-connections"), CLOSING).replace(DATE_LINE, "");
     assert_eq!(made.as_bytes(), TOO_MANY_CONNECTIONS);
 }
 

@@ -16,6 +16,7 @@ use super::wheel;
 use crate::clock::Tick;
 use crate::engine::exchange::Pipe;
 use crate::observe::Draft;
+use crate::own_answer::Asked;
 use crate::pace::Pace;
 
 /// What is known about a connection beside its state.
@@ -113,6 +114,8 @@ pub(in crate::engine) struct Busy {
     pub(in crate::engine) exchange: Option<Pending>,
     /// The record of the exchange that is going on, or whose answer is being sent, if somebody observes.
     pub(in crate::engine) draft: Option<Box<Draft>>,
+    /// What the request that is being answered asked for, if that matters to an answer of the server's own.
+    pub(in crate::engine) asked: Asked,
     /// The rest of a request's body that nobody reads any more (`Discard`).
     pub(in crate::engine) unread: Option<BodyDecoder>,
     pub(in crate::engine) request_due: Tick,
@@ -143,6 +146,7 @@ impl Busy {
             output: VecDeque::new(),
             exchange: None,
             draft: None,
+            asked: Asked::default(),
             unread: None,
             request_due: Tick::NEVER,
             pace: Pace::NONE,

@@ -1,0 +1,109 @@
+//! Short answers that a server gives by itself, each with its body in hand.
+//!
+//! What an answer says is the caller's; here is how it is written, by this crate's encoder or through an `http::Response`. It is
+//! *not* for answers of an application, whose fields are checked (`response_check`).
+//!
+//! The invariant: what is written is one well-formed message, whose Content-Length is that of its body.
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{Response, StatusCode, Version};
+
+use crate::ResponseContext;
+use crate::response::{encode_field, encode_status_line};
+
+/// A field of a short answer: its name in lower case, and its value. Neither may hold what ends a line.
+pub type ShortField<'a> = (&'static str, &'a [u8]);
+
+/// A short answer of a server's own. `Date`, Content-Length and `Connection` are added to it.
+///
+/// # Example
+/// ```
+/// use baiwan_http1::{ResponseContext, ShortAnswer, encode_short_answer, error_text};
+/// use http::{StatusCode, Version};
+///
+/// let status = StatusCode::SERVICE_UNAVAILABLE;
+/// let (text, fields) = (error_text(status, "request-timeout"), [("retry-after", &b"1"[..])]);
+/// let answer = ShortAnswer { status, content_type: "text/plain", fields: &fields, body: text.as_bytes() };
+/// let context = ResponseContext { head_request: false, version: Version::HTTP_11, keep_alive: false, may_switch: false };
+/// let mut out = Vec::new();
+/// encode_short_answer(&mut out, &answer, context, b"Sun, 06 Nov 1994 08:49:37 GMT");
+/// assert!(out.ends_with(b"retry-after: 1\r\nconnection: close\r\n\r\n503 Service Unavailable: request-timeout\n"));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct ShortAnswer<'a> {
+    /// Of its status line.
+    pub status: StatusCode,
+    /// The media type of `body`.
+    pub content_type: &'a str,
+    /// What it says beside that.
+    pub fields: &'a [ShortField<'a>],
+    /// All of its body.
+    pub body: &'a [u8],
+}
+
+/// Appends a whole answer; to a HEAD request, its head. `date` is an IMF-fixdate (RFC 9110 5.6.7). Of `context` counts what the answer's
+/// head depends on: the method, the version, and whether the connection persists.
+pub fn encode_short_answer(out: &mut Vec<u8>, answer: &ShortAnswer<'_>, context: ResponseContext, date: &[u8; 29]) {
+    encode_status_line(out, answer.status);
+    encode_field(out, b"date", date);
+    encode_field(out, b"content-type", answer.content_type.as_bytes());
+    encode_field(out, b"content-length", itoa::Buffer::new().format(answer.body.len()).as_bytes());
+    encode_fields(out, answer.fields);
+    match context.keep_alive {
+        false => encode_field(out, b"connection", b"close"),
+        true if context.version == Version::HTTP_10 => encode_field(out, b"connection", b"keep-alive"),
+        true => {}
+    }
+    out.extend_from_slice(b"\r\n");
+    if !context.head_request {
+        out.extend_from_slice(answer.body);
+    }
+}
+
+/// The same answer for an encoder that adds `Date` and Content-Length by itself.
+pub fn short_response(answer: &ShortAnswer<'_>, keep_alive: bool) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::copy_from_slice(answer.body));
+    *response.status_mut() = answer.status;
+    let headers = response.headers_mut();
+    // Fields of the server's own are well-formed.
+    if let Ok(content_type) = HeaderValue::from_str(answer.content_type) {
+        headers.insert(CONTENT_TYPE, content_type);
+    }
+    for (name, value) in answer.fields {
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            headers.append(HeaderName::from_static(name), value);
+        }
+    }
+    if !keep_alive {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Appends `answer`, a whole message, with more fields behind its status line.
+pub fn encode_with_fields(out: &mut Vec<u8>, answer: &[u8], fields: &[ShortField<'_>]) {
+    let end = answer.iter().position(|byte| *byte == b'\n').map_or(answer.len(), |at| at + 1);
+    out.extend_from_slice(&answer[..end]);
+    encode_fields(out, fields);
+    out.extend_from_slice(&answer[end..]);
+}
+
+fn encode_fields(out: &mut Vec<u8>, fields: &[ShortField<'_>]) {
+    for (name, value) in fields {
+        debug_assert!(!value.iter().any(|byte| b"\r\n".contains(byte)), "{name} would end its line");
+        encode_field(out, name.as_bytes(), value);
+    }
+}
+
+/// The text of an answer that says what was wrong: `400 Bad Request: host-missing` and the end of its line. `reason` is usually
+/// [`Refusal::name`](crate::Refusal::name).
+pub fn error_text(status: StatusCode, reason: &str) -> String {
+    [status.as_str(), " ", status.canonical_reason().unwrap_or_default(), ": ", reason, "\n"].concat()
+}
+
+/// A whole answer for a peer beyond the maximum of connections, made before anybody came: what [`encode_short_answer`] would
+/// make, without the `Date` that an answer of this class may lack (RFC 9110 6.6.1).
+pub const TOO_MANY_CONNECTIONS: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 46\r\n\
+    retry-after: 1\r\nconnection: close\r\n\r\n503 Service Unavailable: too-many-connections\n";

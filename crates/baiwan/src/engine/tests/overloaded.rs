@@ -187,6 +187,37 @@ async fn health_is_answered_however_long_it_has_waited() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn a_refusal_is_one_that_its_client_understands_and_the_next_request_is_found() {
+    let served = Served::default();
+    let rig = Rig::with_settings(app(&served), settings(Overload::Auto));
+    let mut peers = flood(&rig, work);
+    let mut ask = |request: &str| {
+        let mut peer = rig.connect();
+        peer.send(request);
+        peer
+    };
+    let mut events = ask("GET /work/1 HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n");
+    let mut head = ask("HEAD /work/1 HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut upload = ask("POST /work/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n01");
+    peers.extend(flood(&rig, work));
+    rig.settle().await;
+    let answer = events.receive();
+    assert!(statuses(&answer) == [200] && answer.contains("\r\n\r\nretry: "), "{answer}");
+    let answer = head.receive();
+    assert!(statuses(&answer) == [503] && answer.ends_with("\r\n\r\n"), "{answer}");
+    assert_eq!(statuses(&upload.receive()), [503]);
+    rig.pass(Duration::from_millis(200)).await;
+    upload.send(format!("234{}", get("/work/1")));
+    for peer in [&mut events, &mut head] {
+        peer.send(get("/work/1"));
+    }
+    rig.settle().await;
+    for mut peer in [events, head, upload] {
+        assert_eq!(statuses(&peer.receive()), [200]);
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn what_has_begun_goes_on() {
     let (served, go) = (Served::default(), Arc::new(Notify::new()));
     let waits = Arc::clone(&go);

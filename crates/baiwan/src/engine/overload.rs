@@ -6,9 +6,9 @@
 //!                         └─ overloaded, and 20 ms old ───────────▶ 503
 //! ```
 //!
-//! Whether the core is overloaded, `baiwan_limits::ControlledDelay` decides by the time between a connection's readiness and the call of its
-//! handler. A connection may be ready for as long as a turn before the driver is asked, so it is taken to be ready since the driver was
-//! asked before. Only connections that expect a request wait here: what has begun is served as ever (`receive`).
+//! Whether the core is overloaded, `baiwan_limits::ControlledDelay` decides by the time between a connection's readiness and the call of
+//! its handler. A connection may be ready for as long as a turn before the driver is asked, so it is taken to be ready since the driver
+//! was asked before. Only connections that expect a request wait here: what has begun is served as ever (`receive`).
 //!
 //! The invariant: each turn serves at least one of those that wait, whatever its age, and refuses at most [`TURN_REFUSALS_MAX`].
 
@@ -35,7 +35,7 @@ const TURN_REFUSALS_MAX: usize = BATCH_MAX;
 /// The beginning of overload is said no more often than this, and its end where the beginning was.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long requests wait on this core, and what follows from it.
+/// Whether this core is overloaded, and what it has said of that.
 #[derive(Debug)]
 pub(super) struct Pressure {
     control: ControlledDelay,
@@ -124,7 +124,7 @@ pub(super) fn serve_waiting<D: Driver, A: App>(
     if table.waiting() == 0 {
         return;
     }
-    // First, because they are few microseconds each, and handlers may take the rest of the turn.
+    // First, because each takes a few microseconds, and handlers may take the rest of the turn.
     refuse_late(terms, ports, table, apps, batch, area, &pressure.control);
     let mut left = table.waiting().min(TURN_CONNECTIONS_MAX);
     let mut is_first = true;

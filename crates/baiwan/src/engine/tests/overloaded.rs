@@ -191,7 +191,7 @@ async fn a_refusal_is_one_that_its_client_understands_and_the_next_request_is_fo
     let served = Served::default();
     let rig = Rig::with_settings(app(&served), settings(Overload::Auto));
     let mut peers = flood(&rig, work);
-    let mut ask = |request: &str| {
+    let ask = |request: &str| {
         let mut peer = rig.connect();
         peer.send(request);
         peer

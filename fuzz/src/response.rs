@@ -138,7 +138,7 @@ fn check_chunks(data: &[u8], trailers: &HeaderMap) {
 fn check_error(status: StatusCode) {
     let (mut out, mut head) = (Vec::new(), Vec::new());
     let text = error_text(status, "reason");
-    let answer = ShortAnswer { status, content_type: "text/plain", fields: &[], body: text.as_bytes() };
+    let answer = ShortAnswer { status, content_type: "text/plain", fields: &[], lines: &[], body: text.as_bytes() };
     let context =
         ResponseContext { head_request: false, version: Version::HTTP_11, keep_alive: false, may_switch: false };
     encode_short_answer(&mut out, &answer, context, DATE);

@@ -46,6 +46,7 @@ mod expire;
 mod feed;
 mod overload;
 mod ports;
+mod proxied;
 mod receive;
 mod recover;
 mod refuse;

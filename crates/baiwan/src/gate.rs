@@ -6,14 +6,19 @@
 //! The invariant: what is counted in here is counted out once, as what it was counted in.
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use baiwan_driver::Peer;
 use baiwan_http1::{TOO_MANY_CONNECTIONS, encode_with_fields};
-use http::{StatusCode, Uri};
+use baiwan_limits::Decision;
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use http::{Method, Request, StatusCode, Uri};
 
+use crate::client::client;
 use crate::cors::{Origin, RefusalCors};
 use crate::own_answer::OwnAnswer;
-use crate::status::{CloseReason, Phase, Status};
+use crate::rate_limit::{Left, RateLimit, Ruling};
+use crate::status::{CloseReason, CoreStatus, Phase, Status, add};
 
 /// How long a connection beyond the maximum may take to ask for the server's health.
 pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -29,6 +34,8 @@ pub(crate) struct Denial {
     /// The connection may ask again. Otherwise it ends after the answer, for `reason`.
     pub(crate) stays: bool,
     pub(crate) reason: CloseReason,
+    /// What the rate limit says, if that is what does not let it through.
+    pub(crate) over: Option<Decision>,
 }
 
 impl Denial {
@@ -38,6 +45,7 @@ impl Denial {
         answer: TOO_MANY_CONNECTIONS,
         stays: false,
         reason: CloseReason::OverLimit,
+        over: None,
     };
 
     /// A request has waited too long on an overloaded core.
@@ -47,7 +55,20 @@ impl Denial {
         answer: b"",
         stays: true,
         reason: CloseReason::OverLimit,
+        over: None,
     };
+
+    /// A client has sent more requests than its limit allows.
+    fn rate_limited(decision: Decision) -> Self {
+        Self {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            text: "rate-limited",
+            answer: &[],
+            stays: true,
+            reason: CloseReason::Complete,
+            over: Some(decision),
+        }
+    }
 
     /// The answer that was made in advance, for a peer whose head is not read. Where pages of other sites may read it, it is copied.
     pub(crate) fn answer_unread(&self, cors: &RefusalCors) -> Cow<'static, [u8]> {
@@ -61,7 +82,7 @@ impl Denial {
 
     /// What it is in words.
     pub(crate) fn own_answer(&self) -> OwnAnswer<'static> {
-        OwnAnswer { status: self.status, text: self.text }
+        OwnAnswer { over: self.over, ..OwnAnswer::new(self.status, self.text) }
     }
 }
 
@@ -112,43 +133,97 @@ pub(crate) fn leave(status: &Status, core: usize, entry: Entry) {
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asker {
+pub(crate) struct Asker<'a> {
     /// Its connection entered as [`Entry::Probe`].
     pub(crate) is_probe: bool,
     /// It has waited too long on an overloaded core.
     pub(crate) is_late: bool,
     /// The server stops, as far as the asker's core knows.
     pub(crate) is_stopping: bool,
+    /// Who counts its requests, if anybody does.
+    pub(crate) counting: Option<Counting<'a>>,
+}
+
+/// What the rate limit needs to know of who asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counting<'a> {
+    pub(crate) limit: &'a RateLimit,
+    pub(crate) peer: Peer,
+    pub(crate) now: Instant,
+    /// Where it is counted what is refused, or would be.
+    pub(crate) core: &'a CoreStatus,
 }
 
 /// What becomes of a request whose head broke no rule.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Verdict {
-    /// The app answers. `last` says that nothing follows on its connection.
-    Pass { last: bool },
+    /// The app answers. `last` says that nothing follows on its connection; `left`, that its client is about to reach its limit.
+    Pass { last: bool, left: Option<Left> },
     /// The app does not hear of it.
     Refused(Denial),
 }
 
-/// Decides what becomes of a request.
+/// Decides what becomes of a request, and counts it.
 #[inline]
-pub(crate) fn admit_request(asker: Asker, target: &Uri) -> Verdict {
-    let Asker { is_probe, is_late, is_stopping } = asker;
-    match () {
-        () if is_probe && !asks_for_health(target) => Verdict::Refused(Denial::TOO_MANY_CONNECTIONS),
-        () if is_late && !asks_for_health(target) => Verdict::Refused(Denial::OVERLOADED),
-        () => Verdict::Pass { last: is_probe || is_stopping },
+pub(crate) fn admit_request<B>(asker: Asker<'_>, request: &Request<B>) -> Verdict {
+    let is_probe = asker.is_probe;
+    if is_probe && !asks_for_health(request.uri()) {
+        return Verdict::Refused(Denial::TOO_MANY_CONNECTIONS);
+    }
+    // What was not served is not counted.
+    if asker.is_late && !asks_for_health(request.uri()) {
+        return Verdict::Refused(Denial::OVERLOADED);
+    }
+    let left = match asker.counting {
+        Some(counting) if counts(request) => match counting.count(request) {
+            Ok(left) => left,
+            Err(denial) => return Verdict::Refused(denial),
+        },
+        _ => None,
+    };
+    Verdict::Pass { last: is_probe || asker.is_stopping, left }
+}
+
+impl Counting<'_> {
+    fn count<B>(&self, request: &Request<B>) -> Result<Option<Left>, Denial> {
+        let ip = client(self.peer, request);
+        if ip.is_unspecified() {
+            // Over a Unix socket, nobody knows who asks unless a trusted proxy says so.
+            return Ok(None);
+        }
+        match self.limit.check(ip, self.now) {
+            Ruling::Allowed(left) => Ok(left),
+            Ruling::Reported => {
+                add(&self.core.rate_limit_reported, 1);
+                Ok(None)
+            }
+            Ruling::Refused(decision) => {
+                add(&self.core.rate_limited, 1);
+                Err(Denial::rate_limited(decision))
+            }
+        }
     }
 }
 
-/// Whether a request is one that is answered beyond the maximum of connections, and on an overloaded core: an orchestrator restarts a server whose
-/// health it cannot ask for, and that would cut everybody.
+/// Whether a request counts against its client's limit. One for the server's health does not, nor what a browser asks by itself before a
+/// page may ask (a CORS preflight).
+fn counts<B>(request: &Request<B>) -> bool {
+    let is_preflight = *request.method() == Method::OPTIONS
+        && request.headers().contains_key(ORIGIN)
+        && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    !is_preflight && request.uri().path() != "/health" && !asks_for_health(request.uri())
+}
+
+/// Whether a request is one that is answered beyond the maximum of connections, and on an overloaded core: an orchestrator restarts a
+/// server whose health it cannot ask for, and that would cut everybody.
 fn asks_for_health(target: &Uri) -> bool {
     target.path().starts_with("/health/")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
     use super::*;
     use crate::files::PROBES_MAX;
 
@@ -181,24 +256,65 @@ mod tests {
     #[test]
     fn a_probe_may_ask_once_for_health_and_for_nothing_else() {
         let ask = |is_probe, is_stopping, target: &'static str| {
-            admit_request(Asker { is_probe, is_late: false, is_stopping }, &Uri::from_static(target))
+            let asker = Asker { is_probe, is_late: false, is_stopping, counting: None };
+            admit_request(asker, &Request::builder().uri(target).body(()).unwrap())
         };
+        let pass = |last| Verdict::Pass { last, left: None };
         for target in ["/health/live", "/health/ready?full", "/health/"] {
-            assert_eq!(ask(true, false, target), Verdict::Pass { last: true }, "{target}");
+            assert_eq!(ask(true, false, target), pass(true), "{target}");
         }
         for target in ["/", "/health", "/healthy/", "/a/health/", "*"] {
             assert_eq!(ask(true, true, target), Verdict::Refused(Denial::TOO_MANY_CONNECTIONS), "{target}");
-            assert_eq!(ask(false, false, target), Verdict::Pass { last: false }, "{target}");
+            assert_eq!(ask(false, false, target), pass(false), "{target}");
         }
-        assert_eq!(ask(false, true, "/"), Verdict::Pass { last: true }, "the server stops");
+        assert_eq!(ask(false, true, "/"), pass(true), "the server stops");
+    }
+    #[test]
+    fn health_and_preflights_are_never_counted_and_everything_else_is() {
+        let status = Status::new(1, 2, 2);
+        let now = tokio::time::Instant::now().into_std();
+        let limit = RateLimit::new("1/h".parse().unwrap(), Default::default(), Default::default(), now);
+        let peer = Peer::Ip("192.0.2.1:1".parse().unwrap());
+        let ask = |method: &str, target: &str, fields: &[&str]| {
+            let counting = Some(Counting { limit: &limit, peer, now, core: &status.cores[0] });
+            let request = Request::builder().method(method).uri(target);
+            let request = fields.iter().fold(request, |request, name| request.header(*name, "x"));
+            admit_request(
+                Asker { is_probe: false, is_late: false, is_stopping: false, counting },
+                &request.body(()).unwrap(),
+            )
+        };
+        let free = Verdict::Pass { last: false, left: None };
+        let preflight = ["origin", "access-control-request-method"];
+        for (method, target, fields) in [
+            ("GET", "/health", &[][..]),
+            ("GET", "/health/live", &[]),
+            ("HEAD", "/health?a", &[]),
+            ("OPTIONS", "/", &preflight),
+        ] {
+            assert!((0..10).all(|_| ask(method, target, fields) == free), "{method} {target}");
+        }
+        let last = ask("GET", "/healthy", &[]);
+        assert!(matches!(last, Verdict::Pass { left: Some(_), .. }), "the first and last of this hour: {last:?}");
+        for (method, target, fields) in [
+            ("GET", "/", &preflight[..]),
+            ("OPTIONS", "/", &preflight[..1]),
+            ("OPTIONS", "*", &[]),
+            ("GET", "/healthy", &[]),
+        ] {
+            let verdict = ask(method, target, fields);
+            assert!(matches!(verdict, Verdict::Refused(denial) if denial.stays), "{method} {target}");
+        }
+        assert_eq!(status.cores[0].rate_limited.load(Relaxed), 4);
     }
 
     #[test]
     fn a_request_that_has_waited_too_long_is_refused_unless_it_asks_for_health() {
         let ask = |target: &'static str| {
-            admit_request(Asker { is_probe: false, is_late: true, is_stopping: false }, &Uri::from_static(target))
+            let asker = Asker { is_probe: false, is_late: true, is_stopping: false, counting: None };
+            admit_request(asker, &Request::builder().uri(target).body(()).unwrap())
         };
-        assert_eq!(ask("/health/live"), Verdict::Pass { last: false });
+        assert_eq!(ask("/health/live"), Verdict::Pass { last: false, left: None });
         for target in ["/", "/health", "/healthy/"] {
             assert_eq!(ask(target), Verdict::Refused(Denial::OVERLOADED), "{target}");
         }

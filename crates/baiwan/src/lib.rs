@@ -44,6 +44,7 @@ mod app;
 mod axum_app;
 mod body;
 mod capacity;
+mod client;
 mod clock;
 mod cors;
 mod ending;
@@ -61,6 +62,7 @@ mod memory;
 mod observe;
 mod own_answer;
 mod pace;
+mod rate_limit;
 #[cfg(feature = "matched-path")]
 mod routes;
 mod say;
@@ -86,6 +88,9 @@ struct FromAxumServe;
 pub use app::{App, BoxError};
 #[cfg(feature = "axum")]
 pub use axum_app::{AxumApp, ConnectInfoApp, FromIncomingStream, IntoApp, axum_app};
+#[cfg(feature = "axum")]
+pub use baiwan_limits::ClientIpMissing;
+pub use baiwan_limits::{ClientIp, Networks, NetworksError, Proxies, ProxiesError, Quota, QuotaError};
 pub use body::{Body, BodyError};
 pub use capacity::Capacity;
 pub use cors::RefusalCors;
@@ -95,6 +100,7 @@ pub use fd_tables::FdTables;
 #[cfg(feature = "axum")]
 pub use incoming::IncomingStream;
 pub use observe::{Exchange, Outcome};
+pub use rate_limit::RateLimitMode;
 #[cfg(feature = "matched-path")]
 pub use routes::{RouteLayer, RouteService};
 #[cfg(feature = "axum")]

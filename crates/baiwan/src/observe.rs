@@ -46,7 +46,8 @@ pub struct Exchange<'a> {
     /// When the kernel had taken the last byte of the answer, or the exchange was cut. For a small answer that was there at once:
     /// when it was made; it leaves with those of other connections, less than a millisecond later.
     pub ended: Instant,
-    /// The peer's address; `0.0.0.0:0` over a Unix socket.
+    /// The address of the client: the peer's, `0.0.0.0:0` over a Unix socket; or, with port 0, the one that a
+    /// [trusted proxy](crate::Builder::trusted_proxies) has named. Where the head of the request was refused, the peer's.
     pub client: SocketAddr,
     /// How it ended.
     pub outcome: Outcome,

@@ -7,18 +7,21 @@
 //! The invariant: the same refusal has the same words on both loops.
 
 use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
 
 use baiwan_http1::{ShortAnswer, ShortField, error_text};
-use http::header::{ACCEPT, HeaderMap};
+use baiwan_limits::{Decision, EVENT_STREAM, PROBLEM_MEDIA_TYPE, accepts_event_stream, retry_event};
 use http::{Method, Request, StatusCode};
 
 use crate::cors::{Origin, RefusalCors};
 use crate::settings::Settings;
 
-/// When a client should come back, in seconds, if nothing better is known.
-const RETRY_AFTER_S: u32 = 1;
+/// When a client should come back, if nothing better is known.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Room for the fields of a rate limit.
+const LINES_BYTES_TYPICAL: usize = 128;
 /// Fields of an answer at the most.
-const FIELDS_MAX: usize = 8;
+const FIELDS_MAX: usize = 4;
 
 /// What of a request an answer of the server's own depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -50,21 +53,11 @@ impl Asked {
     }
 }
 
-/// Whether a request is like that of an `EventSource`: a GET that takes a stream of events (WHATWG HTML, 9.2.2). One that sends a body has
-/// a program behind it that reads the status.
+/// Whether a request is like that of an `EventSource`: a GET that takes a stream of events. One with another method has a program behind
+/// it that reads the status.
 fn asks_for_events<B>(request: &Request<B>) -> bool {
-    *request.method() == Method::GET && accepts_events(request.headers())
+    *request.method() == Method::GET && accepts_event_stream(request.headers())
 }
-
-fn accepts_events(headers: &HeaderMap) -> bool {
-    let is_events = |range: &[u8]| {
-        let range = range.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-        range.eq_ignore_ascii_case(EVENTS.as_bytes())
-    };
-    headers.get_all(ACCEPT).iter().any(|value| value.as_bytes().split(|byte| *byte == b',').any(is_events))
-}
-
-const EVENTS: &str = "text/event-stream";
 
 /// The status that an answer stands for, whatever its status line says: an extension of it.
 #[derive(Clone, Copy, Debug)]
@@ -77,9 +70,15 @@ pub(crate) struct OwnAnswer<'a> {
     pub(crate) status: StatusCode,
     /// The name of the rule.
     pub(crate) text: &'a str,
+    /// What the rate limit says, if it is about that.
+    pub(crate) over: Option<Decision>,
 }
 
-impl OwnAnswer<'_> {
+impl<'a> OwnAnswer<'a> {
+    pub(crate) fn new(status: StatusCode, text: &'a str) -> Self {
+        Self { status, text, over: None }
+    }
+
     /// Hands the whole answer to what writes it.
     pub(crate) fn write<R>(&self, settings: &Settings, asked: Asked, write: impl FnOnce(&ShortAnswer<'_>) -> R) -> R {
         let cors = settings.refusal_cors.fields(asked.origin);
@@ -87,36 +86,37 @@ impl OwnAnswer<'_> {
         fields.extend(cors.as_slice());
         let comes_back = matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
         if comes_back && asked.for_events {
-            return write_events(RETRY_AFTER_S, fields, write);
+            let body = retry_event(self.over.map_or(RETRY_AFTER, |over| over.retry_after), random());
+            fields.extend(&[("cache-control", b"no-store")]);
+            let (status, body) = (StatusCode::OK, body.as_bytes());
+            return write(&ShortAnswer {
+                status,
+                content_type: EVENT_STREAM,
+                fields: fields.as_slice(),
+                lines: &[],
+                body,
+            });
+        }
+        if let (Some(over), Some(limit)) = (&self.over, &settings.rate_limit_in_force) {
+            let mut lines = Vec::with_capacity(LINES_BYTES_TYPICAL);
+            limit.fields().append(&mut lines, over, random());
+            let (content_type, body) = (PROBLEM_MEDIA_TYPE, &limit.fields().problem()[..]);
+            let fields = fields.as_slice();
+            return write(&ShortAnswer { status: self.status, content_type, fields, lines: &lines, body });
         }
         let mut buffer = itoa::Buffer::new();
         if comes_back {
-            fields.extend(&[("retry-after", buffer.format(RETRY_AFTER_S).as_bytes())]);
+            fields.extend(&[("retry-after", buffer.format(RETRY_AFTER.as_secs()).as_bytes())]);
         }
         let body = error_text(self.status, self.text);
-        let content_type = "text/plain";
-        write(&ShortAnswer { status: self.status, content_type, fields: fields.as_slice(), body: body.as_bytes() })
+        let (fields, body) = (fields.as_slice(), body.as_bytes());
+        write(&ShortAnswer { status: self.status, content_type: "text/plain", fields, lines: &[], body })
     }
 }
 
-/// Tells an `EventSource` when to come back: not all at once. It takes any other status than 200 for the end.
-fn write_events<R>(retry_after_s: u32, mut fields: Fields<'_>, write: impl FnOnce(&ShortAnswer<'_>) -> R) -> R {
-    let body = format!("retry: {}\n\n", spread_ms(retry_after_s));
-    fields.extend(&[("cache-control", b"no-store")]);
-    write(&ShortAnswer {
-        status: StatusCode::OK,
-        content_type: EVENTS,
-        fields: fields.as_slice(),
-        body: body.as_bytes(),
-    })
-}
-
-/// Between one and three times as long, at random.
-fn spread_ms(seconds: u32) -> u64 {
-    // Every hasher that is made has another seed.
-    let random = RandomState::new().hash_one(());
-    let base = u64::from(seconds.max(1)) * 1000;
-    base + random % (2 * base + 1)
+/// A number that no client expects. Every hasher that is made has another seed.
+fn random() -> u64 {
+    RandomState::new().hash_one(())
 }
 
 /// Fields of an answer, in a place of fixed size.
@@ -145,25 +145,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_source_is_known_by_what_it_accepts() {
+    fn an_event_source_is_known_by_what_it_asks() {
         let asks = |method: &str, accept: &str| {
             asks_for_events(&Request::builder().method(method).uri("/").header("accept", accept).body(()).unwrap())
         };
-        for accept in
-            ["text/event-stream", "Text/Event-Stream", "text/html, text/event-stream;q=0.9", "a/b,text/event-stream"]
-        {
-            assert!(asks("GET", accept), "{accept}");
-        }
-        for accept in ["*/*", "text/*", "text/event-streams", "application/json", ""] {
-            assert!(!asks("GET", accept), "{accept}");
-        }
-        assert!(!asks("POST", "text/event-stream"), "no EventSource posts");
-    }
-
-    #[test]
-    fn those_that_are_told_to_come_back_come_back_at_different_times() {
-        let times: Vec<_> = (0..100).map(|_| spread_ms(2)).collect();
-        assert!(times.iter().all(|time| (2000..=6000).contains(time)), "{times:?}");
-        assert!(times.iter().max() > times.iter().min());
+        assert!(asks("GET", "text/event-stream"));
+        assert!(!asks("GET", "*/*"));
+        assert!(!asks("POST", "application/json, text/event-stream"), "no EventSource posts");
     }
 }

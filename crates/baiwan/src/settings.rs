@@ -11,22 +11,28 @@
 //! that is refused at one door is refused at every door, in the same words. What a program sets through `Builder` has a type instead. The default is in [`Settings::default`].
 
 mod event_loop;
+mod limits;
 mod overload;
 mod setting;
 mod table;
 mod value;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use baiwan_http1::Limits;
+use baiwan_limits::Proxies;
 
 use crate::cors::RefusalCors;
 use crate::fd_tables::FdTables;
 use crate::files::TURNED_AWAY_MAX;
 use crate::observe::Observer;
+use crate::rate_limit::RateLimit;
 
 pub use self::event_loop::EventLoop;
+pub use self::limits::RateLimits;
+pub(crate) use self::limits::nearest_ipv6_prefix;
 pub use self::overload::Overload;
 pub use self::setting::{HIDDEN, Kind, Row, Setting, quoted, store};
 pub use self::table::TABLE;
@@ -67,6 +73,10 @@ pub struct Settings {
     pub workers: Option<usize>,
     /// Connections held at once. `None` is the default, which may be lowered, while a number must be had.
     pub max_connections: Option<u64>,
+    /// Which peers say who the client is, and in which field.
+    pub proxies: Proxies,
+    /// Their connections begin with the PROXY protocol, which says who has connected to them.
+    pub proxy_protocol: bool,
     /// From the first byte of a head to its last. `None`: no limit, here and below.
     pub header_timeout: Option<Duration>,
     /// Until the next request.
@@ -95,6 +105,10 @@ pub struct Settings {
     pub overload: Overload,
     /// Whether each core has an fd table of its own.
     pub fd_tables: FdTables,
+    /// How often each client may ask.
+    pub rate_limit: RateLimits,
+    /// The limit in force, once the server starts.
+    pub(crate) rate_limit_in_force: Option<Arc<RateLimit>>,
     /// Of heads and bodies.
     pub(crate) http: Limits,
     /// Bytes of a request's body that axum's extractors collect, unless a route says otherwise. Streams are not concerned.
@@ -118,6 +132,8 @@ impl Default for Settings {
             port: 8080,
             workers: None,
             max_connections: None,
+            proxies: Proxies::default(),
+            proxy_protocol: false,
             header_timeout: Some(Duration::from_secs(10)),
             keep_alive_timeout: Some(Duration::from_secs(75)),
             body_timeout: Some(Duration::from_hours(1)),
@@ -132,6 +148,8 @@ impl Default for Settings {
             event_loop: EventLoop::Auto,
             overload: Overload::Off,
             fd_tables: FdTables::Shared,
+            rate_limit: RateLimits::default(),
+            rate_limit_in_force: None,
             http: Limits::default(),
             // As with axum alone.
             buffered_body_bytes_max: 2_097_152,
@@ -155,6 +173,12 @@ impl Settings {
         self.workers.unwrap_or_else(cpu_count)
     }
 
+    /// With what cores share that is made of settings.
+    pub(crate) fn in_force(mut self) -> Self {
+        self.rate_limit_in_force = self.rate_limit.in_force();
+        self
+    }
+
     /// What no value shows alone: settings that do not go together, the one to change first, and what is allowed for it.
     /// `prefix` stands before the names of settings.
     pub fn conflicts(&self, prefix: &str) -> Vec<([&'static str; 2], String)> {
@@ -167,6 +191,23 @@ impl Settings {
         if self.fd_tables == FdTables::PerCore && self.event_loop == EventLoop::Portable {
             let allowed = format!("shared, because {prefix}EVENT_LOOP is portable");
             conflicts.push((["FD_TABLES", "EVENT_LOOP"], allowed));
+        }
+        if let Err(allowed) = self.rate_limit.quota_in_force() {
+            conflicts.push((
+                ["RATE_LIMIT_BURST", "RATE_LIMIT"],
+                allowed.replace("RATE_LIMIT", &format!("{prefix}RATE_LIMIT")),
+            ));
+        }
+        if self.proxies.is_empty() && self.proxies.field().is_some() {
+            let allowed = format!("off, unless {prefix}TRUSTED_PROXIES says whose field it is");
+            conflicts.push((["CLIENT_IP_HEADER", "TRUSTED_PROXIES"], allowed));
+        }
+        if self.proxy_protocol && self.proxies.is_empty() {
+            let allowed = format!("off, unless {prefix}TRUSTED_PROXIES says who begins with it");
+            conflicts.push((["PROXY_PROTOCOL", "TRUSTED_PROXIES"], allowed));
+        } else if self.proxy_protocol && self.event_loop.resolve() == EventLoop::Portable {
+            let allowed = format!("off, because {prefix}EVENT_LOOP is portable, here or by default");
+            conflicts.push((["PROXY_PROTOCOL", "EVENT_LOOP"], allowed));
         }
         conflicts
     }

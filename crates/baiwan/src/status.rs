@@ -77,6 +77,9 @@ pub(crate) struct CoreStatus {
     pub(crate) accept_failures: AtomicU64,
     pub(crate) overloads: AtomicU64,
     pub(crate) shed: AtomicU64,
+    pub(crate) rate_limited: AtomicU64,
+    pub(crate) rate_limit_reported: AtomicU64,
+    pub(crate) untrusted_proxy_fields: AtomicU64,
     /// With `connections`, the only counters here that other threads write too.
     pub(crate) transports: TransportCounts,
     closed: Tally<{ CloseReason::ALL.len() }>,

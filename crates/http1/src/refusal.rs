@@ -79,6 +79,10 @@ refusals! {
         "the preface of HTTP/2 comes where HTTP/1.1 is spoken (RFC 9113 3.4)"
     BAD_REQUEST ProxyProtocolUnexpected "proxy-protocol-unexpected"
         "the PROXY protocol of a load balancer precedes the request, which is not read here"
+    BAD_REQUEST ProxyProtocolMissing "proxy-protocol-missing"
+        "a trusted proxy does not begin its connection with the PROXY protocol, which is demanded of it"
+    BAD_REQUEST ProxyProtocolMalformed "proxy-protocol-malformed"
+        "the PROXY protocol of a trusted proxy is malformed or too long"
     // Field lines.
     REQUEST_HEADER_FIELDS_TOO_LARGE FieldsTooMany "fields-too-many"
         "there are more fields than the limit (RFC 6585 5)"

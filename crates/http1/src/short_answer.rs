@@ -24,7 +24,7 @@ pub type ShortField<'a> = (&'static str, &'a [u8]);
 ///
 /// let status = StatusCode::SERVICE_UNAVAILABLE;
 /// let (text, fields) = (error_text(status, "request-timeout"), [("retry-after", &b"1"[..])]);
-/// let answer = ShortAnswer { status, content_type: "text/plain", fields: &fields, body: text.as_bytes() };
+/// let answer = ShortAnswer { status, content_type: "text/plain", fields: &fields, lines: &[], body: text.as_bytes() };
 /// let context = ResponseContext { head_request: false, version: Version::HTTP_11, keep_alive: false, may_switch: false };
 /// let mut out = Vec::new();
 /// encode_short_answer(&mut out, &answer, context, b"Sun, 06 Nov 1994 08:49:37 GMT");
@@ -38,6 +38,8 @@ pub struct ShortAnswer<'a> {
     pub content_type: &'a str,
     /// What it says beside that.
     pub fields: &'a [ShortField<'a>],
+    /// Further fields, as whole lines `Name: value`, each with its CR LF.
+    pub lines: &'a [u8],
     /// All of its body.
     pub body: &'a [u8],
 }
@@ -46,16 +48,26 @@ pub struct ShortAnswer<'a> {
 /// head depends on: the method, the version, and whether the connection persists.
 pub fn encode_short_answer(out: &mut Vec<u8>, answer: &ShortAnswer<'_>, context: ResponseContext, date: &[u8; 29]) {
     encode_status_line(out, answer.status);
-    encode_field(out, b"date", date);
-    encode_field(out, b"content-type", answer.content_type.as_bytes());
-    encode_field(out, b"content-length", itoa::Buffer::new().format(answer.body.len()).as_bytes());
+    // Few pieces: whoever is refused should cost little.
+    let mut length = itoa::Buffer::new();
+    let pieces = [
+        &b"date: "[..],
+        date,
+        b"\r\ncontent-type: ",
+        answer.content_type.as_bytes(),
+        b"\r\ncontent-length: ",
+        length.format(answer.body.len()).as_bytes(),
+        b"\r\n",
+    ];
+    pieces.into_iter().for_each(|piece| out.extend_from_slice(piece));
     encode_fields(out, answer.fields);
+    debug_assert!(answer.lines.is_empty() || answer.lines.ends_with(b"\r\n"), "lines are whole");
+    out.extend_from_slice(answer.lines);
     match context.keep_alive {
-        false => encode_field(out, b"connection", b"close"),
-        true if context.version == Version::HTTP_10 => encode_field(out, b"connection", b"keep-alive"),
-        true => {}
+        false => out.extend_from_slice(b"connection: close\r\n\r\n"),
+        true if context.version == Version::HTTP_10 => out.extend_from_slice(b"connection: keep-alive\r\n\r\n"),
+        true => out.extend_from_slice(b"\r\n"),
     }
-    out.extend_from_slice(b"\r\n");
     if !context.head_request {
         out.extend_from_slice(answer.body);
     }
@@ -73,6 +85,14 @@ pub fn short_response(answer: &ShortAnswer<'_>, keep_alive: bool) -> Response<By
     for (name, value) in answer.fields {
         if let Ok(value) = HeaderValue::from_bytes(value) {
             headers.append(HeaderName::from_static(name), value);
+        }
+    }
+    for line in answer.lines.split(|byte| *byte == b'\n') {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(line[colon + 1..].trim_ascii()))
+        {
+            headers.append(name, value);
         }
     }
     if !keep_alive {

@@ -14,7 +14,9 @@ pub const EVENT_STREAM: &str = "text/event-stream";
 /// Whether a request names `text/event-stream` in `Accept`, with a quality other than 0. A wildcard does not count: what accepts
 /// everything is no `EventSource`.
 pub fn accepts_event_stream(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    // Most are `*/*`, and shorter.
+    let values = headers.get_all(ACCEPT).iter().filter(|value| value.len() >= EVENT_STREAM.len());
+    let values = values.filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|range| {
         let mut parts = range.split(';').map(str::trim);
         parts.next().is_some_and(|range| range.eq_ignore_ascii_case(EVENT_STREAM)) && !parts.any(is_quality_zero)

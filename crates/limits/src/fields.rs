@@ -18,7 +18,6 @@
 //! those who were refused together do not come back together (section 8.5 of the draft). It is never earlier than the end of `t`
 //! (section 6).
 
-use std::io::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -58,6 +57,8 @@ pub struct Fields {
     /// The name as a String of Structured Fields, which is one of JSON as well.
     quoted: Box<str>,
     policy: HeaderValue,
+    /// The lines of both fields, up to the numbers.
+    lines: Box<[u8]>,
     problem: Bytes,
     burst: u32,
 }
@@ -73,6 +74,7 @@ impl Fields {
              \"detail\":\"At most {quota} are allowed. Retry-After says when to ask again.\",\"violated-policies\":[{quoted}]}}"
         );
         Self {
+            lines: format!("RateLimit-Policy: {policy}\r\nRateLimit: {quoted}").into_bytes().into(),
             policy: HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("\"?\"")),
             problem: problem.into(),
             quoted,
@@ -88,16 +90,13 @@ impl Fields {
     /// Appends whole field lines to a head that is written as bytes, each with its CRLF: `RateLimit-Policy`, `RateLimit`, and
     /// `Retry-After` if the request was refused.
     pub fn append(&self, head: &mut Vec<u8>, decision: &Decision, random: u64) {
-        head.extend_from_slice(b"RateLimit-Policy: ");
-        head.extend_from_slice(self.policy.as_bytes());
-        head.extend_from_slice(b"\r\nRateLimit: ");
-        self.append_limit(head, decision);
-        head.extend_from_slice(b"\r\n");
+        head.extend_from_slice(&self.lines);
+        append_numbers(head, decision);
         if !decision.allowed {
-            head.extend_from_slice(b"Retry-After: ");
+            head.extend_from_slice(b"\r\nRetry-After: ");
             append_number(head, retry_after_seconds(decision, random));
-            head.extend_from_slice(b"\r\n");
         }
+        head.extend_from_slice(b"\r\n");
     }
 
     /// Adds the same fields to a map. Those of another limit stay there, beside these; of two `Retry-After`, the last one counts.
@@ -120,11 +119,15 @@ impl Fields {
 
     fn append_limit(&self, out: &mut Vec<u8>, decision: &Decision) {
         out.extend_from_slice(self.quoted.as_bytes());
-        out.extend_from_slice(b";r=");
-        append_number(out, decision.remaining.into());
-        out.extend_from_slice(b";t=");
-        append_number(out, window_seconds(decision));
+        append_numbers(out, decision);
     }
+}
+
+fn append_numbers(out: &mut Vec<u8>, decision: &Decision) {
+    out.extend_from_slice(b";r=");
+    append_number(out, decision.remaining.into());
+    out.extend_from_slice(b";t=");
+    append_number(out, window_seconds(decision));
 }
 
 /// The effective window, `t`.
@@ -142,9 +145,22 @@ fn seconds_ceil(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
-fn append_number(out: &mut Vec<u8>, number: u64) {
-    // Writing to a vector cannot fail.
-    let _ = write!(out, "{number}");
+fn append_number(out: &mut Vec<u8>, mut number: u64) {
+    // The most that 64 bits have. A refusal must be cheap, and the formatter of the standard library is not.
+    if number < 10 {
+        return out.push(b'0' + number as u8);
+    }
+    let mut digits = [b'0'; 20];
+    let mut begin = digits.len();
+    loop {
+        begin -= 1;
+        digits[begin] += (number % 10) as u8;
+        number /= 10;
+        if number == 0 || begin == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[begin..]);
 }
 
 #[cfg(test)]
@@ -206,6 +222,15 @@ mod tests {
             let seconds = (0..5_000).map(|random| retry_after_seconds(&refused, random));
             assert_eq!((seconds.clone().min(), seconds.max()), (Some(least), Some(most)), "{millis} ms");
             assert_eq!(window_seconds(&refused), least);
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_with_all_their_digits() {
+        for number in [0, 7, 10, 429, u64::MAX] {
+            let mut out = Vec::new();
+            append_number(&mut out, number);
+            assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
         }
     }
 

@@ -5,7 +5,7 @@
 //! counted in ticks of 2^-20 s, and a period is rounded up, so that the rate is never exceeded (it is at most 0.14 % less, at
 //! 10,000 a second).
 
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -100,7 +100,18 @@ impl Limiter {
     ///
     /// A cost of 0 is always allowed, and one above the burst never. `now` is the caller's clock, the same one for each check.
     pub fn check(&self, key: &impl Hash, cost: u32, now: Instant) -> Decision {
-        let hash = self.table.hash((self.id, key));
+        let mut hasher = self.hasher();
+        key.hash(&mut hasher);
+        self.check_hash(hasher.finish(), cost, now)
+    }
+
+    /// A hasher for the keys of this limit.
+    pub(crate) fn hasher(&self) -> impl Hasher {
+        self.table.hasher(self.id)
+    }
+
+    /// As [`check`](Self::check), by what [`hasher`](Self::hasher) made of the key.
+    pub(crate) fn check_hash(&self, hash: u64, cost: u32, now: Instant) -> Decision {
         // At most 2^32 requests of 2^32 ticks each.
         let cost_ticks = u64::from(cost) * self.period;
         let charge = self.table.charge(hash, self.tolerance, cost_ticks, self.table.ticks(now));

@@ -115,9 +115,9 @@ impl Proxies {
 
     /// Reads the client from this field alone. `X-Forwarded-For` and `Forwarded` are lists, of which the other is not read any more. Any
     /// other field, such as `X-Real-IP` or `CF-Connecting-IP`, holds one address; where a trusted peer sends none, or several lines, or
-    /// something else than an address, the client is the peer.
-    pub fn with_field(mut self, field: HeaderName) -> Self {
-        self.field = Some(field);
+    /// something else than an address, the client is the peer. `None` is the default again.
+    pub fn with_field(mut self, field: impl Into<Option<HeaderName>>) -> Self {
+        self.field = field.into();
         self
     }
 
@@ -200,7 +200,7 @@ pub fn proxy_field(headers: &HeaderMap) -> Option<&'static str> {
 }
 
 /// A network without the bits that do not count; one of IPv4-mapped addresses as the network of the IPv4 addresses.
-fn canonical(network: IpNet) -> IpNet {
+pub(crate) fn canonical(network: IpNet) -> IpNet {
     match network.trunc() {
         IpNet::V6(v6)
             if v6.prefix_len() >= 96

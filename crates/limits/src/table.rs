@@ -20,7 +20,7 @@
 //! cannot be charged beyond its bound. Charges and looks are sequentially consistent for this. A request that is refused, or that
 //! is charged twice in such a race, is charged too much, never too little.
 
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -123,8 +123,11 @@ impl Table {
         self.lines as usize * ENTRIES
     }
 
-    pub(crate) fn hash(&self, key: impl Hash) -> u64 {
-        self.secret.hash_one(key)
+    /// A hasher with the table's secret, for keys of the limit with this number.
+    pub(crate) fn hasher(&self, limit: u64) -> impl Hasher {
+        let mut hasher = self.secret.build_hasher();
+        limit.hash(&mut hasher);
+        hasher
     }
 
     /// The time in ticks since the first check of this table. What is earlier than that is 0.
@@ -250,3 +253,6 @@ fn ticks_floor(time: Duration) -> u64 {
 pub(crate) fn duration_ceil(ticks: u64) -> Duration {
     Duration::new(ticks / TICKS, 0) + Duration::from_nanos((ticks % TICKS * 1_000_000_000).div_ceil(TICKS))
 }
+
+#[cfg(all(test, baiwan_shuttle))]
+mod models;

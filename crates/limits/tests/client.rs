@@ -138,7 +138,7 @@ fn forwarded_is_read_where_there_is_no_x_forwarded_for() {
 
 #[test]
 fn a_named_field_is_the_only_one_that_is_read() {
-    let named = |field: &str| proxies().with_field(field.parse().unwrap());
+    let named = |field: &str| proxies().with_field(field.parse::<HeaderName>().unwrap());
     check(
         &named("forwarded"),
         &[
@@ -318,14 +318,14 @@ fn chain() -> impl Strategy<Value = (Vec<&'static str>, usize)> {
 
 proptest! {
     #[test]
-    fn no_field_of_an_untrusted_peer_changes_the_client(proxies in any_proxies(), lines in lines(), peer: u32) {
+    fn row_59_no_field_of_an_untrusted_peer_changes_the_client(proxies in any_proxies(), lines in lines(), peer: u32) {
         let peer = IpAddr::V4(peer.into());
         prop_assume!(!proxies.trusts(peer));
         prop_assert_eq!(proxies.client(peer, &headers(lines)).ip, peer);
     }
 
     #[test]
-    fn nothing_on_the_left_of_what_proxies_wrote_changes_the_client(
+    fn row_59_nothing_on_the_left_of_what_proxies_wrote_changes_the_client(
         (chain, split) in chain(), lines in prop::collection::vec(value(), 0..4), left in value(), syntax in 0..3,
     ) {
         let (field, proxies) = match syntax {

@@ -45,6 +45,9 @@ pub fn summary(report: &Report) -> String {
             report.statuses.iter().map(|(status, times)| format!("{status}: {}", count(*times))).collect();
         row(&mut text, "statuses", &statuses.join(", "));
     }
+    if let Some(line) = limited(report) {
+        row(&mut text, "", line);
+    }
     if let Some(events) = &report.events {
         let missing = if events.missing > 0 { format!("; {} missing", count(events.missing)) } else { String::new() };
         let line = format!("{} received, {}/s{missing}", count(events.received), number(events.per_second));
@@ -141,6 +144,14 @@ fn requests(report: &Report) -> String {
         let _ = write!(line, "; {} sent", count(sent));
     }
     line
+}
+
+/// Where a limit was measured, and not the server.
+fn limited(report: &Report) -> Option<&'static str> {
+    let answers: u64 = report.statuses.values().sum();
+    let refused = report.statuses.get("429").copied().unwrap_or_default();
+    // Of at most 66 letters.
+    (2 * refused > answers).then_some("most were refused by a rate limit; RATE_LIMIT=off serves all")
 }
 
 fn errors(text: &mut String, report: &Report) {

@@ -24,6 +24,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use baiwan::Quota;
 use baiwan::settings::{Settings, TABLE};
 use http::HeaderValue;
 
@@ -35,6 +36,9 @@ use crate::store::Location;
 pub use self::parsers::{CorsOrigins, DATABASE_CONNECTIONS_MAX, LogFormat, ORIGINS_MAX, ReadyRequires};
 pub use self::secret::Secret;
 pub use self::settings::{defaults, rows};
+
+/// Requests of each client a second.
+const RATE_LIMIT_DEFAULT: u32 = 100;
 
 /// The settings of `baiwan serve`, all of them right.
 #[derive(Clone, Debug)]
@@ -67,13 +71,16 @@ pub struct Config {
     pub demo: bool,
 }
 
-/// What holds when nobody sets anything. Three settings of the server differ from those of an app of one's own.
+/// What holds when nobody sets anything. Four settings of the server differ from those of an app of one's own.
 impl Default for Config {
     fn default() -> Self {
         let mut server = Settings::default();
         server.request_timeout = Some(Duration::from_secs(30));
         server.half_close = true;
         server.shutdown_grace = Some(Duration::from_secs(1));
+        // Whoever tries it out on one machine is not in the way of the limit. One that is set counts for them, too.
+        server.rate_limit.quota = Quota::per_second(RATE_LIMIT_DEFAULT).ok();
+        server.rate_limit.scope.exempts_loopback = true;
         Self {
             file: None,
             server,

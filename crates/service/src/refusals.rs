@@ -36,7 +36,7 @@ impl Refusals {
         let counts = self.health.counts();
         let rules = grown(&self.said, &counts);
         if !rules.is_empty() {
-            info!(rules, "requests were refused; each is a line at LOG_LEVEL=debug");
+            info!(rules, "requests were refused; each that broke a rule is a line at LOG_LEVEL=debug");
         }
         self.said = counts;
     }
@@ -45,8 +45,9 @@ impl Refusals {
 /// The rules that were broken between two counts, and how often.
 fn grown(earlier: &Counts, later: &Counts) -> String {
     let mut text = String::new();
-    for (rule, count) in &later.refused {
-        let count = count - earlier.refused_by(rule);
+    let limited = ("rate-limited", later.rate_limited - earlier.rate_limited);
+    let rules = later.refused.iter().map(|(rule, count)| (*rule, count - earlier.refused_by(rule)));
+    for (rule, count) in rules.chain([limited]) {
         if count > 0 {
             let space = if text.is_empty() { "" } else { " " };
             let _ = write!(text, "{space}{rule}={count}");
@@ -71,5 +72,8 @@ mod tests {
         assert_eq!(grown(&none, &first), "host-missing=2");
         assert_eq!(grown(&first, &second), "host-missing=3 control-byte=1");
         assert_eq!(grown(&second, &second), "");
+        let mut third = second.clone();
+        third.rate_limited = 7;
+        assert_eq!(grown(&second, &third), "rate-limited=7");
     }
 }

@@ -51,6 +51,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let cores = config.server.worker_count();
     let store = runtime.block_on(open_store(config, &location, cores))?;
     let builder = Server::from_settings(config.server.clone()).workers(cores).buffered_body_limit(JSON_BODY_MAX);
+    let builder = builder.refusal_cors(config.cors_origins.for_refusals());
     let health = builder.health();
     let probe = Arc::new(health.clone());
     let policy = Arc::new(Policy::from(config));

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 
-use baiwan::FdTables;
 use baiwan::settings::{OFF, Setting, Settings, TABLE};
+use baiwan::{FdTables, RateLimitMode};
 use tracing::info;
 
 use crate::config::{Config, CorsOrigins, ReadyRequires};
@@ -48,6 +48,7 @@ impl Startup<'_> {
             max_connections = self.connections_max,
             notes = self.notes.join("; "),
             timeouts = self.timeouts(),
+            rate_limit = self.rate_limit(),
             body_min_rate = self.config.server.body_rate_min,
             shutdown = self.shutdown(),
             database = self.database,
@@ -65,6 +66,7 @@ impl Startup<'_> {
     fn block(&self) -> String {
         let mut limits = vec![format!("{} connections", self.connections_max)];
         limits.extend(self.notes.iter().cloned());
+        limits.push(self.rate_limit());
         let mut database = vec![self.database.clone()];
         database.extend(self.database_connections().map(|count| format!("{count} connections in all")));
         let rows = [
@@ -92,6 +94,25 @@ impl Startup<'_> {
             }
         }
         block
+    }
+
+    /// Which limit is in force, whom it exempts, and how to turn it off.
+    fn rate_limit(&self) -> String {
+        let limits = &self.config.server.rate_limit;
+        let Some(quota) = limits.quota_in_force().ok().flatten() else {
+            return "no rate limit".to_owned();
+        };
+        let mut line = format!("{quota} from each client (RATE_LIMIT; off turns it off)");
+        let exempt = limits.scope.exempts_loopback.then(|| "this machine".to_owned());
+        let networks = Some(limits.scope.exempt.to_string()).filter(|networks| !networks.is_empty());
+        let exempt: Vec<_> = exempt.into_iter().chain(networks).collect();
+        if !exempt.is_empty() {
+            let _ = write!(line, ", but not from {}", exempt.join(","));
+        }
+        if limits.mode == RateLimitMode::Report {
+            line += "; only reported (RATE_LIMIT_MODE)";
+        }
+        line
     }
 
     fn links(&self) -> Vec<String> {
@@ -212,6 +233,7 @@ mod tests {
   workers     2
   limits      19900 connections
               lowered from 1000000: this process may open 20000 files
+              100/s from each client (RATE_LIMIT; off turns it off), but not from this machine
   timeouts    header 10s, keep-alive 75s, body 1h, request off, write 30s
   body rate   at least 500 bytes a second
   shutdown    delay 500ms, idle connections 5s, at most 25s in all
@@ -239,6 +261,10 @@ mod tests {
             ..config.clone()
         };
         config.server.body_rate_min = 0;
+        config.server.rate_limit.quota = "60/min burst 5".parse().ok();
+        config.server.rate_limit.scope.exempts_loopback = false;
+        config.server.rate_limit.scope.exempt = "10.0.0.0/8,::1".parse().unwrap();
+        config.server.rate_limit.mode = RateLimitMode::Report;
         let database = config.database.to_string();
         let block = Startup { config: &config, database, ..startup }.block();
         let rows = "              20 connections in all
@@ -249,6 +275,8 @@ mod tests {
   settings    /etc/baiwan.toml
   stop";
         assert!(block.contains("  body rate   off\n"), "{block}");
+        let limit = "60/min burst 5 from each client (RATE_LIMIT; off turns it off), but not from 10.0.0.0/8,::1; only reported";
+        assert!(block.contains(limit), "{block}");
         assert!(block.contains(rows) && !block.contains("secret"), "{block}");
     }
 }

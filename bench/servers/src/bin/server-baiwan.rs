@@ -1,6 +1,6 @@
 //! The app on Baiwan, one worker. Deadlines stay on, as in production. Only rows with stalled connections come near one, and
-//! may set it (`HEADER_TIMEOUT`, `BODY_TIMEOUT`). Several processes may share one `ADDRESS` (`REUSE_PORT`). After the stop it
-//! says how many requests it has received.
+//! may set it (`HEADER_TIMEOUT`, `BODY_TIMEOUT`). Clients are limited if `RATE_LIMIT` says so. Several processes may share one `ADDRESS`
+//! (`REUSE_PORT`). After the stop it says how many requests it has received.
 
 use std::time::Duration;
 
@@ -23,6 +23,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if let Some(timeout) = deadline("BODY_TIMEOUT")? {
         builder = builder.body_timeout(Some(timeout));
+    }
+    if let Ok(quota) = std::env::var("RATE_LIMIT") {
+        builder = builder.rate_limit(Some(quota.parse()?));
     }
     let health = builder.health();
     // As `baiwan::serve` does it.

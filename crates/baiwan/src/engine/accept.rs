@@ -13,6 +13,7 @@ use super::close::{close, enter, turn_away};
 use super::ports::Ports;
 use super::table::{Flags, State, Table};
 use super::terms::Terms;
+use crate::client::trusts;
 use crate::files::{ACCEPT_PAUSE, COMPLAINT_PAUSE, explain};
 use crate::gate::{Beyond, Entry, admit_connection};
 use crate::say::say;
@@ -192,6 +193,9 @@ fn open<D: Driver>(
     let index = table.insert(connection.socket, connection.peer);
     if entry != Entry::Taken {
         table.turn_away(index);
+    }
+    if terms.settings.proxy_protocol && trusts(&terms.settings, connection.peer) {
+        table[index].flags.set(Flags::PROXIED);
     }
     match entry {
         Entry::Dropped(reason) => return close(terms, ports, table, index, reason),

@@ -19,9 +19,10 @@ use super::refuse::refuse;
 use super::respond::{Received, Step};
 use super::table::{Flags, Table};
 use super::terms::Terms;
+use crate::client::recorded;
 use crate::gate::Denial;
 use crate::own_answer::Asked;
-use crate::status::CloseReason;
+use crate::status::{CloseReason, add};
 
 /// Answers a request that the gate does not let through.
 pub(super) fn deny<D: Driver>(
@@ -45,6 +46,7 @@ pub(super) fn deny<D: Driver>(
         }
         return Step::Over;
     }
+    add(&terms.status().requests, 1);
     let Skipped { unread, bytes, keeps_alive } = match skip_body(head, received.rest, &settings.http) {
         Ok(skipped) => skipped,
         Err(refusal) => {
@@ -67,7 +69,8 @@ pub(super) fn deny<D: Driver>(
     });
     if let Some(observer) = &settings.observer {
         let bytes = [received.head_bytes + bytes, out.len() - begin].map(|count| count as u64);
-        observer.tell_denied(head.request.method(), table[index].peer.expand(), denial.status, bytes);
+        let client = recorded(table[index].peer.peer(), &head.request);
+        observer.tell_denied(head.request.method(), client, denial.status, bytes);
     }
     match unread {
         _ if !context.keep_alive => {

@@ -23,6 +23,7 @@ use super::feed::{Feed, keeps_alive};
 use super::terms::Board;
 use crate::BoxError;
 use crate::app::Call;
+use crate::rate_limit::Warning;
 use crate::status::add;
 
 /// A task stops asking its body for more while this many bytes wait to be sent.
@@ -202,16 +203,19 @@ impl Drop for Unfinished {
 }
 
 /// The task of an exchange whose handler was not ready.
-pub(super) async fn run<B>(call: Call<B>, pipe: Rc<Pipe>, context: ResponseContext)
+pub(super) async fn run<B>(call: Call<B>, pipe: Rc<Pipe>, context: ResponseContext, warning: Option<Warning>)
 where
     B: HttpBody<Data: Buf, Error: Into<BoxError>>,
 {
     let unfinished = Unfinished::new(pipe);
     let pipe = &unfinished.0;
-    let response = match call.await {
+    let mut response = match call.await {
         Ok(response) => response,
         Err(error) => return say_unsendable(&*error),
     };
+    if let Some(warning) = &warning {
+        warning.apply(response.headers_mut());
+    }
     let context = pipe.board.context(context, pipe.with_feed(|feed| keeps_alive(feed.as_ref())));
     let (mut front, mut queue) = (Vec::with_capacity(FRONT_BYTES_TYPICAL), VecDeque::new());
     let Some(answer) = encode(response, context, &pipe.board.date(), &mut front, &mut queue) else { return };

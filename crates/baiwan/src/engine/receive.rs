@@ -8,7 +8,7 @@
 
 use baiwan_driver::{self as driver, Driver};
 use baiwan_http1::{HeadDecoder, Refusal, RequestHead, is_head_request};
-use http::Method;
+use http::{Method, Request};
 
 use super::apps::Apps;
 use super::arrival::{Arrival, receive_once};
@@ -16,6 +16,7 @@ use super::close::{close, enter, fail_with_panic, flush, note_unread};
 use super::deny::deny;
 use super::exchange::OUTPUT_BYTES_MAX;
 use super::ports::{Outbox, Ports};
+use super::proxied::{Begun, begin_proxied};
 use super::refuse::refuse;
 use super::respond::{Received, Step, begin_exchange, begin_record};
 use super::table::{Flags, State, Table};
@@ -25,8 +26,10 @@ use super::upgrade::{give_to_hyper, may_switch};
 use super::upload::{discard, discard_body, visit_exchange};
 use super::{BATCH_MAX, RECEIVE_BYTES_MAX, TRANSMIT_DELAY_MAX, TURN_CONNECTIONS_MAX, TURN_TIME_MAX, has_budget};
 use crate::app::App;
-use crate::gate::{Asker, Denial, Verdict, admit_request};
+use crate::client::identify;
+use crate::gate::{Asker, Counting, Denial, Verdict, admit_request};
 use crate::own_answer::Asked;
+use crate::rate_limit::Left;
 use crate::status::{CloseReason, add};
 
 /// Capacity that what waits may have, however little that is.
@@ -265,7 +268,14 @@ pub(super) fn process<D: Driver, A: App>(
     }
     let begin = ports.outbox.bytes.len();
     let input = if kept.is_empty() { bytes } else { &kept[..] };
-    let (wait, position) = answer(terms, ports, table, apps, index, input, &mut decoder);
+    let (wait, position) = match begin_proxied(terms, table, index, input) {
+        Begun::After(first) => {
+            let (wait, position) = answer(terms, ports, table, apps, index, &input[first..], &mut decoder);
+            (wait, first + position)
+        }
+        Begun::Partial => (Wait::Head, 0),
+        Begun::Refused => (Wait::Nothing, 0),
+    };
     ports.outbox.add_area(table, index, begin);
     match wait {
         Wait::Nothing => return,
@@ -343,20 +353,20 @@ fn answer<D: Driver, A: App>(
             // What was answered before leaves first; then this head is looked at once more.
             return (Wait::Turn, position);
         }
-        let received = Received { head_bytes: consumed, rest: &rest[consumed..] };
-        let denial = admit(terms, table, index, is_probe, &mut head);
-        if denial.is_none() && switches {
+        let admitted = admit(terms, table, index, is_probe, &mut head);
+        if admitted.is_ok() && switches {
             if terms.settings.observer.is_some() {
-                begin_record(table, index, head.request.method(), consumed);
+                begin_record(table, index, &head.request, consumed);
             }
             return (Wait::Hyper, position);
         }
         position += consumed;
-        let step = match denial {
-            Some(denial) => deny(terms, ports, table, index, &denial, &head, received),
-            None => match apps.of::<D>(table, index) {
+        let received = Received { head_bytes: consumed, rest: &input[position..], left: admitted.unwrap_or_default() };
+        let step = match admitted {
+            Err(denial) => deny(terms, ports, table, index, &denial, &head, received),
+            Ok(_) => match apps.of::<D>(table, index) {
                 Some(app) => begin_exchange(terms, &mut ports.outbox.bytes, table, app, index, head, received),
-                None => fail_without_app(terms, table, index, head.request.method(), consumed),
+                None => fail_without_app(terms, table, index, &head.request, consumed),
             },
         };
         match step {
@@ -368,23 +378,40 @@ fn answer<D: Driver, A: App>(
     }
 }
 
-/// Asks the gate. What an answer instead of the app's would need of a request that is let through is kept.
+/// Says who the client is and asks the gate, which says how little is left of a client's limit. What an answer instead of the app's
+/// would need of a request that is let through is kept.
 #[inline]
-fn admit<S>(terms: &Terms, table: &mut Table<S>, index: u32, is_probe: bool, head: &mut RequestHead) -> Option<Denial> {
-    let is_late = table[index].flags.has(Flags::LATE);
-    let asker = Asker { is_probe, is_late, is_stopping: terms.board.is_stopping() };
-    match admit_request(asker, head.request.uri()) {
-        Verdict::Pass { last } => head.keep_alive &= !last,
+fn admit<S>(
+    terms: &Terms,
+    table: &mut Table<S>,
+    index: u32,
+    is_probe: bool,
+    head: &mut RequestHead,
+) -> Result<Option<Left>, Denial> {
+    let peer = || table[index].peer.peer();
+    identify(&terms.settings, &terms.board.server, terms.board.index, peer, &mut head.request);
+    let (is_late, is_stopping) = (table[index].flags.has(Flags::LATE), terms.board.is_stopping());
+    let counting = terms.settings.rate_limit_in_force.as_deref().map(|limit| Counting {
+        limit,
+        peer: peer(),
+        now: terms.clock.now().into_std(),
+        core: terms.status(),
+    });
+    let left = match admit_request(Asker { is_probe, is_late, is_stopping, counting }, &head.request) {
+        Verdict::Pass { last, left } => {
+            head.keep_alive &= !last;
+            left
+        }
         Verdict::Refused(denial) => {
             add(&terms.status().shed, u64::from(denial == Denial::OVERLOADED));
-            return Some(denial);
+            return Err(denial);
         }
-    }
+    };
     let asked = Asked::to_keep(&terms.settings, &head.request);
     if asked != Asked::default() {
         table.activate(index).asked = asked;
     }
-    None
+    Ok(left)
 }
 
 /// Whether a request is a HEAD; of one whose head is not there, or was refused, `input` tells.
@@ -397,10 +424,16 @@ fn is_head(decoded: &Result<Option<(RequestHead, usize)>, Refusal>, input: &[u8]
 }
 
 /// Answers a request whose app panicked when it was made.
-fn fail_without_app<S>(terms: &Terms, table: &mut Table<S>, index: u32, method: &Method, head_bytes: usize) -> Step {
+fn fail_without_app<S>(
+    terms: &Terms,
+    table: &mut Table<S>,
+    index: u32,
+    request: &Request<()>,
+    head_bytes: usize,
+) -> Step {
     add(&terms.status().requests, 1);
     if terms.settings.observer.is_some() {
-        begin_record(table, index, method, head_bytes);
+        begin_record(table, index, request, head_bytes);
     }
     fail_with_panic(terms, table, index);
     Step::Over

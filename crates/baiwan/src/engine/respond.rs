@@ -30,9 +30,11 @@ use super::table::{Flags, Pending, State, Table};
 use super::terms::Terms;
 use crate::app::{App, Call, add_peer, call_when_ready, is_for_server, limit_buffered_body};
 use crate::body::Inlet;
+use crate::client::recorded;
 use crate::clock::Tick;
 use crate::observe::{Draft, RouteCell};
 use crate::pace::Pace;
+use crate::rate_limit::{Left, Warning};
 use crate::status::{CloseReason, add};
 use crate::{Body, BodyError, BoxError};
 
@@ -63,6 +65,8 @@ pub(super) struct Received<'a> {
     pub(super) head_bytes: usize,
     /// What came behind it.
     pub(super) rest: &'a [u8],
+    /// What is left of its client's limit, if the answer should say so.
+    pub(super) left: Option<Left>,
 }
 
 /// Runs the handler for a request. An answer that is there goes to `out`.
@@ -82,7 +86,7 @@ pub(super) fn begin_exchange<S, A: App>(
     // What may switch protocols has left the engine.
     let context = ResponseContext { head_request, version: request.version(), keep_alive, may_switch: false };
     let is_observed = terms.settings.observer.is_some();
-    let route = is_observed.then(|| begin_record(table, index, request.method(), received.head_bytes));
+    let route = is_observed.then(|| begin_record(table, index, &request, received.head_bytes));
     let token = || table.token(index);
     let (body, feed, body_bytes) = match begin_body(terms, token, framing, expects_continue, received.rest) {
         Ok(begun) => begun,
@@ -100,11 +104,12 @@ pub(super) fn begin_exchange<S, A: App>(
     if let Some(route) = route {
         request.extensions_mut().insert(route);
     }
+    let warning = received.left.and_then(|left| Some(terms.settings.rate_limit_in_force.as_ref()?.warning(left)));
     let begin = out.len();
     // Whatever the app does in here, it costs this request alone: calling it, polling it, and dropping what is its own.
     let called = catch_unwind(AssertUnwindSafe(|| match by_itself {
         true => answer_without_app(terms, out, feed.as_ref(), context),
-        false => call(terms, out, app, request, feed.as_ref(), context),
+        false => call(terms, out, app, request, feed.as_ref(), context, warning.as_ref()),
     }));
     if is_observed {
         note_called(table, index, body_bytes, out.len() - begin, called.as_ref().ok());
@@ -112,7 +117,7 @@ pub(super) fn begin_exchange<S, A: App>(
     match called {
         Ok(Called::Pending(call)) => {
             let pipe = Pipe::new(table.token(index), Rc::clone(&terms.board), Progress::Waiting, feed, 0);
-            let task = tokio::task::spawn_local(exchange::run(call, Rc::clone(&pipe), context));
+            let task = tokio::task::spawn_local(exchange::run(call, Rc::clone(&pipe), context, warning));
             let due = terms.deadline(terms.settings.request_timeout);
             enter_exchange(terms, table, index, Pending { pipe, task: task.abort_handle() }, due);
             Step::Pending { body_bytes }
@@ -132,8 +137,9 @@ pub(super) fn begin_exchange<S, A: App>(
 }
 
 /// Begins the record of a request. Its route is written into what this returns.
-pub(super) fn begin_record<S>(table: &mut Table<S>, index: u32, method: &Method, head_bytes: usize) -> RouteCell {
-    let mut draft = Draft::begin(Some(method.clone()), table[index].peer.expand());
+pub(super) fn begin_record<S>(table: &mut Table<S>, index: u32, request: &Request<()>, head_bytes: usize) -> RouteCell {
+    let client = recorded(table[index].peer.peer(), request);
+    let mut draft = Draft::begin(Some(request.method().clone()), client);
     draft.bytes_in = head_bytes as u64;
     let route = draft.route.clone();
     table.activate(index).draft = Some(draft);
@@ -225,6 +231,7 @@ fn call<A: App>(
     request: Request<Body>,
     feed: Option<&Feed>,
     context: ResponseContext,
+    warning: Option<&Warning>,
 ) -> Called<A::ResponseBody> {
     let cx = &mut Context::from_waker(Waker::noop());
     let mut call = match app.poll_ready(cx) {
@@ -239,7 +246,7 @@ fn call<A: App>(
             call_when_ready(std::mem::replace(app, fresh), request)
         }
     };
-    let response = match call.as_mut().poll(cx) {
+    let mut response = match call.as_mut().poll(cx) {
         Poll::Pending => return Called::Pending(call),
         Poll::Ready(Ok(response)) => response,
         Poll::Ready(Err(error)) => {
@@ -247,6 +254,9 @@ fn call<A: App>(
             return Called::Failed;
         }
     };
+    if let Some(warning) = warning {
+        warning.apply(response.headers_mut());
+    }
     let context = terms.board.context(context, keeps_alive(feed));
     let mut queue = VecDeque::new();
     match encode(response, context, terms.clock.date(), out, &mut queue) {

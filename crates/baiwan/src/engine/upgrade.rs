@@ -51,7 +51,7 @@ pub(super) fn give_to_hyper<D: Driver, A: App>(
     let draft = busy.and_then(|busy| busy.draft);
     let (server, core) = (&terms.board.server, terms.board.index);
     let peer = slot.peer.peer();
-    let released = ports.driver.release(slot.socket).and_then(|fd| SocketStream::from_fd(fd, slot.peer.is_unix()));
+    let released = ports.driver.release(slot.socket).and_then(|fd| SocketStream::from_fd(fd, slot.peer.is_over_unix()));
     match released {
         Ok(stream) => {
             let received = Bytes::copy_from_slice(received);

@@ -31,9 +31,11 @@ use super::switch::{Switch, may_switch, until_switched};
 use super::transport::Transport;
 use super::upload::Upload;
 use crate::app::{App, add_peer, call_when_ready, is_for_server, limit_buffered_body};
-use crate::gate::{Asker, Denial, PROBE_TIMEOUT, Verdict, admit_request};
+use crate::client::{identify, recorded};
+use crate::gate::{Asker, Counting, Denial, PROBE_TIMEOUT, Verdict, admit_request};
 use crate::incoming::IncomingStream;
 use crate::own_answer::{Asked, OwnAnswer, StandsFor};
+use crate::rate_limit::Left;
 use crate::say::say;
 use crate::settings::Settings;
 use crate::status::{CloseReason, CoreStatus, Status, add};
@@ -126,44 +128,63 @@ impl<A: App> Connection<A> {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>, peer: Peer, switch: &Switch) -> Answered<A::ResponseBody> {
+    async fn answer(&self, mut request: Request<Incoming>, peer: Peer, switch: &Switch) -> Answered<A::ResponseBody> {
+        identify(&self.settings, &self.status, self.index, || peer, &mut request);
         switch.asked.set(Some(Asked::of(&self.settings, &request)));
-        let admitted = self.admit(&request, &switch.record);
+        let admitted = self.admit(&request, peer, &switch.record);
         if let Some(exchanges) = switch.record.exchanges() {
             let is_read = admitted.as_ref().err().is_none_or(|refused| refused.reason.is_none());
-            exchanges.begin(is_read.then(|| request.method()));
+            exchanges.begin(is_read.then(|| request.method()), Some(recorded(peer, &request)));
         }
         let response = match admitted {
-            Ok(last) => self.answer_admitted(request, peer, switch, last).await,
-            Err(Refused { answer, reason }) => instead(&self.settings, switch, answer, reason),
+            Ok((last, left)) => {
+                let mut response = self.answer_admitted(request, peer, switch, last).await;
+                if let (Some(left), Some(limit)) = (left, &self.settings.rate_limit_in_force) {
+                    limit.warning(left).apply(response.headers_mut());
+                }
+                response
+            }
+            Err(Refused { answer, reason }) => {
+                if reason.is_none() {
+                    add(&self.core().requests, 1);
+                }
+                instead(&self.settings, switch, answer, reason)
+            }
         };
         Ok(Told::answer(switch.record.exchanges(), response))
     }
 
-    /// Asks the gate, and the rules of the engine that hyper does not have. Says whether the answer is the last.
-    fn admit(&self, request: &Request<Incoming>, record: &Record) -> Result<bool, Refused> {
+    /// Asks the gate, and the rules of the engine that hyper does not have. Says whether the answer is the last, and how little is left of
+    /// the client's limit.
+    fn admit(&self, request: &Request<Incoming>, peer: Peer, record: &Record) -> Result<(bool, Option<Left>), Refused> {
         if let Some(refusal) = beyond(request, &self.settings.http) {
             return Err(self.refuse(refusal));
         }
         let is_stopping = self.draining.as_ref().is_some_and(|draining| *draining.borrow());
-        let last =
-            match admit_request(Asker { is_probe: record.is_probe(), is_late: false, is_stopping }, request.uri()) {
-                Verdict::Pass { last } => last || self.draining.is_none(),
-                Verdict::Refused(denial) => {
-                    let reason = (!denial.stays).then_some(denial.reason);
-                    return Err(Refused { answer: denial.own_answer(), reason });
-                }
-            };
+        // What the engine has given away, it has counted.
+        let limit = self.draining.as_ref().and(self.settings.rate_limit_in_force.as_deref());
+        let now = || tokio::time::Instant::now().into_std();
+        let counting = limit.map(|limit| Counting { limit, peer, now: now(), core: self.core() });
+        let admitted = match admit_request(
+            Asker { is_probe: record.is_probe(), is_late: false, is_stopping, counting },
+            request,
+        ) {
+            Verdict::Pass { last, left } => (last || self.draining.is_none(), left),
+            Verdict::Refused(denial) => {
+                let reason = (!denial.stays).then_some(denial.reason);
+                return Err(Refused { answer: denial.own_answer(), reason });
+            }
+        };
         if request.method() == Method::CONNECT {
             return Err(self.refuse(Refusal::ConnectUnsupported));
         }
-        Ok(last)
+        Ok(admitted)
     }
 
     /// What the peer may not ask for, in the words of the engine. It is the connection's last answer.
     fn refuse(&self, refusal: Refusal) -> Refused {
         self.core().count_refusal(refusal);
-        let answer = OwnAnswer { status: refusal.status(), text: refusal.name() };
+        let answer = OwnAnswer::new(refusal.status(), refusal.name());
         Refused { answer, reason: Some(CloseReason::Refused) }
     }
 
@@ -195,7 +216,7 @@ impl<A: App> Connection<A> {
         let response = match outcome {
             // Whatever the app makes of its request's body, it has not come.
             _ if let Some(reason) = record.late_body() => {
-                let answer = OwnAnswer { status: StatusCode::REQUEST_TIMEOUT, text: reason.name() };
+                let answer = OwnAnswer::new(StatusCode::REQUEST_TIMEOUT, reason.name());
                 return instead(&self.settings, switch, answer, Some(reason));
             }
             Ok(Ok(Some(response))) => response,
@@ -206,7 +227,7 @@ impl<A: App> Connection<A> {
             }
             Err(_) => {
                 let reason = CloseReason::RequestTimeout;
-                let answer = OwnAnswer { status: StatusCode::SERVICE_UNAVAILABLE, text: reason.name() };
+                let answer = OwnAnswer::new(StatusCode::SERVICE_UNAVAILABLE, reason.name());
                 return instead(&self.settings, switch, answer, Some(reason));
             }
         };
@@ -310,7 +331,7 @@ pub(super) async fn turn_away(mut transport: Transport, denial: Denial, settings
     let record = transport.record();
     record.note(denial.reason);
     if let Some(exchanges) = record.exchanges() {
-        exchanges.begin(None);
+        exchanges.begin(None, None);
         exchanges.handle_head(denial.status);
     }
     let answer = denial.answer_unread(&settings.refusal_cors);
@@ -337,7 +358,7 @@ fn answer_without_app<B>(last: bool) -> Response<Answer<B>> {
 
 /// The answer of a server whose app has none that can be sent. It is the connection's last.
 fn failed<B>(settings: &Settings, switch: &Switch) -> Response<Answer<B>> {
-    let answer = OwnAnswer { status: StatusCode::INTERNAL_SERVER_ERROR, text: "the-request-could-not-be-handled" };
+    let answer = OwnAnswer::new(StatusCode::INTERNAL_SERVER_ERROR, "the-request-could-not-be-handled");
     instead(settings, switch, answer, Some(CloseReason::HandlerFailed))
 }
 

@@ -70,15 +70,15 @@ impl Exchanges {
         self.state().open = Some(Open::new(draft, false));
     }
 
-    /// A request has come; it has no `method` if it is refused before anybody is asked.
-    pub(super) fn begin(&self, method: Option<&Method>) {
+    /// A request has come; it has no `method` if it is refused before anybody is asked. Without a `client`, that is the peer.
+    pub(super) fn begin(&self, method: Option<&Method>, client: Option<SocketAddr>) {
         let mut state = self.state();
         match &mut state.open {
             Some(open) if !open.asked => open.asked = true,
             _ => {
                 // hyper may go on to the next request with an answer in its buffer: that one has ended as far as anybody knows.
                 let before = take(&mut state);
-                state.open = Some(Open::new(Draft::begin(method.cloned(), self.client), true));
+                state.open = Some(Open::new(Draft::begin(method.cloned(), client.unwrap_or(self.client)), true));
                 drop(state);
                 self.finish(before, None);
             }
@@ -282,7 +282,7 @@ mod tests {
 
     fn ask_and_answer(exchanges: &Exchanges) {
         exchanges.handle_received(10);
-        exchanges.begin(Some(&Method::GET));
+        exchanges.begin(Some(&Method::GET), None);
         exchanges.handle_head(StatusCode::OK);
         exchanges.handle_whole();
     }
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn what_goes_down_with_its_core_is_not_called_answered() {
-        let pending = |exchanges: &Exchanges| exchanges.begin(Some(&Method::GET));
+        let pending = |exchanges: &Exchanges| exchanges.begin(Some(&Method::GET), None);
         let lost = (Some(Method::GET), None, [0, 0], Outcome::Ended(CloseReason::CoreFailed));
         assert_eq!(records(pending, CloseReason::Complete), [lost]);
     }
@@ -328,7 +328,7 @@ mod tests {
         let line = (None, Some(431), [0, 60], Outcome::Ended(CloseReason::Refused));
         assert_eq!(records(refused, CloseReason::Refused), [line]);
         let switched = |exchanges: &Exchanges| {
-            exchanges.begin(Some(&Method::GET));
+            exchanges.begin(Some(&Method::GET), None);
             exchanges.handle_head(StatusCode::SWITCHING_PROTOCOLS);
             exchanges.handle_whole();
             exchanges.handle_sent(b"HTTP/1.1 101 Switching Protocols", 50);

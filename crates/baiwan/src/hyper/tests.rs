@@ -29,7 +29,7 @@ struct Rig {
 
 impl Rig {
     fn new(settings: Settings, connections_max: u64) -> Self {
-        let (settings, status) = (Arc::new(settings), Status::new(1, connections_max, connections_max));
+        let (settings, status) = (Arc::new(settings.in_force()), Status::new(1, connections_max, connections_max));
         let transports = Transports::new(&settings, Arc::clone(&status), 0);
         let (stop, draining) = watch::channel(false);
         Self { settings, status, transports, _stop: stop, draining }

@@ -6,12 +6,18 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use baiwan_limits::{Networks, Proxies, Quota};
+use http::HeaderName;
+
 use super::listen::Source;
 use super::shutdown::Stop;
 use crate::cors::RefusalCors;
 use crate::fd_tables::FdTables;
 use crate::observe::{Exchange, Observer};
-use crate::settings::{EventLoop, FIELDS_LIMITS, HEAD_LIMITS, Overload, Settings, TARGET_LIMITS, nearest};
+use crate::rate_limit::RateLimitMode;
+use crate::settings::{
+    EventLoop, FIELDS_LIMITS, HEAD_LIMITS, Overload, Settings, TARGET_LIMITS, nearest, nearest_ipv6_prefix,
+};
 use crate::status::Health;
 
 /// A server that was not started yet. Timeouts that are `None` are off.
@@ -84,6 +90,50 @@ impl Builder {
         self
     }
 
+    /// Which peers are proxies that say who the client is. Default: none, and the client is the peer.
+    ///
+    /// Every request then has the extension [`ClientIp`](crate::ClientIp), which is an extractor, too; and the
+    /// [records](Self::observe) name that client. [`Proxies`] says which fields are read, and how.
+    ///
+    /// # Example
+    /// ```
+    /// use axum::{Router, routing::get};
+    /// use baiwan::ClientIp;
+    ///
+    /// let app = Router::new().route("/", get(|ClientIp(address): ClientIp| async move { format!("hello, {address}") }));
+    /// let proxies = "10.0.0.0/8, 2001:db8:1::/48".parse()?;
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").trusted_proxies(proxies);
+    /// # let running = server.start(app)?;
+    /// # drop(running);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn trusted_proxies(mut self, proxies: Proxies) -> Self {
+        let field = proxies.field().or(self.settings.proxies.field()).cloned();
+        self.settings.proxies = proxies.with_field(field);
+        self
+    }
+
+    /// The one field in which [trusted proxies](Self::trusted_proxies) name the client, such as `CF-Connecting-IP`; see
+    /// [`Proxies::with_field`]. Default: `X-Forwarded-For`, or without that `Forwarded`. Without a trusted proxy it is an error at
+    /// start.
+    pub fn client_ip_header(mut self, field: HeaderName) -> Self {
+        self.settings.proxies = self.settings.proxies.with_field(field);
+        self
+    }
+
+    /// Whether connections of [trusted proxies](Self::trusted_proxies) begin with the PROXY protocol, version 1 or 2, in which a proxy
+    /// that forwards bytes says who has connected to it. Default no.
+    ///
+    /// Then that source is the peer in all respects: `ConnectInfo`, [`ClientIp`](crate::ClientIp), records, and whether its fields are
+    /// believed. A header that names none (`LOCAL`, `UNKNOWN`) leaves the proxy as the peer. A header may have 4096 bytes and take the
+    /// time of a [head](Self::header_timeout); a trusted proxy that sends something else gets a 400, `proxy-protocol-missing` or
+    /// `proxy-protocol-malformed`. From other peers the protocol is refused as ever. Without a trusted proxy, and with
+    /// [`EventLoop::Portable`], it is an error at start.
+    pub fn proxy_protocol(mut self, on: bool) -> Self {
+        self.settings.proxy_protocol = on;
+        self
+    }
+
     /// How many bytes a request's head may have, from its first line to the empty line, both included. Default 16 KiB; then
     /// 431. At least 256 and at most 64 KiB: any other number counts as the nearer of the two.
     ///
@@ -117,6 +167,44 @@ impl Builder {
     /// and at most 255: any other number counts as the nearer of the two.
     pub fn fields_limit(mut self, fields: usize) -> Self {
         self.settings.http.fields_max = nearest(fields, &FIELDS_LIMITS);
+        self
+    }
+
+    /// How often each client may ask, by its address. Default `None`: as often as it likes. One request more is answered 429 with
+    /// `Retry-After`, before the app hears of it, and its connection goes on. Not limited are clients over Unix sockets, requests for
+    /// `/health` and `/health/*`, and CORS preflights. [`rate_limit_exempt`](Self::rate_limit_exempt) exempts others.
+    ///
+    /// # Example
+    /// ```
+    /// let server = baiwan::Server::builder()
+    ///     .bind("127.0.0.1:0")
+    ///     .rate_limit(Some("1000/min burst 100".parse()?))
+    ///     .rate_limit_exempt("10.0.0.0/8, 127.0.0.1".parse()?);
+    /// # let running = server.start(axum::Router::new())?;
+    /// # drop(running);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn rate_limit(mut self, quota: Option<Quota>) -> Self {
+        (self.settings.rate_limit.quota, self.settings.rate_limit.burst) = (quota, None);
+        self
+    }
+
+    /// Whether requests that are too many are refused, or only counted and named in the log. Default [`RateLimitMode::Enforce`].
+    pub fn rate_limit_mode(mut self, mode: RateLimitMode) -> Self {
+        self.settings.rate_limit.mode = mode;
+        self
+    }
+
+    /// Clients that the [rate limit](Self::rate_limit) does not count. Default: none.
+    pub fn rate_limit_exempt(mut self, networks: Networks) -> Self {
+        self.settings.rate_limit.scope.exempt = networks;
+        self
+    }
+
+    /// How many bits of an IPv6 address are one client to the [rate limit](Self::rate_limit). Default 64, which is what one subscriber has.
+    /// At least 32 and at most 128: any other number counts as the nearer of the two.
+    pub fn rate_limit_ipv6_prefix(mut self, bits: u8) -> Self {
+        self.settings.rate_limit.scope.ipv6_prefix = nearest_ipv6_prefix(bits);
         self
     }
 

@@ -70,6 +70,13 @@ impl Running {
     /// runtime than the one on which the server was started.
     pub async fn wait(mut self) -> Result<(), Error> {
         self.home.map_or(Ok(()), Home::check)?;
+        self.until_ended().await?;
+        // The first core follows the signals, too, so this may be the first poll since the last phase: whoever polls sees it before the end.
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    async fn until_ended(&mut self) -> Result<(), Error> {
         if let Some(listening) = self.listening.upgrade() {
             listening.handle_wait();
         }

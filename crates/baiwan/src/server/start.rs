@@ -157,7 +157,7 @@ impl Builder {
         // Held until every core has its own, so that those of a core that fails are closed with it.
         let _ways: Vec<_> = listeners.iter().filter_map(Listeners::way).collect();
         let status = Status::new(workers, capacity.max_connections, capacity.max_connections_per_core);
-        let settings = Arc::new(Settings { turned_away_max: capacity.turned_away_max, ..self.settings });
+        let settings = Arc::new(Settings { turned_away_max: capacity.turned_away_max, ..self.settings }.in_force());
         let finish_line = FinishLine::new(Arc::clone(&status), Arc::clone(&settings));
         let stops_on_signals = matches!(self.stop, Stop::Signals);
         let listening = stops_on_signals.then(|| Listening::begin(settings.shutdown_timeout)).transpose()?;

@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use super::Settings;
-use super::setting::{Row, Setting, store};
+use super::limits::{parse_ipv6_prefix, parse_networks, shown_networks};
+use super::setting::{Kind, Row, Setting, store};
 use super::value::{
-    CONNECTIONS_MAX, FIELDS_LIMITS, HEAD_LIMITS, OFF, TARGET_LIMITS, WORKERS_MAX, parse_count, parse_grace, parse_host,
-    parse_length, parse_port, parse_rate, parse_size, parse_span, parse_switch, parse_timeout, shown_grace, shown_size,
-    shown_span, shown_timeout,
+    CONNECTIONS_MAX, FIELDS_LIMITS, HEAD_LIMITS, OFF, TARGET_LIMITS, WORKERS_MAX, parse_count, parse_field_name,
+    parse_grace, parse_host, parse_length, parse_port, parse_proxies, parse_rate, parse_size, parse_span, parse_switch,
+    parse_timeout, shown_grace, shown_proxies, shown_size, shown_span, shown_timeout,
 };
 
 /// Every setting of a server.
@@ -54,6 +55,53 @@ pub static TABLE: &[Setting<Settings>] = &[
     },
     Setting {
         row: Row::new(
+            "RATE_LIMIT",
+            "RATE",
+            "Requests of each client: `100` or `100/s`, `1000/min`, `10000/h`, or `off`; one more gets a 429. Clients over Unix sockets, \
+             `/health`, `/health/*` and CORS preflights are not limited",
+        ),
+        set: |settings, text| settings.rate_limit.set_quota(text),
+        show: |settings| settings.rate_limit.shown_quota(),
+    },
+    Setting {
+        row: Row {
+            default: Some(BURST_DEFAULT),
+            ..Row::new("RATE_LIMIT_BURST", "COUNT", "Requests that a client may send at once after a pause")
+        },
+        set: |settings, text| {
+            let count = parse_count(text, u32::MAX.into()).map(|count| u32::try_from(count).ok());
+            store(&mut settings.rate_limit.burst, count)
+        },
+        show: |settings| settings.rate_limit.burst.map_or(BURST_DEFAULT.to_owned(), |count| count.to_string()),
+    },
+    Setting {
+        row: Row::new(
+            "RATE_LIMIT_MODE",
+            "MODE",
+            "`enforce`, or `report`: requests that are too many are let through, counted, and named in the log once a second",
+        ),
+        set: |settings, text| store(&mut settings.rate_limit.mode, text.parse()),
+        show: |settings| settings.rate_limit.mode.name().to_owned(),
+    },
+    Setting {
+        row: Row {
+            kind: Kind::List,
+            ..Row::new(
+                "RATE_LIMIT_EXEMPT",
+                "NETWORKS",
+                "Clients that are never limited: networks such as `10.0.0.0/8`, or addresses, separated by commas; or `off`",
+            )
+        },
+        set: |settings, text| store(&mut settings.rate_limit.scope.exempt, parse_networks(text)),
+        show: |settings| shown_networks(&settings.rate_limit.scope.exempt),
+    },
+    Setting {
+        row: Row::new("RATE_LIMIT_IPV6_PREFIX", "BITS", "How much of an IPv6 address is one client: 32 to 128 bits"),
+        set: |settings, text| store(&mut settings.rate_limit.scope.ipv6_prefix, parse_ipv6_prefix(text)),
+        show: |settings| settings.rate_limit.scope.ipv6_prefix.to_string(),
+    },
+    Setting {
+        row: Row::new(
             "HEAD_LIMIT",
             "SIZE",
             "Bytes of a request's head, from its first line to the empty line; then 431 (`head-too-large`). A connection holds \
@@ -82,6 +130,45 @@ pub static TABLE: &[Setting<Settings>] = &[
             store(&mut settings.http.fields_max, count.map(|count| count as usize))
         },
         show: |settings| settings.http.fields_max.to_string(),
+    },
+    Setting {
+        row: Row {
+            kind: Kind::List,
+            ..Row::new(
+                "TRUSTED_PROXIES",
+                "LIST",
+                "Peers that are believed when they name the client in `X-Forwarded-For`, or without that in `Forwarded`: `off`, or \
+                 networks such as `10.0.0.0/8`, addresses, and `unix` for Unix sockets, separated by commas",
+            )
+        },
+        set: |settings, text| {
+            let field = settings.proxies.field().cloned();
+            store(&mut settings.proxies, parse_proxies(text).map(|proxies| proxies.with_field(field)))
+        },
+        show: |settings| shown_proxies(&settings.proxies),
+    },
+    Setting {
+        row: Row::new(
+            "CLIENT_IP_HEADER",
+            "FIELD",
+            "The one field in which `TRUSTED_PROXIES` name the client, such as `CF-Connecting-IP`, `X-Real-IP` or `Forwarded`; `off` \
+             is as above",
+        ),
+        set: |settings, text| {
+            let field = parse_field_name(text);
+            field.map(|field| settings.proxies = std::mem::take(&mut settings.proxies).with_field(field))
+        },
+        show: |settings| settings.proxies.field().map_or(OFF.to_owned(), ToString::to_string),
+    },
+    Setting {
+        row: Row::new(
+            "PROXY_PROTOCOL",
+            "CHOICE",
+            "`on`: connections of `TRUSTED_PROXIES` begin with the PROXY protocol, version 1 or 2, which says who has connected to the \
+             proxy; one without it is refused. Not with `EVENT_LOOP=portable`",
+        ),
+        set: |settings, text| store(&mut settings.proxy_protocol, parse_switch(text)),
+        show: |settings| if settings.proxy_protocol { "on" } else { OFF }.to_owned(),
     },
     Setting {
         row: Row::new("HEADER_TIMEOUT", "DURATION", "Time for a request's head, from its first byte; then 408"),
@@ -205,6 +292,8 @@ pub static TABLE: &[Setting<Settings>] = &[
     },
 ];
 
+/// The number of `RATE_LIMIT` is the burst, too.
+const BURST_DEFAULT: &str = "as in `RATE_LIMIT`";
 const MAX_CONNECTIONS_DEFAULT: &str = "1000000, lowered to what files and memory allow";
 
 #[cfg(test)]

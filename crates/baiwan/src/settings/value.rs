@@ -7,6 +7,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use baiwan_http1::{FIELDS_CEILING, HEAD_BYTES_CEILING};
+use baiwan_limits::{NETWORKS_MAX, Proxies, ProxiesError};
+use http::HeaderName;
+
+use super::setting::quoted;
 
 /// The longest duration that a setting may have.
 pub const DURATION_MAX: Duration = Duration::from_hours(24);
@@ -106,6 +110,36 @@ pub(super) fn shown_span(duration: Duration) -> String {
 
 pub(super) fn shown_timeout(timeout: Option<Duration>) -> String {
     timeout.map_or_else(|| OFF.to_owned(), shown_span)
+}
+
+/// Parses a list of proxies, or `off` for none. The error says what is allowed, and which item is not.
+pub(super) fn parse_proxies(text: &str) -> Result<Proxies, String> {
+    if is_off(text) {
+        return Ok(Proxies::default());
+    }
+    let wrong = |error| match error {
+        ProxiesError::Item(item) => format!("; {} is none of them", quoted(&item)),
+        _ => String::new(),
+    };
+    text.parse().map_err(|error| {
+        let allowed = "networks such as 10.0.0.0/8, addresses, and unix, separated by commas; or off";
+        format!("a list of up to {NETWORKS_MAX} {allowed}{}", wrong(error))
+    })
+}
+
+pub(super) fn shown_proxies(proxies: &Proxies) -> String {
+    match proxies.is_empty() {
+        true => OFF.to_owned(),
+        false => proxies.to_string(),
+    }
+}
+
+/// Parses the name of a field (RFC 9110, section 5.1), or `off` for none. The error says what is allowed.
+pub(super) fn parse_field_name(text: &str) -> Result<Option<HeaderName>, String> {
+    match is_off(text) {
+        true => Ok(None),
+        false => text.parse().map(Some).map_err(|_| "the name of a field such as X-Real-IP; or off".to_owned()),
+    }
 }
 
 /// Digits only: no sign, no spaces.
@@ -252,6 +286,28 @@ mod tests {
             assert_eq!(shown_size(size(text).unwrap()), text);
         }
         assert_eq!(shown_size(2048 * 1024), "2MiB");
+    }
+
+    #[test]
+    fn a_list_of_proxies_is_off_or_names_what_is_wrong_in_it() {
+        assert_eq!(shown_proxies(&parse_proxies("10.0.0.0/8, ::1,unix").unwrap()), "10.0.0.0/8,::1,unix");
+        assert_eq!(shown_proxies(&parse_proxies("none").unwrap()), "off");
+        let allowed = parse_proxies("10.0.0.0/8,10.0.0.0/33").unwrap_err();
+        assert!(
+            allowed.starts_with("a list of up to 256 networks such as 10.0.0.0/8, addresses, and unix"),
+            "{allowed}"
+        );
+        assert!(allowed.ends_with("; or off; \"10.0.0.0/33\" is none of them"), "{allowed}");
+        let long = parse_proxies(&"x".repeat(10_000)).unwrap_err();
+        assert!(long.len() < 400, "{long}");
+        assert!(parse_proxies(&vec!["::1"; NETWORKS_MAX + 1].join(",")).unwrap_err().ends_with("; or off"));
+    }
+
+    #[test]
+    fn a_field_has_a_name() {
+        assert_eq!(parse_field_name("X-Real-IP"), Ok(Some(HeaderName::from_static("x-real-ip"))));
+        assert_eq!(parse_field_name("off"), Ok(None));
+        assert!(parse_field_name("X Real IP").is_err() && parse_field_name("").is_err());
     }
 
     #[test]

@@ -38,6 +38,14 @@ pub struct Counts {
     pub overloads: u64,
     /// Requests refused since the start because an overloaded core had let them wait too long.
     pub shed: u64,
+    /// Those of the requests that the rate limit has refused.
+    pub rate_limited: u64,
+    /// Those of the requests that the rate limit would have refused, but for [`RateLimitMode::Report`](crate::RateLimitMode::Report).
+    pub rate_limit_reported: u64,
+    /// Requests with a field that only proxies send (`X-Forwarded-For`, `Forwarded`, `X-Real-IP`, `CF-Connecting-IP`), from peers that are
+    /// not trusted ([`Builder::trusted_proxies`](crate::Builder::trusted_proxies)): it was not believed. Where no proxy is trusted,
+    /// only the first 64 requests of each core are looked at, and one in 64 of those that follow.
+    pub untrusted_proxy_fields: u64,
     /// Connections ended since the start, by reason.
     pub closed: Vec<(CloseReason, u64)>,
     /// Requests refused since the start, by the rule that they broke: its name in kebab case, as in the answer, for example

@@ -86,6 +86,9 @@ impl Health {
             accept_failures: sum(|core| &core.accept_failures),
             overloads: sum(|core| &core.overloads),
             shed: sum(|core| &core.shed),
+            rate_limited: sum(|core| &core.rate_limited),
+            rate_limit_reported: sum(|core| &core.rate_limit_reported),
+            untrusted_proxy_fields: sum(|core| &core.untrusted_proxy_fields),
             closed: CloseReason::ALL.map(|reason| (reason, closed(reason))).to_vec(),
             refused: Refusal::ALL.iter().map(refused).collect(),
         }

@@ -9,10 +9,12 @@
 //! | `ecosystem` | Tokio, reqwest and sqlx inside handlers |
 //! | `protocol` | what the server decides of HTTP by itself |
 //! | `limits` | how long heads may be |
+//! | `refused` | what the server answers by itself: rate limit, CORS, `EventSource` |
 //! | `records` | what an observer is told of exchanges |
 //! | `serving` | `baiwan::serve` in the place of `axum::serve`: listeners, kinds of apps, the end |
 //! | `life` | where and how often a server may be started, ended and dropped |
 //! | `connected` | a `ConnectInfo` of the app's own |
+//! | `clients` | who the client is, behind proxies |
 //! | `hub` | state that the cores share |
 //! | `afterwards` | what cores do for each other, and for what handlers left behind, when a server stops |
 //! | `restarts` | a server that stops under load, again and again |
@@ -23,6 +25,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod afterwards;
+mod clients;
 mod connected;
 mod ecosystem;
 mod ending;
@@ -38,6 +41,7 @@ mod listening;
 mod listening_on_linux;
 mod protocol;
 mod records;
+mod refused;
 mod restarts;
 mod rig;
 mod serving;
@@ -115,6 +119,19 @@ on_both_event_loops! {
         a_stop_that_cuts_ends_the_exchanges_that_it_cuts,
         whoever_is_beyond_the_maximum_has_a_record,
         a_panic_of_the_apps_clone_has_a_record_with_its_method;
+    refused:
+        requests_that_are_too_many_are_refused_and_their_connection_goes_on,
+        offers_of_another_protocol_count_once_each,
+        a_page_of_a_listed_origin_reads_what_the_server_says,
+        an_event_source_is_told_when_to_come_back,
+        nobody_is_refused_in_report_mode_or_who_is_exempt_or_over_a_unix_socket;
+    clients:
+        a_handler_and_a_record_name_the_client_behind_a_trusted_proxy,
+        a_request_that_offers_another_protocol_knows_its_client,
+        a_named_field_is_the_only_one,
+        row_59_what_an_untrusted_peer_says_of_the_client_is_counted_and_not_believed,
+        a_proxy_over_a_unix_socket_is_believed_if_it_is_trusted,
+        a_field_of_proxies_needs_a_proxy;
     hub:
         a_hub_connects_clients_of_two_cores;
     connected:

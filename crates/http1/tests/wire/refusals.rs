@@ -46,6 +46,9 @@ const HEADS: &[(Refusal, &str)] = &[
     ),
 ];
 
+/// What a server refuses before the bytes come here.
+const OUTSIDE: [Refusal; 2] = [Refusal::ProxyProtocolMissing, Refusal::ProxyProtocolMalformed];
+
 const BODIES: &[(Refusal, &str)] = &[
     (Refusal::ChunkSizeInvalid, "\r"),
     (Refusal::ChunkSizeTooLarge, "8000000000000000"),
@@ -100,6 +103,7 @@ fn every_refusal_can_happen() {
         refused_with(*refusal, &input, limits);
         seen.insert(*refusal);
     }
+    seen.extend(OUTSIDE);
     let missing: Vec<_> = Refusal::ALL.iter().filter(|refusal| !seen.contains(refusal)).collect();
     assert!(missing.is_empty(), "no case leads to {missing:?}");
 }

@@ -83,6 +83,19 @@ fn attempts_to_connect_are_told_apart_from_the_errors_of_requests() {
 }
 
 #[test]
+fn a_run_that_a_rate_limit_has_refused_says_how_to_turn_it_off() {
+    let mut report = sample::closed_loop();
+    report.statuses = [("200".to_owned(), 100), ("429".to_owned(), 100)].into();
+    assert!(!summary(&report).contains("rate limit"), "half of them are not most");
+    report.statuses.insert("429".to_owned(), 101);
+    let text = summary(&report);
+    assert!(
+        text.contains("429: 101\n                most were refused by a rate limit; RATE_LIMIT=off serves all\n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn workers_that_died_are_told_with_what_is_missing() {
     let mut report = sample::open_loop();
     (report.client.workers_died, report.client.deaths) = (1, [("signal: 9 (SIGKILL)".to_owned(), 1)].into());

@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
+use baiwan::RefusalCors;
 use baiwan::settings::{OFF, is_off, whole_number};
 use http::HeaderValue;
 use tracing_subscriber::EnvFilter;
@@ -90,6 +91,17 @@ pub enum CorsOrigins {
     Any,
     /// Those of these origins, at least one, each as a browser writes it into `Origin`.
     List(Vec<HeaderValue>),
+}
+
+impl CorsOrigins {
+    /// The same for what the server answers by itself.
+    pub(crate) fn for_refusals(&self) -> RefusalCors {
+        match self {
+            Self::None => RefusalCors::Off,
+            Self::Any => RefusalCors::Any,
+            Self::List(origins) => RefusalCors::Origins(origins.clone()),
+        }
+    }
 }
 
 impl fmt::Display for CorsOrigins {

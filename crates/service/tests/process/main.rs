@@ -22,6 +22,7 @@ mod load;
 #[allow(dead_code, reason = "other tests need other parts of it")]
 mod postgres;
 #[cfg_attr(baiwan_portable, allow(dead_code, reason = "the tests of the engine need all of it"))]
+mod rate_limit;
 mod running;
 mod stopping;
 // They count refusals of the engine.

@@ -68,7 +68,9 @@ async fn pages_of_the_origins_that_are_listed_may_call_the_api() {
         let answer = ask_from(&service, origin, "/api/users").await;
         assert_eq!((answer.status, answer.header(ACCESS_CONTROL_ALLOW_ORIGIN)), (StatusCode::OK, origin));
         let exposed = words(answer.header(ACCESS_CONTROL_EXPOSE_HEADERS));
-        assert!(exposed.contains(&"etag".to_owned()) && exposed.contains(&"location".to_owned()), "{exposed:?}");
+        for field in ["etag", "location", "retry-after", "ratelimit", "ratelimit-policy"] {
+            assert!(exposed.contains(&field.to_owned()), "{exposed:?}");
+        }
         assert!(words(answer.header(VARY)).contains(&"origin".to_owned()), "caches keep origins apart");
     }
 }

@@ -19,6 +19,9 @@ enum Family {
     /// A link-local address, with its scope in `SCOPE_BYTES`.
     V6Scoped,
     Unix,
+    /// Whom a proxy over a Unix socket has named.
+    V4OverUnix,
+    V6OverUnix,
 }
 
 /// Bytes of a link-local address that are zero (RFC 4291, section 2.5.6). No other kind of peer has a scope.
@@ -49,13 +52,28 @@ impl From<Peer> for CompactPeer {
 }
 
 impl CompactPeer {
-    pub(in crate::engine) fn is_unix(&self) -> bool {
-        matches!(self.family, Family::Unix)
+    /// Whether the connection came over a Unix socket.
+    pub(in crate::engine) fn is_over_unix(&self) -> bool {
+        matches!(self.family, Family::Unix | Family::V4OverUnix | Family::V6OverUnix)
     }
 
-    /// The peer, as the driver has named it.
+    /// Who has connected to the proxy that has connected to us.
+    pub(in crate::engine) fn behind(self, source: SocketAddr) -> Self {
+        let mut peer = Self::from(Peer::Ip(source));
+        peer.family = match (self.is_over_unix(), peer.family) {
+            (true, Family::V4) => Family::V4OverUnix,
+            (true, Family::V6) => Family::V6OverUnix,
+            (_, family) => family,
+        };
+        peer
+    }
+
+    /// The peer, as the driver or a proxy has named it.
     pub(in crate::engine) fn peer(&self) -> Peer {
-        if self.is_unix() { Peer::Unix } else { Peer::Ip(self.expand()) }
+        match self.family {
+            Family::Unix => Peer::Unix,
+            _ => Peer::Ip(self.expand()),
+        }
     }
 
     pub(in crate::engine) fn expand(&self) -> SocketAddr {
@@ -63,8 +81,8 @@ impl CompactPeer {
         let port = u16::from_ne_bytes(self.port);
         let v4 = IpAddr::V4(Ipv4Addr::new(a, b, c, d));
         match self.family {
-            Family::V4 => SocketAddr::new(v4, port),
-            Family::V6 => SocketAddr::new(Ipv6Addr::from(self.ip).into(), port),
+            Family::V4 | Family::V4OverUnix => SocketAddr::new(v4, port),
+            Family::V6 | Family::V6OverUnix => SocketAddr::new(Ipv6Addr::from(self.ip).into(), port),
             Family::V6Scoped => {
                 let (mut ip, mut scope) = (self.ip, [0; 4]);
                 scope.swap_with_slice(&mut ip[SCOPE_BYTES]);
@@ -86,5 +104,17 @@ mod tests {
             assert_eq!(CompactPeer::from(Peer::Ip(address)).expand(), address);
         }
         assert_eq!(CompactPeer::from(Peer::Unix).expand(), Peer::Unix.socket_address());
+    }
+
+    #[test]
+    fn whoever_is_behind_a_proxy_is_the_peer_and_the_socket_stays_what_it_is() {
+        for text in ["1.2.3.4:5", "[2001:db8::1]:65535"] {
+            let source: SocketAddr = text.parse().unwrap();
+            for (proxy, is_over_unix) in [(Peer::Unix, true), (Peer::Ip("[::1]:80".parse().unwrap()), false)] {
+                let peer = CompactPeer::from(proxy).behind(source);
+                assert_eq!((peer.peer(), peer.expand()), (Peer::Ip(source), source));
+                assert_eq!(peer.is_over_unix(), is_over_unix);
+            }
+        }
     }
 }

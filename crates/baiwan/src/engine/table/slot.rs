@@ -49,6 +49,8 @@ impl Flags {
     pub(in crate::engine) const PROBE: Self = Self(1024);
     /// An app of the connection's own is kept.
     pub(in crate::engine) const APP: Self = Self(2048);
+    /// A header of the PROXY protocol comes before the first request.
+    pub(in crate::engine) const PROXIED: Self = Self(4096);
 
     /// What it has sent has waited too long on an overloaded core: it is refused. Set for one visit only.
     pub(in crate::engine) const LATE: Self = Self(1 << 14);

@@ -40,7 +40,8 @@ impl Rig {
         let net = SimNet::new(inbox_bytes_max);
         let status = Status::new(1, connections_max, u64::MAX);
         let bound = vec![net.bind(address())];
-        let engine = Engine::new(net.driver(), app, Arc::new(settings), Arc::clone(&status), 0, bound).unwrap();
+        let engine =
+            Engine::new(net.driver(), app, Arc::new(settings.in_force()), Arc::clone(&status), 0, bound).unwrap();
         let engine = tokio::task::spawn_local(engine.run());
         status.advance(Phase::Serving);
         let health = Health(Arc::new(OnceLock::new()));

@@ -87,6 +87,10 @@ impl Peer {
             ),
             ("stop, time over", over || times.cut),
             ("keep-alive", (!begun || self.is_late()) && since(idle, settings.keep_alive_timeout)),
+            (
+                "keep-alive, and a last look that was told there is nothing",
+                times.agains && self.is_late() && since(self.idle, settings.keep_alive_timeout),
+            ),
             ("write", reset && since(self.read, settings.write_timeout)),
             (
                 "write, with room that was announced too late",

@@ -15,6 +15,7 @@
 //! | `accept` | new connections, those too many, and a system that refuses them |
 //! | `expire` | deadlines that have passed |
 //! | `shrink` | connections that are idle when memory becomes short |
+//! | `overload` | a core that cannot keep up: which request is next, and which are refused |
 //! | `receive` | ready connections: bytes to heads and bodies |
 //! | `respond` | a head to an answer, or to a task |
 //! | `apps` | the app that a connection's requests are for |
@@ -46,6 +47,7 @@ mod exchange;
 mod expire;
 mod feed;
 mod lifetime;
+mod overload;
 mod ports;
 mod proxied;
 mod receive;
@@ -79,6 +81,7 @@ use self::accept::{Listeners, accept};
 use self::apps::Apps;
 use self::close::{close, close_all};
 use self::expire::expire;
+use self::overload::{Pressure, serve_waiting};
 use self::ports::Ports;
 use self::receive::{Batch, serve_ready};
 use self::respond::take_output;
@@ -138,6 +141,8 @@ pub(crate) struct Engine<D: Driver, A: App> {
     drain: Option<stop::Drain>,
     /// Idle connections get less time, while memory becomes short.
     sweep: Option<Sweep>,
+    /// Where the core watches for overload.
+    pressure: Option<Pressure>,
 }
 
 /// Lists that are empty between their uses; kept for their capacity.
@@ -162,9 +167,11 @@ impl<D: Driver, A: App> Engine<D, A> {
         let clock = Clock::start();
         let listeners = Listeners::new(&mut driver, bound)?;
         let transports = Transports::new(&settings, Arc::clone(&status), index);
+        let mut table = Table::new(clock.tick());
+        let pressure = Pressure::watch(settings.overload, &mut table, clock.now());
         Ok(Self {
             ports: Ports::new(driver, transports, clock.now()),
-            table: Table::new(clock.tick()),
+            table,
             apps: Apps::new(app),
             listeners,
             events: Events::with_capacity(TURN_EVENTS_MAX),
@@ -174,6 +181,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             panics: Default::default(),
             drain: None,
             sweep: None,
+            pressure,
             terms: Terms { settings, board: Board::new(status, index, *clock.date()), clock },
         })
     }
@@ -191,10 +199,16 @@ impl<D: Driver, A: App> Engine<D, A> {
     fn turn(&mut self, area: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.begin_turn();
         let _ = self.poll_events(cx)?;
-        let Self { terms, ports, table, apps, listeners, batch, lists, drain, sweep, .. } = self;
+        let Self { terms, ports, table, apps, listeners, batch, lists, drain, sweep, pressure, .. } = self;
+        if let Some(pressure) = pressure {
+            pressure.handle_polled(terms, table);
+        }
         accept(terms, listeners, ports, table);
         take_messages(terms, ports, table, &mut lists.tokens);
         serve_ready(terms, ports, table, apps, batch, area);
+        if let Some(pressure) = pressure {
+            serve_waiting(terms, ports, table, apps, batch, area, pressure);
+        }
         expire(terms, ports, table, apps, &mut lists.expired, area);
         sweep_idle(terms, sweep, table);
         apps.forget_gone(table);
@@ -208,8 +222,10 @@ impl<D: Driver, A: App> Engine<D, A> {
             && self.poll_events(cx)?.is_pending()
             && self.poll_sleep(cx).is_pending()
             && self.terms.board.inbox().end_turn(cx.waker());
-        if !sleeps {
-            cx.waker().wake_by_ref();
+        match &mut self.pressure {
+            _ if !sleeps => cx.waker().wake_by_ref(),
+            Some(pressure) => pressure.handle_idle(&self.terms),
+            None => {}
         }
         Poll::Pending
     }
@@ -260,7 +276,8 @@ impl<D: Driver, A: App> Engine<D, A> {
     fn has_work(&self) -> bool {
         let due = self.table.next_due().is_some_and(|due| due <= self.terms.clock.tick());
         let unsettled = self.drain.as_ref().is_some_and(|drain| !drain.is_settled());
-        self.table.queued() > 0 || self.listeners.has_work() || due || unsettled || self.sweep.is_some()
+        let waits = self.table.queued() > 0 || self.table.waiting() > 0;
+        waits || self.listeners.has_work() || due || unsettled || self.sweep.is_some()
     }
 
     /// Has the turn come back when the next deadline is due.

@@ -30,7 +30,7 @@ pub(crate) struct Denial {
     pub(crate) status: StatusCode,
     /// The name of the rule, as in the answer.
     pub(crate) text: &'static str,
-    /// The whole answer, made before anybody came; to HEAD its head alone is sent.
+    /// The whole answer, made before anybody came; to HEAD its head alone is sent. Empty for one whose connection stays.
     pub(crate) answer: &'static [u8],
     /// The connection may ask again. Otherwise it ends after the answer, for `reason`.
     pub(crate) stays: bool,
@@ -65,6 +65,16 @@ impl Denial {
         answer: TOO_MANY_CONNECTIONS_PER_CLIENT,
         stays: false,
         reason: CloseReason::ClientOverLimit,
+        over: None,
+    };
+
+    /// A request has waited too long on an overloaded core.
+    pub(crate) const OVERLOADED: Self = Self {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        text: "temporary-reduced-capacity",
+        answer: b"",
+        stays: true,
+        reason: CloseReason::OverLimit,
         over: None,
     };
 
@@ -169,6 +179,8 @@ fn leave_client(status: &Status, client: Option<ClientKey>) {
 pub(crate) struct Asker<'a> {
     /// Its connection entered as [`Entry::Probe`].
     pub(crate) is_probe: bool,
+    /// It has waited too long on an overloaded core.
+    pub(crate) is_late: bool,
     /// The server stops, as far as the asker's core knows.
     pub(crate) is_stopping: bool,
     /// What the server gives up because its memory is short.
@@ -199,12 +211,16 @@ pub(crate) enum Verdict {
 /// Decides what becomes of a request, and counts it.
 #[inline]
 pub(crate) fn admit_request<B>(asker: Asker<'_>, request: &Request<B>) -> Verdict {
-    let Asker { is_probe, is_stopping, memory, counting } = asker;
+    let Asker { is_probe, is_late, is_stopping, memory, counting } = asker;
     if is_probe && !asks_for_health(request.uri()) {
         return Verdict::Refused(Denial::TOO_MANY_CONNECTIONS);
     }
     if memory >= MemoryLevel::Refusing && !asks_for_health(request.uri()) {
         return Verdict::Refused(Denial::MEMORY_PRESSURE);
+    }
+    // What was not served is not counted.
+    if is_late && !asks_for_health(request.uri()) {
+        return Verdict::Refused(Denial::OVERLOADED);
     }
     let left = match counting {
         Some(counting) if counts(request) => match counting.count(request) {
@@ -246,8 +262,8 @@ fn counts<B>(request: &Request<B>) -> bool {
     !is_preflight && request.uri().path() != "/health" && !asks_for_health(request.uri())
 }
 
-/// Whether a request is one that is answered beyond the maximum of connections: an orchestrator restarts a server whose
-/// health it cannot ask for, and that would cut everybody.
+/// Whether a request is one that is answered beyond the maximum of connections, and on an overloaded core: an orchestrator restarts a
+/// server whose health it cannot ask for, and that would cut everybody.
 fn asks_for_health(target: &Uri) -> bool {
     target.path().starts_with("/health/")
 }
@@ -262,6 +278,9 @@ mod tests {
     use crate::settings::Settings;
 
     const FREE: Beyond = Beyond { count: 0, max: 64 };
+    /// Somebody against whom nothing speaks.
+    const ASKER: Asker<'static> =
+        Asker { is_probe: false, is_late: false, is_stopping: false, memory: MemoryLevel::Enough, counting: None };
 
     #[test]
     fn connections_are_taken_up_to_the_maximum_then_read_for_a_moment_then_told_so_then_dropped() {
@@ -312,7 +331,7 @@ mod tests {
     #[test]
     fn a_probe_may_ask_once_for_health_and_for_nothing_else() {
         let ask = |is_probe, is_stopping, target: &'static str| {
-            let asker = Asker { is_probe, is_stopping, memory: MemoryLevel::Enough, counting: None };
+            let asker = Asker { is_probe, is_stopping, ..ASKER };
             admit_request(asker, &Request::builder().uri(target).body(()).unwrap())
         };
         let pass = |last| Verdict::Pass { last, left: None };
@@ -335,8 +354,7 @@ mod tests {
             let counting = Some(Counting { limit: &limit, peer, now, core: &status.cores[0] });
             let request = Request::builder().method(method).uri(target);
             let request = fields.iter().fold(request, |request, name| request.header(*name, "x"));
-            let asker = Asker { is_probe: false, is_stopping: false, memory: MemoryLevel::Enough, counting };
-            admit_request(asker, &request.body(()).unwrap())
+            admit_request(Asker { counting, ..ASKER }, &request.body(()).unwrap())
         };
         let free = Verdict::Pass { last: false, left: None };
         let preflight = ["origin", "access-control-request-method"];
@@ -365,7 +383,7 @@ mod tests {
     #[test]
     fn row_56_short_memory_ends_connections_with_their_answer_then_refuses_all_but_questions_about_health() {
         let ask = |memory, target: &'static str| {
-            let asker = Asker { is_probe: false, is_stopping: false, memory, counting: None };
+            let asker = Asker { memory, ..ASKER };
             admit_request(asker, &Request::builder().uri(target).body(()).unwrap())
         };
         let pass = |last| Verdict::Pass { last, left: None };
@@ -375,5 +393,17 @@ mod tests {
         }
         assert_eq!(ask(MemoryLevel::Refusing, "/"), Verdict::Refused(Denial::MEMORY_PRESSURE));
         assert_eq!(ask(MemoryLevel::Refusing, "/health/live"), pass(true));
+    }
+
+    #[test]
+    fn a_request_that_has_waited_too_long_is_refused_unless_it_asks_for_health() {
+        let ask = |target: &'static str| {
+            let asker = Asker { is_late: true, ..ASKER };
+            admit_request(asker, &Request::builder().uri(target).body(()).unwrap())
+        };
+        assert_eq!(ask("/health/live"), Verdict::Pass { last: false, left: None });
+        for target in ["/", "/health", "/healthy/"] {
+            assert_eq!(ask(target), Verdict::Refused(Denial::OVERLOADED), "{target}");
+        }
     }
 }

@@ -108,5 +108,5 @@ pub use routes::{RouteLayer, RouteService};
 #[cfg(feature = "axum")]
 pub use serve::{Listen, Serve, ServeFuture, serve};
 pub use server::{Builder, Running, Server};
-pub use settings::{EventLoop, parse_timeout};
+pub use settings::{EventLoop, Overload, parse_timeout};
 pub use status::{CloseReason, Counts, Health, Phase};

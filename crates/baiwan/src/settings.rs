@@ -12,6 +12,7 @@
 
 mod event_loop;
 mod limits;
+mod overload;
 mod setting;
 mod table;
 mod value;
@@ -35,6 +36,7 @@ use crate::status::Bounds;
 pub use self::event_loop::EventLoop;
 pub use self::limits::RateLimits;
 pub(crate) use self::limits::nearest_ipv6_prefix;
+pub use self::overload::Overload;
 pub use self::setting::{HIDDEN, Kind, Row, Setting, quoted, store};
 pub use self::table::TABLE;
 pub use self::value::{
@@ -115,6 +117,8 @@ pub struct Settings {
     pub shutdown_grace: Option<Duration>,
     /// What moves the bytes.
     pub event_loop: EventLoop,
+    /// What a core does that cannot keep up.
+    pub overload: Overload,
     /// Whether each core has an fd table of its own.
     pub fd_tables: FdTables,
     /// How often each client may ask.
@@ -163,6 +167,7 @@ impl Default for Settings {
             shutdown_timeout: Duration::from_secs(25),
             shutdown_grace: None,
             event_loop: EventLoop::Auto,
+            overload: Overload::Off,
             fd_tables: FdTables::Shared,
             rate_limit: RateLimits::default(),
             rate_limit_in_force: None,

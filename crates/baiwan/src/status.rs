@@ -92,6 +92,8 @@ pub(crate) struct CoreStatus {
     pub(crate) handler_panics: AtomicU64,
     pub(crate) core_panics: AtomicU64,
     pub(crate) accept_failures: AtomicU64,
+    pub(crate) overloads: AtomicU64,
+    pub(crate) shed: AtomicU64,
     pub(crate) rate_limited: AtomicU64,
     pub(crate) rate_limit_reported: AtomicU64,
     pub(crate) untrusted_proxy_fields: AtomicU64,
@@ -271,6 +273,11 @@ impl CoreStatus {
             }
         })
         .await;
+    }
+
+    /// Requests that were refused because they had waited too long.
+    pub(crate) fn shed(&self) -> u64 {
+        self.shed.load(Relaxed)
     }
 
     /// The core has taken a turn.

@@ -3,15 +3,19 @@
 //! Layers for any axum server, or any tower service over `http`; the server `baiwan` and its event loop use the same parts. The parts
 //! themselves open no socket and read no clock: the time is an argument.
 
+mod admission;
 mod ages;
 mod client_ip;
 #[cfg(feature = "axum")]
 mod client_ip_layer;
+mod concurrency_limit;
 mod connections;
+mod controlled_delay;
 mod decision;
 mod event_source;
 mod fields;
 mod forwarded;
+mod limited_body;
 mod limiter;
 mod memory_pressure;
 mod networks;
@@ -19,6 +23,7 @@ mod proxies;
 mod proxy_protocol;
 mod quota;
 mod rate_limit;
+mod reduced_capacity;
 #[cfg(feature = "redis")]
 mod store;
 mod sync;
@@ -30,10 +35,13 @@ pub use client_ip::ClientIpMissing;
 pub use client_ip::{ClientIp, ClientKey};
 #[cfg(feature = "axum")]
 pub use client_ip_layer::{ClientIpLayer, ClientIpService};
+pub use concurrency_limit::{ConcurrencyLimit, ConcurrencyLimited, ConcurrencyLimitedFuture, ConcurrencyStatistics};
 pub use connections::ConnectionCounts;
+pub use controlled_delay::{Change, ControlledDelay};
 pub use decision::Decision;
 pub use event_source::{EVENT_STREAM, accepts_event_stream, retry_event};
 pub use fields::{Fields, PROBLEM_MEDIA_TYPE};
+pub use limited_body::LimitedBody;
 pub use limiter::Limiter;
 pub use memory_pressure::{MemoryLevel, MemoryPressure};
 pub use networks::{Networks, NetworksError};

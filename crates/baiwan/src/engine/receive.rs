@@ -91,6 +91,22 @@ pub(super) fn serve_ready<D: Driver, A: App>(
     }
 }
 
+/// Serves one connection by itself.
+pub(super) fn serve_one<D: Driver, A: App>(
+    terms: &Terms,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    apps: &mut Apps<A>,
+    batch: &mut Batch,
+    area: &mut [u8],
+    index: u32,
+) {
+    if visit(terms, ports, table, apps, index, area) {
+        batch.indexes.push(index);
+        receive_batch(terms, ports, table, apps, batch, area);
+    }
+}
+
 /// Does what one ready connection needs. Returns whether that is to be received from with the batch.
 fn visit<D: Driver, A: App>(
     terms: &Terms,
@@ -380,7 +396,7 @@ fn admit<S>(
 ) -> Result<Option<Left>, Denial> {
     let peer = || table[index].peer.peer();
     identify(&terms.settings, &terms.board.server, terms.board.index, peer, &mut head.request);
-    let is_stopping = terms.board.is_stopping();
+    let (is_late, is_stopping) = (table[index].flags.has(Flags::LATE), terms.board.is_stopping());
     let memory = terms.board.memory_pressure().level;
     let counting = terms.settings.rate_limit_in_force.as_deref().map(|limit| Counting {
         limit,
@@ -388,12 +404,16 @@ fn admit<S>(
         now: terms.clock.now().into_std(),
         core: terms.status(),
     });
-    let left = match admit_request(Asker { is_probe, is_stopping, memory, counting }, &head.request) {
+    let asker = Asker { is_probe, is_late, is_stopping, memory, counting };
+    let left = match admit_request(asker, &head.request) {
         Verdict::Pass { last, left } => {
             head.keep_alive &= !last;
             left
         }
-        Verdict::Refused(denial) => return Err(denial),
+        Verdict::Refused(denial) => {
+            add(&terms.status().shed, u64::from(denial == Denial::OVERLOADED));
+            return Err(denial);
+        }
     };
     let asked = Asked::to_keep(&terms.settings, &head.request);
     if asked != Asked::default() {

@@ -7,6 +7,7 @@
 //! | `lifetime` | how long connections may last, where a setting asks |
 //! | `slab` | where slots live, and beside them, found by a key, the parts that only some connections have |
 //! | `wheel` | when they are due |
+//! | `waiting` | which wait for their next request, and since when, where a core watches for overload |
 //!
 //! It decides nothing. The invariants: a connection is in the ready queue at most once, and one whose deadline is not `NEVER` is in the
 //! wheel.
@@ -16,6 +17,7 @@ mod peer;
 mod slab;
 mod slot;
 mod state;
+mod waiting;
 mod wheel;
 
 use std::collections::VecDeque;
@@ -23,6 +25,7 @@ use std::ops::{Index, IndexMut};
 
 use baiwan_driver::{Peer, Token};
 use baiwan_http1::begins_request;
+use tokio::time::Instant;
 
 pub(super) use self::lifetime::Lifetime;
 use self::lifetime::Lifetimes;
@@ -34,6 +37,8 @@ use self::state::note_edge;
 #[cfg(test)]
 pub(super) use self::state::taken;
 pub(super) use self::state::{Left, State};
+pub(super) use self::waiting::End;
+use self::waiting::Waiting;
 #[cfg(any(test, feature = "simulation"))]
 pub(super) use self::wheel::Link;
 use self::wheel::Wheel;
@@ -52,6 +57,8 @@ pub(super) struct Table<S> {
     wheel: Wheel,
     /// Connections with something to do, each at most once; see `Flags::QUEUED`.
     ready: VecDeque<Token>,
+    /// Those of them that expect a request, where a core watches for overload: then they are here instead.
+    waiting: Option<Waiting>,
     /// How many are `Flags::UNCOUNTED`.
     turned_away: usize,
     /// Those that were `Flags::APP` and are gone since the last turn.
@@ -67,6 +74,7 @@ impl<S> Table<S> {
             lifetimes: Lifetimes::default(),
             wheel: Wheel::new(now),
             ready: VecDeque::new(),
+            waiting: None,
             turned_away: 0,
             gone: Vec::new(),
         }
@@ -74,7 +82,9 @@ impl<S> Table<S> {
 
     /// An empty table whose tokens are not those of this one.
     pub(super) fn successor(&self, now: Tick) -> Self {
-        Self { slots: self.slots.successor(), ..Self::new(now) }
+        let mut next = Self { slots: self.slots.successor(), ..Self::new(now) };
+        next.waiting = self.waiting.as_ref().map(Waiting::successor);
+        next
     }
 
     /// How many connections there are.
@@ -229,25 +239,65 @@ impl<S> Table<S> {
     /// Has a connection looked after when its turn comes.
     pub(super) fn enqueue(&mut self, index: u32) {
         let token = self.slots.token(index);
-        let flags = &mut self.slots[index].flags;
-        if !flags.has(Flags::QUEUED) {
-            flags.set(Flags::QUEUED);
+        let slot = &mut self.slots[index];
+        if !slot.flags.has(Flags::QUEUED) {
+            slot.flags.set(Flags::QUEUED);
             // A token, because the place may have another tenant by the time that its turn comes.
-            self.ready.push_back(token);
+            match &mut self.waiting {
+                Some(waiting) if slot.state.expects_request() => waiting.push(token),
+                _ => self.ready.push_back(token),
+            }
         }
     }
 
-    /// How many have something to do, or had.
+    /// How many have something to do, or had; but for [`waiting`](Self::waiting).
     pub(super) fn queued(&self) -> usize {
         self.ready.len()
     }
 
-    /// The next that has something to do; `None` if it is gone since.
+    /// The next that has something to do; `None` if it is gone since, or waits for its request to be served.
     ///
     /// # Panics
     /// If none is queued.
     pub(super) fn next_queued(&mut self) -> Option<u32> {
         let token = self.ready.pop_front().expect("no more are visited than were queued");
+        let index = self.slots.find(token)?;
+        match &mut self.waiting {
+            // It was not ready for a request before now.
+            Some(waiting) if self.slots[index].state.expects_request() => {
+                waiting.push(token);
+                None
+            }
+            _ => Some(index),
+        }
+    }
+
+    /// Has those that expect a request, and are ready, wait in a queue of their own ([`next_waiting`](Self::next_waiting)) from now on.
+    pub(super) fn separate_waiting(&mut self, now: Instant) {
+        self.waiting = Some(Waiting::new(now));
+    }
+
+    /// How many wait there.
+    #[inline]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.as_ref().map_or(0, Waiting::len)
+    }
+
+    /// Those that have come there since the last call became ready at `at`.
+    pub(super) fn stamp_waiting(&mut self, at: Instant) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.stamp(at);
+        }
+    }
+
+    /// Since when the oldest, or the newest, waits there.
+    pub(super) fn waiting_since(&self, end: End) -> Option<Instant> {
+        self.waiting.as_ref()?.since(end)
+    }
+
+    /// Takes the oldest, or the newest, out; `None` if it is gone since, or none waits.
+    pub(super) fn next_waiting(&mut self, end: End) -> Option<u32> {
+        let token = self.waiting.as_mut()?.take(end)?;
         self.slots.find(token)
     }
 

@@ -13,6 +13,7 @@ mod leaving;
 mod limited;
 mod memory;
 mod mixed;
+mod overloaded;
 mod proxied;
 mod records;
 mod refusals;

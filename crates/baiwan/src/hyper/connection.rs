@@ -175,7 +175,7 @@ impl<A: App> Connection<A> {
         let now = || tokio::time::Instant::now().into_std();
         let counting = limit.map(|limit| Counting { limit, peer, now: now(), core: self.core() });
         let memory = self.status.memory_pressure().level;
-        let asker = Asker { is_probe: record.is_probe(), is_stopping, memory, counting };
+        let asker = Asker { is_probe: record.is_probe(), is_late: false, is_stopping, memory, counting };
         let admitted = match admit_request(asker, request) {
             Verdict::Pass { last, left } => (last || self.draining.is_none() || self.is_last(switch), left),
             Verdict::Refused(denial) => {

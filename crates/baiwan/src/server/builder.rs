@@ -16,7 +16,9 @@ use crate::cors::RefusalCors;
 use crate::fd_tables::FdTables;
 use crate::observe::{Exchange, Observer};
 use crate::rate_limit::RateLimitMode;
-use crate::settings::{EventLoop, FIELDS_LIMITS, HEAD_LIMITS, Settings, TARGET_LIMITS, nearest, nearest_ipv6_prefix};
+use crate::settings::{
+    EventLoop, FIELDS_LIMITS, HEAD_LIMITS, Overload, Settings, TARGET_LIMITS, nearest, nearest_ipv6_prefix,
+};
 use crate::status::Health;
 
 /// A server that was not started yet. Timeouts that are `None` are off.
@@ -471,6 +473,13 @@ impl Builder {
     /// ```
     pub fn tcp_nodelay(mut self, on: bool) -> Self {
         self.settings.tcp_nodelay = on;
+        self
+    }
+
+    /// What a core does that gets more requests than it can answer. Default [`Overload::Off`]. Has no effect with
+    /// [`EventLoop::Portable`].
+    pub fn overload(mut self, overload: Overload) -> Self {
+        self.settings.overload = overload;
         self
     }
 

@@ -276,6 +276,19 @@ pub static TABLE: &[Setting<Settings>] = &[
         show: |settings| if settings.half_close { "on" } else { OFF }.to_owned(),
     },
     Setting {
+        row: Row {
+            portable: false,
+            ..Row::new(
+                "OVERLOAD",
+                "NAME",
+                "`off`, or `auto`: a core on which requests wait serves the newest first, and answers those that have waited \
+                 20 ms with 503, until it keeps up again",
+            )
+        },
+        set: |settings, text| store(&mut settings.overload, text.parse()),
+        show: |settings| settings.overload.name().to_owned(),
+    },
+    Setting {
         row: Row::new(
             "SHUTDOWN_IDLE",
             "DURATION",

@@ -34,6 +34,10 @@ pub struct Counts {
     pub core_panics: u64,
     /// Times that the system refused to accept or to watch a connection: it was out of files or memory.
     pub accept_failures: u64,
+    /// Times that a core became overloaded; see [`Overload`](crate::Overload).
+    pub overloads: u64,
+    /// Requests refused since the start because an overloaded core had let them wait too long.
+    pub shed: u64,
     /// Those of the requests that the rate limit has refused.
     pub rate_limited: u64,
     /// Those of the requests that the rate limit would have refused, but for [`RateLimitMode::Report`](crate::RateLimitMode::Report).

@@ -92,6 +92,8 @@ impl Health {
             handler_panics: sum(|core| &core.handler_panics),
             core_panics: sum(|core| &core.core_panics),
             accept_failures: sum(|core| &core.accept_failures),
+            overloads: sum(|core| &core.overloads),
+            shed: sum(|core| &core.shed),
             rate_limited: sum(|core| &core.rate_limited),
             rate_limit_reported: sum(|core| &core.rate_limit_reported),
             untrusted_proxy_fields: sum(|core| &core.untrusted_proxy_fields),

@@ -104,7 +104,8 @@ pub(super) fn at_rest(engine: &Engine<SimDriver, SimApp>, net: &SimNet, now: Tic
     if linked != engine.table.deadlines() {
         return Err(format!("{linked} slots are in the wheel, which counts {}", engine.table.deadlines()));
     }
-    if engine.table.queued() > 0 || !engine.ports.outbox.parts.is_empty() || !engine.ports.outbox.bytes.is_empty() {
+    let queued = engine.table.queued() + engine.table.waiting();
+    if queued > 0 || !engine.ports.outbox.parts.is_empty() || !engine.ports.outbox.bytes.is_empty() {
         return Err("work is left and nobody does it".into());
     }
     Ok(())

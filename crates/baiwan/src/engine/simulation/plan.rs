@@ -8,7 +8,7 @@ use std::time::Duration;
 use baiwan_driver::sim::{Decisions, Rates};
 
 use super::app::{FRAME_BYTES_MAX, body_of, frames_of, stream_of};
-use crate::settings::Settings;
+use crate::settings::{Overload, Settings};
 
 /// The frame of a run.
 #[derive(Clone, Debug)]
@@ -57,6 +57,9 @@ impl Plan {
 
 fn settings(decisions: &Decisions) -> Settings {
     let mut settings = Settings { half_close: decisions.chance(400), ..Settings::default() };
+    if decisions.chance(300) {
+        settings.overload = Overload::Auto;
+    }
     if decisions.chance(600) {
         let timeout = |from, to| {
             let some = !decisions.chance(100);

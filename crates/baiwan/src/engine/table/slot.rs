@@ -56,6 +56,9 @@ impl Flags {
     /// Counted among those of its client, who is the peer.
     pub(in crate::engine) const CLIENT: Self = Self(8192);
 
+    /// What it has sent has waited too long on an overloaded core: it is refused. Set for one visit only.
+    pub(in crate::engine) const LATE: Self = Self(1 << 14);
+
     pub(in crate::engine) fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }

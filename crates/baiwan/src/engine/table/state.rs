@@ -95,6 +95,11 @@ impl State {
         matches!(self, Self::Idle | Self::Head | Self::Discard { .. } | Self::Linger { .. })
     }
 
+    /// Whether what arrives next is a request.
+    pub(in crate::engine) fn expects_request(self) -> bool {
+        matches!(self, Self::Idle | Self::Head)
+    }
+
     /// Whether `next` may follow.
     pub(super) fn may_become(self, next: Self) -> bool {
         EDGES[self.number()] & (1 << next.number()) != 0

@@ -12,6 +12,7 @@
 #[cfg(feature = "axum")]
 mod bound;
 mod builder;
+mod clients;
 mod core_thread;
 mod environment;
 mod finish_line;

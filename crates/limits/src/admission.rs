@@ -16,6 +16,8 @@ use tokio::time::Instant;
 
 /// The weight of one more measurement in the mean of the time that a place is held: 1 of so many.
 const MEAN_WEIGHT: u64 = 16;
+/// A place that is held longer counts as this in the mean.
+const HELD_MAX: Duration = Duration::from_secs(10);
 
 /// What all services of one limit share.
 #[derive(Debug)]
@@ -121,7 +123,8 @@ impl Places {
 
     /// Notes for how long a place was held.
     fn note(&self, held: Duration) {
-        let held_ns = u64::try_from(held.as_nanos()).unwrap_or(u64::MAX).max(1);
+        // One that streams for hours says little of when the next place is free.
+        let held_ns = u64::try_from(held.min(HELD_MAX).as_nanos()).unwrap_or(u64::MAX).max(1);
         let mean = |mean: u64| match mean {
             0 => Some(held_ns),
             mean => Some((mean - mean / MEAN_WEIGHT).saturating_add(held_ns / MEAN_WEIGHT).max(1)),

@@ -20,8 +20,9 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::admission::{Admission, Bounds, Place, Places, Waiting};
+use crate::event_source::is_event_source;
 use crate::limited_body::LimitedBody;
-use crate::reduced_capacity::{is_event_source, refuse};
+use crate::reduced_capacity::refuse;
 
 /// How long a request waits for its place, unless [`ConcurrencyLimit::wait`] says otherwise.
 const WAIT_MAX: Duration = Duration::from_millis(100);
@@ -33,7 +34,8 @@ const WAIT_MAX: Duration = Duration::from_millis(100);
 /// when it has waited that long. The refusal is 503 with `Retry-After` and a problem document (`temporary-reduced-capacity`, as in
 /// draft-ietf-httpapi-ratelimit-headers), or for an `EventSource`, which would end for ever at a 503, 200 and a `retry:`.
 ///
-/// A place is held until the response's body has ended or was dropped. Clones share the places, so one limit may stand before several
+/// A place is held until the response's body has ended or was dropped; a connection that switches protocols, as to a WebSocket, holds none
+/// from its 101 on. Clones share the places, so one limit may stand before several
 /// routes:
 ///
 /// ```
@@ -147,7 +149,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let event_source = is_event_source(&request);
+        let event_source = is_event_source(request.method(), request.headers());
         let state = match self.limit.places.admit(self.limit.bounds) {
             Admission::Admitted(place) => State::Serving { future: self.inner.call(request), place: Some(place) },
             Admission::Waits(waiting) => {

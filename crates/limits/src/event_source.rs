@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::header::ACCEPT;
+use http::{HeaderMap, Method};
 
 /// The media type of [`retry_event`].
 pub const EVENT_STREAM: &str = "text/event-stream";
@@ -21,6 +21,12 @@ pub fn accepts_event_stream(headers: &HeaderMap) -> bool {
         let mut parts = range.split(';').map(str::trim);
         parts.next().is_some_and(|range| range.eq_ignore_ascii_case(EVENT_STREAM)) && !parts.any(is_quality_zero)
     })
+}
+
+/// Whether a request is like that of an `EventSource`: a GET that [accepts a stream of events](accepts_event_stream). Programs that POST with
+/// such an `Accept` read the status of the answer, so they are told it.
+pub fn is_event_source(method: &Method, headers: &HeaderMap) -> bool {
+    *method == Method::GET && accepts_event_stream(headers)
 }
 
 fn is_quality_zero(parameter: &str) -> bool {

@@ -39,7 +39,7 @@ pub use concurrency_limit::{ConcurrencyLimit, ConcurrencyLimited, ConcurrencyLim
 pub use connections::ConnectionCounts;
 pub use controlled_delay::{Change, ControlledDelay};
 pub use decision::Decision;
-pub use event_source::{EVENT_STREAM, accepts_event_stream, retry_event};
+pub use event_source::{EVENT_STREAM, accepts_event_stream, is_event_source, retry_event};
 pub use fields::{Fields, PROBLEM_MEDIA_TYPE};
 pub use limited_body::LimitedBody;
 pub use limiter::Limiter;

@@ -12,8 +12,8 @@ use pin_project_lite::pin_project;
 use crate::admission::Place;
 
 pin_project! {
-    /// The body of a response that came through a [`ConcurrencyLimit`](crate::ConcurrencyLimit): that of the service, which holds its
-    /// place until it has ended, failed or was dropped; or that of a refusal.
+    /// The body of a response that came through a [`RateLimit`](crate::RateLimit) or a [`ConcurrencyLimit`](crate::ConcurrencyLimit): that of
+    /// the service, which holds its place, if it has one, until it has ended, failed or was dropped; or that of a refusal.
     #[derive(Debug)]
     pub struct LimitedBody<B> {
         #[pin]

@@ -58,6 +58,10 @@ pub use shared::{SharedRateLimit, SharedRateLimitFuture, SharedRateLimitService}
 /// # let _ = app.into_make_service_with_connect_info::<SocketAddr>();
 /// ```
 ///
+/// # In tests
+/// Limits share one table, and with it the newest time that any of them has seen. A test that moves a paused clock gives its limits a table of
+/// their own: `.table(Arc::new(Table::new()))`.
+///
 /// # Coming from `tower_governor`
 ///
 /// | `tower_governor` | here |

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 
-use crate::event_source::{EVENT_STREAM, accepts_event_stream, retry_event};
+use crate::event_source::{EVENT_STREAM, retry_event};
 use crate::fields::PROBLEM_MEDIA_TYPE;
 
 /// How many seconds a client that was refused stays away: a random number in this range.
@@ -23,11 +23,6 @@ const PROBLEM: &str = concat!(
     r#"{"type":"https://iana.org/assignments/http-problem-types#temporary-reduced-capacity","#,
     r#""title":"Request cannot be satisfied due to temporary server capacity constraints","status":503}"#,
 );
-
-/// Whether a request is like that of an `EventSource`: a GET that accepts a stream of events.
-pub(crate) fn is_event_source<B>(request: &Request<B>) -> bool {
-    request.method() == Method::GET && accepts_event_stream(request.headers())
-}
 
 /// The answer to a request that is not served.
 pub(crate) fn refuse(event_source: bool) -> Response<Bytes> {

@@ -27,11 +27,14 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::{Decision, Quota};
 
 /// How long a check waits for the server.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_millis(20);
+/// Between two lines that say the same of the server, at least.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
 /// Instances among which a budget is parted, at most.
 const INSTANCES_MAX: u32 = 100_000;
 
@@ -100,6 +103,11 @@ struct Shared {
     decided: AtomicU64,
     undecided: AtomicU64,
     losses: AtomicU64,
+    /// As it is shown.
+    url: String,
+    opened: Instant,
+    /// When it was last said that the server refuses checks, in milliseconds since it was opened, plus one; 0 is never.
+    complained_ms: AtomicU64,
 }
 
 impl fmt::Debug for Shared {
@@ -127,6 +135,9 @@ impl RedisStore {
             decided: AtomicU64::new(0),
             undecided: AtomicU64::new(0),
             losses: AtomicU64::new(0),
+            url: url.to_string(),
+            opened: Instant::now(),
+            complained_ms: AtomicU64::new(0),
         });
         let (alive, ended) = watch::channel(());
         keeper::start(*url.client, Arc::clone(&shared), ended, instances.is_none());
@@ -164,23 +175,23 @@ impl RedisStore {
         cost: u32,
         quota: &Quota,
     ) -> Result<Decision, Undecided> {
-        let asked = self.ask(stored_key(name, halves), cost, quota).await;
+        let asked = self.ask(name, halves, cost, quota).await;
         let counter = if asked.is_ok() { &self.shared.decided } else { &self.shared.undecided };
         counter.fetch_add(1, Relaxed);
         asked
     }
 
-    async fn ask(&self, key: String, cost: u32, quota: &Quota) -> Result<Decision, Undecided> {
+    async fn ask(&self, name: &str, halves: [u64; 2], cost: u32, quota: &Quota) -> Result<Decision, Undecided> {
         let connection = self.shared.connection.load_full().ok_or(Undecided)?;
         let budget = script::Budget::new(quota, cost);
         let mut invocation = self.shared.script.prepare_invoke();
-        budget.write(invocation.key(key));
+        budget.write(invocation.key(stored_key(name, &budget, halves)));
         let mut lent = MultiplexedConnection::clone(&connection);
         match tokio::time::timeout(RESPONSE_TIMEOUT, invocation.invoke_async(&mut lent)).await {
             Ok(Ok(answer)) => budget.decision(answer).ok_or(Undecided),
             Ok(Err(error)) if matches!(error.kind(), redis::ErrorKind::Server(_) | redis::ErrorKind::Extension) => {
                 // The server is there and cannot do this: a full one, a replica, a key that somebody else has written.
-                tracing::debug!(%error, "the store of rate limits refused a check");
+                self.shared.complain(&error);
                 Err(Undecided)
             }
             Ok(Err(_)) | Err(_) => {
@@ -192,6 +203,17 @@ impl RedisStore {
 }
 
 impl Shared {
+    /// Says at most once a minute that the server refuses checks.
+    fn complain(&self, error: &redis::RedisError) {
+        let now_ms = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
+        let said_ms = self.complained_ms.load(Relaxed);
+        let is_due = said_ms == 0 || now_ms.saturating_sub(said_ms) >= COMPLAINT_PAUSE.as_millis() as u64;
+        if is_due && self.complained_ms.compare_exchange(said_ms, now_ms, Relaxed, Relaxed).is_ok() {
+            let undecided = self.undecided.load(Relaxed);
+            tracing::warn!(%error, store = %self.url, undecided, "the store of rate limits refuses checks: each instance allows its part by itself");
+        }
+    }
+
     /// The server did not answer: nobody asks it until it has answered the keeper again.
     fn lose(&self, connection: &Arc<MultiplexedConnection>) {
         let before = self.connection.compare_and_swap(connection, None);
@@ -210,7 +232,9 @@ pub(crate) fn hasher(half: u8) -> impl Hasher {
     hasher
 }
 
-/// The name of what a key owes, whose hashes are `halves`.
-fn stored_key(name: &str, [first, second]: [u64; 2]) -> String {
-    format!("baiwan:limit:{name}:{first:016x}{second:016x}")
+/// The name of what a key owes, whose hashes are `halves`. Limits of one name and other quotas are kept apart, as while instances with
+/// other settings take the place of these.
+fn stored_key(name: &str, budget: &script::Budget, [first, second]: [u64; 2]) -> String {
+    let (unit_us, burst_us) = budget.of_key();
+    format!("baiwan:limit:{name}:{unit_us}:{burst_us}:{first:016x}{second:016x}")
 }

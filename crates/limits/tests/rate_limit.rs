@@ -3,6 +3,7 @@
 #![cfg(all(feature = "axum", not(baiwan_shuttle)))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +12,10 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
 use axum::routing::{any, get};
-use baiwan_limits::{ClientIp, Quota, RateLimit, Table};
+use baiwan_limits::{ClientIp, ConcurrencyLimit, Quota, RateLimit, Table};
 use http::request::{Builder, Parts};
-use http::{HeaderMap, HeaderName, Method, Request, StatusCode};
-use tower::ServiceExt;
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
+use tower::{Layer, Service, ServiceExt};
 
 struct Answer {
     status: u16,
@@ -253,4 +254,22 @@ fn a_malformed_limit_says_what_is_allowed() {
     assert!(panic_of(|| RateLimit::new("0")).contains("at least 1 request"));
     assert!(panic_of(|| RateLimit::new("1/min").burst(61)).contains("at most 60"));
     assert!(panic_of(|| RateLimit::new("1/min").exempt("localhost")).contains("such as 10.0.0.0/8"));
+}
+
+#[tokio::test]
+async fn limits_stack_in_any_order_and_a_refused_post_is_told_its_status() {
+    let inner = tower::service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::empty())));
+    let outer = RateLimit::new("1/h").layer(ConcurrencyLimit::new(3).layer(inner));
+    let mut app = ConcurrencyLimit::new(3).layer(RateLimit::new("1000/h").layer(outer));
+    let request = |method: &str| {
+        let request = Request::builder().method(method).header("accept", "application/json, text/event-stream");
+        let mut request = request.body(Body::empty()).unwrap();
+        request.extensions_mut().insert(ClientIp("192.0.2.9".parse().unwrap()));
+        request
+    };
+    let mut statuses = Vec::new();
+    for method in ["POST", "POST", "GET"] {
+        statuses.push(app.ready().await.unwrap().call(request(method)).await.unwrap().status().as_u16());
+    }
+    assert_eq!(statuses, [200, 429, 200], "an EventSource is told when to come back");
 }

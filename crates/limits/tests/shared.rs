@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::Body;
-use baiwan_limits::{RateLimit, RedisStore};
+use baiwan_limits::{LimitedBody, RateLimit, RedisStore};
 use http::{Request, Response, StatusCode};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
@@ -18,7 +18,7 @@ mod redis;
 /// Nothing that works takes this long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-type Answers = tower::util::BoxCloneService<Request<Body>, Response<Body>, Infallible>;
+type Answers = tower::util::BoxCloneService<Request<Body>, Response<LimitedBody<Body>>, Infallible>;
 
 async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let waiting = async {
@@ -38,7 +38,7 @@ async fn instance(url: &str) -> (Answers, RedisStore) {
     (Answers::new(app), store)
 }
 
-async fn ask(app: &mut Answers) -> Response<Body> {
+async fn ask(app: &mut Answers) -> Response<LimitedBody<Body>> {
     app.ready().await.unwrap().call(Request::new(Body::empty())).await.unwrap()
 }
 

@@ -57,7 +57,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let builder = builder.refusal_cors(config.cors_origins.for_refusals());
     let health = builder.health();
     let probe = Arc::new(health.clone());
-    let policy = Arc::new(Policy { shared_limit, ..Policy::from(config) });
+    let policy = Arc::new(Policy { shared_limit: shared_limit.clone(), ..Policy::from(config) });
     let stores: Vec<_> = (0..cores).map(|core| store.for_core(core)).collect();
     let within = runtime.enter();
     signals::handle_stops().map_err(baiwan::Error::Signals)?;
@@ -79,7 +79,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         database: location.to_string(),
     };
     let mut said = Said {
-        refusals: Refusals::new(health.clone()),
+        refusals: Refusals::new(health.clone(), shared_limit),
         stopping: Stopping::new(health.clone(), config, running.event_loop()),
     };
     let drained = runtime.block_on(TaskGroup::new().name("serve").scope(async |group| {

@@ -12,6 +12,8 @@ use crate::config::{Config, LimitStore};
 
 /// The clients of this machine.
 const LOOPBACK: &str = "127.0.0.0/8,::1";
+/// Those over a Unix socket of whom no trusted proxy says more.
+const UNKNOWN: &str = "0.0.0.0";
 
 /// Takes the limit out of what the event loop is told, where instances share it, and opens the store.
 pub(crate) fn take_shared(config: &Config, server: &mut Settings) -> Option<SharedRateLimit> {
@@ -33,12 +35,11 @@ fn is_health(path: &str) -> bool {
 }
 
 fn exempt(networks: &Networks, and_loopback: bool) -> Networks {
-    match and_loopback {
-        false => networks.clone(),
-        // Fails where there is no room for two more: those that were named are exempt then.
-        true if networks.is_empty() => LOOPBACK.parse().unwrap_or_default(),
-        true => format!("{networks},{LOOPBACK}").parse().unwrap_or_else(|_| networks.clone()),
-    }
+    let named = Some(networks.to_string()).filter(|_| !networks.is_empty());
+    let all: Vec<_> =
+        named.into_iter().chain(and_loopback.then(|| LOOPBACK.to_owned())).chain([UNKNOWN.to_owned()]).collect();
+    // Fails where there is no room for more: those that were named are exempt then.
+    all.join(",").parse().unwrap_or_else(|_| networks.clone())
 }
 
 #[cfg(test)]
@@ -65,8 +66,11 @@ mod tests {
 
     #[test]
     fn loopback_is_exempt_beside_those_that_are_named() {
-        assert_eq!(exempt(&Networks::default(), true).to_string(), LOOPBACK);
-        assert_eq!(exempt(&"10.0.0.0/8".parse().unwrap(), true).to_string(), format!("10.0.0.0/8,{LOOPBACK}"));
-        assert_eq!(exempt(&"10.0.0.0/8".parse().unwrap(), false).to_string(), "10.0.0.0/8");
+        assert_eq!(exempt(&Networks::default(), true).to_string(), format!("{LOOPBACK},{UNKNOWN}"));
+        assert_eq!(
+            exempt(&"10.0.0.0/8".parse().unwrap(), true).to_string(),
+            format!("10.0.0.0/8,{LOOPBACK},{UNKNOWN}")
+        );
+        assert_eq!(exempt(&"10.0.0.0/8".parse().unwrap(), false).to_string(), format!("10.0.0.0/8,{UNKNOWN}"));
     }
 }

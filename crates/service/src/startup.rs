@@ -101,7 +101,10 @@ impl Startup<'_> {
     fn rate_limit(&self) -> String {
         let limits = &self.config.server.rate_limit;
         let Some(quota) = limits.quota_in_force().ok().flatten() else {
-            return "no rate limit".to_owned();
+            return match self.config.rate_limit_store {
+                LimitStore::Memory => "no rate limit".to_owned(),
+                LimitStore::Redis(_) => "no rate limit, so RATE_LIMIT_STORE has no effect".to_owned(),
+            };
         };
         let mut line = format!("{quota} from each client (RATE_LIMIT; off turns it off)");
         let exempt = limits.scope.exempts_loopback.then(|| "this machine".to_owned());

@@ -107,8 +107,10 @@ impl Limit {
         if !self.rule.exempt.is_empty() && self.rule.exempt.contains(address(&parts.extensions)) {
             return None;
         }
-        let hash = self.hash(parts, self.limiter.hasher())?;
-        Some(Charge { hash, cost: (self.rule.cost)(parts) })
+        let cost = (self.rule.cost)(parts);
+        // What costs nothing is let through, and nobody is asked.
+        let hash = (cost > 0).then(|| self.hash(parts, self.limiter.hasher())).flatten()?;
+        Some(Charge { hash, cost })
     }
 
     /// The key of a request, hashed; `None` if it has none.
@@ -170,7 +172,8 @@ impl Limit {
         parts: &Parts,
     ) -> Option<impl Future<Output = Verdict> + Send + use<>> {
         let Charge { hash, cost } = self.charge(parts)?;
-        let halves = [0, 1].map(|half| self.hash(parts, crate::store::hasher(half)).unwrap_or_default());
+        let [first, second] = [0, 1].map(|half| self.hash(parts, crate::store::hasher(half)));
+        let halves = [first?, second?];
         let (limit, store) = (Arc::clone(self), store.clone());
         Some(async move {
             let quota = limit.limiter.quota();
@@ -178,8 +181,9 @@ impl Limit {
             let now = tokio::time::Instant::now().into_std();
             let decision = shared.unwrap_or_else(|_| {
                 // As many times the cost as there are instances: the same as that part of the budget. One request is always within it.
-                let share = cost.saturating_mul(store.instances()).min(quota.burst().max(cost));
-                limit.limiter.check_hash(hash, share, now)
+                let instances = store.instances().min(quota.burst() / cost.max(1)).max(1);
+                let decision = limit.limiter.check_hash(hash, cost * instances, now);
+                Decision { remaining: decision.remaining / instances, ..decision }
             });
             limit.judge(decision, now)
         })

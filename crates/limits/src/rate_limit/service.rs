@@ -9,14 +9,16 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response, StatusCode};
+use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower_service::Service;
 
 use super::limit::{Limit, Verdict};
 use crate::decision::Decision;
-use crate::event_source::{EVENT_STREAM, accepts_event_stream, retry_event};
+use crate::event_source::{EVENT_STREAM, is_event_source, retry_event};
 use crate::fields::PROBLEM_MEDIA_TYPE;
+use crate::limited_body::LimitedBody;
 
 /// A service behind a [`RateLimit`](crate::RateLimit).
 #[derive(Clone)]
@@ -40,9 +42,9 @@ impl<S: fmt::Debug> fmt::Debug for RateLimitService<S> {
 impl<S, B, C> Service<Request<B>> for RateLimitService<S>
 where
     S: Service<Request<B>, Response = Response<C>>,
-    C: From<Bytes>,
+    C: Body<Data = Bytes>,
 {
-    type Response = Response<C>;
+    type Response = Response<LimitedBody<C>>;
     type Error = S::Error;
     type Future = RateLimitFuture<S::Future, C>;
 
@@ -54,8 +56,8 @@ where
         let (parts, body) = request.into_parts();
         match self.limit.decide(&parts, Instant::now().into_std()) {
             Verdict::Refuse(decision) => {
-                let response = refusal(&self.limit, &decision, accepts_event_stream(&parts.headers));
-                RateLimitFuture { state: State::Refused { response: Some(response.map(C::from)) } }
+                let response = refusal(&self.limit, &decision, is_event_source(&parts.method, &parts.headers));
+                RateLimitFuture { state: State::Refused { response: Some(response.map(LimitedBody::refusal)) } }
             }
             verdict => {
                 let told = if let Verdict::Tell(decision) = verdict {
@@ -105,13 +107,13 @@ pin_project! {
         },
         Refused {
             // Taken by the first poll.
-            response: Option<Response<C>>,
+            response: Option<Response<LimitedBody<C>>>,
         },
     }
 }
 
-impl<F: Future<Output = Result<Response<C>, E>>, C, E> Future for RateLimitFuture<F, C> {
-    type Output = Result<Response<C>, E>;
+impl<F: Future<Output = Result<Response<C>, E>>, C: Body, E> Future for RateLimitFuture<F, C> {
+    type Output = Result<Response<LimitedBody<C>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
@@ -120,7 +122,7 @@ impl<F: Future<Output = Result<Response<C>, E>>, C, E> Future for RateLimitFutur
                 if let Some((limit, decision)) = told {
                     limit.fields().insert(response.headers_mut(), decision, 0);
                 }
-                Poll::Ready(Ok(response))
+                Poll::Ready(Ok(response.map(|body| LimitedBody::new(body, None))))
             }
             StateProjected::Refused { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),

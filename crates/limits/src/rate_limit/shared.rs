@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body::Body;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -15,7 +16,8 @@ use super::RateLimit;
 use super::limit::{Limit, Verdict};
 use super::service::refusal;
 use crate::RedisStore;
-use crate::event_source::accepts_event_stream;
+use crate::event_source::is_event_source;
+use crate::limited_body::LimitedBody;
 
 /// A [`RateLimit`] whose budgets are in a store; see [`RateLimit::store`].
 #[derive(Clone, Debug)]
@@ -65,11 +67,11 @@ where
     S: Service<Request<B>, Response = Response<C>> + Clone + Send + 'static,
     S::Future: Send,
     B: Send + 'static,
-    C: From<Bytes>,
+    C: Body<Data = Bytes>,
 {
-    type Response = Response<C>;
+    type Response = Response<LimitedBody<C>>;
     type Error = S::Error;
-    type Future = SharedRateLimitFuture<Response<C>, S::Error>;
+    type Future = SharedRateLimitFuture<Response<LimitedBody<C>>, S::Error>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -81,19 +83,22 @@ where
         let mut inner = std::mem::replace(&mut self.inner, fresh);
         let (parts, body) = request.into_parts();
         let Some(asked) = self.limit.decide_shared(&self.store, &parts) else {
-            return Box::pin(inner.call(Request::from_parts(parts, body)));
+            let call = inner.call(Request::from_parts(parts, body));
+            return Box::pin(async { call.await.map(|response| response.map(|body| LimitedBody::new(body, None))) });
         };
         let limit = Arc::clone(&self.limit);
         Box::pin(async move {
             let verdict = asked.await;
             if let Verdict::Refuse(decision) = &verdict {
-                return Ok(refusal(&limit, decision, accepts_event_stream(&parts.headers)).map(C::from));
+                return Ok(
+                    refusal(&limit, decision, is_event_source(&parts.method, &parts.headers)).map(LimitedBody::refusal)
+                );
             }
             let mut response = inner.call(Request::from_parts(parts, body)).await?;
             if let Verdict::Tell(decision) = &verdict {
                 limit.fields().insert(response.headers_mut(), decision, 0);
             }
-            Ok(response)
+            Ok(response.map(|body| LimitedBody::new(body, None)))
         })
     }
 }

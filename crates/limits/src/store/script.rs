@@ -41,6 +41,7 @@ return redis.call('ZCARD', KEYS[1])
 /// A quota in the units of the script.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
+    window: Duration,
     unit_us: u64,
     burst_us: u64,
     cost: u32,
@@ -51,7 +52,12 @@ impl Budget {
         // Rounded up, so that the rate is never exceeded.
         let window_us = quota.window().as_micros() as u64;
         let unit_us = window_us.div_ceil(u64::from(quota.requests()));
-        Self { unit_us, burst_us: unit_us * u64::from(quota.burst()), cost }
+        Self { window: quota.window(), unit_us, burst_us: unit_us * u64::from(quota.burst()), cost }
+    }
+
+    /// Tells the budgets of one quota from those of another that has its name.
+    pub(super) fn of_key(&self) -> (u64, u64) {
+        (self.unit_us, self.burst_us)
     }
 
     pub(super) fn write(&self, invocation: &mut ScriptInvocation<'_>) {
@@ -62,12 +68,17 @@ impl Budget {
     pub(super) fn decision(&self, (allowed, owed_us): (u8, u64)) -> Option<Decision> {
         let left_us = self.burst_us.checked_sub(owed_us)?;
         let cost_us = self.unit_us * u64::from(self.cost);
-        let late_us = if allowed == 1 { 0 } else { cost_us.saturating_sub(left_us) };
+        let retry_after = match allowed {
+            1 => Duration::ZERO,
+            // Never: it says when to ask for less.
+            _ if cost_us > self.burst_us => self.window,
+            _ => Duration::from_micros(cost_us.saturating_sub(left_us)),
+        };
         Some(Decision {
             allowed: allowed == 1,
             remaining: (left_us / self.unit_us) as u32,
             reset: Duration::from_micros(owed_us),
-            retry_after: Duration::from_micros(late_us),
+            retry_after,
         })
     }
 }

@@ -115,7 +115,7 @@ async fn what_somebody_else_has_written_costs_the_checks_of_that_key_alone() {
     let server = redis::Server::start();
     let store = open(&server).await;
     let quota: Quota = "10/s".parse().unwrap();
-    let key = super::stored_key("test", halves("a"));
+    let key = super::stored_key("test", &super::script::Budget::new(&quota, 1), halves("a"));
     server.command(&["SET", &key, "not a number"]);
     assert!(decided(&store, "a", 1, &quota).await.allowed);
     server.command(&["DEL", &key]);

@@ -21,7 +21,7 @@ impl FromStr for LimitStore {
     /// The error says what is allowed, and does not repeat the text.
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "memory" => Ok(Self::Memory),
+            "memory" | "off" => Ok(Self::Memory),
             _ => text.parse().map(Self::Redis).map_err(|allowed| format!("memory, or {allowed}")),
         }
     }

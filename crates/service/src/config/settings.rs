@@ -169,8 +169,11 @@ pub(super) static OWN: &[Setting<Config>] = &[
             )
         },
         set: |config, text| {
-            let count = parse_count(text, INSTANCES_MAX);
-            store(&mut config.rate_limit_instances, count.map(|count| Some(count as u32)))
+            let count = match text {
+                COUNTED => Ok(None),
+                _ => parse_count(text, INSTANCES_MAX).map(|count| Some(count as u32)),
+            };
+            store(&mut config.rate_limit_instances, count.map_err(|allowed| format!("{allowed}; or {COUNTED}")))
         },
         show: |config| config.rate_limit_instances.map_or(COUNTED.to_owned(), |count| count.to_string()),
     },

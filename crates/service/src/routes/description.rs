@@ -27,7 +27,8 @@ pub(super) static DOCUMENT: Fixed = Fixed::new("application/json", || {
 
 const ABOUT: &str = "Users in a database, an echo, and the state of the service.\n\nErrors are problem documents (RFC 9457). \
      What the server refuses before an operation is reached, such as malformed HTTP or one connection too many, and what a \
-     deadline ends, is answered with a line of plain text, which has neither `Server` nor fields of CORS.";
+     deadline ends, is answered with a line of plain text, which has no field `Server`. Who asks too often gets a 429 with a problem \
+     document, `Retry-After`, `RateLimit` and `RateLimit-Policy`.";
 
 /// The description before any operation was added.
 pub(super) fn frame() -> OpenApi {

@@ -9,6 +9,7 @@
 //! Each core is a thread with a Tokio runtime of its own, on which one future serves that core's share of the connections.
 //! Everything that can fail at start fails in [`Builder::start`], before a connection is accepted.
 
+mod blocking_threads;
 #[cfg(feature = "axum")]
 mod bound;
 mod builder;

@@ -23,6 +23,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, RuntimeMetrics};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::blocking_threads::{BlockingThreads, THREAD_IDLE};
 use crate::say::say;
 use crate::settings::{STOP_MAX, Settings};
 use crate::status::{CoreStatus, Phase, Status};
@@ -31,9 +32,6 @@ use crate::status::{CoreStatus, Phase, Status};
 const LOOK_INTERVALS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(5)];
 /// After this, a line is logged that says how many tasks the stop still waits for.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// For this time after a blocking call its thread waits for another one. A stop cannot tell the two, and so may last longer by this. A
-/// call whose thread the system has not begun yet is not seen: it is waited for, but its runtime does not turn any more.
-const BLOCKING_THREAD_IDLE: Duration = Duration::from_millis(100);
 
 /// What the cores of a server share at their end.
 #[derive(Debug)]
@@ -58,8 +56,7 @@ struct Core {
     runtime: Mutex<Option<RuntimeMetrics>>,
     /// Tasks that are the server's own, beside exchanges and connections.
     own_tasks: AtomicUsize,
-    /// Threads of blocking calls.
-    blocking_threads: Arc<AtomicUsize>,
+    blocking_threads: Arc<BlockingThreads>,
 }
 
 /// The end of one core. Where its thread panics, dropping this stops the others.
@@ -106,7 +103,7 @@ impl FinishLine {
         let cores = || self.cores.iter().zip(&self.status.cores);
         [
             cores().map(|(core, status)| core.tasks_alive(status)).sum(),
-            cores().map(|(core, _)| core.blocking_threads.load(Acquire)).sum(),
+            cores().map(|(core, _)| core.blocking_threads.count()).sum(),
         ]
     }
 
@@ -155,7 +152,7 @@ impl Core {
 
     /// How often the core has gone to sleep and woken up; `None` if it is awake or something is alive on it. The one that looks is awake.
     fn turns_at_rest(&self, status: &CoreStatus, looks: bool) -> Option<u64> {
-        let is_at_rest = self.blocking_threads.load(Acquire) == 0 && self.tasks_alive(status) == 0;
+        let is_at_rest = self.blocking_threads.count() == 0 && self.tasks_alive(status) == 0;
         // Last, so that a core which has not turned until now had no task when they were counted.
         let turns = self.runtime().as_ref().map(|runtime| runtime.worker_park_unpark_count(0));
         let sleeps = looks || turns.is_none_or(|turns| turns % 2 == 1);
@@ -166,15 +163,7 @@ impl Core {
 impl Finish {
     /// Has a core's runtime count what its end waits for.
     pub(super) fn count_blocking_threads(&self, runtime: &mut Builder) {
-        let (starts, ends) = (Arc::clone(self.threads()), Arc::clone(self.threads()));
-        runtime
-            .on_thread_start(move || {
-                starts.fetch_add(1, AcqRel);
-            })
-            .on_thread_stop(move || {
-                ends.fetch_sub(1, AcqRel);
-            })
-            .thread_keep_alive(BLOCKING_THREAD_IDLE);
+        self.threads().count_those_of(runtime);
     }
 
     /// To be held by a task of the server's own.
@@ -184,7 +173,7 @@ impl Finish {
     }
 
     /// Waits until every core is done, and for what handlers have spawned. To be called on the core's runtime, when its loop has ended and
-    /// its app was dropped. Returns how long a blocking call that has just begun may hold up the end.
+    /// its app was dropped. Returns how long a blocking call that nobody has seen may hold up the end.
     pub(super) async fn cross(mut self) -> Duration {
         *self.line.cores[self.index].runtime() = Some(Handle::current().metrics());
         self.end_loop();
@@ -218,8 +207,8 @@ impl Finish {
         let [tasks, calls] = &self.line.left;
         tasks.fetch_add(self.line.cores[self.index].tasks_alive(self.core()), Relaxed);
         // Before that, it may be one that has ended.
-        if began.elapsed() > BLOCKING_THREAD_IDLE {
-            calls.fetch_add(self.threads().load(Relaxed), Relaxed);
+        if began.elapsed() > THREAD_IDLE {
+            calls.fetch_add(self.threads().count(), Relaxed);
         }
     }
 
@@ -259,7 +248,7 @@ impl Finish {
         &self.line.status.cores[self.index]
     }
 
-    fn threads(&self) -> &Arc<AtomicUsize> {
+    fn threads(&self) -> &Arc<BlockingThreads> {
         &self.line.cores[self.index].blocking_threads
     }
 
@@ -323,5 +312,28 @@ mod tests {
             assert_eq!(core.join().is_err(), panics);
             assert_eq!(status.phase(), Phase::Stopping);
         }
+    }
+
+    #[test]
+    fn no_core_is_at_rest_while_the_thread_of_a_blocking_call_has_not_begun() {
+        let line = FinishLine::new(Status::new(1, 1, 1), Arc::default());
+        let mut finish = line.finish(0);
+        let mut builder = Builder::new_current_thread();
+        finish.count_blocking_threads(&mut builder);
+        let (go, gone) = std::sync::mpsc::sync_channel::<()>(0);
+        let gone = Mutex::new(gone);
+        // The thread is there, but does not come as far as to be counted.
+        builder.on_thread_start(move || drop(gone.lock().map(|gone| gone.recv())));
+        builder.on_thread_stop(|| {});
+        let runtime = builder.build().unwrap();
+        runtime.block_on(async {
+            *line.cores[0].runtime() = Some(Handle::current().metrics());
+            finish.end_loop();
+            assert!(line.is_at_rest(0));
+            let call = tokio::task::spawn_blocking(|| {});
+            assert!(!line.is_at_rest(0), "its runtime must turn until the call has ended");
+            drop(go);
+            call.await.unwrap();
+        });
     }
 }

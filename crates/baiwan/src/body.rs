@@ -118,7 +118,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Repr::Empty => SizeHint::with_exact(0),
             Repr::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Repr::Inlet(inlet) => inlet.lock().bytes_left.map_or_else(SizeHint::default, SizeHint::with_exact),
+            Repr::Inlet(inlet) => inlet.lock().size_hint(),
             Repr::Received(body) => body.size_hint(),
         }
     }
@@ -157,6 +157,15 @@ enum End {
 impl State {
     fn is_at_end(&self) -> bool {
         self.chunk.is_none() && self.trailers.is_none() && matches!(self.end, End::Complete | End::FailureTold)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if let Some(bytes) = self.bytes_left {
+            return SizeHint::with_exact(bytes);
+        }
+        let mut hint = SizeHint::new();
+        hint.set_lower(self.chunk.as_ref().map_or(0, |chunk| chunk.len() as u64));
+        hint
     }
 }
 

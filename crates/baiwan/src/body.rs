@@ -294,6 +294,15 @@ mod tests {
     }
 
     #[test]
+    fn a_body_of_unknown_length_has_at_least_what_is_there() {
+        let inlet = Inlet::new(Token(1), Arc::default(), None, Bytes::from_static(b"abc"));
+        let mut body = Body::from_inlet(inlet);
+        assert_eq!((body.size_hint().lower(), body.size_hint().upper()), (3, None));
+        assert!(poll(&mut body).is_ready());
+        assert_eq!((body.size_hint().lower(), body.size_hint().upper()), (0, None));
+    }
+
+    #[test]
     fn a_failure_is_said_once_after_what_was_received() {
         let inlet = Inlet::new(Token(1), Arc::default(), None, Bytes::from_static(b"x"));
         let mut body = Body::from_inlet(Arc::clone(&inlet));

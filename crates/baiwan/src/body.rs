@@ -118,7 +118,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Repr::Empty => SizeHint::with_exact(0),
             Repr::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Repr::Inlet(inlet) => inlet.lock().bytes_left.map_or_else(SizeHint::default, SizeHint::with_exact),
+            Repr::Inlet(inlet) => inlet.lock().size_hint(),
             Repr::Received(body) => body.size_hint(),
         }
     }
@@ -157,6 +157,15 @@ enum End {
 impl State {
     fn is_at_end(&self) -> bool {
         self.chunk.is_none() && self.trailers.is_none() && matches!(self.end, End::Complete | End::FailureTold)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if let Some(bytes) = self.bytes_left {
+            return SizeHint::with_exact(bytes);
+        }
+        let mut hint = SizeHint::new();
+        hint.set_lower(self.chunk.as_ref().map_or(0, |chunk| chunk.len() as u64));
+        hint
     }
 }
 
@@ -282,6 +291,15 @@ mod tests {
         assert!(body.is_end_stream());
         assert_eq!(body.size_hint().exact(), Some(0));
         assert_eq!(poll(&mut body), Poll::Ready(None));
+    }
+
+    #[test]
+    fn a_body_of_unknown_length_has_at_least_what_is_there() {
+        let inlet = Inlet::new(Token(1), Arc::default(), None, Bytes::from_static(b"abc"));
+        let mut body = Body::from_inlet(inlet);
+        assert_eq!((body.size_hint().lower(), body.size_hint().upper()), (3, None));
+        assert!(poll(&mut body).is_ready());
+        assert_eq!((body.size_hint().lower(), body.size_hint().upper()), (0, None));
     }
 
     #[test]

@@ -54,6 +54,7 @@ mod receive;
 mod recover;
 mod refuse;
 mod respond;
+mod route;
 mod shrink;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) mod simulation;

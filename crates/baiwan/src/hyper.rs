@@ -19,6 +19,7 @@ mod answer;
 mod connection;
 mod exchanges;
 mod limits;
+mod patience;
 mod portable;
 mod record;
 mod switch;

@@ -65,6 +65,7 @@ mod own_answer;
 mod pace;
 mod per_client;
 mod rate_limit;
+mod route_limits;
 #[cfg(feature = "matched-path")]
 mod routes;
 mod say;
@@ -110,6 +111,7 @@ pub use fd_tables::FdTables;
 pub use incoming::IncomingStream;
 pub use observe::{Exchange, Outcome};
 pub use rate_limit::RateLimitMode;
+pub use route_limits::{RouteLimits, RouteLimitsFuture, RouteLimitsService};
 #[cfg(feature = "matched-path")]
 pub use routes::{RouteLayer, RouteService};
 #[cfg(feature = "axum")]

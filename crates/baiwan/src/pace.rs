@@ -68,6 +68,19 @@ impl Pace {
         self.due = clock.deadline(patience).min(self.ends);
     }
 
+    /// The whole body must be there by `ends` instead, or come at another `rate`. Who waits now begins to wait now.
+    pub(crate) fn change(&mut self, ends: Tick, clock: &Clock, rate: u32) {
+        self.ends = ends;
+        if self.since.take().is_some() {
+            self.start(clock, rate);
+        }
+    }
+
+    /// When the whole body must be there.
+    pub(crate) fn ends(&self) -> Tick {
+        self.ends
+    }
+
     /// `count` bytes have come.
     pub(crate) fn handle_bytes(&mut self, count: usize, clock: &Clock, rate: u32) {
         let Some(since) = self.since else { return self.earn(count, rate) };

@@ -44,7 +44,7 @@ pub enum BodyEvent {
 /// The resumable state of a body.
 ///
 /// Command: [`decode`](BodyDecoder::decode). What happened: [`end_of_stream`](BodyDecoder::end_of_stream). Getters:
-/// [`is_complete`](BodyDecoder::is_complete), [`remaining_hint`](BodyDecoder::remaining_hint).
+/// [`is_complete`](BodyDecoder::is_complete), [`remaining_hint`](BodyDecoder::remaining_hint), [`length_min`](BodyDecoder::length_min).
 #[derive(Debug)]
 pub struct BodyDecoder {
     state: State,
@@ -160,6 +160,17 @@ impl BodyDecoder {
             State::End(_) => Some(0),
             _ => None,
         }
+    }
+
+    /// The bytes of data that the body has at least, as far as is known: those that have come, and those that were announced.
+    pub fn length_min(&self) -> u64 {
+        let announced = match &self.state {
+            State::Length(remaining) | State::Data(remaining) => *remaining,
+            State::Size(size) => size.value(),
+            State::Extension(_, size) | State::SizeEnd(size) => *size,
+            _ => 0,
+        };
+        self.counts.data.saturating_add(announced)
     }
 
     /// How much of what comes next is data, at least one byte; None where it is framing. A body whose length nobody has

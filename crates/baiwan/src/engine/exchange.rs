@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 use baiwan_driver::Token;
 use baiwan_http1::ResponseContext;
 use bytes::{Buf, Bytes};
-use http::StatusCode;
+use http::{Response, StatusCode};
 use http_body::Body as HttpBody;
 
 use super::answer::{Answer, Extent, Rest, encode, say_unsendable};
@@ -24,6 +24,7 @@ use super::terms::Board;
 use crate::BoxError;
 use crate::app::Call;
 use crate::rate_limit::Warning;
+use crate::route_limits::{self, Told};
 use crate::status::add;
 
 /// A task stops asking its body for more while this many bytes wait to be sent.
@@ -56,6 +57,8 @@ struct Shared {
     waker: Option<Waker>,
     progress: Progress,
     feed: Option<Feed>,
+    /// What layers of its route have said, and the engine has not heard.
+    told: Option<Box<Told>>,
 }
 
 /// How far an exchange's task has come.
@@ -75,7 +78,7 @@ impl Pipe {
     /// `owed` bytes of the answer are on their way already.
     pub(super) fn new(token: Token, board: Rc<Board>, progress: Progress, feed: Option<Feed>, owed: usize) -> Rc<Self> {
         let (output, made) = (VecDeque::new(), owed as u64);
-        let shared = Shared { output, made, owed, status: None, waker: None, progress, feed };
+        let shared = Shared { output, made, owed, status: None, waker: None, progress, feed, told: None };
         Rc::new(Self { token, board, shared: RefCell::new(shared), posted: Cell::new(false), last: Cell::new(false) })
     }
 
@@ -88,6 +91,17 @@ impl Pipe {
     /// The answer is the last of its connection, if its head is not made yet.
     pub(super) fn make_last(&self) {
         self.last.set(true);
+    }
+
+    /// A layer of the route was reached.
+    fn tell(&self, told: &Told) {
+        self.shared.borrow_mut().told.get_or_insert_default().add(told);
+        self.post();
+    }
+
+    /// What layers of the route have said since this was last asked.
+    pub(super) fn take_told(&self) -> Option<Box<Told>> {
+        self.shared.borrow_mut().told.take()
     }
 
     /// The engine takes what is there to be sent; says how far the task has come.
@@ -216,7 +230,7 @@ where
 {
     let unfinished = Unfinished::new(pipe);
     let pipe = &unfinished.0;
-    let mut response = match call.await {
+    let mut response = match answered(call, pipe).await {
         Ok(response) => response,
         Err(error) => return say_unsendable(&*error),
     };
@@ -232,6 +246,24 @@ where
     pipe.send(front, queue);
     pipe.advance(Progress::Responding { extent });
     pump(rest, pipe, keep_alive).await;
+}
+
+/// Waits for the app's answer, and tells the engine what layers of its route say.
+async fn answered<B>(mut call: Call<B>, pipe: &Pipe) -> Result<Response<B>, BoxError> {
+    let mut is_refused = false;
+    poll_fn(|cx| {
+        // The engine ends the task.
+        if is_refused {
+            return Poll::Pending;
+        }
+        let (polled, told) = route_limits::listen(|| call.as_mut().poll(cx));
+        if let Some(told) = told {
+            pipe.tell(&told);
+            is_refused = told.is_too_large;
+        }
+        if is_refused { Poll::Pending } else { polled }
+    })
+    .await
 }
 
 /// The task of an exchange whose handler was ready, but whose body was not.

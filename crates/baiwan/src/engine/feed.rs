@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::BodyError;
 use crate::body::Inlet;
-
+use crate::route_limits::RouteLimits;
 use crate::settings::Linger;
 
 /// The request's body on its way to the handler.
@@ -21,6 +21,19 @@ pub(super) struct Feed {
     pub(super) inlet: FeedInlet,
     /// The peer waits for `100 Continue` before it sends the body.
     pub(super) continue_due: bool,
+    /// Bytes a second that it must bring; 0 is any.
+    pub(super) rate_min: u32,
+    /// Bytes that it may have.
+    pub(super) bytes_max: u64,
+}
+
+impl Feed {
+    /// Has it obey what its route says, too. Returns whether what is known of the body is within that.
+    pub(super) fn obey(&mut self, limits: &RouteLimits) -> bool {
+        self.rate_min = limits.body_rate_min.unwrap_or(self.rate_min);
+        self.bytes_max = self.bytes_max.min(limits.body_bytes_max.unwrap_or(u64::MAX));
+        self.decoder.length_min() <= self.bytes_max
+    }
 }
 
 /// The engine's end of a streamed body. When it is dropped, whoever holds the other end hears that no more will come.

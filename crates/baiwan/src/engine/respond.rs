@@ -27,6 +27,7 @@ use super::feed::{Feed, FeedInlet, decode_body, keeps_alive};
 use super::lifetime::{self, reason_after_answer};
 use super::ports::Ports;
 use super::refuse::refuse;
+use super::route::obey_route;
 use super::table::{Flags, Pending, State, Table};
 use super::terms::Terms;
 use crate::app::{App, Call, add_peer, call_when_ready, is_for_server, limit_buffered_body};
@@ -37,6 +38,7 @@ use crate::ending::OfConnection;
 use crate::observe::{Draft, RouteCell};
 use crate::pace::Pace;
 use crate::rate_limit::{Left, Warning};
+use crate::route_limits::{self, RouteLimits, Told};
 use crate::status::{CloseReason, add};
 use crate::{Body, BodyError, BoxError};
 
@@ -52,10 +54,12 @@ pub(super) enum Step {
 
 /// What the app made of a request.
 enum Called<B> {
-    /// Nothing yet.
-    Pending(Call<B>),
-    /// An answer that is encoded, but for the rest of its body; and of that what is sent from where it is.
-    Answered(Answer<B>, VecDeque<Bytes>),
+    /// Nothing yet; and what layers of its route have said.
+    Pending(Call<B>, Option<Told>),
+    /// An answer that is encoded, but for the rest of its body; of that what is sent from where it is; and what layers of its route have said.
+    Answered(Answer<B>, VecDeque<Bytes>, Option<Told>),
+    /// The server answers instead: the body is beyond the limit of its route.
+    TooLarge,
     /// Nothing that can be sent.
     Failed,
 }
@@ -68,6 +72,8 @@ struct Underway {
     body_bytes: usize,
     /// What its handler may wait for.
     ending: Option<OfConnection>,
+    /// What layers of its route have said.
+    told: Option<Told>,
 }
 
 /// What was received of a request.
@@ -100,7 +106,7 @@ pub(super) fn begin_exchange<S, A: App>(
     let is_observed = terms.settings.observer.is_some();
     let route = is_observed.then(|| begin_record(table, index, &request, received.head_bytes));
     let token = || table.token(index);
-    let (body, feed, body_bytes) = match begin_body(terms, token, framing, expects_continue, received.rest) {
+    let (body, mut feed, body_bytes) = match begin_body(terms, token, framing, expects_continue, received.rest) {
         Ok(begun) => begun,
         Err(refusal) => {
             refuse(terms, table, index, refusal, received.rest);
@@ -125,21 +131,26 @@ pub(super) fn begin_exchange<S, A: App>(
     // Whatever the app does in here, it costs this request alone: calling it, polling it, and dropping what is its own.
     let called = catch_unwind(AssertUnwindSafe(|| match by_itself {
         true => answer_without_app(terms, out, feed.as_ref(), context),
-        false => call(terms, out, app, request, feed.as_ref(), context, warning.as_ref()),
+        false => call(terms, out, app, request, feed.as_mut(), context, warning.as_ref()),
     }));
     if is_observed {
         note_called(table, index, body_bytes, out.len() - begin, called.as_ref().ok());
     }
     match called {
-        Ok(Called::Pending(call)) => {
+        Ok(Called::Pending(call, told)) => {
             let pipe = Pipe::new(table.token(index), Rc::clone(&terms.board), Progress::Waiting, feed, 0);
             let task = tokio::task::spawn_local(exchange::run(call, Rc::clone(&pipe), context, warning));
-            let due = terms.deadline(terms.settings.request_timeout);
-            enter_exchange(terms, table, index, Pending { pipe, task: task.abort_handle(), ending }, due);
+            let told = told.unwrap_or_default().limits;
+            let due = terms.deadline(told.request_timeout.unwrap_or(terms.settings.request_timeout));
+            enter_exchange(terms, table, index, Pending { pipe, task: task.abort_handle(), ending }, due, &told);
             Step::Pending { body_bytes }
         }
-        Ok(Called::Answered(answer, queue)) => {
-            send_answer(terms, table, index, answer, queue, Underway { feed, body_bytes, ending })
+        Ok(Called::Answered(answer, queue, told)) => {
+            send_answer(terms, table, index, answer, queue, Underway { feed, body_bytes, ending, told })
+        }
+        Ok(Called::TooLarge) => {
+            refuse(terms, table, index, Refusal::BodyTooLarge, &[]);
+            Step::Over
         }
         failed => {
             if failed.is_err() {
@@ -168,7 +179,7 @@ pub(super) fn begin_record<S>(table: &mut Table<S>, index: u32, request: &Reques
 fn note_called<S, B>(table: &mut Table<S>, index: u32, body_bytes: usize, bytes: usize, called: Option<&Called<B>>) {
     let Some(draft) = table.busy_mut(index).and_then(|busy| busy.draft.as_mut()) else { return };
     draft.bytes_in += body_bytes as u64;
-    if let Some(Called::Answered(answer, queue)) = called {
+    if let Some(Called::Answered(answer, queue, _)) = called {
         draft.handle_head(answer.status);
         draft.bytes_out = bytes as u64;
         if answer.rest.is_none() {
@@ -190,7 +201,7 @@ where
     B: HttpBody<Data: Buf, Error: Into<BoxError>> + 'static,
 {
     let Answer { keep_alive, extent, rest, .. } = answer;
-    let Underway { feed, body_bytes, ending } = request;
+    let Underway { feed, body_bytes, ending, told } = request;
     let owed = queue.iter().map(Bytes::len).sum();
     if owed > 0 {
         table.activate(index).output.extend(queue);
@@ -209,7 +220,8 @@ where
     let progress = Progress::Responding { extent };
     let pipe = Pipe::new(table.token(index), Rc::clone(&terms.board), progress, feed, owed);
     let task = tokio::task::spawn_local(exchange::run_body(rest, Rc::clone(&pipe), keep_alive));
-    enter_exchange(terms, table, index, Pending { pipe, task: task.abort_handle(), ending }, Tick::NEVER);
+    let told = told.unwrap_or_default().limits;
+    enter_exchange(terms, table, index, Pending { pipe, task: task.abort_handle(), ending }, Tick::NEVER, &told);
     Step::Pending { body_bytes }
 }
 
@@ -238,7 +250,8 @@ fn begin_body(
     let continue_due = expects_continue && decoded.consumed == 0;
     let inlet = FeedInlet::new(inlet);
     let body = Body::from_inlet(inlet.share());
-    Ok((body, Some(Feed { decoder, inlet, continue_due }), decoded.consumed))
+    let (rate_min, bytes_max) = (terms.settings.body_rate_min, terms.settings.http.body_bytes_max);
+    Ok((body, Some(Feed { decoder, inlet, continue_due, rate_min, bytes_max }), decoded.consumed))
 }
 
 /// Calls the app, polls the call once, and encodes what is there.
@@ -247,7 +260,7 @@ fn call<A: App>(
     out: &mut Vec<u8>,
     app: &mut A,
     request: Request<Body>,
-    feed: Option<&Feed>,
+    mut feed: Option<&mut Feed>,
     context: ResponseContext,
     warning: Option<&Warning>,
 ) -> Called<A::ResponseBody> {
@@ -264,8 +277,14 @@ fn call<A: App>(
             call_when_ready(std::mem::replace(app, fresh), request)
         }
     };
-    let mut response = match call.as_mut().poll(cx) {
-        Poll::Pending => return Called::Pending(call),
+    let (polled, told) = route_limits::listen(|| call.as_mut().poll(cx));
+    if let Some(told) = &told
+        && (!feed.as_mut().is_none_or(|feed| feed.obey(&told.limits)) || told.is_too_large)
+    {
+        return Called::TooLarge;
+    }
+    let mut response = match polled {
+        Poll::Pending => return Called::Pending(call, told),
         Poll::Ready(Ok(response)) => response,
         Poll::Ready(Err(error)) => {
             say_unsendable(&*error);
@@ -275,10 +294,10 @@ fn call<A: App>(
     if let Some(warning) = warning {
         warning.apply(response.headers_mut());
     }
-    let context = terms.board.context(context, keeps_alive(feed));
+    let context = terms.board.context(context, keeps_alive(feed.as_deref()));
     let mut queue = VecDeque::new();
     match encode(response, context, terms.clock.date(), out, &mut queue) {
-        Some(answer) => Called::Answered(answer, queue),
+        Some(answer) => Called::Answered(answer, queue, told),
         None => Called::Failed,
     }
 }
@@ -290,7 +309,7 @@ fn answer_without_app<B>(terms: &Terms, out: &mut Vec<u8>, feed: Option<&Feed>, 
     *response.status_mut() = StatusCode::NO_CONTENT;
     match encode(response, context, terms.clock.date(), out, &mut VecDeque::new()) {
         Some(Answer { status, keep_alive, extent, .. }) => {
-            Called::Answered(Answer { status, keep_alive, extent, rest: None }, VecDeque::new())
+            Called::Answered(Answer { status, keep_alive, extent, rest: None }, VecDeque::new(), None)
         }
         None => Called::Failed,
     }
@@ -320,10 +339,17 @@ fn complete<S>(
     }
 }
 
-fn enter_exchange<S>(terms: &Terms, table: &mut Table<S>, index: u32, exchange: Pending, request_due: Tick) {
+fn enter_exchange<S>(
+    terms: &Terms,
+    table: &mut Table<S>,
+    index: u32,
+    exchange: Pending,
+    request_due: Tick,
+    route: &RouteLimits,
+) {
     let age_due = lifetime::exchange_due(table, index);
     let busy = table.activate(index);
-    busy.pace = Pace::begin(terms.deadline(terms.settings.body_timeout));
+    busy.pace = Pace::begin(terms.deadline(route.body_timeout.unwrap_or(terms.settings.body_timeout)));
     busy.exchange = Some(exchange);
     (busy.request_due, busy.age_due) = (request_due, age_due);
     enter(terms, table, index, State::Exchange);
@@ -335,6 +361,9 @@ fn enter_exchange<S>(terms: &Terms, table: &mut Table<S>, index: u32, exchange: 
 
 /// Takes what an exchange's task has made, and goes on as far as that allows.
 pub(super) fn take_output<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &mut Table<D::Socket>, index: u32) {
+    if !obey_route(terms, ports, table, index) {
+        return;
+    }
     let Some(busy) = table.busy_mut(index) else { return };
     let Some(exchange) = &busy.exchange else { return };
     let progress = exchange.pipe.take_output(&mut busy.output);

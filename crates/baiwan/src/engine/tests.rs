@@ -18,5 +18,6 @@ mod proxied;
 mod records;
 mod refusals;
 mod rig;
+mod routes;
 mod slow_readers;
 mod stopping;

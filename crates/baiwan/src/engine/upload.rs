@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use baiwan_driver::Driver;
-use baiwan_http1::{BodyEvent, CONTINUE, Refusal};
+use baiwan_http1::{BodyEvent, CONTINUE, Limits, Refusal};
 use bytes::Bytes;
 
 use super::answer::Extent;
@@ -86,9 +86,10 @@ fn feed<D: Driver>(
     pipe: &Pipe,
     area: &mut [u8],
 ) {
-    let (continue_due, left, inlet) = pipe.with_feed(|feed| {
+    let (continue_due, left, rate_min, inlet) = pipe.with_feed(|feed| {
         let feed = feed.as_mut().expect("a wanted body has a feed");
-        (std::mem::take(&mut feed.continue_due), feed.decoder.remaining_hint(), feed.inlet.share())
+        let continue_due = std::mem::take(&mut feed.continue_due);
+        (continue_due, feed.decoder.remaining_hint(), feed.rate_min, feed.inlet.share())
     });
     // After the head of the answer it would be taken for its body.
     if continue_due && pipe.progress() == Progress::Waiting {
@@ -96,13 +97,13 @@ fn feed<D: Driver>(
         table.enqueue(index);
     }
     if !table[index].flags.has(Flags::READABLE) {
-        return expect_body(terms, table, index);
+        return expect_body(terms, table, index, rate_min);
     }
     // Never more than the body has left, so that what follows it stays in the kernel.
     let bytes_max = left.map_or(SET_ASIDE_BYTES_MAX, |left| left.min(BODY_BYTES_MAX as u64) as usize);
     match receive_once(&mut ports.driver, table, index, &mut area[..bytes_max]) {
         Arrival::Bytes(count) => hand_over(terms, ports, table, index, pipe, &area[..count]),
-        Arrival::Nothing => expect_body(terms, table, index),
+        Arrival::Nothing => expect_body(terms, table, index, rate_min),
         Arrival::End => {
             inlet.handle_failure(BodyError::Disconnected);
             if terms.settings.half_close && table.owes(index) {
@@ -121,8 +122,8 @@ fn feed<D: Driver>(
 }
 
 /// The handler waits for bytes that are not there yet.
-fn expect_body<S>(terms: &Terms, table: &mut Table<S>, index: u32) {
-    table.activate(index).pace.start(&terms.clock, terms.settings.body_rate_min);
+fn expect_body<S>(terms: &Terms, table: &mut Table<S>, index: u32, rate_min: u32) {
+    table.activate(index).pace.start(&terms.clock, rate_min);
     table.update_deadline(index);
 }
 
@@ -135,12 +136,13 @@ fn hand_over<D: Driver>(
     pipe: &Pipe,
     bytes: &[u8],
 ) {
-    let (decoded, inlet) = pipe.with_feed(|feed| {
+    let (decoded, rate_min, inlet) = pipe.with_feed(|feed| {
         let feed = feed.as_mut().expect("a wanted body has a feed");
-        (decode_body(&mut feed.decoder, bytes, &terms.settings.http), feed.inlet.share())
+        let limits = Limits { body_bytes_max: feed.bytes_max, ..terms.settings.http };
+        (decode_body(&mut feed.decoder, bytes, &limits), feed.rate_min, feed.inlet.share())
     });
     let busy = table.activate(index);
-    busy.pace.handle_bytes(bytes.len(), &terms.clock, terms.settings.body_rate_min);
+    busy.pace.handle_bytes(bytes.len(), &terms.clock, rate_min);
     match decoded {
         Ok(decoded) => {
             busy.set_aside.extend_from_slice(&bytes[decoded.consumed..]);
@@ -165,7 +167,7 @@ fn hand_over<D: Driver>(
 }
 
 /// The rest of a body is wrong, and its handler is at work: it hears of it, and the peer, if nothing was answered yet.
-fn refuse_body<D: Driver>(
+pub(super) fn refuse_body<D: Driver>(
     terms: &Terms,
     ports: &mut Ports<D>,
     table: &mut Table<D::Socket>,

@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use super::answer::Answer;
 use super::exchanges::Told;
 use super::limits::{allow_fields, beyond};
+use super::patience::{Late, within_time};
 use super::record::Record;
 use super::switch::{Switch, may_switch, until_switched};
 use super::transport::Transport;
@@ -224,15 +225,16 @@ impl<A: App> Connection<A> {
             may_switch: may_switch(&request),
         };
         let call = self.call(self.request_for_app(request, peer, record, context.may_switch));
-        let outcome = match self.settings.request_timeout {
-            None => Ok(call.await),
-            Some(timeout) => tokio::time::timeout(timeout, call).await,
-        };
+        let outcome = within_time(call, self.settings.request_timeout, record).await;
         let response = match outcome {
             // Whatever the app makes of its request's body, it has not come.
             _ if let Some(reason) = record.late_body() => {
                 let answer = OwnAnswer::new(StatusCode::REQUEST_TIMEOUT, reason.name());
                 return instead(&self.settings, switch, answer, Some(reason));
+            }
+            _ if record.has_refused_body() => {
+                let Refused { answer, reason } = self.refuse(Refusal::BodyTooLarge);
+                return instead(&self.settings, switch, answer, reason);
             }
             Ok(Ok(Some(response))) => response,
             Ok(Ok(None)) => return failed(&self.settings, switch),
@@ -240,7 +242,7 @@ impl<A: App> Connection<A> {
                 say(|| tracing::error!(%error, "the app failed"));
                 return failed(&self.settings, switch);
             }
-            Err(_) => {
+            Err(Late) => {
                 let reason = CloseReason::RequestTimeout;
                 let answer = OwnAnswer::new(StatusCode::SERVICE_UNAVAILABLE, reason.name());
                 return instead(&self.settings, switch, answer, Some(reason));

@@ -28,6 +28,7 @@ use crate::ending::Event;
 use crate::fd_tables::Table;
 use crate::gate::{self, Entry};
 use crate::observe::Observer;
+use crate::route_limits::RouteLimits;
 use crate::settings::{Linger, Settings};
 use crate::status::{CloseReason, Phase, Status, TransportCounts};
 
@@ -108,6 +109,8 @@ impl Transports {
             switched: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             uploads: AtomicBool::new(false),
+            too_large: AtomicBool::new(false),
+            route: Mutex::default(),
             reader: Mutex::default(),
             exchanges: self.observer.clone().map(|observer| Exchanges::new(observer, peer.socket_address())),
         });
@@ -207,6 +210,10 @@ pub(crate) struct Record {
     ended: AtomicBool,
     /// A request had a body: its sender may be in the middle of it when the connection ends.
     uploads: AtomicBool,
+    /// The body of a request is beyond the limit of its route.
+    too_large: AtomicBool,
+    /// What the route of the request says whose body comes.
+    route: Mutex<RouteLimits>,
     reader: Mutex<Option<Waker>>,
     /// The records of its exchanges, if somebody observes.
     exchanges: Option<Arc<Exchanges>>,
@@ -250,11 +257,35 @@ impl Record {
     /// A request has a body.
     pub(crate) fn begin_upload(&self) {
         self.uploads.store(true, Relaxed);
+        *self.route() = RouteLimits::default();
+    }
+
+    /// Layers of the request's route were reached.
+    pub(super) fn obey_route(&self, limits: &RouteLimits) {
+        self.route().add(limits);
+    }
+
+    /// What the route of the request says whose body comes.
+    pub(super) fn route(&self) -> MutexGuard<'_, RouteLimits> {
+        // Nothing panics while the lock is held, and the limits are valid at every moment.
+        self.route.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The body of its request is beyond the limit of its route.
+    pub(super) fn refuse_body(&self) {
+        self.too_large.store(true, Relaxed);
+        self.note(CloseReason::Refused);
+    }
+
+    /// Whether the body of its request was refused.
+    pub(super) fn has_refused_body(&self) -> bool {
+        self.too_large.load(Relaxed)
     }
 
     /// How much is received from the peer after the last answer.
     pub(super) fn linger(&self) -> Linger {
-        match self.uploads.load(Relaxed) && !self.ends_by(&[CloseReason::Refused]) {
+        let is_read = self.has_refused_body() || !self.ends_by(&[CloseReason::Refused]);
+        match self.uploads.load(Relaxed) && is_read {
             true => Linger::UPLOAD,
             false => Linger::SHORT,
         }

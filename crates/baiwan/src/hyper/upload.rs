@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use baiwan_http1::Refusal;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -20,6 +21,7 @@ use crate::BodyError;
 use crate::body::ReceivedElsewhere;
 use crate::clock::{Clock, Tick};
 use crate::pace::Pace;
+use crate::route_limits::{RouteLimits, heard};
 use crate::settings::Settings;
 use crate::status::CloseReason;
 
@@ -32,6 +34,10 @@ pub(super) struct Upload {
     pace: Pace,
     /// Bytes a second that it must bring; 0 is any.
     rate_min: u32,
+    /// What its route has said, as far as it is obeyed.
+    route: RouteLimits,
+    /// Bytes that have come.
+    bytes: u64,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -40,7 +46,26 @@ impl Upload {
     pub(super) fn new(incoming: Incoming, record: Arc<Record>, settings: &Settings) -> Self {
         let clock = Clock::start();
         let pace = Pace::begin(clock.deadline(settings.body_timeout));
-        Self { incoming, record, clock, pace, rate_min: settings.body_rate_min, timer: None }
+        let (rate_min, route) = (settings.body_rate_min, RouteLimits::default());
+        Self { incoming, record, clock, pace, rate_min, route, bytes: 0, timer: None }
+    }
+
+    /// Obeys what layers of its route have said since: those that this very poll has reached, and those before it.
+    fn obey_route(&mut self) {
+        let mut route = *self.record.route();
+        if let Some(told) = heard() {
+            route.add(&told.limits);
+        }
+        if route == self.route {
+            return;
+        }
+        let ends = match route.body_timeout {
+            Some(timeout) if self.route.body_timeout != Some(timeout) => self.clock.deadline(timeout),
+            _ => self.pace.ends(),
+        };
+        self.rate_min = route.body_rate_min.unwrap_or(self.rate_min);
+        self.pace.change(ends, &self.clock, self.rate_min);
+        self.route = route;
     }
 
     /// Ready when the peer is given up.
@@ -66,6 +91,11 @@ impl Upload {
     }
 }
 
+/// What the handler is told of a body that is beyond the limit of its route, as by the engine.
+fn too_large() -> BodyError {
+    BodyError::Malformed(Refusal::BodyTooLarge.name())
+}
+
 impl ReceivedElsewhere for Upload {}
 
 impl Body for Upload {
@@ -77,7 +107,11 @@ impl Body for Upload {
         if this.record.late_body().is_some() {
             return Poll::Ready(Some(Err(BodyError::TimedOut)));
         }
+        if this.record.has_refused_body() {
+            return Poll::Ready(Some(Err(too_large())));
+        }
         this.clock.read();
+        this.obey_route();
         let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) else {
             let reason = ready!(this.poll_late(cx));
             this.record.note(reason);
@@ -86,6 +120,11 @@ impl Body for Upload {
         let bytes =
             frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref).map_or(0, Bytes::len);
         this.pace.handle_bytes(bytes, &this.clock, this.rate_min);
+        this.bytes += bytes as u64;
+        if this.route.body_bytes_max.is_some_and(|max| this.bytes > max) {
+            this.record.refuse_body();
+            return Poll::Ready(Some(Err(too_large())));
+        }
         Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyError::Portable)))
     }
 

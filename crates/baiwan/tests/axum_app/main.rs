@@ -9,6 +9,7 @@
 //! | `ecosystem` | Tokio, reqwest and sqlx inside handlers |
 //! | `protocol` | what the server decides of HTTP by itself |
 //! | `limits` | how long heads may be |
+//! | `route_limits` | limits of one route in the place of the server's |
 //! | `refused` | what the server answers by itself: rate limit, CORS, `EventSource` |
 //! | `records` | what an observer is told of exchanges |
 //! | `serving` | `baiwan::serve` in the place of `axum::serve`: listeners, kinds of apps, the end |
@@ -46,6 +47,7 @@ mod records;
 mod refused;
 mod restarts;
 mod rig;
+mod route_limits;
 mod serving;
 mod streams;
 mod upgrades;
@@ -101,6 +103,11 @@ on_both_event_loops! {
         a_long_head_comes_in_pieces,
         long_heads_wait_behind_a_pending_answer,
         a_long_head_that_offers_another_protocol_is_taken_up;
+    route_limits:
+        a_route_may_take_longer_than_the_server_allows,
+        a_route_may_take_less_time_than_the_server_allows,
+        a_route_may_take_a_body_that_hardly_comes,
+        a_body_beyond_the_limit_of_its_route_is_refused;
     ecosystem:
         tasks_timers_and_blocking_calls_work_in_handlers,
         a_handler_fetches_from_its_own_server_and_from_another,

@@ -100,3 +100,21 @@ fn getters_tell_what_is_left() {
     assert!(matches!((step.consumed, step.event), (6, BodyEvent::Data(range)) if range == (3..6)));
     assert!(!chunks.is_complete());
 }
+
+#[test]
+fn a_body_has_at_least_what_has_come_of_it_and_what_was_announced() {
+    let limits = Limits::default();
+    assert_eq!(BodyDecoder::new(BodyFraming::None).length_min(), 0);
+    let mut length = BodyDecoder::new(BodyFraming::Length(5));
+    assert_eq!(length.length_min(), 5);
+    for input in [b"abc", b"def"] {
+        length.decode(input, &limits).expect("valid");
+        assert_eq!(length.length_min(), 5);
+    }
+    let mut chunks = BodyDecoder::new(BodyFraming::Chunked);
+    assert_eq!(chunks.length_min(), 0);
+    for (byte, least) in "1\r\na\r\n10;b\r\nc".bytes().zip([1, 1, 1, 1, 1, 1, 2, 17, 17, 17, 17, 17, 17]) {
+        chunks.decode(&[byte], &limits).expect("valid so far");
+        assert_eq!(chunks.length_min(), least, "after {:?}", char::from(byte));
+    }
+}

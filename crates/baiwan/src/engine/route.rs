@@ -1,0 +1,45 @@
+//! What layers of a route say to an exchange that is in progress already.
+//!
+//! What they say when the app is first called is heard in `respond`. This is for a layer behind something that waits, such as a
+//! middleware that asks a database who the client is.
+//!
+//! The invariant: what a route says holds for the exchange in which it is said, and for no later one of the connection.
+
+use baiwan_driver::Driver;
+use baiwan_http1::Refusal;
+
+use super::exchange::Progress;
+use super::ports::Ports;
+use super::table::Table;
+use super::terms::Terms;
+use super::upload::refuse_body;
+
+/// Has the exchange obey what its task has heard from layers of its route. Returns whether it goes on.
+pub(super) fn obey_route<D: Driver>(
+    terms: &Terms,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    index: u32,
+) -> bool {
+    let Some(busy) = table.busy_mut(index) else { return false };
+    let Some(exchange) = &busy.exchange else { return false };
+    let Some(told) = exchange.pipe.take_told() else { return true };
+    let limits = &told.limits;
+    let (fits, rate_min) = exchange.pipe.with_feed(|feed| match feed {
+        Some(feed) => (feed.obey(limits), feed.rate_min),
+        None => (true, 0),
+    });
+    if told.is_too_large || !fits {
+        refuse_body(terms, ports, table, index, Refusal::BodyTooLarge, &[]);
+        return false;
+    }
+    if let Some(timeout) = limits.request_timeout
+        && exchange.pipe.progress() == Progress::Waiting
+    {
+        busy.request_due = terms.deadline(timeout);
+    }
+    let ends = limits.body_timeout.map_or(busy.pace.ends(), |timeout| terms.deadline(timeout));
+    busy.pace.change(ends, &terms.clock, rate_min);
+    table.update_deadline(index);
+    true
+}

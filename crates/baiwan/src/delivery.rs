@@ -12,8 +12,10 @@ use std::time::Duration;
 use crate::clock::{Clock, Tick};
 use crate::pace::Pace;
 
-/// A peer that has taken this number of bytes of an answer has shown that it reads.
-const SHOWN_BYTES: u64 = 1 << 20;
+/// A peer that has taken this number of bytes, without a moment at which nothing was owed to it, has shown that it reads: twice what the
+/// kernel holds for it from then on (`UNSENT_BYTES_MAX_WIDE` of the driver), and far more than a peer receives that does not read and has
+/// not asked its own system for a large buffer.
+const SHOWN_BYTES: u64 = 512 << 10;
 
 /// What was on its way when the kernel refused bytes is acknowledged by then, or lost. Without a look at this moment, it would count as
 /// progress when the write timeout is over, and a peer that never reads would be cut after twice that time.
@@ -155,9 +157,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn row_38a_who_takes_a_mebibyte_has_shown_it_once() {
+    async fn row_38a_who_takes_half_a_mebibyte_has_shown_it_once() {
         let mut delivery = Delivery::new();
-        let shown: Vec<_> = (0..6).map(|_| delivery.handle_taken(300_000)).collect();
+        let shown: Vec<_> = (0..6).map(|_| delivery.handle_taken(150_000)).collect();
         assert_eq!(shown, [false, false, false, true, false, false]);
     }
 }

@@ -42,6 +42,7 @@ pub(super) fn transmit<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &m
             token: table.token(part.index),
             front: &ports.outbox.bytes[part.start..part.end],
             queue: table.busy(part.index).map(|busy| &busy.output),
+            cautious: !table[part.index].flags.has(Flags::READER),
         });
         ports.driver.transmit(entries, &mut sent);
         for (part, outcome) in parts.drain(..).zip(sent.drain(..)) {
@@ -116,7 +117,8 @@ fn note_waiting<D: Driver>(terms: &Terms, table: &mut Table<D::Socket>, index: u
     table.activate(index);
     let (slot, busy) = table.both(index);
     let Some(busy) = busy else { return };
-    if busy.delivery.handle_taken(count) {
+    if busy.delivery.handle_taken(count) && !slot.flags.has(Flags::READER) {
+        slot.flags.set(Flags::READER);
         D::hold_more(&slot.socket);
     }
     if blocked {

@@ -12,10 +12,12 @@ use std::time::Duration;
 use crate::clock::{Clock, Tick};
 use crate::pace::Pace;
 
-/// A peer that has taken this number of bytes, without a moment at which nothing was owed to it, has shown that it reads: twice what the
-/// kernel holds for it from then on (`UNSENT_BYTES_MAX_WIDE` of the driver), and far more than a peer receives that does not read and has
-/// not asked its own system for a large buffer.
-const SHOWN_BYTES: u64 = 512 << 10;
+/// A peer that has taken fewer bytes, since nothing was owed to it, may be one that does not read: far more than its system receives for
+/// it then, if it has not asked that for a large buffer.
+const DOUBTED_BYTES: u64 = 512 << 10;
+/// A peer that has taken this number of bytes, since nothing was owed to it, has shown that it reads. As much as a kernel holds at the
+/// most, by default (`net.ipv4.tcp_wmem`): so no peer makes it hold more than it has taken before.
+const SHOWN_BYTES: u64 = 4 << 20;
 
 /// What was on its way when the kernel refused bytes is acknowledged by then, or lost. Without a look at this moment, it would count as
 /// progress when the write timeout is over, and a peer that never reads would be cut after twice that time.
@@ -60,6 +62,11 @@ impl Delivery {
         self.taken += count as u64;
         self.unjudged += count as u64;
         before < SHOWN_BYTES && self.taken >= SHOWN_BYTES
+    }
+
+    /// Whether the peer has taken so little that it may not read.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.taken < DOUBTED_BYTES
     }
 
     /// The kernel takes no more for now. `rate` is the minimum in bytes a second; 0 is none. `held` tells what the kernel holds, if it
@@ -157,9 +164,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn row_38a_who_takes_half_a_mebibyte_has_shown_it_once() {
+    async fn row_38a_a_peer_is_doubted_for_half_a_mebibyte_and_has_shown_once_that_it_reads_after_four() {
         let mut delivery = Delivery::new();
-        let shown: Vec<_> = (0..6).map(|_| delivery.handle_taken(150_000)).collect();
+        let doubted: Vec<_> = (0..6).map(|_| (delivery.is_doubtful(), delivery.handle_taken(150_000)).0).collect();
+        assert_eq!(doubted, [true, true, true, true, false, false]);
+        let shown: Vec<_> = (0..6).map(|_| delivery.handle_taken(1_000_000)).collect();
         assert_eq!(shown, [false, false, false, true, false, false]);
     }
 }

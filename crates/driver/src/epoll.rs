@@ -210,7 +210,7 @@ impl Driver for EpollDriver {
 
     fn hold_more(socket: &Socket) {
         // A Unix socket has no such option, and goes on as before.
-        let _ = option::set_unsent_max(&socket.0, option::UNSENT_BYTES_MAX_WIDE);
+        let _ = option::set_unsent_max(&socket.0, option::UNSENT_BYTES_MAX_OF_SYSTEM);
     }
 
     fn release(&mut self, socket: Socket) -> io::Result<OwnedFd> {

@@ -13,8 +13,9 @@ use std::os::fd::{AsFd, AsRawFd};
 /// The kernel begins no segment for a peer while this many bytes, or more, cannot leave. With it, and with pieces of
 /// [`PIECE_BYTES_MAX`], less than 32 KiB wait for a peer that never reads; `bench/readers` counts the memory that they take.
 pub(crate) const UNSENT_BYTES_MAX: u32 = 16 * 1024;
-/// The same for peers that have shown that they read, which one segment of 64 KiB may exceed. With less, each 10 MiB take more calls.
-pub(crate) const UNSENT_BYTES_MAX_WIDE: u32 = 256 * 1024;
+/// As much as the system's own setting says (`net.ipv4.tcp_notsent_lowat`, no limit by itself): for peers that have shown that they read.
+/// Each 10 MiB take three times the calls with a mark of 256 KiB.
+pub(crate) const UNSENT_BYTES_MAX_OF_SYSTEM: u32 = 0;
 /// What is handed to the kernel in one call, as a segment of its own, for a peer that may not read.
 pub(crate) const PIECE_BYTES_MAX: usize = 16 * 1024;
 /// Fewer bytes are no segment of their own: the kernel's memory for a segment would be more than they are.

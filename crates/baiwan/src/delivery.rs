@@ -33,8 +33,10 @@ pub(crate) struct Delivery {
     unjudged: u64,
     /// What the kernel held when it was asked last.
     held: u64,
-    /// When it is asked first after bytes had to wait.
+    /// When it is asked first after the last of the bytes that it took.
     settles: Tick,
+    /// What it had taken in all when that was set.
+    settling: u64,
 }
 
 /// What a look at a peer has shown.
@@ -48,7 +50,7 @@ pub(crate) struct Look {
 
 impl Delivery {
     pub(crate) fn new() -> Self {
-        Self { pace: Pace::begin(Tick::NEVER), taken: 0, unjudged: 0, held: 0, settles: Tick::NEVER }
+        Self { pace: Pace::begin(Tick::NEVER), taken: 0, unjudged: 0, held: 0, settles: Tick::NEVER, settling: 0 }
     }
 
     /// When the peer is to be looked at; never, when nothing waits for it.
@@ -76,6 +78,9 @@ impl Delivery {
             let acknowledged = self.acknowledged(held());
             self.pace.handle_bytes(acknowledged, clock, rate);
             self.pace.start(clock, rate);
+        }
+        if rate > 0 && self.taken != self.settling {
+            self.settling = self.taken;
             self.settles = clock.deadline(Some(SETTLE_TIME));
         }
     }
@@ -149,6 +154,23 @@ mod tests {
         assert!(looks[0].0 <= 1 && looks[0].1 == Look { progress: true, too_slow: false }, "{looks:?}");
         assert!(looks[1..].iter().all(|(_, look)| !look.progress), "{looks:?}");
         assert!(looks.iter().any(|(second, look)| (30..=32).contains(second) && look.too_slow), "{looks:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn row_38a_nor_is_what_the_kernel_took_a_little_later() {
+        let (mut clock, mut delivery) = (Clock::start(), Delivery::new());
+        delivery.handle_taken(100_000);
+        delivery.start(&clock, RATE, || 100_000);
+        looks(&mut delivery, &mut clock, 1, |_| 20_000).await;
+        delivery.handle_taken(40_000);
+        delivery.start(&clock, RATE, || 60_000);
+        // It takes no more, and is asked in vain.
+        let settles = delivery.due();
+        delivery.start(&clock, RATE, || 60_000);
+        assert_eq!(delivery.due(), settles);
+        let looks = looks(&mut delivery, &mut clock, 60, |_| 30_000).await;
+        assert!(looks[0].0 <= 1 && looks[0].1.progress, "{looks:?}");
+        assert!(looks[1..].iter().all(|(_, look)| !look.progress), "{looks:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,8 +12,12 @@ use std::time::Duration;
 use crate::clock::{Clock, Tick};
 use crate::pace::Pace;
 
-/// A peer that has taken this number of bytes of an answer has shown that it reads.
-const SHOWN_BYTES: u64 = 1 << 20;
+/// A peer that has taken fewer bytes, since nothing was owed to it, may be one that does not read: far more than its system receives for
+/// it then, if it has not asked that for a large buffer.
+const DOUBTED_BYTES: u64 = 512 << 10;
+/// A peer that has taken this number of bytes, since nothing was owed to it, has shown that it reads. As much as a kernel holds at the
+/// most, by default (`net.ipv4.tcp_wmem`): so no peer makes it hold more than it has taken before.
+const SHOWN_BYTES: u64 = 4 << 20;
 
 /// What was on its way when the kernel refused bytes is acknowledged by then, or lost. Without a look at this moment, it would count as
 /// progress when the write timeout is over, and a peer that never reads would be cut after twice that time.
@@ -29,8 +33,10 @@ pub(crate) struct Delivery {
     unjudged: u64,
     /// What the kernel held when it was asked last.
     held: u64,
-    /// When it is asked first after bytes had to wait.
+    /// When it is asked first after the last of the bytes that it took.
     settles: Tick,
+    /// What it had taken in all when that was set.
+    settling: u64,
 }
 
 /// What a look at a peer has shown.
@@ -44,7 +50,7 @@ pub(crate) struct Look {
 
 impl Delivery {
     pub(crate) fn new() -> Self {
-        Self { pace: Pace::begin(Tick::NEVER), taken: 0, unjudged: 0, held: 0, settles: Tick::NEVER }
+        Self { pace: Pace::begin(Tick::NEVER), taken: 0, unjudged: 0, held: 0, settles: Tick::NEVER, settling: 0 }
     }
 
     /// When the peer is to be looked at; never, when nothing waits for it.
@@ -60,6 +66,11 @@ impl Delivery {
         before < SHOWN_BYTES && self.taken >= SHOWN_BYTES
     }
 
+    /// Whether the peer has taken so little that it may not read.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.taken < DOUBTED_BYTES
+    }
+
     /// The kernel takes no more for now. `rate` is the minimum in bytes a second; 0 is none. `held` tells what the kernel holds, if it
     /// needs to be known.
     pub(crate) fn start(&mut self, clock: &Clock, rate: u32, held: impl FnOnce() -> u64) {
@@ -67,6 +78,9 @@ impl Delivery {
             let acknowledged = self.acknowledged(held());
             self.pace.handle_bytes(acknowledged, clock, rate);
             self.pace.start(clock, rate);
+        }
+        if rate > 0 && self.taken != self.settling {
+            self.settling = self.taken;
             self.settles = clock.deadline(Some(SETTLE_TIME));
         }
     }
@@ -143,6 +157,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn row_38a_nor_is_what_the_kernel_took_a_little_later() {
+        let (mut clock, mut delivery) = (Clock::start(), Delivery::new());
+        delivery.handle_taken(100_000);
+        delivery.start(&clock, RATE, || 100_000);
+        looks(&mut delivery, &mut clock, 1, |_| 20_000).await;
+        delivery.handle_taken(40_000);
+        delivery.start(&clock, RATE, || 60_000);
+        // It takes no more, and is asked in vain.
+        let settles = delivery.due();
+        delivery.start(&clock, RATE, || 60_000);
+        assert_eq!(delivery.due(), settles);
+        let looks = looks(&mut delivery, &mut clock, 60, |_| 30_000).await;
+        assert!(looks[0].0 <= 1 && looks[0].1.progress, "{looks:?}");
+        assert!(looks[1..].iter().all(|(_, look)| !look.progress), "{looks:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn row_38a_a_peer_that_reads_steadily_is_seen_to_although_the_kernel_takes_nothing() {
         for (rate, too_slow) in [(400, true), (600, false)] {
             let (mut clock, mut delivery) = (Clock::start(), Delivery::new());
@@ -155,9 +186,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn row_38a_who_takes_a_mebibyte_has_shown_it_once() {
+    async fn row_38a_a_peer_is_doubted_for_half_a_mebibyte_and_has_shown_once_that_it_reads_after_four() {
         let mut delivery = Delivery::new();
-        let shown: Vec<_> = (0..6).map(|_| delivery.handle_taken(300_000)).collect();
+        let doubted: Vec<_> = (0..6).map(|_| (delivery.is_doubtful(), delivery.handle_taken(150_000)).0).collect();
+        assert_eq!(doubted, [true, true, true, true, false, false]);
+        let shown: Vec<_> = (0..6).map(|_| delivery.handle_taken(1_000_000)).collect();
         assert_eq!(shown, [false, false, false, true, false, false]);
     }
 }

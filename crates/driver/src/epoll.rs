@@ -13,6 +13,7 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 
@@ -27,12 +28,14 @@ use rustix::net::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::option::{self, set_number};
+use crate::option::{self, PIECE_BYTES_MAX, PIECE_BYTES_MIN, set_number};
 use crate::{AcceptEnd, Accepted, Address, Alarm, BoundListener, Close, Driver, Event, Events, Peer, Token, Transmit};
 
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// Chunks handed to the kernel in one call; what is left goes with the next.
 const SLICES_MAX: usize = 64;
+/// Pieces handed to the kernel for one connection before the next has its turn.
+const PIECES_MAX: usize = 8;
 /// Connections that died in the backlog are skipped; this many in one call, so that a storm of them cannot hold the core. When
 /// nothing else came out of a call, the refusals do not concern single connections, whatever they say.
 const ACCEPT_SKIPS_MAX: usize = 64;
@@ -161,9 +164,12 @@ impl Driver for EpollDriver {
 
     fn transmit<'a>(&mut self, entries: impl Iterator<Item = Transmit<'a, Socket>>, sent: &mut Vec<io::Result<usize>>) {
         for entry in entries {
-            let (outcome, offered) = match entry.queue {
-                Some(queue) if !queue.is_empty() => send_queue(entry.socket, entry.front, queue),
-                _ => (send(entry.socket, entry.front), entry.front.len()),
+            let (outcome, offered) = match entry.queue.filter(|queue| !queue.is_empty()) {
+                None if !entry.cautious || entry.front.len() < PIECE_BYTES_MIN => {
+                    (send(entry.socket, entry.front), entry.front.len())
+                }
+                queue if entry.cautious => send_pieces(entry.socket, entry.front, queue),
+                queue => send_gathered(entry.socket, entry.front, queue),
             };
             let taken = match &outcome {
                 Ok(taken) => *taken,
@@ -204,7 +210,7 @@ impl Driver for EpollDriver {
 
     fn hold_more(socket: &Socket) {
         // A Unix socket has no such option, and goes on as before.
-        let _ = option::set_unsent_max(&socket.0, option::UNSENT_BYTES_MAX_WIDE);
+        let _ = option::set_unsent_max(&socket.0, option::UNSENT_BYTES_MAX_OF_SYSTEM);
     }
 
     fn release(&mut self, socket: Socket) -> io::Result<OwnedFd> {
@@ -327,22 +333,73 @@ fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
 }
 
 /// Sends the front and as many chunks of the queue as fit one call; also says how many bytes that was an offer of.
-fn send_queue(socket: &Socket, front: &[u8], queue: &VecDeque<Bytes>) -> (io::Result<usize>, usize) {
+fn send_gathered(socket: &Socket, front: &[u8], queue: Option<&VecDeque<Bytes>>) -> (io::Result<usize>, usize) {
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-    let (mut count, mut offered) = (0, 0);
-    let chunks = std::iter::once(front).chain(queue.iter().map(|chunk| &chunk[..]));
-    for (slot, chunk) in slices.iter_mut().zip(chunks.filter(|chunk| !chunk.is_empty())) {
-        *slot = IoSlice::new(chunk);
-        count += 1;
-        offered += chunk.len();
+    let (count, offered) = gather(&mut slices, front, queue, 0..usize::MAX);
+    (send_slices(socket, &slices[..count], SendFlags::empty()), offered)
+}
+
+/// The same in pieces, so that the kernel takes little beyond what can leave at once.
+fn send_pieces(socket: &Socket, front: &[u8], queue: Option<&VecDeque<Bytes>>) -> (io::Result<usize>, usize) {
+    let mut taken = 0;
+    for _ in 0..PIECES_MAX {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let (count, offered) = gather(&mut slices, front, queue, taken..taken + PIECE_BYTES_MAX);
+        if count == 0 {
+            break;
+        }
+        let end = if offered < PIECE_BYTES_MIN { SendFlags::empty() } else { SendFlags::EOR };
+        match send_slices(socket, &slices[..count], end) {
+            Ok(sent) => {
+                let before = taken;
+                taken += sent;
+                if sent < offered || offered < PIECE_BYTES_MAX {
+                    return (Ok(taken), before + offered);
+                }
+            }
+            Err(error) if taken == 0 => return (Err(error), offered),
+            // A short send; an error shows at the next one.
+            Err(_) => return (Ok(taken), taken + offered),
+        }
     }
+    (Ok(taken), taken)
+}
+
+/// Puts the bytes of a range of front and queue into slices, as far as there are slices. Returns how many slices those are, and how many
+/// bytes.
+fn gather<'a>(
+    slices: &mut [IoSlice<'a>; SLICES_MAX],
+    front: &'a [u8],
+    queue: Option<&'a VecDeque<Bytes>>,
+    range: Range<usize>,
+) -> (usize, usize) {
+    let (mut skip, mut left) = (range.start, range.len());
+    let (mut count, mut bytes) = (0, 0);
+    for chunk in std::iter::once(front).chain(queue.into_iter().flatten().map(|chunk| &chunk[..])) {
+        let skipped = skip.min(chunk.len());
+        skip -= skipped;
+        let part = &chunk[skipped..];
+        let part = &part[..left.min(part.len())];
+        if part.is_empty() {
+            continue;
+        }
+        slices[count] = IoSlice::new(part);
+        (count, bytes, left) = (count + 1, bytes + part.len(), left - part.len());
+        if count == SLICES_MAX || left == 0 {
+            break;
+        }
+    }
+    (count, bytes)
+}
+
+fn send_slices(socket: &Socket, slices: &[IoSlice<'_>], end: SendFlags) -> io::Result<usize> {
     let mut control: [MaybeUninit<u8>; 0] = [];
     loop {
         let mut control = SendAncillaryBuffer::new(&mut control);
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        match net::sendmsg(&socket.0, &slices[..count], &mut control, flags) {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL | end;
+        match net::sendmsg(&socket.0, slices, &mut control, flags) {
             Err(Errno::INTR) => {}
-            outcome => return (outcome.map_err(io::Error::from), offered),
+            outcome => return outcome.map_err(io::Error::from),
         }
     }
 }

@@ -158,7 +158,7 @@ pub trait Driver {
     fn held_bytes(socket: &Self::Socket) -> u64;
 
     /// The peer of a socket reads what it is sent: from here on the system may hold more for it, where it holds less than is best for
-    /// throughput.
+    /// throughput. What is sent to it is no longer sent with [`Transmit::cautious`].
     fn hold_more(socket: &Self::Socket);
 
     /// Gives a socket away: it is no longer watched and belongs to whoever holds the descriptor.
@@ -291,6 +291,8 @@ pub struct Transmit<'a, S> {
     pub front: &'a [u8],
     /// Bytes that the connection holds itself and that are sent from where they are.
     pub queue: Option<&'a VecDeque<Bytes>>,
+    /// The peer has not shown yet that it reads, so the system is given no more for it than what [`Driver::hold_more`] lifts.
+    pub cautious: bool,
 }
 
 /// How a socket is closed.

@@ -2,17 +2,24 @@
 //! read.
 //!
 //! Linux lets a send buffer grow to `net.ipv4.tcp_wmem`, 4 MiB, whether its peer reads or not. `TCP_NOTSENT_LOWAT` (tcp(7)) bounds only
-//! what has not left yet: what is on its way, and so the throughput over long distances, is not concerned. One segment, 64 KiB at the
-//! most, may go beyond it.
+//! what has not left yet: what is on its way, and so the throughput over long distances, is not concerned. The kernel asks whether the
+//! mark is reached before it begins a segment, and not while it fills one: as long as the last segment has not left, it goes on growing to
+//! 64 KiB, whatever the mark is. So what may be much for a peer that may not read is sent in pieces that nothing is added to (`MSG_EOR`),
+//! which makes each the end of its segment.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// What the kernel takes for a peer beyond what can leave at once. With it, it holds 48 KiB for peers that never read; `bench/readers`
-/// counts it.
-pub(crate) const UNSENT_BYTES_MAX: u32 = 32 * 1024;
-/// The same for peers that have shown that they read. With less, a single connection at full speed costs a quarter more CPU time.
-pub(crate) const UNSENT_BYTES_MAX_WIDE: u32 = 64 * 1024;
+/// The kernel begins no segment for a peer while this many bytes, or more, cannot leave. With it, and with pieces of
+/// [`PIECE_BYTES_MAX`], less than 32 KiB wait for a peer that never reads; `bench/readers` counts the memory that they take.
+pub(crate) const UNSENT_BYTES_MAX: u32 = 16 * 1024;
+/// As much as the system's own setting says (`net.ipv4.tcp_notsent_lowat`, no limit by itself): for peers that have shown that they read.
+/// Each 10 MiB take three times the calls with a mark of 256 KiB.
+pub(crate) const UNSENT_BYTES_MAX_OF_SYSTEM: u32 = 0;
+/// What is handed to the kernel in one call, as a segment of its own, for a peer that may not read.
+pub(crate) const PIECE_BYTES_MAX: usize = 16 * 1024;
+/// Fewer bytes are no segment of their own: the kernel's memory for a segment would be more than they are.
+pub(crate) const PIECE_BYTES_MIN: usize = 4 * 1024;
 
 /// Bounds what the kernel takes of a TCP connection, or of those that a listener accepts, beyond what can leave at once.
 pub(crate) fn set_unsent_max(socket: &impl AsFd, bytes: u32) -> io::Result<()> {

@@ -96,9 +96,20 @@ impl<D: Driver> Rig<D> {
     }
 
     fn send(&mut self, socket: &D::Socket, token: Token, front: &[u8], queue: &[&'static [u8]]) -> io::Result<usize> {
+        self.send_as(socket, token, front, queue, false)
+    }
+
+    fn send_as(
+        &mut self,
+        socket: &D::Socket,
+        token: Token,
+        front: &[u8],
+        queue: &[&'static [u8]],
+        cautious: bool,
+    ) -> io::Result<usize> {
         let queue: VecDeque<Bytes> = queue.iter().map(|chunk| Bytes::from_static(chunk)).collect();
         let mut sent = Vec::new();
-        self.driver.transmit([Transmit { socket, token, front, queue: Some(&queue) }].into_iter(), &mut sent);
+        self.driver.transmit([Transmit { socket, token, front, queue: Some(&queue), cautious }].into_iter(), &mut sent);
         assert_eq!(sent.len(), 1, "one result for one entry");
         sent.pop().unwrap()
     }
@@ -185,6 +196,33 @@ async fn bytes_arrive_in_order_from_front_and_queue<D: Driver>(mut rig: Rig<D>) 
     assert!(!event.hangup && !event.reset);
     assert_eq!(rig.receive_exactly(&pair.server, SERVER, 13).await, b"one two three");
     assert!(blocked(rig.receive(&pair.server)));
+}
+
+async fn bytes_arrive_in_order_in_pieces<D: Driver>(mut rig: Rig<D>) {
+    // A number never comes again in a piece, and the parts end where no piece does.
+    let bytes: &'static [u8] = (0..90_000_u32).flat_map(u32::to_be_bytes).collect::<Vec<_>>().leak();
+    let pair = rig.pair().await;
+    // Less than a piece, one piece exactly, a few, and more than one call takes.
+    for (start, end) in [(0, 100), (100, 16_484), (16_484, 60_000), (60_000, 360_000)] {
+        let (front, rest) = bytes[start..end].split_at(30);
+        let chunks: Vec<_> = rest.chunks(7_001).collect();
+        let mut sent = 0;
+        let mut received = Vec::new();
+        while sent < end - start {
+            let skipped = sent.min(front.len());
+            let left: Vec<_> = match sent - skipped {
+                0 => chunks.clone(),
+                past => rest[past..].chunks(7_001).collect(),
+            };
+            match rig.send_as(&pair.server, SERVER, &front[skipped..], &left, true) {
+                Ok(taken) => sent += taken,
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+            let more = sent - received.len();
+            received.extend(rig.receive_exactly(&pair.client, CLIENT, more).await);
+        }
+        assert!(received == bytes[start..end], "{start} to {end}");
+    }
 }
 
 async fn an_idle_socket_reports_nothing<D: Driver>(mut rig: Rig<D>) {
@@ -351,6 +389,7 @@ conformance!(
     accept_stops_at_its_maximum_and_can_be_asked_again_at_once,
     a_listener_can_pause_and_its_backlog_waits,
     bytes_arrive_in_order_from_front_and_queue,
+    bytes_arrive_in_order_in_pieces,
     an_idle_socket_reports_nothing,
     what_came_before_the_watch_is_reported,
     data_and_end_of_stream_in_one_event_are_both_there,

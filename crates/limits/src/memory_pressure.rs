@@ -35,7 +35,7 @@ pub enum MemoryLevel {
     IdleSooner,
     /// Connections end after their next answer.
     NoKeepAlive,
-    /// Requests are refused.
+    /// Requests are refused, and heads that have not come as a whole are not waited for.
     Refusing,
 }
 

@@ -174,7 +174,7 @@ pub(super) fn turn_away<D: Driver>(
     }
     let token = table.token(index);
     let front = denial.answer_unread(&terms.settings.refusal_cors);
-    let answer = Transmit { socket: &slot.socket, token, front: &front, queue: None };
+    let answer = Transmit { socket: &slot.socket, token, front: &front, queue: None, cautious: false };
     let sent = &mut ports.outbox.sent;
     ports.driver.transmit(std::iter::once(answer), sent);
     let sent = sent.pop().and_then(Result::ok);

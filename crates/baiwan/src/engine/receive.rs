@@ -7,12 +7,13 @@
 //! `Terms::set_aside_bytes_max` bytes wait.
 
 use baiwan_driver::{self as driver, Driver};
-use baiwan_http1::{HeadDecoder, Refusal, RequestHead, is_head_request};
+use baiwan_http1::{HeadDecoder, Refusal, RequestHead, begins_request, is_head_request};
+use baiwan_limits::MemoryLevel;
 use http::{Method, Request};
 
 use super::apps::Apps;
 use super::arrival::{Arrival, receive_once};
-use super::close::{close, enter, fail_with_panic, flush, note_unread};
+use super::close::{answer_and_close, close, enter, fail_with_panic, flush, note_unread};
 use super::deny::deny;
 use super::exchange::OUTPUT_BYTES_MAX;
 use super::lifetime::take_request;
@@ -342,6 +343,12 @@ fn answer<D: Driver, A: App>(
         }
         let (mut head, consumed) = match decoded {
             Ok(Some(decoded)) => decoded,
+            Ok(None) if has_no_memory_for(terms, rest) => {
+                note_unread(table, index);
+                let Denial { status, text, reason, .. } = Denial::MEMORY_PRESSURE;
+                answer_and_close(terms, table, index, status, text, reason);
+                return (Wait::Nothing, position);
+            }
             Ok(None) => return (Wait::Head, position),
             Err(refusal) => {
                 note_unread(table, index);
@@ -420,6 +427,12 @@ fn admit<S>(
         table.activate(index).asked = asked;
     }
     Ok(left)
+}
+
+/// Whether a head that has begun would have to wait where requests are refused: who sends half of one is not waited for, because what
+/// arrives meanwhile of many such is what memory runs out of.
+fn has_no_memory_for(terms: &Terms, input: &[u8]) -> bool {
+    terms.board.memory_pressure().level >= MemoryLevel::Refusing && begins_request(input)
 }
 
 /// Whether a request is a HEAD; of one whose head is not there, or was refused, `input` tells.

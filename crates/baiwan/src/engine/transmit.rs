@@ -37,11 +37,16 @@ pub(super) fn transmit<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &m
     if !ports.outbox.parts.is_empty() {
         let mut sent = std::mem::take(&mut ports.outbox.sent);
         let mut parts = std::mem::take(&mut ports.outbox.parts);
-        let entries = parts.iter().map(|part| Transmit {
-            socket: &table[part.index].socket,
-            token: table.token(part.index),
-            front: &ports.outbox.bytes[part.start..part.end],
-            queue: table.busy(part.index).map(|busy| &busy.output),
+        let entries = parts.iter().map(|part| {
+            let (slot, busy) = (&table[part.index], table.busy(part.index));
+            let doubtful = busy.is_none_or(|busy| busy.delivery.is_doubtful());
+            Transmit {
+                socket: &slot.socket,
+                token: table.token(part.index),
+                front: &ports.outbox.bytes[part.start..part.end],
+                queue: busy.map(|busy| &busy.output),
+                cautious: doubtful && !slot.flags.has(Flags::READER),
+            }
         });
         ports.driver.transmit(entries, &mut sent);
         for (part, outcome) in parts.drain(..).zip(sent.drain(..)) {
@@ -116,7 +121,8 @@ fn note_waiting<D: Driver>(terms: &Terms, table: &mut Table<D::Socket>, index: u
     table.activate(index);
     let (slot, busy) = table.both(index);
     let Some(busy) = busy else { return };
-    if busy.delivery.handle_taken(count) {
+    if busy.delivery.handle_taken(count) && !slot.flags.has(Flags::READER) {
+        slot.flags.set(Flags::READER);
         D::hold_more(&slot.socket);
     }
     if blocked {

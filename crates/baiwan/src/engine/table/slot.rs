@@ -58,6 +58,8 @@ impl Flags {
 
     /// What it has sent has waited too long on an overloaded core: it is refused. Set for one visit only.
     pub(in crate::engine) const LATE: Self = Self(1 << 14);
+    /// The peer has shown that it reads. Stays.
+    pub(in crate::engine) const READER: Self = Self(1 << 15);
 
     pub(in crate::engine) fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0

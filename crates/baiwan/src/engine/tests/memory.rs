@@ -140,3 +140,27 @@ async fn row_56_from_95_percent_requests_are_refused_but_for_health_and_what_goe
     assert!(slow.receive().ends_with("slow"));
     assert_eq!(rig.closed(CloseReason::MemoryPressure), 3);
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_56_from_95_percent_the_rest_of_a_head_is_not_waited_for() {
+    let rig = Rig::new(app());
+    let half = "GET /health/live HTTP/1.1\r\nHost: a\r\n";
+    let (mut begun, mut empty_lines) = (rig.connect(), rig.connect());
+    begun.send(half);
+    uses(&rig, 94).await;
+    assert_eq!(begun.receive(), "", "it is waited for");
+    uses(&rig, 95).await;
+    begun.send("X-Filler: a");
+    empty_lines.send("\r\n");
+    let answer = rig.exchange(half).await;
+    assert!(statuses(&answer) == [503] && answer.contains("connection: close"), "{answer}");
+    assert!(answer.ends_with(": memory-pressure\n"), "{answer}");
+    rig.settle().await;
+    assert_eq!(statuses(&begun.receive()), [503]);
+    empty_lines.send(get("/health/live"));
+    rig.settle().await;
+    assert_eq!(statuses(&empty_lines.receive()), [200]);
+    drop((begun, empty_lines));
+    rig.settle().await;
+    rig.assert_empty();
+}

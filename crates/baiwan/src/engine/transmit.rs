@@ -14,7 +14,7 @@ use bytes::{Buf, Bytes};
 
 use super::close::{close, end_record, finish_answer, flush, linger};
 use super::ports::{Part, Ports};
-use super::table::{Flags, State, Table};
+use super::table::{Busy, Flags, Slot, State, Table};
 use super::terms::Terms;
 use super::{TRANSMIT_AREA_BYTES, TRANSMIT_DELAY_MAX};
 use crate::clock::Tick;
@@ -82,9 +82,14 @@ fn handle_sent<D: Driver>(
         _ if count < front.len() => {
             let rest = Bytes::copy_from_slice(&front[count..]);
             table.activate(index).output.push_front(rest);
+            if let (slot, Some(busy)) = table.both(index) {
+                note_taken::<D>(slot, busy, count);
+            }
             true
         }
         Some(busy) => {
+            // Also where all of it was taken: what is acknowledged of that earns patience for what has to wait later.
+            note_taken::<D>(slot, busy, count);
             let from_queue = count - front.len();
             take_sent(&mut busy.output, from_queue);
             if let Some(exchange) = &busy.exchange {
@@ -102,7 +107,9 @@ fn handle_sent<D: Driver>(
     if !owes {
         return handle_flushed(terms, ports, table, index);
     }
-    note_waiting::<D>(terms, table, index, count, blocked);
+    if blocked {
+        note_waiting::<D>(terms, table, index);
+    }
     let busy = table.activate(index);
     if count > 0 || busy.write_due == Tick::NEVER {
         busy.write_due = terms.deadline(terms.settings.write_timeout);
@@ -116,16 +123,18 @@ fn handle_sent<D: Driver>(
     }
 }
 
-/// Bytes wait for the peer, after the kernel took `count`, and takes no more if it is `blocked`.
-fn note_waiting<D: Driver>(terms: &Terms, table: &mut Table<D::Socket>, index: u32, count: usize, blocked: bool) {
-    table.activate(index);
-    let (slot, busy) = table.both(index);
-    let Some(busy) = busy else { return };
+/// The kernel has taken `count` bytes for the peer.
+fn note_taken<D: Driver>(slot: &mut Slot<D::Socket>, busy: &mut Busy, count: usize) {
     if busy.delivery.handle_taken(count) && !slot.flags.has(Flags::READER) {
         slot.flags.set(Flags::READER);
         D::hold_more(&slot.socket);
     }
-    if blocked {
+}
+
+/// Bytes wait for the peer, and the kernel takes no more.
+fn note_waiting<D: Driver>(terms: &Terms, table: &mut Table<D::Socket>, index: u32) {
+    let (slot, busy) = table.both(index);
+    if let Some(busy) = busy {
         busy.delivery.start(&terms.clock, terms.settings.write_rate_min, || D::held_bytes(&slot.socket));
     }
 }

@@ -13,6 +13,8 @@ use crate::settings::Settings;
 use crate::status::CloseReason;
 
 const LARGE_BYTES: usize = 100_000;
+const FRAME_BYTES: usize = 10_000;
+const FRAMES: usize = 300;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A piece every 20 seconds.
@@ -23,8 +25,17 @@ async fn pieces() -> Body {
     }))
 }
 
+/// A frame five times a second.
+async fn frames() -> Body {
+    Body::from_stream(stream::unfold(0, |number| async move {
+        tokio::time::sleep(SECOND / 5).await;
+        (number < FRAMES).then_some((Ok::<_, Infallible>(vec![b'x'; FRAME_BYTES]), number + 1))
+    }))
+}
+
 fn app() -> Router {
-    Router::new().route("/large", route_get(|| async { vec![b'x'; LARGE_BYTES] })).route("/pieces", route_get(pieces))
+    let router = Router::new().route("/large", route_get(|| async { vec![b'x'; LARGE_BYTES] }));
+    router.route("/pieces", route_get(pieces)).route("/frames", route_get(frames))
 }
 
 /// A server whose peers have room for so few bytes that each second counts.
@@ -114,4 +125,18 @@ async fn row_38a_what_was_taken_while_the_core_was_busy_counts() {
     }
     assert!(received.iter().all(|received| *received >= LARGE_BYTES));
     assert_eq!(rig.closed(CloseReason::WriteTooSlow), 0);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_38a_what_the_kernel_took_whole_earns_patience_for_what_has_to_wait() {
+    let rig = rig(FRAME_BYTES + 2_000, 500, Some(30 * SECOND));
+    let mut peer = rig.connect();
+    peer.send(get("/frames"));
+    let mut received = 0;
+    // A frame that comes while the one before is on its way has to wait for it, each time.
+    while received < FRAMES * FRAME_BYTES && !peer.0.is_reset() {
+        rig.pass(SECOND * 3 / 10).await;
+        received += peer.0.receive_up_to(usize::MAX).len();
+    }
+    assert!(!peer.0.is_reset(), "cut after {received} bytes");
 }

@@ -27,21 +27,26 @@ pub(crate) fn identify<T>(
     settings: &Settings,
     status: &Status,
     core: usize,
-    peer: impl FnOnce() -> Peer,
+    peer: impl Fn() -> Peer,
     request: &mut Request<T>,
 ) {
     let here = &status.cores[core];
     if !settings.proxies.is_empty() {
-        let peer = peer();
-        let Client { ip, ignored } = match peer {
-            Peer::Ip(peer) => settings.proxies.client(peer.ip(), request.headers()),
-            Peer::Unix => settings.proxies.client_over_unix(request.headers()),
-        };
-        request.extensions_mut().insert(ClientIp(ip));
+        let ignored = identify_behind(settings, peer(), request);
         note_ignored(status, here, peer, ignored);
     } else if is_looked_at(here.requests.load(Relaxed)) {
-        note_ignored(status, here, peer(), proxy_field(request.headers()));
+        note_ignored(status, here, peer, proxy_field(request.headers()));
     }
+}
+
+/// Tells a request who its client is where proxies are trusted. Returns the field that was not believed.
+fn identify_behind<T>(settings: &Settings, peer: Peer, request: &mut Request<T>) -> Option<&'static str> {
+    let Client { ip, ignored } = match peer {
+        Peer::Ip(peer) => settings.proxies.client(peer.ip(), request.headers()),
+        Peer::Unix => settings.proxies.client_over_unix(request.headers()),
+    };
+    request.extensions_mut().insert(ClientIp(ip));
+    ignored
 }
 
 /// Whether a peer is a trusted proxy.
@@ -76,8 +81,15 @@ fn is_looked_at(requests: u64) -> bool {
 }
 
 /// Counts a proxy's field that was not believed, and says so once.
-fn note_ignored(status: &Status, here: &CoreStatus, peer: Peer, ignored: Option<&'static str>) {
-    let Some(field) = ignored else { return };
+#[inline]
+fn note_ignored(status: &Status, here: &CoreStatus, peer: impl Fn() -> Peer, ignored: Option<&'static str>) {
+    if let Some(field) = ignored {
+        note_field(status, here, peer(), field);
+    }
+}
+
+#[cold]
+fn note_field(status: &Status, here: &CoreStatus, peer: Peer, field: &'static str) {
     add(&here.untrusted_proxy_fields, 1);
     if !status.hints.begin_untrusted_proxy() {
         return;

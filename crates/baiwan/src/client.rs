@@ -60,9 +60,15 @@ pub(crate) fn trusts(settings: &Settings, peer: Peer) -> bool {
 /// The client of a request that [`identify`] has seen: the peer, or whom a trusted proxy has named. IPv4-mapped is IPv4; over a Unix
 /// socket a client that nobody has named is `0.0.0.0`.
 pub(crate) fn client<T>(peer: Peer, request: &Request<T>) -> IpAddr {
+    client_at(peer.socket_address().ip(), request)
+}
+
+/// The same, by the address of the peer; over a Unix socket that is `0.0.0.0`.
+#[inline]
+pub(crate) fn client_at<T>(peer: IpAddr, request: &Request<T>) -> IpAddr {
     match request.extensions().get::<ClientIp>() {
         Some(ClientIp(ip)) => *ip,
-        None => peer.socket_address().ip().to_canonical(),
+        None => peer.to_canonical(),
     }
 }
 

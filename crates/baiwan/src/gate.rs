@@ -6,6 +6,7 @@
 //! The invariant: what is counted in here is counted out once, as what it was counted in.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use baiwan_driver::Peer;
@@ -14,7 +15,7 @@ use baiwan_limits::{ClientKey, Decision, MemoryLevel, Moment};
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use http::{Method, Request, StatusCode, Uri};
 
-use crate::client::client;
+use crate::client::client_at;
 use crate::cors::{Origin, RefusalCors};
 use crate::own_answer::OwnAnswer;
 use crate::per_client::TooMany;
@@ -193,7 +194,8 @@ pub(crate) struct Asker<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counting<'a> {
     pub(crate) limit: &'a RateLimit,
-    pub(crate) peer: Peer,
+    /// The address of the peer; `0.0.0.0` over a Unix socket.
+    pub(crate) peer: IpAddr,
     pub(crate) now: Moment,
     /// Where it is counted what is refused, or would be.
     pub(crate) core: &'a CoreStatus,
@@ -236,7 +238,7 @@ impl Counting<'_> {
     // Apart from its caller, so that requests that nobody counts do not pay for it.
     #[inline(never)]
     fn count<B>(&self, request: &Request<B>) -> Result<Option<Left>, Denial> {
-        let ip = client(self.peer, request);
+        let ip = client_at(self.peer, request);
         if ip.is_unspecified() {
             // Over a Unix socket, nobody knows who asks unless a trusted proxy says so.
             return Ok(None);
@@ -351,7 +353,7 @@ mod tests {
         let status = Status::new(1, 2, 2);
         let limit = RateLimit::new("1/h".parse().unwrap(), Default::default(), Default::default());
         let now = limit.moment(tokio::time::Instant::now().into_std());
-        let peer = Peer::Ip("192.0.2.1:1".parse().unwrap());
+        let peer = "192.0.2.1".parse().unwrap();
         let ask = |method: &str, target: &str, fields: &[&str]| {
             let counting = Some(Counting { limit: &limit, peer, now, core: &status.cores[0] });
             let request = Request::builder().method(method).uri(target);

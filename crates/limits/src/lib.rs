@@ -41,7 +41,7 @@ pub use connections::ConnectionCounts;
 pub use controlled_delay::{Change, ControlledDelay};
 pub use decision::Decision;
 pub use event_source::{EVENT_STREAM, accepts_event_stream, retry_event};
-pub use fields::{Fields, PROBLEM_MEDIA_TYPE};
+pub use fields::{Fields, Numbers, PROBLEM_MEDIA_TYPE};
 pub use limited_body::LimitedBody;
 pub use limiter::{Limiter, Moment};
 pub use memory_pressure::{MemoryLevel, MemoryPressure};

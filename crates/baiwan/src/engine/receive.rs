@@ -108,6 +108,7 @@ pub(super) fn serve_one<D: Driver, A: App>(
 }
 
 /// Does what one ready connection needs. Returns whether that is to be received from with the batch.
+#[inline(always)]
 fn visit<D: Driver, A: App>(
     terms: &Terms,
     ports: &mut Ports<D>,
@@ -407,7 +408,7 @@ fn admit<S>(
     let memory = terms.board.memory_pressure().level;
     let counting = terms.settings.rate_limit_in_force.as_deref().zip(terms.moment).map(|(limit, now)| Counting {
         limit,
-        peer: peer(),
+        peer: table[index].peer.ip(),
         now,
         core: terms.status(),
     });

@@ -328,8 +328,7 @@ fn answer<D: Driver, A: App>(
         }
         let (slot, busy) = table.both(index);
         slot.flags.clear(Flags::HEAD_REQUEST);
-        let flags = slot.flags;
-        let is_probe = flags.has(Flags::PROBE);
+        let (flags, is_probe) = (slot.flags, slot.flags.has(Flags::PROBE));
         let owes = busy.is_some_and(|busy| {
             busy.asked = Asked::default();
             !busy.output.is_empty()
@@ -347,9 +346,8 @@ fn answer<D: Driver, A: App>(
             Ok(Some((head, consumed))) => (head, *consumed),
             Ok(None) => return (Wait::Head, position),
             Err(refusal) => {
-                let refusal = *refusal;
                 note_unread(table, index);
-                refuse(terms, table, index, refusal, &rest[decoder.refused_at().min(rest.len())..]);
+                refuse(terms, table, index, *refusal, &rest[decoder.refused_at().min(rest.len())..]);
                 return (Wait::Nothing, position);
             }
         };
@@ -403,15 +401,11 @@ fn admit<S>(
 ) -> Result<Option<Left>, Denial> {
     let peer = || table[index].peer.peer();
     identify(&terms.settings, &terms.board.server, terms.board.index, peer, &mut head.request);
-    let (is_probe, is_late) = (flags.has(Flags::PROBE), flags.has(Flags::LATE));
-    let is_stopping = terms.board.is_stopping();
+    let (is_probe, is_late, is_stopping) = (flags.has(Flags::PROBE), flags.has(Flags::LATE), terms.board.is_stopping());
     let memory = terms.board.memory_pressure().level;
-    let counting = terms.settings.rate_limit_in_force.as_deref().zip(terms.moment).map(|(limit, now)| Counting {
-        limit,
-        peer: table[index].peer.ip(),
-        now,
-        core: terms.status(),
-    });
+    let limit = terms.settings.rate_limit_in_force.as_deref().zip(terms.moment);
+    let counting = |(limit, now)| Counting { limit, peer: table[index].peer.ip(), now, core: terms.status() };
+    let counting = limit.map(counting);
     let asker = Asker { is_probe, is_late, is_stopping, memory, counting };
     let left = match admit_request(asker, &head.request) {
         Verdict::Pass { last, left } => {

@@ -167,34 +167,9 @@ impl Table {
         if cost == 0 || cost > tolerance {
             return Charge { admitted: cost == 0, debt: self.debt(line, tag, tolerance, now) };
         }
-        let (mut charged, mut debt) = (0, 0);
-        // Nearly always one entry has the tag, and nobody else charges it.
-        if let Some(index) = line.iter().position(|place| has_tag(place.load(Ordering::SeqCst), tag)) {
-            match self.charge_entry(&line[index], tag, tolerance, cost, now) {
-                Charged::Yes { debt: charged_debt } => (charged, debt) = (1 << index, charged_debt),
-                Charged::No { debt } => return Charge { admitted: false, debt },
-                Charged::Changed | Charged::OfAnother => {}
-            }
-        }
-        if charged != 0 && with_tag(line, tag) & !charged == 0 {
-            return Charge { admitted: true, debt };
-        }
-        self.charge_all(line, tag, tolerance, cost, now, (charged, debt))
-    }
-
-    /// Charges all entries of the key, as long as others have changed the line. `begun` has a bit for each entry that this check has been
-    /// charged to, and the largest debt of these.
-    #[cold]
-    fn charge_all(
-        &self,
-        line: &[AtomicU64; ENTRIES],
-        tag: u64,
-        tolerance: u64,
-        cost: u64,
-        now: u64,
-        begun: (u8, u64),
-    ) -> Charge {
-        let (mut charged, mut debt_most) = begun;
+        // A bit for each entry that this check has been charged to.
+        let mut charged = 0;
+        let mut debt_most = 0;
         for _ in 0..LOOKS_MAX {
             let mut uncharged = with_tag(line, tag) & !charged;
             let mut look_again = false;

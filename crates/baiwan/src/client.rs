@@ -27,21 +27,26 @@ pub(crate) fn identify<T>(
     settings: &Settings,
     status: &Status,
     core: usize,
-    peer: impl FnOnce() -> Peer,
+    peer: impl Fn() -> Peer,
     request: &mut Request<T>,
 ) {
     let here = &status.cores[core];
     if !settings.proxies.is_empty() {
-        let peer = peer();
-        let Client { ip, ignored } = match peer {
-            Peer::Ip(peer) => settings.proxies.client(peer.ip(), request.headers()),
-            Peer::Unix => settings.proxies.client_over_unix(request.headers()),
-        };
-        request.extensions_mut().insert(ClientIp(ip));
+        let ignored = identify_behind(settings, peer(), request);
         note_ignored(status, here, peer, ignored);
     } else if is_looked_at(here.requests.load(Relaxed)) {
-        note_ignored(status, here, peer(), proxy_field(request.headers()));
+        note_ignored(status, here, peer, proxy_field(request.headers()));
     }
+}
+
+/// Tells a request who its client is where proxies are trusted. Returns the field that was not believed.
+fn identify_behind<T>(settings: &Settings, peer: Peer, request: &mut Request<T>) -> Option<&'static str> {
+    let Client { ip, ignored } = match peer {
+        Peer::Ip(peer) => settings.proxies.client(peer.ip(), request.headers()),
+        Peer::Unix => settings.proxies.client_over_unix(request.headers()),
+    };
+    request.extensions_mut().insert(ClientIp(ip));
+    ignored
 }
 
 /// Whether a peer is a trusted proxy.
@@ -55,9 +60,15 @@ pub(crate) fn trusts(settings: &Settings, peer: Peer) -> bool {
 /// The client of a request that [`identify`] has seen: the peer, or whom a trusted proxy has named. IPv4-mapped is IPv4; over a Unix
 /// socket a client that nobody has named is `0.0.0.0`.
 pub(crate) fn client<T>(peer: Peer, request: &Request<T>) -> IpAddr {
+    client_at(peer.socket_address().ip(), request)
+}
+
+/// The same, by the address of the peer; over a Unix socket that is `0.0.0.0`.
+#[inline]
+pub(crate) fn client_at<T>(peer: IpAddr, request: &Request<T>) -> IpAddr {
     match request.extensions().get::<ClientIp>() {
         Some(ClientIp(ip)) => *ip,
-        None => peer.socket_address().ip().to_canonical(),
+        None => peer.to_canonical(),
     }
 }
 
@@ -76,8 +87,15 @@ fn is_looked_at(requests: u64) -> bool {
 }
 
 /// Counts a proxy's field that was not believed, and says so once.
-fn note_ignored(status: &Status, here: &CoreStatus, peer: Peer, ignored: Option<&'static str>) {
-    let Some(field) = ignored else { return };
+#[inline]
+fn note_ignored(status: &Status, here: &CoreStatus, peer: impl Fn() -> Peer, ignored: Option<&'static str>) {
+    if let Some(field) = ignored {
+        note_field(status, here, peer(), field);
+    }
+}
+
+#[cold]
+fn note_field(status: &Status, here: &CoreStatus, peer: Peer, field: &'static str) {
     add(&here.untrusted_proxy_fields, 1);
     if !status.hints.begin_untrusted_proxy() {
         return;

@@ -182,7 +182,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             drain: None,
             sweep: None,
             pressure,
-            terms: Terms { settings, board: Board::new(status, index, *clock.date()), clock },
+            terms: Terms { settings, board: Board::new(status, index, *clock.date()), clock, moment: None },
         })
     }
 
@@ -235,7 +235,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         let Self { terms, ports, table, listeners, drain, sweep, .. } = self;
         terms.board.inbox().begin_turn();
         terms.status().turned();
-        terms.clock.read();
+        terms.read_clock();
         terms.board.post_date(terms.clock.date());
         ports.outbox.waiting_since = terms.clock.now();
         begin_stop(terms, drain, listeners, ports, table);

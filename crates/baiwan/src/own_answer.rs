@@ -6,6 +6,7 @@
 //!
 //! The invariant: the same refusal has the same words on both loops.
 
+use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
@@ -18,8 +19,6 @@ use crate::settings::Settings;
 
 /// When a client should come back, if nothing better is known.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Room for the fields of a rate limit.
-const LINES_BYTES_TYPICAL: usize = 128;
 /// Fields of an answer at the most.
 const FIELDS_MAX: usize = 4;
 
@@ -98,9 +97,9 @@ impl<'a> OwnAnswer<'a> {
             });
         }
         if let (Some(over), Some(limit)) = (&self.over, &settings.rate_limit_in_force) {
-            let mut lines = Vec::with_capacity(LINES_BYTES_TYPICAL);
-            limit.fields().append(&mut lines, over, random());
-            let (content_type, body) = (PROBLEM_MEDIA_TYPE, &limit.fields().problem()[..]);
+            let numbers = limit.fields().rest_of_lines(over, random());
+            let lines = [limit.fields().begin_of_lines(), numbers.as_slice()];
+            let (content_type, body) = (PROBLEM_MEDIA_TYPE, limit.fields().problem_bytes());
             let fields = fields.as_slice();
             return write(&ShortAnswer { status: self.status, content_type, fields, lines: &lines, body });
         }
@@ -114,9 +113,17 @@ impl<'a> OwnAnswer<'a> {
     }
 }
 
-/// A number that no client expects. Every hasher that is made has another seed.
+/// A number that no client expects: SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014), with a
+/// seed for each thread. Answers show a few bits of it.
 fn random() -> u64 {
-    RandomState::new().hash_one(())
+    thread_local! {
+        static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(()));
+    }
+    let state = STATE.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+    STATE.set(state);
+    let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
 }
 
 /// Fields of an answer, in a place of fixed size.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use baiwan_limits::{ClientKey, Decision, Fields, Limiter, Networks, Quota, Table};
+use baiwan_limits::{ClientKey, Decision, Fields, Limiter, Moment, Networks, Quota, Table};
 use http::HeaderMap;
 
 use crate::say::say;
@@ -81,8 +81,7 @@ pub(crate) struct RateLimit {
 /// What report mode has not said yet.
 #[derive(Debug)]
 struct Report {
-    since: Instant,
-    /// When it was said last, in milliseconds from `since`, plus one; 0 is never.
+    /// When it was said last, in milliseconds of the limit's time, plus one; 0 is never.
     said_ms: AtomicU64,
     unsaid: AtomicU64,
 }
@@ -131,8 +130,8 @@ impl Warning {
 }
 
 impl RateLimit {
-    pub(crate) fn new(quota: Quota, mode: RateLimitMode, scope: Scope, now: Instant) -> Arc<Self> {
-        let report = Report { since: now, said_ms: AtomicU64::new(0), unsaid: AtomicU64::new(0) };
+    pub(crate) fn new(quota: Quota, mode: RateLimitMode, scope: Scope) -> Arc<Self> {
+        let report = Report { said_ms: AtomicU64::new(0), unsaid: AtomicU64::new(0) };
         // A table of its own: the limits of an app, and other servers of the process, may have other clocks.
         let limiter = Limiter::with_table(NAME, quota, Arc::new(Table::new()));
         Arc::new(Self { limiter, mode, scope, report })
@@ -148,16 +147,23 @@ impl RateLimit {
         Warning { limit: Arc::clone(self), left }
     }
 
+    /// A time as [`check`](Self::check) takes it.
+    pub(crate) fn moment(&self, now: Instant) -> Moment {
+        self.limiter.moment(now)
+    }
+
     /// Counts a request of this client.
     #[inline]
-    pub(crate) fn check(&self, ip: IpAddr, now: Instant) -> Ruling {
+    pub(crate) fn check(&self, ip: IpAddr, now: Moment) -> Ruling {
         if self.scope.is_exempt(ip) {
             return Ruling::Allowed(None);
         }
-        let decision = self.limiter.check(&ClientKey::new(ip, self.scope.ipv6_prefix), 1, now);
+        let Some(decision) = self.limiter.check_client(ClientKey::new(ip, self.scope.ipv6_prefix), now) else {
+            return Ruling::Allowed(None);
+        };
         match self.mode {
             RateLimitMode::Enforce if !decision.allowed => Ruling::Refused(decision),
-            RateLimitMode::Enforce => Ruling::Allowed(self.fields().are_due(&decision).then(|| Left::of(&decision))),
+            RateLimitMode::Enforce => Ruling::Allowed(Some(Left::of(&decision))),
             RateLimitMode::Report if !decision.allowed => {
                 self.report(ip, now);
                 Ruling::Reported
@@ -167,10 +173,10 @@ impl RateLimit {
     }
 
     /// Says at most once a second what would be refused.
-    fn report(&self, ip: IpAddr, now: Instant) {
-        let Report { since, said_ms, unsaid } = &self.report;
+    fn report(&self, ip: IpAddr, now: Moment) {
+        let Report { said_ms, unsaid } = &self.report;
         unsaid.fetch_add(1, Relaxed);
-        let now_ms = u64::try_from(now.saturating_duration_since(*since).as_millis()).unwrap_or(u64::MAX - 1) + 1;
+        let now_ms = now.as_millis() + 1;
         let said = said_ms.load(Relaxed);
         let is_due = said == 0 || now_ms.saturating_sub(said) >= REPORT_PAUSE.as_millis() as u64;
         // Of the cores that see this at the same time, one says it.
@@ -199,14 +205,19 @@ fn is_loopback(ip: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    fn limit(mode: RateLimitMode, exempt: &str, exempts_loopback: bool) -> (Arc<RateLimit>, Instant) {
+    fn limit(mode: RateLimitMode, exempt: &str, exempts_loopback: bool) -> (Arc<RateLimit>, Moment) {
         let exempt = if exempt.is_empty() { Networks::default() } else { exempt.parse().unwrap() };
-        let now = tokio::time::Instant::now().into_std();
         let scope = Scope { exempt, exempts_loopback, ipv6_prefix: 64 };
-        (RateLimit::new("4/min".parse().unwrap(), mode, scope, now), now)
+        let limit = RateLimit::new("4/min".parse().unwrap(), mode, scope);
+        let now = limit.moment(time());
+        (limit, now)
     }
 
-    fn ask(limit: &RateLimit, ip: &str, now: Instant) -> Ruling {
+    fn time() -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    fn ask(limit: &RateLimit, ip: &str, now: Moment) -> Ruling {
         limit.check(ip.parse().unwrap(), now)
     }
 
@@ -223,7 +234,8 @@ mod tests {
         assert!(!headers.contains_key("retry-after"));
         assert!(matches!(ask(&limit, "127.0.0.1", now), Ruling::Refused(_)));
         assert_eq!(ask(&limit, "127.0.0.2", now), Ruling::Allowed(None), "another client");
-        assert!(matches!(ask(&limit, "127.0.0.1", now + Duration::from_secs(16)), Ruling::Allowed(Some(_))));
+        let later = limit.moment(time() + Duration::from_secs(16));
+        assert!(matches!(ask(&limit, "127.0.0.1", later), Ruling::Allowed(Some(_))));
     }
 
     #[test]

@@ -76,6 +76,11 @@ pub(crate) fn encode_status_line(out: &mut Vec<u8>, status: StatusCode) {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
         return;
     }
+    // The one that comes in floods.
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        out.extend_from_slice(b"HTTP/1.1 429 Too Many Requests\r\n");
+        return;
+    }
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
     // RFC 9112 4: the space stays where there is no reason phrase.

@@ -38,8 +38,8 @@ pub struct ShortAnswer<'a> {
     pub content_type: &'a str,
     /// What it says beside that.
     pub fields: &'a [ShortField<'a>],
-    /// Further fields, as whole lines `Name: value`, each with its CR LF.
-    pub lines: &'a [u8],
+    /// Further fields, in pieces: together they are whole lines `Name: value`, each with its CR LF.
+    pub lines: &'a [&'a [u8]],
     /// All of its body.
     pub body: &'a [u8],
 }
@@ -61,8 +61,8 @@ pub fn encode_short_answer(out: &mut Vec<u8>, answer: &ShortAnswer<'_>, context:
     ];
     pieces.into_iter().for_each(|piece| out.extend_from_slice(piece));
     encode_fields(out, answer.fields);
-    debug_assert!(answer.lines.is_empty() || answer.lines.ends_with(b"\r\n"), "lines are whole");
-    out.extend_from_slice(answer.lines);
+    answer.lines.iter().for_each(|piece| out.extend_from_slice(piece));
+    debug_assert!(out.ends_with(b"\r\n"), "lines are whole");
     match context.keep_alive {
         false => out.extend_from_slice(b"connection: close\r\n\r\n"),
         true if context.version == Version::HTTP_10 => out.extend_from_slice(b"connection: keep-alive\r\n\r\n"),
@@ -87,7 +87,7 @@ pub fn short_response(answer: &ShortAnswer<'_>, keep_alive: bool) -> Response<By
             headers.append(HeaderName::from_static(name), value);
         }
     }
-    for line in answer.lines.split(|byte| *byte == b'\n') {
+    for line in answer.lines.concat().split(|byte| *byte == b'\n') {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
         if let (Ok(name), Ok(value)) =
             (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(line[colon + 1..].trim_ascii()))

@@ -63,6 +63,7 @@ pub struct ClientKey(u128);
 impl ClientKey {
     /// The key of a client. `ipv6_prefix` is the number of bits of an IPv6 address that count, 0 to 128; more are 128. An IPv4 address
     /// counts as a whole.
+    #[inline]
     pub fn new(ip: IpAddr, ipv6_prefix: u8) -> Self {
         match ip.to_canonical() {
             // No IPv6 address has this form here, so the two never meet.
@@ -72,6 +73,11 @@ impl ClientKey {
                 Self(ip.to_bits() & u128::MAX.checked_shl(ignored).unwrap_or(0))
             }
         }
+    }
+
+    /// The address as IPv6, with zeros for the bits that do not count.
+    pub(crate) fn bits(self) -> u128 {
+        self.0
     }
 
     /// The address, or the first address of the prefix.

@@ -30,6 +30,9 @@ use crate::quota::Quota;
 /// The media type of [`Fields::problem`].
 pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
 
+/// What [`Numbers`] have at the most: all digits of 32 and twice of 64 bits, and what stands between them.
+const NUMBERS_BYTES_MAX: usize = 10 + 2 * 20 + b";r=;t=\r\nRetry-After: \r\n".len();
+
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
@@ -91,12 +94,23 @@ impl Fields {
     /// `Retry-After` if the request was refused.
     pub fn append(&self, head: &mut Vec<u8>, decision: &Decision, random: u64) {
         head.extend_from_slice(&self.lines);
-        append_numbers(head, decision);
+        head.extend_from_slice(self.rest_of_lines(decision, random).as_slice());
+    }
+
+    /// What [`append`](Self::append) appends for each decision, up to the numbers.
+    pub fn begin_of_lines(&self) -> &[u8] {
+        &self.lines
+    }
+
+    /// The rest of what it appends, made without allocation.
+    pub fn rest_of_lines(&self, decision: &Decision, random: u64) -> Numbers {
+        let mut numbers = Numbers::of(decision);
         if !decision.allowed {
-            head.extend_from_slice(b"\r\nRetry-After: ");
-            append_number(head, retry_after_seconds(decision, random));
+            numbers.push(b"\r\nRetry-After: ");
+            numbers.push_number(retry_after_seconds(decision, random));
         }
-        head.extend_from_slice(b"\r\n");
+        numbers.push(b"\r\n");
+        numbers
     }
 
     /// Adds the same fields to a map. Those of another limit stay there, beside these; of two `Retry-After`, the last one counts.
@@ -117,17 +131,59 @@ impl Fields {
         self.problem.clone()
     }
 
+    /// The same, borrowed.
+    pub fn problem_bytes(&self) -> &[u8] {
+        &self.problem
+    }
+
     fn append_limit(&self, out: &mut Vec<u8>, decision: &Decision) {
         out.extend_from_slice(self.quoted.as_bytes());
-        append_numbers(out, decision);
+        out.extend_from_slice(Numbers::of(decision).as_slice());
     }
 }
 
-fn append_numbers(out: &mut Vec<u8>, decision: &Decision) {
-    out.extend_from_slice(b";r=");
-    append_number(out, decision.remaining.into());
-    out.extend_from_slice(b";t=");
-    append_number(out, window_seconds(decision));
+/// The numbers of field lines, as text. A refusal must be cheap: they need no memory, and not the formatter of the standard library.
+#[derive(Debug)]
+pub struct Numbers {
+    bytes: [u8; NUMBERS_BYTES_MAX],
+    length: usize,
+}
+
+impl Numbers {
+    #[inline]
+    fn of(decision: &Decision) -> Self {
+        let mut numbers = Self { bytes: [0; NUMBERS_BYTES_MAX], length: 0 };
+        numbers.push(b";r=");
+        numbers.push_number(decision.remaining.into());
+        numbers.push(b";t=");
+        numbers.push_number(window_seconds(decision));
+        numbers
+    }
+
+    /// The text.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
+    #[inline]
+    fn push<const N: usize>(&mut self, text: &[u8; N]) {
+        self.bytes[self.length..][..N].copy_from_slice(text);
+        self.length += N;
+    }
+
+    #[inline]
+    fn push_number(&mut self, mut number: u64) {
+        let (mut digits, mut bound) = (1, 10);
+        while number >= bound && digits < 20 {
+            digits += 1;
+            bound = bound.saturating_mul(10);
+        }
+        for place in self.bytes[self.length..][..digits].iter_mut().rev() {
+            *place = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+        self.length += digits;
+    }
 }
 
 /// The effective window, `t`.
@@ -143,24 +199,6 @@ fn retry_after_seconds(decision: &Decision, random: u64) -> u64 {
 
 fn seconds_ceil(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
-}
-
-fn append_number(out: &mut Vec<u8>, mut number: u64) {
-    // The most that 64 bits have. A refusal must be cheap, and the formatter of the standard library is not.
-    if number < 10 {
-        return out.push(b'0' + number as u8);
-    }
-    let mut digits = [b'0'; 20];
-    let mut begin = digits.len();
-    loop {
-        begin -= 1;
-        digits[begin] += (number % 10) as u8;
-        number /= 10;
-        if number == 0 || begin == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[begin..]);
 }
 
 #[cfg(test)]
@@ -228,10 +266,18 @@ mod tests {
     #[test]
     fn numbers_are_written_with_all_their_digits() {
         for number in [0, 7, 10, 429, u64::MAX] {
-            let mut out = Vec::new();
-            append_number(&mut out, number);
-            assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
+            let mut numbers = Numbers { bytes: [0; NUMBERS_BYTES_MAX], length: 0 };
+            numbers.push_number(number);
+            assert_eq!(String::from_utf8(numbers.as_slice().to_vec()).unwrap(), number.to_string());
         }
+        let most = Decision {
+            allowed: false,
+            remaining: u32::MAX,
+            reset: Duration::MAX,
+            retry_after: Duration::from_secs(u64::MAX / 2),
+        };
+        let fields = Fields::new("default", "1/h".parse().unwrap());
+        assert!(text(&fields, &most, u64::MAX).ends_with("\r\n"), "there is room for the largest");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod admission;
 mod ages;
+mod client_hash;
 mod client_ip;
 #[cfg(feature = "axum")]
 mod client_ip_layer;
@@ -40,9 +41,9 @@ pub use connections::ConnectionCounts;
 pub use controlled_delay::{Change, ControlledDelay};
 pub use decision::Decision;
 pub use event_source::{EVENT_STREAM, accepts_event_stream, retry_event};
-pub use fields::{Fields, PROBLEM_MEDIA_TYPE};
+pub use fields::{Fields, Numbers, PROBLEM_MEDIA_TYPE};
 pub use limited_body::LimitedBody;
-pub use limiter::Limiter;
+pub use limiter::{Limiter, Moment};
 pub use memory_pressure::{MemoryLevel, MemoryPressure};
 pub use networks::{Networks, NetworksError};
 pub use proxies::{Client, NETWORKS_MAX, Proxies, ProxiesError, proxy_field};

@@ -10,16 +10,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use crate::client_ip::ClientKey;
 use crate::decision::Decision;
 use crate::fields::Fields;
 use crate::quota::Quota;
-use crate::table::{TICKS, Table, duration_ceil};
+use crate::table::{Charge, TICKS, Table, duration_ceil};
 
 /// The table of all limits that are not given one, made on first use.
 static TABLE: LazyLock<Arc<Table>> = LazyLock::new(|| Arc::new(Table::new()));
 
 /// Numbers the limits of the process.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+/// A time as a limit counts it: what several checks at the same time have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Since the first check of the limit's table.
+    ticks: u64,
+}
+
+impl Moment {
+    /// Milliseconds since the first check of the limit's table.
+    pub fn as_millis(self) -> u64 {
+        self.ticks / TICKS * 1_000 + self.ticks % TICKS * 1_000 / TICKS
+    }
+}
 
 /// A limit of how often each key may ask; shared by all cores.
 ///
@@ -49,6 +64,8 @@ pub struct Limiter {
     period: u64,
     /// The time of a whole burst, in ticks.
     tolerance: u64,
+    /// A client whose debt is not more has nothing to be told, in ticks.
+    debt_untold_max: u64,
     table: Arc<Table>,
     fields: Fields,
 }
@@ -68,13 +85,16 @@ impl Limiter {
         let name: Box<str> = name.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
         // At most an hour for one request: a burst of at least 1 comes back within an hour.
         let period = (quota.window().as_secs() * TICKS).div_ceil(quota.requests().into());
+        let tolerance = period * u64::from(quota.burst());
         Self {
             fields: Fields::new(&name, quota),
             name,
             quota,
             offset: hasher.finish(),
             period,
-            tolerance: period * u64::from(quota.burst()),
+            tolerance,
+            // As `Fields::are_due` has it, in requests.
+            debt_untold_max: tolerance - period * u64::from(quota.burst()).div_ceil(4),
             table,
         }
     }
@@ -108,6 +128,39 @@ impl Limiter {
         self.check_hash(hasher.finish(), cost, now)
     }
 
+    /// A time for [`check_client`](Self::check_client), from the caller's clock. It counts with this limit, and others of its table.
+    pub fn moment(&self, now: Instant) -> Moment {
+        Moment { ticks: self.table.ticks(now) }
+    }
+
+    /// Counts a request of a client, unless that would be too much. Returns what to tell it; `None` is a request that is allowed, of a
+    /// client that has a quarter of its burst left ([`Fields::are_due`]).
+    ///
+    /// For servers that count every request: the same limit as [`check`](Self::check), for less than half of its price. The keys of the two are
+    /// not the same, so one limit should be asked in one of these ways.
+    ///
+    /// ```
+    /// use baiwan_limits::{ClientKey, Limiter};
+    ///
+    /// let limiter = Limiter::new("default", "4/min".parse()?);
+    /// let now = limiter.moment(tokio::time::Instant::now().into_std());
+    /// let client = ClientKey::new("192.0.2.1".parse()?, 64);
+    /// for _ in 0..3 {
+    ///     assert_eq!(limiter.check_client(client, now), None);
+    /// }
+    /// let last = limiter.check_client(client, now).expect("nothing is left");
+    /// assert!(last.allowed && last.remaining == 0);
+    /// assert!(limiter.check_client(client, now).is_some_and(|refused| !refused.allowed));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn check_client(&self, client: ClientKey, now: Moment) -> Option<Decision> {
+        let hash = self.table.clients().hash(client).wrapping_add(self.offset);
+        let charge = self.table.charge(hash, self.tolerance, self.period, now.ticks);
+        let is_untold = charge.admitted && charge.debt <= self.debt_untold_max;
+        (!is_untold).then(|| self.decide(charge, 1))
+    }
+
     /// A hasher for the keys of this limit.
     pub(crate) fn hasher(&self) -> impl Hasher + use<> {
         self.table.hasher()
@@ -119,6 +172,11 @@ impl Limiter {
         let cost_ticks = u64::from(cost) * self.period;
         let charge =
             self.table.charge(hash.wrapping_add(self.offset), self.tolerance, cost_ticks, self.table.ticks(now));
+        self.decide(charge, cost)
+    }
+
+    fn decide(&self, charge: Charge, cost: u32) -> Decision {
+        let cost_ticks = u64::from(cost) * self.period;
         let retry_after = match charge.admitted {
             true => Duration::ZERO,
             false if cost > self.quota.burst() => self.quota.window(),

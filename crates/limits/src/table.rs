@@ -24,6 +24,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use crate::client_hash::ClientHash;
 use crate::sync::{AtomicU64, Ordering, zeroed};
 
 /// Entries of one line: as many as a cache line holds. The models have few, so that all orders can be tried.
@@ -64,6 +65,7 @@ pub struct Table {
     first: usize,
     lines: u64,
     secret: RandomState,
+    clients: ClientHash,
     /// The newest time that any check came with, in ticks, at most [`STEP`] behind. No check counts by an older one.
     newest: AtomicU64,
     /// Where ticks start: the time of the first check.
@@ -116,11 +118,13 @@ impl Table {
         let words = zeroed(lines * ENTRIES + LINE_BYTES / size_of::<u64>() - 1);
         // A model's words are larger than the word itself.
         let first = if cfg!(baiwan_shuttle) { 0 } else { words.as_ptr().align_offset(LINE_BYTES) };
+        let secret = RandomState::new();
         Self {
             words,
             first,
             lines: lines as u64,
-            secret: RandomState::new(),
+            clients: ClientHash::new(&secret),
+            secret,
             newest: AtomicU64::new(0),
             base: OnceLock::new(),
             evictions: Evictions(AtomicU64::new(0)),
@@ -140,6 +144,12 @@ impl Table {
     /// A hasher with the table's secret.
     pub(crate) fn hasher(&self) -> impl Hasher + use<> {
         self.secret.build_hasher()
+    }
+
+    /// The hash of clients, with secrets of the table.
+    #[inline]
+    pub(crate) fn clients(&self) -> &ClientHash {
+        &self.clients
     }
 
     /// The time in ticks since the first check of this table. What is earlier than that is 0.
@@ -192,6 +202,7 @@ impl Table {
     }
 
     /// Charges one entry of the key, once.
+    #[inline]
     fn charge_entry(&self, place: &AtomicU64, tag: u64, tolerance: u64, cost: u64, now: u64) -> Charged {
         let word = place.load(Ordering::SeqCst);
         let now = self.advance(now);
@@ -238,6 +249,7 @@ impl Table {
     ///
     /// It is read after the words that are judged by it: whoever wrote one had told the newest time before that, to within [`STEP`], so
     /// no entry of the same key is further ahead than its tolerance and a step.
+    #[inline]
     fn advance(&self, now: u64) -> u64 {
         let newest = self.newest.load(Ordering::SeqCst);
         if now < newest.saturating_add(STEP) {
@@ -246,6 +258,7 @@ impl Table {
         now.max(self.newest.fetch_max(now, Ordering::SeqCst))
     }
 
+    #[inline]
     fn line(&self, hash: u64) -> &[AtomicU64; ENTRIES] {
         let index = ((hash & u64::from(u32::MAX)) * self.lines) >> 32;
         &self.words[self.first..].as_chunks().0[index as usize]
@@ -257,11 +270,13 @@ fn tag(hash: u64) -> u64 {
     (hash >> TIME_BITS).max(1)
 }
 
-/// A bit for each entry with the tag.
+/// A bit for each entry with the tag, the lowest for the first.
+#[inline]
 fn with_tag(line: &[AtomicU64; ENTRIES], tag: u64) -> u8 {
-    line.iter()
-        .enumerate()
-        .fold(0, |found, (index, place)| found | u8::from(has_tag(place.load(Ordering::SeqCst), tag)) << index)
+    let begin = tag << TIME_BITS;
+    // A comparison, and an addition with carry.
+    let has_tag = |place: &AtomicU64| u32::from(place.load(Ordering::SeqCst) ^ begin < 1 << TIME_BITS);
+    line.iter().rev().fold(0, |found, place| found + found + has_tag(place)) as u8
 }
 
 fn has_tag(word: u64, tag: u64) -> bool {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use baiwan_limits::{Limiter, Quota, Table};
+use baiwan_limits::{ClientKey, Limiter, Quota, Table};
 use proptest::prelude::*;
 
 const TICK: Duration = Duration::from_nanos(954);
@@ -269,4 +269,41 @@ proptest! {
             log.check(quota, Duration::from_millis(1))?;
         }
     }
+}
+
+#[test]
+fn a_client_is_told_what_any_other_key_would_be_told_and_only_when_it_is_due() {
+    for quota in ["1/s", "7/min burst 5", "100/s", "10000/h burst 3", "10000/s burst 10001"] {
+        let [limiter, same] = [quota, quota].map(|quota| {
+            let table = Arc::new(Table::with_entries(64));
+            Limiter::with_table("test", quota.parse().unwrap(), table)
+        });
+        let start = start();
+        let client = ClientKey::new("2001:db8::1".parse().unwrap(), 64);
+        let mut told = 0;
+        for step in 0..400_u32 {
+            let now = start + Duration::from_millis(17) * (step / 7);
+            let expected = same.check(&"key", 1, now);
+            let found = limiter.check_client(client, limiter.moment(now));
+            assert_eq!(found, same.fields().are_due(&expected).then_some(expected), "{quota}, step {step}");
+            told += u32::from(found.is_some());
+        }
+        assert!(told > 0 || quota.starts_with("10000/s"), "{quota}");
+    }
+}
+
+#[test]
+fn clients_have_budgets_of_their_own_and_limits_have_clients_of_their_own() {
+    let table = Arc::new(Table::new());
+    let [first, second] =
+        ["first", "second"].map(|name| Limiter::with_table(name, "1/h".parse().unwrap(), Arc::clone(&table)));
+    let now = first.moment(start());
+    for number in 0..1_000_u32 {
+        let client = ClientKey::new(std::net::Ipv4Addr::from_bits(0x0a00_0000 + number).into(), 64);
+        for limiter in [&first, &second] {
+            assert!(limiter.check_client(client, now).is_some_and(|last| last.allowed), "{number}");
+            assert!(limiter.check_client(client, now).is_some_and(|refused| !refused.allowed), "{number}");
+        }
+    }
+    assert_eq!(table.evictions(), 0);
 }

@@ -20,6 +20,7 @@ use http_body::Body as HttpBody;
 
 use super::has_budget;
 use crate::clock::Date;
+use crate::rate_limit::Warning;
 use crate::say::say;
 
 /// Data up to this size is copied behind its head; larger data is sent from where it is.
@@ -40,11 +41,12 @@ pub(super) struct Rest<B> {
     pub(super) writer: BodyWriter,
 }
 
-/// The one way from a response to bytes: its head, and of its body what is there at once. Small data follows the head in `front`,
+/// The one way from a response to bytes: its head with what is said of its client's limit, and of its body what is there at once. Small data follows the head in `front`,
 /// large data is put into `queue`, which comes after it. None if it cannot be sent; `front` may hold a part of it then.
 #[inline]
 pub(super) fn encode<B>(
     response: Response<B>,
+    warning: Option<&Warning>,
     context: ResponseContext,
     date: &Date,
     front: &mut Vec<u8>,
@@ -53,7 +55,10 @@ pub(super) fn encode<B>(
 where
     B: HttpBody<Data: Buf>,
 {
-    let (head, body) = response.into_parts();
+    let (mut head, body) = response.into_parts();
+    if let Some(warning) = warning {
+        warning.apply(&mut head.headers);
+    }
     let (plan, mut body) = match encode_head(front, &head, body, context, date) {
         Ok(encoded) => encoded,
         Err(error) => {

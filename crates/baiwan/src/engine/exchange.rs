@@ -216,17 +216,15 @@ where
 {
     let unfinished = Unfinished::new(pipe);
     let pipe = &unfinished.0;
-    let mut response = match call.await {
+    let response = match call.await {
         Ok(response) => response,
         Err(error) => return say_unsendable(&*error),
     };
-    if let Some(warning) = &warning {
-        warning.apply(response.headers_mut());
-    }
     let kept = !pipe.last.get() && pipe.with_feed(|feed| keeps_alive(feed.as_ref()));
     let context = pipe.board.context(context, kept);
     let (mut front, mut queue) = (Vec::with_capacity(FRONT_BYTES_TYPICAL), VecDeque::new());
-    let Some(answer) = encode(response, context, &pipe.board.date(), &mut front, &mut queue) else { return };
+    let date = pipe.board.date();
+    let Some(answer) = encode(response, warning.as_ref(), context, &date, &mut front, &mut queue) else { return };
     let Answer { status, keep_alive, extent, rest } = answer;
     pipe.shared.borrow_mut().status = Some(status);
     pipe.send(front, queue);

@@ -25,10 +25,16 @@ pub(super) enum Begun {
     Refused,
 }
 
-/// Looks for the header that `input` begins with, if one is due, and makes its source the peer.
+/// Looks for the header that `input` begins with, if one is due (`is_proxied`), and makes its source the peer.
 #[inline]
-pub(super) fn begin_proxied<S>(terms: &Terms, table: &mut Table<S>, index: u32, input: &[u8]) -> Begun {
-    match table[index].flags.has(Flags::PROXIED) {
+pub(super) fn begin_proxied<S>(
+    terms: &Terms,
+    table: &mut Table<S>,
+    index: u32,
+    is_proxied: bool,
+    input: &[u8],
+) -> Begun {
+    match is_proxied {
         true => take_header(terms, table, index, input),
         false => Begun::After(0),
     }

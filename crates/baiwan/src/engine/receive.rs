@@ -108,6 +108,7 @@ pub(super) fn serve_one<D: Driver, A: App>(
 }
 
 /// Does what one ready connection needs. Returns whether that is to be received from with the batch.
+#[inline(always)]
 fn visit<D: Driver, A: App>(
     terms: &Terms,
     ports: &mut Ports<D>,
@@ -259,7 +260,7 @@ pub(super) fn process<D: Driver, A: App>(
     }
     let (slot, busy) = table.both(index);
     slot.flags.clear(Flags::INPUT);
-    let was = slot.state;
+    let (was, is_proxied) = (slot.state, slot.flags.has(Flags::PROXIED));
     let (mut kept, mut decoder) = match busy {
         Some(busy) => (std::mem::take(&mut busy.set_aside), std::mem::take(&mut busy.head)),
         None => (Vec::new(), Default::default()),
@@ -269,7 +270,7 @@ pub(super) fn process<D: Driver, A: App>(
     }
     let begin = ports.outbox.bytes.len();
     let input = if kept.is_empty() { bytes } else { &kept[..] };
-    let (wait, position) = match begin_proxied(terms, table, index, input) {
+    let (wait, position) = match begin_proxied(terms, table, index, is_proxied, input) {
         Begun::After(first) => {
             let (wait, position) = answer(terms, ports, table, apps, index, &input[first..], &mut decoder);
             (wait, first + position)
@@ -327,7 +328,7 @@ fn answer<D: Driver, A: App>(
         }
         let (slot, busy) = table.both(index);
         slot.flags.clear(Flags::HEAD_REQUEST);
-        let is_probe = slot.flags.has(Flags::PROBE);
+        let (flags, is_probe) = (slot.flags, slot.flags.has(Flags::PROBE));
         let owes = busy.is_some_and(|busy| {
             busy.asked = Asked::default();
             !busy.output.is_empty()
@@ -335,26 +336,27 @@ fn answer<D: Driver, A: App>(
         if owes || !may_answer_another(terms, &ports.outbox, begin, answers) {
             return (Wait::Turn, position);
         }
-        let decoded = decoder.decode(rest, &terms.settings.http);
+        let mut decoded = decoder.decode(rest, &terms.settings.http);
         if is_head(&decoded, rest) {
             // What the server says by itself, now or when the rest is late, has no body then.
             slot.flags.set(Flags::HEAD_REQUEST);
         }
-        let (mut head, consumed) = match decoded {
-            Ok(Some(decoded)) => decoded,
+        // It stays where it is until somebody takes it: it is large.
+        let (head, consumed) = match &mut decoded {
+            Ok(Some((head, consumed))) => (head, *consumed),
             Ok(None) => return (Wait::Head, position),
             Err(refusal) => {
                 note_unread(table, index);
-                refuse(terms, table, index, refusal, &rest[decoder.refused_at().min(rest.len())..]);
+                refuse(terms, table, index, *refusal, &rest[decoder.refused_at().min(rest.len())..]);
                 return (Wait::Nothing, position);
             }
         };
-        let switches = !is_probe && may_switch::<D>(&head);
+        let switches = !is_probe && may_switch::<D>(head);
         if switches && ports.outbox.bytes.len() > begin {
             // What was answered before leaves first; then this head is looked at once more.
             return (Wait::Turn, position);
         }
-        let admitted = admit(terms, table, index, is_probe, &mut head);
+        let admitted = admit(terms, table, index, flags, head);
         if admitted.is_ok() && switches {
             if terms.settings.observer.is_some() {
                 begin_record(table, index, &head.request, consumed);
@@ -369,9 +371,12 @@ fn answer<D: Driver, A: App>(
         head.keep_alive &= !take_request(terms, table, index, head.framing, &input[position..]);
         let received = Received { head_bytes: consumed, rest: &input[position..], left: admitted.unwrap_or_default() };
         let step = match admitted {
-            Err(denial) => deny(terms, ports, table, index, &denial, &head, received),
+            Err(denial) => deny(terms, ports, table, index, &denial, head, received),
             Ok(_) => match apps.of::<D>(table, index) {
-                Some(app) => begin_exchange(terms, &mut ports.outbox.bytes, table, app, index, head, received),
+                Some(app) => {
+                    let Ok(Some((head, _))) = decoded else { unreachable!("a head was decoded") };
+                    begin_exchange(terms, &mut ports.outbox.bytes, table, app, index, head, received)
+                }
                 None => fail_without_app(terms, table, index, &head.request, consumed),
             },
         };
@@ -391,19 +396,16 @@ fn admit<S>(
     terms: &Terms,
     table: &mut Table<S>,
     index: u32,
-    is_probe: bool,
+    flags: Flags,
     head: &mut RequestHead,
 ) -> Result<Option<Left>, Denial> {
     let peer = || table[index].peer.peer();
     identify(&terms.settings, &terms.board.server, terms.board.index, peer, &mut head.request);
-    let (is_late, is_stopping) = (table[index].flags.has(Flags::LATE), terms.board.is_stopping());
+    let (is_probe, is_late, is_stopping) = (flags.has(Flags::PROBE), flags.has(Flags::LATE), terms.board.is_stopping());
     let memory = terms.board.memory_pressure().level;
-    let counting = terms.settings.rate_limit_in_force.as_deref().map(|limit| Counting {
-        limit,
-        peer: peer(),
-        now: terms.clock.now().into_std(),
-        core: terms.status(),
-    });
+    let limit = terms.settings.rate_limit_in_force.as_deref().zip(terms.moment);
+    let counting = |(limit, now)| Counting { limit, peer: table[index].peer.ip(), now, core: terms.status() };
+    let counting = limit.map(counting);
     let asker = Asker { is_probe, is_late, is_stopping, memory, counting };
     let left = match admit_request(asker, &head.request) {
         Verdict::Pass { last, left } => {
@@ -432,6 +434,7 @@ fn is_head(decoded: &Result<Option<(RequestHead, usize)>, Refusal>, input: &[u8]
 }
 
 /// Answers a request whose app panicked when it was made.
+#[cold]
 fn fail_without_app<S>(
     terms: &Terms,
     table: &mut Table<S>,

@@ -116,7 +116,6 @@ pub(super) fn begin_exchange<S, A: App>(
     if let Some(route) = route {
         request.extensions_mut().insert(route);
     }
-    let warning = received.left.and_then(|left| Some(terms.settings.rate_limit_in_force.as_ref()?.warning(left)));
     let ending = lifetime::ending(terms, table, index);
     if let Some(ending) = &ending {
         request.extensions_mut().insert(ending.clone());
@@ -125,7 +124,7 @@ pub(super) fn begin_exchange<S, A: App>(
     // Whatever the app does in here, it costs this request alone: calling it, polling it, and dropping what is its own.
     let called = catch_unwind(AssertUnwindSafe(|| match by_itself {
         true => answer_without_app(terms, out, feed.as_ref(), context),
-        false => call(terms, out, app, request, feed.as_ref(), context, warning.as_ref()),
+        false => call(terms, out, app, request, feed.as_ref(), context, received.left),
     }));
     if is_observed {
         note_called(table, index, body_bytes, out.len() - begin, called.as_ref().ok());
@@ -133,6 +132,7 @@ pub(super) fn begin_exchange<S, A: App>(
     match called {
         Ok(Called::Pending(call)) => {
             let pipe = Pipe::new(table.token(index), Rc::clone(&terms.board), Progress::Waiting, feed, 0);
+            let warning = warning(terms, received.left);
             let task = tokio::task::spawn_local(exchange::run(call, Rc::clone(&pipe), context, warning));
             let due = terms.deadline(terms.settings.request_timeout);
             enter_exchange(terms, table, index, Pending { pipe, task: task.abort_handle(), ending }, due);
@@ -249,7 +249,7 @@ fn call<A: App>(
     request: Request<Body>,
     feed: Option<&Feed>,
     context: ResponseContext,
-    warning: Option<&Warning>,
+    left: Option<Left>,
 ) -> Called<A::ResponseBody> {
     let cx = &mut Context::from_waker(Waker::noop());
     let mut call = match app.poll_ready(cx) {
@@ -264,7 +264,7 @@ fn call<A: App>(
             call_when_ready(std::mem::replace(app, fresh), request)
         }
     };
-    let mut response = match call.as_mut().poll(cx) {
+    let response = match call.as_mut().poll(cx) {
         Poll::Pending => return Called::Pending(call),
         Poll::Ready(Ok(response)) => response,
         Poll::Ready(Err(error)) => {
@@ -272,15 +272,19 @@ fn call<A: App>(
             return Called::Failed;
         }
     };
-    if let Some(warning) = warning {
-        warning.apply(response.headers_mut());
-    }
     let context = terms.board.context(context, keeps_alive(feed));
     let mut queue = VecDeque::new();
-    match encode(response, context, terms.clock.date(), out, &mut queue) {
+    let warning = warning(terms, left);
+    match encode(response, warning.as_ref(), context, terms.clock.date(), out, &mut queue) {
         Some(answer) => Called::Answered(answer, queue),
         None => Called::Failed,
     }
+}
+
+/// What an answer says of a limit of which little is left.
+#[inline]
+fn warning(terms: &Terms, left: Option<Left>) -> Option<Warning> {
+    Some(terms.settings.rate_limit_in_force.as_ref()?.warning(left?))
 }
 
 /// Answers what is asked about the server as a whole: it is there.
@@ -288,7 +292,7 @@ fn answer_without_app<B>(terms: &Terms, out: &mut Vec<u8>, feed: Option<&Feed>, 
     let context = terms.board.context(context, keeps_alive(feed));
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    match encode(response, context, terms.clock.date(), out, &mut VecDeque::new()) {
+    match encode(response, None, context, terms.clock.date(), out, &mut VecDeque::new()) {
         Some(Answer { status, keep_alive, extent, .. }) => {
             Called::Answered(Answer { status, keep_alive, extent, rest: None }, VecDeque::new())
         }

@@ -175,7 +175,7 @@ impl<S> Table<S> {
     ///
     /// # Panics
     /// If the slot is free.
-    #[inline]
+    #[inline(always)]
     pub(super) fn both(&mut self, index: u32) -> (&mut Slot<S>, Option<&mut Busy>) {
         let slot = &mut self.slots[index];
         let busy = slot.busy.map(|key| &mut self.busy[key.index()]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use baiwan_http1::{HEAD_BYTES_CEILING, ResponseContext};
-use baiwan_limits::MemoryPressure;
+use baiwan_limits::{MemoryPressure, Moment};
 
 use super::SET_ASIDE_BYTES_MAX;
 use crate::clock::{Clock, Date, Tick};
@@ -20,9 +20,19 @@ pub(super) struct Terms {
     pub(super) settings: Arc<Settings>,
     pub(super) clock: Clock,
     pub(super) board: Rc<Board>,
+    /// The time of this turn as the rate limit counts it, if there is a limit.
+    pub(super) moment: Option<Moment>,
 }
 
 impl Terms {
+    /// Reads the time. Called once at the beginning of a turn.
+    pub(super) fn read_clock(&mut self) {
+        self.clock.read();
+        if let Some(limit) = &self.settings.rate_limit_in_force {
+            self.moment = Some(limit.moment(self.clock.now().into_std()));
+        }
+    }
+
     /// The counters of this core.
     #[inline]
     pub(super) fn status(&self) -> &CoreStatus {

@@ -32,6 +32,7 @@ pub(super) fn may_switch<D: Driver>(head: &RequestHead) -> bool {
 }
 
 /// Gives a connection to hyper; `received` begins with the head of its request.
+#[cold]
 pub(super) fn give_to_hyper<D: Driver, A: App>(
     terms: &Terms,
     ports: &mut Ports<D>,

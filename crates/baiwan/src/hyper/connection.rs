@@ -172,8 +172,10 @@ impl<A: App> Connection<A> {
         let is_stopping = self.draining.as_ref().is_some_and(|draining| *draining.borrow());
         // What the engine has given away, it has counted.
         let limit = self.draining.as_ref().and(self.settings.rate_limit_in_force.as_deref());
-        let now = || tokio::time::Instant::now().into_std();
-        let counting = limit.map(|limit| Counting { limit, peer, now: now(), core: self.core() });
+        let counting = limit.map(|limit| {
+            let now = limit.moment(tokio::time::Instant::now().into_std());
+            Counting { limit, peer: peer.socket_address().ip(), now, core: self.core() }
+        });
         let memory = self.status.memory_pressure().level;
         let asker = Asker { is_probe: record.is_probe(), is_late: false, is_stopping, memory, counting };
         let admitted = match admit_request(asker, request) {

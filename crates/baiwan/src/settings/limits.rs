@@ -40,7 +40,7 @@ impl RateLimits {
 
     pub(super) fn in_force(&self) -> Option<Arc<RateLimit>> {
         let quota = self.quota_in_force().ok().flatten()?;
-        Some(RateLimit::new(quota, self.mode, self.scope.clone(), tokio::time::Instant::now().into_std()))
+        Some(RateLimit::new(quota, self.mode, self.scope.clone()))
     }
 
     /// Sets `RATE_LIMIT`. What was set counts for everybody who is not exempt by name.

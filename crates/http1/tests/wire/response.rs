@@ -306,7 +306,7 @@ fn a_short_answer_that_another_encoder_writes_says_the_same() {
         status,
         content_type: "text/plain",
         fields: &fields,
-        lines: b"RateLimit: \"default\";r=0;t=7\r\n",
+        lines: &[b"RateLimit: \"default\"", b";r=0;t=7\r\n"],
         body,
     };
     for keep_alive in [false, true] {

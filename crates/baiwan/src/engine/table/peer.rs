@@ -76,6 +76,17 @@ impl CompactPeer {
         }
     }
 
+    /// The address alone; over a Unix socket `0.0.0.0`, unless a proxy has named one.
+    #[inline]
+    pub(in crate::engine) fn ip(&self) -> IpAddr {
+        let [a, b, c, d, ..] = self.ip;
+        match self.family {
+            Family::V4 | Family::V4OverUnix => Ipv4Addr::new(a, b, c, d).into(),
+            Family::V6 | Family::V6OverUnix => Ipv6Addr::from(self.ip).into(),
+            Family::V6Scoped | Family::Unix => self.expand().ip(),
+        }
+    }
+
     pub(in crate::engine) fn expand(&self) -> SocketAddr {
         let [a, b, c, d, ..] = self.ip;
         let port = u16::from_ne_bytes(self.port);
@@ -102,6 +113,7 @@ mod tests {
         for text in ["1.2.3.4:5", "[2001:db8::1]:65535", "[fe80::1%7]:80"] {
             let address: SocketAddr = text.parse().unwrap();
             assert_eq!(CompactPeer::from(Peer::Ip(address)).expand(), address);
+            assert_eq!(CompactPeer::from(Peer::Ip(address)).ip(), address.ip());
         }
         assert_eq!(CompactPeer::from(Peer::Unix).expand(), Peer::Unix.socket_address());
     }

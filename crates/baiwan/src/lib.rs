@@ -95,10 +95,10 @@ struct Limits;
 pub use app::{App, BoxError};
 #[cfg(feature = "axum")]
 pub use axum_app::{AxumApp, ConnectInfoApp, FromIncomingStream, IntoApp, axum_app};
-#[cfg(feature = "axum")]
-pub use baiwan_limits::ClientIpMissing;
 /// Layers that limit who may ask how often, for one route or all: the crate `baiwan-limits`.
 pub use baiwan_limits as limits;
+#[cfg(feature = "axum")]
+pub use baiwan_limits::ClientIpMissing;
 pub use baiwan_limits::{ClientIp, Networks, NetworksError, Proxies, ProxiesError, Quota, QuotaError};
 pub use body::{Body, BodyError};
 pub use capacity::Capacity;

@@ -8,7 +8,7 @@
 //!
 //! Whether the core is overloaded, `baiwan_limits::ControlledDelay` decides by the time between a connection's readiness and the call of
 //! its handler. A connection may be ready for as long as a turn before the driver is asked, so it is taken to be ready since the driver
-//! was asked before. Only connections that expect a request wait here: what has begun is served as ever (`receive`).
+//! was asked before. Only connections that expect a request, and may have one, wait here: what has begun is served as ever (`receive`).
 //!
 //! The invariant: each turn serves at least one of those that wait, whatever its age, and refuses at most [`TURN_REFUSALS_MAX`].
 

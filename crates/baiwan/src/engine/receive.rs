@@ -119,7 +119,6 @@ fn visit<D: Driver, A: App>(
     area: &mut [u8],
 ) -> bool {
     let (slot, busy) = table.both(index);
-    slot.flags.clear(Flags::QUEUED);
     let (state, flags) = (slot.state, slot.flags);
     let (mut owes, mut holds_input) = (false, false);
     if let Some(busy) = busy {

@@ -36,19 +36,29 @@ pub(super) fn follow_memory<S>(terms: &Terms, sweep: &mut Option<Sweep>, table: 
     let before = terms.idle_timeout();
     terms.board.post_memory_pressure(pressure);
     let now = terms.idle_timeout();
-    let has_shrunk = now.is_some_and(|now| before.is_none_or(|before| now < before));
+    let has_shrunk = is_shorter(now, before);
     *sweep = match sweep.take() {
         // The stop gives connections their time by itself.
         _ if terms.board.is_stopping() => None,
         Some(unfinished) if has_shrunk => Some(Sweep { cursor: 0, slots_end: table.end(), ..unfinished }),
+        // What it has not reached still has the time that was in force before.
+        Some(unfinished) if is_shorter(now, unfinished.before) => Some(unfinished),
         None if has_shrunk => Some(Sweep { cursor: 0, slots_end: table.end(), before }),
         _ => None,
     };
 }
 
-/// Goes on with a sweep, if there is one.
+/// Whether a timeout is shorter than another; none is the longest.
+fn is_shorter(timeout: Option<Duration>, other: Option<Duration>) -> bool {
+    timeout.is_some_and(|timeout| other.is_none_or(|other| timeout < other))
+}
+
+/// Goes on with a sweep, if there is one. It ends where a stop begins, which spreads the ends of idle connections by itself.
 #[inline]
 pub(super) fn sweep_idle<S>(terms: &Terms, sweep: &mut Option<Sweep>, table: &mut Table<S>) {
+    if sweep.is_some() && terms.board.is_stopping() {
+        *sweep = None;
+    }
     let Some(Sweep { cursor, slots_end, before }) = sweep else { return };
     let (from, to) = (*cursor, (*slots_end).min(*cursor + TURN_VISITS_MAX));
     *cursor = to;

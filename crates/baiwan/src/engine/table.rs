@@ -9,8 +9,8 @@
 //! | `wheel` | when they are due |
 //! | `waiting` | which wait for their next request, and since when, where a core watches for overload |
 //!
-//! It decides nothing. The invariants: a connection is in the ready queue at most once, and one whose deadline is not `NEVER` is in the
-//! wheel.
+//! It decides nothing. The invariants: a connection is at most once in the ready queue, and at most once among those that wait; one whose
+//! deadline is not `NEVER` is in the wheel.
 
 mod lifetime;
 mod peer;
@@ -57,7 +57,8 @@ pub(super) struct Table<S> {
     wheel: Wheel,
     /// Connections with something to do, each at most once; see `Flags::QUEUED`.
     ready: VecDeque<Token>,
-    /// Those of them that expect a request, where a core watches for overload: then they are here instead.
+    /// Those that expect a request and may have one, where a core watches for overload: then they are here instead, each at most once; see
+    /// `Flags::WAITING`.
     waiting: Option<Waiting>,
     /// How many are `Flags::UNCOUNTED`.
     turned_away: usize,
@@ -238,15 +239,22 @@ impl<S> Table<S> {
 
     /// Has a connection looked after when its turn comes.
     pub(super) fn enqueue(&mut self, index: u32) {
+        // A token, because the place may have another tenant by the time that its turn comes.
         let token = self.slots.token(index);
         let slot = &mut self.slots[index];
-        if !slot.flags.has(Flags::QUEUED) {
-            slot.flags.set(Flags::QUEUED);
-            // A token, because the place may have another tenant by the time that its turn comes.
-            match &mut self.waiting {
-                Some(waiting) if slot.state.expects_request() => waiting.push(token),
-                _ => self.ready.push_back(token),
+        match &mut self.waiting {
+            Some(waiting) if slot.state.expects_request() => {
+                // One that has no request waits for nothing yet: the next would be taken to be as old as this.
+                if slot.has_request() && !slot.flags.has(Flags::WAITING) {
+                    slot.flags.set(Flags::WAITING);
+                    waiting.push(token);
+                }
             }
+            _ if !slot.flags.has(Flags::QUEUED) => {
+                slot.flags.set(Flags::QUEUED);
+                self.ready.push_back(token);
+            }
+            _ => {}
         }
     }
 
@@ -262,14 +270,14 @@ impl<S> Table<S> {
     pub(super) fn next_queued(&mut self) -> Option<u32> {
         let token = self.ready.pop_front().expect("no more are visited than were queued");
         let index = self.slots.find(token)?;
-        match &mut self.waiting {
+        let slot = &mut self.slots[index];
+        slot.flags.clear(Flags::QUEUED);
+        if self.waiting.is_some() && slot.state.expects_request() {
             // It was not ready for a request before now.
-            Some(waiting) if self.slots[index].state.expects_request() => {
-                waiting.push(token);
-                None
-            }
-            _ => Some(index),
+            self.enqueue(index);
+            return None;
         }
+        Some(index)
     }
 
     /// Has those that expect a request, and are ready, wait in a queue of their own ([`next_waiting`](Self::next_waiting)) from now on.
@@ -295,10 +303,18 @@ impl<S> Table<S> {
         self.waiting.as_ref()?.since(end)
     }
 
-    /// Takes the oldest, or the newest, out; `None` if it is gone since, or none waits.
+    /// Takes the oldest, or the newest, out; `None` if it is gone since, or expects no request any more, or none waits.
     pub(super) fn next_waiting(&mut self, end: End) -> Option<u32> {
         let token = self.waiting.as_mut()?.take(end)?;
-        self.slots.find(token)
+        let index = self.slots.find(token)?;
+        let slot = &mut self.slots[index];
+        slot.flags.clear(Flags::WAITING);
+        if !slot.state.expects_request() {
+            // A last look at its deadline has found what it waited for. What is left to do needs no patience.
+            self.enqueue(index);
+            return None;
+        }
+        slot.has_request().then_some(index)
     }
 
     /// Puts a connection into a state, until a deadline.
@@ -359,5 +375,47 @@ impl<S> Index<u32> for Table<S> {
 impl<S> IndexMut<u32> for Table<S> {
     fn index_mut(&mut self, index: u32) -> &mut Slot<S> {
         &mut self.slots[index]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> (Table<()>, u32) {
+        let mut table = Table::new(Tick(0));
+        table.separate_waiting(Instant::now());
+        let index = table.insert((), Peer::Unix, None);
+        (table, index)
+    }
+
+    #[test]
+    fn whoever_has_no_request_does_not_wait_to_be_served() {
+        let (mut table, index) = table();
+        table.enqueue(index);
+        assert_eq!((table.queued(), table.waiting()), (0, 0));
+        table[index].flags.set(Flags::READABLE);
+        table.enqueue(index);
+        table.enqueue(index);
+        assert_eq!((table.queued(), table.waiting()), (0, 1));
+        // It was looked at meanwhile: what comes next has not waited.
+        table[index].flags.clear(Flags::READABLE);
+        assert_eq!((table.next_waiting(End::Oldest), table.waiting()), (None, 0));
+    }
+
+    #[test]
+    fn an_exchange_that_began_while_its_connection_waited_has_its_turn_like_any_other() {
+        let (mut table, index) = table();
+        table[index].flags.set(Flags::READABLE);
+        table.enqueue(index);
+        table.enter(index, State::Exchange, Tick::NEVER);
+        for _ in 0..2 {
+            table.enqueue(index);
+        }
+        assert_eq!((table.queued(), table.waiting()), (1, 1));
+        assert_eq!((table.next_queued(), table.queued()), (Some(index), 0));
+        // Its place among those that wait is none any more, but what it may still have to do is done.
+        assert_eq!((table.next_waiting(End::Oldest), table.waiting()), (None, 0));
+        assert_eq!(table.next_queued(), Some(index));
     }
 }

@@ -1,6 +1,8 @@
 //! How much of the memory is used that the process's cgroups may have.
 //!
-//! What can be had back at once does not count: pages of files that nobody has read lately (`inactive_file`), as Kubernetes counts too.
+//! What the kernel takes back by itself before it lacks memory does not count: pages of files (`inactive_file` and `active_file`), and its
+//! caches of names and inodes (`slab_reclaimable`). Kubernetes leaves out the inactive pages only. But files that are read again and again
+//! keep their pages active, and fill any limit in time: a server that refused requests for that would never be free of it.
 //! It only reads, and trusts no file to be there.
 
 use std::fs;
@@ -53,14 +55,17 @@ impl Version {
 
     /// What the groups from `folder` on use, less what can be had back.
     fn used(self, folder: &Path) -> Option<u64> {
-        // Only the names that begin with `total_` count the groups below in version 1.
-        let (file, reclaimable) = match self {
-            Self::One => ("memory.usage_in_bytes", "total_inactive_file "),
-            Self::Two => ("memory.current", "inactive_file "),
+        // Only the names that begin with `total_` count the groups below in version 1, which does not tell of its slabs.
+        let (file, reclaimable): (_, &[&str]) = match self {
+            Self::One => ("memory.usage_in_bytes", &["total_inactive_file", "total_active_file"]),
+            Self::Two => ("memory.current", &["inactive_file", "active_file", "slab_reclaimable"]),
         };
         let statistics = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
-        let inactive = statistics.lines().find_map(|line| line.strip_prefix(reclaimable)?.trim().parse().ok());
-        Some(number(&folder.join(file))?.saturating_sub(inactive.unwrap_or(0)))
+        let bytes = statistics.lines().filter_map(|line| {
+            let (name, bytes) = line.split_once(' ')?;
+            reclaimable.contains(&name).then(|| bytes.trim().parse::<u64>().ok())?
+        });
+        Some(number(&folder.join(file))?.saturating_sub(bytes.fold(0, u64::saturating_add)))
     }
 }
 
@@ -77,16 +82,22 @@ mod tests {
     }
 
     #[test]
-    fn row_56_pages_of_files_that_nobody_reads_are_not_counted() {
+    fn row_56_pages_of_files_and_caches_of_the_kernel_are_not_counted() {
         let two = Tree::new("0::/own\n", MOUNT_2)
             .with("sys/fs/cgroup/own/memory.max", "104857600\n")
             .with("sys/fs/cgroup/own/memory.current", "94371840\n")
-            .with("sys/fs/cgroup/own/memory.stat", "anon 31457280\nactive_file 1048576\ninactive_file 52428800\n");
-        assert_eq!(usage(&two), Some((40, 100, "sys/fs/cgroup/own".to_owned())));
+            .with(
+                "sys/fs/cgroup/own/memory.stat",
+                "anon 31457280\nactive_file 20971520\ninactive_file 31457280\nslab_reclaimable 5242880\nslab 9999999\n",
+            );
+        assert_eq!(usage(&two), Some((35, 100, "sys/fs/cgroup/own".to_owned())));
         let one = Tree::new("4:memory:/own\n", MOUNT_1)
             .with("sys/fs/cgroup/memory/own/memory.limit_in_bytes", "104857600\n")
             .with("sys/fs/cgroup/memory/own/memory.usage_in_bytes", "94371840\n")
-            .with("sys/fs/cgroup/memory/own/memory.stat", "inactive_file 1048576\ntotal_inactive_file 52428800\n");
+            .with(
+                "sys/fs/cgroup/memory/own/memory.stat",
+                "inactive_file 1048576\nactive_file 1048576\ntotal_inactive_file 31457280\ntotal_active_file 20971520\n",
+            );
         assert_eq!(usage(&one), Some((40, 100, "sys/fs/cgroup/memory/own".to_owned())));
         // Without statistics, everything counts.
         let bare = two.with("sys/fs/cgroup/own/memory.stat", "");

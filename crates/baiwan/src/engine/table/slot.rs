@@ -23,7 +23,7 @@ use crate::pace::Pace;
 
 /// What is known about a connection beside its state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::engine) struct Flags(u16);
+pub(in crate::engine) struct Flags(u32);
 
 impl Flags {
     pub(in crate::engine) const NONE: Self = Self(0);
@@ -39,7 +39,7 @@ impl Flags {
     pub(in crate::engine) const INPUT: Self = Self(16);
     /// A part of its last answer would look like the whole one if the connection ended in order.
     pub(in crate::engine) const TORN: Self = Self(32);
-    /// Not counted among the connections: turned away at the maximum.
+    /// Not counted among the connections: turned away at the maximum, the server's or that of one client.
     pub(in crate::engine) const UNCOUNTED: Self = Self(64);
     /// The request that is being answered is a HEAD: its answer has no body, errors included.
     pub(in crate::engine) const HEAD_REQUEST: Self = Self(128);
@@ -60,6 +60,8 @@ impl Flags {
     pub(in crate::engine) const LATE: Self = Self(1 << 14);
     /// The peer has shown that it reads. Stays.
     pub(in crate::engine) const READER: Self = Self(1 << 15);
+    /// The connection is in the queue of those that wait for their request to be served.
+    pub(in crate::engine) const WAITING: Self = Self(1 << 16);
 
     pub(in crate::engine) fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
@@ -199,6 +201,11 @@ impl<S> Slot<S> {
     /// Whether the connection waits for a request, and has none that waits for it.
     pub(in crate::engine) fn is_quiet(&self) -> bool {
         self.state == State::Idle && !self.flags.has(Flags::INPUT)
+    }
+
+    /// Whether a request may be there.
+    pub(in crate::engine) fn has_request(&self) -> bool {
+        self.flags.has(Flags::INPUT) || self.flags.has(Flags::READABLE)
     }
 }
 

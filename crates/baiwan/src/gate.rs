@@ -204,32 +204,34 @@ pub(crate) struct Counting<'a> {
 pub(crate) enum Verdict {
     /// The app answers. `last` says that nothing follows on its connection; `left`, that its client is about to reach its limit.
     Pass { last: bool, left: Option<Left> },
-    /// The app does not hear of it.
-    Refused(Denial),
+    /// The app does not hear of it. `last` says that nothing follows on its connection, whatever the denial says.
+    Refused { denial: Denial, last: bool },
 }
 
 /// Decides what becomes of a request, and counts it.
 #[inline]
 pub(crate) fn admit_request<B>(asker: Asker<'_>, request: &Request<B>) -> Verdict {
     let Asker { is_probe, is_late, is_stopping, memory, counting } = asker;
+    let last = is_probe || is_stopping || memory >= MemoryLevel::NoKeepAlive;
+    let refused = |denial| Verdict::Refused { denial, last };
     if is_probe && !asks_for_health(request.uri()) {
-        return Verdict::Refused(Denial::TOO_MANY_CONNECTIONS);
+        return refused(Denial::TOO_MANY_CONNECTIONS);
     }
     if memory >= MemoryLevel::Refusing && !asks_for_health(request.uri()) {
-        return Verdict::Refused(Denial::MEMORY_PRESSURE);
+        return refused(Denial::MEMORY_PRESSURE);
     }
     // What was not served is not counted.
     if is_late && !asks_for_health(request.uri()) {
-        return Verdict::Refused(Denial::OVERLOADED);
+        return refused(Denial::OVERLOADED);
     }
     let left = match counting {
         Some(counting) if counts(request) => match counting.count(request) {
             Ok(left) => left,
-            Err(denial) => return Verdict::Refused(denial),
+            Err(denial) => return refused(denial),
         },
         _ => None,
     };
-    Verdict::Pass { last: is_probe || is_stopping || memory >= MemoryLevel::NoKeepAlive, left }
+    Verdict::Pass { last, left }
 }
 
 impl Counting<'_> {
@@ -339,7 +341,8 @@ mod tests {
             assert_eq!(ask(true, false, target), pass(true), "{target}");
         }
         for target in ["/", "/health", "/healthy/", "/a/health/", "*"] {
-            assert_eq!(ask(true, true, target), Verdict::Refused(Denial::TOO_MANY_CONNECTIONS), "{target}");
+            let refused = Verdict::Refused { denial: Denial::TOO_MANY_CONNECTIONS, last: true };
+            assert_eq!(ask(true, true, target), refused, "{target}");
             assert_eq!(ask(false, false, target), pass(false), "{target}");
         }
         assert_eq!(ask(false, true, "/"), pass(true), "the server stops");
@@ -375,7 +378,7 @@ mod tests {
             ("GET", "/healthy", &[]),
         ] {
             let verdict = ask(method, target, fields);
-            assert!(matches!(verdict, Verdict::Refused(denial) if denial.stays), "{method} {target}");
+            assert!(matches!(verdict, Verdict::Refused { denial, last: false } if denial.stays), "{method} {target}");
         }
         assert_eq!(status.cores[0].rate_limited.load(Relaxed), 4);
     }
@@ -391,8 +394,12 @@ mod tests {
             assert_eq!(ask(MemoryLevel::IdleSooner, target), pass(false), "{target}");
             assert_eq!(ask(MemoryLevel::NoKeepAlive, target), pass(true), "{target}");
         }
-        assert_eq!(ask(MemoryLevel::Refusing, "/"), Verdict::Refused(Denial::MEMORY_PRESSURE));
+        let refused = Verdict::Refused { denial: Denial::MEMORY_PRESSURE, last: true };
+        assert_eq!(ask(MemoryLevel::Refusing, "/"), refused);
         assert_eq!(ask(MemoryLevel::Refusing, "/health/live"), pass(true));
+        let late = Asker { memory: MemoryLevel::NoKeepAlive, is_late: true, ..ASKER };
+        let refused = Verdict::Refused { denial: Denial::OVERLOADED, last: true };
+        assert_eq!(admit_request(late, &Request::new(())), refused, "nor is a connection kept for a refusal");
     }
 
     #[test]
@@ -403,7 +410,8 @@ mod tests {
         };
         assert_eq!(ask("/health/live"), Verdict::Pass { last: false, left: None });
         for target in ["/", "/health", "/healthy/"] {
-            assert_eq!(ask(target), Verdict::Refused(Denial::OVERLOADED), "{target}");
+            let refused = Verdict::Refused { denial: Denial::OVERLOADED, last: false };
+            assert_eq!(ask(target), refused, "{target}");
         }
     }
 }

@@ -10,6 +10,7 @@ use baiwan_driver::{self as driver, Driver};
 use baiwan_http1::{HeadDecoder, Refusal, RequestHead, is_head_request};
 use http::{Method, Request};
 
+use super::admit::admit;
 use super::apps::Apps;
 use super::arrival::{Arrival, receive_once};
 use super::close::{close, enter, fail_with_panic, flush, note_unread};
@@ -27,10 +28,7 @@ use super::upgrade::{give_to_hyper, may_switch};
 use super::upload::{discard, discard_body, visit_exchange};
 use super::{BATCH_MAX, RECEIVE_BYTES_MAX, TRANSMIT_DELAY_MAX, TURN_CONNECTIONS_MAX, TURN_TIME_MAX, has_budget};
 use crate::app::App;
-use crate::client::identify;
-use crate::gate::{Asker, Counting, Denial, Verdict, admit_request};
 use crate::own_answer::Asked;
-use crate::rate_limit::Left;
 use crate::status::{CloseReason, add};
 
 /// Capacity that what waits may have, however little that is.
@@ -354,7 +352,7 @@ fn answer<D: Driver, A: App>(
             // What was answered before leaves first; then this head is looked at once more.
             return (Wait::Turn, position);
         }
-        let admitted = admit(terms, table, index, is_probe, &mut head);
+        let admitted = admit(terms, table, index, is_probe, switches, &mut head);
         if admitted.is_ok() && switches {
             if terms.settings.observer.is_some() {
                 begin_record(table, index, &head.request, consumed);
@@ -382,44 +380,6 @@ fn answer<D: Driver, A: App>(
         }
         answers += 1;
     }
-}
-
-/// Says who the client is and asks the gate, which says how little is left of a client's limit. What an answer instead of the app's
-/// would need of a request that is let through is kept.
-#[inline]
-fn admit<S>(
-    terms: &Terms,
-    table: &mut Table<S>,
-    index: u32,
-    is_probe: bool,
-    head: &mut RequestHead,
-) -> Result<Option<Left>, Denial> {
-    let peer = || table[index].peer.peer();
-    identify(&terms.settings, &terms.board.server, terms.board.index, peer, &mut head.request);
-    let (is_late, is_stopping) = (table[index].flags.has(Flags::LATE), terms.board.is_stopping());
-    let memory = terms.board.memory_pressure().level;
-    let counting = terms.settings.rate_limit_in_force.as_deref().map(|limit| Counting {
-        limit,
-        peer: peer(),
-        now: terms.clock.now().into_std(),
-        core: terms.status(),
-    });
-    let asker = Asker { is_probe, is_late, is_stopping, memory, counting };
-    let left = match admit_request(asker, &head.request) {
-        Verdict::Pass { last, left } => {
-            head.keep_alive &= !last;
-            left
-        }
-        Verdict::Refused(denial) => {
-            add(&terms.status().shed, u64::from(denial == Denial::OVERLOADED));
-            return Err(denial);
-        }
-    };
-    let asked = Asked::to_keep(&terms.settings, &head.request);
-    if asked != Asked::default() {
-        table.activate(index).asked = asked;
-    }
-    Ok(left)
 }
 
 /// Whether a request is a HEAD; of one whose head is not there, or was refused, `input` tells.

@@ -140,3 +140,17 @@ async fn row_56_from_95_percent_requests_are_refused_but_for_health_and_what_goe
     assert!(slow.receive().ends_with("slow"));
     assert_eq!(rig.closed(CloseReason::MemoryPressure), 3);
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_56_from_92_percent_a_refusal_is_its_connections_last_answer_too() {
+    let mut settings = Settings::default();
+    settings.rate_limit.quota = "1/h".parse().ok();
+    let rig = Rig::with_settings(app(), settings);
+    let mut peer = idle(&rig).await;
+    uses(&rig, 92).await;
+    peer.send(get("/").repeat(2));
+    rig.settle().await;
+    let answer = peer.receive();
+    assert!(statuses(&answer) == [429] && answer.contains("connection: close"), "{answer}");
+    assert!(peer.is_at_end());
+}

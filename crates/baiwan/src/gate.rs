@@ -30,7 +30,7 @@ pub(crate) struct Denial {
     pub(crate) status: StatusCode,
     /// The name of the rule, as in the answer.
     pub(crate) text: &'static str,
-    /// The whole answer, made before anybody came; to HEAD its head alone is sent. Empty for one whose connection stays.
+    /// The whole answer to a peer whose head is not read, made before anybody came. Empty for one whose connection stays.
     pub(crate) answer: &'static [u8],
     /// The connection may ask again. Otherwise it ends after the answer, for `reason`.
     pub(crate) stays: bool,
@@ -139,7 +139,8 @@ pub(crate) fn admit_connection(
         return Entry::Dropped(CloseReason::DrainTimeout);
     }
     let client = match status.bounds.clients.as_ref().map(|clients| clients.try_open(peer, now)) {
-        Some(Err(TooMany)) if beyond.count >= beyond.max => return Entry::Dropped(CloseReason::ClientOverLimit),
+        // Half of the room is for others: one client must not keep an orchestrator from asking for the health of a full server.
+        Some(Err(TooMany)) if 2 * beyond.count >= beyond.max => return Entry::Dropped(CloseReason::ClientOverLimit),
         Some(Err(TooMany)) => return Entry::Refused(Denial::TOO_MANY_CONNECTIONS_PER_CLIENT),
         Some(Ok(client)) => client,
         None => None,
@@ -289,7 +290,8 @@ mod tests {
         let status = Status::new(1, 2, 2);
         let admit = |beyond| admit_connection(&status, 0, beyond, Peer::Unix, tokio::time::Instant::now());
         assert_eq!([admit(FREE), admit(FREE)], [Entry::Taken(None); 2]);
-        assert_eq!(admit(Beyond { count: 64, max: 64 }), Entry::Dropped(CloseReason::OverLimit), "no more can be told");
+        let none_free = Beyond { count: 64, max: 64 };
+        assert_eq!(admit(none_free), Entry::Dropped(CloseReason::OverLimit), "no more can be told");
         assert!((0..PROBES_MAX).all(|_| admit(Beyond { count: 63, max: 64 }) == Entry::Probe));
         assert_eq!(admit(FREE), Entry::Refused(Denial::TOO_MANY_CONNECTIONS));
         status.end_probe();
@@ -312,6 +314,11 @@ mod tests {
         assert_eq!(admit("192.0.2.1:3", none_free), Entry::Dropped(CloseReason::ClientOverLimit));
         // The server is full: what the gate did not take counts for no client.
         assert_eq!(admit("192.0.2.2:1", none_free), Entry::Dropped(CloseReason::OverLimit));
+        // One client fills no more than half of the room, and the rest is for whoever asks for the health.
+        let half = Beyond { count: 32, max: 64 };
+        assert_eq!(admit("192.0.2.1:3", half), Entry::Dropped(CloseReason::ClientOverLimit));
+        assert_eq!(admit("192.0.2.2:1", half), Entry::Probe);
+        leave(&status, 0, Entry::Probe);
         leave(&status, 0, first);
         let second = admit("192.0.2.2:1", FREE);
         assert!(matches!(second, Entry::Taken(Some(_))));

@@ -288,8 +288,12 @@ pub(super) fn process<D: Driver, A: App>(
         _ if table.owes(index) => flush(terms, table, index),
         Wait::Request => enter(terms, table, index, State::Idle),
         Wait::Head => {
-            // Empty lines are no request: what was waited for is waited for as before.
-            let next = if table.holds_request(index) { State::Head } else { State::Idle };
+            // Empty lines are no request: what was waited for is waited for as before. A PROXY header may begin with them.
+            let (slot, busy) = table.both(index);
+            let has_begun_header =
+                slot.flags.has(Flags::PROXIED) && busy.is_some_and(|busy| !busy.set_aside.is_empty());
+            let has_begun = has_begun_header || table.holds_request(index);
+            let next = if has_begun { State::Head } else { State::Idle };
             if was != next || position > 0 {
                 enter(terms, table, index, next);
             }

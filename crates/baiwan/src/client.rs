@@ -33,15 +33,28 @@ pub(crate) fn identify<T>(
     let here = &status.cores[core];
     if !settings.proxies.is_empty() {
         let peer = peer();
-        let Client { ip, ignored } = match peer {
-            Peer::Ip(peer) => settings.proxies.client(peer.ip(), request.headers()),
-            Peer::Unix => settings.proxies.client_over_unix(request.headers()),
-        };
-        request.extensions_mut().insert(ClientIp(ip));
-        note_ignored(status, here, peer, ignored);
+        let ignored = insert_client(settings, peer, request);
+        note_ignored(settings, status, here, peer, ignored);
     } else if is_looked_at(here.requests.load(Relaxed)) {
-        note_ignored(status, here, peer(), proxy_field(request.headers()));
+        note_ignored(settings, status, here, peer(), proxy_field(request.headers()));
     }
+}
+
+/// Tells a request who its client is that [`identify`] has seen in another form: what was not believed of it is counted already.
+pub(crate) fn identify_again<T>(settings: &Settings, peer: Peer, request: &mut Request<T>) {
+    if !settings.proxies.is_empty() {
+        insert_client(settings, peer, request);
+    }
+}
+
+/// Inserts the client. Returns the field that was not believed, if there is one.
+fn insert_client<T>(settings: &Settings, peer: Peer, request: &mut Request<T>) -> Option<&'static str> {
+    let Client { ip, ignored } = match peer {
+        Peer::Ip(peer) => settings.proxies.client(peer.ip(), request.headers()),
+        Peer::Unix => settings.proxies.client_over_unix(request.headers()),
+    };
+    request.extensions_mut().insert(ClientIp(ip));
+    ignored
 }
 
 /// Whether a peer is a trusted proxy.
@@ -76,10 +89,11 @@ fn is_looked_at(requests: u64) -> bool {
 }
 
 /// Counts a proxy's field that was not believed, and says so once.
-fn note_ignored(status: &Status, here: &CoreStatus, peer: Peer, ignored: Option<&'static str>) {
+fn note_ignored(settings: &Settings, status: &Status, here: &CoreStatus, peer: Peer, ignored: Option<&'static str>) {
     let Some(field) = ignored else { return };
     add(&here.untrusted_proxy_fields, 1);
-    if !status.hints.begin_untrusted_proxy() {
+    // Where proxies name the peer, it is a client, and nobody is to be told to trust it.
+    if settings.proxy_protocol || !status.hints.begin_untrusted_proxy() {
         return;
     }
     let address = match peer {
@@ -135,6 +149,11 @@ mod tests {
             let inserted = request.extensions().get::<ClientIp>().copied();
             assert_eq!(inserted, (!settings.proxies.is_empty()).then_some(ClientIp(expected)), "{from} {field}");
             assert_eq!(recorded(peer(from), &request), recorded_as.parse().unwrap(), "{from} {field}");
+            let counted = status.cores[0].untrusted_proxy_fields.load(Relaxed);
+            request.extensions_mut().clear();
+            identify_again(settings, peer(from), &mut request);
+            assert_eq!(request.extensions().get::<ClientIp>().copied(), inserted, "{from} {field}");
+            assert_eq!(status.cores[0].untrusted_proxy_fields.load(Relaxed), counted, "it is not counted twice");
         }
     }
 

@@ -29,6 +29,7 @@ use super::upload::{discard, discard_body, visit_exchange};
 use super::{BATCH_MAX, RECEIVE_BYTES_MAX, TRANSMIT_DELAY_MAX, TURN_CONNECTIONS_MAX, TURN_TIME_MAX, has_budget};
 use crate::app::App;
 use crate::own_answer::Asked;
+use crate::rate_limit::Left;
 use crate::status::{CloseReason, add};
 
 /// Capacity that what waits may have, however little that is.
@@ -54,8 +55,8 @@ enum Wait {
     Turn,
     /// The exchange that was begun.
     Exchange,
-    /// hyper, which gets the connection with the rest of the bytes.
-    Hyper,
+    /// hyper, which gets the connection with the rest of the bytes, and what is left of its client's limit.
+    Hyper(Option<Left>),
     /// The connection takes no more requests, or is closed.
     Nothing,
 }
@@ -278,12 +279,12 @@ pub(super) fn process<D: Driver, A: App>(
     ports.outbox.add_area(table, index, begin);
     match wait {
         Wait::Nothing => return,
-        Wait::Hyper => return give_to_hyper(terms, ports, table, apps, index, &input[position..]),
+        Wait::Hyper(left) => return give_to_hyper(terms, ports, table, apps, index, &input[position..], left),
         Wait::Request | Wait::Head | Wait::Turn | Wait::Exchange => {}
     }
     set_aside(terms, table, index, kept, bytes, position, decoder);
     match wait {
-        Wait::Nothing | Wait::Hyper | Wait::Exchange => {}
+        Wait::Nothing | Wait::Hyper(_) | Wait::Exchange => {}
         // An answer that is sent from where it is comes first; what was set aside is looked at when it is out.
         _ if table.owes(index) => flush(terms, table, index),
         Wait::Request => enter(terms, table, index, State::Idle),
@@ -357,14 +358,16 @@ fn answer<D: Driver, A: App>(
             return (Wait::Turn, position);
         }
         let admitted = admit(terms, table, index, is_probe, switches, &mut head);
-        if admitted.is_ok() && switches {
+        if let Ok(left) = admitted
+            && switches
+        {
             if terms.settings.observer.is_some() {
                 begin_record(table, index, &head.request, consumed);
             }
-            return (Wait::Hyper, position);
+            return (Wait::Hyper(left), position);
         }
         if admitted.as_ref().is_err_and(|denial| !denial.stays) && ports.outbox.bytes.len() > begin {
-            // The same, because the end comes with this answer.
+            // The same, because the end comes with this answer. A field of proxies that is not believed is counted twice then.
             return (Wait::Turn, position);
         }
         position += consumed;

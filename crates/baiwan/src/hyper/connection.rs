@@ -31,7 +31,7 @@ use super::switch::{Switch, may_switch, until_switched};
 use super::transport::Transport;
 use super::upload::Upload;
 use crate::app::{App, add_peer, call_when_ready, is_for_server, limit_buffered_body};
-use crate::client::{identify, recorded};
+use crate::client::{identify, identify_again, recorded};
 use crate::gate::{Asker, Counting, Denial, PROBE_TIMEOUT, Verdict, admit_request};
 use crate::incoming::IncomingStream;
 use crate::own_answer::{Asked, OwnAnswer, StandsFor};
@@ -50,6 +50,8 @@ pub(crate) struct Connection<A> {
     pub(super) index: usize,
     /// Becomes true when the server stops. None where one request is served, and then the connection ends.
     pub(super) draining: Option<watch::Receiver<bool>>,
+    /// How little is left of the client's limit, where one request is served that was counted before.
+    pub(super) left: Option<Left>,
 }
 
 /// What a request is told that is not let through.
@@ -72,10 +74,16 @@ enum After {
 type Answered<B> = Result<Response<Told<Answer<B>>>, BoxError>;
 
 impl<A: App> Connection<A> {
-    /// One that ends after the answer to its first request, unless that is a 101.
+    /// One that ends after the answer to its first request, unless that is a 101. `left` is what that answer says of the rate limit.
     #[cfg(all(target_os = "linux", not(baiwan_portable)))]
-    pub(crate) fn for_one_request(app: A, settings: Arc<Settings>, status: Arc<Status>, index: usize) -> Self {
-        Self { app, settings, status, index, draining: None }
+    pub(crate) fn for_one_request(
+        app: A,
+        settings: Arc<Settings>,
+        status: Arc<Status>,
+        index: usize,
+        left: Option<Left>,
+    ) -> Self {
+        Self { app, settings, status, index, draining: None, left }
     }
 
     pub(super) fn core(&self) -> &CoreStatus {
@@ -147,7 +155,10 @@ impl<A: App> Connection<A> {
     }
 
     async fn answer(&self, mut request: Request<Incoming>, peer: Peer, switch: &Switch) -> Answered<A::ResponseBody> {
-        identify(&self.settings, &self.status, self.index, || peer, &mut request);
+        match self.draining {
+            Some(_) => identify(&self.settings, &self.status, self.index, || peer, &mut request),
+            None => identify_again(&self.settings, peer, &mut request),
+        }
         switch.asked.set(Some(Asked::of(&self.settings, &request)));
         let admitted = self.admit(&request, peer, switch);
         if let Some(exchanges) = switch.record.exchanges() {
@@ -188,7 +199,7 @@ impl<A: App> Connection<A> {
         // One that is refused counts as well.
         let is_last = self.draining.is_none() || self.is_last(switch);
         let admitted = match admit_request(asker, request) {
-            Verdict::Pass { last, left } => (last || is_last, left),
+            Verdict::Pass { last, left } => (last || is_last, left.or(self.left)),
             Verdict::Refused { denial, last } => {
                 let after = match denial.stays {
                     false => After::End(denial.reason),

@@ -59,6 +59,7 @@ impl Rig {
             status: Arc::clone(&self.status),
             index: 0,
             draining: Some(self.draining.clone()),
+            left: None,
         };
         let task = match entry {
             Entry::Refused(denial) => {
@@ -284,7 +285,7 @@ async fn nothing_behind_an_offer_that_is_refused_is_taken_for_a_request() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn row_56_from_92_percent_a_refusal_is_its_connections_last_answer() {
+async fn from_92_percent_a_refusal_is_its_connections_last_answer() {
     let rig = limited(Settings::default());
     let (first, _task) = rig.connect();
     send(&first, NEXT.as_bytes()).await;
@@ -292,4 +293,17 @@ async fn row_56_from_92_percent_a_refusal_is_its_connections_last_answer() {
     rig.status.set_memory_pressure(rig.status.memory_pressure().next(92, 100));
     let (answers, _) = ask(&rig, &NEXT.repeat(2)).await;
     assert_eq!((statuses(&answers), answers.matches("connection: close").count()), (vec!["429"], 1));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_is_cut_at_the_end_of_its_age_is_reset_so_that_no_part_looks_whole() {
+    let rig = aging();
+    for (reason, resets) in [(CloseReason::AgeTimeout, true), (CloseReason::Age, false)] {
+        let (_ours, theirs) = UnixStream::pair().expect("a descriptor is left");
+        let entry = admit_connection(&rig.status, 0, Beyond { count: 0, max: 1 }, Peer::Unix, Instant::now());
+        let socket = SocketStream::Unix(theirs);
+        let transport = Transport::open(&rig.transports, socket, Bytes::new(), entry, Peer::Unix, None);
+        transport.record().note(reason);
+        assert_eq!(transport.record().handle_drop(), resets, "{reason:?}");
+    }
 }

@@ -63,6 +63,15 @@ pub(crate) fn offers_of_another_protocol_count_once_each(event_loop: EventLoop) 
     let mut client = rig.connect();
     client.send(format!("GET / HTTP/1.1\r\nHost: test\r\n\r\n{OFFER}"));
     assert_eq!((client.answer(false).status, client.head().status), (200, 101));
+    // What an app answers that declines says what is left, as any answer does.
+    let rig = limited(event_loop);
+    for left in [None, None, None, Some("0")] {
+        let mut client = rig.connect();
+        client.send(OFFER.replace("/switch", "/"));
+        let declined = client.answer(false);
+        let said = declined.field("ratelimit").map(|field| &field["\"default\";r=".len()..][..1]);
+        assert_eq!((declined.status, said), (200, left));
+    }
     let mut client = rig.connect();
     // What follows may be of the protocol that was offered, however much it looks like a request.
     client.send(format!("{OFFER}GET /health HTTP/1.1\r\nHost: test\r\n\r\n"));

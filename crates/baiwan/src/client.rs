@@ -32,15 +32,22 @@ pub(crate) fn identify<T>(
 ) {
     let here = &status.cores[core];
     if !settings.proxies.is_empty() {
-        let ignored = identify_behind(settings, peer(), request);
-        note_ignored(status, here, peer, ignored);
+        let ignored = insert_client(settings, peer(), request);
+        note_ignored(settings, status, here, peer, ignored);
     } else if is_looked_at(here.requests.load(Relaxed)) {
-        note_ignored(status, here, peer, proxy_field(request.headers()));
+        note_ignored(settings, status, here, peer, proxy_field(request.headers()));
     }
 }
 
-/// Tells a request who its client is where proxies are trusted. Returns the field that was not believed.
-fn identify_behind<T>(settings: &Settings, peer: Peer, request: &mut Request<T>) -> Option<&'static str> {
+/// Tells a request who its client is that [`identify`] has seen in another form: what was not believed of it is counted already.
+pub(crate) fn identify_again<T>(settings: &Settings, peer: Peer, request: &mut Request<T>) {
+    if !settings.proxies.is_empty() {
+        insert_client(settings, peer, request);
+    }
+}
+
+/// Inserts the client. Returns the field that was not believed, if there is one.
+fn insert_client<T>(settings: &Settings, peer: Peer, request: &mut Request<T>) -> Option<&'static str> {
     let Client { ip, ignored } = match peer {
         Peer::Ip(peer) => settings.proxies.client(peer.ip(), request.headers()),
         Peer::Unix => settings.proxies.client_over_unix(request.headers()),
@@ -88,16 +95,23 @@ fn is_looked_at(requests: u64) -> bool {
 
 /// Counts a proxy's field that was not believed, and says so once.
 #[inline]
-fn note_ignored(status: &Status, here: &CoreStatus, peer: impl Fn() -> Peer, ignored: Option<&'static str>) {
+fn note_ignored(
+    settings: &Settings,
+    status: &Status,
+    here: &CoreStatus,
+    peer: impl Fn() -> Peer,
+    ignored: Option<&'static str>,
+) {
     if let Some(field) = ignored {
-        note_field(status, here, peer(), field);
+        note_field(settings, status, here, peer(), field);
     }
 }
 
 #[cold]
-fn note_field(status: &Status, here: &CoreStatus, peer: Peer, field: &'static str) {
+fn note_field(settings: &Settings, status: &Status, here: &CoreStatus, peer: Peer, field: &'static str) {
     add(&here.untrusted_proxy_fields, 1);
-    if !status.hints.begin_untrusted_proxy() {
+    // Where proxies name the peer, it is a client, and nobody is to be told to trust it.
+    if settings.proxy_protocol || !status.hints.begin_untrusted_proxy() {
         return;
     }
     let address = match peer {
@@ -153,6 +167,11 @@ mod tests {
             let inserted = request.extensions().get::<ClientIp>().copied();
             assert_eq!(inserted, (!settings.proxies.is_empty()).then_some(ClientIp(expected)), "{from} {field}");
             assert_eq!(recorded(peer(from), &request), recorded_as.parse().unwrap(), "{from} {field}");
+            let counted = status.cores[0].untrusted_proxy_fields.load(Relaxed);
+            request.extensions_mut().clear();
+            identify_again(settings, peer(from), &mut request);
+            assert_eq!(request.extensions().get::<ClientIp>().copied(), inserted, "{from} {field}");
+            assert_eq!(status.cores[0].untrusted_proxy_fields.load(Relaxed), counted, "it is not counted twice");
         }
     }
 

@@ -3,7 +3,8 @@
 //! An app has its own layer for its own answers; those of the server never come by there. Here are the fields that the server's
 //! answers say it with. It is *not* an answer to a preflight: that is the app's.
 //!
-//! The invariant: with a list, no origin is allowed that is not on it.
+//! The invariant: with a list, the answer to a request whose head was read allows no origin that is not on it. One to a head that was
+//! not read may allow all, and says nothing that is anybody's.
 
 use http::header::{HeaderMap, HeaderValue, ORIGIN};
 
@@ -19,7 +20,8 @@ pub enum RefusalCors {
     Off,
     /// Those of any origin: `Access-Control-Allow-Origin: *`.
     Any,
-    /// Those of these origins, each as a browser writes it into `Origin`, such as `https://app.example.org`.
+    /// Those of these origins, each as a browser writes it into `Origin`, such as `https://app.example.org`. With an empty list nothing
+    /// is added, as with [`Off`](Self::Off).
     Origins(Vec<HeaderValue>),
 }
 
@@ -51,7 +53,11 @@ impl RefusalCors {
     /// Whether nothing is added to any answer.
     #[inline]
     pub(crate) fn is_off(&self) -> bool {
-        *self == Self::Off
+        match self {
+            Self::Off => true,
+            Self::Any => false,
+            Self::Origins(listed) => listed.is_empty(),
+        }
     }
 
     /// Where a request with these fields comes from; asked for each request where there is a list.
@@ -71,6 +77,7 @@ impl RefusalCors {
         let vary = ("vary", &b"Origin"[..]);
         let (all, count) = match (self, origin) {
             (Self::Off, _) => ([expose; 3], 0),
+            (Self::Origins(listed), _) if listed.is_empty() => ([expose; 3], 0),
             (Self::Any, _) => ([(ALLOW, &b"*"[..]), expose, expose], 2),
             (Self::Origins(_), Origin::Other) => ([vary; 3], 1),
             (Self::Origins(listed), Origin::Listed(place)) => match listed.get(place as usize) {
@@ -112,6 +119,8 @@ mod tests {
         for (cors, origin, read, expected) in [
             (&RefusalCors::Off, Some("https://a.org"), true, (None, 0)),
             (&RefusalCors::Off, None, false, (None, 0)),
+            (&list(&[]), Some("https://a.org"), true, (None, 0)),
+            (&list(&[]), Some("https://a.org"), false, (None, 0)),
             (&RefusalCors::Any, Some("null"), true, (some("*"), 2)),
             (&RefusalCors::Any, None, false, (some("*"), 2)),
             (&two, Some("https://b.org"), true, (some("https://b.org"), 3)),

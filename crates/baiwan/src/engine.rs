@@ -17,6 +17,7 @@
 //! | `shrink` | connections that are idle when memory becomes short |
 //! | `overload` | a core that cannot keep up: which request is next, and which are refused |
 //! | `receive` | ready connections: bytes to heads and bodies |
+//! | `admit` | a head to the gate's verdict |
 //! | `respond` | a head to an answer, or to a task |
 //! | `apps` | the app that a connection's requests are for |
 //! | `upload` | a request's body: received, or discarded |
@@ -38,6 +39,7 @@
 //! by its deadline; nothing is left to do that no event will announce.
 
 mod accept;
+mod admit;
 mod answer;
 mod apps;
 mod arrival;

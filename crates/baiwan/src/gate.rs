@@ -31,7 +31,7 @@ pub(crate) struct Denial {
     pub(crate) status: StatusCode,
     /// The name of the rule, as in the answer.
     pub(crate) text: &'static str,
-    /// The whole answer, made before anybody came; to HEAD its head alone is sent. Empty for one whose connection stays.
+    /// The whole answer to a peer whose head is not read, made before anybody came. Empty for one whose connection stays.
     pub(crate) answer: &'static [u8],
     /// The connection may ask again. Otherwise it ends after the answer, for `reason`.
     pub(crate) stays: bool,
@@ -140,7 +140,8 @@ pub(crate) fn admit_connection(
         return Entry::Dropped(CloseReason::DrainTimeout);
     }
     let client = match status.bounds.clients.as_ref().map(|clients| clients.try_open(peer, now)) {
-        Some(Err(TooMany)) if beyond.count >= beyond.max => return Entry::Dropped(CloseReason::ClientOverLimit),
+        // Half of the room is for others: one client must not keep an orchestrator from asking for the health of a full server.
+        Some(Err(TooMany)) if 2 * beyond.count >= beyond.max => return Entry::Dropped(CloseReason::ClientOverLimit),
         Some(Err(TooMany)) => return Entry::Refused(Denial::TOO_MANY_CONNECTIONS_PER_CLIENT),
         Some(Ok(client)) => client,
         None => None,
@@ -206,32 +207,34 @@ pub(crate) struct Counting<'a> {
 pub(crate) enum Verdict {
     /// The app answers. `last` says that nothing follows on its connection; `left`, that its client is about to reach its limit.
     Pass { last: bool, left: Option<Left> },
-    /// The app does not hear of it.
-    Refused(Denial),
+    /// The app does not hear of it. `last` says that nothing follows on its connection, whatever the denial says.
+    Refused { denial: Denial, last: bool },
 }
 
 /// Decides what becomes of a request, and counts it.
 #[inline]
 pub(crate) fn admit_request<B>(asker: Asker<'_>, request: &Request<B>) -> Verdict {
     let Asker { is_probe, is_late, is_stopping, memory, counting } = asker;
+    let last = is_probe || is_stopping || memory >= MemoryLevel::NoKeepAlive;
+    let refused = |denial| Verdict::Refused { denial, last };
     if is_probe && !asks_for_health(request.uri()) {
-        return Verdict::Refused(Denial::TOO_MANY_CONNECTIONS);
+        return refused(Denial::TOO_MANY_CONNECTIONS);
     }
     if memory >= MemoryLevel::Refusing && !asks_for_health(request.uri()) {
-        return Verdict::Refused(Denial::MEMORY_PRESSURE);
+        return refused(Denial::MEMORY_PRESSURE);
     }
     // What was not served is not counted.
     if is_late && !asks_for_health(request.uri()) {
-        return Verdict::Refused(Denial::OVERLOADED);
+        return refused(Denial::OVERLOADED);
     }
     let left = match counting {
         Some(counting) if counts(request) => match counting.count(request) {
             Ok(left) => left,
-            Err(denial) => return Verdict::Refused(denial),
+            Err(denial) => return refused(denial),
         },
         _ => None,
     };
-    Verdict::Pass { last: is_probe || is_stopping || memory >= MemoryLevel::NoKeepAlive, left }
+    Verdict::Pass { last, left }
 }
 
 impl Counting<'_> {
@@ -291,7 +294,8 @@ mod tests {
         let status = Status::new(1, 2, 2);
         let admit = |beyond| admit_connection(&status, 0, beyond, Peer::Unix, tokio::time::Instant::now());
         assert_eq!([admit(FREE), admit(FREE)], [Entry::Taken(None); 2]);
-        assert_eq!(admit(Beyond { count: 64, max: 64 }), Entry::Dropped(CloseReason::OverLimit), "no more can be told");
+        let none_free = Beyond { count: 64, max: 64 };
+        assert_eq!(admit(none_free), Entry::Dropped(CloseReason::OverLimit), "no more can be told");
         assert!((0..PROBES_MAX).all(|_| admit(Beyond { count: 63, max: 64 }) == Entry::Probe));
         assert_eq!(admit(FREE), Entry::Refused(Denial::TOO_MANY_CONNECTIONS));
         status.end_probe();
@@ -314,6 +318,11 @@ mod tests {
         assert_eq!(admit("192.0.2.1:3", none_free), Entry::Dropped(CloseReason::ClientOverLimit));
         // The server is full: what the gate did not take counts for no client.
         assert_eq!(admit("192.0.2.2:1", none_free), Entry::Dropped(CloseReason::OverLimit));
+        // One client fills no more than half of the room, and the rest is for whoever asks for the health.
+        let half = Beyond { count: 32, max: 64 };
+        assert_eq!(admit("192.0.2.1:3", half), Entry::Dropped(CloseReason::ClientOverLimit));
+        assert_eq!(admit("192.0.2.2:1", half), Entry::Probe);
+        leave(&status, 0, Entry::Probe);
         leave(&status, 0, first);
         let second = admit("192.0.2.2:1", FREE);
         assert!(matches!(second, Entry::Taken(Some(_))));
@@ -343,7 +352,8 @@ mod tests {
             assert_eq!(ask(true, false, target), pass(true), "{target}");
         }
         for target in ["/", "/health", "/healthy/", "/a/health/", "*"] {
-            assert_eq!(ask(true, true, target), Verdict::Refused(Denial::TOO_MANY_CONNECTIONS), "{target}");
+            let refused = Verdict::Refused { denial: Denial::TOO_MANY_CONNECTIONS, last: true };
+            assert_eq!(ask(true, true, target), refused, "{target}");
             assert_eq!(ask(false, false, target), pass(false), "{target}");
         }
         assert_eq!(ask(false, true, "/"), pass(true), "the server stops");
@@ -379,7 +389,7 @@ mod tests {
             ("GET", "/healthy", &[]),
         ] {
             let verdict = ask(method, target, fields);
-            assert!(matches!(verdict, Verdict::Refused(denial) if denial.stays), "{method} {target}");
+            assert!(matches!(verdict, Verdict::Refused { denial, last: false } if denial.stays), "{method} {target}");
         }
         assert_eq!(status.cores[0].rate_limited.load(Relaxed), 4);
     }
@@ -395,8 +405,12 @@ mod tests {
             assert_eq!(ask(MemoryLevel::IdleSooner, target), pass(false), "{target}");
             assert_eq!(ask(MemoryLevel::NoKeepAlive, target), pass(true), "{target}");
         }
-        assert_eq!(ask(MemoryLevel::Refusing, "/"), Verdict::Refused(Denial::MEMORY_PRESSURE));
+        let refused = Verdict::Refused { denial: Denial::MEMORY_PRESSURE, last: true };
+        assert_eq!(ask(MemoryLevel::Refusing, "/"), refused);
         assert_eq!(ask(MemoryLevel::Refusing, "/health/live"), pass(true));
+        let late = Asker { memory: MemoryLevel::NoKeepAlive, is_late: true, ..ASKER };
+        let refused = Verdict::Refused { denial: Denial::OVERLOADED, last: true };
+        assert_eq!(admit_request(late, &Request::new(())), refused, "nor is a connection kept for a refusal");
     }
 
     #[test]
@@ -407,7 +421,8 @@ mod tests {
         };
         assert_eq!(ask("/health/live"), Verdict::Pass { last: false, left: None });
         for target in ["/", "/health", "/healthy/"] {
-            assert_eq!(ask(target), Verdict::Refused(Denial::OVERLOADED), "{target}");
+            let refused = Verdict::Refused { denial: Denial::OVERLOADED, last: false };
+            assert_eq!(ask(target), refused, "{target}");
         }
     }
 }

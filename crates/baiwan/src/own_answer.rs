@@ -48,7 +48,8 @@ impl Asked {
             RefusalCors::Off | RefusalCors::Any => Origin::Other,
             RefusalCors::Origins(_) => settings.refusal_cors.origin_of(request.headers()),
         };
-        Self { origin, for_events: settings.request_timeout.is_some() && asks_for_events(request) }
+        let may_be_late = settings.request_timeout.is_some() || settings.max_connection_age.is_some();
+        Self { origin, for_events: may_be_late && asks_for_events(request) }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Requests that broke no rule, and that the gate does not let through: answered here, without the app.
 //!
-//! Such an answer is encoded straight into the core's transmit area, as one of a handler that is ready at once, and the
-//! connection goes on where the gate says so. It is *not* for requests that broke a rule (`refuse`), nor for peers whose head is not read
-//! (`close::turn_away`).
+//! Where the connection goes on, the answer is encoded straight into the core's transmit area, as one of a handler that is ready at
+//! once; a connection's last is sent as those of `refuse` are. It is *not* for requests that broke a rule (`refuse`), nor for peers
+//! whose head is not read (`close::turn_away`).
 //!
 //! The invariant: what is left of a denied request's body is never taken for the next request.
 
@@ -12,8 +12,9 @@ use baiwan_http1::{
 };
 use http::Method;
 
-use super::close::{answer_and_close, end_after_flush, flush, turn_away};
+use super::close::{answer_and_close, end_after_flush, flush};
 use super::feed::rest_keeps_alive;
+use super::lifetime::reason_after_answer;
 use super::ports::Ports;
 use super::refuse::refuse;
 use super::respond::{Received, Step};
@@ -21,8 +22,9 @@ use super::table::{Flags, Table};
 use super::terms::Terms;
 use crate::client::recorded;
 use crate::gate::Denial;
+use crate::observe::Draft;
 use crate::own_answer::Asked;
-use crate::status::{CloseReason, add};
+use crate::status::add;
 
 /// Answers a request that the gate does not let through.
 // Apart from its caller, so that requests that are let through do not pay for it.
@@ -43,12 +45,13 @@ pub(super) fn deny<D: Driver>(
         if head.framing != BodyFraming::None {
             table[index].flags.set(Flags::UPLOADING);
         }
-        if asked == Asked::default() && settings.refusal_cors.is_off() && !head_request {
-            turn_away(terms, ports, table, index, *denial);
-        } else {
-            table.activate(index).asked = asked;
-            answer_and_close(terms, table, index, denial.status, denial.text, denial.reason);
-        }
+        let client = settings.observer.as_ref().map(|_| recorded(table[index].peer.peer(), &head.request));
+        let busy = table.activate(index);
+        // It is not counted as a request, so its record has no method.
+        busy.draft = client.map(|client| Draft::begin(None, client));
+        busy.asked = asked;
+        // It waits for room: a peer that has asked before may not have taken all of its answers, and is not to lose them.
+        answer_and_close(terms, table, index, denial.status, denial.text, denial.reason);
         return Step::Over;
     }
     add(&terms.status().requests, 1);
@@ -82,7 +85,7 @@ pub(super) fn deny<D: Driver>(
             if unread.is_some() {
                 table[index].flags.set(Flags::UPLOADING);
             }
-            end_after_flush(terms, table, index, CloseReason::Complete);
+            end_after_flush(terms, table, index, reason_after_answer(terms, table, index));
             Step::Over
         }
         Some(decoder) => {

@@ -11,6 +11,7 @@ use baiwan_http1::{HeadDecoder, Refusal, RequestHead, begins_request, is_head_re
 use baiwan_limits::MemoryLevel;
 use http::{Method, Request};
 
+use super::admit::admit;
 use super::apps::Apps;
 use super::arrival::{Arrival, receive_once};
 use super::close::{answer_and_close, close, enter, fail_with_panic, flush, note_unread};
@@ -28,8 +29,7 @@ use super::upgrade::{give_to_hyper, may_switch};
 use super::upload::{discard, discard_body, visit_exchange};
 use super::{BATCH_MAX, RECEIVE_BYTES_MAX, TRANSMIT_DELAY_MAX, TURN_CONNECTIONS_MAX, TURN_TIME_MAX, has_budget};
 use crate::app::App;
-use crate::client::identify;
-use crate::gate::{Asker, Counting, Denial, Verdict, admit_request};
+use crate::gate::Denial;
 use crate::own_answer::Asked;
 use crate::rate_limit::Left;
 use crate::status::{CloseReason, add};
@@ -57,8 +57,8 @@ enum Wait {
     Turn,
     /// The exchange that was begun.
     Exchange,
-    /// hyper, which gets the connection with the rest of the bytes.
-    Hyper,
+    /// hyper, which gets the connection with the rest of the bytes, and what is left of its client's limit.
+    Hyper(Option<Left>),
     /// The connection takes no more requests, or is closed.
     Nothing,
 }
@@ -281,18 +281,22 @@ pub(super) fn process<D: Driver, A: App>(
     ports.outbox.add_area(table, index, begin);
     match wait {
         Wait::Nothing => return,
-        Wait::Hyper => return give_to_hyper(terms, ports, table, apps, index, &input[position..]),
+        Wait::Hyper(left) => return give_to_hyper(terms, ports, table, apps, index, &input[position..], left),
         Wait::Request | Wait::Head | Wait::Turn | Wait::Exchange => {}
     }
     set_aside(terms, table, index, kept, bytes, position, decoder);
     match wait {
-        Wait::Nothing | Wait::Hyper | Wait::Exchange => {}
+        Wait::Nothing | Wait::Hyper(_) | Wait::Exchange => {}
         // An answer that is sent from where it is comes first; what was set aside is looked at when it is out.
         _ if table.owes(index) => flush(terms, table, index),
         Wait::Request => enter(terms, table, index, State::Idle),
         Wait::Head => {
-            // Empty lines are no request: what was waited for is waited for as before.
-            let next = if table.holds_request(index) { State::Head } else { State::Idle };
+            // Empty lines are no request: what was waited for is waited for as before. A PROXY header may begin with them.
+            let (slot, busy) = table.both(index);
+            let has_begun_header =
+                slot.flags.has(Flags::PROXIED) && busy.is_some_and(|busy| !busy.set_aside.is_empty());
+            let has_begun = has_begun_header || table.holds_request(index);
+            let next = if has_begun { State::Head } else { State::Idle };
             if was != next || position > 0 {
                 enter(terms, table, index, next);
             }
@@ -360,15 +364,15 @@ fn answer<D: Driver, A: App>(
             // What was answered before leaves first; then this head is looked at once more.
             return (Wait::Turn, position);
         }
-        let admitted = admit(terms, table, index, flags, head);
-        if admitted.is_ok() && switches {
-            if terms.settings.observer.is_some() {
-                begin_record(table, index, &head.request, consumed);
-            }
-            return (Wait::Hyper, position);
+        let admitted = admit(terms, table, index, flags, switches, head);
+        if let Ok(left) = admitted
+            && switches
+        {
+            note_offer(terms, table, index, &head.request, consumed);
+            return (Wait::Hyper(left), position);
         }
         if admitted.as_ref().is_err_and(|denial| !denial.stays) && ports.outbox.bytes.len() > begin {
-            // The same, because the end comes with this answer.
+            // The same, because the end comes with this answer. A field of proxies that is not believed is counted twice then.
             return (Wait::Turn, position);
         }
         position += consumed;
@@ -393,45 +397,17 @@ fn answer<D: Driver, A: App>(
     }
 }
 
-/// Says who the client is and asks the gate, which says how little is left of a client's limit. What an answer instead of the app's
-/// would need of a request that is let through is kept.
-#[inline]
-fn admit<S>(
-    terms: &Terms,
-    table: &mut Table<S>,
-    index: u32,
-    flags: Flags,
-    head: &mut RequestHead,
-) -> Result<Option<Left>, Denial> {
-    let peer = || table[index].peer.peer();
-    identify(&terms.settings, &terms.board.server, terms.board.index, peer, &mut head.request);
-    let (is_probe, is_late, is_stopping) = (flags.has(Flags::PROBE), flags.has(Flags::LATE), terms.board.is_stopping());
-    let memory = terms.board.memory_pressure().level;
-    let limit = terms.settings.rate_limit_in_force.as_deref().zip(terms.moment);
-    let counting = |(limit, now)| Counting { limit, peer: table[index].peer.ip(), now, core: terms.status() };
-    let counting = limit.map(counting);
-    let asker = Asker { is_probe, is_late, is_stopping, memory, counting };
-    let left = match admit_request(asker, &head.request) {
-        Verdict::Pass { last, left } => {
-            head.keep_alive &= !last;
-            left
-        }
-        Verdict::Refused(denial) => {
-            add(&terms.status().shed, u64::from(denial == Denial::OVERLOADED));
-            return Err(denial);
-        }
-    };
-    let asked = Asked::to_keep(&terms.settings, &head.request);
-    if asked != Asked::default() {
-        table.activate(index).asked = asked;
-    }
-    Ok(left)
-}
-
 /// Whether a head that has begun would have to wait where requests are refused: who sends half of one is not waited for, because what
 /// arrives meanwhile of many such is what memory runs out of.
 fn has_no_memory_for(terms: &Terms, input: &[u8]) -> bool {
     terms.board.memory_pressure().level >= MemoryLevel::Refusing && begins_request(input)
+}
+
+/// Begins the record of a request that offers another protocol, if somebody observes.
+fn note_offer<S>(terms: &Terms, table: &mut Table<S>, index: u32, request: &Request<()>, head_bytes: usize) {
+    if terms.settings.observer.is_some() {
+        begin_record(table, index, request, head_bytes);
+    }
 }
 
 /// Answers a request whose head has begun, instead of waiting for the rest of it: the memory is short.

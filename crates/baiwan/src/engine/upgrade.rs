@@ -22,6 +22,7 @@ use super::terms::Terms;
 use crate::app::App;
 use crate::clock::Tick;
 use crate::hyper::{Connection, SocketStream, Transport};
+use crate::rate_limit::Left;
 use crate::say::say;
 use crate::status::{CloseReason, add};
 
@@ -31,7 +32,7 @@ pub(super) fn may_switch<D: Driver>(head: &RequestHead) -> bool {
     D::RELEASES && head.upgrade && head.framing == BodyFraming::None
 }
 
-/// Gives a connection to hyper; `received` begins with the head of its request.
+/// Gives a connection to hyper; `received` begins with the head of its request, and `left` is what its answer says of the rate limit.
 #[cold]
 pub(super) fn give_to_hyper<D: Driver, A: App>(
     terms: &Terms,
@@ -40,6 +41,7 @@ pub(super) fn give_to_hyper<D: Driver, A: App>(
     apps: &mut Apps<A>,
     index: u32,
     received: &[u8],
+    left: Option<Left>,
 ) {
     let app = apps.of::<D>(table, index).and_then(|app| catch_unwind(AssertUnwindSafe(|| app.clone())).ok());
     let Some(app) = app else {
@@ -62,7 +64,7 @@ pub(super) fn give_to_hyper<D: Driver, A: App>(
             let transport = Transport::open(&ports.transports, stream, received, entry, peer, ends);
             transport.continue_exchange(draft);
             let settings = Arc::clone(&terms.settings);
-            let connection = Connection::for_one_request(app, settings, Arc::clone(server), core);
+            let connection = Connection::for_one_request(app, settings, Arc::clone(server), core, left);
             tokio::task::spawn_local(connection.serve(transport, peer));
         }
         Err(error) => {

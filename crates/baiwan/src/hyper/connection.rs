@@ -32,7 +32,7 @@ use super::switch::{Switch, may_switch, until_switched};
 use super::transport::Transport;
 use super::upload::Upload;
 use crate::app::{App, add_peer, call_when_ready, is_for_server, limit_buffered_body};
-use crate::client::{identify, recorded};
+use crate::client::{identify, identify_again, recorded};
 use crate::gate::{Asker, Counting, Denial, PROBE_TIMEOUT, Verdict, admit_request};
 use crate::incoming::IncomingStream;
 use crate::own_answer::{Asked, OwnAnswer, StandsFor};
@@ -51,22 +51,40 @@ pub(crate) struct Connection<A> {
     pub(super) index: usize,
     /// Becomes true when the server stops. None where one request is served, and then the connection ends.
     pub(super) draining: Option<watch::Receiver<bool>>,
+    /// How little is left of the client's limit, where one request is served that was counted before.
+    pub(super) left: Option<Left>,
 }
 
-/// What a request is told that is not let through. With a reason, it is the connection's last answer.
+/// What a request is told that is not let through.
 struct Refused {
     answer: OwnAnswer<'static>,
-    reason: Option<CloseReason>,
+    after: After,
+}
+
+/// What becomes of a connection after an answer of the server's own to a request that was not let through.
+enum After {
+    /// It ends, because of what was asked.
+    End(CloseReason),
+    /// It ends as after any last answer.
+    Last,
+    /// It goes on.
+    Next,
 }
 
 /// How a request is answered: by the app, or by the server itself.
 type Answered<B> = Result<Response<Told<Answer<B>>>, BoxError>;
 
 impl<A: App> Connection<A> {
-    /// One that ends after the answer to its first request, unless that is a 101.
+    /// One that ends after the answer to its first request, unless that is a 101. `left` is what that answer says of the rate limit.
     #[cfg(all(target_os = "linux", not(baiwan_portable)))]
-    pub(crate) fn for_one_request(app: A, settings: Arc<Settings>, status: Arc<Status>, index: usize) -> Self {
-        Self { app, settings, status, index, draining: None }
+    pub(crate) fn for_one_request(
+        app: A,
+        settings: Arc<Settings>,
+        status: Arc<Status>,
+        index: usize,
+        left: Option<Left>,
+    ) -> Self {
+        Self { app, settings, status, index, draining: None, left }
     }
 
     pub(super) fn core(&self) -> &CoreStatus {
@@ -138,11 +156,14 @@ impl<A: App> Connection<A> {
     }
 
     async fn answer(&self, mut request: Request<Incoming>, peer: Peer, switch: &Switch) -> Answered<A::ResponseBody> {
-        identify(&self.settings, &self.status, self.index, || peer, &mut request);
+        match self.draining {
+            Some(_) => identify(&self.settings, &self.status, self.index, || peer, &mut request),
+            None => identify_again(&self.settings, peer, &mut request),
+        }
         switch.asked.set(Some(Asked::of(&self.settings, &request)));
         let admitted = self.admit(&request, peer, switch);
         if let Some(exchanges) = switch.record.exchanges() {
-            let is_read = admitted.as_ref().err().is_none_or(|refused| refused.reason.is_none());
+            let is_read = !matches!(admitted, Err(Refused { after: After::End(_), .. }));
             exchanges.begin(is_read.then(|| request.method()), Some(recorded(peer, &request)));
         }
         let response = match admitted {
@@ -153,11 +174,10 @@ impl<A: App> Connection<A> {
                 }
                 response
             }
-            Err(Refused { answer, reason }) => {
-                if reason.is_none() {
-                    add(&self.core().requests, 1);
-                }
-                instead(&self.settings, switch, answer, reason)
+            Err(Refused { answer, after: After::End(reason) }) => instead(&self.settings, switch, answer, reason),
+            Err(Refused { answer, after }) => {
+                add(&self.core().requests, 1);
+                denied(&self.settings, switch, answer, matches!(after, After::Next))
             }
         };
         Ok(Told::answer(switch.record.exchanges(), response))
@@ -179,11 +199,18 @@ impl<A: App> Connection<A> {
         });
         let memory = self.status.memory_pressure().level;
         let asker = Asker { is_probe: record.is_probe(), is_late: false, is_stopping, memory, counting };
+        // One that is refused counts as well.
+        let is_last = self.draining.is_none() || self.is_last(switch);
         let admitted = match admit_request(asker, request) {
-            Verdict::Pass { last, left } => (last || self.draining.is_none() || self.is_last(switch), left),
-            Verdict::Refused(denial) => {
-                let reason = (!denial.stays).then_some(denial.reason);
-                return Err(Refused { answer: denial.own_answer(), reason });
+            Verdict::Pass { last, left } => (last || is_last, left.or(self.left)),
+            Verdict::Refused { denial, last } => {
+                let after = match denial.stays {
+                    false => After::End(denial.reason),
+                    // Bytes behind an offer of another protocol may belong to that.
+                    true if last || is_last || may_switch(request) => After::Last,
+                    true => After::Next,
+                };
+                return Err(Refused { answer: denial.own_answer(), after });
             }
         };
         if request.method() == Method::CONNECT {
@@ -203,7 +230,7 @@ impl<A: App> Connection<A> {
     fn refuse(&self, refusal: Refusal) -> Refused {
         self.core().count_refusal(refusal);
         let answer = OwnAnswer::new(refusal.status(), refusal.name());
-        Refused { answer, reason: Some(CloseReason::Refused) }
+        Refused { answer, after: After::End(CloseReason::Refused) }
     }
 
     /// Answers a request that was let through.
@@ -232,11 +259,11 @@ impl<A: App> Connection<A> {
             // Whatever the app makes of its request's body, it has not come.
             _ if let Some(reason) = record.late_body() => {
                 let answer = OwnAnswer::new(StatusCode::REQUEST_TIMEOUT, reason.name());
-                return instead(&self.settings, switch, answer, Some(reason));
+                return instead(&self.settings, switch, answer, reason);
             }
             _ if record.has_refused_body() => {
-                let Refused { answer, reason } = self.refuse(Refusal::BodyTooLarge);
-                return instead(&self.settings, switch, answer, reason);
+                let answer = self.refuse(Refusal::BodyTooLarge).answer;
+                return instead(&self.settings, switch, answer, CloseReason::Refused);
             }
             Ok(Ok(Some(response))) => response,
             Ok(Ok(None)) => return failed(&self.settings, switch),
@@ -247,7 +274,7 @@ impl<A: App> Connection<A> {
             Err(Late) => {
                 let reason = CloseReason::RequestTimeout;
                 let answer = OwnAnswer::new(StatusCode::SERVICE_UNAVAILABLE, reason.name());
-                return instead(&self.settings, switch, answer, Some(reason));
+                return instead(&self.settings, switch, answer, reason);
             }
         };
         // It may have grown old meanwhile.
@@ -382,33 +409,31 @@ fn answer_without_app<B>(last: bool) -> Response<Answer<B>> {
 /// The answer of a server whose app has none that can be sent. It is the connection's last.
 fn failed<B>(settings: &Settings, switch: &Switch) -> Response<Answer<B>> {
     let answer = OwnAnswer::new(StatusCode::INTERNAL_SERVER_ERROR, "the-request-could-not-be-handled");
-    instead(settings, switch, answer, Some(CloseReason::HandlerFailed))
+    instead(settings, switch, answer, CloseReason::HandlerFailed)
 }
 
-/// An answer of the server's own, as the engine words it. With a reason, it is the connection's last.
-fn instead<B>(
-    settings: &Settings,
-    switch: &Switch,
-    answer: OwnAnswer<'_>,
-    reason: Option<CloseReason>,
-) -> Response<Answer<B>> {
-    let asked = switch.asked.get().unwrap_or_default();
-    let mut response = answer.write(settings, asked, |short| short_response(short, reason.is_none()).map(Answer::Own));
-    response.extensions_mut().insert(StandsFor(answer.status));
-    let exchanges = switch.record.exchanges();
-    match reason {
-        Some(reason) => {
-            switch.record.note(reason);
-            if let Some(exchanges) = exchanges {
-                exchanges.handle_refusal(reason);
-            }
-        }
-        None => {
-            if let Some(exchanges) = exchanges {
-                exchanges.handle_denied();
-            }
-        }
+/// An answer of the server's own after which the connection ends, for this reason.
+fn instead<B>(settings: &Settings, switch: &Switch, answer: OwnAnswer<'_>, reason: CloseReason) -> Response<Answer<B>> {
+    switch.record.note(reason);
+    if let Some(exchanges) = switch.record.exchanges() {
+        exchanges.handle_refusal(reason);
     }
+    own(settings, switch, answer, false)
+}
+
+/// The answer to a request that broke no rule and was not let through.
+fn denied<B>(settings: &Settings, switch: &Switch, answer: OwnAnswer<'_>, keep_alive: bool) -> Response<Answer<B>> {
+    if let Some(exchanges) = switch.record.exchanges() {
+        exchanges.handle_denied();
+    }
+    own(settings, switch, answer, keep_alive)
+}
+
+/// An answer of the server's own, as the engine words it.
+fn own<B>(settings: &Settings, switch: &Switch, answer: OwnAnswer<'_>, keep_alive: bool) -> Response<Answer<B>> {
+    let asked = switch.asked.get().unwrap_or_default();
+    let mut response = answer.write(settings, asked, |short| short_response(short, keep_alive).map(Answer::Own));
+    response.extensions_mut().insert(StandsFor(answer.status));
     response
 }
 

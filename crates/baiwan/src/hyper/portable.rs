@@ -104,6 +104,7 @@ impl<A: App> Portable<A> {
                     status: Arc::clone(&self.status),
                     index: self.index,
                     draining: Some(draining.clone()),
+                    left: None,
                 };
                 acceptors.push(group.spawn_local(accept(listener, connection, Arc::clone(transports))).await);
             }

@@ -328,7 +328,12 @@ impl Record {
         if self.is_cut() && cut_off(self.reason.load(Relaxed)) {
             self.reason.store(CloseReason::DrainTimeout as u8, Relaxed);
         }
-        self.ends_by(&[CloseReason::WriteTimeout, CloseReason::HandlerFailed, CloseReason::DrainTimeout])
+        self.ends_by(&[
+            CloseReason::WriteTimeout,
+            CloseReason::HandlerFailed,
+            CloseReason::DrainTimeout,
+            CloseReason::AgeTimeout,
+        ])
     }
 
     /// Whether nobody is there any more to read what is sent.

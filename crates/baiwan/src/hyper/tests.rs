@@ -32,6 +32,8 @@ struct Rig {
     transports: Arc<Transports>,
     _stop: watch::Sender<bool>,
     draining: watch::Receiver<bool>,
+    /// Who every peer is.
+    peer: Peer,
 }
 
 impl Rig {
@@ -40,29 +42,30 @@ impl Rig {
         let settings = Arc::new(settings.in_force());
         let transports = Transports::new(&settings, Arc::clone(&status), 0);
         let (stop, draining) = watch::channel(false);
-        Self { settings, status, transports, _stop: stop, draining }
+        Self { settings, status, transports, _stop: stop, draining, peer: Peer::Unix }
     }
 
     /// Serves the other end of what it returns, as an accepted connection.
     fn connect(&self) -> (UnixStream, JoinHandle<()>) {
         let (ours, theirs) = UnixStream::pair().expect("a descriptor is left");
         let beyond = Beyond { count: self.transports.beyond(), max: self.settings.turned_away_max };
-        let entry = admit_connection(&self.status, 0, beyond, Peer::Unix, Instant::now());
+        let entry = admit_connection(&self.status, 0, beyond, self.peer, Instant::now());
         let ends = self.status.draw_age().map(|age| Instant::now() + age);
         let transport =
-            Transport::open(&self.transports, SocketStream::Unix(theirs), Bytes::new(), entry, Peer::Unix, ends);
+            Transport::open(&self.transports, SocketStream::Unix(theirs), Bytes::new(), entry, self.peer, ends);
         let connection = Connection {
             app: app(),
             settings: Arc::clone(&self.settings),
             status: Arc::clone(&self.status),
             index: 0,
             draining: Some(self.draining.clone()),
+            left: None,
         };
         let task = match entry {
             Entry::Refused(denial) => {
                 tokio::task::spawn_local(turn_away(transport, denial, Arc::clone(&self.settings)))
             }
-            _ => tokio::task::spawn_local(connection.serve(transport, Peer::Unix)),
+            _ => tokio::task::spawn_local(connection.serve(transport, self.peer)),
         };
         (ours, task)
     }
@@ -254,4 +257,53 @@ async fn the_last_request_that_is_allowed_says_so() {
     let (answers, _) = ask(&rig, &NEXT.repeat(5)).await;
     assert_eq!((answers.matches("hello").count(), answers.matches("connection: close").count()), (3, 1), "{answers}");
     assert_eq!(rig.closed_by(CloseReason::Complete), 1);
+}
+
+/// A server of one request an hour, to which one client is connected.
+fn limited(mut settings: Settings) -> Rig {
+    settings.rate_limit.quota = "1/h".parse().ok();
+    Rig { peer: Peer::Ip("192.0.2.1:1".parse().expect("an address")), ..Rig::new(settings, 9) }
+}
+
+fn statuses(answers: &str) -> Vec<&str> {
+    answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect()
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn requests_that_are_refused_count_towards_the_last_that_is_allowed() {
+    let rig = limited(Settings { max_connection_requests: NonZeroU32::new(3), ..Settings::default() });
+    let (answers, _) = ask(&rig, &NEXT.repeat(5)).await;
+    assert_eq!((statuses(&answers), answers.matches("connection: close").count()), (vec!["200", "429", "429"], 1));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn nothing_behind_an_offer_that_is_refused_is_taken_for_a_request() {
+    let rig = limited(Settings::default());
+    let offer = "GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: b\r\n\r\n";
+    let (answers, _) = ask(&rig, &format!("{NEXT}{offer}{NEXT}")).await;
+    assert_eq!((statuses(&answers), answers.matches("connection: close").count()), (vec!["200", "429"], 1));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn from_92_percent_a_refusal_is_its_connections_last_answer() {
+    let rig = limited(Settings::default());
+    let (first, _task) = rig.connect();
+    send(&first, NEXT.as_bytes()).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    rig.status.set_memory_pressure(rig.status.memory_pressure().next(92, 100));
+    let (answers, _) = ask(&rig, &NEXT.repeat(2)).await;
+    assert_eq!((statuses(&answers), answers.matches("connection: close").count()), (vec!["429"], 1));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_is_cut_at_the_end_of_its_age_is_reset_so_that_no_part_looks_whole() {
+    let rig = aging();
+    for (reason, resets) in [(CloseReason::AgeTimeout, true), (CloseReason::Age, false)] {
+        let (_ours, theirs) = UnixStream::pair().expect("a descriptor is left");
+        let entry = admit_connection(&rig.status, 0, Beyond { count: 0, max: 1 }, Peer::Unix, Instant::now());
+        let socket = SocketStream::Unix(theirs);
+        let transport = Transport::open(&rig.transports, socket, Bytes::new(), entry, Peer::Unix, None);
+        transport.record().note(reason);
+        assert_eq!(transport.record().handle_drop(), resets, "{reason:?}");
+    }
 }

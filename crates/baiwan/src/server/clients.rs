@@ -127,7 +127,8 @@ impl Builder {
     ///
     /// At its age, the next answer of a connection says `Connection: close`. One that is idle, and was for 5 seconds (or a tenth of this age, if that
     /// is less), is closed. Where a handler or its answer goes on, or another protocol such as WebSocket, [`Ending`](crate::Ending)
-    /// completes; what is not over 30 seconds later is cut.
+    /// completes; what is not over 30 seconds later is cut. An answer whose handler is done, and which its client still receives, is not:
+    /// `WRITE_TIMEOUT` and `WRITE_MIN_RATE` bound it.
     ///
     /// # Example
     /// ```

@@ -63,11 +63,21 @@ pub(crate) fn offers_of_another_protocol_count_once_each(event_loop: EventLoop) 
     let mut client = rig.connect();
     client.send(format!("GET / HTTP/1.1\r\nHost: test\r\n\r\n{OFFER}"));
     assert_eq!((client.answer(false).status, client.head().status), (200, 101));
+    // What an app answers that declines says what is left, as any answer does.
+    let rig = limited(event_loop);
+    for left in [None, None, None, Some("0")] {
+        let mut client = rig.connect();
+        client.send(OFFER.replace("/switch", "/"));
+        let declined = client.answer(false);
+        let said = declined.field("ratelimit").map(|field| &field["\"default\";r=".len()..][..1]);
+        assert_eq!((declined.status, said), (200, left));
+    }
     let mut client = rig.connect();
-    client.send(OFFER);
+    // What follows may be of the protocol that was offered, however much it looks like a request.
+    client.send(format!("{OFFER}GET /health HTTP/1.1\r\nHost: test\r\n\r\n"));
     let refused = client.answer(false);
-    assert_eq!((refused.status, refused.field("upgrade"), refused.field("connection")), (429, None, None));
-    assert_eq!(client.get("/health").status, 200, "it goes on with HTTP");
+    assert_eq!((refused.status, refused.field("upgrade"), refused.field("connection")), (429, None, Some("close")));
+    client.expect_end();
 }
 
 pub(crate) fn a_page_of_a_listed_origin_reads_what_the_server_says(event_loop: EventLoop) {

@@ -246,3 +246,33 @@ async fn a_stop_gives_those_with_an_age_their_time_too() {
     assert!(idle.is_at_end() && rig.engine.is_finished());
     assert_eq!(rig.closed(CloseReason::Drained), 1);
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_event_source_whose_connection_is_too_old_is_told_when_to_come_back() {
+    let rig = rig();
+    let mut peer = rig.connect();
+    rig.pass(SHORTEST - Duration::from_secs(1)).await;
+    peer.send("GET /never HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n");
+    rig.pass(GRACE + Duration::from_secs(3)).await;
+    let told = peer.receive();
+    assert!(statuses(&told) == [200] && told.contains("\r\n\r\nretry: "), "{told}");
+    assert_eq!(rig.closed(CloseReason::AgeTimeout), 1);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_refusal_that_is_the_last_answer_of_an_old_connection_says_why_it_ended() {
+    let mut settings = Settings { max_connection_age: Some(AGE), keep_alive_timeout: None, ..Settings::default() };
+    settings.rate_limit.quota = "1/h".parse().ok();
+    let rig = Rig::with_settings(app(), settings);
+    let mut peer = rig.connect();
+    assert_eq!(statuses(&ask(&rig, &mut peer, get("/")).await), [200]);
+    rig.pass(SHORTEST - Duration::from_secs(1)).await;
+    let head = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab";
+    assert_eq!(statuses(&ask(&rig, &mut peer, get("/")).await), [429]);
+    rig.pass(Duration::from_secs(1) + 2 * TICK).await;
+    let refused = ask(&rig, &mut peer, head).await;
+    assert!(statuses(&refused) == [429] && refused.contains("connection: close"), "{refused}");
+    drop(peer);
+    rig.settle().await;
+    assert_eq!((rig.closed(CloseReason::Age), rig.closed(CloseReason::Complete)), (1, 0));
+}

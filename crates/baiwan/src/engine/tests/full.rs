@@ -106,7 +106,7 @@ fn sharing(open: u32, new: u32, proxies: &str, turned_away_max: usize) -> Rig {
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn row_45_a_client_beyond_its_share_is_told_so_and_others_are_reset() {
-    let rig = sharing(2, 0, NOBODY, 3);
+    let rig = sharing(2, 0, NOBODY, 6);
     let mut held = [rig.connect(), rig.connect()];
     for peer in &mut held {
         peer.send(get("/"));

@@ -202,3 +202,38 @@ async fn row_56_from_95_percent_the_rest_of_a_head_is_not_waited_for() {
     rig.settle().await;
     rig.assert_empty();
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn from_92_percent_a_refusal_is_its_connections_last_answer_too() {
+    let mut settings = Settings::default();
+    settings.rate_limit.quota = "1/h".parse().ok();
+    let rig = Rig::with_settings(app(), settings);
+    let mut peer = idle(&rig).await;
+    uses(&rig, 92).await;
+    peer.send(get("/").repeat(2));
+    rig.settle().await;
+    let answer = peer.receive();
+    assert!(statuses(&answer) == [429] && answer.contains("connection: close"), "{answer}");
+    assert!(peer.is_at_end());
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn from_95_percent_a_refusal_waits_for_room_behind_the_answers_before_it() {
+    // Room for one answer, and for a part of the next.
+    let rig = Rig::with(app(), Settings::default(), 9, 150);
+    let mut peer = rig.connect();
+    peer.send(get("/"));
+    rig.settle().await;
+    uses(&rig, 96).await;
+    peer.send(get("/"));
+    rig.settle().await;
+    assert!(!peer.0.is_reset(), "what was answered before is not lost");
+    let mut answers = peer.receive();
+    rig.settle().await;
+    answers += &peer.receive();
+    rig.settle().await;
+    answers += &peer.receive();
+    assert!(statuses(&answers) == [200, 503] && answers.ends_with(": memory-pressure\n"), "{answers}");
+    rig.pass(2 * SECOND).await;
+    assert_eq!(rig.closed(CloseReason::MemoryPressure), 1);
+}

@@ -162,7 +162,8 @@ async fn row_59_from_a_peer_that_is_not_trusted_it_is_refused_as_ever() {
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn a_header_has_the_time_of_a_head_and_a_silent_proxy_that_of_an_idle_connection() {
     let rig = rig(PEERS);
-    for part in [&LINE.as_bytes()[..9], &binary_of_ipv6()[..14]] {
+    // The signature of the binary one begins with empty lines.
+    for part in [&LINE.as_bytes()[..9], &binary_of_ipv6()[..14], &binary_of_ipv6()[..4]] {
         let mut peer = rig.connect();
         peer.send(part);
         rig.pass(Duration::from_millis(9_500)).await;
@@ -170,7 +171,7 @@ async fn a_header_has_the_time_of_a_head_and_a_silent_proxy_that_of_an_idle_conn
         rig.pass(Duration::from_secs(1)).await;
         assert_eq!(statuses(&peer.receive()), [408]);
     }
-    assert_eq!(rig.closed(CloseReason::HeaderTimeout) + rig.counts().connections, 2);
+    assert_eq!(rig.closed(CloseReason::HeaderTimeout) + rig.counts().connections, 3);
     let (mut silent, mut named) = (rig.connect(), rig.connect());
     named.send(LINE);
     rig.pass(Duration::from_secs(70)).await;
@@ -235,4 +236,32 @@ async fn an_operator_hears_once_which_peer_seems_to_be_a_proxy() {
         assert!(line.contains("X-Real-IP") && line.contains("set TRUSTED_PROXIES=127.0.0.1"), "{line}");
         assert_eq!(rig.counts().untrusted_proxy_fields, 3);
     }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn the_record_of_a_refusal_that_ends_a_connection_names_the_client() {
+    let seen: Arc<Mutex<Vec<SocketAddr>>> = Arc::default();
+    let lines = Arc::clone(&seen);
+    let observer = Observer::new(move |exchange: &Exchange<'_>| {
+        lines.lock().unwrap().push(exchange.client);
+    });
+    let proxies = PEERS.parse().unwrap();
+    let rig = Rig::with_settings(app(), Settings { observer: Some(observer), proxies, ..Settings::default() });
+    rig.status.set_memory_pressure(rig.status.memory_pressure().next(96, 100));
+    let request = "PUT / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n";
+    assert_eq!(statuses(&rig.exchange(request).await), [503]);
+    rig.pass(Duration::from_secs(1)).await;
+    let client: SocketAddr = "203.0.113.7:0".parse().unwrap();
+    assert_eq!(*seen.lock().unwrap(), [client]);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn nobody_is_told_to_trust_a_client_that_a_proxy_has_named() {
+    let warnings = Warnings::default();
+    let _heard = tracing::subscriber::set_default(warnings.clone());
+    let rig = rig(PEERS);
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nX-Real-IP: 203.0.113.7\r\n\r\n";
+    let (_peer, answer) = exchange(&rig, format!("{LINE}{request}")).await;
+    assert_eq!((statuses(&answer), rig.counts().untrusted_proxy_fields), (vec![200], 1));
+    assert_eq!(warnings.take(), Vec::<String>::new());
 }

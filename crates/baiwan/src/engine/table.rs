@@ -245,7 +245,8 @@ impl<S> Table<S> {
         match &mut self.waiting {
             Some(waiting) if slot.state.expects_request() => {
                 // One that has no request waits for nothing yet: the next would be taken to be as old as this.
-                if slot.has_request() && !slot.flags.has(Flags::WAITING) {
+                let begins = slot.has_request() && !slot.flags.has(Flags::WAITING);
+                if begins {
                     slot.flags.set(Flags::WAITING);
                     waiting.push(token);
                 }

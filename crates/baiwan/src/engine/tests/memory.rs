@@ -1,5 +1,6 @@
 //! What the engine gives up when memory is short.
 
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -9,7 +10,7 @@ use baiwan_limits::MemoryPressure;
 
 use super::rig::{Peer, Rig, get, statuses};
 use crate::settings::Settings;
-use crate::status::{CloseReason, Phase};
+use crate::status::{CloseReason, Phase, Status};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -101,8 +102,8 @@ async fn row_56_a_sweep_reaches_more_connections_than_a_turn_looks_at_with_a_tim
     }
 }
 
-/// A server with many connections that are idle, in the middle of a sweep.
-async fn amid_a_sweep(settings: Settings) -> (Rig, Vec<Peer>) {
+/// A server with many connections that are idle, whose sweep has gone on for some turns when something else happens.
+async fn amid_a_sweep(settings: Settings, turns: usize, then: fn(&Status)) -> (Rig, Vec<Peer>) {
     let rig = Rig::with(app(), settings, 10_000, 64 * 1024);
     let mut peers = Vec::new();
     for _ in 0..50 {
@@ -111,32 +112,51 @@ async fn amid_a_sweep(settings: Settings) -> (Rig, Vec<Peer>) {
     }
     rig.pass(SECOND).await;
     assert_eq!(rig.counts().slots, 5_000);
-    rig.status.set_memory_pressure(rig.status.memory_pressure().next(95, 100));
-    tokio::task::yield_now().await;
-    tokio::task::yield_now().await;
+    let status = std::sync::Arc::clone(&rig.status);
+    let change = async move {
+        status.set_memory_pressure(status.memory_pressure().next(95, 100));
+        let mut left = turns;
+        // A task that wakes itself has its turn after the engine's; one that yields has it after many of them.
+        std::future::poll_fn(|cx| {
+            left -= 1;
+            cx.waker().wake_by_ref();
+            if left == 0 { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        then(&status);
+    };
+    tokio::task::spawn_local(change).await.unwrap();
+    rig.settle().await;
     (rig, peers)
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn row_56_a_sweep_goes_on_when_a_little_memory_is_back() {
-    let (rig, _peers) = amid_a_sweep(Settings::default()).await;
-    uses(&rig, 94).await;
-    // At 94 % they have 12 seconds.
-    rig.pass(13 * SECOND).await;
-    assert_eq!(rig.counts().slots, 0);
+    for turns in 1..6 {
+        let (rig, _peers) = amid_a_sweep(Settings::default(), turns, |status| {
+            status.set_memory_pressure(status.memory_pressure().next(94, 100));
+        })
+        .await;
+        // At 94 % they have 12 seconds.
+        rig.pass(13 * SECOND).await;
+        assert_eq!(rig.counts().slots, 0, "after {turns} turns");
+    }
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn row_56_a_sweep_leaves_connections_to_a_stop_which_spreads_their_ends() {
     let shutdown_idle = Duration::from_millis(20);
-    let (rig, _peers) = amid_a_sweep(Settings { shutdown_idle, ..Settings::default() }).await;
-    rig.status.advance(Phase::Draining);
-    rig.settle().await;
-    // They are closed within 250 ms.
-    rig.pass(Duration::from_millis(50)).await;
-    assert!(rig.counts().slots > 1_000, "{}", rig.counts().slots);
-    rig.pass(Duration::from_millis(500)).await;
-    assert_eq!(rig.counts().slots, 0);
+    for turns in 1..6 {
+        let (rig, _peers) = amid_a_sweep(Settings { shutdown_idle, ..Settings::default() }, turns, |status| {
+            status.advance(Phase::Draining);
+        })
+        .await;
+        // They are closed within 250 ms.
+        rig.pass(Duration::from_millis(50)).await;
+        assert!(rig.counts().slots > 1_000, "{}", rig.counts().slots);
+        rig.pass(Duration::from_millis(500)).await;
+        assert_eq!(rig.counts().slots, 0);
+    }
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

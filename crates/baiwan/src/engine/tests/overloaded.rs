@@ -175,45 +175,6 @@ async fn under_ten_times_the_load_the_core_is_never_idle_and_nobody_waits_long()
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn time_that_a_connection_was_idle_is_not_time_that_its_request_has_waited() {
-    let served = Served::default();
-    let later = route_get(async || {
-        burn(COST).await;
-        tokio::task::yield_now().await;
-        "done"
-    });
-    let rig = Rig::with_settings(app(&served).route("/later", later), settings(Overload::Auto));
-    let mut peers: Vec<_> = std::iter::repeat_with(|| rig.connect()).take(60).collect();
-    let start = Instant::now();
-    // When each is to ask next, or has asked.
-    let mut next = vec![start; peers.len()];
-    let mut waits = vec![false; peers.len()];
-    let mut refused = 0;
-    while start.elapsed() < Duration::from_secs(2) {
-        for (number, peer) in peers.iter_mut().enumerate() {
-            let now = Instant::now();
-            if waits[number] {
-                let answer = peer.receive();
-                if statuses(&answer) == [503] {
-                    let waited = now.duration_since(next[number]);
-                    assert!(waited >= Duration::from_millis(20), "refused after {waited:?}");
-                    refused += 1;
-                }
-                if !answer.is_empty() {
-                    (waits[number], next[number]) = (false, now + Duration::from_millis(12));
-                }
-            } else if now >= next[number] {
-                peer.send(get("/later"));
-                (waits[number], next[number]) = (true, now);
-            }
-        }
-        burn(Duration::from_micros(100)).await;
-        tokio::task::yield_now().await;
-    }
-    assert!(refused > 100, "{refused}");
-}
-
-#[tokio::test(flavor = "local", start_paused = true)]
 async fn health_is_answered_however_long_it_has_waited() {
     let served = Served::default();
     let rig = Rig::with_settings(app(&served), settings(Overload::Auto));

@@ -70,7 +70,10 @@ impl Ends {
 impl fmt::Display for Ends {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { told, idle, unanswered, torn, .. } = self;
-        write!(f, "ended by an answer {told}, idle {idle}, a request not answered {unanswered}, inside an answer {torn}")
+        write!(
+            f,
+            "ended by an answer {told}, idle {idle}, a request not answered {unanswered}, inside an answer {torn}"
+        )
     }
 }
 
@@ -168,7 +171,10 @@ async fn ask(stream: &mut TcpStream, path: &str) -> Answer {
 fn is_whole(bytes: &[u8], path: &str) -> bool {
     match path {
         "/" => bytes.ends_with(b"\r\n\r\nhello"),
-        _ => bytes.ends_with(b"0\r\n\r\n") && bytes.windows(FRAME.len()).filter(|part| *part == FRAME.as_bytes()).count() == FRAMES,
+        _ => {
+            bytes.ends_with(b"0\r\n\r\n")
+                && bytes.windows(FRAME.len()).filter(|part| *part == FRAME.as_bytes()).count() == FRAMES
+        }
     }
 }
 

@@ -50,7 +50,7 @@ impl Builder {
     /// believed. A header that names none (`LOCAL`, `UNKNOWN`) leaves the proxy as the peer. A header may have 4096 bytes and take the
     /// time of a [head](Self::header_timeout); a trusted proxy that sends something else gets a 400, `proxy-protocol-missing` or
     /// `proxy-protocol-malformed`. From other peers the protocol is refused as ever. Without a trusted proxy, and with
-    /// [`EventLoop::Portable`], it is an error at start.
+    /// [`EventLoop::Portable`](crate::EventLoop::Portable), it is an error at start.
     pub fn proxy_protocol(mut self, on: bool) -> Self {
         self.settings.proxy_protocol = on;
         self

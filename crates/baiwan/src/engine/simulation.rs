@@ -58,6 +58,8 @@ const LOOKS: usize = 5;
 const TURNS_FREE: u64 = 6;
 /// Turns for each thing that was done.
 const TURNS_PER_WORK: u64 = 3;
+/// The least time by which the clock jumps.
+const JUMP_MIN: Duration = Duration::from_mins(1);
 /// Steps in which everything comes to its end, at most.
 const CALM_STEPS_MAX: usize = 800;
 /// Steps in which the server's own deadlines end what peers have left open.
@@ -144,6 +146,8 @@ struct World {
     cut: bool,
     /// Nothing delays what the engine is told of a connection but what the connection knows itself.
     punctual: bool,
+    /// When the clock jumped by minutes, at last.
+    leapt: Option<Instant>,
     trace: bool,
 }
 
@@ -211,6 +215,7 @@ impl World {
             stopped: None,
             cut: false,
             punctual: true,
+            leapt: None,
             trace,
         }
     }
@@ -294,7 +299,7 @@ impl World {
     fn next_time(&self) -> Duration {
         let decisions = &self.decisions;
         let ms = match () {
-            () if self.plan.jumps && decisions.chance(30) => decisions.within(60_000..=600_000),
+            () if self.plan.jumps && decisions.chance(30) => decisions.within(JUMP_MIN.as_millis() as usize..=600_000),
             () if self.plan.slow && decisions.chance(200) => decisions.one_of(&[64, 200, 1100, 3000, 31_000]),
             () => decisions.one_of(&[1, 0, 5, 20]),
         };
@@ -307,6 +312,9 @@ impl World {
         }
         self.say(|| format!("-- {time:?} pass"));
         tokio::time::advance(time).await;
+        if time >= JUMP_MIN {
+            self.leapt = Some(Instant::now());
+        }
         self.settle().await?;
         self.look(time).await
     }
@@ -381,6 +389,7 @@ impl World {
             slack: TICK + step,
             agains: self.plan.rates.again > 0,
             punctual: self.punctual,
+            leapt: self.leapt,
         };
         let peer = &mut self.peers[at];
         question(peer, &times).map_err(|why| format!("peer {}: {why}", peer.name))

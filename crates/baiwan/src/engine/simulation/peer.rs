@@ -39,6 +39,8 @@ pub(super) struct Times<'a> {
     pub(super) agains: bool,
     /// Nothing delays what the engine is told.
     pub(super) punctual: bool,
+    /// When the clock jumped by minutes, at last.
+    pub(super) leapt: Option<Instant>,
 }
 
 /// A request that was begun, and since when.

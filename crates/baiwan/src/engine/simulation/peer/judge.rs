@@ -47,6 +47,16 @@ impl Peer {
         self.is_old(times) && times.now >= self.opened + AGE_GRACE
     }
 
+    /// Whether it may have taken an answer below the minimum rate for longer than that allows: by reading nothing, or little at a time.
+    fn may_be_too_slow(&self, times: &Times<'_>) -> bool {
+        let reads_little = self.manner.reads.is_some_and(|bytes| bytes < times.settings.write_rate_min as usize);
+        let since = match reads_little {
+            true => self.due.front().map_or(self.read, |due| due.began),
+            false => self.read,
+        };
+        times.settings.write_rate_min > 0 && times.now >= since + BODY_PATIENCE_MIN
+    }
+
     /// Whether a server that stops may have given up waiting for the rest of a head.
     fn was_half_a_head(&self, due: Option<&Due>, times: &Times<'_>) -> bool {
         let Times { now, settings, .. } = times;
@@ -99,7 +109,11 @@ impl Peer {
                     && (self.deaf || !self.manner.is_attentive())
                     && front.is_some_and(|due| since(due.began, settings.header_timeout)),
             ),
-            ("age, nothing due", self.is_old(times) && (!begun || self.is_late() || times.agains)),
+            (
+                // Whoever reads slowly sees the end long after it came, and may have asked since.
+                "age, nothing due",
+                self.is_old(times) && (!begun || self.is_late() || times.agains || !self.manner.is_attentive()),
+            ),
             ("age, and what went on", self.was_given_up_for_its_age(times)),
             ("stop, time over", over || times.cut),
             ("keep-alive", (!begun || self.is_late()) && since(idle, settings.keep_alive_timeout)),
@@ -108,6 +122,7 @@ impl Peer {
                 times.agains && self.is_late() && since(self.idle, settings.keep_alive_timeout),
             ),
             ("write", reset && since(self.read, settings.write_timeout)),
+            ("write, too slow", reset && self.may_be_too_slow(times)),
             (
                 "write, with room that was announced too late",
                 reset && self.is_late() && front.is_some_and(|due| since(due.began, settings.write_timeout)),
@@ -195,7 +210,8 @@ impl Peer {
                 _ => return None,
             }
             if owed > fits {
-                return Some(since);
+                // What it had acknowledged before the clock leapt is learnt only then, and counts as new.
+                return Some(times.leapt.map_or(since, |leapt| leapt.max(since)));
             }
         }
         None

@@ -21,7 +21,7 @@ const SHOWN_BYTES: u64 = 4 << 20;
 
 /// What was on its way when the kernel refused bytes is acknowledged by then, or lost. Without a look at this moment, it would count as
 /// progress when the write timeout is over, and a peer that never reads would be cut after twice that time.
-const SETTLE_TIME: Duration = Duration::from_millis(500);
+pub(crate) const SETTLE_TIME: Duration = Duration::from_millis(500);
 
 /// What a peer has taken of what is owed to it.
 #[derive(Debug)]

@@ -58,8 +58,6 @@ const LOOKS: usize = 5;
 const TURNS_FREE: u64 = 6;
 /// Turns for each thing that was done.
 const TURNS_PER_WORK: u64 = 3;
-/// The least time by which the clock jumps.
-const JUMP_MIN: Duration = Duration::from_mins(1);
 /// Steps in which everything comes to its end, at most.
 const CALM_STEPS_MAX: usize = 800;
 /// Steps in which the server's own deadlines end what peers have left open.
@@ -146,7 +144,7 @@ struct World {
     cut: bool,
     /// Nothing delays what the engine is told of a connection but what the connection knows itself.
     punctual: bool,
-    /// When the clock jumped by minutes, at last.
+    /// When the clock last leapt over a whole write timeout.
     leapt: Option<Instant>,
     trace: bool,
 }
@@ -299,7 +297,7 @@ impl World {
     fn next_time(&self) -> Duration {
         let decisions = &self.decisions;
         let ms = match () {
-            () if self.plan.jumps && decisions.chance(30) => decisions.within(JUMP_MIN.as_millis() as usize..=600_000),
+            () if self.plan.jumps && decisions.chance(30) => decisions.within(60_000..=600_000),
             () if self.plan.slow && decisions.chance(200) => decisions.one_of(&[64, 200, 1100, 3000, 31_000]),
             () => decisions.one_of(&[1, 0, 5, 20]),
         };
@@ -312,7 +310,7 @@ impl World {
         }
         self.say(|| format!("-- {time:?} pass"));
         tokio::time::advance(time).await;
-        if time >= JUMP_MIN {
+        if self.plan.settings.write_timeout.is_some_and(|timeout| time >= timeout) {
             self.leapt = Some(Instant::now());
         }
         self.settle().await?;

@@ -113,8 +113,9 @@ fn settle<S>(terms: &Terms, drain: &mut Drain, table: &mut Table<S>) {
         Some(timeout) if deadline != Tick::NEVER => deadline.0.saturating_sub(whole_ticks(timeout)),
         _ => now.0,
     };
-    // One that became idle during the stop, or nearly was over before it, has its time already.
-    let is_due = |slot: &&Slot<S>| slot.deadline > Tick(now.0.saturating_add(patience + 1));
+    // One that became idle during the stop, or nearly was over before it, has its time already: its deadline is rounded up, in a tick that
+    // has begun.
+    let is_due = |slot: &&Slot<S>| slot.deadline > Tick(now.0.saturating_add(patience + 2));
     for index in from..to {
         let Some(slot) = table.get(index).filter(is_due) else { continue };
         if slot.is_quiet() {

@@ -39,7 +39,7 @@ pub(super) struct Times<'a> {
     pub(super) agains: bool,
     /// Nothing delays what the engine is told.
     pub(super) punctual: bool,
-    /// When the clock jumped by minutes, at last.
+    /// When the clock last leapt over a whole write timeout.
     pub(super) leapt: Option<Instant>,
 }
 

@@ -55,21 +55,24 @@ async fn row_104_everything_that_was_received_is_answered_and_then_closed() {
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn a_connection_that_was_in_the_backlog_gets_its_time_to_ask() {
-    let rig = Rig::new(app());
-    // Others were there before it.
-    drop(rig.connect());
-    rig.pass(Duration::from_secs(60)).await;
-    let mut queued = rig.connect();
-    rig.status.advance(Phase::Draining);
-    rig.pass(Duration::from_secs(2)).await;
-    assert!(!queued.is_at_end(), "it has not had a moment yet");
-    queued.send(get("/"));
-    rig.settle().await;
-    assert!(queued.receive().ends_with("hello"));
-    rig.pass(Duration::from_secs(5)).await;
-    assert!(rig.engine.is_finished());
-    drop(queued);
-    rig.assert_empty();
+    // Wherever in a tick the stop begins.
+    for ms in (60_000..60_064).step_by(6) {
+        let rig = Rig::new(app());
+        // Others were there before it.
+        drop(rig.connect());
+        rig.pass(Duration::from_millis(ms)).await;
+        let mut queued = rig.connect();
+        rig.status.advance(Phase::Draining);
+        rig.pass(Duration::from_secs(2)).await;
+        assert!(!queued.is_at_end(), "it has not had a moment yet: {ms} ms");
+        queued.send(get("/"));
+        rig.settle().await;
+        assert!(queued.receive().ends_with("hello"));
+        rig.pass(Duration::from_secs(5)).await;
+        assert!(rig.engine.is_finished());
+        drop(queued);
+        rig.assert_empty();
+    }
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{BODY_PATIENCE_MIN, Due, HALF_CLOSED_SILENCE, PROBE_TIMEOUT, Peer, Times};
 use crate::clock::TICK;
+use crate::delivery::SETTLE_TIME;
 use crate::engine::simulation::Verdict;
 use crate::engine::simulation::plan::Expect;
 use crate::settings::AGE_GRACE;
@@ -45,6 +46,13 @@ impl Peer {
     /// Whether the server may have cut what went on when the connection was old.
     fn was_given_up_for_its_age(&self, times: &Times<'_>) -> bool {
         self.is_old(times) && times.now >= self.opened + AGE_GRACE
+    }
+
+    /// Whether it has sent as many requests as a connection may, and does not read at once which answer was the last.
+    fn may_have_asked_enough(&self, times: &Times<'_>) -> bool {
+        let inattentive = self.deaf || !self.manner.is_attentive();
+        let sent = self.answered + self.due.len() as u64;
+        inattentive && times.settings.max_connection_requests.is_some_and(|max| sent >= u64::from(max.get()))
     }
 
     /// Whether it may have taken an answer below the minimum rate for longer than that allows: by reading nothing, or little at a time.
@@ -114,6 +122,7 @@ impl Peer {
                 "age, nothing due",
                 self.is_old(times) && (!begun || self.is_late() || times.agains || !self.manner.is_attentive()),
             ),
+            ("the last of its requests, and an answer that it did not read", self.may_have_asked_enough(times)),
             ("age, and what went on", self.was_given_up_for_its_age(times)),
             ("stop, time over", over || times.cut),
             ("keep-alive", (!begun || self.is_late()) && since(idle, settings.keep_alive_timeout)),
@@ -210,8 +219,8 @@ impl Peer {
                 _ => return None,
             }
             if owed > fits {
-                // What it had acknowledged before the clock leapt is learnt only then, and counts as new.
-                return Some(times.leapt.map_or(since, |leapt| leapt.max(since)));
+                // What was on its way is acknowledged, or learnt to be, a little later; and where the clock leapt, only then.
+                return Some(times.leapt.map_or(since, |leapt| leapt.max(since)) + SETTLE_TIME);
             }
         }
         None

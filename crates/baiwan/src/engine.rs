@@ -23,6 +23,7 @@
 //! | `upload` | a request's body: received, or discarded |
 //! | `transmit` | answers to bytes on the wire |
 //! | `upgrade` | offers of another protocol go to hyper |
+//! | `set_aside` | what was received and has to wait |
 //! | `refuse` | requests that broke a rule |
 //! | `deny` | requests that the gate does not let through |
 //! | `lifetime` | connections that are old enough to end |
@@ -57,6 +58,7 @@ mod recover;
 mod refuse;
 mod respond;
 mod route;
+mod set_aside;
 mod shrink;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) mod simulation;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// The weight of one more measurement in the mean of the time that a place is held: 1 of so many.
+/// Each measurement of how long a place was held changes the mean by one sixteenth of the difference.
 const MEAN_WEIGHT: u64 = 16;
 /// A place that is held longer counts as this in the mean.
 const HELD_MAX: Duration = Duration::from_secs(10);
@@ -108,7 +108,7 @@ impl Places {
         Admission::Waits(wait(seat, bounds.wait_max))
     }
 
-    /// How long a request will wait that has so many ahead of it, if places are held as long as they were lately.
+    /// How long a request will wait that has `ahead` others before it, if places are held as long as they were lately.
     fn expected_wait(&self, ahead: usize) -> Duration {
         let held_ns = u128::from(self.held_mean_ns.load(Relaxed));
         // Among `max` places one becomes free in each `max`-th part of that time, and the next one in half of it.

@@ -4,9 +4,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
-use crate::proxies::{NETWORKS_MAX, canonical};
+/// Networks of one list. Each address is compared with every one.
+pub const NETWORKS_MAX: usize = 256;
 
 /// Networks, such as `10.0.0.0/8,192.0.2.1,2001:db8::/32`: CIDRs and addresses with commas between them, [`NETWORKS_MAX`] at the most.
 ///
@@ -30,6 +31,15 @@ pub struct Networks(Vec<IpNet>);
 pub struct NetworksError;
 
 impl Networks {
+    /// Adds one; `false`, and not added, if there is no room for it.
+    pub(crate) fn push(&mut self, network: IpNet) -> bool {
+        let has_room = self.0.len() < NETWORKS_MAX;
+        if has_room {
+            self.0.push(canonical(network));
+        }
+        has_room
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -46,9 +56,27 @@ impl FromStr for Networks {
     type Err = NetworksError;
 
     fn from_str(text: &str) -> Result<Self, NetworksError> {
-        let parse = |item: &str| item.parse::<IpNet>().ok().or_else(|| item.parse::<IpAddr>().ok().map(IpNet::from));
-        let networks: Option<Vec<_>> = text.split(',').map(|item| parse(item.trim()).map(canonical)).collect();
-        networks.filter(|networks| networks.len() <= NETWORKS_MAX).map(Self).ok_or(NetworksError)
+        let mut networks = Self::default();
+        let all = text.split(',').all(|item| parse_network(item.trim()).is_some_and(|network| networks.push(network)));
+        all.then_some(networks).ok_or(NetworksError)
+    }
+}
+
+/// Reads a network, or an address as a network of one.
+pub(crate) fn parse_network(item: &str) -> Option<IpNet> {
+    item.parse::<IpNet>().ok().or_else(|| item.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+/// A network without the bits that do not count; one of IPv4-mapped addresses as the network of the IPv4 addresses.
+fn canonical(network: IpNet) -> IpNet {
+    match network.trunc() {
+        IpNet::V6(v6)
+            if v6.prefix_len() >= 96
+                && let Some(address) = v6.network().to_ipv4_mapped() =>
+        {
+            Ipv4Net::new(address, v6.prefix_len() - 96).map_or(IpNet::V6(v6), IpNet::V4)
+        }
+        network => network,
     }
 }
 

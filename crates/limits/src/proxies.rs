@@ -15,12 +15,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use http::{HeaderMap, HeaderName, header};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 use crate::forwarded::{Syntax, addresses_from_right, parse_node};
-
-/// Networks that may be trusted at once. Each address of a chain is compared with every one.
-pub const NETWORKS_MAX: usize = 256;
+use crate::networks::{NETWORKS_MAX, Networks, parse_network};
 
 /// The word that stands for peers over Unix sockets.
 const UNIX: &str = "unix";
@@ -66,7 +64,7 @@ const CF_CONNECTING_IP: HeaderName = HeaderName::from_static("cf-connecting-ip")
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Proxies {
-    networks: Vec<IpNet>,
+    networks: Networks,
     unix: bool,
     /// The one field that names the client.
     field: Option<HeaderName>,
@@ -100,11 +98,10 @@ impl Proxies {
     /// # Errors
     /// [`ProxiesError::TooMany`].
     pub fn with_network(mut self, network: IpNet) -> Result<Self, ProxiesError> {
-        if self.networks.len() >= NETWORKS_MAX {
-            return Err(ProxiesError::TooMany);
+        match self.networks.push(network) {
+            true => Ok(self),
+            false => Err(ProxiesError::TooMany),
         }
-        self.networks.push(canonical(network));
-        Ok(self)
     }
 
     /// Trusts peers over Unix sockets, too.
@@ -133,8 +130,7 @@ impl Proxies {
 
     /// Whether the peer with this address is believed.
     pub fn trusts(&self, ip: IpAddr) -> bool {
-        let ip = ip.to_canonical();
-        self.networks.iter().any(|network| network.contains(&ip))
+        self.networks.contains(ip)
     }
 
     /// Whether peers over Unix sockets are believed.
@@ -199,19 +195,6 @@ pub fn proxy_field(headers: &HeaderMap) -> Option<&'static str> {
     fields.into_iter().find(|(field, _)| headers.contains_key(field)).map(|(_, name)| name)
 }
 
-/// A network without the bits that do not count; one of IPv4-mapped addresses as the network of the IPv4 addresses.
-pub(crate) fn canonical(network: IpNet) -> IpNet {
-    match network.trunc() {
-        IpNet::V6(v6)
-            if v6.prefix_len() >= 96
-                && let Some(address) = v6.network().to_ipv4_mapped() =>
-        {
-            Ipv4Net::new(address, v6.prefix_len() - 96).map_or(IpNet::V6(v6), IpNet::V4)
-        }
-        network => network,
-    }
-}
-
 impl FromStr for Proxies {
     type Err = ProxiesError;
 
@@ -222,8 +205,8 @@ impl FromStr for Proxies {
                 proxies = proxies.with_unix();
                 continue;
             }
-            let network = item.parse::<IpNet>().ok().or_else(|| item.parse::<IpAddr>().ok().map(IpNet::from));
-            proxies = proxies.with_network(network.ok_or_else(|| ProxiesError::Item(item.to_owned()))?)?;
+            let network = parse_network(item).ok_or_else(|| ProxiesError::Item(item.to_owned()))?;
+            proxies = proxies.with_network(network)?;
         }
         Ok(proxies)
     }
@@ -232,11 +215,11 @@ impl FromStr for Proxies {
 /// The list, as it is written.
 impl std::fmt::Display for Proxies {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let networks = self.networks.iter().map(|network| match network.prefix_len() == network.max_prefix_len() {
-            true => network.addr().to_string(),
-            false => network.to_string(),
-        });
-        let items: Vec<_> = networks.chain(self.unix.then(|| UNIX.to_owned())).collect();
-        f.write_str(&items.join(","))
+        self.networks.fmt(f)?;
+        match self.unix {
+            true if self.networks.is_empty() => f.write_str(UNIX),
+            true => write!(f, ",{UNIX}"),
+            false => Ok(()),
+        }
     }
 }

@@ -35,7 +35,8 @@ const PROXY: u8 = 0x21;
 pub enum ProxyHeader {
     /// A part of a header.
     Partial,
-    /// A header of so many bytes. Without a source (`LOCAL`, `UNKNOWN`, another family than IP over TCP) the peer is who it seems to be.
+    /// A whole header, and its length in bytes. Without a source (`LOCAL`, `UNKNOWN`, another family than IP over TCP) the connection keeps the
+    /// peer that it has.
     Complete {
         /// Who has connected to the proxy, and from which port.
         source: Option<SocketAddr>,

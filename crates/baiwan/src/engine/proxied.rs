@@ -17,7 +17,7 @@ const _: () = assert!(PROXY_HEADER_BYTES_MAX < SET_ASIDE_BYTES_MAX, "a header th
 
 /// What a connection has begun with.
 pub(super) enum Begun {
-    /// The first request comes after so many bytes.
+    /// The header is whole; the first request begins behind this number of bytes.
     After(usize),
     /// A part of a header.
     Partial,

@@ -22,6 +22,7 @@ use super::ports::{Outbox, Ports};
 use super::proxied::{Begun, begin_proxied};
 use super::refuse::refuse;
 use super::respond::{Received, Step, begin_exchange, begin_record};
+use super::set_aside::{append, set_aside};
 use super::table::{Flags, State, Table};
 use super::terms::Terms;
 use super::transmit::{handle_flushed, transmit, transmit_if_late};
@@ -33,9 +34,6 @@ use crate::gate::Denial;
 use crate::own_answer::Asked;
 use crate::rate_limit::Left;
 use crate::status::{CloseReason, add};
-
-/// Capacity that what waits may have, however little that is.
-pub(super) const SET_ASIDE_SPARE_BYTES: usize = 256;
 
 /// Requests that are answered at once on one connection in one turn.
 const INLINE_ANSWERS_MAX: usize = 16;
@@ -368,7 +366,7 @@ fn answer<D: Driver, A: App>(
         if let Ok(left) = admitted
             && switches
         {
-            note_offer(terms, table, index, &head.request, consumed);
+            record_if_observed(terms, table, index, &head.request, consumed);
             return (Wait::Hyper(left), position);
         }
         if admitted.as_ref().is_err_and(|denial| !denial.stays) && ports.outbox.bytes.len() > begin {
@@ -403,8 +401,8 @@ fn has_no_memory_for(terms: &Terms, input: &[u8]) -> bool {
     terms.board.memory_pressure().level >= MemoryLevel::Refusing && begins_request(input)
 }
 
-/// Begins the record of a request that offers another protocol, if somebody observes.
-fn note_offer<S>(terms: &Terms, table: &mut Table<S>, index: u32, request: &Request<()>, head_bytes: usize) {
+/// Begins the record of a request that is not given to the app, if somebody observes.
+fn record_if_observed<S>(terms: &Terms, table: &mut Table<S>, index: u32, request: &Request<()>, head_bytes: usize) {
     if terms.settings.observer.is_some() {
         begin_record(table, index, request, head_bytes);
     }
@@ -436,9 +434,7 @@ fn fail_without_app<S>(
     head_bytes: usize,
 ) -> Step {
     add(&terms.status().requests, 1);
-    if terms.settings.observer.is_some() {
-        begin_record(table, index, request, head_bytes);
-    }
+    record_if_observed(terms, table, index, request, head_bytes);
     fail_with_panic(terms, table, index);
     Step::Over
 }
@@ -449,59 +445,4 @@ fn may_answer_another(terms: &Terms, outbox: &Outbox, begin: usize, answers: usi
     let bytes = outbox.bytes.len() - begin;
     let late = || answers > 0 && terms.clock.precise().duration_since(outbox.waiting_since) > TRANSMIT_DELAY_MAX;
     answers < INLINE_ANSWERS_MAX && bytes < OUTPUT_BYTES_MAX && has_budget() && !late()
-}
-
-/// Appends to what waits. Its capacity doubles, as ever, but not beyond `bytes_max`.
-fn append(kept: &mut Vec<u8>, bytes: &[u8], bytes_max: usize) {
-    let length = kept.len() + bytes.len();
-    if length > kept.capacity() {
-        let capacity = (2 * kept.capacity()).min(bytes_max).max(length);
-        kept.reserve_exact(capacity - kept.len());
-    }
-    kept.extend_from_slice(bytes);
-}
-
-/// Keeps what comes from `position` on, of `kept`, if that is where the bytes are, otherwise of `bytes`; and how much of it
-/// the decoder has looked at.
-fn set_aside<S>(
-    terms: &Terms,
-    table: &mut Table<S>,
-    index: u32,
-    mut kept: Vec<u8>,
-    bytes: &[u8],
-    position: usize,
-    head: HeadDecoder,
-) {
-    if kept.is_empty() {
-        kept.extend_from_slice(&bytes[position..]);
-    } else {
-        kept.drain(..position);
-    }
-    if kept.is_empty() {
-        return;
-    }
-    // It may wait for as long as an exchange lasts.
-    if kept.capacity() > SET_ASIDE_SPARE_BYTES.max(2 * kept.len()) {
-        kept.shrink_to_fit();
-    }
-    assert!(kept.len() <= terms.set_aside_bytes_max(), "what waits is bounded by what is received");
-    let busy = table.activate(index);
-    (busy.set_aside, busy.head) = (kept, head);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_waits_takes_no_more_memory_than_it_may_have_bytes() {
-        for bytes_max in [16 << 10, 40_000, 64 << 10] {
-            let mut kept = b"G".to_vec();
-            for _ in 1..bytes_max {
-                append(&mut kept, b"x", bytes_max);
-                assert!(kept.capacity() <= bytes_max && kept.capacity() <= 2 * kept.len());
-            }
-            assert_eq!(kept.len(), bytes_max);
-        }
-    }
 }

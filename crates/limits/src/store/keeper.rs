@@ -17,7 +17,7 @@ use super::{COMPLAINT_PAUSE, INSTANCES_MAX, RESPONSE_TIMEOUT, Shared};
 
 /// The set of instances.
 const INSTANCES: &str = "baiwan:instances";
-/// An instance that was silent for so many seconds is counted out.
+/// The store counts an instance out that has sent no beat for this number of seconds.
 const SILENCE_SECONDS: u64 = 5;
 /// A key that nobody owes anything.
 const PROBE: &str = "baiwan:limit:probe";
@@ -25,7 +25,7 @@ const BEAT_PAUSE: Duration = Duration::from_secs(1);
 /// Between two attempts to reach a server that is away, at first and at last; up to twice as long, by chance.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(250);
 const ATTEMPT_PAUSE_MAX: Duration = Duration::from_secs(4);
-/// A connection on which so many beats came too late is given up.
+/// The keeper gives up a connection on which this number of beats in a row came too late.
 const MISSES_MAX: u32 = 8;
 const LEAVE_TIMEOUT: Duration = Duration::from_millis(100);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

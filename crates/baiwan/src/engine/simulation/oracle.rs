@@ -4,7 +4,7 @@ use baiwan_driver::sim::{SimDriver, SimNet, SimSocket};
 
 use super::super::Engine;
 use super::super::exchange::OUTPUT_BYTES_MAX;
-use super::super::receive::SET_ASIDE_SPARE_BYTES;
+use super::super::set_aside::SET_ASIDE_SPARE_BYTES;
 use super::super::table::{Flags, Link, Slot, State};
 use super::Verdict;
 use super::app::SimApp;

@@ -39,6 +39,8 @@
     allow(dead_code, reason = "parts that the engine alone uses are built without it, too")
 )]
 
+#[cfg(feature = "admin")]
+mod admin;
 mod app;
 #[cfg(feature = "axum")]
 mod axum_app;
@@ -60,6 +62,8 @@ mod hyper;
 mod inbox;
 mod incoming;
 mod memory;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod observe;
 mod own_answer;
 mod pace;
@@ -93,6 +97,11 @@ struct FromAxumServe;
 #[doc = include_str!("../../../docs/limits.md")]
 struct Limits;
 
+#[cfg(feature = "admin")]
+pub use admin::Admin;
+#[cfg(feature = "admin")]
+#[doc(hidden)]
+pub use admin::Secret;
 pub use app::{App, BoxError};
 #[cfg(feature = "axum")]
 pub use axum_app::{AxumApp, ConnectInfoApp, FromIncomingStream, IntoApp, axum_app};

@@ -9,6 +9,9 @@
 //! Each core is a thread with a Tokio runtime of its own, on which one future serves that core's share of the connections.
 //! Everything that can fail at start fails in [`Builder::start`], before a connection is accepted.
 
+#[cfg(feature = "admin")]
+mod administration;
+mod beside;
 mod blocking_threads;
 #[cfg(feature = "axum")]
 mod bound;
@@ -25,6 +28,8 @@ mod shutdown;
 mod signals;
 mod start;
 mod start_line;
+#[cfg(feature = "metrics")]
+mod watchdog;
 
 use crate::settings::Settings;
 

@@ -31,7 +31,7 @@ use crate::files::TURNED_AWAY_MAX;
 use crate::observe::Observer;
 use crate::per_client::PerClient;
 use crate::rate_limit::RateLimit;
-use crate::status::Bounds;
+use crate::status::{Bounds, LIVE_TIMEOUT};
 
 pub use self::event_loop::EventLoop;
 pub use self::limits::RateLimits;
@@ -40,7 +40,8 @@ pub use self::overload::Overload;
 pub use self::setting::{HIDDEN, Kind, Row, Setting, quoted, store};
 pub use self::table::TABLE;
 pub use self::value::{
-    CONNECTIONS_MAX, DURATION_MAX, OFF, WORKERS_MAX, is_off, parse_count, parse_length, parse_timeout, whole_number,
+    CONNECTIONS_MAX, DURATION_MAX, OFF, WORKERS_MAX, is_off, parse_count, parse_host, parse_length, parse_port,
+    parse_timeout, whole_number,
 };
 pub(crate) use self::value::{FIELDS_LIMITS, HEAD_LIMITS, TARGET_LIMITS, nearest};
 
@@ -121,6 +122,8 @@ pub struct Settings {
     pub overload: Overload,
     /// Whether each core has an fd table of its own.
     pub fd_tables: FdTables,
+    /// A core that has not turned for this long makes the server one that does not live.
+    pub live_timeout: Duration,
     /// How often each client may ask.
     pub rate_limit: RateLimits,
     /// The limit in force, once the server starts.
@@ -169,6 +172,7 @@ impl Default for Settings {
             event_loop: EventLoop::Auto,
             overload: Overload::Off,
             fd_tables: FdTables::Shared,
+            live_timeout: LIVE_TIMEOUT,
             rate_limit: RateLimits::default(),
             rate_limit_in_force: None,
             http: Limits::default(),
@@ -210,6 +214,7 @@ impl Settings {
                 &self.proxies,
                 self.rate_limit.scope.ipv6_prefix,
             ),
+            live_timeout: self.live_timeout,
         }
     }
 

@@ -11,12 +11,12 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use baiwan::{CloseReason, FdTables, Server};
+use baiwan::{Builder, CloseReason, FdTables, Server};
 use baiwan_task::{FailureKind, Handle, TaskGroup};
 use tracing::{info, warn};
 
 use crate::clock::Uptime;
-use crate::config::Config;
+use crate::config::{Config, ReadyRequires};
 use crate::logs;
 use crate::refusals::Refusals;
 use crate::routes::{HandlerState, JSON_BODY_MAX, Policy, Probe, router};
@@ -24,7 +24,7 @@ use crate::shared_limit::take_shared;
 use crate::signals;
 use crate::startup::Startup;
 use crate::stopping::Stopping;
-use crate::store::{Location, Options, Store};
+use crate::store::{Location, Options, Store, StoreError};
 
 impl Probe for baiwan::Health {
     fn is_live(&self) -> bool {
@@ -55,6 +55,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let shared_limit = take_shared(config, &mut server);
     let builder = Server::from_settings(server).workers(cores).buffered_body_limit(JSON_BODY_MAX);
     let builder = builder.refusal_cors(config.cors_origins.for_refusals());
+    let builder = with_admin(builder, config, &store);
     let health = builder.health();
     let probe = Arc::new(health.clone());
     let policy = Arc::new(Policy { shared_limit: shared_limit.clone(), ..Policy::from(config) });
@@ -72,6 +73,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let startup = Startup {
         config,
         addresses: running.addresses(),
+        admin: running.admin_address(),
         event_loop: running.event_loop().name().to_owned(),
         workers: running.workers(),
         connections_max: limits.max_connections,
@@ -101,6 +103,27 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     })?;
     say_the_end(&health, uptime, changes);
     Ok(())
+}
+
+/// With the admin side, which looks after the store as well.
+fn with_admin(builder: Builder, config: &Config, store: &Store) -> Builder {
+    let Some(admin) = config.admin.admin() else { return builder };
+    // It has a connection of its own to an SQLite file, and shares those of the first core to PostgreSQL.
+    let store = Arc::new(store.for_core(0));
+    let check = move || {
+        let store = Arc::clone(&store);
+        async move {
+            match store.check().await {
+                Err(error @ StoreError::Unavailable) => Err(error),
+                // One that has much to do is there.
+                _ => Ok(()),
+            }
+        }
+    };
+    builder.admin(match config.ready_requires {
+        ReadyRequires::Store => admin.required_check("store", check),
+        ReadyRequires::Nothing => admin.check("store", check),
+    })
 }
 
 /// The last lines of the log.

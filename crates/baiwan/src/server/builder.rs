@@ -27,6 +27,8 @@ pub struct Builder {
     pub(super) reuse_port: bool,
     pub(super) stop: Stop,
     pub(super) health: Health,
+    #[cfg(feature = "admin")]
+    pub(super) admin: Option<crate::Admin>,
 }
 
 impl Builder {
@@ -39,6 +41,8 @@ impl Builder {
             reuse_port: false,
             stop: Stop::Signals,
             health: Health(Arc::new(OnceLock::new())),
+            #[cfg(feature = "admin")]
+            admin: None,
         }
     }
 
@@ -348,6 +352,23 @@ impl Builder {
     /// what [`FdTables::PerCore`] forbids an app before you ask for it.
     pub fn fd_tables(mut self, fd_tables: FdTables) -> Self {
         (self.settings.fd_tables, self.tables_by_environment) = (fd_tables, false);
+        self
+    }
+
+    /// How long a handler may block a core until [`Health::is_live`] says no, which has an orchestrator restart the server: at least 1 ms.
+    /// Default 30 s.
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").live_timeout(Duration::from_secs(60));
+    /// # let running = server.start(axum::Router::new())?;
+    /// # drop(running);
+    /// # Ok::<(), baiwan::Error>(())
+    /// ```
+    pub fn live_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.live_timeout = timeout.max(Duration::from_millis(1));
         self
     }
 

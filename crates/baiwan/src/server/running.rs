@@ -10,7 +10,7 @@ use std::time::Duration;
 use baiwan_driver::Address;
 use tokio::sync::oneshot;
 
-use super::memory_watch::MemoryWatch;
+use super::beside::Beside;
 use super::parting::Home;
 use super::shutdown::StopRequests;
 use super::signals::{Listening, StopSignal};
@@ -35,9 +35,8 @@ pub struct Running {
     pub(super) home: Option<Home>,
     pub(super) capacity: Capacity,
     pub(super) stops: StopRequests,
-    /// None where no cgroup limits the memory.
-    #[expect(dead_code, reason = "it ends with the server")]
-    pub(super) memory_watch: Option<MemoryWatch>,
+    /// Ends with the server.
+    pub(super) beside: Beside,
     /// Held by the cores; nobody holds it where signals do not stop the server.
     pub(super) listening: Weak<Listening>,
 }

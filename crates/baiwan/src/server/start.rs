@@ -6,13 +6,15 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
+use super::beside::Beside;
 use super::core_thread::CoreThread;
 use super::finish_line::FinishLine;
-use super::memory_watch::MemoryWatch;
 use super::parting::{Home, Listeners, Place};
 use super::shutdown::{Stop, StopRequests, StopSignals};
 use super::signals::Listening;
 use super::start_line::{Start, start_all};
+#[cfg(feature = "metrics")]
+use super::watchdog::{Names, Watchdog};
 use super::{Builder, Running, listen};
 use crate::Error;
 use crate::app::App;
@@ -102,7 +104,11 @@ impl Builder {
 
     /// Decides how many connections there may be, and says it where that is trouble.
     fn capacity(&self, workers: usize) -> Result<Capacity, Error> {
-        let files = Files::of_process(self.settings.fd_tables, self.files_to_open());
+        let mut files = Files::of_process(self.settings.fd_tables, self.files_to_open());
+        #[cfg(feature = "admin")]
+        if self.admin.is_some() && self.settings.fd_tables == FdTables::Shared {
+            files.open += crate::admin::ADMIN_FILES as u64;
+        }
         let memory = MemoryLimit::read(Path::new("/"));
         let capacity = capacity::decide(&self.prefix, self.settings.max_connections, workers, files, memory.as_ref())?;
         for warning in &capacity.warnings {
@@ -173,9 +179,15 @@ impl Builder {
             home,
             capacity,
             stops: StopRequests::listen(self.stop)?,
-            memory_watch: MemoryWatch::begin(Path::new("/"), Arc::clone(&status)).map_err(Error::Thread)?,
+            beside: Beside::begin(&status)?,
             listening: listening.as_ref().map(Arc::downgrade).unwrap_or_default(),
         };
+        #[cfg(feature = "admin")]
+        if let Some(admin) = self.admin {
+            running.beside.watchdog = Some(Watchdog::begin(Arc::clone(&status), Names).map_err(Error::Thread)?);
+            running.begin_admin(admin, self.health.clone(), crate::metrics::Metrics)?;
+        }
+        let is_watched = running.beside.watches_cores();
         // Both hear of every signal from here on; until the server serves, one ends the process.
         let mut signals = listening.is_some().then(StopSignals::listen).transpose()?;
         let mut starts = Vec::new();
@@ -185,7 +197,7 @@ impl Builder {
             let (settings, status, place) = (Arc::clone(&settings), Arc::clone(&status), Arc::clone(&place));
             let finish = finish_line.finish(index);
             let (listening, signals) = (listening.clone(), signals.take());
-            let core = CoreThread { index, event_loop, settings, status, listening, signals };
+            let core = CoreThread { index, event_loop, settings, status, listening, signals, is_watched };
             let body = move || {
                 let outcome = core.run(make, listeners, &line, finish);
                 // Whoever hears of the end may start the next server.
@@ -199,6 +211,7 @@ impl Builder {
         }
         drop(place);
         start_all(&starts)?;
+        running.beside.handle_parted()?;
         if let Some(listening) = listening {
             listening.serve();
         }

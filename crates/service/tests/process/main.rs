@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+mod admin_side;
 // Those of `baiwan load`, which runs on Linux only.
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod accounting;

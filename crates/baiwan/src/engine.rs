@@ -167,13 +167,15 @@ impl<D: Driver, A: App> Engine<D, A> {
         index: usize,
         bound: Vec<D::Bound>,
     ) -> io::Result<Self> {
+        let recorder = settings.recorder(&status, index);
         #[cfg(feature = "matched-path")]
-        let app = if settings.observer.is_some() { crate::routes::with_routes(app) } else { app };
+        let app = if recorder.is_some() { crate::routes::with_routes(app) } else { app };
         let clock = Clock::start();
         let listeners = Listeners::new(&mut driver, bound)?;
-        let transports = Transports::new(&settings, Arc::clone(&status), index);
+        let transports = Transports::new(&settings, Arc::clone(&status), index, recorder.clone());
         let mut table = Table::new(clock.tick());
         let pressure = Pressure::watch(settings.overload, &mut table, clock.now());
+        let board = Board::new(status, index, *clock.date(), recorder);
         Ok(Self {
             ports: Ports::new(driver, transports, clock.now()),
             table,
@@ -187,7 +189,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             drain: None,
             sweep: None,
             pressure,
-            terms: Terms { settings, board: Board::new(status, index, *clock.date()), clock, moment: None },
+            terms: Terms::new(settings, clock, board),
         })
     }
 

@@ -31,7 +31,8 @@ use crate::files::TURNED_AWAY_MAX;
 use crate::observe::Observer;
 use crate::per_client::PerClient;
 use crate::rate_limit::RateLimit;
-use crate::status::{Bounds, LIVE_TIMEOUT};
+use crate::recorder::Recorder;
+use crate::status::{Bounds, LIVE_TIMEOUT, Status};
 
 pub use self::event_loop::EventLoop;
 pub use self::limits::RateLimits;
@@ -202,6 +203,11 @@ impl Settings {
     pub(crate) fn in_force(mut self) -> Self {
         self.rate_limit_in_force = self.rate_limit.in_force();
         self
+    }
+
+    /// Who is told of the exchanges of the `core`-th core, if anybody wants to know.
+    pub(crate) fn recorder(&self, status: &Arc<Status>, core: usize) -> Option<Arc<Recorder>> {
+        Recorder::of_core(self.observer.clone(), status, core)
     }
 
     /// What bounds each connection, and the connections of each client.

@@ -20,7 +20,7 @@ mod counts;
 mod health;
 mod phase;
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
@@ -33,6 +33,7 @@ use crate::files::PROBES_MAX;
 use crate::hints::Hints;
 use crate::inbox::Inbox;
 use crate::per_client::PerClient;
+use crate::route_table::RouteTable;
 
 use self::counts::Tally;
 
@@ -65,6 +66,8 @@ pub(crate) struct Status {
     memory_steps: AtomicU64,
     pub(crate) cores: Box<[CoreStatus]>,
     pub(crate) hints: Hints,
+    /// The templates of routes, where records are made.
+    pub(crate) routes: RouteTable,
     started: Instant,
     /// Cores that the watchdog has named and that have not turned since.
     stuck_cores: AtomicU64,
@@ -109,6 +112,10 @@ pub(crate) struct CoreStatus {
     pub(crate) rate_limited: AtomicU64,
     pub(crate) rate_limit_reported: AtomicU64,
     pub(crate) untrusted_proxy_fields: AtomicU64,
+    /// The route of the handler that is being polled (`RouteNumber::as_polling`), 0 while none is. Only where records are made.
+    pub(crate) polling: AtomicU32,
+    /// How many polls have begun, so that two looks can tell one long poll from two.
+    pub(crate) polls: AtomicU32,
     /// With `connections`, the only counters here that other threads write too.
     pub(crate) transports: TransportCounts,
     closed: Tally<{ CloseReason::ALL.len() }>,
@@ -140,6 +147,7 @@ impl Status {
             memory_steps: AtomicU64::new(0),
             cores: (0..cores).map(|_| CoreStatus::default()).collect(),
             hints: Hints::default(),
+            routes: RouteTable::default(),
             started: Instant::now(),
             stuck_cores: AtomicU64::new(0),
             draining_since: OnceLock::new(),

@@ -38,9 +38,11 @@ pub(super) struct Site {
 /// How the level of the log is asked for and changed.
 pub(super) struct LogLevel {
     pub(super) get: Box<dyn Fn() -> String + Send>,
-    /// The error says what is allowed.
-    pub(super) set: Box<dyn Fn(&str) -> Result<(), String> + Send>,
+    pub(super) set: Box<SetLogLevel>,
 }
+
+/// The error says what is allowed.
+type SetLogLevel = dyn Fn(&str) -> Result<(), String> + Send;
 
 impl fmt::Debug for LogLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -14,6 +14,7 @@ mod limited;
 mod memory;
 mod mixed;
 mod overloaded;
+mod polled;
 mod proxied;
 mod records;
 mod refusals;

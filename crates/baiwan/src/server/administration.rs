@@ -11,12 +11,10 @@ use baiwan_driver::Address;
 
 use super::listen::BoundListener;
 use super::parting::Listeners;
-use super::{Builder, Running};
+use super::Builder;
 use crate::Error;
 use crate::admin::{Admin, AdminSide, Told};
 use crate::fd_tables::FdTables;
-use crate::metrics::Metrics;
-use crate::status::Health;
 
 /// The admin side of a server that starts or runs. It ends when this is dropped.
 #[derive(Debug)]
@@ -38,6 +36,11 @@ impl Administration {
         let listener = BoundListener::from_fd(listener.into()).map_err(Error::Start)?;
         let sent = Listeners::send(vec![vec![listener]], fd_tables).map_err(Error::Start)?;
         Ok(Some(Self { side, on_its_way: sent.into_iter().next() }))
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.side.address()
     }
 
     /// Every core has the table that it will have.
@@ -65,24 +68,5 @@ impl Builder {
     pub fn admin(mut self, admin: Admin) -> Self {
         self.admin = Some(admin);
         self
-    }
-}
-
-impl Running {
-    /// Starts the admin side, and whoever watches the cores.
-    pub(super) fn begin_admin(&mut self, admin: Admin, health: Health, metrics: Metrics) -> Result<(), Error> {
-        let told = Told {
-            health,
-            metrics,
-            ports: ports(&self.addresses),
-            ipv6_prefix: self.settings.rate_limit.scope.ipv6_prefix,
-        };
-        self.beside.admin = Administration::begin(admin, told, self.settings.fd_tables)?;
-        Ok(())
-    }
-
-    /// Where the [admin side](Builder::admin) listens, with the port that the system chose. None where there is none.
-    pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.beside.admin.as_ref().map(|admin| admin.side.address())
     }
 }

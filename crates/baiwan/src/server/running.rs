@@ -10,6 +10,8 @@ use std::time::Duration;
 use baiwan_driver::Address;
 use tokio::sync::oneshot;
 
+#[cfg(feature = "admin")]
+use super::administration::Administration;
 use super::beside::Beside;
 use super::parting::Home;
 use super::shutdown::StopRequests;
@@ -61,6 +63,12 @@ impl Running {
     /// The maximum of connections in force, and what was lowered and why.
     pub fn limits(&self) -> &Capacity {
         &self.capacity
+    }
+
+    /// Where the [admin side](crate::Builder::admin) listens, with the port that the system chose. None where there is none.
+    #[cfg(feature = "admin")]
+    pub fn admin_address(&self) -> Option<std::net::SocketAddr> {
+        self.beside.admin.as_ref().map(Administration::address)
     }
 
     /// Waits until the server is told to stop, and until it has.

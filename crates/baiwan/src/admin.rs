@@ -15,6 +15,7 @@
 //! | `routes` | from a request to what answers it |
 //! | `access`, `secret` | who may see what |
 //! | `health`, `checks` | `/health` and what is below; the app's own checks |
+//! | `shown` | what a scrape shows of them |
 //! | `clients`, `held` | `/clients`; who holds how many connections |
 //! | `dashboard` | pages |
 //! | `answer` | what all answers have in common |
@@ -31,6 +32,7 @@ mod health;
 mod held;
 mod routes;
 mod secret;
+mod shown;
 mod side;
 
 use std::collections::BTreeSet;
@@ -45,6 +47,7 @@ use self::clients::Clients;
 use self::connections::CONNECTIONS_MAX;
 use self::health::Condition;
 use self::routes::{LogLevel, Site};
+use self::shown::Shown;
 use crate::Error;
 use crate::metrics::Metrics;
 use crate::say::say;
@@ -54,7 +57,7 @@ pub use self::secret::Secret;
 pub(crate) use self::side::AdminSide;
 
 /// Files of an admin side that are not open before the server starts: its connections, and what its checks open.
-pub(crate) const ADMIN_FILES: usize = CONNECTIONS_MAX + 8;
+pub(crate) const ADMIN_FILES: u64 = CONNECTIONS_MAX as u64 + 8;
 
 /// The admin side of a server: metrics, health, and what an operator wants to know, on an address of its own.
 ///
@@ -239,6 +242,7 @@ impl Listening {
         let Admin { token, checks, log_level, .. } = admin;
         let Told { health, metrics, ports, ipv6_prefix } = told;
         let verdicts = checks.verdicts();
+        metrics.add_part(Shown { health: health.clone(), checks: verdicts.clone() });
         let make = move || Site {
             access: Access { token, bound: address },
             condition: Condition::new(health, verdicts),

@@ -65,7 +65,7 @@ mod incoming;
 mod limited_route;
 mod memory;
 #[cfg(feature = "metrics")]
-mod metrics;
+pub mod metrics;
 mod observe;
 mod own_answer;
 mod pace;
@@ -123,6 +123,8 @@ pub use fd_tables::FdTables;
 #[cfg(feature = "axum")]
 pub use incoming::IncomingStream;
 pub use limited_route::{RouteLimitsFuture, RouteLimitsService};
+#[cfg(feature = "metrics")]
+pub use metrics::Metrics;
 pub use observe::{Exchange, Outcome};
 pub use rate_limit::RateLimitMode;
 pub use route_limits::RouteLimits;

@@ -28,10 +28,12 @@ use baiwan_limits::{ConnectionAges, Proxies};
 use crate::cors::RefusalCors;
 use crate::fd_tables::FdTables;
 use crate::files::TURNED_AWAY_MAX;
+#[cfg(feature = "metrics")]
+use crate::metrics::Metrics;
 use crate::observe::Observer;
 use crate::per_client::PerClient;
 use crate::rate_limit::RateLimit;
-use crate::recorder::Recorder;
+use crate::recorder::{Audience, Recorder};
 use crate::status::{Bounds, LIVE_TIMEOUT, Status};
 
 pub use self::event_loop::EventLoop;
@@ -125,6 +127,8 @@ pub struct Settings {
     pub fd_tables: FdTables,
     /// A core that has not turned for this long makes the server one that does not live.
     pub live_timeout: Duration,
+    /// A poll of a handler that takes longer is counted, where there are metrics.
+    pub slow_poll: Option<Duration>,
     /// How often each client may ask.
     pub rate_limit: RateLimits,
     /// The limit in force, once the server starts.
@@ -143,6 +147,9 @@ pub struct Settings {
     pub(crate) refusal_cors: RefusalCors,
     /// Who is told of every exchange.
     pub(crate) observer: Option<Observer>,
+    /// Where exchanges are counted.
+    #[cfg(feature = "metrics")]
+    pub(crate) metrics: Option<Metrics>,
 }
 
 impl Default for Settings {
@@ -174,6 +181,7 @@ impl Default for Settings {
             overload: Overload::Off,
             fd_tables: FdTables::Shared,
             live_timeout: LIVE_TIMEOUT,
+            slow_poll: Some(Duration::from_millis(100)),
             rate_limit: RateLimits::default(),
             rate_limit_in_force: None,
             http: Limits::default(),
@@ -184,6 +192,8 @@ impl Default for Settings {
             tcp_nodelay: true,
             refusal_cors: RefusalCors::Off,
             observer: None,
+            #[cfg(feature = "metrics")]
+            metrics: None,
         }
     }
 }
@@ -199,6 +209,14 @@ impl Settings {
         self.workers.unwrap_or_else(cpu_count)
     }
 
+    /// How long a poll of a handler may take until it is counted, if anybody counts.
+    fn slow_poll_counted(&self) -> Option<Duration> {
+        #[cfg(feature = "metrics")]
+        return self.slow_poll.filter(|_| self.metrics.is_some());
+        #[cfg(not(feature = "metrics"))]
+        None
+    }
+
     /// With what cores share that is made of settings.
     pub(crate) fn in_force(mut self) -> Self {
         self.rate_limit_in_force = self.rate_limit.in_force();
@@ -207,7 +225,12 @@ impl Settings {
 
     /// Who is told of the exchanges of the `core`-th core, if anybody wants to know.
     pub(crate) fn recorder(&self, status: &Arc<Status>, core: usize) -> Option<Arc<Recorder>> {
-        Recorder::of_core(self.observer.clone(), status, core)
+        let audience = Audience {
+            app: self.observer.clone(),
+            #[cfg(feature = "metrics")]
+            metrics: self.metrics.as_ref().map(|metrics| metrics.core(status, core)),
+        };
+        Recorder::of_core(audience, status, core)
     }
 
     /// What bounds each connection, and the connections of each client.
@@ -221,6 +244,7 @@ impl Settings {
                 self.rate_limit.scope.ipv6_prefix,
             ),
             live_timeout: self.live_timeout,
+            slow_poll: self.slow_poll_counted(),
         }
     }
 

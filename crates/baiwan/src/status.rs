@@ -7,7 +7,9 @@
 //! | file | part |
 //! |---|---|
 //! | `phase` | how far the server is on its way from start to stop |
+//! | `by_route` | counts by route, of what happens seldom |
 //! | `close_reason` | why connections end |
+//! | `connection_state` | what connections wait for |
 //! | `counts` | the counters, and their sums |
 //! | `health` | what anybody may ask |
 //!
@@ -15,7 +17,9 @@
 //!
 //! The invariant: a connection is counted in once and out once, and never are there more than the maximum.
 
+mod by_route;
 mod close_reason;
+mod connection_state;
 mod counts;
 mod health;
 mod phase;
@@ -37,7 +41,9 @@ use crate::route_table::RouteTable;
 
 use self::counts::Tally;
 
+pub(crate) use self::by_route::ByRoute;
 pub use self::close_reason::CloseReason;
+pub(crate) use self::connection_state::ConnectionState;
 pub use self::counts::Counts;
 pub(crate) use self::counts::{TransportCounts, add};
 pub use self::health::Health;
@@ -71,6 +77,11 @@ pub(crate) struct Status {
     started: Instant,
     /// Cores that the watchdog has named and that have not turned since.
     stuck_cores: AtomicU64,
+    /// Times that the watchdog has named a core, by the route that held it.
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "only where there are metrics somebody watches"))]
+    pub(crate) stuck: ByRoute,
+    /// Polls of a handler that took longer than `Bounds::slow_poll`.
+    pub(crate) slow_polls: ByRoute,
     /// When the cores were told to end their connections.
     draining_since: OnceLock<Instant>,
 }
@@ -84,11 +95,13 @@ pub(crate) struct Bounds {
     pub(crate) clients: Option<PerClient>,
     /// How long a core may not turn until the server counts as dead.
     pub(crate) live_timeout: Duration,
+    /// A poll of a handler that takes longer is counted. None where nobody counts.
+    pub(crate) slow_poll: Option<Duration>,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { ages: None, clients: None, live_timeout: LIVE_TIMEOUT }
+        Self { ages: None, clients: None, live_timeout: LIVE_TIMEOUT, slow_poll: None }
     }
 }
 
@@ -104,11 +117,14 @@ pub(crate) struct CoreStatus {
     pub(crate) exchanges: AtomicU64,
     pub(crate) slots: AtomicU64,
     pub(crate) deadlines: AtomicU64,
+    /// The connections of the loop by state, in the order of `ConnectionState::ALL`.
+    pub(crate) states: [AtomicU64; ConnectionState::ALL.len()],
     pub(crate) handler_panics: AtomicU64,
     pub(crate) core_panics: AtomicU64,
     pub(crate) accept_failures: AtomicU64,
     pub(crate) overloads: AtomicU64,
     pub(crate) shed: AtomicU64,
+    pub(crate) rate_limit_allowed: AtomicU64,
     pub(crate) rate_limited: AtomicU64,
     pub(crate) rate_limit_reported: AtomicU64,
     pub(crate) untrusted_proxy_fields: AtomicU64,
@@ -150,6 +166,8 @@ impl Status {
             routes: RouteTable::default(),
             started: Instant::now(),
             stuck_cores: AtomicU64::new(0),
+            stuck: ByRoute::default(),
+            slow_polls: ByRoute::default(),
             draining_since: OnceLock::new(),
         })
     }
@@ -169,11 +187,13 @@ impl Status {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }
 
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "only metrics show it"))]
     /// Cores that a handler has blocked for 2 seconds or longer, as far as somebody watches.
     pub(crate) fn stuck_cores(&self) -> u64 {
         self.stuck_cores.load(Relaxed)
     }
 
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "only where there are metrics somebody watches"))]
     pub(crate) fn set_stuck_cores(&self, count: u64) {
         self.stuck_cores.store(count, Relaxed);
     }
@@ -192,6 +212,26 @@ impl Status {
         for core in &self.cores {
             core.inbox.wake();
         }
+    }
+
+    /// Open connections by state, in the order of [`ConnectionState::ALL`].
+    pub(crate) fn connections_by_state(&self) -> [u64; ConnectionState::ALL.len()] {
+        let mut sums = [0; ConnectionState::ALL.len()];
+        for core in &self.cores {
+            sums.iter_mut().zip(&core.states).for_each(|(sum, count)| *sum += count.load(Relaxed));
+            let TransportCounts { open, upgraded, handling, .. } = &core.transports;
+            let [open, upgraded, handling] = [open, upgraded, handling].map(|count| count.load(Relaxed));
+            sums[ConnectionState::Upgraded as usize] += upgraded;
+            sums[ConnectionState::Handling as usize] += handling;
+            // What hyper has and nobody asks anything of. The three are not taken at one instant.
+            sums[ConnectionState::Idle as usize] += open.saturating_sub(upgraded + handling);
+        }
+        sums
+    }
+
+    /// Requests that the rate limit has counted and let through.
+    pub(crate) fn rate_limit_allowed(&self) -> u64 {
+        self.cores.iter().map(|core| core.rate_limit_allowed.load(Relaxed)).sum()
     }
 
     /// How short memory is.
@@ -330,6 +370,7 @@ impl CoreStatus {
     }
 
     /// Whether the core's thread sleeps until something happens.
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "only where there are metrics somebody watches"))]
     pub(crate) fn is_asleep(&self) -> bool {
         self.asleep.load(Relaxed)
     }

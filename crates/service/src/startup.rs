@@ -302,12 +302,8 @@ mod tests {
         config.server.rate_limit.scope.exempts_loopback = false;
         config.server.rate_limit.scope.exempt = "10.0.0.0/8,::1".parse().unwrap();
         config.server.rate_limit.mode = RateLimitMode::Report;
-        config.admin.token = config.api_token.clone();
         let database = config.database.to_string();
-        let startup = Startup { config: &config, database, ..startup };
-        let block = startup.block();
-        assert!(block.contains("  admin       http://127.0.0.1:9090; token demanded (ADMIN_TOKEN)\n"), "{block}");
-        assert!(Startup { admin: None, ..startup }.block().contains("  admin       off\n"));
+        let block = Startup { config: &config, database, ..startup }.block();
         let rows = "              20 connections in all
   api token   demanded for writes
   origins     https://a.org,http://b.org:81
@@ -319,5 +315,35 @@ mod tests {
         let limit = "60/min burst 5 from each client (RATE_LIMIT; off turns it off), but not from 10.0.0.0/8,::1; only reported";
         assert!(block.contains(limit), "{block}");
         assert!(block.contains(rows) && !block.contains("secret"), "{block}");
+    }
+
+    #[test]
+    fn the_admin_side_is_named_with_who_may_see_it() {
+        let loopback = Some(([127, 0, 0, 1], 9090).into());
+        for (admin, token, expected) in [
+            (None, true, "off"),
+            (loopback, false, "http://127.0.0.1:9090; token not set: this machine only (ADMIN_TOKEN)"),
+            (loopback, true, "http://127.0.0.1:9090; token demanded (ADMIN_TOKEN)"),
+            (
+                Some(([0; 4], 81).into()),
+                false,
+                "http://0.0.0.0:81; token not set: metrics and health only (ADMIN_TOKEN)",
+            ),
+        ] {
+            let mut config = Config::default();
+            config.admin.token = token.then(|| Secret::new("0123456789abcdef"));
+            let startup = Startup {
+                config: &config,
+                addresses: Vec::new(),
+                admin,
+                event_loop: String::new(),
+                workers: 1,
+                connections_max: 1,
+                notes: Vec::new(),
+                database: String::new(),
+            };
+            let block = startup.block();
+            assert!(block.contains(&format!("\n  admin       {expected}\n")), "{block}");
+        }
     }
 }

@@ -61,6 +61,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("EVENT_LOOP", "kqueue", "auto, epoll or portable"),
     ("FD_TABLES", "per-thread", "shared or per-core"),
     ("LIVE_TIMEOUT", "0", "from 1ms to 24h"),
+    ("SLOW_POLL", "fast", "500ms, 10s or 2m; or off"),
 ];
 
 /// The binary with nothing of this test's environment, and with lines for people unless the variables say otherwise.

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::answer::{Answer, answer, json};
 use super::health::now_rfc3339;
 use super::held::{Held, look};
+use crate::metrics::Client;
 
 /// The number of clients that are listed.
 pub(super) const LISTED_MAX: usize = 20;
@@ -34,9 +35,6 @@ pub(super) struct Clients {
     ipv6_prefix: u8,
     seen: Mutex<Option<(Instant, Arc<Held>)>>,
 }
-
-/// Clients with a number each, the greatest first.
-pub(super) type Ranking = Vec<(IpAddr, u64)>;
 
 #[derive(Serialize)]
 struct Listed {
@@ -68,8 +66,8 @@ impl Clients {
         Self { ports, ipv6_prefix, seen: Mutex::new(None) }
     }
 
-    /// The page, as text for people or as JSON. `requests` and `refusals` are what the metrics know.
-    pub(super) async fn page(&self, as_text: bool, requests: Ranking, refusals: Ranking) -> Answer {
+    /// The page, as text for people or as JSON. `known` is what the metrics know of clients.
+    pub(super) async fn page(&self, as_text: bool, known: &[Client]) -> Answer {
         let connections = self.held().await.map(|held| Connections {
             complete: held.is_complete,
             counted: held.connections,
@@ -78,8 +76,8 @@ impl Clients {
         let page = Page {
             timestamp: now_rfc3339(),
             connections,
-            requests: listed(requests.into_iter()),
-            refusals: listed(refusals.into_iter()),
+            requests: most(known, |client| client.requests),
+            refusals: most(known, |client| client.refusals),
         };
         match as_text {
             true => answer(StatusCode::OK, "text/plain; charset=utf-8", page.text()),
@@ -102,6 +100,14 @@ impl Clients {
     }
 }
 
+/// Those with the greatest counts, which are not 0.
+fn most(known: &[Client], count_of: impl Fn(&Client) -> u64) -> Vec<Listed> {
+    let mut ranking: Vec<_> = known.iter().map(|client| (client.address, count_of(client))).collect();
+    ranking.retain(|(_, count)| *count > 0);
+    ranking.sort_unstable_by(|(one, of_one), (other, of_other)| of_other.cmp(of_one).then(one.cmp(other)));
+    listed(ranking.into_iter())
+}
+
 fn listed(ranking: impl Iterator<Item = (IpAddr, u64)>) -> Vec<Listed> {
     ranking.take(LISTED_MAX).map(|(client, count)| Listed { client, count }).collect()
 }
@@ -116,9 +122,11 @@ impl Page {
             Some(seen) => format!("connections held, of the {} that were looked at", seen.counted),
         };
         let held = self.connections.as_ref().map_or(&[][..], |seen| &seen.clients);
-        for (title, clients) in
-            [(&*title, held), ("requests, lately", &self.requests), ("requests refused, lately", &self.refusals)]
-        {
+        for (title, clients) in [
+            (&*title, held),
+            ("requests, since the start", &self.requests),
+            ("requests refused, since the start", &self.refusals),
+        ] {
             let _ = write!(text, "\n{title}\n");
             for Listed { client, count } in clients {
                 let _ = writeln!(text, "{count:>12}  {client}");
@@ -143,8 +151,11 @@ mod tests {
         };
         let text = page.text();
         assert!(text.contains("connections held, of the 7 that were looked at\n         200  192.0.2.0\n"), "{text}");
-        assert!(text.contains("requests, lately\n         200  192.0.2.0\n         199  192.0.2.1\n"), "{text}");
+        assert!(
+            text.contains("requests, since the start\n         200  192.0.2.0\n         199  192.0.2.1\n"),
+            "{text}"
+        );
         assert!(text.contains("192.0.2.19\n") && !text.contains("192.0.2.20\n"), "{text}");
-        assert!(text.ends_with("requests refused, lately\n"), "{text}");
+        assert!(text.ends_with("requests refused, since the start\n"), "{text}");
     }
 }

@@ -15,15 +15,13 @@ use super::answer::{Answer, answer, denied, not_found, problem, wrong_method};
 use super::clients::Clients;
 use super::dashboard;
 use super::health::Condition;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::say::say;
 
 /// Bytes of a request's body: the longest filter of a log is shorter.
 const BODY_BYTES_MAX: usize = 4096;
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What all requests are answered from.
 #[derive(Debug)]
@@ -74,10 +72,7 @@ impl Site {
     /// The answer to somebody who was let in.
     async fn answer_to_operator(&self, request: Request<Incoming>, is_read: bool) -> Answer {
         match request.uri().path() {
-            "/clients" if is_read => {
-                let (requests, refusals) = self.metrics.top_clients();
-                self.clients.page(prefers_text(request.headers()), requests, refusals).await
-            }
+            "/clients" if is_read => self.clients.page(prefers_text(request.headers()), &self.metrics.clients()).await,
             "/clients" => wrong_method("GET, HEAD"),
             "/log-level" => match &self.log_level {
                 Some(level) if is_read => answer(StatusCode::OK, TEXT, (level.get)() + "\n"),
@@ -96,9 +91,9 @@ impl Site {
     fn metrics(&self, fields: &HeaderMap) -> Answer {
         match quality_of(fields, "application/openmetrics-text") {
             Some(quality) if quality >= quality_of(fields, "text/plain").unwrap_or(0) => {
-                answer(StatusCode::OK, OPENMETRICS, self.metrics.render_openmetrics())
+                answer(StatusCode::OK, metrics::OPENMETRICS, self.metrics.render_openmetrics())
             }
-            _ => answer(StatusCode::OK, PROMETHEUS, self.metrics.render()),
+            _ => answer(StatusCode::OK, metrics::TEXT, self.metrics.render()),
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::BoxError;
 use crate::app::Call;
 use crate::call_scope::{Told, listen};
 use crate::rate_limit::Warning;
-use crate::recorder::Draft;
+use crate::recorder::{Draft, Recorder};
 use crate::route_table::RouteNumber;
 use crate::status::add;
 
@@ -272,7 +272,9 @@ async fn answered<B>(mut call: Call<B>, pipe: &Pipe) -> Result<Response<B>, BoxE
         if is_refused {
             return Poll::Pending;
         }
-        let (polled, told) = listen(pipe.board.recorder.as_ref(), &pipe.route, || call.as_mut().poll(cx));
+        let recorder = pipe.board.recorder.as_ref();
+        let (polled, told) =
+            Recorder::timed(recorder, &pipe.route, || listen(recorder, &pipe.route, || call.as_mut().poll(cx)));
         if let Some(told) = told {
             pipe.tell(&told);
             is_refused = told.is_too_large;
@@ -298,7 +300,8 @@ where
     while let Some(Rest { body, writer }) = rest.as_mut().filter(|rest| !rest.writer.is_complete()) {
         poll_fn(|cx| pipe.poll_credit(cx)).await;
         let frame = poll_fn(|cx| {
-            let polled = body.as_mut().poll_frame(cx);
+            let recorder = pipe.board.recorder.as_ref();
+            let polled = Recorder::timed(recorder, &pipe.route, || body.as_mut().poll_frame(cx));
             if polled.is_pending() {
                 pipe.is_stream.set(true);
             }

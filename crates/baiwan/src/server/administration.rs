@@ -9,9 +9,9 @@ use std::net::{SocketAddr, TcpListener};
 
 use baiwan_driver::Address;
 
+use super::Builder;
 use super::listen::BoundListener;
 use super::parting::Listeners;
-use super::Builder;
 use crate::Error;
 use crate::admin::{Admin, AdminSide, Told};
 use crate::fd_tables::FdTables;
@@ -66,6 +66,8 @@ impl Builder {
     ///
     /// It is also what watches the cores: one that a handler blocks is named in the log after 2 seconds, with the route.
     pub fn admin(mut self, admin: Admin) -> Self {
+        // It shows them.
+        let _ = self.metrics();
         self.admin = Some(admin);
         self
     }

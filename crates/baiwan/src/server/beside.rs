@@ -12,6 +12,7 @@ use super::memory_watch::MemoryWatch;
 #[cfg(feature = "metrics")]
 use super::watchdog::Watchdog;
 use crate::Error;
+use crate::settings::Settings;
 use crate::status::Status;
 
 /// All of it ends when this is dropped.
@@ -22,22 +23,23 @@ pub(super) struct Beside {
     memory_watch: Option<MemoryWatch>,
     /// None where nobody wants to know.
     #[cfg(feature = "metrics")]
-    pub(super) watchdog: Option<Watchdog>,
+    watchdog: Option<Watchdog>,
     /// None where the program has not asked for one.
     #[cfg(feature = "admin")]
     pub(super) admin: Option<Administration>,
 }
 
 impl Beside {
-    /// What every server has.
+    /// What every server has; and whoever watches the cores, where there are metrics.
     ///
     /// # Errors
     /// When the system has no thread for it.
-    pub(super) fn begin(status: &Arc<Status>) -> Result<Self, Error> {
+    #[cfg_attr(not(feature = "metrics"), expect(unused_variables, reason = "they say whether there are metrics"))]
+    pub(super) fn begin(settings: &Settings, status: &Arc<Status>) -> Result<Self, Error> {
         Ok(Self {
             memory_watch: MemoryWatch::begin(Path::new("/"), Arc::clone(status)).map_err(Error::Thread)?,
             #[cfg(feature = "metrics")]
-            watchdog: None,
+            watchdog: Watchdog::begin_for(settings.metrics.as_ref(), status).map_err(Error::Thread)?,
             #[cfg(feature = "admin")]
             admin: None,
         })

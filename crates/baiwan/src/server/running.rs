@@ -11,12 +11,14 @@ use baiwan_driver::Address;
 use tokio::sync::oneshot;
 
 #[cfg(feature = "admin")]
-use super::administration::Administration;
+use super::administration::{Administration, ports};
 use super::beside::Beside;
 use super::parting::Home;
 use super::shutdown::StopRequests;
 use super::signals::{Listening, StopSignal};
 use crate::Error;
+#[cfg(feature = "admin")]
+use crate::admin::Told;
 use crate::capacity::Capacity;
 use crate::say::say;
 use crate::settings::{EventLoop, Settings};
@@ -69,6 +71,20 @@ impl Running {
     #[cfg(feature = "admin")]
     pub fn admin_address(&self) -> Option<std::net::SocketAddr> {
         self.beside.admin.as_ref().map(Administration::address)
+    }
+
+    /// Starts the admin side, if there shall be one.
+    #[cfg(feature = "admin")]
+    pub(super) fn begin_admin(&mut self, admin: Option<crate::Admin>, health: crate::Health) -> Result<(), Error> {
+        let (Some(admin), Some(metrics)) = (admin, &self.settings.metrics) else { return Ok(()) };
+        let told = Told {
+            health,
+            metrics: metrics.clone(),
+            ports: ports(&self.addresses),
+            ipv6_prefix: self.settings.rate_limit.scope.ipv6_prefix,
+        };
+        self.beside.admin = Administration::begin(admin, told, self.settings.fd_tables)?;
+        Ok(())
     }
 
     /// Waits until the server is told to stop, and until it has.

@@ -13,8 +13,6 @@ use super::parting::{Home, Listeners, Place};
 use super::shutdown::{Stop, StopRequests, StopSignals};
 use super::signals::Listening;
 use super::start_line::{Start, start_all};
-#[cfg(feature = "metrics")]
-use super::watchdog::{Names, Watchdog};
 use super::{Builder, Running, listen};
 use crate::Error;
 use crate::app::App;
@@ -104,11 +102,13 @@ impl Builder {
 
     /// Decides how many connections there may be, and says it where that is trouble.
     fn capacity(&self, workers: usize) -> Result<Capacity, Error> {
-        let mut files = Files::of_process(self.settings.fd_tables, self.files_to_open());
+        let files = Files::of_process(self.settings.fd_tables, self.files_to_open());
         #[cfg(feature = "admin")]
-        if self.admin.is_some() && self.settings.fd_tables == FdTables::Shared {
-            files.open += crate::admin::ADMIN_FILES as u64;
-        }
+        let files = match self.admin {
+            // Where each core has a table of its own, they are in none of those.
+            Some(_) if self.settings.fd_tables == FdTables::Shared => files.with(crate::admin::ADMIN_FILES),
+            _ => files,
+        };
         let memory = MemoryLimit::read(Path::new("/"));
         let capacity = capacity::decide(&self.prefix, self.settings.max_connections, workers, files, memory.as_ref())?;
         for warning in &capacity.warnings {
@@ -134,6 +134,17 @@ impl Builder {
         }
     }
 
+    /// Where the server must be waited for, if that matters.
+    fn home(&self, event_loop: EventLoop) -> Result<Option<Home>, Error> {
+        match self.settings.fd_tables {
+            FdTables::Shared => Ok(None),
+            FdTables::PerCore if event_loop == EventLoop::Portable => {
+                Err(Error::FdTables("EVENT_LOOP=portable has one table; use shared, or another event loop, on Linux"))
+            }
+            FdTables::PerCore => Home::here().map(Some),
+        }
+    }
+
     fn start_cores<A, M>(self, makers: Vec<M>) -> Result<Running, Error>
     where
         A: App,
@@ -144,15 +155,7 @@ impl Builder {
         if event_loop == EventLoop::Epoll && !cfg!(all(target_os = "linux", not(baiwan_portable))) {
             return Err(Error::EventLoop(event_loop.name()));
         }
-        let home = match self.settings.fd_tables {
-            FdTables::Shared => None,
-            FdTables::PerCore if event_loop == EventLoop::Portable => {
-                return Err(Error::FdTables(
-                    "EVENT_LOOP=portable has one table; use shared, or another event loop, on Linux",
-                ));
-            }
-            FdTables::PerCore => Some(Home::here()?),
-        };
+        let home = self.home(event_loop)?;
         self.check()?;
         let place = Arc::new(Place::take(self.settings.fd_tables)?);
         let capacity = self.capacity(workers)?;
@@ -166,6 +169,8 @@ impl Builder {
         let status =
             Status::with(self.settings.bounds(), workers, capacity.max_connections, capacity.max_connections_per_core);
         let settings = Arc::new(Settings { turned_away_max: capacity.turned_away_max, ..self.settings }.in_force());
+        #[cfg(feature = "metrics")]
+        begin_metrics(&settings, &status, event_loop);
         let finish_line = FinishLine::new(Arc::clone(&status), Arc::clone(&settings));
         let stops_on_signals = matches!(self.stop, Stop::Signals);
         let listening = stops_on_signals.then(|| Listening::begin(settings.shutdown_timeout)).transpose()?;
@@ -179,14 +184,11 @@ impl Builder {
             home,
             capacity,
             stops: StopRequests::listen(self.stop)?,
-            beside: Beside::begin(&status)?,
+            beside: Beside::begin(&settings, &status)?,
             listening: listening.as_ref().map(Arc::downgrade).unwrap_or_default(),
         };
         #[cfg(feature = "admin")]
-        if let Some(admin) = self.admin {
-            running.beside.watchdog = Some(Watchdog::begin(Arc::clone(&status), Names).map_err(Error::Thread)?);
-            running.begin_admin(admin, self.health.clone(), crate::metrics::Metrics)?;
-        }
+        running.begin_admin(self.admin, self.health.clone())?;
         let is_watched = running.beside.watches_cores();
         // Both hear of every signal from here on; until the server serves, one ends the process.
         let mut signals = listening.is_some().then(StopSignals::listen).transpose()?;
@@ -220,6 +222,20 @@ impl Builder {
         let _ = self.health.0.set(status);
         Ok(running)
     }
+}
+
+/// Has the metrics say what does not change while the server runs.
+#[cfg(feature = "metrics")]
+fn begin_metrics(settings: &Settings, status: &Arc<Status>, event_loop: EventLoop) {
+    let Some(metrics) = &settings.metrics else { return };
+    let quota = settings.rate_limit.quota_in_force().ok().flatten();
+    let facts = crate::metrics::Facts {
+        event_loop: event_loop.name(),
+        fd_tables: settings.fd_tables.name(),
+        rate_limit_per_second: quota.map(|quota| f64::from(quota.requests()) / quota.window().as_secs_f64()),
+        memory_limit_bytes: MemoryLimit::read(Path::new("/")).map(|limit| limit.bytes),
+    };
+    metrics.begin(status, facts);
 }
 
 #[cfg(test)]

@@ -12,14 +12,21 @@
 //!
 //! The invariant: a core is named once for each time that it is blocked.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+
+use crate::metrics::{Metrics, describe};
+use crate::route_table::RouteNumber;
 use crate::say::say;
-use crate::status::{CoreStatus, Phase, Status};
+use crate::status::{Phase, Status};
 
 /// A core that has not turned for this long after it was asked to is named.
 const STUCK_AFTER_MS: u64 = 2_000;
@@ -35,14 +42,24 @@ const PAUSE_MIN_MS: u64 = 10;
 pub(super) struct Watchdog(#[expect(dead_code, reason = "that it is dropped is what matters")] SyncSender<()>);
 
 impl Watchdog {
+    /// Begins to watch, if anybody has asked for metrics; these say then what it has seen.
+    ///
+    /// # Errors
+    /// When the system has no thread for it.
+    pub(super) fn begin_for(metrics: Option<&Metrics>, status: &Arc<Status>) -> io::Result<Option<Self>> {
+        let Some(metrics) = metrics else { return Ok(None) };
+        metrics.add_part(Seen(Arc::clone(status)));
+        Self::begin(Arc::clone(status)).map(Some)
+    }
+
     /// Begins to watch.
     ///
     /// # Errors
     /// When the system has no thread for it.
-    pub(super) fn begin(status: Arc<Status>, names: Names) -> io::Result<Self> {
+    fn begin(status: Arc<Status>) -> io::Result<Self> {
         let (end, ended) = sync_channel::<()>(0);
         let body = move || {
-            let mut watch = Watch::new(&status, names);
+            let mut watch = Watch::new(&status);
             let mut pause_ms = PAUSE_MS;
             while ended.recv_timeout(Duration::from_millis(pause_ms)) == Err(RecvTimeoutError::Timeout) {
                 if status.phase() >= Phase::Serving {
@@ -59,7 +76,6 @@ impl Watchdog {
 #[derive(Debug)]
 struct Watch {
     hangs: Box<[Option<Hang>]>,
-    names: Names,
 }
 
 /// A core that was named.
@@ -70,8 +86,8 @@ struct Hang {
 }
 
 impl Watch {
-    fn new(status: &Status, names: Names) -> Self {
-        Self { hangs: status.cores.iter().map(|_| None).collect(), names }
+    fn new(status: &Status) -> Self {
+        Self { hangs: status.cores.iter().map(|_| None).collect() }
     }
 
     /// Looks at all cores. Returns how many milliseconds may pass until the next look.
@@ -92,7 +108,10 @@ impl Watch {
             };
             let waited_ms = now_ms.saturating_sub(asked_ms);
             if hang.is_none() && waited_ms >= STUCK_AFTER_MS {
-                let route = self.names.count_stuck(core);
+                // What is not polled as a request's handler is a task that a handler has spawned, or the app's own factory or clone.
+                let route = RouteNumber::from_polling(core.polling.load(Relaxed)).unwrap_or_default();
+                status.stuck.add(route);
+                let route = status.routes.template(route).to_owned();
                 say_stuck(index, &route, waited_ms);
                 *hang = Some(Hang { asked_ms, route });
             }
@@ -101,6 +120,27 @@ impl Watch {
         }
         status.set_stuck_cores(self.hangs.iter().flatten().count() as u64);
         pause_ms
+    }
+}
+
+/// What a scrape shows of it, and of polls that were slow.
+#[derive(Debug)]
+struct Seen(Arc<Status>);
+
+impl Collector for Seen {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Self(status) = self;
+        describe(&mut encoder, "baiwan_stuck_cores")?.encode_gauge(&status.stuck_cores())?;
+        for (name, counts) in
+            [("baiwan_core_stuck_total", &status.stuck), ("baiwan_slow_polls_total", &status.slow_polls)]
+        {
+            let mut metric = describe(&mut encoder, name)?;
+            for (route, count) in counts.all() {
+                let labels = [("route", status.routes.template(route))];
+                metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -113,23 +153,13 @@ fn say_turned(core: usize, hang: &Hang, now_ms: u64) {
     say(|| tracing::warn!(core, route, blocked_ms, "a core turns again that was blocked"));
 }
 
-/// STUB
-#[derive(Debug, Default)]
-pub(super) struct Names;
-
-impl Names {
-    fn count_stuck(&self, _core: &CoreStatus) -> String {
-        "unmatched".to_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn watch() -> (Arc<Status>, Watch) {
         let status = Status::new(2, 1, 1);
-        let watch = Watch::new(&status, Names::default());
+        let watch = Watch::new(&status);
         (status, watch)
     }
 
@@ -139,13 +169,17 @@ mod tests {
     }
 
     #[test]
-    fn a_core_that_is_blocked_is_named_once_and_again_when_it_happens_again() {
+    fn row_99_a_core_that_is_blocked_is_named_once_and_again_when_it_happens_again() {
         let (status, mut watch) = watch();
         let mut named = Vec::new();
+        let route = status.routes.intern("/slow/{how}");
         // The first core is blocked from 1,000 to 6,000, and from 8,000 on.
         for now_ms in (1..=12_000).step_by(100) {
             if !(1_000..6_000).contains(&now_ms) && now_ms < 8_000 {
                 turn(&status, 0);
+            }
+            if now_ms >= 8_000 {
+                status.cores[0].polling.store(route.as_polling(), Relaxed);
             }
             turn(&status, 1);
             let before = status.stuck_cores();
@@ -156,6 +190,7 @@ mod tests {
         }
         // It was asked at its last turn, 901 and 7,901.
         assert_eq!(named, [(2_901, 1), (6_001, 0), (9_901, 1)]);
+        assert_eq!(status.stuck.all(), [(RouteNumber::UNMATCHED, 1), (route, 1)]);
     }
 
     #[test]
@@ -188,7 +223,7 @@ mod tests {
     #[test]
     fn a_watch_ends_with_its_server() {
         let status = Status::new(1, 1, 1);
-        let watchdog = Watchdog::begin(Arc::clone(&status), Names::default()).unwrap();
+        let watchdog = Watchdog::begin(Arc::clone(&status)).unwrap();
         drop(watchdog);
         for _ in 0..20_000 {
             if Arc::strong_count(&status) == 1 {

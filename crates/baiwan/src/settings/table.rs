@@ -351,6 +351,17 @@ pub static TABLE: &[Setting<Settings>] = &[
         set: |settings, text| store(&mut settings.live_timeout, parse_length(text)),
         show: |settings| shown_span(settings.live_timeout),
     },
+    #[cfg(feature = "metrics")]
+    Setting {
+        row: Row::new(
+            "SLOW_POLL",
+            "DURATION",
+            "How long a handler may keep its core without waiting for anything until that is counted by route \
+             (`baiwan_slow_polls_total`)",
+        ),
+        set: |settings, text| store(&mut settings.slow_poll, parse_timeout(text)),
+        show: |settings| shown_timeout(settings.slow_poll),
+    },
 ];
 
 /// The number of `RATE_LIMIT` is the burst, too.

@@ -83,14 +83,51 @@ fn blocked(event_loop: EventLoop, live_timeout: Duration) -> (Rig, Vec<Client<st
     (rig, clients, release)
 }
 
+/// The value of a metric; 0 where there is none.
+fn metric(rig: &Rig, name: &str) -> u64 {
+    let scrape = get(rig, "/metrics");
+    let value = scrape.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.map_or(0, |value| value.parse().unwrap())
+}
+
+#[test]
+fn row_99_polls_that_keep_their_core_are_counted_by_route_and_others_are_not() {
+    for event_loop in [EventLoop::Auto, EventLoop::Portable] {
+        let at_once = || async { keep_core() };
+        let later = || async {
+            tokio::task::yield_now().await;
+            keep_core();
+        };
+        let waits = || tokio::time::sleep(Duration::from_millis(30));
+        let app = Router::new()
+            .route("/at-once", on_get(at_once))
+            .route("/later", on_get(later))
+            .route("/waits", on_get(waits));
+        let builder = server(event_loop).slow_poll(Some(Duration::from_millis(10)));
+        let rig = Rig::start(builder.admin(admin()), app);
+        let mut client = rig.connect();
+        for path in ["/at-once", "/later", "/waits"] {
+            assert_eq!(client.get(path).status, 200);
+        }
+        let count = |route: &str| metric(&rig, &format!("baiwan_slow_polls_total{{route=\"{route}\"}}"));
+        eventually("each is counted", || [count("/at-once"), count("/later")] == [1, 1]);
+        assert_eq!(count("/waits"), 0, "{event_loop:?}");
+    }
+}
+
+fn keep_core() {
+    std::thread::park_timeout(Duration::from_millis(30));
+}
+
 /// One after the other, because they look for the same lines of one log.
 #[test]
-fn row_99_cores_that_are_blocked_are_named_once_and_the_server_lives_on() {
+fn row_99_cores_that_are_blocked_are_named_once_with_the_route_and_the_server_lives_on() {
     for event_loop in [EventLoop::Epoll, EventLoop::Portable] {
         if event_loop == EventLoop::Epoll && !cfg!(all(target_os = "linux", not(baiwan_portable))) {
             continue;
         }
-        let (named, freed) = (&["ERROR", "a core is blocked"], &["WARN", "a core turns again"]);
+        let route = "route=\"/block/{how}\"";
+        let (named, freed) = (&["ERROR", "a core is blocked", route], &["WARN", "a core turns again", route]);
         let before = (lines(named).len(), lines(freed).len());
         let (rig, clients, release) = blocked(event_loop, Duration::from_secs(30));
         for path in ["/health/live", "/health", "/health/startup", "/metrics", "/clients"] {
@@ -98,16 +135,22 @@ fn row_99_cores_that_are_blocked_are_named_once_and_the_server_lives_on() {
         }
         eventually("both cores are named", || lines(named).len() - before.0 == CORES);
         assert_eq!(get(&rig, "/health/live").status, 200, "{event_loop:?}");
+        assert_eq!(metric(&rig, "baiwan_stuck_cores"), CORES as u64);
         drop(release);
         eventually("both turn again", || lines(freed).len() - before.1 == CORES);
         assert_eq!(lines(named).len() - before.0, CORES, "once each: {:?}", lines(named));
+        assert_eq!(metric(&rig, "baiwan_core_stuck_total{route=\"/block/{how}\"}"), CORES as u64);
+        eventually("both are counted", || {
+            metric(&rig, "baiwan_slow_polls_total{route=\"/block/{how}\"}") >= CORES as u64
+        });
+        assert_eq!(metric(&rig, "baiwan_stuck_cores"), 0);
         drop(clients);
         rig.stop();
     }
 }
 
 #[test]
-fn a_core_that_is_blocked_for_the_live_timeout_makes_the_server_one_that_does_not_live() {
+fn row_99_a_core_that_is_blocked_for_the_live_timeout_makes_the_server_one_that_does_not_live() {
     for event_loop in [EventLoop::Auto, EventLoop::Portable] {
         let (rig, clients, release) = blocked(event_loop, Duration::from_millis(100));
         eventually("it counts as dead", || get(&rig, "/health/live").status == 503);

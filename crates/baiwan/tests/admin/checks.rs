@@ -28,11 +28,14 @@ fn a_check_that_fails_is_named_and_one_that_is_required_makes_the_server_not_rea
     assert_eq!((&health["status"], health["uptime_seconds"].is_u64()), (&"healthy".into(), true));
     assert!(health["timestamp"].as_str().unwrap().ends_with('Z'), "{health}");
     assert_eq!(get(&rig, "/health/ready").status, 200);
+    let shows = |line: &str| get(&rig, "/metrics").text().lines().any(|shown| shown == line);
+    assert!(shows("baiwan_health_check_up{check=\"queue-of-this-test\"} 1") && shows("baiwan_ready 1"));
     is_there.store(false, Relaxed);
     eventually("it fails", || get(&rig, "/health").status == 503);
     let health = json(&get(&rig, "/health"));
     assert_eq!((&health["status"], &health["checks"]["queue-of-this-test"]), (&"unhealthy".into(), &"failed".into()));
     assert_eq!(get(&rig, "/health/ready").status, 503);
+    assert!(shows("baiwan_health_check_up{check=\"queue-of-this-test\"} 0") && shows("baiwan_live 1"));
     assert_eq!(get(&rig, "/health/live").status, 200, "a restart would not help");
     let said = lines(&["WARN", "a health check fails", "queue-of-this-test"]);
     assert!(said.len() == 1 && said[0].contains("connection refused"), "{said:?}");

@@ -37,9 +37,10 @@ pub(crate) fn measure(keys: u32, rounds: u32) -> Value {
         let ratios = |ours: usize, theirs: usize| {
             samples[ours].iter().zip(&samples[theirs]).map(|(ours, theirs)| ours / theirs).collect()
         };
+        let ratios = [ratios(0, 2), ratios(1, 2), ratios(3, 5), ratios(4, 5)].map(median);
         figures[format!("{threads}")] = json!({
             "ns": stores.iter().zip(&samples).map(|(store, samples)| (store.name().to_owned(), median(samples.clone()).into())).collect::<serde_json::Map<_, _>>(),
-            "ratios": [ratios(0, 2), ratios(1, 2), ratios(3, 5), ratios(4, 5)].map(median),
+            "ratios": ratios,
         });
     }
     figures

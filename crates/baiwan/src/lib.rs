@@ -43,6 +43,7 @@ mod app;
 #[cfg(feature = "axum")]
 mod axum_app;
 mod body;
+mod call_scope;
 mod capacity;
 mod client;
 mod clock;
@@ -59,13 +60,18 @@ mod hints;
 mod hyper;
 mod inbox;
 mod incoming;
+mod limited_route;
 mod memory;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod observe;
 mod own_answer;
 mod pace;
 mod per_client;
 mod rate_limit;
+mod recorder;
 mod route_limits;
+mod route_table;
 #[cfg(feature = "matched-path")]
 mod routes;
 mod say;
@@ -109,9 +115,12 @@ pub use error::Error;
 pub use fd_tables::FdTables;
 #[cfg(feature = "axum")]
 pub use incoming::IncomingStream;
+pub use limited_route::{RouteLimitsFuture, RouteLimitsService};
+#[cfg(feature = "metrics")]
+pub use metrics::Metrics;
 pub use observe::{Exchange, Outcome};
 pub use rate_limit::RateLimitMode;
-pub use route_limits::{RouteLimits, RouteLimitsFuture, RouteLimitsService};
+pub use route_limits::RouteLimits;
 #[cfg(feature = "matched-path")]
 pub use routes::{RouteLayer, RouteService};
 #[cfg(feature = "axum")]

@@ -28,10 +28,13 @@ use baiwan_limits::{ConnectionAges, Proxies};
 use crate::cors::RefusalCors;
 use crate::fd_tables::FdTables;
 use crate::files::TURNED_AWAY_MAX;
+#[cfg(feature = "metrics")]
+use crate::metrics::Metrics;
 use crate::observe::Observer;
 use crate::per_client::PerClient;
 use crate::rate_limit::RateLimit;
-use crate::status::Bounds;
+use crate::recorder::{Audience, Recorder};
+use crate::status::{Bounds, Status};
 
 pub use self::event_loop::EventLoop;
 pub use self::limits::RateLimits;
@@ -139,6 +142,9 @@ pub struct Settings {
     pub(crate) refusal_cors: RefusalCors,
     /// Who is told of every exchange.
     pub(crate) observer: Option<Observer>,
+    /// Where exchanges are counted.
+    #[cfg(feature = "metrics")]
+    pub(crate) metrics: Option<Metrics>,
 }
 
 impl Default for Settings {
@@ -179,6 +185,8 @@ impl Default for Settings {
             tcp_nodelay: true,
             refusal_cors: RefusalCors::Off,
             observer: None,
+            #[cfg(feature = "metrics")]
+            metrics: None,
         }
     }
 }
@@ -198,6 +206,16 @@ impl Settings {
     pub(crate) fn in_force(mut self) -> Self {
         self.rate_limit_in_force = self.rate_limit.in_force();
         self
+    }
+
+    /// Who is told of the exchanges of the `core`-th core, if anybody wants to know.
+    pub(crate) fn recorder(&self, status: &Arc<Status>, core: usize) -> Option<Arc<Recorder>> {
+        let audience = Audience {
+            app: self.observer.clone(),
+            #[cfg(feature = "metrics")]
+            metrics: self.metrics.as_ref().map(|metrics| metrics.core(status, core)),
+        };
+        Recorder::of_core(audience, status, core)
     }
 
     /// What bounds each connection, and the connections of each client.

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `phase` | how far the server is on its way from start to stop |
 //! | `close_reason` | why connections end |
+//! | `connection_state` | what connections wait for |
 //! | `counts` | the counters, and their sums |
 //! | `health` | what anybody may ask |
 //!
@@ -16,11 +17,12 @@
 //! The invariant: a connection is counted in once and out once, and never are there more than the maximum.
 
 mod close_reason;
+mod connection_state;
 mod counts;
 mod health;
 mod phase;
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
@@ -33,10 +35,12 @@ use crate::files::PROBES_MAX;
 use crate::hints::Hints;
 use crate::inbox::Inbox;
 use crate::per_client::PerClient;
+use crate::route_table::RouteTable;
 
 use self::counts::Tally;
 
 pub use self::close_reason::CloseReason;
+pub(crate) use self::connection_state::ConnectionState;
 pub use self::counts::Counts;
 pub(crate) use self::counts::{TransportCounts, add};
 pub use self::health::Health;
@@ -63,6 +67,8 @@ pub(crate) struct Status {
     memory_steps: AtomicU64,
     pub(crate) cores: Box<[CoreStatus]>,
     pub(crate) hints: Hints,
+    /// The templates of routes, where records are made.
+    pub(crate) routes: RouteTable,
     started: Instant,
     /// When the cores were told to end their connections.
     draining_since: OnceLock<Instant>,
@@ -89,14 +95,21 @@ pub(crate) struct CoreStatus {
     pub(crate) exchanges: AtomicU64,
     pub(crate) slots: AtomicU64,
     pub(crate) deadlines: AtomicU64,
+    /// The connections of the loop by state, in the order of `ConnectionState::ALL`.
+    pub(crate) states: [AtomicU64; ConnectionState::ALL.len()],
     pub(crate) handler_panics: AtomicU64,
     pub(crate) core_panics: AtomicU64,
     pub(crate) accept_failures: AtomicU64,
     pub(crate) overloads: AtomicU64,
     pub(crate) shed: AtomicU64,
+    pub(crate) rate_limit_allowed: AtomicU64,
     pub(crate) rate_limited: AtomicU64,
     pub(crate) rate_limit_reported: AtomicU64,
     pub(crate) untrusted_proxy_fields: AtomicU64,
+    /// The route of the handler that is being polled (`RouteNumber::as_polling`), 0 while none is. Only where records are made.
+    pub(crate) polling: AtomicU32,
+    /// How many polls have begun, so that two looks can tell one long poll from two.
+    pub(crate) polls: AtomicU32,
     /// With `connections`, the only counters here that other threads write too.
     pub(crate) transports: TransportCounts,
     closed: Tally<{ CloseReason::ALL.len() }>,
@@ -126,6 +139,7 @@ impl Status {
             memory_steps: AtomicU64::new(0),
             cores: (0..cores).map(|_| CoreStatus::default()).collect(),
             hints: Hints::default(),
+            routes: RouteTable::default(),
             started: Instant::now(),
             draining_since: OnceLock::new(),
         })
@@ -155,6 +169,26 @@ impl Status {
         for core in &self.cores {
             core.inbox.wake();
         }
+    }
+
+    /// Open connections by state, in the order of [`ConnectionState::ALL`].
+    pub(crate) fn connections_by_state(&self) -> [u64; ConnectionState::ALL.len()] {
+        let mut sums = [0; ConnectionState::ALL.len()];
+        for core in &self.cores {
+            sums.iter_mut().zip(&core.states).for_each(|(sum, count)| *sum += count.load(Relaxed));
+            let TransportCounts { open, upgraded, handling, .. } = &core.transports;
+            let [open, upgraded, handling] = [open, upgraded, handling].map(|count| count.load(Relaxed));
+            sums[ConnectionState::Upgraded as usize] += upgraded;
+            sums[ConnectionState::Handling as usize] += handling;
+            // What hyper has and nobody asks anything of. The three are not taken at one instant.
+            sums[ConnectionState::Idle as usize] += open.saturating_sub(upgraded + handling);
+        }
+        sums
+    }
+
+    /// Requests that the rate limit has counted and let through.
+    pub(crate) fn rate_limit_allowed(&self) -> u64 {
+        self.cores.iter().map(|core| core.rate_limit_allowed.load(Relaxed)).sum()
     }
 
     /// How short memory is.

@@ -23,8 +23,10 @@ use super::feed::{Feed, keeps_alive};
 use super::terms::Board;
 use crate::BoxError;
 use crate::app::Call;
+use crate::call_scope::{Told, listen};
 use crate::rate_limit::Warning;
-use crate::route_limits::{self, Told};
+use crate::recorder::Draft;
+use crate::route_table::RouteNumber;
 use crate::status::add;
 
 /// A task stops asking its body for more while this many bytes wait to be sent.
@@ -42,6 +44,10 @@ pub(super) struct Pipe {
     posted: Cell<bool>,
     /// Its answer is the last of its connection.
     last: Cell<bool>,
+    /// The route of its request, as soon as that is known, where records are made.
+    route: Cell<RouteNumber>,
+    /// A piece of its answer had to be waited for when others were on their way.
+    is_stream: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -79,7 +85,19 @@ impl Pipe {
     pub(super) fn new(token: Token, board: Rc<Board>, progress: Progress, feed: Option<Feed>, owed: usize) -> Rc<Self> {
         let (output, made) = (VecDeque::new(), owed as u64);
         let shared = Shared { output, made, owed, status: None, waker: None, progress, feed, told: None };
-        Rc::new(Self { token, board, shared: RefCell::new(shared), posted: Cell::new(false), last: Cell::new(false) })
+        let (shared, posted, last) = (RefCell::new(shared), Cell::new(false), Cell::new(false));
+        Rc::new(Self { token, board, shared, posted, last, route: Cell::default(), is_stream: Cell::new(false) })
+    }
+
+    /// The route of its request is known already, or will be told to the task.
+    pub(super) fn begin_route(&self, route: RouteNumber) {
+        self.route.set(route);
+    }
+
+    /// Writes into a record what the task has learned.
+    pub(super) fn note_in(&self, draft: &mut Draft) {
+        draft.route = self.route.get();
+        draft.is_stream |= self.is_stream.get();
     }
 
     fn post(&self) {
@@ -254,7 +272,7 @@ async fn answered<B>(mut call: Call<B>, pipe: &Pipe) -> Result<Response<B>, BoxE
         if is_refused {
             return Poll::Pending;
         }
-        let (polled, told) = route_limits::listen(|| call.as_mut().poll(cx));
+        let (polled, told) = listen(pipe.board.recorder.as_ref(), &pipe.route, || call.as_mut().poll(cx));
         if let Some(told) = told {
             pipe.tell(&told);
             is_refused = told.is_too_large;
@@ -279,7 +297,14 @@ where
 {
     while let Some(Rest { body, writer }) = rest.as_mut().filter(|rest| !rest.writer.is_complete()) {
         poll_fn(|cx| pipe.poll_credit(cx)).await;
-        let frame = poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+        let frame = poll_fn(|cx| {
+            let polled = body.as_mut().poll_frame(cx);
+            if polled.is_pending() {
+                pipe.is_stream.set(true);
+            }
+            polled
+        })
+        .await;
         let (mut front, mut queue) = (Vec::new(), VecDeque::new());
         let written = writer.write(frame, body.is_end_stream(), &mut front, &mut queue);
         pipe.send(front, queue);

@@ -14,14 +14,14 @@ use http::{Method, Request};
 use super::admit::admit;
 use super::apps::Apps;
 use super::arrival::{Arrival, receive_once};
-use super::close::{answer_and_close, close, enter, fail_with_panic, flush, note_unread};
+use super::close::{answer_and_close, close, enter, fail_with_panic, flush, note_denied, note_unread};
 use super::deny::deny;
 use super::exchange::OUTPUT_BYTES_MAX;
 use super::lifetime::take_request;
 use super::ports::{Outbox, Ports};
 use super::proxied::{Begun, begin_proxied};
 use super::refuse::refuse;
-use super::respond::{Received, Step, begin_exchange, begin_record};
+use super::respond::{Received, Step, begin_exchange, begin_record, keep_record};
 use super::set_aside::{append, set_aside};
 use super::table::{Flags, State, Table};
 use super::terms::Terms;
@@ -84,7 +84,7 @@ pub(super) fn serve_ready<D: Driver, A: App>(
         }
         receive_batch(terms, ports, table, apps, batch, area);
         transmit(terms, ports, table);
-        if !has_budget() || terms.clock.precise().duration_since(terms.clock.now()) > TURN_TIME_MAX {
+        if !has_budget() || terms.precise_time().duration_since(terms.clock.now()) > TURN_TIME_MAX {
             return;
         }
     }
@@ -158,6 +158,10 @@ fn receive_batch<D: Driver, A: App>(
     let Batch { indexes, received } = batch;
     let sockets = indexes.iter().map(|index| &table[*index].socket);
     ports.driver.receive(sockets, RECEIVE_BYTES_MAX, area, received);
+    if terms.recorder().is_some() {
+        // What was received has come by now: so records begin.
+        terms.precise_time();
+    }
     debug_assert_eq!(received.len(), indexes.len(), "the area has room for a whole batch");
     for (index, driver::Received { start, outcome }) in indexes.drain(..).zip(received.drain(..)) {
         let arrival = Arrival::note(&mut table[index], outcome, RECEIVE_BYTES_MAX);
@@ -366,7 +370,7 @@ fn answer<D: Driver, A: App>(
         if let Ok(left) = admitted
             && switches
         {
-            record_if_observed(terms, table, index, &head.request, consumed);
+            record_without_app(terms, table, index, &head.request, consumed);
             return (Wait::Hyper(left), position);
         }
         if admitted.as_ref().is_err_and(|denial| !denial.stays) && ports.outbox.bytes.len() > begin {
@@ -401,11 +405,10 @@ fn has_no_memory_for(terms: &Terms, input: &[u8]) -> bool {
     terms.board.memory_pressure().level >= MemoryLevel::Refusing && begins_request(input)
 }
 
-/// Begins the record of a request that is not given to the app, if somebody observes.
-fn record_if_observed<S>(terms: &Terms, table: &mut Table<S>, index: u32, request: &Request<()>, head_bytes: usize) {
-    if terms.settings.observer.is_some() {
-        begin_record(table, index, request, head_bytes);
-    }
+/// Begins the record of a request that is not given to the app, if somebody wants one.
+fn record_without_app<S>(terms: &Terms, table: &mut Table<S>, index: u32, request: &Request<()>, head_bytes: usize) {
+    let draft = begin_record(terms, table, index, request, head_bytes);
+    keep_record(table, index, draft);
 }
 
 /// Answers a request whose head has begun, instead of waiting for the rest of it: the memory is short.
@@ -413,6 +416,7 @@ fn refuse_rest_of_head<S>(terms: &Terms, table: &mut Table<S>, index: u32) {
     note_unread(table, index);
     let Denial { status, text, reason, .. } = Denial::MEMORY_PRESSURE;
     answer_and_close(terms, table, index, status, text, reason);
+    note_denied(table, index, text);
 }
 
 /// Whether a request is a HEAD; of one whose head is not there, or was refused, `input` tells.
@@ -434,7 +438,7 @@ fn fail_without_app<S>(
     head_bytes: usize,
 ) -> Step {
     add(&terms.status().requests, 1);
-    record_if_observed(terms, table, index, request, head_bytes);
+    record_without_app(terms, table, index, request, head_bytes);
     fail_with_panic(terms, table, index);
     Step::Over
 }
@@ -443,6 +447,6 @@ fn fail_without_app<S>(
 #[inline]
 fn may_answer_another(terms: &Terms, outbox: &Outbox, begin: usize, answers: usize) -> bool {
     let bytes = outbox.bytes.len() - begin;
-    let late = || answers > 0 && terms.clock.precise().duration_since(outbox.waiting_since) > TRANSMIT_DELAY_MAX;
+    let late = || answers > 0 && terms.precise_time().duration_since(outbox.waiting_since) > TRANSMIT_DELAY_MAX;
     answers < INLINE_ANSWERS_MAX && bytes < OUTPUT_BYTES_MAX && has_budget() && !late()
 }

@@ -57,6 +57,8 @@ pub(crate) struct Connection<A> {
 
 /// What a request is told that is not let through.
 struct Refused {
+    /// What did not let it through.
+    name: &'static str,
     answer: OwnAnswer<'static>,
     after: After,
 }
@@ -163,8 +165,13 @@ impl<A: App> Connection<A> {
         switch.asked.set(Some(Asked::of(&self.settings, &request)));
         let admitted = self.admit(&request, peer, switch);
         if let Some(exchanges) = switch.record.exchanges() {
-            let is_read = !matches!(admitted, Err(Refused { after: After::End(_), .. }));
-            exchanges.begin(is_read.then(|| request.method()), Some(recorded(peer, &request)));
+            // What breaks a rule of the engine's was not read by that.
+            match &admitted {
+                Err(Refused { after: After::End(CloseReason::Refused), .. }) => {
+                    exchanges.begin_unread(Some(recorded(peer, &request)));
+                }
+                _ => exchanges.begin(&request, recorded(peer, &request)),
+            }
         }
         let response = match admitted {
             Ok((last, left)) => {
@@ -174,10 +181,12 @@ impl<A: App> Connection<A> {
                 }
                 response
             }
-            Err(Refused { answer, after: After::End(reason) }) => instead(&self.settings, switch, answer, reason),
-            Err(Refused { answer, after }) => {
+            Err(Refused { name, answer, after: After::End(reason) }) => {
+                refused(&self.settings, switch, name, answer, reason)
+            }
+            Err(Refused { name, answer, after }) => {
                 add(&self.core().requests, 1);
-                denied(&self.settings, switch, answer, matches!(after, After::Next))
+                denied(&self.settings, switch, name, answer, matches!(after, After::Next))
             }
         };
         Ok(Told::answer(switch.record.exchanges(), response))
@@ -210,7 +219,7 @@ impl<A: App> Connection<A> {
                     true if last || is_last || may_switch(request) => After::Last,
                     true => After::Next,
                 };
-                return Err(Refused { answer: denial.own_answer(), after });
+                return Err(Refused { name: denial.text, answer: denial.own_answer(), after });
             }
         };
         if request.method() == Method::CONNECT {
@@ -230,7 +239,7 @@ impl<A: App> Connection<A> {
     fn refuse(&self, refusal: Refusal) -> Refused {
         self.core().count_refusal(refusal);
         let answer = OwnAnswer::new(refusal.status(), refusal.name());
-        Refused { answer, after: After::End(CloseReason::Refused) }
+        Refused { name: refusal.name(), answer, after: After::End(CloseReason::Refused) }
     }
 
     /// Answers a request that was let through.
@@ -262,8 +271,8 @@ impl<A: App> Connection<A> {
                 return instead(&self.settings, switch, answer, reason);
             }
             _ if record.has_refused_body() => {
-                let answer = self.refuse(Refusal::BodyTooLarge).answer;
-                return instead(&self.settings, switch, answer, CloseReason::Refused);
+                let Refused { name, answer, .. } = self.refuse(Refusal::BodyTooLarge);
+                return refused(&self.settings, switch, name, answer, CloseReason::Refused);
             }
             Ok(Ok(Some(response))) => response,
             Ok(Ok(None)) => return failed(&self.settings, switch),
@@ -305,9 +314,6 @@ impl<A: App> Connection<A> {
             request.extensions_mut().remove::<OnUpgrade>();
         }
         add_peer(&mut request, peer.socket_address());
-        if let Some(route) = record.exchanges().and_then(|exchanges| exchanges.route()) {
-            request.extensions_mut().insert(route);
-        }
         request
     }
 
@@ -381,7 +387,8 @@ pub(super) async fn turn_away(mut transport: Transport, denial: Denial, settings
     let record = transport.record();
     record.note(denial.reason);
     if let Some(exchanges) = record.exchanges() {
-        exchanges.begin(None, None);
+        exchanges.begin_unread(None);
+        exchanges.handle_refusal(denial.reason, Some(denial.text));
         exchanges.handle_head(denial.status);
     }
     let answer = denial.answer_unread(&settings.refusal_cors);
@@ -414,17 +421,44 @@ fn failed<B>(settings: &Settings, switch: &Switch) -> Response<Answer<B>> {
 
 /// An answer of the server's own after which the connection ends, for this reason.
 fn instead<B>(settings: &Settings, switch: &Switch, answer: OwnAnswer<'_>, reason: CloseReason) -> Response<Answer<B>> {
+    last(settings, switch, None, answer, reason)
+}
+
+/// The same, because of what has this name: it was refused by a rule or by the gate.
+fn refused<B>(
+    settings: &Settings,
+    switch: &Switch,
+    name: &'static str,
+    answer: OwnAnswer<'_>,
+    reason: CloseReason,
+) -> Response<Answer<B>> {
+    last(settings, switch, Some(name), answer, reason)
+}
+
+fn last<B>(
+    settings: &Settings,
+    switch: &Switch,
+    denied: Option<&'static str>,
+    answer: OwnAnswer<'_>,
+    reason: CloseReason,
+) -> Response<Answer<B>> {
     switch.record.note(reason);
     if let Some(exchanges) = switch.record.exchanges() {
-        exchanges.handle_refusal(reason);
+        exchanges.handle_refusal(reason, denied);
     }
     own(settings, switch, answer, false)
 }
 
-/// The answer to a request that broke no rule and was not let through.
-fn denied<B>(settings: &Settings, switch: &Switch, answer: OwnAnswer<'_>, keep_alive: bool) -> Response<Answer<B>> {
+/// The answer to a request that broke no rule and was not let through, because of what has this name.
+fn denied<B>(
+    settings: &Settings,
+    switch: &Switch,
+    name: &'static str,
+    answer: OwnAnswer<'_>,
+    keep_alive: bool,
+) -> Response<Answer<B>> {
     if let Some(exchanges) = switch.record.exchanges() {
-        exchanges.handle_denied();
+        exchanges.handle_denied(name);
     }
     own(settings, switch, answer, keep_alive)
 }

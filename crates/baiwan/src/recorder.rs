@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 pub(crate) use self::draft::{Draft, now};
+use crate::access_log;
 use crate::observe::{Exchange, Observer};
 use crate::route_table::{RouteNumber, RouteTable};
 use crate::status::{CoreStatus, Status};
@@ -23,21 +24,27 @@ pub(crate) struct Recorder {
     status: Arc<Status>,
     core: usize,
     app: Option<Observer>,
+    access_log: Option<access_log::Producer>,
     /// Somebody wants to know paths.
     wants_path: bool,
 }
 
 impl Recorder {
     /// That of the `core`-th core; none where nobody wants records.
-    pub(crate) fn of_core(app: Option<Observer>, status: &Arc<Status>, core: usize) -> Option<Arc<Self>> {
-        let wants_path = app.is_some();
-        wants_path.then(|| Arc::new(Self { status: Arc::clone(status), core, app, wants_path }))
+    pub(crate) fn of_core(
+        app: Option<Observer>,
+        access_log: Option<access_log::Producer>,
+        status: &Arc<Status>,
+        core: usize,
+    ) -> Option<Arc<Self>> {
+        let wants_path = app.is_some() || access_log.is_some();
+        wants_path.then(|| Arc::new(Self { status: Arc::clone(status), core, app, access_log, wants_path }))
     }
 
     /// One that tells an observer alone, and posts to no server.
     #[cfg(test)]
     pub(crate) fn of_observer(observer: Observer) -> Arc<Self> {
-        Self::of_core(Some(observer), &Status::new(1, 1, 1), 0).expect("somebody observes")
+        Self::of_core(Some(observer), None, &Status::new(1, 1, 1), 0).expect("somebody observes")
     }
 
     /// Whether records say the path of their request.
@@ -83,6 +90,9 @@ impl Recorder {
     fn tell(&self, exchange: &Exchange<'_>) {
         if let Some(app) = &self.app {
             app.tell(exchange);
+        }
+        if let Some(log) = &self.access_log {
+            log.note(exchange);
         }
     }
 }

@@ -98,6 +98,8 @@ impl Health {
             rate_limit_reported: sum(|core| &core.rate_limit_reported),
             untrusted_proxy_fields: sum(|core| &core.untrusted_proxy_fields),
             memory_steps: status.memory_steps(),
+            access_log_dropped: status.access_log.get().map_or(0, |log| log.dropped()),
+            access_log_writer_cpu: status.access_log.get().map_or(Duration::ZERO, |log| log.writer_cpu()),
             closed: CloseReason::ALL.map(|reason| (reason, closed(reason))).to_vec(),
             refused: Refusal::ALL.iter().map(refused).collect(),
         }

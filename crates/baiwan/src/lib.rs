@@ -39,6 +39,7 @@
     allow(dead_code, reason = "parts that the engine alone uses are built without it, too")
 )]
 
+mod access_log;
 mod app;
 #[cfg(feature = "axum")]
 mod axum_app;
@@ -61,6 +62,8 @@ mod hyper;
 mod inbox;
 mod incoming;
 mod limited_route;
+#[doc(hidden)]
+pub mod lines;
 mod memory;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -70,6 +73,7 @@ mod pace;
 mod per_client;
 mod rate_limit;
 mod recorder;
+mod request_id;
 mod route_limits;
 mod route_table;
 #[cfg(feature = "matched-path")]
@@ -99,6 +103,7 @@ struct FromAxumServe;
 #[doc = include_str!("../../../docs/limits.md")]
 struct Limits;
 
+pub use access_log::{AccessLog, AccessLogFormat};
 pub use app::{App, BoxError};
 #[cfg(feature = "axum")]
 pub use axum_app::{AxumApp, ConnectInfoApp, FromIncomingStream, IntoApp, axum_app};
@@ -120,6 +125,9 @@ pub use limited_route::{RouteLimitsFuture, RouteLimitsService};
 pub use metrics::Metrics;
 pub use observe::{Exchange, Outcome};
 pub use rate_limit::RateLimitMode;
+#[cfg(feature = "axum")]
+pub use request_id::RequestIdMissing;
+pub use request_id::{RequestId, TraceContext};
 pub use route_limits::RouteLimits;
 #[cfg(feature = "matched-path")]
 pub use routes::{RouteLayer, RouteService};

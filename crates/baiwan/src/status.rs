@@ -16,6 +16,7 @@
 //!
 //! The invariant: a connection is counted in once and out once, and never are there more than the maximum.
 
+mod access_log_counts;
 mod close_reason;
 mod connection_state;
 mod counts;
@@ -39,6 +40,7 @@ use crate::route_table::RouteTable;
 
 use self::counts::Tally;
 
+pub(crate) use self::access_log_counts::AccessLogCounts;
 pub use self::close_reason::CloseReason;
 pub(crate) use self::connection_state::ConnectionState;
 pub use self::counts::Counts;
@@ -70,6 +72,8 @@ pub(crate) struct Status {
     /// The templates of routes, where records are made.
     pub(crate) routes: RouteTable,
     started: Instant,
+    /// What the access log counts, if there is one.
+    pub(crate) access_log: OnceLock<Arc<AccessLogCounts>>,
     /// When the cores were told to end their connections.
     draining_since: OnceLock<Instant>,
 }
@@ -141,6 +145,7 @@ impl Status {
             hints: Hints::default(),
             routes: RouteTable::default(),
             started: Instant::now(),
+            access_log: OnceLock::new(),
             draining_since: OnceLock::new(),
         })
     }

@@ -11,12 +11,12 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use baiwan::{CloseReason, FdTables, Server};
+use baiwan::{AccessLogFormat, CloseReason, FdTables, Server};
 use baiwan_task::{FailureKind, Handle, TaskGroup};
 use tracing::{info, warn};
 
 use crate::clock::Uptime;
-use crate::config::Config;
+use crate::config::{Config, LogFormat};
 use crate::logs;
 use crate::refusals::Refusals;
 use crate::routes::{HandlerState, JSON_BODY_MAX, Policy, Probe, router};
@@ -52,8 +52,13 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let cores = config.server.worker_count();
     let store = runtime.block_on(open_store(config, &location, cores))?;
     let mut server = config.server.clone();
+    server.access_log = server.access_log.format(match config.log_format {
+        LogFormat::Auto => AccessLogFormat::Auto,
+        LogFormat::Json => AccessLogFormat::Json,
+        LogFormat::Text => AccessLogFormat::Text,
+    });
     let shared_limit = take_shared(config, &mut server);
-    let builder = Server::from_settings(server).workers(cores).buffered_body_limit(JSON_BODY_MAX);
+    let builder = Server::from_settings(server).workers(cores).buffered_body_limit(JSON_BODY_MAX).request_ids(true);
     let builder = builder.refusal_cors(config.cors_origins.for_refusals());
     let health = builder.health();
     let probe = Arc::new(health.clone());

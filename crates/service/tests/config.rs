@@ -54,6 +54,8 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("SHUTDOWN_DELAY", "25s", "less than SHUTDOWN_TIMEOUT"),
     ("SHUTDOWN_TIMEOUT", "0", "from 1ms to 24h"),
     ("SHUTDOWN_GRACE", "-1s", "or rest"),
+    ("ACCESS_LOG", "yes", "on, off, or the path of a file, with a / in it"),
+    ("ACCESS_LOG_SAMPLE", "-1", "1 to 1000000000; or off"),
     ("EVENT_LOOP", "kqueue", "auto, epoll or portable"),
     ("FD_TABLES", "per-thread", "shared or per-core"),
 ];
@@ -179,6 +181,8 @@ fn what_can_be_off_takes_off_and_its_older_words_and_is_shown_as_off() {
         "HALF_CLOSE",
         "OVERLOAD",
         "SHUTDOWN_DELAY",
+        "ACCESS_LOG",
+        "ACCESS_LOG_SAMPLE",
         "CORS_ORIGINS",
         "SERVER_HEADER",
         "READY_REQUIRES",

@@ -15,6 +15,7 @@ use super::parting::Home;
 use super::shutdown::StopRequests;
 use super::signals::{Listening, StopSignal};
 use crate::Error;
+use crate::access_log;
 use crate::capacity::Capacity;
 use crate::say::say;
 use crate::settings::{EventLoop, Settings};
@@ -35,6 +36,8 @@ pub struct Running {
     pub(super) home: Option<Home>,
     pub(super) capacity: Capacity,
     pub(super) stops: StopRequests,
+    /// None where there is no access log.
+    pub(super) access_log: Option<access_log::Writer>,
     /// None where no cgroup limits the memory.
     #[expect(dead_code, reason = "it ends with the server")]
     pub(super) memory_watch: Option<MemoryWatch>,
@@ -74,7 +77,11 @@ impl Running {
     /// runtime than the one on which the server was started.
     pub async fn wait(mut self) -> Result<(), Error> {
         self.home.map_or(Ok(()), Home::check)?;
-        self.until_ended().await?;
+        let ended = self.until_ended().await;
+        if let Some(log) = &mut self.access_log {
+            log.flush().await;
+        }
+        ended?;
         // The first core follows the signals, too, so this may be the first poll since the last phase: whoever polls sees it before the end.
         tokio::task::yield_now().await;
         Ok(())

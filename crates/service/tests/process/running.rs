@@ -36,7 +36,8 @@ pub(crate) fn command(directory: &Path) -> Command {
 
 pub(crate) fn with_settings(mut command: Command, directory: &Path) -> Command {
     command.env_clear().env("STATE_DIRECTORY", directory).env("HOST", "127.0.0.1").env("PORT", "0");
-    command.env("LOG_FORMAT", "json").stderr(Stdio::piped());
+    // Standard output is the test's own.
+    command.env("LOG_FORMAT", "json").env("ACCESS_LOG", "off").stderr(Stdio::piped());
     command
 }
 

@@ -39,6 +39,7 @@
     allow(dead_code, reason = "parts that the engine alone uses are built without it, too")
 )]
 
+mod access_log;
 #[cfg(feature = "admin")]
 mod admin;
 mod app;
@@ -63,6 +64,8 @@ mod hyper;
 mod inbox;
 mod incoming;
 mod limited_route;
+#[doc(hidden)]
+pub mod lines;
 mod memory;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -72,6 +75,7 @@ mod pace;
 mod per_client;
 mod rate_limit;
 mod recorder;
+mod request_id;
 mod route_limits;
 mod route_table;
 #[cfg(feature = "matched-path")]
@@ -101,6 +105,7 @@ struct FromAxumServe;
 #[doc = include_str!("../../../docs/limits.md")]
 struct Limits;
 
+pub use access_log::{AccessLog, AccessLogFormat};
 #[cfg(feature = "admin")]
 pub use admin::Admin;
 #[cfg(feature = "admin")]
@@ -127,6 +132,9 @@ pub use limited_route::{RouteLimitsFuture, RouteLimitsService};
 pub use metrics::Metrics;
 pub use observe::{Exchange, Outcome};
 pub use rate_limit::RateLimitMode;
+#[cfg(feature = "axum")]
+pub use request_id::RequestIdMissing;
+pub use request_id::{RequestId, TraceContext};
 pub use route_limits::RouteLimits;
 #[cfg(feature = "matched-path")]
 pub use routes::{RouteLayer, RouteService};

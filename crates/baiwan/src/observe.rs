@@ -55,6 +55,8 @@ pub struct Exchange<'a> {
     pub denied: Option<&'static str>,
     /// The id of the request, where the server gives ids.
     pub request_id: Option<&'a str>,
+    /// The trace that the request is a part of, where the server gives ids and the request has named one.
+    pub trace_id: Option<&'a str>,
     /// The number of the core that served it, from 0 on.
     pub core: usize,
     /// The answer was no matter of a moment: a piece of its body had to be waited for when others were sent, as with Server-Sent Events,

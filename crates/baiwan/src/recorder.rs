@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::draft::{Draft, now};
+use crate::access_log;
 #[cfg(feature = "metrics")]
 use crate::metrics;
 use crate::observe::{Exchange, Observer};
@@ -25,6 +26,7 @@ use crate::status::{CoreStatus, Status};
 pub(crate) struct Audience {
     /// The program's observer.
     pub(crate) app: Option<Observer>,
+    pub(crate) access_log: Option<access_log::Producer>,
     #[cfg(feature = "metrics")]
     pub(crate) metrics: Option<Arc<metrics::Core>>,
 }
@@ -35,7 +37,7 @@ impl Audience {
         if self.metrics.is_some() {
             return false;
         }
-        self.app.is_none()
+        self.app.is_none() && self.access_log.is_none()
     }
 }
 
@@ -56,7 +58,7 @@ impl Recorder {
         if audience.is_empty() {
             return None;
         }
-        let wants_path = audience.app.is_some();
+        let wants_path = audience.app.is_some() || audience.access_log.is_some();
         Some(Arc::new(Self { status: Arc::clone(status), core, wants_path, audience }))
     }
 
@@ -169,6 +171,9 @@ impl Recorder {
         }
         if let Some(app) = &self.audience.app {
             app.tell(exchange);
+        }
+        if let Some(log) = &self.audience.access_log {
+            log.note(exchange);
         }
     }
 }

@@ -25,6 +25,7 @@ use std::time::Duration;
 use baiwan_http1::Limits;
 use baiwan_limits::{ConnectionAges, Proxies};
 
+use crate::access_log::{AccessLog, AccessLogInForce};
 use crate::cors::RefusalCors;
 use crate::fd_tables::FdTables;
 use crate::files::TURNED_AWAY_MAX;
@@ -131,6 +132,12 @@ pub struct Settings {
     pub slow_poll: Option<Duration>,
     /// How often each client may ask.
     pub rate_limit: RateLimits,
+    /// Where a line for each exchange goes.
+    pub access_log: AccessLog,
+    /// The log in force, once the server starts.
+    pub(crate) access_log_in_force: Option<Arc<AccessLogInForce>>,
+    /// Requests have ids, which their answers say.
+    pub(crate) request_ids: bool,
     /// The limit in force, once the server starts.
     pub(crate) rate_limit_in_force: Option<Arc<RateLimit>>,
     /// Of heads and bodies.
@@ -183,6 +190,9 @@ impl Default for Settings {
             live_timeout: LIVE_TIMEOUT,
             slow_poll: Some(Duration::from_millis(100)),
             rate_limit: RateLimits::default(),
+            access_log: AccessLog::off(),
+            access_log_in_force: None,
+            request_ids: false,
             rate_limit_in_force: None,
             http: Limits::default(),
             // As with axum alone.
@@ -227,6 +237,7 @@ impl Settings {
     pub(crate) fn recorder(&self, status: &Arc<Status>, core: usize) -> Option<Arc<Recorder>> {
         let audience = Audience {
             app: self.observer.clone(),
+            access_log: self.access_log_in_force.as_ref().and_then(|log| log.take(core)),
             #[cfg(feature = "metrics")]
             metrics: self.metrics.as_ref().map(|metrics| metrics.core(status, core)),
         };

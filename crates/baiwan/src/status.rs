@@ -17,6 +17,7 @@
 //!
 //! The invariant: a connection is counted in once and out once, and never are there more than the maximum.
 
+mod access_log_counts;
 mod by_route;
 mod close_reason;
 mod connection_state;
@@ -41,6 +42,7 @@ use crate::route_table::RouteTable;
 
 use self::counts::Tally;
 
+pub(crate) use self::access_log_counts::AccessLogCounts;
 pub(crate) use self::by_route::ByRoute;
 pub use self::close_reason::CloseReason;
 pub(crate) use self::connection_state::ConnectionState;
@@ -82,6 +84,8 @@ pub(crate) struct Status {
     pub(crate) stuck: ByRoute,
     /// Polls of a handler that took longer than `Bounds::slow_poll`.
     pub(crate) slow_polls: ByRoute,
+    /// What the access log counts, if there is one.
+    pub(crate) access_log: OnceLock<Arc<AccessLogCounts>>,
     /// When the cores were told to end their connections.
     draining_since: OnceLock<Instant>,
 }
@@ -168,6 +172,7 @@ impl Status {
             stuck_cores: AtomicU64::new(0),
             stuck: ByRoute::default(),
             slow_polls: ByRoute::default(),
+            access_log: OnceLock::new(),
             draining_since: OnceLock::new(),
         })
     }

@@ -25,8 +25,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use baiwan::Quota;
 use baiwan::settings::{Settings, TABLE};
+use baiwan::{AccessLog, Quota};
 use http::HeaderValue;
 
 use self::judge::Judge;
@@ -36,6 +36,7 @@ use crate::store::Location;
 
 pub use self::admin_side::AdminSettings;
 pub use self::limit_store::LimitStore;
+pub(crate) use self::parsers::parse_log_level;
 pub use self::parsers::{CorsOrigins, DATABASE_CONNECTIONS_MAX, LogFormat, ORIGINS_MAX, ReadyRequires};
 pub use self::settings::{defaults, rows};
 /// A secret that requests must know.
@@ -81,13 +82,14 @@ pub struct Config {
     pub demo: bool,
 }
 
-/// What holds when nobody sets anything. Four settings of the server differ from those of an app of one's own.
+/// What holds when nobody sets anything. Five settings of the server differ from those of an app of one's own.
 impl Default for Config {
     fn default() -> Self {
         let mut server = Settings::default();
         server.request_timeout = Some(Duration::from_secs(30));
         server.half_close = true;
         server.shutdown_grace = Some(Duration::from_secs(1));
+        server.access_log = AccessLog::stdout();
         // Whoever tries it out on one machine is not in the way of the limit. One that is set counts for them, too.
         server.rate_limit.quota = Quota::per_second(RATE_LIMIT_DEFAULT).ok();
         server.rate_limit.scope.exempts_loopback = true;

@@ -11,12 +11,12 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use baiwan::{Builder, CloseReason, FdTables, Server};
+use baiwan::{AccessLogFormat, Builder, CloseReason, FdTables, Server};
 use baiwan_task::{FailureKind, Handle, TaskGroup};
 use tracing::{info, warn};
 
 use crate::clock::Uptime;
-use crate::config::{Config, ReadyRequires};
+use crate::config::{Config, LogFormat, ReadyRequires};
 use crate::logs;
 use crate::refusals::Refusals;
 use crate::routes::{HandlerState, JSON_BODY_MAX, Policy, Probe, router};
@@ -52,8 +52,13 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let cores = config.server.worker_count();
     let store = runtime.block_on(open_store(config, &location, cores))?;
     let mut server = config.server.clone();
+    server.access_log = server.access_log.format(match config.log_format {
+        LogFormat::Auto => AccessLogFormat::Auto,
+        LogFormat::Json => AccessLogFormat::Json,
+        LogFormat::Text => AccessLogFormat::Text,
+    });
     let shared_limit = take_shared(config, &mut server);
-    let builder = Server::from_settings(server).workers(cores).buffered_body_limit(JSON_BODY_MAX);
+    let builder = Server::from_settings(server).workers(cores).buffered_body_limit(JSON_BODY_MAX).request_ids(true);
     let builder = builder.refusal_cors(config.cors_origins.for_refusals());
     let builder = with_admin(builder, config, &store);
     let health = builder.health();
@@ -108,6 +113,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
 /// With the admin side, which looks after the store as well.
 fn with_admin(builder: Builder, config: &Config, store: &Store) -> Builder {
     let Some(admin) = config.admin.admin() else { return builder };
+    let admin = admin.log_level(|| logs::log_level().unwrap_or_default(), logs::set_log_level);
     // It has a connection of its own to an SQLite file, and shares those of the first core to PostgreSQL.
     let store = Arc::new(store.for_core(0));
     let check = move || {

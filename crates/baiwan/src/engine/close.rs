@@ -126,7 +126,7 @@ pub(super) fn answer_and_close<S>(
     let client = table[index].peer.expand();
     let busy = table.activate(index);
     let mut bytes = Vec::new();
-    OwnAnswer::new(status, text).write(&terms.settings, busy.asked, |answer| {
+    OwnAnswer::new(status, text).write(&terms.settings, &busy.asked, |answer| {
         encode_short_answer(&mut bytes, answer, context, terms.clock.date());
     });
     busy.set_aside = Vec::new();

@@ -37,14 +37,15 @@ pub(super) fn deny<D: Driver>(
     received: Received<'_>,
 ) -> Step {
     let settings = &terms.settings;
-    let asked = Asked::of(settings, &head.request);
+    let Received { head_bytes, rest, id, .. } = received;
+    let asked = Asked::of(settings, &head.request, id);
+    let draft = begin_record(terms, table, index, &head.request, head_bytes, asked.id.as_ref());
     let head_request = head.request.method() == Method::HEAD;
     if !denial.stays {
         if head.framing != BodyFraming::None {
             table[index].flags.set(Flags::UPLOADING);
         }
-        let draft = begin_record(terms, table, index, &head.request, received.head_bytes);
-        keep_record(table, index, draft);
+        keep_record(table, index, draft, None);
         table.activate(index).asked = asked;
         // It waits for room: a peer that has asked before may not have taken all of its answers, and is not to lose them.
         answer_and_close(terms, table, index, denial.status, denial.text, denial.reason);
@@ -52,13 +53,12 @@ pub(super) fn deny<D: Driver>(
         return Step::Over;
     }
     add(&terms.status().requests, 1);
-    let Skipped { unread, bytes, keeps_alive } = match skip_body(head, received.rest, &settings.http) {
+    let Skipped { unread, bytes, keeps_alive } = match skip_body(head, rest, &settings.http) {
         Ok(skipped) => skipped,
         Err(refusal) => {
-            let draft = begin_record(terms, table, index, &head.request, received.head_bytes);
-            keep_record(table, index, draft);
+            keep_record(table, index, draft, None);
             table.activate(index).asked = asked;
-            refuse(terms, table, index, refusal, received.rest);
+            refuse(terms, table, index, refusal, rest);
             return Step::Over;
         }
     };
@@ -71,12 +71,10 @@ pub(super) fn deny<D: Driver>(
     let context = terms.board.context(context, keeps_alive);
     let out = &mut ports.outbox.bytes;
     let begin = out.len();
-    denial.own_answer().write(settings, asked, |answer| {
+    denial.own_answer().write(settings, &asked, |answer| {
         encode_short_answer(out, answer, context, terms.clock.date());
     });
-    if let (Some(mut draft), Some(recorder)) =
-        (begin_record(terms, table, index, &head.request, received.head_bytes), terms.recorder())
-    {
+    if let (Some(mut draft), Some(recorder)) = (draft, terms.recorder()) {
         let now = terms.recent_time().into_std();
         draft.handle_denied(denial.text);
         draft.handle_goes_on();

@@ -26,6 +26,7 @@ use crate::app::Call;
 use crate::call_scope::{Told, listen};
 use crate::rate_limit::Warning;
 use crate::recorder::{Draft, Recorder};
+use crate::request_id::{RequestId, within};
 use crate::route_table::RouteNumber;
 use crate::status::add;
 
@@ -242,13 +243,18 @@ impl Drop for Unfinished {
 }
 
 /// The task of an exchange whose handler was not ready.
-pub(super) async fn run<B>(call: Call<B>, pipe: Rc<Pipe>, context: ResponseContext, warning: Option<Warning>)
-where
+pub(super) async fn run<B>(
+    call: Call<B>,
+    pipe: Rc<Pipe>,
+    context: ResponseContext,
+    warning: Option<Warning>,
+    mut id: Option<RequestId>,
+) where
     B: HttpBody<Data: Buf, Error: Into<BoxError>>,
 {
     let unfinished = Unfinished::new(pipe);
     let pipe = &unfinished.0;
-    let response = match answered(call, pipe).await {
+    let response = match answered(call, pipe, &mut id).await {
         Ok(response) => response,
         Err(error) => return say_unsendable(&*error),
     };
@@ -256,16 +262,18 @@ where
     let context = pipe.board.context(context, kept);
     let (mut front, mut queue) = (Vec::with_capacity(FRONT_BYTES_TYPICAL), VecDeque::new());
     let date = pipe.board.date();
-    let Some(answer) = encode(response, warning.as_ref(), context, &date, &mut front, &mut queue) else { return };
+    let Some(answer) = encode(response, warning.as_ref(), context, &date, &mut id, &mut front, &mut queue) else {
+        return;
+    };
     let Answer { status, keep_alive, extent, rest } = answer;
     pipe.shared.borrow_mut().status = Some(status);
     pipe.send(front, queue);
     pipe.advance(Progress::Responding { extent });
-    pump(rest, pipe, keep_alive).await;
+    pump(rest, pipe, keep_alive, id).await;
 }
 
 /// Waits for the app's answer, and tells the engine what layers of its route say.
-async fn answered<B>(mut call: Call<B>, pipe: &Pipe) -> Result<Response<B>, BoxError> {
+async fn answered<B>(mut call: Call<B>, pipe: &Pipe, id: &mut Option<RequestId>) -> Result<Response<B>, BoxError> {
     let mut is_refused = false;
     poll_fn(|cx| {
         // The engine ends the task.
@@ -273,8 +281,8 @@ async fn answered<B>(mut call: Call<B>, pipe: &Pipe) -> Result<Response<B>, BoxE
             return Poll::Pending;
         }
         let recorder = pipe.board.recorder.as_ref();
-        let (polled, told) =
-            Recorder::timed(recorder, &pipe.route, || listen(recorder, &pipe.route, || call.as_mut().poll(cx)));
+        let poll = || within(id, || call.as_mut().poll(cx));
+        let (polled, told) = Recorder::timed(recorder, &pipe.route, || listen(recorder, &pipe.route, poll));
         if let Some(told) = told {
             pipe.tell(&told);
             is_refused = told.is_too_large;
@@ -285,15 +293,15 @@ async fn answered<B>(mut call: Call<B>, pipe: &Pipe) -> Result<Response<B>, BoxE
 }
 
 /// The task of an exchange whose handler was ready, but whose body was not.
-pub(super) async fn run_body<B>(rest: Rest<B>, pipe: Rc<Pipe>, keep_alive: bool)
+pub(super) async fn run_body<B>(rest: Rest<B>, pipe: Rc<Pipe>, keep_alive: bool, id: Option<RequestId>)
 where
     B: HttpBody<Data: Buf, Error: Into<BoxError>>,
 {
     let unfinished = Unfinished::new(pipe);
-    pump(Some(rest), &unfinished.0, keep_alive).await;
+    pump(Some(rest), &unfinished.0, keep_alive, id).await;
 }
 
-async fn pump<B>(mut rest: Option<Rest<B>>, pipe: &Pipe, keep_alive: bool)
+async fn pump<B>(mut rest: Option<Rest<B>>, pipe: &Pipe, keep_alive: bool, mut id: Option<RequestId>)
 where
     B: HttpBody<Data: Buf, Error: Into<BoxError>>,
 {
@@ -301,7 +309,8 @@ where
         poll_fn(|cx| pipe.poll_credit(cx)).await;
         let frame = poll_fn(|cx| {
             let recorder = pipe.board.recorder.as_ref();
-            let polled = Recorder::timed(recorder, &pipe.route, || body.as_mut().poll_frame(cx));
+            let poll = || within(&mut id, || body.as_mut().poll_frame(cx));
+            let polled = Recorder::timed(recorder, &pipe.route, poll);
             if polled.is_pending() {
                 pipe.is_stream.set(true);
             }

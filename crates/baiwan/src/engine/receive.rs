@@ -30,9 +30,11 @@ use super::upgrade::{give_to_hyper, may_switch};
 use super::upload::{discard, discard_body, visit_exchange};
 use super::{BATCH_MAX, RECEIVE_BYTES_MAX, TRANSMIT_DELAY_MAX, TURN_CONNECTIONS_MAX, TURN_TIME_MAX, has_budget};
 use crate::app::App;
+use crate::client::request_id;
 use crate::gate::Denial;
 use crate::own_answer::Asked;
 use crate::rate_limit::Left;
+use crate::request_id::RequestId;
 use crate::status::{CloseReason, add};
 
 /// Requests that are answered at once on one connection in one turn.
@@ -325,8 +327,7 @@ fn answer<D: Driver, A: App>(
     decoder: &mut HeadDecoder,
 ) -> (Wait, usize) {
     let begin = ports.outbox.bytes.len();
-    let mut position = 0;
-    let mut answers = 0;
+    let (mut position, mut answers) = (0, 0);
     loop {
         let rest = &input[position..];
         if rest.is_empty() {
@@ -366,11 +367,12 @@ fn answer<D: Driver, A: App>(
             // What was answered before leaves first; then this head is looked at once more.
             return (Wait::Turn, position);
         }
+        let id = request_id(&terms.settings, || table[index].peer.peer(), &head.request);
         let admitted = admit(terms, table, index, flags, switches, head);
         if let Ok(left) = admitted
             && switches
         {
-            record_without_app(terms, table, index, &head.request, consumed);
+            record_without_app(terms, table, index, &head.request, consumed, id);
             return (Wait::Hyper(left), position);
         }
         if admitted.as_ref().is_err_and(|denial| !denial.stays) && ports.outbox.bytes.len() > begin {
@@ -378,8 +380,9 @@ fn answer<D: Driver, A: App>(
             return (Wait::Turn, position);
         }
         position += consumed;
-        head.keep_alive &= !take_request(terms, table, index, head.framing, &input[position..]);
-        let received = Received { head_bytes: consumed, rest: &input[position..], left: admitted.unwrap_or_default() };
+        let (rest, left) = (&input[position..], admitted.unwrap_or_default());
+        head.keep_alive &= !take_request(terms, table, index, head.framing, rest);
+        let received = Received { head_bytes: consumed, rest, left, id };
         let step = match admitted {
             Err(denial) => deny(terms, ports, table, index, &denial, head, received),
             Ok(_) => match apps.of::<D>(table, index) {
@@ -387,7 +390,7 @@ fn answer<D: Driver, A: App>(
                     let Ok(Some((head, _))) = decoded else { unreachable!("a head was decoded") };
                     begin_exchange(terms, &mut ports.outbox.bytes, table, app, index, head, received)
                 }
-                None => fail_without_app(terms, table, index, &head.request, consumed),
+                None => fail_without_app(terms, table, index, &head.request, received),
             },
         };
         match step {
@@ -406,9 +409,16 @@ fn has_no_memory_for(terms: &Terms, input: &[u8]) -> bool {
 }
 
 /// Begins the record of a request that is not given to the app, if somebody wants one.
-fn record_without_app<S>(terms: &Terms, table: &mut Table<S>, index: u32, request: &Request<()>, head_bytes: usize) {
-    let draft = begin_record(terms, table, index, request, head_bytes);
-    keep_record(table, index, draft);
+fn record_without_app<S>(
+    terms: &Terms,
+    table: &mut Table<S>,
+    index: u32,
+    request: &Request<()>,
+    head_bytes: usize,
+    id: Option<RequestId>,
+) {
+    let draft = begin_record(terms, table, index, request, head_bytes, id.as_ref());
+    keep_record(table, index, draft, id);
 }
 
 /// Answers a request whose head has begun, instead of waiting for the rest of it: the memory is short.
@@ -435,10 +445,10 @@ fn fail_without_app<S>(
     table: &mut Table<S>,
     index: u32,
     request: &Request<()>,
-    head_bytes: usize,
+    received: Received<'_>,
 ) -> Step {
     add(&terms.status().requests, 1);
-    record_without_app(terms, table, index, request, head_bytes);
+    record_without_app(terms, table, index, request, received.head_bytes, received.id);
     fail_with_panic(terms, table, index);
     Step::Over
 }

@@ -38,6 +38,7 @@ use crate::ending::OfConnection;
 use crate::pace::Pace;
 use crate::rate_limit::{Left, Warning};
 use crate::recorder::Draft;
+use crate::request_id::{RequestId, within};
 use crate::route_limits::RouteLimits;
 use crate::route_table::RouteNumber;
 use crate::status::{CloseReason, add};
@@ -77,10 +78,11 @@ struct Underway {
     told: Option<Told>,
     /// Its record, if somebody wants one.
     draft: Option<Draft>,
+    /// What it is called.
+    id: Option<RequestId>,
 }
 
 /// What was received of a request.
-#[derive(Clone, Copy)]
 pub(super) struct Received<'a> {
     /// How long its head was.
     pub(super) head_bytes: usize,
@@ -88,6 +90,8 @@ pub(super) struct Received<'a> {
     pub(super) rest: &'a [u8],
     /// What is left of its client's limit, if the answer should say so.
     pub(super) left: Option<Left>,
+    /// What it is called, where the server gives ids.
+    pub(super) id: Option<RequestId>,
 }
 
 /// Runs the handler for a request. An answer that is there goes to `out`.
@@ -106,32 +110,33 @@ pub(super) fn begin_exchange<S, A: App>(
     let head_request = request.method() == Method::HEAD;
     // What may switch protocols has left the engine.
     let context = ResponseContext { head_request, version: request.version(), keep_alive, may_switch: false };
-    let mut draft = begin_record(terms, table, index, &request, received.head_bytes);
+    let mut id = received.id;
+    let mut draft = begin_record(terms, table, index, &request, received.head_bytes, id.as_ref());
     let token = || table.token(index);
     let (body, mut feed, body_bytes) = match begin_body(terms, token, framing, expects_continue, received.rest) {
         Ok(begun) => begun,
         Err(refusal) => {
-            keep_record(table, index, draft);
+            keep_record(table, index, draft, id);
             refuse(terms, table, index, refusal, received.rest);
             return Step::Over;
         }
     };
     let by_itself = is_for_server(&request) && !terms.settings.options_asterisk;
-    let mut request = request.map(|()| body);
-    if framing != BodyFraming::None {
-        limit_buffered_body(&mut request, terms.settings.buffered_body_bytes_max);
-    }
-    add_peer(&mut request, table[index].peer.expand());
-    let ending = lifetime::ending(terms, table, index);
-    if let Some(ending) = &ending {
-        request.extensions_mut().insert(ending.clone());
-    }
+    let (request, ending) = for_app(terms, table, index, request.map(|()| body), framing);
     let begin = out.len();
     let route = Cell::default();
     // Whatever the app does in here, it costs this request alone: calling it, polling it, and dropping what is its own.
     let called = catch_unwind(AssertUnwindSafe(|| match by_itself {
-        true => answer_without_app(terms, out, feed.as_ref(), context),
-        false => call(terms, out, app, request, feed.as_mut(), &route, Answering { context, left: received.left }),
+        true => answer_without_app(terms, out, feed.as_ref(), context, &mut id),
+        false => call(
+            terms,
+            out,
+            app,
+            request,
+            feed.as_mut(),
+            &route,
+            Answering { context, left: received.left, id: &mut id },
+        ),
     }));
     if let Some(draft) = &mut draft {
         draft.route = route.get();
@@ -139,21 +144,21 @@ pub(super) fn begin_exchange<S, A: App>(
     }
     match called {
         Ok(Called::Pending(call, told)) => {
-            keep_record(table, index, draft);
+            keep_record(table, index, draft, id.clone());
             let pipe = Pipe::new(table.token(index), Rc::clone(&terms.board), Progress::Waiting, feed, 0);
             pipe.begin_route(route.get());
             let warning = warning(terms, received.left);
-            let task = tokio::task::spawn_local(exchange::run(call, Rc::clone(&pipe), context, warning));
+            let task = tokio::task::spawn_local(exchange::run(call, Rc::clone(&pipe), context, warning, id));
             let told = told.unwrap_or_default().limits;
             let due = terms.deadline(told.request_timeout.unwrap_or(terms.settings.request_timeout));
             enter_exchange(terms, table, index, Pending { pipe, task: task.abort_handle(), ending }, due, &told);
             Step::Pending { body_bytes }
         }
         Ok(Called::Answered(answer, queue, told)) => {
-            send_answer(terms, table, index, answer, queue, Underway { feed, body_bytes, ending, told, draft })
+            send_answer(terms, table, index, answer, queue, Underway { feed, body_bytes, ending, told, draft, id })
         }
         Ok(Called::TooLarge) => {
-            keep_record(table, index, draft);
+            keep_record(table, index, draft, id);
             refuse(terms, table, index, Refusal::BodyTooLarge, &[]);
             Step::Over
         }
@@ -163,12 +168,32 @@ pub(super) fn begin_exchange<S, A: App>(
             }
             // Nothing has left yet, so there can be a proper answer instead.
             out.truncate(begin);
-            keep_record(table, index, draft);
+            keep_record(table, index, draft, id);
             note_upload(table, index, feed.as_ref());
             fail(terms, table, index);
             Step::Over
         }
     }
+}
+
+/// Adds to a request what the app may ask of it; and returns what its handler may wait for.
+#[inline]
+fn for_app<S>(
+    terms: &Terms,
+    table: &mut Table<S>,
+    index: u32,
+    mut request: Request<Body>,
+    framing: BodyFraming,
+) -> (Request<Body>, Option<OfConnection>) {
+    if framing != BodyFraming::None {
+        limit_buffered_body(&mut request, terms.settings.buffered_body_bytes_max);
+    }
+    add_peer(&mut request, table[index].peer.expand());
+    let ending = lifetime::ending(terms, table, index);
+    if let Some(ending) = &ending {
+        request.extensions_mut().insert(ending.clone());
+    }
+    (request, ending)
 }
 
 /// Begins the record of a request, if somebody wants one.
@@ -179,18 +204,23 @@ pub(super) fn begin_record<S>(
     index: u32,
     request: &Request<()>,
     head_bytes: usize,
+    id: Option<&RequestId>,
 ) -> Option<Draft> {
     let recorder = terms.recorder()?;
     let client = recorded(table[index].peer.peer(), request);
-    let mut draft = Draft::of_request(recorder, request, client, terms.recent_time().into_std());
+    let mut draft = Draft::of_request(recorder, request, client, id, terms.recent_time().into_std());
     draft.bytes_in = head_bytes as u64;
     Some(draft)
 }
 
-/// Has a connection hold the record of an exchange that has not ended.
-pub(super) fn keep_record<S>(table: &mut Table<S>, index: u32, draft: Option<Draft>) {
+/// Has a connection hold the record of an exchange that has not ended, and what its request is called, which an answer of the server's own
+/// would say.
+pub(super) fn keep_record<S>(table: &mut Table<S>, index: u32, draft: Option<Draft>, id: Option<RequestId>) {
     if let Some(draft) = draft {
         table.activate(index).draft = Some(Box::new(draft));
+    }
+    if id.is_some() {
+        table.activate(index).asked.id = id;
     }
 }
 
@@ -223,7 +253,7 @@ where
     B: HttpBody<Data: Buf, Error: Into<BoxError>> + 'static,
 {
     let Answer { keep_alive, extent, rest, .. } = answer;
-    let Underway { feed, body_bytes, ending, told, draft } = request;
+    let Underway { feed, body_bytes, ending, told, draft, id } = request;
     let owed = queue.iter().map(Bytes::len).sum();
     if owed > 0 {
         table.activate(index).output.extend(queue);
@@ -235,16 +265,16 @@ where
             (Some(draft), Some(recorder)) if keep_alive && feed.is_none() && owed == 0 => {
                 draft.finish(recorder, None, terms.recent_time().into_std());
             }
-            (draft, _) => keep_record(table, index, draft),
+            (draft, _) => keep_record(table, index, draft, None),
         }
         return complete(terms, table, index, feed, keep_alive, body_bytes);
     };
     let route = draft.as_ref().map_or_else(RouteNumber::default, |draft| draft.route);
-    keep_record(table, index, draft);
+    keep_record(table, index, draft, None);
     let progress = Progress::Responding { extent };
     let pipe = Pipe::new(table.token(index), Rc::clone(&terms.board), progress, feed, owed);
     pipe.begin_route(route);
-    let task = tokio::task::spawn_local(exchange::run_body(rest, Rc::clone(&pipe), keep_alive));
+    let task = tokio::task::spawn_local(exchange::run_body(rest, Rc::clone(&pipe), keep_alive, id));
     let told = told.unwrap_or_default().limits;
     enter_exchange(terms, table, index, Pending { pipe, task: task.abort_handle(), ending }, Tick::NEVER, &told);
     Step::Pending { body_bytes }
@@ -280,11 +310,12 @@ fn begin_body(
 }
 
 /// How an answer is given.
-#[derive(Clone, Copy)]
-struct Answering {
+struct Answering<'a> {
     context: ResponseContext,
     /// What is left of its client's limit, if it should say so.
     left: Option<Left>,
+    /// What its request is called.
+    id: &'a mut Option<RequestId>,
 }
 
 /// Calls the app, polls the call once, and encodes what is there. Its `route` is written as soon as it is known.
@@ -295,11 +326,11 @@ fn call<A: App>(
     request: Request<Body>,
     mut feed: Option<&mut Feed>,
     route: &Cell<RouteNumber>,
-    Answering { context, left }: Answering,
+    Answering { context, left, id }: Answering<'_>,
 ) -> Called<A::ResponseBody> {
     let cx = &mut Context::from_waker(Waker::noop());
     let mut call = match app.poll_ready(cx) {
-        Poll::Ready(Ok(())) => app.call(request),
+        Poll::Ready(Ok(())) => within(id, || app.call(request)),
         Poll::Ready(Err(error)) => {
             say_unsendable(&*error);
             return Called::Failed;
@@ -310,7 +341,7 @@ fn call<A: App>(
             call_when_ready(std::mem::replace(app, fresh), request)
         }
     };
-    let (polled, told) = listen(terms.recorder(), route, || call.as_mut().poll(cx));
+    let (polled, told) = listen(terms.recorder(), route, || within(id, || call.as_mut().poll(cx)));
     if let Some(told) = &told
         && (!feed.as_mut().is_none_or(|feed| feed.obey(&told.limits)) || told.is_too_large)
     {
@@ -327,7 +358,7 @@ fn call<A: App>(
     let context = terms.board.context(context, keeps_alive(feed.as_deref()));
     let mut queue = VecDeque::new();
     let warning = warning(terms, left);
-    match encode(response, warning.as_ref(), context, terms.clock.date(), out, &mut queue) {
+    match encode(response, warning.as_ref(), context, terms.clock.date(), id, out, &mut queue) {
         Some(answer) => Called::Answered(answer, queue, told),
         None => Called::Failed,
     }
@@ -340,11 +371,17 @@ fn warning(terms: &Terms, left: Option<Left>) -> Option<Warning> {
 }
 
 /// Answers what is asked about the server as a whole: it is there.
-fn answer_without_app<B>(terms: &Terms, out: &mut Vec<u8>, feed: Option<&Feed>, context: ResponseContext) -> Called<B> {
+fn answer_without_app<B>(
+    terms: &Terms,
+    out: &mut Vec<u8>,
+    feed: Option<&Feed>,
+    context: ResponseContext,
+    id: &mut Option<RequestId>,
+) -> Called<B> {
     let context = terms.board.context(context, keeps_alive(feed));
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    match encode(response, None, context, terms.clock.date(), out, &mut VecDeque::new()) {
+    match encode(response, None, context, terms.clock.date(), id, out, &mut VecDeque::new()) {
         Some(Answer { status, keep_alive, extent, .. }) => {
             Called::Answered(Answer { status, keep_alive, extent, rest: None }, VecDeque::new(), None)
         }

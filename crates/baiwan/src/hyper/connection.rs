@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use baiwan_driver::Peer;
-use baiwan_http1::{BodyLength, Refusal, ResponseContext, check_response, short_response};
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use baiwan_http1::{BodyLength, Refusal, ResponseContext, check_response};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -26,17 +26,19 @@ use tokio::sync::watch;
 use super::answer::Answer;
 use super::exchanges::Told;
 use super::limits::{allow_fields, beyond};
+use super::own::{answer_without_app, denied, failed, instead, refused};
 use super::patience::{Late, within_time};
 use super::record::Record;
 use super::switch::{Switch, may_switch, until_switched};
 use super::transport::Transport;
 use super::upload::Upload;
 use crate::app::{App, add_peer, call_when_ready, is_for_server, limit_buffered_body};
-use crate::client::{identify, identify_again, recorded};
+use crate::client::{identify, identify_again, recorded, request_id};
 use crate::gate::{Asker, Counting, Denial, PROBE_TIMEOUT, Verdict, admit_request};
 use crate::incoming::IncomingStream;
-use crate::own_answer::{Asked, OwnAnswer, StandsFor};
+use crate::own_answer::{Asked, OwnAnswer};
 use crate::rate_limit::Left;
+use crate::request_id::{self, RequestId, within};
 use crate::say::say;
 use crate::settings::Settings;
 use crate::status::{CloseReason, CoreStatus, Status, add};
@@ -162,20 +164,21 @@ impl<A: App> Connection<A> {
             Some(_) => identify(&self.settings, &self.status, self.index, || peer, &mut request),
             None => identify_again(&self.settings, peer, &mut request),
         }
-        switch.asked.set(Some(Asked::of(&self.settings, &request)));
+        let mut id = request_id(&self.settings, || peer, &request);
         let admitted = self.admit(&request, peer, switch);
+        // What breaks a rule of the engine's was not read by that.
+        let is_unread = matches!(admitted, Err(Refused { after: After::End(CloseReason::Refused), .. }));
+        id = id.filter(|_| !is_unread);
+        switch.asked.replace(Some(Asked::of(&self.settings, &request, id.clone())));
         if let Some(exchanges) = switch.record.exchanges() {
-            // What breaks a rule of the engine's was not read by that.
-            match &admitted {
-                Err(Refused { after: After::End(CloseReason::Refused), .. }) => {
-                    exchanges.begin_unread(Some(recorded(peer, &request)));
-                }
-                _ => exchanges.begin(&request, recorded(peer, &request)),
+            match is_unread {
+                true => exchanges.begin_unread(Some(recorded(peer, &request))),
+                false => exchanges.begin(&request, recorded(peer, &request), id.as_ref()),
             }
         }
-        let response = match admitted {
+        let mut response = match admitted {
             Ok((last, left)) => {
-                let mut response = self.answer_admitted(request, peer, switch, last).await;
+                let mut response = self.answer_admitted(request, peer, switch, last, id.clone()).await;
                 if let (Some(left), Some(limit)) = (left, &self.settings.rate_limit_in_force) {
                     limit.warning(left).apply(response.headers_mut());
                 }
@@ -189,7 +192,10 @@ impl<A: App> Connection<A> {
                 denied(&self.settings, switch, name, answer, matches!(after, After::Next))
             }
         };
-        Ok(Told::answer(switch.record.exchanges(), response))
+        if let Some(value) = id.as_ref().and_then(RequestId::to_value) {
+            response.headers_mut().entry(request_id::FIELD).or_insert(value);
+        }
+        Ok(Told::answer(switch.record.exchanges(), response, id))
     }
 
     /// Asks the gate, and the rules of the engine that hyper does not have. Says whether the answer is the last, and how little is left of
@@ -249,6 +255,7 @@ impl<A: App> Connection<A> {
         peer: Peer,
         switch: &Switch,
         last: bool,
+        id: Option<RequestId>,
     ) -> Response<Answer<A::ResponseBody>> {
         let record = &switch.record;
         add(&self.core().requests, 1);
@@ -262,7 +269,7 @@ impl<A: App> Connection<A> {
             keep_alive: !last,
             may_switch: may_switch(&request),
         };
-        let call = self.call(self.request_for_app(request, peer, record, context.may_switch));
+        let call = self.call(self.request_for_app(request, peer, record, context.may_switch), id);
         let outcome = within_time(call, self.settings.request_timeout, record).await;
         let response = match outcome {
             // Whatever the app makes of its request's body, it has not come.
@@ -318,13 +325,19 @@ impl<A: App> Connection<A> {
     }
 
     /// Calls the app. `None` if it panicked: that costs this request alone.
-    async fn call(&self, request: Request<Body>) -> Result<Option<Response<A::ResponseBody>>, BoxError> {
+    async fn call(
+        &self,
+        request: Request<Body>,
+        mut id: Option<RequestId>,
+    ) -> Result<Option<Response<A::ResponseBody>>, BoxError> {
         let panicked = || add(&self.core().handler_panics, 1);
-        let Ok(mut call) = catch_unwind(AssertUnwindSafe(|| call_when_ready(self.app.clone(), request))) else {
+        let Ok(mut call) =
+            catch_unwind(AssertUnwindSafe(|| within(&mut id, || call_when_ready(self.app.clone(), request))))
+        else {
             panicked();
             return Ok(None);
         };
-        poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
+        poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| within(&mut id, || call.as_mut().poll(cx)))) {
             Ok(polled) => polled.map_ok(Some),
             Err(_) => {
                 panicked();
@@ -377,7 +390,7 @@ async fn too_late_a_probe(switch: &Switch) {
     if switch.record.is_probe() {
         tokio::time::sleep(PROBE_TIMEOUT).await;
     }
-    if !switch.record.is_probe() || switch.asked.get().is_some() {
+    if !switch.record.is_probe() || switch.asked.borrow().is_some() {
         std::future::pending().await
     }
 }
@@ -401,74 +414,6 @@ pub(super) async fn turn_away(mut transport: Transport, denial: Denial, settings
     if sent.is_ok_and(|count| count == answer.len()) {
         transport.linger().await;
     }
-}
-
-/// What the server says of itself as a whole.
-fn answer_without_app<B>(last: bool) -> Response<Answer<B>> {
-    let mut response = Response::new(Answer::Empty);
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    if last {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
-}
-
-/// The answer of a server whose app has none that can be sent. It is the connection's last.
-fn failed<B>(settings: &Settings, switch: &Switch) -> Response<Answer<B>> {
-    let answer = OwnAnswer::new(StatusCode::INTERNAL_SERVER_ERROR, "the-request-could-not-be-handled");
-    instead(settings, switch, answer, CloseReason::HandlerFailed)
-}
-
-/// An answer of the server's own after which the connection ends, for this reason.
-fn instead<B>(settings: &Settings, switch: &Switch, answer: OwnAnswer<'_>, reason: CloseReason) -> Response<Answer<B>> {
-    last(settings, switch, None, answer, reason)
-}
-
-/// The same, because of what has this name: it was refused by a rule or by the gate.
-fn refused<B>(
-    settings: &Settings,
-    switch: &Switch,
-    name: &'static str,
-    answer: OwnAnswer<'_>,
-    reason: CloseReason,
-) -> Response<Answer<B>> {
-    last(settings, switch, Some(name), answer, reason)
-}
-
-fn last<B>(
-    settings: &Settings,
-    switch: &Switch,
-    denied: Option<&'static str>,
-    answer: OwnAnswer<'_>,
-    reason: CloseReason,
-) -> Response<Answer<B>> {
-    switch.record.note(reason);
-    if let Some(exchanges) = switch.record.exchanges() {
-        exchanges.handle_refusal(reason, denied);
-    }
-    own(settings, switch, answer, false)
-}
-
-/// The answer to a request that broke no rule and was not let through, because of what has this name.
-fn denied<B>(
-    settings: &Settings,
-    switch: &Switch,
-    name: &'static str,
-    answer: OwnAnswer<'_>,
-    keep_alive: bool,
-) -> Response<Answer<B>> {
-    if let Some(exchanges) = switch.record.exchanges() {
-        exchanges.handle_denied(name);
-    }
-    own(settings, switch, answer, keep_alive)
-}
-
-/// An answer of the server's own, as the engine words it.
-fn own<B>(settings: &Settings, switch: &Switch, answer: OwnAnswer<'_>, keep_alive: bool) -> Response<Answer<B>> {
-    let asked = switch.asked.get().unwrap_or_default();
-    let mut response = answer.write(settings, asked, |short| short_response(short, keep_alive).map(Answer::Own));
-    response.extensions_mut().insert(StandsFor(answer.status));
-    response
 }
 
 /// Notes what hyper says about the end of a connection, where that is not a matter of its socket.

@@ -18,6 +18,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::own_answer::StandsFor;
 use crate::recorder::{Draft, Recorder, now};
+use crate::request_id::{RequestId, within};
 use crate::route_table::RouteNumber;
 use crate::status::CloseReason;
 
@@ -80,9 +81,13 @@ impl Exchanges {
         self.state().open = Some(Open::new(draft, false));
     }
 
-    /// A request of `client` has come, whose head was read.
-    pub(super) fn begin<B>(&self, request: &Request<B>, client: SocketAddr) {
-        self.begin_with(|| Draft::of_request(&self.recorder, request, client, now()));
+    /// A request of `client` has come, whose head was read, and which is called `id`.
+    pub(super) fn begin<B>(&self, request: &Request<B>, client: SocketAddr, id: Option<&RequestId>) {
+        self.begin_with(|| Draft::of_request(&self.recorder, request, client, id, now()));
+        // The engine may have begun the record, with an id of its own.
+        if let Some(open) = &mut self.state().open {
+            open.draft.request_id = id.cloned();
+        }
     }
 
     /// Something has come of which no head is read, or that is refused as if none had been.
@@ -261,16 +266,22 @@ pub(super) struct Told<B> {
     failed: bool,
     /// A piece of it had to be waited for.
     waited: bool,
+    /// What its request is called.
+    id: Option<RequestId>,
 }
 
 impl<B> Told<B> {
     /// An answer that is about to be given to hyper.
-    pub(super) fn answer(exchanges: Option<&Arc<Exchanges>>, response: Response<B>) -> Response<Self> {
+    pub(super) fn answer(
+        exchanges: Option<&Arc<Exchanges>>,
+        response: Response<B>,
+        id: Option<RequestId>,
+    ) -> Response<Self> {
         if let Some(exchanges) = exchanges {
             let stands_for = response.extensions().get::<StandsFor>();
             exchanges.handle_head(stands_for.map_or(response.status(), |own| own.0));
         }
-        response.map(|body| Self { body, exchanges: exchanges.cloned(), failed: false, waited: false })
+        response.map(|body| Self { body, exchanges: exchanges.cloned(), failed: false, waited: false, id })
     }
 }
 
@@ -279,7 +290,8 @@ impl<B: Body + Unpin> Body for Told<B> {
     type Error = B::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let this = &mut *self;
+        let polled = within(&mut this.id, || Pin::new(&mut this.body).poll_frame(cx));
         if polled.is_pending()
             && !self.waited
             && let Some(exchanges) = &self.exchanges
@@ -343,7 +355,7 @@ mod tests {
 
     fn ask_and_answer(exchanges: &Exchanges) {
         exchanges.handle_received(10);
-        exchanges.begin(&Request::new(()), CLIENT);
+        exchanges.begin(&Request::new(()), CLIENT, None);
         exchanges.handle_head(StatusCode::OK);
         exchanges.handle_whole();
     }
@@ -373,7 +385,7 @@ mod tests {
 
     #[test]
     fn what_goes_down_with_its_core_is_not_called_answered() {
-        let pending = |exchanges: &Exchanges| exchanges.begin(&Request::new(()), CLIENT);
+        let pending = |exchanges: &Exchanges| exchanges.begin(&Request::new(()), CLIENT, None);
         let lost = (Some(Method::GET), None, [0, 0], Outcome::Ended(CloseReason::CoreFailed));
         assert_eq!(records(pending, CloseReason::Complete), [lost]);
     }
@@ -389,7 +401,7 @@ mod tests {
         let line = (None, Some(431), [0, 60], Outcome::Ended(CloseReason::Refused));
         assert_eq!(records(refused, CloseReason::Refused), [line]);
         let switched = |exchanges: &Exchanges| {
-            exchanges.begin(&Request::new(()), CLIENT);
+            exchanges.begin(&Request::new(()), CLIENT, None);
             exchanges.handle_head(StatusCode::SWITCHING_PROTOCOLS);
             exchanges.handle_whole();
             exchanges.handle_sent(b"HTTP/1.1 101 Switching Protocols", 50);

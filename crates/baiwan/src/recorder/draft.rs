@@ -11,6 +11,7 @@ use http::{Method, Request, StatusCode};
 
 use super::Recorder;
 use crate::observe::{Exchange, Outcome};
+use crate::request_id::{RequestId, TraceContext};
 use crate::route_table::RouteNumber;
 use crate::status::CloseReason;
 
@@ -19,6 +20,7 @@ use crate::status::CloseReason;
 pub(crate) struct Draft {
     method: Option<Method>,
     target: Option<PathAndQuery>,
+    pub(crate) request_id: Option<RequestId>,
     pub(crate) route: RouteNumber,
     client: SocketAddr,
     begun: Instant,
@@ -40,6 +42,7 @@ impl Draft {
         Self {
             method,
             target: None,
+            request_id: None,
             route: RouteNumber::UNMATCHED,
             client,
             begun,
@@ -54,11 +57,18 @@ impl Draft {
 
     /// Begins the record of a request that came from `client`.
     #[inline]
-    pub(crate) fn of_request<B>(recorder: &Recorder, request: &Request<B>, client: SocketAddr, begun: Instant) -> Self {
+    pub(crate) fn of_request<B>(
+        recorder: &Recorder,
+        request: &Request<B>,
+        client: SocketAddr,
+        id: Option<&RequestId>,
+        begun: Instant,
+    ) -> Self {
         let mut draft = Self::begin(Some(request.method().clone()), client, begun);
         if recorder.wants_path() {
             draft.target = request.uri().path_and_query().cloned();
         }
+        draft.request_id = id.cloned();
         draft
     }
 
@@ -116,7 +126,8 @@ impl Draft {
             client: self.client,
             outcome,
             denied: self.denied,
-            request_id: None,
+            request_id: self.request_id.as_ref().map(RequestId::as_str),
+            trace_id: self.request_id.as_ref().and_then(RequestId::trace_context).map(TraceContext::trace_id),
             core: recorder.core,
             is_stream: self.is_stream,
             route_number: self.route,

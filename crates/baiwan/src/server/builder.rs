@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::listen::Source;
 use super::shutdown::Stop;
+use crate::access_log::AccessLog;
 use crate::cors::RefusalCors;
 use crate::fd_tables::FdTables;
 #[cfg(feature = "metrics")]
@@ -295,6 +296,40 @@ impl Builder {
     /// ```
     pub fn observe(mut self, observe: impl Fn(&Exchange<'_>) + Send + Sync + 'static) -> Self {
         self.settings.observer = Some(Observer::new(observe));
+        self
+    }
+
+    /// Has a line written for each exchange. Default [`AccessLog::off`]: nothing is written.
+    ///
+    /// A thread of its own writes them, from before the cores start until the last of them has ended. What is there at the server's end is
+    /// written before [`Running::wait`](crate::Running::wait) returns, for which it waits a second at most.
+    ///
+    /// # Example
+    /// ```
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").access_log(baiwan::AccessLog::file("/var/log/app/access.log"));
+    /// # drop(server);
+    /// ```
+    pub fn access_log(mut self, log: AccessLog) -> Self {
+        self.settings.access_log = log;
+        self
+    }
+
+    /// Whether each request has an id ([`RequestId`](crate::RequestId)), which every answer says as `X-Request-Id`, those of the server's
+    /// own too where the head of the request was read. Default no. An app that sets the field itself has its own there.
+    ///
+    /// A `traceparent` or an `X-Request-Id` of the request is believed if it comes from a [trusted proxy](Self::trusted_proxies), or where
+    /// none is declared. With [`EventLoop::Portable`], what hyper answers by itself has no such field: heads that it cannot read.
+    ///
+    /// # Example
+    /// ```
+    /// let app = axum::Router::new().route("/", axum::routing::get(async |id: baiwan::RequestId| id.to_string()));
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").request_ids(true);
+    /// # let running = server.start(app)?;
+    /// # drop(running);
+    /// # Ok::<(), baiwan::Error>(())
+    /// ```
+    pub fn request_ids(mut self, on: bool) -> Self {
+        self.settings.request_ids = on;
         self
     }
 

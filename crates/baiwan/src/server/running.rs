@@ -17,6 +17,7 @@ use super::parting::Home;
 use super::shutdown::StopRequests;
 use super::signals::{Listening, StopSignal};
 use crate::Error;
+use crate::access_log;
 #[cfg(feature = "admin")]
 use crate::admin::Told;
 use crate::capacity::Capacity;
@@ -41,6 +42,8 @@ pub struct Running {
     pub(super) stops: StopRequests,
     /// Ends with the server.
     pub(super) beside: Beside,
+    /// None where there is no access log.
+    pub(super) access_log: Option<access_log::Writer>,
     /// Held by the cores; nobody holds it where signals do not stop the server.
     pub(super) listening: Weak<Listening>,
 }
@@ -97,7 +100,11 @@ impl Running {
     /// runtime than the one on which the server was started.
     pub async fn wait(mut self) -> Result<(), Error> {
         self.home.map_or(Ok(()), Home::check)?;
-        self.until_ended().await?;
+        let ended = self.until_ended().await;
+        if let Some(log) = &mut self.access_log {
+            log.flush().await;
+        }
+        ended?;
         // The first core follows the signals, too, so this may be the first poll since the last phase: whoever polls sees it before the end.
         tokio::task::yield_now().await;
         Ok(())

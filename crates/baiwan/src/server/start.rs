@@ -15,6 +15,7 @@ use super::signals::Listening;
 use super::start_line::{Start, start_all};
 use super::{Builder, Running, listen};
 use crate::Error;
+use crate::access_log;
 use crate::app::App;
 use crate::capacity::{self, Capacity};
 use crate::fd_tables::FdTables;
@@ -168,7 +169,9 @@ impl Builder {
         let _ways: Vec<_> = listeners.iter().filter_map(Listeners::way).collect();
         let status =
             Status::with(self.settings.bounds(), workers, capacity.max_connections, capacity.max_connections_per_core);
-        let settings = Arc::new(Settings { turned_away_max: capacity.turned_away_max, ..self.settings }.in_force());
+        let mut settings = Settings { turned_away_max: capacity.turned_away_max, ..self.settings }.in_force();
+        let access_log = begin_access_log(&mut settings, &status, workers)?;
+        let settings = Arc::new(settings);
         #[cfg(feature = "metrics")]
         begin_metrics(&settings, &status, event_loop);
         let finish_line = FinishLine::new(Arc::clone(&status), Arc::clone(&settings));
@@ -184,6 +187,7 @@ impl Builder {
             home,
             capacity,
             stops: StopRequests::listen(self.stop)?,
+            access_log,
             beside: Beside::begin(&settings, &status)?,
             listening: listening.as_ref().map(Arc::downgrade).unwrap_or_default(),
         };
@@ -236,6 +240,22 @@ fn begin_metrics(settings: &Settings, status: &Arc<Status>, event_loop: EventLoo
         memory_limit_bytes: MemoryLimit::read(Path::new("/")).map(|limit| limit.bytes),
     };
     metrics.begin(status, facts);
+}
+
+/// Starts the writer of the access log, if there is to be one. Its thread has the fd table of this one, whatever tables the cores have.
+fn begin_access_log(
+    settings: &mut Settings,
+    status: &Status,
+    workers: usize,
+) -> Result<Option<access_log::Writer>, Error> {
+    if settings.access_log.is_off() {
+        return Ok(None);
+    }
+    let (writer, in_force) = access_log::Writer::start(&settings.access_log, workers).map_err(Error::Thread)?;
+    // A status is that of one server.
+    let _ = status.access_log.set(Arc::clone(&in_force.counts));
+    settings.access_log_in_force = Some(in_force);
+    Ok(Some(writer))
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ impl Watchdog {
                 }
             }
         };
-        thread::Builder::new().name("baiwan-watchdog".to_owned()).spawn(body)?;
+        thread::Builder::new().name("baiwan-turns".to_owned()).spawn(body)?;
         Ok(Self(end))
     }
 }

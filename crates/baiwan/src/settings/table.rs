@@ -11,10 +11,10 @@ use super::Settings;
 use super::limits::{parse_ipv6_prefix, parse_networks, shown_networks};
 use super::setting::{Kind, Row, Setting, store};
 use super::value::{
-    CONNECTIONS_MAX, FIELDS_LIMITS, HEAD_LIMITS, OFF, TARGET_LIMITS, WORKERS_MAX, parse_count, parse_field_name,
-    parse_grace, parse_host, parse_length, parse_maximum, parse_port, parse_proxies, parse_rate, parse_size,
-    parse_span, parse_switch, parse_timeout, shown_grace, shown_maximum, shown_proxies, shown_rate, shown_size,
-    shown_span, shown_timeout,
+    CONNECTIONS_MAX, FIELDS_LIMITS, HEAD_LIMITS, OFF, TARGET_LIMITS, WORKERS_MAX, parse_count, parse_destination,
+    parse_field_name, parse_grace, parse_host, parse_length, parse_lines, parse_maximum, parse_port, parse_proxies,
+    parse_rate, parse_size, parse_span, parse_switch, parse_timeout, shown_destination, shown_grace, shown_maximum,
+    shown_proxies, shown_rate, shown_size, shown_span, shown_timeout,
 };
 
 /// Every setting of a server.
@@ -321,6 +321,26 @@ pub static TABLE: &[Setting<Settings>] = &[
         ),
         set: |settings, text| store(&mut settings.shutdown_grace, parse_grace(text)),
         show: |settings| shown_grace(settings.shutdown_grace),
+    },
+    Setting {
+        row: Row::new(
+            "ACCESS_LOG",
+            "WHERE",
+            "Where a line for each request goes: `on` for standard output, `off`, or the path of a file, with a `/` in it, which is \
+             opened anew when it was moved or deleted",
+        ),
+        set: |settings, text| store(&mut settings.access_log.to, parse_destination(text)),
+        show: |settings| shown_destination(&settings.access_log.to),
+    },
+    Setting {
+        row: Row::new(
+            "ACCESS_LOG_SAMPLE",
+            "COUNT",
+            "Lines a second of `ACCESS_LOG`; above it a part of the requests is written, and every status of 500 or more all the \
+             same; `off` writes all",
+        ),
+        set: |settings, text| store(&mut settings.access_log.sample_above, parse_lines(text)),
+        show: |settings| settings.access_log.sample_above.map_or(OFF.to_owned(), |lines| lines.to_string()),
     },
     Setting {
         row: Row::new(

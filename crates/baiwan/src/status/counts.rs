@@ -7,6 +7,7 @@
 //! The invariant: a counter is written by one core, or with atomic additions.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use baiwan_http1::Refusal;
 
@@ -51,6 +52,10 @@ pub struct Counts {
     /// Times that the server began or ceased to give something up because its memory was short
     /// ([`Health::memory_percent`](crate::Health::memory_percent)).
     pub memory_steps: u64,
+    /// Exchanges that are in no line of the [access log](crate::Builder::access_log), because its output was too slow, full or gone.
+    pub access_log_dropped: u64,
+    /// What the thread that writes the access log has used of the processor; known on Linux.
+    pub access_log_writer_cpu: Duration,
     /// Connections ended since the start, by reason.
     pub closed: Vec<(CloseReason, u64)>,
     /// Requests refused since the start, by the rule that they broke: its name in kebab case, as in the answer, for example
@@ -98,6 +103,8 @@ impl Status {
             rate_limit_reported: sum(|core| &core.rate_limit_reported),
             untrusted_proxy_fields: sum(|core| &core.untrusted_proxy_fields),
             memory_steps: self.memory_steps(),
+            access_log_dropped: self.access_log.get().map_or(0, |log| log.dropped()),
+            access_log_writer_cpu: self.access_log.get().map_or(Duration::ZERO, |log| log.writer_cpu()),
             closed: CloseReason::ALL.map(|reason| (reason, closed(reason))).to_vec(),
             refused: Refusal::ALL.iter().map(refused).collect(),
         }

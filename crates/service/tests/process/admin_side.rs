@@ -120,6 +120,26 @@ fn with_a_token_it_is_demanded_for_all_but_metrics_and_health() {
 }
 
 #[test]
+fn the_level_of_the_log_changes_while_the_service_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = Running::start(with_admin(directory.path()));
+    let put = |level: &str| {
+        let mut client = Client::connect(service.admin_address()).unwrap();
+        let length = level.len();
+        let head = format!("PUT /log-level HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n");
+        client.send(format!("{head}{level}").as_bytes()).unwrap();
+        client.answer("PUT").unwrap()
+    };
+    assert_eq!(service.admin("/log-level").body, b"info\n");
+    assert_eq!(put("loud=very").status, 400);
+    let answer = put("info,baiwan=debug");
+    assert_eq!((answer.status, &answer.body[..]), (200, &b"info,baiwan=debug\n"[..]));
+    assert_eq!(service.admin("/log-level").body, b"info,baiwan=debug\n");
+    let line = service.line("the level of the log was changed");
+    assert_eq!((&line["before"], &line["now"]), (&"info".into(), &"info,baiwan=debug".into()), "{line}");
+}
+
+#[test]
 fn probes_are_answered_while_every_connection_is_taken() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = with_admin(directory.path());

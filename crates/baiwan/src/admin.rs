@@ -17,7 +17,7 @@
 //! | `health`, `checks` | `/health` and what is below; the app's own checks |
 //! | `shown` | what a scrape shows of them |
 //! | `clients`, `held` | `/clients`; who holds how many connections |
-//! | `dashboard` | pages |
+//! | `dashboard`, `moment` | the page at `/`, and what it shows: the server, once a second |
 //! | `answer` | what all answers have in common |
 //!
 //! The invariant: nothing here is waited for by a core, and nothing here waits for one.
@@ -30,6 +30,7 @@ mod connections;
 mod dashboard;
 mod health;
 mod held;
+mod moment;
 mod routes;
 mod secret;
 mod shown;
@@ -45,14 +46,17 @@ use self::access::Access;
 use self::checks::Checks;
 use self::clients::Clients;
 use self::connections::CONNECTIONS_MAX;
+use self::dashboard::Board;
 use self::health::Condition;
 use self::routes::{LogLevel, Site};
 use self::shown::Shown;
 use crate::Error;
+use crate::dashboard::Facts;
 use crate::metrics::Metrics;
 use crate::say::say;
 use crate::status::Health;
 
+pub(crate) use self::moment::wall_ms;
 pub use self::secret::Secret;
 pub(crate) use self::side::AdminSide;
 
@@ -73,7 +77,7 @@ pub(crate) const ADMIN_FILES: u64 = CONNECTIONS_MAX as u64 + 8;
 /// | `GET /health/startup` | 503 until the server has started | everybody |
 /// | `GET /clients` | the twenty who hold most connections, ask most, and are refused most | the operator |
 /// | `GET`, `PUT /log-level` | the level of the log, which the body of a PUT changes | the operator |
-/// | `GET /` | a page | the operator |
+/// | `GET /` | the dashboard: a page with the last 15 minutes, live | the operator |
 ///
 /// The operator is whoever brings the [token](Self::token). Without a token it is whoever asks on a loopback address, by a loopback name,
 /// and not from the page of another site; elsewhere the operator's part is not there then.
@@ -233,6 +237,8 @@ pub(crate) struct Told {
     pub(crate) ports: BTreeSet<u16>,
     /// Bits of an IPv6 address that are one client.
     pub(crate) ipv6_prefix: u8,
+    /// What the dashboard shows that stays as it is.
+    pub(crate) facts: Facts,
 }
 
 impl Listening {
@@ -240,7 +246,7 @@ impl Listening {
     pub(crate) fn start(self, told: Told) -> Result<(AdminSide, TcpListener), Error> {
         let Self { listener, address, admin } = self;
         let Admin { token, checks, log_level, .. } = admin;
-        let Told { health, metrics, ports, ipv6_prefix } = told;
+        let Told { health, metrics, ports, ipv6_prefix, facts } = told;
         let verdicts = checks.verdicts();
         metrics.add_part(Shown { health: health.clone(), checks: verdicts.clone() });
         let make = move || Site {
@@ -248,6 +254,7 @@ impl Listening {
             condition: Condition::new(health, verdicts),
             metrics,
             clients: Clients::new(ports, ipv6_prefix),
+            board: Board::new(facts),
             log_level,
         };
         Ok((AdminSide::start(address, checks, make)?, listener))

@@ -51,6 +51,8 @@ mod capacity;
 mod client;
 mod clock;
 mod cors;
+#[cfg(feature = "admin")]
+mod dashboard;
 mod delivery;
 mod ending;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
@@ -69,6 +71,8 @@ pub mod lines;
 mod memory;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+#[cfg(feature = "admin")]
+mod narrow;
 mod observe;
 mod own_answer;
 mod pace;

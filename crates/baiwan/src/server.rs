@@ -20,6 +20,8 @@ mod clients;
 mod core_thread;
 mod environment;
 mod finish_line;
+#[cfg(feature = "admin")]
+mod in_force;
 mod listen;
 mod memory_watch;
 mod parting;

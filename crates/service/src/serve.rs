@@ -24,7 +24,7 @@ use crate::shared_limit::take_shared;
 use crate::signals;
 use crate::startup::Startup;
 use crate::stopping::Stopping;
-use crate::store::{Location, Options, Store, StoreError};
+use crate::store::{Location, Options, Store};
 
 impl Probe for baiwan::Health {
     fn is_live(&self) -> bool {
@@ -111,20 +111,17 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
 }
 
 /// With the admin side, which looks after the store as well.
-fn with_admin(builder: Builder, config: &Config, store: &Store) -> Builder {
+fn with_admin(mut builder: Builder, config: &Config, store: &Store) -> Builder {
     let Some(admin) = config.admin.admin() else { return builder };
+    let metrics = builder.metrics();
+    metrics.add_part(store.collector());
+    metrics.main_log_dropped(logs::lost_lines);
     let admin = admin.log_level(|| logs::log_level().unwrap_or_default(), logs::set_log_level);
     // It has a connection of its own to an SQLite file, and shares those of the first core to PostgreSQL.
     let store = Arc::new(store.for_core(0));
     let check = move || {
         let store = Arc::clone(&store);
-        async move {
-            match store.check().await {
-                Err(error @ StoreError::Unavailable) => Err(error),
-                // One that has much to do is there.
-                _ => Ok(()),
-            }
-        }
+        async move { store.watch().await }
     };
     builder.admin(match config.ready_requires {
         ReadyRequires::Store => admin.required_check("store", check),

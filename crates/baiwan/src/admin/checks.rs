@@ -105,6 +105,14 @@ impl Verdict {
         }
     }
 
+    /// Why it failed when it was run last, if it did.
+    pub(crate) fn failure(&self) -> Option<String> {
+        match &*self.state() {
+            State::Unknown | State::Good => None,
+            State::Bad(_, reason) => Some(reason.clone()),
+        }
+    }
+
     /// Takes in how a run ended, and says what has changed.
     fn take(&self, outcome: Outcome) {
         let name = &self.name;

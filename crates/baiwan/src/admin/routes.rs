@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use super::access::Access;
 use super::answer::{Answer, answer, denied, not_found, problem, wrong_method};
 use super::clients::Clients;
-use super::dashboard;
+use super::dashboard::Board;
 use super::health::Condition;
 use crate::metrics::{self, Metrics};
 use crate::say::say;
@@ -30,6 +30,7 @@ pub(super) struct Site {
     pub(super) condition: Condition,
     pub(super) metrics: Metrics,
     pub(super) clients: Clients,
+    pub(super) board: Board,
     pub(super) log_level: Option<LogLevel>,
 }
 
@@ -49,6 +50,11 @@ impl fmt::Debug for LogLevel {
 }
 
 impl Site {
+    /// Looks after the server, for as long as this is polled.
+    pub(super) async fn watch(&self) {
+        self.board.watch(&self.condition, &self.metrics).await;
+    }
+
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Answer {
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         let open: Option<fn(&Self, &HeaderMap) -> Answer> = match request.uri().path() {
@@ -80,7 +86,9 @@ impl Site {
                 Some(_) => wrong_method("GET, HEAD, PUT"),
                 None => not_found(),
             },
-            path => match dashboard::page(path) {
+            "/dashboard/data" if is_read => self.board.data(&self.condition, request.uri().query()),
+            "/dashboard/data" => wrong_method("GET, HEAD"),
+            path => match self.board.page(path) {
                 Some(page) if is_read => page,
                 Some(_) => wrong_method("GET, HEAD"),
                 None => not_found(),

@@ -101,6 +101,8 @@ impl Drop for AdminSide {
 async fn run(listener: oneshot::Receiver<StdTcpListener>, checks: Checks, make: impl FnOnce() -> Site) {
     let site = Rc::new(make());
     checks.begin();
+    let watched = Rc::clone(&site);
+    drop(tokio::task::spawn_local(async move { watched.watch().await }));
     let Ok(listener) = listener.await else { return std::future::pending().await };
     let listener = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
     match listener {

@@ -85,6 +85,7 @@ impl Running {
             metrics: metrics.clone(),
             ports: ports(&self.addresses),
             ipv6_prefix: self.settings.rate_limit.scope.ipv6_prefix,
+            facts: self.facts(),
         };
         self.beside.admin = Administration::begin(admin, told, self.settings.fd_tables)?;
         Ok(())

@@ -5,6 +5,7 @@
 //! | `blocked` | handlers that block every core, and how long that counts as alive |
 //! | `access` | who may see what, as it comes over the wire |
 //! | `checks` | checks that fail, hang, block and panic |
+//! | `dashboard` | the page, and the numbers that it shows |
 //! | `crowd` | more connections than it has |
 //! | `life` | ports in use, the stop, and the end |
 //!
@@ -16,6 +17,7 @@ mod access;
 mod blocked;
 mod checks;
 mod crowd;
+mod dashboard;
 mod life;
 #[path = "../axum_app/rig.rs"]
 #[allow(dead_code, reason = "it is shared, and not all of it is needed here")]

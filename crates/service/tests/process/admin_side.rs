@@ -6,6 +6,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
+use crate::postgres::Server;
 use crate::running::{Answer, Client, Running, command, eventually};
 
 const TOKEN: &str = "0123456789abcdef";
@@ -173,6 +174,63 @@ fn a_store_that_fails_is_named_and_the_log_says_so_once() {
     service.line("a health check succeeds again");
     let log = service.log();
     assert_eq!(log.matches("a health check fails").count(), 1, "{log}");
+}
+
+#[test]
+fn metrics_tell_of_the_store_and_the_logs_and_the_dashboard_of_what_failed() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = Running::start(with_admin(directory.path()));
+    tells_of_its_store(&service);
+    let has =
+        |line: &str| String::from_utf8(service.admin("/metrics").body).unwrap().lines().any(|found| found == line);
+    for line in [
+        r#"baiwan_log_lines_dropped_total{log="main"} 0"#,
+        r#"baiwan_log_lines_dropped_total{log="access"} 0"#,
+        "baiwan_store_up 1",
+    ] {
+        assert!(has(line), "{line}");
+    }
+    let (file, away) = (directory.path().join("baiwan.db"), directory.path().join("away.db"));
+    std::fs::rename(&file, &away).unwrap();
+    assert_eq!(service.connect().ask("POST", "/api/users", r#"{"name":"Eve"}"#).unwrap().status, 503);
+    eventually("it is not up", || has("baiwan_store_up 0"));
+    assert!(has(r#"baiwan_store_errors_total{reason="unavailable"} 1"#));
+    let data = || service.admin("/dashboard/data").json();
+    eventually("the dashboard shows it", || data()["checks"][0]["is_up"] == false && data()["errors"][0].is_object());
+    let data = data();
+    let error = &data["errors"][0];
+    assert_eq!((&error["route"], &error["status"]), (&"/api/users".into(), &503.into()), "{error}");
+    assert!(error["request_id"].as_str().is_some_and(|id| id.len() >= 16), "{error}");
+    std::fs::rename(&away, &file).unwrap();
+    eventually("it is up", || has("baiwan_store_up 1"));
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "initdb and postgres are not installed; Debian: apt-get install postgresql")]
+fn metrics_tell_of_postgresql_too() {
+    let database = Server::shared().database();
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = with_admin(directory.path());
+    command.env("DATABASE_URL", &database.url);
+    tells_of_its_store(&Running::start_with_store(command));
+}
+
+/// One change and one read are counted with how long they took.
+fn tells_of_its_store(service: &Running) {
+    let mut client = service.connect();
+    assert_eq!(client.ask("POST", "/api/users", r#"{"name":"Ada"}"#).unwrap().status, 201);
+    assert_eq!(client.ask("GET", "/api/users/1", "").unwrap().status, 200);
+    assert_eq!(client.ask("POST", "/api/users", r#"{"name":"Ada"}"#).unwrap().status, 409);
+    let text = String::from_utf8(service.admin("/metrics").body).unwrap();
+    for line in [
+        r#"baiwan_store_wait_seconds_count{operation="change"} 2"#,
+        r#"baiwan_store_wait_seconds_count{operation="read"} 1"#,
+        r#"baiwan_store_errors_total{reason="unavailable"} 0"#,
+        r#"baiwan_store_errors_total{reason="queue-full"} 0"#,
+        "baiwan_store_queue_length 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
 }
 
 #[test]

@@ -65,6 +65,8 @@ mod limited_route;
 #[doc(hidden)]
 pub mod lines;
 mod memory;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod observe;
 mod own_answer;
 mod pace;
@@ -119,6 +121,8 @@ pub use fd_tables::FdTables;
 #[cfg(feature = "axum")]
 pub use incoming::IncomingStream;
 pub use limited_route::{RouteLimitsFuture, RouteLimitsService};
+#[cfg(feature = "metrics")]
+pub use metrics::Metrics;
 pub use observe::{Exchange, Outcome};
 pub use rate_limit::RateLimitMode;
 #[cfg(feature = "axum")]

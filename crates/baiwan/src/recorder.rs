@@ -10,12 +10,36 @@ mod draft;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 pub(crate) use self::draft::{Draft, now};
 use crate::access_log;
+#[cfg(feature = "metrics")]
+use crate::metrics;
 use crate::observe::{Exchange, Observer};
 use crate::route_table::{RouteNumber, RouteTable};
 use crate::status::{CoreStatus, Status};
+
+/// Who wants to be told of the exchanges of a core.
+#[derive(Debug, Default)]
+pub(crate) struct Audience {
+    /// The program's observer.
+    pub(crate) app: Option<Observer>,
+    #[cfg(feature = "metrics")]
+    pub(crate) metrics: Option<Arc<metrics::Core>>,
+    /// What notes exchanges for the access log.
+    pub(crate) access_log: Option<access_log::Producer>,
+}
+
+impl Audience {
+    fn is_empty(&self) -> bool {
+        #[cfg(feature = "metrics")]
+        if self.metrics.is_some() {
+            return false;
+        }
+        self.app.is_none() && self.access_log.is_none()
+    }
+}
 
 /// Whoever is told of the exchanges of one core, all behind one branch. Connections that hyper or the app holds may tell from other
 /// threads.
@@ -23,28 +47,26 @@ use crate::status::{CoreStatus, Status};
 pub(crate) struct Recorder {
     status: Arc<Status>,
     core: usize,
-    app: Option<Observer>,
-    access_log: Option<access_log::Producer>,
+    audience: Audience,
     /// Somebody wants to know paths.
     wants_path: bool,
 }
 
 impl Recorder {
     /// That of the `core`-th core; none where nobody wants records.
-    pub(crate) fn of_core(
-        app: Option<Observer>,
-        access_log: Option<access_log::Producer>,
-        status: &Arc<Status>,
-        core: usize,
-    ) -> Option<Arc<Self>> {
-        let wants_path = app.is_some() || access_log.is_some();
-        wants_path.then(|| Arc::new(Self { status: Arc::clone(status), core, app, access_log, wants_path }))
+    pub(crate) fn of_core(audience: Audience, status: &Arc<Status>, core: usize) -> Option<Arc<Self>> {
+        if audience.is_empty() {
+            return None;
+        }
+        let wants_path = audience.app.is_some() || audience.access_log.is_some();
+        Some(Arc::new(Self { status: Arc::clone(status), core, wants_path, audience }))
     }
 
     /// One that tells an observer alone, and posts to no server.
     #[cfg(test)]
     pub(crate) fn of_observer(observer: Observer) -> Arc<Self> {
-        Self::of_core(Some(observer), None, &Status::new(1, 1, 1), 0).expect("somebody observes")
+        Self::of_core(Audience { app: Some(observer), ..Audience::default() }, &Status::new(1, 1, 1), 0)
+            .expect("somebody observes")
     }
 
     /// Whether records say the path of their request.
@@ -83,15 +105,55 @@ impl Recorder {
         RouteNumber::from_polling(self.core_status().polling.load(Relaxed))
     }
 
+    /// Whether somebody counts the turns of the core's loop.
+    pub(crate) fn counts_turns(&self) -> bool {
+        #[cfg(feature = "metrics")]
+        return self.audience.metrics.is_some();
+        #[cfg(not(feature = "metrics"))]
+        false
+    }
+
+    /// Tells of a turn of the core's loop.
+    #[cfg_attr(not(feature = "metrics"), expect(unused_variables, reason = "only metrics count turns"))]
+    pub(crate) fn tell_turn(&self, lag: Duration, length: Duration) {
+        #[cfg(feature = "metrics")]
+        if let Some(metrics) = &self.audience.metrics {
+            metrics.tell_turn(lag, length);
+        }
+    }
+
+    /// Tells of a connection that had switched protocols, of a route, and has ended.
+    #[cfg_attr(not(feature = "metrics"), expect(unused_variables, reason = "only metrics count these"))]
+    pub(crate) fn tell_upgrade(&self, route: RouteNumber, lasted: Duration) {
+        #[cfg(feature = "metrics")]
+        if let Some(metrics) = &self.audience.metrics {
+            metrics.tell_upgrade(route, lasted);
+        }
+    }
+
+    /// A connection in hyper's hands has a request that is not answered yet.
+    pub(crate) fn begin_handling(&self) {
+        self.core_status().transports.handling.fetch_add(1, Relaxed);
+    }
+
+    /// It was answered, or will not be.
+    pub(crate) fn end_handling(&self) {
+        self.core_status().transports.handling.fetch_sub(1, Relaxed);
+    }
+
     fn core_status(&self) -> &CoreStatus {
         &self.status.cores[self.core]
     }
 
     fn tell(&self, exchange: &Exchange<'_>) {
-        if let Some(app) = &self.app {
+        #[cfg(feature = "metrics")]
+        if let Some(metrics) = &self.audience.metrics {
+            metrics.tell(exchange);
+        }
+        if let Some(app) = &self.audience.app {
             app.tell(exchange);
         }
-        if let Some(log) = &self.access_log {
+        if let Some(log) = &self.audience.access_log {
             log.note(exchange);
         }
     }

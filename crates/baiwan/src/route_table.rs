@@ -39,6 +39,7 @@ impl RouteNumber {
 
     /// The route of a core that `CoreStatus::polling` speaks of; `None` if no handler is polled there.
     #[cfg(any(test, feature = "metrics"))]
+    #[allow(dead_code, reason = "it is for whoever watches a core from another thread")]
     pub(crate) fn from_polling(polling: u32) -> Option<Self> {
         u16::try_from(polling.checked_sub(1)?).ok().map(Self)
     }

@@ -29,10 +29,12 @@ use crate::access_log::{AccessLog, AccessLogInForce};
 use crate::cors::RefusalCors;
 use crate::fd_tables::FdTables;
 use crate::files::TURNED_AWAY_MAX;
+#[cfg(feature = "metrics")]
+use crate::metrics::Metrics;
 use crate::observe::Observer;
 use crate::per_client::PerClient;
 use crate::rate_limit::RateLimit;
-use crate::recorder::Recorder;
+use crate::recorder::{Audience, Recorder};
 use crate::status::{Bounds, Status};
 
 pub use self::event_loop::EventLoop;
@@ -147,6 +149,9 @@ pub struct Settings {
     pub(crate) refusal_cors: RefusalCors,
     /// Who is told of every exchange.
     pub(crate) observer: Option<Observer>,
+    /// Where exchanges are counted.
+    #[cfg(feature = "metrics")]
+    pub(crate) metrics: Option<Metrics>,
 }
 
 impl Default for Settings {
@@ -190,6 +195,8 @@ impl Default for Settings {
             tcp_nodelay: true,
             refusal_cors: RefusalCors::Off,
             observer: None,
+            #[cfg(feature = "metrics")]
+            metrics: None,
         }
     }
 }
@@ -213,8 +220,13 @@ impl Settings {
 
     /// Who is told of the exchanges of the `core`-th core, if anybody wants to know.
     pub(crate) fn recorder(&self, status: &Arc<Status>, core: usize) -> Option<Arc<Recorder>> {
-        let access_log = self.access_log_in_force.as_ref().and_then(|log| log.take(core));
-        Recorder::of_core(self.observer.clone(), access_log, status, core)
+        let audience = Audience {
+            app: self.observer.clone(),
+            #[cfg(feature = "metrics")]
+            metrics: self.metrics.as_ref().map(|metrics| metrics.core(status, core)),
+            access_log: self.access_log_in_force.as_ref().and_then(|log| log.take(core)),
+        };
+        Recorder::of_core(audience, status, core)
     }
 
     /// What bounds each connection, and the connections of each client.

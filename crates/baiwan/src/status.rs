@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `phase` | how far the server is on its way from start to stop |
 //! | `close_reason` | why connections end |
+//! | `connection_state` | what connections wait for |
 //! | `counts` | the counters, and their sums |
 //! | `health` | what anybody may ask |
 //!
@@ -17,6 +18,7 @@
 
 mod access_log_counts;
 mod close_reason;
+mod connection_state;
 mod counts;
 mod health;
 mod phase;
@@ -40,6 +42,7 @@ use self::counts::Tally;
 
 pub(crate) use self::access_log_counts::AccessLogCounts;
 pub use self::close_reason::CloseReason;
+pub(crate) use self::connection_state::ConnectionState;
 pub use self::counts::Counts;
 pub(crate) use self::counts::{TransportCounts, add};
 pub use self::health::Health;
@@ -96,11 +99,14 @@ pub(crate) struct CoreStatus {
     pub(crate) exchanges: AtomicU64,
     pub(crate) slots: AtomicU64,
     pub(crate) deadlines: AtomicU64,
+    /// The connections of the loop by state, in the order of `ConnectionState::ALL`.
+    pub(crate) states: [AtomicU64; ConnectionState::ALL.len()],
     pub(crate) handler_panics: AtomicU64,
     pub(crate) core_panics: AtomicU64,
     pub(crate) accept_failures: AtomicU64,
     pub(crate) overloads: AtomicU64,
     pub(crate) shed: AtomicU64,
+    pub(crate) rate_limit_allowed: AtomicU64,
     pub(crate) rate_limited: AtomicU64,
     pub(crate) rate_limit_reported: AtomicU64,
     pub(crate) untrusted_proxy_fields: AtomicU64,
@@ -168,6 +174,26 @@ impl Status {
         for core in &self.cores {
             core.inbox.wake();
         }
+    }
+
+    /// Open connections by state, in the order of [`ConnectionState::ALL`].
+    pub(crate) fn connections_by_state(&self) -> [u64; ConnectionState::ALL.len()] {
+        let mut sums = [0; ConnectionState::ALL.len()];
+        for core in &self.cores {
+            sums.iter_mut().zip(&core.states).for_each(|(sum, count)| *sum += count.load(Relaxed));
+            let TransportCounts { open, upgraded, handling, .. } = &core.transports;
+            let [open, upgraded, handling] = [open, upgraded, handling].map(|count| count.load(Relaxed));
+            sums[ConnectionState::Upgraded as usize] += upgraded;
+            sums[ConnectionState::Handling as usize] += handling;
+            // What hyper has and nobody asks anything of. The three are not taken at one instant.
+            sums[ConnectionState::Idle as usize] += open.saturating_sub(upgraded + handling);
+        }
+        sums
+    }
+
+    /// Requests that the rate limit has counted and let through.
+    pub(crate) fn rate_limit_allowed(&self) -> u64 {
+        self.cores.iter().map(|core| core.rate_limit_allowed.load(Relaxed)).sum()
     }
 
     /// How short memory is.

@@ -12,6 +12,8 @@ mod idle;
 mod leaving;
 mod limited;
 mod memory;
+#[cfg(feature = "metrics")]
+mod metered;
 mod mixed;
 mod overloaded;
 mod polled;

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
@@ -41,6 +42,8 @@ struct State {
     bytes_in: u64,
     /// No exchange follows: the app has answered 101, or hyper has refused what came.
     over: bool,
+    /// The route and the moment of the 101.
+    switched: Option<(RouteNumber, Instant)>,
 }
 
 /// The exchange that is going on.
@@ -74,6 +77,7 @@ impl Exchanges {
     /// The engine has begun the record of what hyper will read.
     #[cfg(all(target_os = "linux", not(baiwan_portable)))]
     pub(super) fn continue_from(&self, draft: Box<Draft>) {
+        self.recorder.begin_handling();
         self.state().open = Some(Open::new(draft, false));
     }
 
@@ -97,7 +101,8 @@ impl Exchanges {
             Some(open) if !open.asked => open.asked = true,
             _ => {
                 // hyper may go on to the next request with an answer in its buffer: that one has ended as far as anybody knows.
-                let before = take(&mut state);
+                let before = self.take(&mut state);
+                self.recorder.begin_handling();
                 state.open = Some(Open::new(Box::new(draft()), true));
                 drop(state);
                 self.finish(before, None);
@@ -141,9 +146,15 @@ impl Exchanges {
     /// The answer has a head.
     pub(super) fn handle_head(&self, status: StatusCode) {
         let mut state = self.state();
-        state.over |= status == StatusCode::SWITCHING_PROTOCOLS;
+        let now = now();
+        let mut route = None;
         if let Some(open) = &mut state.open {
-            open.draft.handle_head(status, now());
+            open.draft.handle_head(status, now);
+            route = Some(open.draft.route);
+        }
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            state.over = true;
+            state.switched = route.map(|route| (route, now));
         }
     }
 
@@ -164,7 +175,10 @@ impl Exchanges {
         if state.over && state.open.is_none() {
             return;
         }
-        let unread = || Open::new(Box::new(Draft::begin(None, self.client, now())), false);
+        let unread = || {
+            self.recorder.begin_handling();
+            Open::new(Box::new(Draft::begin(None, self.client, now())), false)
+        };
         let open = state.open.get_or_insert_with(unread);
         if !open.asked {
             // Nobody was asked, so hyper refuses the head by itself.
@@ -189,7 +203,7 @@ impl Exchanges {
             && open.draft.bytes_out > 0
         {
             let last = open.last;
-            let ended = take(&mut state);
+            let ended = self.take(&mut state);
             drop(state);
             self.finish(ended, last);
         }
@@ -209,11 +223,27 @@ impl Exchanges {
     pub(super) fn end(&self, reason: CloseReason) {
         let mut state = self.state();
         let is_whole = state.open.as_ref().is_some_and(|open| open.whole);
-        let ended = take(&mut state);
+        let ended = self.take(&mut state);
+        let switched = state.switched.take();
         drop(state);
+        if let Some((route, at)) = switched {
+            self.recorder.tell_upgrade(route, now().saturating_duration_since(at));
+        }
         // Nobody has ended it, and yet its answer is not whole: it went down with its core.
         let lost = matches!(reason, CloseReason::Complete | CloseReason::Age) && !is_whole;
         self.finish(ended, Some(if lost { CloseReason::CoreFailed } else { reason }));
+    }
+
+    /// Takes out the record of the exchange that is going on, with all that was received.
+    fn take(&self, state: &mut State) -> Option<Box<Draft>> {
+        let mut draft = state.open.take()?.draft;
+        self.recorder.end_handling();
+        let received = std::mem::take(&mut state.bytes_in);
+        // The engine knows better how long its head was; what was refused is not counted.
+        if draft.has_method() && draft.bytes_in == 0 {
+            draft.bytes_in = received;
+        }
+        Some(draft)
     }
 
     fn finish(&self, draft: Option<Box<Draft>>, last: Option<CloseReason>) {
@@ -226,17 +256,6 @@ impl Exchanges {
         // Nothing panics while the lock is held: the observer is told without it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Takes out the record of the exchange that is going on, with all that was received.
-fn take(state: &mut State) -> Option<Box<Draft>> {
-    let mut draft = state.open.take()?.draft;
-    let received = std::mem::take(&mut state.bytes_in);
-    // The engine knows better how long its head was; what was refused is not counted.
-    if draft.has_method() && draft.bytes_in == 0 {
-        draft.bytes_in = received;
-    }
-    Some(draft)
 }
 
 /// An answer's body that says when hyper has all of it.

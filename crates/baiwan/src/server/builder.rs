@@ -11,6 +11,8 @@ use super::shutdown::Stop;
 use crate::access_log::AccessLog;
 use crate::cors::RefusalCors;
 use crate::fd_tables::FdTables;
+#[cfg(feature = "metrics")]
+use crate::metrics::Metrics;
 use crate::observe::{Exchange, Observer};
 use crate::settings::{EventLoop, FIELDS_LIMITS, HEAD_LIMITS, Overload, Settings, TARGET_LIMITS, nearest};
 use crate::status::Health;
@@ -349,6 +351,15 @@ impl Builder {
     pub fn refusal_cors(mut self, cors: RefusalCors) -> Self {
         self.settings.refusal_cors = cors;
         self
+    }
+
+    /// A handle on the metrics of the server that this builder will start, which counts from its first call on. Without such a call nothing is counted.
+    ///
+    /// Serve what [`Metrics::render`] returns, or ask for its numbers; see [`Metrics`] for an example. Counting costs a request about 30
+    /// nanoseconds. With the feature `matched-path`, requests are told apart by the route of an axum `Router`.
+    #[cfg(feature = "metrics")]
+    pub fn metrics(&mut self) -> Metrics {
+        self.settings.metrics.get_or_insert_default().clone()
     }
 
     /// Whether connections over TCP send each answer at once, however small (`TCP_NODELAY`), instead of waiting for more to send

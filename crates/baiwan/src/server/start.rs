@@ -163,6 +163,8 @@ impl Builder {
         let mut settings = Settings { turned_away_max: capacity.turned_away_max, ..self.settings }.in_force();
         let access_log = begin_access_log(&mut settings, &status, workers)?;
         let settings = Arc::new(settings);
+        #[cfg(feature = "metrics")]
+        begin_metrics(&settings, &status, event_loop);
         let finish_line = FinishLine::new(Arc::clone(&status), Arc::clone(&settings));
         let stops_on_signals = matches!(self.stop, Stop::Signals);
         let listening = stops_on_signals.then(|| Listening::begin(settings.shutdown_timeout)).transpose()?;
@@ -227,6 +229,20 @@ fn begin_access_log(
     let _ = status.access_log.set(Arc::clone(&in_force.counts));
     settings.access_log_in_force = Some(in_force);
     Ok(Some(writer))
+}
+
+/// Has the metrics say what does not change while the server runs.
+#[cfg(feature = "metrics")]
+fn begin_metrics(settings: &Settings, status: &Arc<Status>, event_loop: EventLoop) {
+    let Some(metrics) = &settings.metrics else { return };
+    let quota = settings.rate_limit.quota_in_force().ok().flatten();
+    let facts = crate::metrics::Facts {
+        event_loop: event_loop.name(),
+        fd_tables: settings.fd_tables.name(),
+        rate_limit_per_second: quota.map(|quota| f64::from(quota.requests()) / quota.window().as_secs_f64()),
+        memory_limit_bytes: MemoryLimit::read(Path::new("/")).map(|limit| limit.bytes),
+    };
+    metrics.begin(status, facts);
 }
 
 #[cfg(test)]

@@ -5,12 +5,10 @@
 //! The invariant: no answer waits for a core.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use baiwan_http1::Refusal;
-
-use super::{CloseReason, CoreStatus, Counts, Phase, Status};
+use super::{Counts, Phase, Status};
 
 /// A core that has not taken a turn for this long after it was asked to is stuck.
 const TURN_DUE: Duration = Duration::from_secs(5);
@@ -72,36 +70,6 @@ impl Health {
 
     /// Everything that is counted.
     pub fn counts(&self) -> Counts {
-        let Some(status) = self.0.get() else { return Counts::default() };
-        let sum = |counter: fn(&CoreStatus) -> &AtomicU64| -> u64 {
-            status.cores.iter().map(|core| counter(core).load(Relaxed)).sum()
-        };
-        let closed = |reason: CloseReason| -> u64 { status.cores.iter().map(|core| core.closed_by(reason)).sum() };
-        let refused = |refusal: &Refusal| -> (&'static str, u64) {
-            let count = |core: &CoreStatus| core.refused.0[refusal.index()].load(Relaxed);
-            (refusal.name(), status.cores.iter().map(count).sum())
-        };
-        Counts {
-            connections: status.connections.load(Relaxed),
-            upgraded: sum(|core| &core.transports.upgraded),
-            slots: sum(|core| &core.slots),
-            exchanges: sum(|core| &core.exchanges),
-            deadlines: sum(|core| &core.deadlines),
-            accepted: sum(|core| &core.accepted),
-            requests: sum(|core| &core.requests),
-            handler_panics: sum(|core| &core.handler_panics),
-            core_panics: sum(|core| &core.core_panics),
-            accept_failures: sum(|core| &core.accept_failures),
-            overloads: sum(|core| &core.overloads),
-            shed: sum(|core| &core.shed),
-            rate_limited: sum(|core| &core.rate_limited),
-            rate_limit_reported: sum(|core| &core.rate_limit_reported),
-            untrusted_proxy_fields: sum(|core| &core.untrusted_proxy_fields),
-            memory_steps: status.memory_steps(),
-            access_log_dropped: status.access_log.get().map_or(0, |log| log.dropped()),
-            access_log_writer_cpu: status.access_log.get().map_or(Duration::ZERO, |log| log.writer_cpu()),
-            closed: CloseReason::ALL.map(|reason| (reason, closed(reason))).to_vec(),
-            refused: Refusal::ALL.iter().map(refused).collect(),
-        }
+        self.0.get().map_or_else(Counts::default, |status| status.counts())
     }
 }

@@ -11,6 +11,7 @@
 //! | `limits` | how long heads may be |
 //! | `route_limits` | limits of one route in the place of the server's |
 //! | `refused` | what the server answers by itself: rate limit, CORS, `EventSource` |
+//! | `metrics` | what a server counts, against what its clients have counted |
 //! | `records` | what an observer is told of exchanges |
 //! | `named`, `access_log` | what requests are called; the lines of the access log |
 //! | `serving` | `baiwan::serve` in the place of `axum::serve`: listeners, kinds of apps, the end |
@@ -44,6 +45,7 @@ mod limits;
 mod listening;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod listening_on_linux;
+mod metrics;
 mod named;
 mod protocol;
 mod records;
@@ -131,6 +133,14 @@ on_both_event_loops! {
         a_stop_that_cuts_ends_the_exchanges_that_it_cuts,
         whoever_is_beyond_the_maximum_has_a_record,
         a_panic_of_the_apps_clone_has_a_record_with_its_method;
+    metrics:
+        every_counter_equals_what_the_clients_counted,
+        what_limits_refuse_is_counted_by_name,
+        a_connection_is_counted_by_what_it_waits_for,
+        neither_paths_nor_methods_make_series,
+        a_scrape_says_what_the_table_has,
+        a_scrape_beside_full_load_disturbs_nobody,
+        a_peer_that_left_is_counted_without_a_status;
     refused:
         requests_that_are_too_many_are_refused_and_their_connection_goes_on,
         offers_of_another_protocol_count_once_each,

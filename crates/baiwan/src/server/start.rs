@@ -228,20 +228,6 @@ impl Builder {
     }
 }
 
-/// Has the metrics say what does not change while the server runs.
-#[cfg(feature = "metrics")]
-fn begin_metrics(settings: &Settings, status: &Arc<Status>, event_loop: EventLoop) {
-    let Some(metrics) = &settings.metrics else { return };
-    let quota = settings.rate_limit.quota_in_force().ok().flatten();
-    let facts = crate::metrics::Facts {
-        event_loop: event_loop.name(),
-        fd_tables: settings.fd_tables.name(),
-        rate_limit_per_second: quota.map(|quota| f64::from(quota.requests()) / quota.window().as_secs_f64()),
-        memory_limit_bytes: MemoryLimit::read(Path::new("/")).map(|limit| limit.bytes),
-    };
-    metrics.begin(status, facts);
-}
-
 /// Starts the writer of the access log, if there is to be one. Its thread has the fd table of this one, whatever tables the cores have.
 fn begin_access_log(
     settings: &mut Settings,
@@ -256,6 +242,20 @@ fn begin_access_log(
     let _ = status.access_log.set(Arc::clone(&in_force.counts));
     settings.access_log_in_force = Some(in_force);
     Ok(Some(writer))
+}
+
+/// Has the metrics say what does not change while the server runs.
+#[cfg(feature = "metrics")]
+fn begin_metrics(settings: &Settings, status: &Arc<Status>, event_loop: EventLoop) {
+    let Some(metrics) = &settings.metrics else { return };
+    let quota = settings.rate_limit.quota_in_force().ok().flatten();
+    let facts = crate::metrics::Facts {
+        event_loop: event_loop.name(),
+        fd_tables: settings.fd_tables.name(),
+        rate_limit_per_second: quota.map(|quota| f64::from(quota.requests()) / quota.window().as_secs_f64()),
+        memory_limit_bytes: MemoryLimit::read(Path::new("/")).map(|limit| limit.bytes),
+    };
+    metrics.begin(status, facts);
 }
 
 #[cfg(test)]

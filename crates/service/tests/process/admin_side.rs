@@ -253,6 +253,29 @@ fn it_goes_on_while_the_service_drains() {
     assert!(ask(address, "/health", "x: y").is_err());
 }
 
+/// Whoever watches the cores looks at what they say of themselves: none of them wakes up for that.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+#[test]
+fn nobody_wakes_a_core_that_is_idle() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = Running::start(with_admin(directory.path()));
+    let woken = |name: &str| -> u64 {
+        let count = |task: std::path::PathBuf| -> Option<u64> {
+            let is_it = std::fs::read_to_string(task.join("comm")).ok()?.trim().starts_with(name);
+            let status = std::fs::read_to_string(task.join("status")).ok().filter(|_| is_it)?;
+            status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?.trim().parse().ok()
+        };
+        let tasks = std::fs::read_dir(service.in_proc("task")).unwrap();
+        tasks.filter_map(|task| count(task.unwrap().path())).sum()
+    };
+    // What the start has left to do may still be going on.
+    eventually("there are four looks in which no core wakes up", || {
+        let (looks, cores) = (woken("baiwan-turns"), woken("baiwan-core-"));
+        eventually("it looks", || woken("baiwan-turns") >= looks + 4);
+        woken("baiwan-core-") == cores
+    });
+}
+
 /// The listener of the admin side would stay open in the tables of the cores, had it been in one when they parted.
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 #[test]

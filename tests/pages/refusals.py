@@ -64,7 +64,8 @@ class Service:
 
     def __init__(self, **settings):
         self.directory = tempfile.TemporaryDirectory()
-        environment = {"HOST": "127.0.0.1", "PORT": "0", "LOG_FORMAT": "json", "STATE_DIRECTORY": self.directory.name, **settings}
+        environment = {"HOST": "127.0.0.1", "PORT": "0", "LOG_FORMAT": "json", "ACCESS_LOG": "off", "ADMIN_HOST": "off"}
+        environment.update(STATE_DIRECTORY=self.directory.name, **settings)
         self.process = subprocess.Popen([BAIWAN, "serve"], env=environment, stderr=subprocess.PIPE, text=True)
         for line in self.process.stderr:
             said = json.loads(line)

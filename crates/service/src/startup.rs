@@ -32,6 +32,8 @@ pub struct Startup<'a> {
     pub database: String,
 }
 
+/// Of an admin side that others can reach, and that nobody has to show a token to.
+const METRICS_ONLY: &str = "not set: metrics and health only";
 const HOW_TO_STOP: &str = "Ctrl-C or SIGTERM";
 
 impl Startup<'_> {
@@ -154,15 +156,15 @@ impl Startup<'_> {
         Some(match self.config.admin.token {
             Some(_) => "demanded",
             None if address.ip().to_canonical().is_loopback() => "not set: this machine only",
-            None => "not set: metrics and health only",
+            None => METRICS_ONLY,
         })
     }
 
+    /// Where the dashboard is, too, if there is one.
     fn admin_row(&self) -> String {
-        match self.admin_token() {
-            Some(token) => format!("{}; token {token} (ADMIN_TOKEN)", self.admin_link()),
-            None => OFF.to_owned(),
-        }
+        let Some(token) = self.admin_token() else { return OFF.to_owned() };
+        let dashboard = if token == METRICS_ONLY { "" } else { " (dashboard)" };
+        format!("{}{dashboard}; token {token} (ADMIN_TOKEN)", self.admin_link())
     }
 
     /// Said only where it is not what everybody expects.
@@ -265,7 +267,7 @@ mod tests {
   listening   http://0.0.0.0:8080
               http://localhost:8080
               http://[::1]:81
-  admin       http://127.0.0.1:9090; token not set: this machine only (ADMIN_TOKEN)
+  admin       http://127.0.0.1:9090 (dashboard); token not set: this machine only (ADMIN_TOKEN)
   event loop  epoll
   workers     2
   limits      19900 connections
@@ -322,8 +324,8 @@ mod tests {
         let loopback = Some(([127, 0, 0, 1], 9090).into());
         for (admin, token, expected) in [
             (None, true, "off"),
-            (loopback, false, "http://127.0.0.1:9090; token not set: this machine only (ADMIN_TOKEN)"),
-            (loopback, true, "http://127.0.0.1:9090; token demanded (ADMIN_TOKEN)"),
+            (loopback, false, "http://127.0.0.1:9090 (dashboard); token not set: this machine only (ADMIN_TOKEN)"),
+            (loopback, true, "http://127.0.0.1:9090 (dashboard); token demanded (ADMIN_TOKEN)"),
             (
                 Some(([0; 4], 81).into()),
                 false,

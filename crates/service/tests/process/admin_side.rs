@@ -179,7 +179,9 @@ fn a_store_that_fails_is_named_and_the_log_says_so_once() {
 #[test]
 fn metrics_tell_of_the_store_and_the_logs_and_the_dashboard_of_what_failed() {
     let directory = tempfile::tempdir().unwrap();
-    let service = Running::start(with_admin(directory.path()));
+    let mut command = with_admin(directory.path());
+    command.env("ACCESS_LOG", directory.path().join("access.log"));
+    let service = Running::start(command);
     tells_of_its_store(&service);
     let has =
         |line: &str| String::from_utf8(service.admin("/metrics").body).unwrap().lines().any(|found| found == line);

@@ -42,8 +42,10 @@
 mod app;
 #[cfg(feature = "axum")]
 mod axum_app;
+mod backlog;
 mod body;
 mod capacity;
+mod cgroups;
 mod client;
 mod clock;
 mod cors;
@@ -59,6 +61,8 @@ mod hints;
 mod hyper;
 mod inbox;
 mod incoming;
+#[doc(hidden)]
+pub mod machine;
 mod memory;
 mod observe;
 mod own_answer;

@@ -8,6 +8,9 @@ mod accounting;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod deaths;
 mod demo;
+// It looks at limits that only Linux tells.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+mod doctor;
 mod durability;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod honest;

@@ -26,7 +26,7 @@ pub fn check(data: &[u8]) {
         may_switch: true,
     };
     let mut out = b"before".to_vec();
-    match encode_response_head(&mut out, status, &headers, length, context, DATE) {
+    match encode_response_head(&mut out, status, &headers, length, context, DATE, None) {
         Ok(plan) => check_head(out.strip_prefix(b"before").expect("appended"), status, &headers, context, plan),
         Err(_) => assert_eq!(out, b"before", "nothing is written after an error"),
     }

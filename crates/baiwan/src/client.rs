@@ -14,6 +14,7 @@ use baiwan_driver::Peer;
 use baiwan_limits::{Client, ClientIp, proxy_field};
 use http::Request;
 
+use crate::request_id::RequestId;
 use crate::say::say;
 use crate::settings::Settings;
 use crate::status::{CoreStatus, Status, add};
@@ -62,6 +63,13 @@ pub(crate) fn trusts(settings: &Settings, peer: Peer) -> bool {
         Peer::Ip(peer) => settings.proxies.trusts(peer.ip()),
         Peer::Unix => settings.proxies.trusts_unix(),
     }
+}
+
+/// What a request is called, if the server gives ids: what it says of it is believed of a trusted proxy, or where none is declared.
+#[inline]
+pub(crate) fn request_id<T>(settings: &Settings, peer: impl Fn() -> Peer, request: &Request<T>) -> Option<RequestId> {
+    let is_believed = || settings.proxies.is_empty() || trusts(settings, peer());
+    settings.request_ids.then(|| RequestId::of(request.headers(), is_believed()))
 }
 
 /// The client of a request that [`identify`] has seen: the peer, or whom a trusted proxy has named. IPv4-mapped is IPv4; over a Unix

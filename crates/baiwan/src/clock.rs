@@ -88,9 +88,19 @@ fn ticks(duration: Duration) -> u32 {
     u32::try_from(duration.as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX)
 }
 
+/// The wall time, for the lines of logs: microseconds since 1970.
+pub(crate) fn wall_time_us() -> i64 {
+    let since_1970 = wall_time().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since_1970.as_micros().try_into().unwrap_or(i64::MAX)
+}
+
+#[expect(clippy::disallowed_methods, reason = "wall time is read here only, for the Date field and for logs")]
+fn wall_time() -> SystemTime {
+    SystemTime::now()
+}
+
 fn wall_date() -> Date {
-    #[expect(clippy::disallowed_methods, reason = "the Date field is the one use of wall time in the engine")]
-    let text = httpdate::fmt_http_date(SystemTime::now());
+    let text = httpdate::fmt_http_date(wall_time());
     text.as_bytes().try_into().expect("an IMF-fixdate has 29 bytes")
 }
 

@@ -9,7 +9,7 @@
 use http::header::{HeaderMap, HeaderValue, ORIGIN};
 
 /// What a page may read of an answer beside what the browser lets it read anyway.
-const EXPOSED: &[u8] = b"Retry-After, RateLimit, RateLimit-Policy";
+const EXPOSED: &[u8] = b"Retry-After, RateLimit, RateLimit-Policy, X-Request-Id";
 
 /// Which pages of other sites may read what the server answers by itself: refusals, timeouts, failures. For an app's own answers there
 /// is its own layer, such as `tower_http::cors::CorsLayer`. See [`Builder::refusal_cors`](crate::Builder::refusal_cors).

@@ -16,6 +16,7 @@
 //! | `expire` | deadlines that have passed |
 //! | `shrink` | connections that are idle when memory becomes short |
 //! | `overload` | a core that cannot keep up: which request is next, and which are refused |
+//! | `pulse` | how late and how long turns are, where somebody counts that |
 //! | `receive` | ready connections: bytes to heads and bodies |
 //! | `admit` | a head to the gate's verdict |
 //! | `respond` | a head to an answer, or to a task |
@@ -53,6 +54,7 @@ mod lifetime;
 mod overload;
 mod ports;
 mod proxied;
+mod pulse;
 mod receive;
 mod recover;
 mod refuse;
@@ -88,6 +90,7 @@ use self::close::{close, close_all};
 use self::expire::expire;
 use self::overload::{Pressure, serve_waiting};
 use self::ports::Ports;
+use self::pulse::Pulse;
 use self::receive::{Batch, serve_ready};
 use self::respond::take_output;
 use self::shrink::{Sweep, follow_memory, sweep_idle};
@@ -148,6 +151,8 @@ pub(crate) struct Engine<D: Driver, A: App> {
     sweep: Option<Sweep>,
     /// Where the core watches for overload.
     pressure: Option<Pressure>,
+    /// Where turns are counted.
+    pulse: Option<Pulse>,
 }
 
 /// Lists that are empty between their uses; kept for their capacity.
@@ -167,13 +172,16 @@ impl<D: Driver, A: App> Engine<D, A> {
         index: usize,
         bound: Vec<D::Bound>,
     ) -> io::Result<Self> {
+        let recorder = settings.recorder(&status, index);
         #[cfg(feature = "matched-path")]
-        let app = if settings.observer.is_some() { crate::routes::with_routes(app) } else { app };
+        let app = if recorder.is_some() { crate::routes::with_routes(app) } else { app };
         let clock = Clock::start();
         let listeners = Listeners::new(&mut driver, bound)?;
-        let transports = Transports::new(&settings, Arc::clone(&status), index);
+        let transports = Transports::new(&settings, Arc::clone(&status), index, recorder.clone());
         let mut table = Table::new(clock.tick());
         let pressure = Pressure::watch(settings.overload, &mut table, clock.now());
+        let pulse = recorder.as_ref().filter(|recorder| recorder.counts_turns()).map(|_| Pulse::begin(clock.now()));
+        let board = Board::new(status, index, *clock.date(), recorder);
         Ok(Self {
             ports: Ports::new(driver, transports, clock.now()),
             table,
@@ -187,7 +195,8 @@ impl<D: Driver, A: App> Engine<D, A> {
             drain: None,
             sweep: None,
             pressure,
-            terms: Terms { settings, board: Board::new(status, index, *clock.date()), clock, moment: None },
+            pulse,
+            terms: Terms::new(settings, clock, board),
         })
     }
 
@@ -204,7 +213,10 @@ impl<D: Driver, A: App> Engine<D, A> {
     fn turn(&mut self, area: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.begin_turn();
         let _ = self.poll_events(cx)?;
-        let Self { terms, ports, table, apps, listeners, batch, lists, drain, sweep, pressure, .. } = self;
+        let Self { terms, ports, table, apps, listeners, batch, lists, drain, sweep, pressure, pulse, .. } = self;
+        if let Some(pulse) = pulse {
+            pulse.handle_polled(terms);
+        }
         if let Some(pressure) = pressure {
             pressure.handle_polled(terms, table);
         }
@@ -231,6 +243,9 @@ impl<D: Driver, A: App> Engine<D, A> {
             _ if !sleeps => cx.waker().wake_by_ref(),
             Some(pressure) => pressure.handle_idle(&self.terms),
             None => {}
+        }
+        if let Some(pulse) = &mut self.pulse {
+            pulse.handle_end(&self.terms, sleeps);
         }
         Poll::Pending
     }
@@ -302,6 +317,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         let status = self.terms.status();
         status.slots.store(self.table.len() as u64, Relaxed);
         status.deadlines.store(self.table.deadlines() as u64, Relaxed);
+        status.states.iter().zip(self.table.by_state()).for_each(|(posted, count)| posted.store(count, Relaxed));
     }
 }
 

@@ -247,7 +247,10 @@ impl Counting<'_> {
             return Ok(None);
         }
         match self.limit.check(ip, self.now) {
-            Ruling::Allowed(left) => Ok(left),
+            Ruling::Allowed(left) => {
+                add(&self.core.rate_limit_allowed, 1);
+                Ok(left)
+            }
             Ruling::Reported => {
                 add(&self.core.rate_limit_reported, 1);
                 Ok(None)

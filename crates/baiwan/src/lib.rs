@@ -39,16 +39,22 @@
     allow(dead_code, reason = "parts that the engine alone uses are built without it, too")
 )]
 
+mod access_log;
+#[cfg(feature = "admin")]
+mod admin;
 mod app;
 #[cfg(feature = "axum")]
 mod axum_app;
 mod backlog;
 mod body;
+mod call_scope;
 mod capacity;
 mod cgroups;
 mod client;
 mod clock;
 mod cors;
+#[cfg(feature = "admin")]
+mod dashboard;
 mod delivery;
 mod ending;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
@@ -61,15 +67,25 @@ mod hints;
 mod hyper;
 mod inbox;
 mod incoming;
+mod limited_route;
+#[doc(hidden)]
+pub mod lines;
 #[doc(hidden)]
 pub mod machine;
 mod memory;
+#[cfg(feature = "metrics")]
+pub mod metrics;
+#[cfg(feature = "admin")]
+mod narrow;
 mod observe;
 mod own_answer;
 mod pace;
 mod per_client;
 mod rate_limit;
+mod recorder;
+mod request_id;
 mod route_limits;
+mod route_table;
 #[cfg(feature = "matched-path")]
 mod routes;
 mod say;
@@ -97,6 +113,12 @@ struct FromAxumServe;
 #[doc = include_str!("../../../docs/limits.md")]
 struct Limits;
 
+pub use access_log::{AccessLog, AccessLogFormat};
+#[cfg(feature = "admin")]
+pub use admin::Admin;
+#[cfg(feature = "admin")]
+#[doc(hidden)]
+pub use admin::Secret;
 pub use app::{App, BoxError};
 #[cfg(feature = "axum")]
 pub use axum_app::{AxumApp, ConnectInfoApp, FromIncomingStream, IntoApp, axum_app};
@@ -113,9 +135,15 @@ pub use error::Error;
 pub use fd_tables::FdTables;
 #[cfg(feature = "axum")]
 pub use incoming::IncomingStream;
+pub use limited_route::{RouteLimitsFuture, RouteLimitsService};
+#[cfg(feature = "metrics")]
+pub use metrics::Metrics;
 pub use observe::{Exchange, Outcome};
 pub use rate_limit::RateLimitMode;
-pub use route_limits::{RouteLimits, RouteLimitsFuture, RouteLimitsService};
+#[cfg(feature = "axum")]
+pub use request_id::RequestIdMissing;
+pub use request_id::{RequestId, TraceContext};
+pub use route_limits::RouteLimits;
 #[cfg(feature = "matched-path")]
 pub use routes::{RouteLayer, RouteService};
 #[cfg(feature = "axum")]

@@ -3,6 +3,8 @@
 //!
 //! Everything is read below a root, which is `/`, tests apart. Nothing here changes anything.
 
+#[cfg(feature = "admin")]
+pub use crate::admin::ADMIN_FILES;
 pub use crate::backlog::{BACKLOG_MAX, backlog_wanted};
 pub use crate::capacity::{BYTES_PER_CONNECTION, CONNECTIONS_DEFAULT, bytes_of_server, decide};
 pub use crate::cgroups::{Group, Version, groups};

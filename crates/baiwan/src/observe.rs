@@ -1,33 +1,31 @@
-//! One record of every exchange, for whoever wants to count or log them.
+//! One record of every exchange, for whoever wants to count or log them: what it says, and to which function of the program.
 //!
-//! A [`Draft`] goes along with an exchange while there is an observer, and becomes an [`Exchange`] when that ends. Without an
-//! observer there is none: no allocation, no look at the clock.
-//!
-//! The invariant: a draft that was begun is finished exactly once.
+//! How records come about is `recorder`'s.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::{Method, StatusCode};
 
+use crate::route_table::RouteNumber;
 use crate::say::say;
 use crate::status::CloseReason;
-
-/// The route of a request that no route's template is known of.
-const UNMATCHED: &str = "unmatched";
 
 /// What is known of an exchange at its end: a request, and what was answered. See
 /// [`Builder::observe`](crate::Builder::observe).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Exchange<'a> {
-    /// None where the head of the request was refused or did not come in time, or the connection was beyond the maximum.
+    /// None where no head was read: it was refused or did not come in time, or the connection was turned away before.
     pub method: Option<&'a Method>,
-    /// The template of the route, such as `/users/{id}`, through nested routers as a whole; `unmatched` where none is known. It
-    /// is known before the handler runs, so of those that panic or time out too.
+    /// The path of the request's target, without its query, as it was sent. None where no head was read, and where only metrics are made
+    /// of records.
+    pub path: Option<&'a str>,
+    /// The template of the route, such as `/users/{id}`, through nested routers as a whole; `unmatched` where none is known, and `other`
+    /// beyond the first 1,000 of a server. It is known before the handler runs, so of those that panic or time out too.
     pub route: &'a str,
     /// None where no head of an answer was made.
     pub status: Option<StatusCode>,
@@ -51,6 +49,22 @@ pub struct Exchange<'a> {
     pub client: SocketAddr,
     /// How it ended.
     pub outcome: Outcome,
+    /// Why the server answered by itself, by the name that the answer gives: the limit that did not let the request through, such as
+    /// `rate-limited`, or the rule of HTTP that it broke, such as `host-missing`. None for answers of the app, for timeouts, and for what
+    /// hyper refuses by itself ([`EventLoop::Portable`](crate::EventLoop::Portable)).
+    pub denied: Option<&'static str>,
+    /// The id of the request, where the server gives ids.
+    pub request_id: Option<&'a str>,
+    /// The trace that the request is a part of, where the server gives ids and the request has named one.
+    pub trace_id: Option<&'a str>,
+    /// The number of the core that served it, from 0 on.
+    pub core: usize,
+    /// The answer was no matter of a moment: a piece of its body had to be waited for when others were sent, as with Server-Sent Events,
+    /// or the connection switched protocols (101).
+    pub is_stream: bool,
+    /// The number of `route`.
+    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "metrics alone are found by it"))]
+    pub(crate) route_number: RouteNumber,
 }
 
 /// How an exchange ended.
@@ -68,7 +82,7 @@ pub enum Outcome {
     Ended(CloseReason),
 }
 
-/// Who is told of every exchange.
+/// Who is told of every exchange: a function of the program's.
 #[derive(Clone)]
 pub(crate) struct Observer(Arc<dyn Fn(&Exchange<'_>) + Send + Sync>);
 
@@ -83,140 +97,10 @@ impl Observer {
         Self(Arc::new(observe))
     }
 
-    /// Tells of a peer that was turned away with an answer of which `bytes_out` were sent. Whatever the load, this allocates
-    /// nothing.
-    #[cfg(all(target_os = "linux", not(baiwan_portable)))]
-    pub(crate) fn tell_turned_away(
-        &self,
-        client: SocketAddr,
-        status: StatusCode,
-        bytes_out: usize,
-        reason: CloseReason,
-    ) {
-        let now = now();
-        self.tell(&Exchange {
-            method: None,
-            route: UNMATCHED,
-            status: Some(status),
-            bytes_in: 0,
-            bytes_out: bytes_out as u64,
-            begun: now,
-            answered: Some(now),
-            ended: now,
-            client,
-            outcome: Outcome::Ended(reason),
-        });
-    }
-
-    /// Tells of a request that the gate did not let through and whose connection goes on: bytes in, bytes out. This allocates nothing.
-    #[cfg(all(target_os = "linux", not(baiwan_portable)))]
-    pub(crate) fn tell_denied(&self, method: &Method, client: SocketAddr, status: StatusCode, bytes: [u64; 2]) {
-        let now = now();
-        let [bytes_in, bytes_out] = bytes;
-        self.tell(&Exchange {
-            method: Some(method),
-            route: UNMATCHED,
-            status: Some(status),
-            bytes_in,
-            bytes_out,
-            begun: now,
-            answered: Some(now),
-            ended: now,
-            client,
-            outcome: Outcome::Denied,
-        });
-    }
-
     /// One that panics costs its record and nothing else.
-    fn tell(&self, exchange: &Exchange<'_>) {
+    pub(crate) fn tell(&self, exchange: &Exchange<'_>) {
         if catch_unwind(AssertUnwindSafe(|| (self.0)(exchange))).is_err() {
             say(|| tracing::error!("the observer of exchanges panicked"));
         }
     }
-}
-
-/// Where the template of a request's route is written, as soon as it is known: an extension of the request.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct RouteCell(Arc<OnceLock<Arc<str>>>);
-
-impl RouteCell {
-    /// Of several, the first stands.
-    #[cfg(feature = "matched-path")]
-    pub(crate) fn write(&self, template: &str) {
-        let _ = self.0.get_or_init(|| Arc::from(template));
-    }
-
-    fn template(&self) -> &str {
-        self.0.get().map_or(UNMATCHED, |template| template)
-    }
-}
-
-/// The record of an exchange that has not ended.
-#[derive(Debug)]
-pub(crate) struct Draft {
-    method: Option<Method>,
-    pub(crate) route: RouteCell,
-    client: SocketAddr,
-    begun: Instant,
-    answered: Option<(StatusCode, Instant)>,
-    /// The server answered by itself, and the connection goes on.
-    pub(crate) denied: bool,
-    pub(crate) bytes_in: u64,
-    pub(crate) bytes_out: u64,
-}
-
-impl Draft {
-    /// Begins the record of a request, which has a method if its head was accepted.
-    pub(crate) fn begin(method: Option<Method>, client: SocketAddr) -> Box<Self> {
-        Box::new(Self {
-            method,
-            route: RouteCell::default(),
-            client,
-            begun: now(),
-            answered: None,
-            denied: false,
-            bytes_in: 0,
-            bytes_out: 0,
-        })
-    }
-
-    /// An answer has a head. What the server says instead of the app's answer comes later and counts.
-    pub(crate) fn handle_head(&mut self, status: StatusCode) {
-        self.answered = Some((status, now()));
-    }
-
-    /// Whether the head of the request was accepted.
-    pub(crate) fn has_method(&self) -> bool {
-        self.method.is_some()
-    }
-
-    /// Whether the answer has a head.
-    pub(crate) fn has_head(&self) -> bool {
-        self.answered.is_some()
-    }
-
-    /// The exchange has ended. `last` is why its connection ends with it, if it does.
-    pub(crate) fn finish(self, observer: &Observer, last: Option<CloseReason>) {
-        let outcome = match last {
-            None | Some(CloseReason::Complete | CloseReason::Age) if self.denied => Outcome::Denied,
-            None | Some(CloseReason::Complete | CloseReason::Age) => Outcome::Answered,
-            Some(reason) => Outcome::Ended(reason),
-        };
-        observer.tell(&Exchange {
-            method: self.method.as_ref(),
-            route: self.route.template(),
-            status: self.answered.map(|(status, _)| status),
-            bytes_in: self.bytes_in,
-            bytes_out: self.bytes_out,
-            begun: self.begun,
-            answered: self.answered.map(|(_, at)| at),
-            ended: now(),
-            client: self.client,
-            outcome,
-        });
-    }
-}
-
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

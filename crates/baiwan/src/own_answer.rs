@@ -15,33 +15,36 @@ use baiwan_limits::{Decision, EVENT_STREAM, PROBLEM_MEDIA_TYPE, accepts_event_st
 use http::{Method, Request, StatusCode};
 
 use crate::cors::{Origin, RefusalCors};
+use crate::request_id::{self, RequestId};
 use crate::settings::Settings;
 
 /// When a client should come back, if nothing better is known.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Fields of an answer at the most.
-const FIELDS_MAX: usize = 4;
+const FIELDS_MAX: usize = 5;
 
 /// What of a request an answer of the server's own depends on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Asked {
     origin: Origin,
     /// It is one of an `EventSource`.
     for_events: bool,
+    /// What it is called, where the server gives ids.
+    pub(crate) id: Option<RequestId>,
 }
 
 impl Asked {
     /// A request whose head is not read.
-    pub(crate) const UNREAD: Self = Self { origin: Origin::Unread, for_events: false };
+    pub(crate) const UNREAD: Self = Self { origin: Origin::Unread, for_events: false, id: None };
 
-    /// All that matters of a request that is refused now.
-    pub(crate) fn of<B>(settings: &Settings, request: &Request<B>) -> Self {
+    /// All that matters of a request that is refused now, and is called `id`.
+    pub(crate) fn of<B>(settings: &Settings, request: &Request<B>, id: Option<RequestId>) -> Self {
         let origin = settings.refusal_cors.origin_of(request.headers());
-        Self { origin, for_events: asks_for_events(request) }
+        Self { origin, for_events: asks_for_events(request), id }
     }
 
     /// What must be kept of a request that goes to the app, because it may have to be answered instead: nothing, unless there are
-    /// settings that need it.
+    /// settings that need it. What it is called is added where it is kept.
     #[inline]
     pub(crate) fn to_keep<B>(settings: &Settings, request: &Request<B>) -> Self {
         let origin = match settings.refusal_cors {
@@ -49,7 +52,7 @@ impl Asked {
             RefusalCors::Origins(_) => settings.refusal_cors.origin_of(request.headers()),
         };
         let may_be_late = settings.request_timeout.is_some() || settings.max_connection_age.is_some();
-        Self { origin, for_events: may_be_late && asks_for_events(request) }
+        Self { origin, for_events: may_be_late && asks_for_events(request), id: None }
     }
 }
 
@@ -80,10 +83,13 @@ impl<'a> OwnAnswer<'a> {
     }
 
     /// Hands the whole answer to what writes it.
-    pub(crate) fn write<R>(&self, settings: &Settings, asked: Asked, write: impl FnOnce(&ShortAnswer<'_>) -> R) -> R {
+    pub(crate) fn write<R>(&self, settings: &Settings, asked: &Asked, write: impl FnOnce(&ShortAnswer<'_>) -> R) -> R {
         let cors = settings.refusal_cors.fields(asked.origin);
         let mut fields = Fields::new();
         fields.extend(cors.as_slice());
+        if let Some(id) = &asked.id {
+            fields.extend(&[(request_id::FIELD_NAME, id.as_str().as_bytes())]);
+        }
         let comes_back = matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
         if comes_back && asked.for_events {
             let body = retry_event(self.over.map_or(RETRY_AFTER, |over| over.retry_after), random());

@@ -1,21 +1,8 @@
-//! Limits of one route in the place of the server's, and how they reach whoever judges them.
+//! Limits of one route in the place of the server's. How they reach whoever judges them: `limited_route`.
 //!
-//! The server's loops judge time and bytes, not the layer: so nothing is wrapped, and what is late or too large ends as the server's own
-//! limits end it. A loop opens a scope around each poll of a call; a layer that is called within it leaves its limits there, and the loop
-//! takes them after the poll.
-//!
-//! The invariant: limits reach the exchange whose call was being polled, or nobody.
+//! The invariant: the innermost layer that sets a time or a rate decides it, and of limits of bytes the smallest holds.
 
-use std::cell::Cell;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
-
-use http::Request;
-use http_body::Body as HttpBody;
-use pin_project_lite::pin_project;
-use tower_layer::Layer;
-use tower_service::Service;
 
 /// Time and bytes that requests of a route may take, in the place of what the [`Builder`](crate::Builder) says: a layer for a route, a
 /// `Router`, or any other service.
@@ -60,6 +47,9 @@ pub struct RouteLimits {
 }
 
 impl RouteLimits {
+    pub(crate) const NONE: Self =
+        Self { request_timeout: None, body_timeout: None, body_rate_min: None, body_bytes_max: None };
+
     /// Limits that are the server's.
     pub fn new() -> Self {
         Self::default()
@@ -106,169 +96,15 @@ impl RouteLimits {
     }
 }
 
-impl<S> Layer<S> for RouteLimits {
-    type Service = RouteLimitsService<S>;
-
-    fn layer(&self, inner: S) -> RouteLimitsService<S> {
-        RouteLimitsService { inner, limits: *self }
-    }
-}
-
-/// What [`RouteLimits`] makes of a service.
-#[derive(Clone, Debug)]
-pub struct RouteLimitsService<S> {
-    inner: S,
-    limits: RouteLimits,
-}
-
-impl<S, B> Service<Request<B>> for RouteLimitsService<S>
-where
-    S: Service<Request<B>>,
-    B: HttpBody,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = RouteLimitsFuture<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let limits = self.limits;
-        let is_too_large = limits.body_bytes_max.is_some_and(|max| request.body().size_hint().lower() > max);
-        let is_heard = tell(Told { limits, is_too_large });
-        // Whoever has heard that it is too large polls this no further.
-        let future = (!(is_too_large && is_heard)).then(|| self.inner.call(request));
-        RouteLimitsFuture { future }
-    }
-}
-
-pin_project! {
-    /// The call of a [`RouteLimitsService`]. One that the server refuses by itself is never ready.
-    #[derive(Debug)]
-    pub struct RouteLimitsFuture<F> {
-        #[pin]
-        future: Option<F>,
-    }
-}
-
-impl<F: Future> Future for RouteLimitsFuture<F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        match self.project().future.as_pin_mut() {
-            Some(future) => future.poll(cx),
-            None => Poll::Pending,
-        }
-    }
-}
-
-/// What the layers said that one poll of a call has reached.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Told {
-    pub(crate) limits: RouteLimits,
-    /// The body is beyond the limit by what is known of it, and nobody was called.
-    pub(crate) is_too_large: bool,
-}
-
-impl Told {
-    /// Adds what was said later.
-    pub(crate) fn add(&mut self, later: &Self) {
-        self.limits.add(&later.limits);
-        self.is_too_large |= later.is_too_large;
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Scope {
-    /// No call is being polled.
-    Closed,
-    /// One is, and no layer has said anything.
-    Open,
-    /// What was said is in `TOLD`.
-    Told,
-}
-
-thread_local! {
-    static SCOPE: Cell<Scope> = const { Cell::new(Scope::Closed) };
-    static TOLD: Cell<Told> = const {
-        let limits =
-            RouteLimits { request_timeout: None, body_timeout: None, body_rate_min: None, body_bytes_max: None };
-        Cell::new(Told { limits, is_too_large: false })
-    };
-}
-
-/// Closes the scope, in a panic, too.
-struct Close;
-
-impl Drop for Close {
-    fn drop(&mut self) {
-        SCOPE.set(Scope::Closed);
-    }
-}
-
-/// Polls a call. Returns what the layers said that it reached, too.
-#[inline]
-pub(crate) fn listen<T>(poll: impl FnOnce() -> T) -> (T, Option<Told>) {
-    SCOPE.set(Scope::Open);
-    let close = Close;
-    let polled = poll();
-    let told = heard();
-    drop(close);
-    (polled, told)
-}
-
-/// What was said so far in the poll that goes on.
-#[inline]
-pub(crate) fn heard() -> Option<Told> {
-    (SCOPE.get() == Scope::Told).then(|| TOLD.get())
-}
-
-/// Returns whether somebody listens.
-fn tell(told: Told) -> bool {
-    let told = match SCOPE.get() {
-        Scope::Closed => return false,
-        Scope::Open => told,
-        Scope::Told => {
-            let mut all = TOLD.get();
-            all.add(&told);
-            all
-        }
-    };
-    TOLD.set(told);
-    SCOPE.set(Scope::Told);
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn say(limits: RouteLimits) -> bool {
-        tell(Told { limits, is_too_large: false })
-    }
-
-    #[test]
-    fn what_is_said_reaches_the_poll_in_which_it_is_said_and_no_other() {
-        assert!(!say(RouteLimits::new().body_min_rate(1)), "nobody listens");
-        assert!(listen(|| ()).1.is_none());
-        let (said, told) = listen(|| say(RouteLimits::new().body_min_rate(2)));
-        assert!(said);
-        assert_eq!(told.unwrap().limits.body_rate_min, Some(2));
-        let panicked = std::panic::catch_unwind(|| listen(|| panic!("after {}", say(RouteLimits::new()))));
-        assert!(panicked.is_err());
-        assert!(!say(RouteLimits::new()));
-        assert!(listen(|| ()).1.is_none());
-    }
-
     #[test]
     fn the_innermost_time_and_the_smallest_number_of_bytes_hold() {
         let second = Some(Duration::from_secs(1));
-        let outer = RouteLimits::new().request_timeout(second).body_timeout(second).body_limit(10);
-        let inner = RouteLimits::new().request_timeout(None).body_limit(20);
-        let (_, told) = listen(|| (say(outer), say(inner)));
-        let limits = told.unwrap().limits;
+        let mut limits = RouteLimits::new().request_timeout(second).body_timeout(second).body_limit(10);
+        limits.add(&RouteLimits::new().request_timeout(None).body_limit(20));
         assert_eq!((limits.request_timeout, limits.body_timeout), (Some(None), Some(second)));
         assert_eq!((limits.body_rate_min, limits.body_bytes_max), (None, Some(10)));
     }

@@ -11,13 +11,17 @@ use tower_service::Service;
 
 use crate::app::App;
 use crate::axum_app::AxumApp;
-use crate::observe::RouteCell;
+use crate::call_scope::{tell_route, wants_route};
 
-/// Tells the [observer](crate::Builder::observe) of exchanges which route of an axum `Router` a request has matched.
+/// Tells whoever makes use of the records of exchanges ([`Builder::observe`](crate::Builder::observe), metrics) which route of an axum
+/// `Router` a request has matched.
 ///
-/// An app that is a `Router` gets this layer by itself when there is an observer. Add it where the `Router` is inside of something
-/// else, such as a layer around all of it, or a router that is nested as a service. It writes the template before the handler runs,
-/// and does nothing where nobody observes.
+/// An app that is a `Router` gets this layer by itself where records are made. Add it where the `Router` is inside of something
+/// else, such as a layer around all of it, or a router that is nested as a service. It tells the template before the handler runs,
+/// and does nothing where nobody wants records.
+///
+/// The layer must be called in the task in which the server calls the app. In a task that the app spawns it has no effect, and the route
+/// is `unmatched` then.
 ///
 /// # Example
 /// ```
@@ -63,9 +67,10 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> S::Future {
-        let extensions = request.extensions();
-        if let (Some(cell), Some(path)) = (extensions.get::<RouteCell>(), extensions.get::<MatchedPath>()) {
-            cell.write(path.as_str());
+        if wants_route()
+            && let Some(path) = request.extensions().get::<MatchedPath>()
+        {
+            tell_route(path.as_str());
         }
         self.inner.call(request)
     }

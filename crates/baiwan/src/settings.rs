@@ -25,13 +25,17 @@ use std::time::Duration;
 use baiwan_http1::Limits;
 use baiwan_limits::{ConnectionAges, Proxies};
 
+use crate::access_log::{AccessLog, AccessLogInForce};
 use crate::cors::RefusalCors;
 use crate::fd_tables::FdTables;
 use crate::files::TURNED_AWAY_MAX;
+#[cfg(feature = "metrics")]
+use crate::metrics::Metrics;
 use crate::observe::Observer;
 use crate::per_client::PerClient;
 use crate::rate_limit::RateLimit;
-use crate::status::Bounds;
+use crate::recorder::{Audience, Recorder};
+use crate::status::{Bounds, LIVE_TIMEOUT, Status};
 
 pub use self::event_loop::EventLoop;
 pub use self::limits::RateLimits;
@@ -40,7 +44,8 @@ pub use self::overload::Overload;
 pub use self::setting::{HIDDEN, Kind, Row, Setting, quoted, store};
 pub use self::table::TABLE;
 pub use self::value::{
-    CONNECTIONS_MAX, DURATION_MAX, OFF, WORKERS_MAX, is_off, parse_count, parse_length, parse_timeout, whole_number,
+    CONNECTIONS_MAX, DURATION_MAX, OFF, WORKERS_MAX, is_off, parse_count, parse_host, parse_length, parse_port,
+    parse_timeout, whole_number,
 };
 pub(crate) use self::value::{FIELDS_LIMITS, HEAD_LIMITS, TARGET_LIMITS, nearest};
 
@@ -121,8 +126,18 @@ pub struct Settings {
     pub overload: Overload,
     /// Whether each core has an fd table of its own.
     pub fd_tables: FdTables,
+    /// A core that has not turned for this long makes the server one that does not live.
+    pub live_timeout: Duration,
+    /// A poll of a handler that takes longer is counted, where there are metrics.
+    pub slow_poll: Option<Duration>,
     /// How often each client may ask.
     pub rate_limit: RateLimits,
+    /// Where a line for each exchange goes.
+    pub access_log: AccessLog,
+    /// The log in force, once the server starts.
+    pub(crate) access_log_in_force: Option<Arc<AccessLogInForce>>,
+    /// Requests have ids, which their answers say.
+    pub(crate) request_ids: bool,
     /// The limit in force, once the server starts.
     pub(crate) rate_limit_in_force: Option<Arc<RateLimit>>,
     /// Of heads and bodies.
@@ -139,6 +154,9 @@ pub struct Settings {
     pub(crate) refusal_cors: RefusalCors,
     /// Who is told of every exchange.
     pub(crate) observer: Option<Observer>,
+    /// Where exchanges are counted.
+    #[cfg(feature = "metrics")]
+    pub(crate) metrics: Option<Metrics>,
 }
 
 impl Default for Settings {
@@ -169,7 +187,12 @@ impl Default for Settings {
             event_loop: EventLoop::Auto,
             overload: Overload::Off,
             fd_tables: FdTables::Shared,
+            live_timeout: LIVE_TIMEOUT,
+            slow_poll: Some(Duration::from_millis(100)),
             rate_limit: RateLimits::default(),
+            access_log: AccessLog::off(),
+            access_log_in_force: None,
+            request_ids: false,
             rate_limit_in_force: None,
             http: Limits::default(),
             // As with axum alone.
@@ -179,6 +202,8 @@ impl Default for Settings {
             tcp_nodelay: true,
             refusal_cors: RefusalCors::Off,
             observer: None,
+            #[cfg(feature = "metrics")]
+            metrics: None,
         }
     }
 }
@@ -194,10 +219,29 @@ impl Settings {
         self.workers.unwrap_or_else(cpu_count)
     }
 
+    /// How long a poll of a handler may take until it is counted, if anybody counts.
+    fn slow_poll_counted(&self) -> Option<Duration> {
+        #[cfg(feature = "metrics")]
+        return self.slow_poll.filter(|_| self.metrics.is_some());
+        #[cfg(not(feature = "metrics"))]
+        None
+    }
+
     /// With what cores share that is made of settings.
     pub(crate) fn in_force(mut self) -> Self {
         self.rate_limit_in_force = self.rate_limit.in_force();
         self
+    }
+
+    /// Who is told of the exchanges of the `core`-th core, if anybody wants to know.
+    pub(crate) fn recorder(&self, status: &Arc<Status>, core: usize) -> Option<Arc<Recorder>> {
+        let audience = Audience {
+            app: self.observer.clone(),
+            access_log: self.access_log_in_force.as_ref().and_then(|log| log.take(core)),
+            #[cfg(feature = "metrics")]
+            metrics: self.metrics.as_ref().map(|metrics| metrics.core(status, core)),
+        };
+        Recorder::of_core(audience, status, core)
     }
 
     /// What bounds each connection, and the connections of each client.
@@ -210,6 +254,8 @@ impl Settings {
                 &self.proxies,
                 self.rate_limit.scope.ipv6_prefix,
             ),
+            live_timeout: self.live_timeout,
+            slow_poll: self.slow_poll_counted(),
         }
     }
 

@@ -3,9 +3,13 @@
 
 use std::fs;
 use std::path::Path;
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+use std::time::Duration;
 
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+use rustix::time::{ClockId, clock_gettime};
 
 /// The limit on open files (`RLIMIT_NOFILE`).
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
@@ -35,6 +39,12 @@ pub fn raise_file_limit() -> FileLimit {
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     }
     FileLimit::now()
+}
+
+/// What the calling thread has used of the processor so far, in user and system mode.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+pub fn thread_cpu_time() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
 
 /// Files that are open in the table of this thread. Not to be seen where `/proc` is not mounted: then none.

@@ -67,7 +67,7 @@
 //! let context = ResponseContext { head_request: false, version: Version::HTTP_11, keep_alive: head.keep_alive, may_switch: false };
 //! let date = b"Sun, 06 Nov 1994 08:49:37 GMT";
 //! let length = BodyLength::Exact(data.len() as u64);
-//! let plan = encode_response_head(&mut out, StatusCode::OK, &HeaderMap::new(), length, context, date)?;
+//! let plan = encode_response_head(&mut out, StatusCode::OK, &HeaderMap::new(), length, context, date, None)?;
 //! assert_eq!(plan.framing, ResponseFraming::Length(5));
 //! out.extend_from_slice(&data);
 //! assert!(out.starts_with(b"HTTP/1.1 200 OK\r\n") && out.ends_with(b"content-length: 5\r\n\r\nhello"));

@@ -6,14 +6,15 @@
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use http::{StatusCode, Version};
 
-use crate::response_check::{Noted, append_connection_options};
+use crate::response_check::{Noted, REQUEST_ID, append_connection_options};
 use crate::{BodyLength, ResponseCheck, ResponseContext, ResponseError, ResponsePlan};
 
 /// Sent when the application begins to read a body that the client holds back.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Appends status line, fields and the empty line to `out`. `date` is an IMF-fixdate (RFC 9110 5.6.7), added unless the
-/// application has set one. `length` is that of the body at hand.
+/// application has set one. `length` is that of the body at hand. `request_id` is what the request is called, added as `X-Request-Id` unless
+/// the application has set that; it may not hold what ends a line.
 ///
 /// Transfer-Encoding and the connection options `close` and `keep-alive` are replaced by what holds. With `Unknown`, a
 /// Content-Length of the application becomes the framing, and the caller must see to it that the body has that length. Where
@@ -30,6 +31,7 @@ pub fn encode_response_head(
     length: BodyLength,
     context: ResponseContext,
     date: &[u8; 29],
+    request_id: Option<&str>,
 ) -> Result<ResponsePlan, ResponseError> {
     let noted = Noted::of(headers)?;
     let ResponseCheck { plan, content_length, chunked } = noted.check(status, headers, length, context)?;
@@ -42,6 +44,11 @@ pub fn encode_response_head(
     }
     if !noted.date {
         encode_field(out, b"date", date);
+    }
+    if let Some(id) = request_id
+        && !noted.request_id
+    {
+        encode_field(out, REQUEST_ID.as_bytes(), id.as_bytes());
     }
     if let Some(length) = content_length {
         encode_field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes());
@@ -56,7 +63,7 @@ pub fn encode_response_head(
     Ok(plan)
 }
 
-/// Room for all that this module adds to the fields of the application.
+/// Room for all that this module adds to the fields of the application, unless what the request is called is long.
 const FIXED_BYTES_MAX: usize = 256;
 
 /// One Connection field, or none.

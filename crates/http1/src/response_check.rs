@@ -13,6 +13,9 @@ use http::{StatusCode, Version};
 use crate::framing::parse_length;
 use crate::octet;
 
+/// The field that says what a request is called.
+pub(crate) const REQUEST_ID: &str = "x-request-id";
+
 /// What the response head must know of the request.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseContext {
@@ -176,6 +179,7 @@ pub(crate) struct Noted {
     trailer: bool,
     pub(crate) connection: bool,
     pub(crate) date: bool,
+    pub(crate) request_id: bool,
     /// Bytes that all fields take at most.
     pub(crate) bytes: usize,
 }
@@ -184,7 +188,8 @@ impl Noted {
     // Part of the path of every answer, as the check is: a call costs more than it saves.
     #[inline(always)]
     pub(crate) fn of(headers: &HeaderMap) -> Result<Self, ResponseError> {
-        let mut noted = Self { content_length: None, trailer: false, connection: false, date: false, bytes: 0 };
+        let mut noted =
+            Self { content_length: None, trailer: false, connection: false, date: false, request_id: false, bytes: 0 };
         for (name, value) in headers {
             let length = name.as_str().len();
             noted.bytes += length + value.len() + 4;
@@ -193,6 +198,7 @@ impl Noted {
                 4 if name == DATE => noted.date = true,
                 7 if name == TRAILER => noted.trailer = true,
                 10 if name == CONNECTION => noted.connection = true,
+                12 if name == REQUEST_ID => noted.request_id = true,
                 14 if name == CONTENT_LENGTH => {
                     // Two of them are one too many, whatever they say.
                     let length = parse_length(value.as_bytes()).filter(|_| noted.content_length.is_none());

@@ -7,6 +7,11 @@ pub fn now_rfc3339() -> String {
     format!("{:.3}", jiff::Timestamp::now())
 }
 
+/// The wall time in UTC as RFC 3339 with microseconds, for lines of the log.
+pub fn now_precise() -> String {
+    format!("{:.6}", jiff::Timestamp::now())
+}
+
 /// The wall time `ago` before now, in the form of [`now_rfc3339`]: such texts sort as their times do.
 pub fn past_rfc3339(ago: jiff::SignedDuration) -> String {
     format!("{:.3}", jiff::Timestamp::now() - ago)

@@ -66,6 +66,8 @@ pub struct Question {
     pub cores: usize,
     /// Whether they share one fd table.
     pub fd_tables: FdTables,
+    /// Whether there is an admin side, which has files of its own.
+    pub has_admin: bool,
     /// Where the store is. A path must be absolute.
     pub database: Location,
 }
@@ -79,6 +81,7 @@ impl Question {
             connections_max,
             cores: config.server.worker_count(),
             fd_tables: config.server.fd_tables,
+            has_admin: config.admin.host.is_some(),
             database,
         }
     }

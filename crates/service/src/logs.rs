@@ -1,9 +1,12 @@
 //! Logs, and everything else that is said to the operator, go to standard error, so that all of it is in one place
-//! and in order; standard output stays empty.
+//! and in order. Standard output is for the access log, which the event loop writes (`baiwan::AccessLog`).
 //!
 //! What observes never harms what is observed: whatever becomes of standard error, no core waits for it, nothing ends by
-//! it, and lines that cannot be written are counted ([`lost_lines`]). `queue` says how.
+//! it, and lines that cannot be written are counted ([`lost_lines`]). `queue` says how, `format` what a line looks like, and `level` which
+//! there are.
 
+mod format;
+mod level;
 mod queue;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -13,15 +16,16 @@ use std::panic::PanicHookInfo;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use serde_json::json;
-use tracing_subscriber::EnvFilter;
+use baiwan::lines::push_readable;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
+use self::format::{Lines, object};
 use self::queue::Queue;
-use crate::clock;
 use crate::config::LogFormat;
 
-/// At level debug it writes down what users are called, which is for a log only where the operator asks for just that.
-const CLIENT_OF_POSTGRES: &str = "tokio_postgres";
+pub use self::level::{log_level, set_log_level};
+
 /// How long the end of the process waits for a standard error that takes nothing.
 const LAST_LINES_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a thread that panics waits for its line to be written, because the process may end by that panic.
@@ -40,17 +44,15 @@ static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
 /// Logging was started before, `level` is no filter, or the system has no thread left.
 pub fn start(level: &str, format: LogFormat) -> anyhow::Result<bool> {
     let json = is_json(format);
-    let mut filter = EnvFilter::try_new(level)?;
-    if !level.contains(CLIENT_OF_POSTGRES) {
-        filter = filter.add_directive(format!("{CLIENT_OF_POSTGRES}=warn").parse()?);
-    }
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+    let colours = io::stderr().is_terminal() && !is_set("NO_COLOR") && !is_dumb;
+    let lines = tracing_subscriber::fmt::layer()
+        .event_format(Lines { json, colours })
         .with_writer(|| Log)
         // It would be said with `eprintln!`, which panics where standard error is gone.
-        .log_internal_errors(false)
-        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
-    let started = if json { subscriber.json().flatten_event(true).try_init() } else { subscriber.try_init() };
+        .log_internal_errors(false);
+    let started = tracing_subscriber::registry().with(level::begin(level)?).with(lines).try_init();
     started.map_err(|error| anyhow::anyhow!("logging: {error}"))?;
     let queue = Arc::new(Queue::new(move |lines| gap_line(json, lines)));
     let writer = Arc::clone(&queue);
@@ -123,14 +125,11 @@ pub fn lost_lines() -> u64 {
 
 /// A line with the members of any other line of the log, or one for people, who are not told `numbers` apart.
 fn line(json: bool, level: &str, message: &str, numbers: &[(&str, u64)]) -> String {
-    if !json {
-        return format!("baiwan: {message}\n");
+    let fields = numbers.iter().map(|(name, number)| format!(",\"{name}\":{number}"));
+    match json {
+        true => object(level, message, &fields.collect::<String>(), "baiwan"),
+        false => format!("baiwan: {message}\n"),
     }
-    let mut line = json!({"timestamp": clock::now_rfc3339(), "level": level, "message": message, "target": "baiwan"});
-    for (name, number) in numbers {
-        line[*name] = (*number).into();
-    }
-    format!("{line}\n")
 }
 
 fn gap_line(json: bool, lines: u64) -> String {
@@ -144,7 +143,11 @@ fn say_panic(json: bool, panic: &PanicHookInfo<'_>) {
     let name = thread.name().unwrap_or("<unnamed>");
     let place = panic.location().map(|place| format!(" at {place}")).unwrap_or_default();
     let why = panic.payload_as_str().unwrap_or("with a value that is no text");
-    let mut message = format!("thread '{name}' panicked{place}: {why}");
+    let mut message = format!("thread '{name}' panicked{place}: ");
+    match json {
+        true => message += why,
+        false => push_readable(&mut message, why),
+    }
     // Captured where RUST_BACKTRACE asks for it.
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {
@@ -158,6 +161,8 @@ fn say_panic(json: bool, panic: &PanicHookInfo<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -21,6 +21,7 @@ use http_body::Body as HttpBody;
 use super::has_budget;
 use crate::clock::Date;
 use crate::rate_limit::Warning;
+use crate::request_id::{RequestId, within};
 use crate::say::say;
 
 /// Data up to this size is copied behind its head; larger data is sent from where it is.
@@ -41,7 +42,7 @@ pub(super) struct Rest<B> {
     pub(super) writer: BodyWriter,
 }
 
-/// The one way from a response to bytes: its head with what is said of its client's limit, and of its body what is there at once. Small data follows the head in `front`,
+/// The one way from a response to bytes: its head, with what is said of its client's limit and what its request is called, and of its body what is there at once. Small data follows the head in `front`,
 /// large data is put into `queue`, which comes after it. None if it cannot be sent; `front` may hold a part of it then.
 #[inline]
 pub(super) fn encode<B>(
@@ -49,6 +50,7 @@ pub(super) fn encode<B>(
     warning: Option<&Warning>,
     context: ResponseContext,
     date: &Date,
+    id: &mut Option<RequestId>,
     front: &mut Vec<u8>,
     queue: &mut VecDeque<Bytes>,
 ) -> Option<Answer<B>>
@@ -59,7 +61,7 @@ where
     if let Some(warning) = warning {
         warning.apply(&mut head.headers);
     }
-    let (plan, mut body) = match encode_head(front, &head, body, context, date) {
+    let (plan, mut body) = match encode_head(front, &head, body, context, date, id.as_ref()) {
         Ok(encoded) => encoded,
         Err(error) => {
             say_unsendable(&error);
@@ -69,7 +71,7 @@ where
     let mut writer = BodyWriter::new(plan.framing);
     if !writer.is_complete()
         && has_budget()
-        && let Poll::Ready(frame) = body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop()))
+        && let Poll::Ready(frame) = within(id, || body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop())))
     {
         let last = body.is_end_stream();
         writer.write(frame, last, front, queue).ok()?;
@@ -92,9 +94,10 @@ fn encode_head<B: HttpBody>(
     body: B,
     context: ResponseContext,
     date: &Date,
+    id: Option<&RequestId>,
 ) -> Result<(ResponsePlan, Pin<Box<B>>), ResponseError> {
     let length = body.size_hint().exact().map_or(BodyLength::Unknown, BodyLength::Exact);
-    let plan = encode_response_head(out, head.status, &head.headers, length, context, date)?;
+    let plan = encode_response_head(out, head.status, &head.headers, length, context, date, id.map(RequestId::as_str))?;
     Ok((plan, Box::pin(body)))
 }
 

@@ -25,8 +25,8 @@ use crate::BodyError;
 use crate::body::Inlet;
 use crate::clock::Tick;
 use crate::gate::{Denial, Entry, PROBE_TIMEOUT, leave};
-use crate::observe::Draft;
 use crate::own_answer::{Asked, OwnAnswer};
+use crate::recorder::Draft;
 use crate::settings::Linger;
 use crate::status::{CloseReason, add};
 
@@ -126,14 +126,15 @@ pub(super) fn answer_and_close<S>(
     let client = table[index].peer.expand();
     let busy = table.activate(index);
     let mut bytes = Vec::new();
-    OwnAnswer::new(status, text).write(&terms.settings, busy.asked, |answer| {
+    OwnAnswer::new(status, text).write(&terms.settings, &busy.asked, |answer| {
         encode_short_answer(&mut bytes, answer, context, terms.clock.date());
     });
     busy.set_aside = Vec::new();
     busy.unread = None;
-    if terms.settings.observer.is_some() {
-        let draft = busy.draft.get_or_insert_with(|| Draft::begin(None, client));
-        draft.handle_head(status);
+    if terms.recorder().is_some() {
+        let now = terms.recent_time().into_std();
+        let draft = busy.draft.get_or_insert_with(|| Box::new(Draft::begin(None, client, now)));
+        draft.handle_head(status, now);
         draft.bytes_out = bytes.len() as u64;
     }
     busy.output.push_back(Bytes::from(bytes));
@@ -143,6 +144,13 @@ pub(super) fn answer_and_close<S>(
 /// The next answer of the server's own is to a request whose head was not read as a whole.
 pub(super) fn note_unread<S>(table: &mut Table<S>, index: u32) {
     table.activate(index).asked = Asked::UNREAD;
+}
+
+/// The answer of the server's own that was just made is there because of what has this name: the record says so.
+pub(super) fn note_denied<S>(table: &mut Table<S>, index: u32, name: &'static str) {
+    if let Some(draft) = table.busy_mut(index).and_then(|busy| busy.draft.as_mut()) {
+        draft.handle_denied(name);
+    }
 }
 
 /// The app has no answer: ours instead, and the end.
@@ -170,7 +178,8 @@ pub(super) fn turn_away<D: Driver>(
     let slot = &table[index];
     if slot.flags.has(Flags::HEAD_REQUEST) {
         note_unread(table, index);
-        return answer_and_close(terms, table, index, denial.status, denial.text, denial.reason);
+        answer_and_close(terms, table, index, denial.status, denial.text, denial.reason);
+        return note_denied(table, index, denial.text);
     }
     let token = table.token(index);
     let front = denial.answer_unread(&terms.settings.refusal_cors);
@@ -178,8 +187,13 @@ pub(super) fn turn_away<D: Driver>(
     let sent = &mut ports.outbox.sent;
     ports.driver.transmit(std::iter::once(answer), sent);
     let sent = sent.pop().and_then(Result::ok);
-    if let Some(observer) = &terms.settings.observer {
-        observer.tell_turned_away(slot.peer.expand(), denial.status, sent.unwrap_or(0), denial.reason);
+    if let Some(recorder) = terms.recorder() {
+        let now = terms.recent_time().into_std();
+        let mut draft = Draft::begin(None, slot.peer.expand(), now);
+        draft.handle_denied(denial.text);
+        draft.handle_head(denial.status, now);
+        draft.bytes_out = sent.unwrap_or(0) as u64;
+        draft.finish(recorder, Some(denial.reason), now);
     }
     // A connection that has just begun has room for so little, or is dead.
     match sent {
@@ -352,16 +366,17 @@ pub(super) fn take_exchange(busy: &mut Busy) -> Option<Pending> {
     busy.pace.stop();
     if let Some(draft) = &mut busy.draft {
         draft.bytes_out += exchange.pipe.taken_bytes();
+        exchange.pipe.note_in(draft);
     }
     Some(exchange)
 }
 
 /// The answer of a connection is sent, or will not be: its record is complete. `last` is why the connection ends, if it does.
 pub(super) fn end_record(terms: &Terms, busy: &mut Busy, last: Option<CloseReason>) {
-    let (Some(mut draft), Some(observer)) = (busy.draft.take(), &terms.settings.observer) else { return };
+    let (Some(mut draft), Some(recorder)) = (busy.draft.take(), terms.recorder()) else { return };
     let unsent = busy.output.iter().map(|bytes| bytes.len() as u64).sum();
     draft.bytes_out = draft.bytes_out.saturating_sub(unsent);
-    draft.finish(observer, last);
+    draft.finish(recorder, last, terms.recent_time().into_std());
 }
 
 /// Notes whether the peer is in the middle of a body that nobody will read: then its last answer is to be read all the same.

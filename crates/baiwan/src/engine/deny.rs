@@ -12,17 +12,15 @@ use baiwan_http1::{
 };
 use http::Method;
 
-use super::close::{answer_and_close, end_after_flush, flush};
+use super::close::{answer_and_close, end_after_flush, flush, note_denied};
 use super::feed::rest_keeps_alive;
 use super::lifetime::reason_after_answer;
 use super::ports::Ports;
 use super::refuse::refuse;
-use super::respond::{Received, Step};
+use super::respond::{Received, Step, begin_record, keep_record};
 use super::table::{Flags, Table};
 use super::terms::Terms;
-use crate::client::recorded;
 use crate::gate::Denial;
-use crate::observe::Draft;
 use crate::own_answer::Asked;
 use crate::status::add;
 
@@ -39,27 +37,28 @@ pub(super) fn deny<D: Driver>(
     received: Received<'_>,
 ) -> Step {
     let settings = &terms.settings;
-    let asked = Asked::of(settings, &head.request);
+    let Received { head_bytes, rest, id, .. } = received;
+    let asked = Asked::of(settings, &head.request, id);
+    let draft = begin_record(terms, table, index, &head.request, head_bytes, asked.id.as_ref());
     let head_request = head.request.method() == Method::HEAD;
     if !denial.stays {
         if head.framing != BodyFraming::None {
             table[index].flags.set(Flags::UPLOADING);
         }
-        let client = settings.observer.as_ref().map(|_| recorded(table[index].peer.peer(), &head.request));
-        let busy = table.activate(index);
-        // It is not counted as a request, so its record has no method.
-        busy.draft = client.map(|client| Draft::begin(None, client));
-        busy.asked = asked;
+        keep_record(table, index, draft, None);
+        table.activate(index).asked = asked;
         // It waits for room: a peer that has asked before may not have taken all of its answers, and is not to lose them.
         answer_and_close(terms, table, index, denial.status, denial.text, denial.reason);
+        note_denied(table, index, denial.text);
         return Step::Over;
     }
     add(&terms.status().requests, 1);
-    let Skipped { unread, bytes, keeps_alive } = match skip_body(head, received.rest, &settings.http) {
+    let Skipped { unread, bytes, keeps_alive } = match skip_body(head, rest, &settings.http) {
         Ok(skipped) => skipped,
         Err(refusal) => {
+            keep_record(table, index, draft, None);
             table.activate(index).asked = asked;
-            refuse(terms, table, index, refusal, received.rest);
+            refuse(terms, table, index, refusal, rest);
             return Step::Over;
         }
     };
@@ -72,13 +71,17 @@ pub(super) fn deny<D: Driver>(
     let context = terms.board.context(context, keeps_alive);
     let out = &mut ports.outbox.bytes;
     let begin = out.len();
-    denial.own_answer().write(settings, asked, |answer| {
+    denial.own_answer().write(settings, &asked, |answer| {
         encode_short_answer(out, answer, context, terms.clock.date());
     });
-    if let Some(observer) = &settings.observer {
-        let bytes = [received.head_bytes + bytes, out.len() - begin].map(|count| count as u64);
-        let client = recorded(table[index].peer.peer(), &head.request);
-        observer.tell_denied(head.request.method(), client, denial.status, bytes);
+    if let (Some(mut draft), Some(recorder)) = (draft, terms.recorder()) {
+        let now = terms.recent_time().into_std();
+        draft.handle_denied(denial.text);
+        draft.handle_goes_on();
+        draft.handle_head(denial.status, now);
+        draft.bytes_in += bytes as u64;
+        draft.bytes_out = (out.len() - begin) as u64;
+        draft.finish(recorder, None, now);
     }
     match unread {
         _ if !context.keep_alive => {

@@ -23,8 +23,11 @@ use super::feed::{Feed, keeps_alive};
 use super::terms::Board;
 use crate::BoxError;
 use crate::app::Call;
+use crate::call_scope::{Told, listen};
 use crate::rate_limit::Warning;
-use crate::route_limits::{self, Told};
+use crate::recorder::{Draft, Recorder};
+use crate::request_id::{RequestId, within};
+use crate::route_table::RouteNumber;
 use crate::status::add;
 
 /// A task stops asking its body for more while this many bytes wait to be sent.
@@ -42,6 +45,10 @@ pub(super) struct Pipe {
     posted: Cell<bool>,
     /// Its answer is the last of its connection.
     last: Cell<bool>,
+    /// The route of its request, as soon as that is known, where records are made.
+    route: Cell<RouteNumber>,
+    /// A piece of its answer had to be waited for when others were on their way.
+    is_stream: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -79,7 +86,19 @@ impl Pipe {
     pub(super) fn new(token: Token, board: Rc<Board>, progress: Progress, feed: Option<Feed>, owed: usize) -> Rc<Self> {
         let (output, made) = (VecDeque::new(), owed as u64);
         let shared = Shared { output, made, owed, status: None, waker: None, progress, feed, told: None };
-        Rc::new(Self { token, board, shared: RefCell::new(shared), posted: Cell::new(false), last: Cell::new(false) })
+        let (shared, posted, last) = (RefCell::new(shared), Cell::new(false), Cell::new(false));
+        Rc::new(Self { token, board, shared, posted, last, route: Cell::default(), is_stream: Cell::new(false) })
+    }
+
+    /// The route of its request is known already, or will be told to the task.
+    pub(super) fn begin_route(&self, route: RouteNumber) {
+        self.route.set(route);
+    }
+
+    /// Writes into a record what the task has learned.
+    pub(super) fn note_in(&self, draft: &mut Draft) {
+        draft.route = self.route.get();
+        draft.is_stream |= self.is_stream.get();
     }
 
     fn post(&self) {
@@ -224,13 +243,18 @@ impl Drop for Unfinished {
 }
 
 /// The task of an exchange whose handler was not ready.
-pub(super) async fn run<B>(call: Call<B>, pipe: Rc<Pipe>, context: ResponseContext, warning: Option<Warning>)
-where
+pub(super) async fn run<B>(
+    call: Call<B>,
+    pipe: Rc<Pipe>,
+    context: ResponseContext,
+    warning: Option<Warning>,
+    mut id: Option<RequestId>,
+) where
     B: HttpBody<Data: Buf, Error: Into<BoxError>>,
 {
     let unfinished = Unfinished::new(pipe);
     let pipe = &unfinished.0;
-    let response = match answered(call, pipe).await {
+    let response = match answered(call, pipe, &mut id).await {
         Ok(response) => response,
         Err(error) => return say_unsendable(&*error),
     };
@@ -238,23 +262,27 @@ where
     let context = pipe.board.context(context, kept);
     let (mut front, mut queue) = (Vec::with_capacity(FRONT_BYTES_TYPICAL), VecDeque::new());
     let date = pipe.board.date();
-    let Some(answer) = encode(response, warning.as_ref(), context, &date, &mut front, &mut queue) else { return };
+    let Some(answer) = encode(response, warning.as_ref(), context, &date, &mut id, &mut front, &mut queue) else {
+        return;
+    };
     let Answer { status, keep_alive, extent, rest } = answer;
     pipe.shared.borrow_mut().status = Some(status);
     pipe.send(front, queue);
     pipe.advance(Progress::Responding { extent });
-    pump(rest, pipe, keep_alive).await;
+    pump(rest, pipe, keep_alive, id).await;
 }
 
 /// Waits for the app's answer, and tells the engine what layers of its route say.
-async fn answered<B>(mut call: Call<B>, pipe: &Pipe) -> Result<Response<B>, BoxError> {
+async fn answered<B>(mut call: Call<B>, pipe: &Pipe, id: &mut Option<RequestId>) -> Result<Response<B>, BoxError> {
     let mut is_refused = false;
     poll_fn(|cx| {
         // The engine ends the task.
         if is_refused {
             return Poll::Pending;
         }
-        let (polled, told) = route_limits::listen(|| call.as_mut().poll(cx));
+        let recorder = pipe.board.recorder.as_ref();
+        let poll = || within(id, || call.as_mut().poll(cx));
+        let (polled, told) = Recorder::timed(recorder, &pipe.route, || listen(recorder, &pipe.route, poll));
         if let Some(told) = told {
             pipe.tell(&told);
             is_refused = told.is_too_large;
@@ -265,21 +293,30 @@ async fn answered<B>(mut call: Call<B>, pipe: &Pipe) -> Result<Response<B>, BoxE
 }
 
 /// The task of an exchange whose handler was ready, but whose body was not.
-pub(super) async fn run_body<B>(rest: Rest<B>, pipe: Rc<Pipe>, keep_alive: bool)
+pub(super) async fn run_body<B>(rest: Rest<B>, pipe: Rc<Pipe>, keep_alive: bool, id: Option<RequestId>)
 where
     B: HttpBody<Data: Buf, Error: Into<BoxError>>,
 {
     let unfinished = Unfinished::new(pipe);
-    pump(Some(rest), &unfinished.0, keep_alive).await;
+    pump(Some(rest), &unfinished.0, keep_alive, id).await;
 }
 
-async fn pump<B>(mut rest: Option<Rest<B>>, pipe: &Pipe, keep_alive: bool)
+async fn pump<B>(mut rest: Option<Rest<B>>, pipe: &Pipe, keep_alive: bool, mut id: Option<RequestId>)
 where
     B: HttpBody<Data: Buf, Error: Into<BoxError>>,
 {
     while let Some(Rest { body, writer }) = rest.as_mut().filter(|rest| !rest.writer.is_complete()) {
         poll_fn(|cx| pipe.poll_credit(cx)).await;
-        let frame = poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+        let frame = poll_fn(|cx| {
+            let recorder = pipe.board.recorder.as_ref();
+            let poll = || within(&mut id, || body.as_mut().poll_frame(cx));
+            let polled = Recorder::timed(recorder, &pipe.route, poll);
+            if polled.is_pending() {
+                pipe.is_stream.set(true);
+            }
+            polled
+        })
+        .await;
         let (mut front, mut queue) = (Vec::new(), VecDeque::new());
         let written = writer.write(frame, body.is_end_stream(), &mut front, &mut queue);
         pipe.send(front, queue);

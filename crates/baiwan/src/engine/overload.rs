@@ -130,7 +130,7 @@ pub(super) fn serve_waiting<D: Driver, A: App>(
     let mut is_first = true;
     while left > 0 {
         left -= 1;
-        let now = terms.clock.precise();
+        let now = terms.precise_time();
         table.stamp_waiting(now);
         let next = match pressure.control.is_overloaded() {
             true => End::Newest,
@@ -173,7 +173,7 @@ fn refuse_late<D: Driver, A: App>(
     if !control.is_overloaded() {
         return;
     }
-    let now = terms.clock.precise();
+    let now = terms.precise_time();
     table.stamp_waiting(now);
     for _ in 0..TURN_REFUSALS_MAX {
         if table.waiting() < 2 || !control.is_late(waited(table, End::Oldest, now)) {

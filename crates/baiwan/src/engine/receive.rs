@@ -14,14 +14,14 @@ use http::{Method, Request};
 use super::admit::admit;
 use super::apps::Apps;
 use super::arrival::{Arrival, receive_once};
-use super::close::{answer_and_close, close, enter, fail_with_panic, flush, note_unread};
+use super::close::{answer_and_close, close, enter, fail_with_panic, flush, note_denied, note_unread};
 use super::deny::deny;
 use super::exchange::OUTPUT_BYTES_MAX;
 use super::lifetime::take_request;
 use super::ports::{Outbox, Ports};
 use super::proxied::{Begun, begin_proxied};
 use super::refuse::refuse;
-use super::respond::{Received, Step, begin_exchange, begin_record};
+use super::respond::{Received, Step, begin_exchange, begin_record, keep_record};
 use super::set_aside::{append, set_aside};
 use super::table::{Flags, State, Table};
 use super::terms::Terms;
@@ -30,9 +30,11 @@ use super::upgrade::{give_to_hyper, may_switch};
 use super::upload::{discard, discard_body, visit_exchange};
 use super::{BATCH_MAX, RECEIVE_BYTES_MAX, TRANSMIT_DELAY_MAX, TURN_CONNECTIONS_MAX, TURN_TIME_MAX, has_budget};
 use crate::app::App;
+use crate::client::request_id;
 use crate::gate::Denial;
 use crate::own_answer::Asked;
 use crate::rate_limit::Left;
+use crate::request_id::RequestId;
 use crate::status::{CloseReason, add};
 
 /// Requests that are answered at once on one connection in one turn.
@@ -84,7 +86,7 @@ pub(super) fn serve_ready<D: Driver, A: App>(
         }
         receive_batch(terms, ports, table, apps, batch, area);
         transmit(terms, ports, table);
-        if !has_budget() || terms.clock.precise().duration_since(terms.clock.now()) > TURN_TIME_MAX {
+        if !has_budget() || terms.precise_time().duration_since(terms.clock.now()) > TURN_TIME_MAX {
             return;
         }
     }
@@ -158,6 +160,10 @@ fn receive_batch<D: Driver, A: App>(
     let Batch { indexes, received } = batch;
     let sockets = indexes.iter().map(|index| &table[*index].socket);
     ports.driver.receive(sockets, RECEIVE_BYTES_MAX, area, received);
+    if terms.recorder().is_some() {
+        // What was received has come by now: so records begin.
+        terms.precise_time();
+    }
     debug_assert_eq!(received.len(), indexes.len(), "the area has room for a whole batch");
     for (index, driver::Received { start, outcome }) in indexes.drain(..).zip(received.drain(..)) {
         let arrival = Arrival::note(&mut table[index], outcome, RECEIVE_BYTES_MAX);
@@ -321,8 +327,7 @@ fn answer<D: Driver, A: App>(
     decoder: &mut HeadDecoder,
 ) -> (Wait, usize) {
     let begin = ports.outbox.bytes.len();
-    let mut position = 0;
-    let mut answers = 0;
+    let (mut position, mut answers) = (0, 0);
     loop {
         let rest = &input[position..];
         if rest.is_empty() {
@@ -362,11 +367,12 @@ fn answer<D: Driver, A: App>(
             // What was answered before leaves first; then this head is looked at once more.
             return (Wait::Turn, position);
         }
+        let id = request_id(&terms.settings, || table[index].peer.peer(), &head.request);
         let admitted = admit(terms, table, index, flags, switches, head);
         if let Ok(left) = admitted
             && switches
         {
-            record_if_observed(terms, table, index, &head.request, consumed);
+            record_without_app(terms, table, index, &head.request, consumed, id);
             return (Wait::Hyper(left), position);
         }
         if admitted.as_ref().is_err_and(|denial| !denial.stays) && ports.outbox.bytes.len() > begin {
@@ -374,8 +380,9 @@ fn answer<D: Driver, A: App>(
             return (Wait::Turn, position);
         }
         position += consumed;
-        head.keep_alive &= !take_request(terms, table, index, head.framing, &input[position..]);
-        let received = Received { head_bytes: consumed, rest: &input[position..], left: admitted.unwrap_or_default() };
+        let (rest, left) = (&input[position..], admitted.unwrap_or_default());
+        head.keep_alive &= !take_request(terms, table, index, head.framing, rest);
+        let received = Received { head_bytes: consumed, rest, left, id };
         let step = match admitted {
             Err(denial) => deny(terms, ports, table, index, &denial, head, received),
             Ok(_) => match apps.of::<D>(table, index) {
@@ -383,7 +390,7 @@ fn answer<D: Driver, A: App>(
                     let Ok(Some((head, _))) = decoded else { unreachable!("a head was decoded") };
                     begin_exchange(terms, &mut ports.outbox.bytes, table, app, index, head, received)
                 }
-                None => fail_without_app(terms, table, index, &head.request, consumed),
+                None => fail_without_app(terms, table, index, &head.request, received),
             },
         };
         match step {
@@ -401,11 +408,17 @@ fn has_no_memory_for(terms: &Terms, input: &[u8]) -> bool {
     terms.board.memory_pressure().level >= MemoryLevel::Refusing && begins_request(input)
 }
 
-/// Begins the record of a request that is not given to the app, if somebody observes.
-fn record_if_observed<S>(terms: &Terms, table: &mut Table<S>, index: u32, request: &Request<()>, head_bytes: usize) {
-    if terms.settings.observer.is_some() {
-        begin_record(table, index, request, head_bytes);
-    }
+/// Begins the record of a request that is not given to the app, if somebody wants one.
+fn record_without_app<S>(
+    terms: &Terms,
+    table: &mut Table<S>,
+    index: u32,
+    request: &Request<()>,
+    head_bytes: usize,
+    id: Option<RequestId>,
+) {
+    let draft = begin_record(terms, table, index, request, head_bytes, id.as_ref());
+    keep_record(table, index, draft, id);
 }
 
 /// Answers a request whose head has begun, instead of waiting for the rest of it: the memory is short.
@@ -413,6 +426,7 @@ fn refuse_rest_of_head<S>(terms: &Terms, table: &mut Table<S>, index: u32) {
     note_unread(table, index);
     let Denial { status, text, reason, .. } = Denial::MEMORY_PRESSURE;
     answer_and_close(terms, table, index, status, text, reason);
+    note_denied(table, index, text);
 }
 
 /// Whether a request is a HEAD; of one whose head is not there, or was refused, `input` tells.
@@ -431,10 +445,10 @@ fn fail_without_app<S>(
     table: &mut Table<S>,
     index: u32,
     request: &Request<()>,
-    head_bytes: usize,
+    received: Received<'_>,
 ) -> Step {
     add(&terms.status().requests, 1);
-    record_if_observed(terms, table, index, request, head_bytes);
+    record_without_app(terms, table, index, request, received.head_bytes, received.id);
     fail_with_panic(terms, table, index);
     Step::Over
 }
@@ -443,6 +457,6 @@ fn fail_without_app<S>(
 #[inline]
 fn may_answer_another(terms: &Terms, outbox: &Outbox, begin: usize, answers: usize) -> bool {
     let bytes = outbox.bytes.len() - begin;
-    let late = || answers > 0 && terms.clock.precise().duration_since(outbox.waiting_since) > TRANSMIT_DELAY_MAX;
+    let late = || answers > 0 && terms.precise_time().duration_since(outbox.waiting_since) > TRANSMIT_DELAY_MAX;
     answers < INLINE_ANSWERS_MAX && bytes < OUTPUT_BYTES_MAX && has_budget() && !late()
 }

@@ -3,7 +3,7 @@
 use baiwan_http1::Refusal;
 use http::StatusCode;
 
-use super::close::answer_and_close;
+use super::close::{answer_and_close, note_denied};
 use super::table::{Flags, Table};
 use super::terms::Terms;
 use crate::say::say;
@@ -22,6 +22,7 @@ pub(super) fn refuse<S>(terms: &Terms, table: &mut Table<S>, index: u32, refusal
         _ => flags.clear(Flags::UPLOADING),
     }
     answer_and_close(terms, table, index, refusal.status(), refusal.name(), CloseReason::Refused);
+    note_denied(table, index, refusal.name());
 }
 
 /// Shows an operator which rule was broken, by whom, and how.

@@ -6,6 +6,7 @@
 //! The invariant: a handler runs at most once per request, only for a head that broke no rule, and whatever it does (return,
 //! fail, panic) ends in exactly one answer or a cut connection.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -19,9 +20,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 
 use super::answer::{Answer, encode, say_unsendable};
-use super::close::{
-    cut_answer, end_after_flush, end_exchange, end_record, enter, fail, flush, note_upload, take_exchange,
-};
+use super::close::{cut_answer, end_after_flush, end_exchange, enter, fail, flush, note_upload, take_exchange};
 use super::exchange::{self, Pipe, Progress};
 use super::feed::{Feed, FeedInlet, decode_body, keeps_alive};
 use super::lifetime::{self, reason_after_answer};
@@ -32,13 +31,16 @@ use super::table::{Flags, Pending, State, Table};
 use super::terms::Terms;
 use crate::app::{App, Call, add_peer, call_when_ready, is_for_server, limit_buffered_body};
 use crate::body::Inlet;
+use crate::call_scope::{Told, listen};
 use crate::client::recorded;
 use crate::clock::Tick;
 use crate::ending::OfConnection;
-use crate::observe::{Draft, RouteCell};
 use crate::pace::Pace;
 use crate::rate_limit::{Left, Warning};
-use crate::route_limits::{self, RouteLimits, Told};
+use crate::recorder::Draft;
+use crate::request_id::{RequestId, within};
+use crate::route_limits::RouteLimits;
+use crate::route_table::RouteNumber;
 use crate::status::{CloseReason, add};
 use crate::{Body, BodyError, BoxError};
 
@@ -74,10 +76,13 @@ struct Underway {
     ending: Option<OfConnection>,
     /// What layers of its route have said.
     told: Option<Told>,
+    /// Its record, if somebody wants one.
+    draft: Option<Draft>,
+    /// What it is called.
+    id: Option<RequestId>,
 }
 
 /// What was received of a request.
-#[derive(Clone, Copy)]
 pub(super) struct Received<'a> {
     /// How long its head was.
     pub(super) head_bytes: usize,
@@ -85,6 +90,8 @@ pub(super) struct Received<'a> {
     pub(super) rest: &'a [u8],
     /// What is left of its client's limit, if the answer should say so.
     pub(super) left: Option<Left>,
+    /// What it is called, where the server gives ids.
+    pub(super) id: Option<RequestId>,
 }
 
 /// Runs the handler for a request. An answer that is there goes to `out`.
@@ -103,52 +110,55 @@ pub(super) fn begin_exchange<S, A: App>(
     let head_request = request.method() == Method::HEAD;
     // What may switch protocols has left the engine.
     let context = ResponseContext { head_request, version: request.version(), keep_alive, may_switch: false };
-    let is_observed = terms.settings.observer.is_some();
-    let route = is_observed.then(|| begin_record(table, index, &request, received.head_bytes));
+    let mut id = received.id;
+    let mut draft = begin_record(terms, table, index, &request, received.head_bytes, id.as_ref());
     let token = || table.token(index);
     let (body, mut feed, body_bytes) = match begin_body(terms, token, framing, expects_continue, received.rest) {
         Ok(begun) => begun,
         Err(refusal) => {
+            keep_record(table, index, draft, id);
             refuse(terms, table, index, refusal, received.rest);
             return Step::Over;
         }
     };
     let by_itself = is_for_server(&request) && !terms.settings.options_asterisk;
-    let mut request = request.map(|()| body);
-    if framing != BodyFraming::None {
-        limit_buffered_body(&mut request, terms.settings.buffered_body_bytes_max);
-    }
-    add_peer(&mut request, table[index].peer.expand());
-    if let Some(route) = route {
-        request.extensions_mut().insert(route);
-    }
-    let ending = lifetime::ending(terms, table, index);
-    if let Some(ending) = &ending {
-        request.extensions_mut().insert(ending.clone());
-    }
+    let (request, ending) = for_app(terms, table, index, request.map(|()| body), framing);
     let begin = out.len();
+    let route = Cell::default();
     // Whatever the app does in here, it costs this request alone: calling it, polling it, and dropping what is its own.
     let called = catch_unwind(AssertUnwindSafe(|| match by_itself {
-        true => answer_without_app(terms, out, feed.as_ref(), context),
-        false => call(terms, out, app, request, feed.as_mut(), context, received.left),
+        true => answer_without_app(terms, out, feed.as_ref(), context, &mut id),
+        false => call(
+            terms,
+            out,
+            app,
+            request,
+            feed.as_mut(),
+            &route,
+            Answering { context, left: received.left, id: &mut id },
+        ),
     }));
-    if is_observed {
-        note_called(table, index, body_bytes, out.len() - begin, called.as_ref().ok());
+    if let Some(draft) = &mut draft {
+        draft.route = route.get();
+        note_called(terms, draft, body_bytes, out.len() - begin, called.as_ref().ok());
     }
     match called {
         Ok(Called::Pending(call, told)) => {
+            keep_record(table, index, draft, id.clone());
             let pipe = Pipe::new(table.token(index), Rc::clone(&terms.board), Progress::Waiting, feed, 0);
+            pipe.begin_route(route.get());
             let warning = warning(terms, received.left);
-            let task = tokio::task::spawn_local(exchange::run(call, Rc::clone(&pipe), context, warning));
+            let task = tokio::task::spawn_local(exchange::run(call, Rc::clone(&pipe), context, warning, id));
             let told = told.unwrap_or_default().limits;
             let due = terms.deadline(told.request_timeout.unwrap_or(terms.settings.request_timeout));
             enter_exchange(terms, table, index, Pending { pipe, task: task.abort_handle(), ending }, due, &told);
             Step::Pending { body_bytes }
         }
         Ok(Called::Answered(answer, queue, told)) => {
-            send_answer(terms, table, index, answer, queue, Underway { feed, body_bytes, ending, told })
+            send_answer(terms, table, index, answer, queue, Underway { feed, body_bytes, ending, told, draft, id })
         }
         Ok(Called::TooLarge) => {
+            keep_record(table, index, draft, id);
             refuse(terms, table, index, Refusal::BodyTooLarge, &[]);
             Step::Over
         }
@@ -158,6 +168,7 @@ pub(super) fn begin_exchange<S, A: App>(
             }
             // Nothing has left yet, so there can be a proper answer instead.
             out.truncate(begin);
+            keep_record(table, index, draft, id);
             note_upload(table, index, feed.as_ref());
             fail(terms, table, index);
             Step::Over
@@ -165,22 +176,63 @@ pub(super) fn begin_exchange<S, A: App>(
     }
 }
 
-/// Begins the record of a request. Its route is written into what this returns.
-pub(super) fn begin_record<S>(table: &mut Table<S>, index: u32, request: &Request<()>, head_bytes: usize) -> RouteCell {
+/// Adds to a request what the app may ask of it; and returns what its handler may wait for.
+#[inline]
+fn for_app<S>(
+    terms: &Terms,
+    table: &mut Table<S>,
+    index: u32,
+    mut request: Request<Body>,
+    framing: BodyFraming,
+) -> (Request<Body>, Option<OfConnection>) {
+    if framing != BodyFraming::None {
+        limit_buffered_body(&mut request, terms.settings.buffered_body_bytes_max);
+    }
+    add_peer(&mut request, table[index].peer.expand());
+    let ending = lifetime::ending(terms, table, index);
+    if let Some(ending) = &ending {
+        request.extensions_mut().insert(ending.clone());
+    }
+    (request, ending)
+}
+
+/// Begins the record of a request, if somebody wants one.
+#[inline]
+pub(super) fn begin_record<S>(
+    terms: &Terms,
+    table: &Table<S>,
+    index: u32,
+    request: &Request<()>,
+    head_bytes: usize,
+    id: Option<&RequestId>,
+) -> Option<Draft> {
+    let recorder = terms.recorder()?;
     let client = recorded(table[index].peer.peer(), request);
-    let mut draft = Draft::begin(Some(request.method().clone()), client);
+    let mut draft = Draft::of_request(recorder, request, client, id, terms.recent_time().into_std());
     draft.bytes_in = head_bytes as u64;
-    let route = draft.route.clone();
-    table.activate(index).draft = Some(draft);
-    route
+    Some(draft)
+}
+
+/// Has a connection hold the record of an exchange that has not ended, and what its request is called, which an answer of the server's own
+/// would say.
+pub(super) fn keep_record<S>(table: &mut Table<S>, index: u32, draft: Option<Draft>, id: Option<RequestId>) {
+    if let Some(draft) = draft {
+        table.activate(index).draft = Some(Box::new(draft));
+    }
+    if id.is_some() {
+        table.activate(index).asked.id = id;
+    }
 }
 
 /// Notes in the record what came of the call: of the request's body `body_bytes`, of the answer `bytes` that are in the area.
-fn note_called<S, B>(table: &mut Table<S>, index: u32, body_bytes: usize, bytes: usize, called: Option<&Called<B>>) {
-    let Some(draft) = table.busy_mut(index).and_then(|busy| busy.draft.as_mut()) else { return };
+fn note_called<B>(terms: &Terms, draft: &mut Draft, body_bytes: usize, bytes: usize, called: Option<&Called<B>>) {
+    let now = terms.precise_time().into_std();
+    if let Some(recorder) = terms.recorder() {
+        draft.handle_polled(recorder, now);
+    }
     draft.bytes_in += body_bytes as u64;
     if let Some(Called::Answered(answer, queue, _)) = called {
-        draft.handle_head(answer.status);
+        draft.handle_head(answer.status, now);
         draft.bytes_out = bytes as u64;
         if answer.rest.is_none() {
             draft.bytes_out += queue.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
@@ -201,25 +253,28 @@ where
     B: HttpBody<Data: Buf, Error: Into<BoxError>> + 'static,
 {
     let Answer { keep_alive, extent, rest, .. } = answer;
-    let Underway { feed, body_bytes, ending, told } = request;
+    let Underway { feed, body_bytes, ending, told, draft, id } = request;
     let owed = queue.iter().map(Bytes::len).sum();
     if owed > 0 {
         table.activate(index).output.extend(queue);
     }
+    let feed = feed.filter(|feed| rest.is_some() || !feed.decoder.is_complete());
     let Some(rest) = rest else {
-        let step = complete(terms, table, index, feed, keep_alive, body_bytes);
-        if terms.settings.observer.is_some()
-            && let Step::Answered { .. } = step
-            && let Some(busy) = table.busy_mut(index)
-            && busy.output.is_empty()
-        {
-            end_record(terms, busy, None);
+        match (draft, terms.recorder()) {
+            // What is in the area leaves with those of other connections, and is the kernel's as far as the record says.
+            (Some(draft), Some(recorder)) if keep_alive && feed.is_none() && owed == 0 => {
+                draft.finish(recorder, None, terms.recent_time().into_std());
+            }
+            (draft, _) => keep_record(table, index, draft, None),
         }
-        return step;
+        return complete(terms, table, index, feed, keep_alive, body_bytes);
     };
+    let route = draft.as_ref().map_or_else(RouteNumber::default, |draft| draft.route);
+    keep_record(table, index, draft, None);
     let progress = Progress::Responding { extent };
     let pipe = Pipe::new(table.token(index), Rc::clone(&terms.board), progress, feed, owed);
-    let task = tokio::task::spawn_local(exchange::run_body(rest, Rc::clone(&pipe), keep_alive));
+    pipe.begin_route(route);
+    let task = tokio::task::spawn_local(exchange::run_body(rest, Rc::clone(&pipe), keep_alive, id));
     let told = told.unwrap_or_default().limits;
     enter_exchange(terms, table, index, Pending { pipe, task: task.abort_handle(), ending }, Tick::NEVER, &told);
     Step::Pending { body_bytes }
@@ -254,19 +309,28 @@ fn begin_body(
     Ok((body, Some(Feed { decoder, inlet, continue_due, rate_min, bytes_max }), decoded.consumed))
 }
 
-/// Calls the app, polls the call once, and encodes what is there.
+/// How an answer is given.
+struct Answering<'a> {
+    context: ResponseContext,
+    /// What is left of its client's limit, if it should say so.
+    left: Option<Left>,
+    /// What its request is called.
+    id: &'a mut Option<RequestId>,
+}
+
+/// Calls the app, polls the call once, and encodes what is there. Its `route` is written as soon as it is known.
 fn call<A: App>(
     terms: &Terms,
     out: &mut Vec<u8>,
     app: &mut A,
     request: Request<Body>,
     mut feed: Option<&mut Feed>,
-    context: ResponseContext,
-    left: Option<Left>,
+    route: &Cell<RouteNumber>,
+    Answering { context, left, id }: Answering<'_>,
 ) -> Called<A::ResponseBody> {
     let cx = &mut Context::from_waker(Waker::noop());
     let mut call = match app.poll_ready(cx) {
-        Poll::Ready(Ok(())) => app.call(request),
+        Poll::Ready(Ok(())) => within(id, || app.call(request)),
         Poll::Ready(Err(error)) => {
             say_unsendable(&*error);
             return Called::Failed;
@@ -277,7 +341,7 @@ fn call<A: App>(
             call_when_ready(std::mem::replace(app, fresh), request)
         }
     };
-    let (polled, told) = route_limits::listen(|| call.as_mut().poll(cx));
+    let (polled, told) = listen(terms.recorder(), route, || within(id, || call.as_mut().poll(cx)));
     if let Some(told) = &told
         && (!feed.as_mut().is_none_or(|feed| feed.obey(&told.limits)) || told.is_too_large)
     {
@@ -294,7 +358,7 @@ fn call<A: App>(
     let context = terms.board.context(context, keeps_alive(feed.as_deref()));
     let mut queue = VecDeque::new();
     let warning = warning(terms, left);
-    match encode(response, warning.as_ref(), context, terms.clock.date(), out, &mut queue) {
+    match encode(response, warning.as_ref(), context, terms.clock.date(), id, out, &mut queue) {
         Some(answer) => Called::Answered(answer, queue, told),
         None => Called::Failed,
     }
@@ -307,11 +371,17 @@ fn warning(terms: &Terms, left: Option<Left>) -> Option<Warning> {
 }
 
 /// Answers what is asked about the server as a whole: it is there.
-fn answer_without_app<B>(terms: &Terms, out: &mut Vec<u8>, feed: Option<&Feed>, context: ResponseContext) -> Called<B> {
+fn answer_without_app<B>(
+    terms: &Terms,
+    out: &mut Vec<u8>,
+    feed: Option<&Feed>,
+    context: ResponseContext,
+    id: &mut Option<RequestId>,
+) -> Called<B> {
     let context = terms.board.context(context, keeps_alive(feed));
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    match encode(response, None, context, terms.clock.date(), out, &mut VecDeque::new()) {
+    match encode(response, None, context, terms.clock.date(), id, out, &mut VecDeque::new()) {
         Some(Answer { status, keep_alive, extent, .. }) => {
             Called::Answered(Answer { status, keep_alive, extent, rest: None }, VecDeque::new(), None)
         }
@@ -319,7 +389,7 @@ fn answer_without_app<B>(terms: &Terms, out: &mut Vec<u8>, feed: Option<&Feed>, 
     }
 }
 
-/// The whole answer is encoded.
+/// The whole answer is encoded; `feed` is there if the request's body is not.
 fn complete<S>(
     terms: &Terms,
     table: &mut Table<S>,
@@ -333,7 +403,7 @@ fn complete<S>(
         end_after_flush(terms, table, index, reason_after_answer(terms, table, index));
         return Step::Over;
     }
-    match feed.filter(|feed| !feed.decoder.is_complete()) {
+    match feed {
         None => Step::Answered { body_bytes },
         Some(feed) => {
             table.activate(index).unread = Some(feed.decoder);
@@ -378,7 +448,7 @@ pub(super) fn take_output<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table:
         && !draft.has_head()
         && let Some(status) = exchange.pipe.status()
     {
-        draft.handle_head(status);
+        draft.handle_head(status, terms.recent_time().into_std());
     }
     match progress {
         Progress::Waiting | Progress::Responding { .. } => {

@@ -43,6 +43,7 @@ use self::waiting::Waiting;
 pub(super) use self::wheel::Link;
 use self::wheel::Wheel;
 use crate::clock::Tick;
+use crate::status::ConnectionState;
 
 /// Parts of busy connections that come and go together: few, because an idle core keeps one chunk.
 const BUSY_CHUNK: usize = 64;
@@ -60,6 +61,8 @@ pub(super) struct Table<S> {
     /// Those that expect a request and may have one, where a core watches for overload: then they are here instead, each at most once; see
     /// `Flags::WAITING`.
     waiting: Option<Waiting>,
+    /// How many are in each state, by its number.
+    census: [u32; State::COUNT],
     /// How many are `Flags::UNCOUNTED`.
     turned_away: usize,
     /// Those that were `Flags::APP` and are gone since the last turn.
@@ -76,6 +79,7 @@ impl<S> Table<S> {
             wheel: Wheel::new(now),
             ready: VecDeque::new(),
             waiting: None,
+            census: [0; State::COUNT],
             turned_away: 0,
             gone: Vec::new(),
         }
@@ -86,6 +90,14 @@ impl<S> Table<S> {
         let mut next = Self { slots: self.slots.successor(), ..Self::new(now) };
         next.waiting = self.waiting.as_ref().map(Waiting::successor);
         next
+    }
+
+    /// How many connections are in each state, as an operator tells them apart.
+    pub(super) fn by_state(&self) -> [u64; ConnectionState::ALL.len()] {
+        let mut counts = [0; ConnectionState::ALL.len()];
+        let states = State::SHOWN.into_iter().zip(self.census);
+        states.for_each(|(state, count)| counts[state as usize] += u64::from(count));
+        counts
     }
 
     /// How many connections there are.
@@ -100,7 +112,9 @@ impl<S> Table<S> {
 
     /// Takes a connection in. Either all have a `lifetime`, or none.
     pub(super) fn insert(&mut self, socket: S, peer: Peer, lifetime: Option<Lifetime>) -> u32 {
-        let index = self.slots.insert(Slot::new(socket, peer));
+        let slot = Slot::new(socket, peer);
+        self.census[slot.state.number()] += 1;
+        let index = self.slots.insert(slot);
         if let Some(lifetime) = lifetime {
             self.lifetimes.set(index, lifetime);
         }
@@ -130,6 +144,7 @@ impl<S> Table<S> {
         }
         let slot = self.slots.take(index).expect("a connection is taken out once");
         self.turned_away -= usize::from(slot.flags.has(Flags::UNCOUNTED));
+        self.census[slot.state.number()] -= 1;
         let busy = slot.busy.and_then(|key| self.busy.take(key.index()));
         (slot, busy)
     }
@@ -327,6 +342,8 @@ impl<S> Table<S> {
         let slot = &mut self.slots[index];
         assert!(slot.state.may_become(state), "{:?} does not become {state:?}", slot.state);
         note_edge(slot.state, state);
+        self.census[slot.state.number()] -= 1;
+        self.census[state.number()] += 1;
         slot.state = state;
         if slot.put_off(deadline) {
             self.wheel.schedule(&mut self.slots, index);

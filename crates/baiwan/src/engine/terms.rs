@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use baiwan_http1::{HEAD_BYTES_CEILING, ResponseContext};
 use baiwan_limits::{MemoryPressure, Moment};
+use tokio::time::Instant;
 
 use super::SET_ASIDE_BYTES_MAX;
 use crate::clock::{Clock, Date, Tick};
 use crate::inbox::Inbox;
+use crate::recorder::Recorder;
 use crate::settings::Settings;
 use crate::status::{CoreStatus, Status};
 
@@ -22,12 +24,20 @@ pub(super) struct Terms {
     pub(super) board: Rc<Board>,
     /// The time of this turn as the rate limit counts it, if there is a limit.
     pub(super) moment: Option<Moment>,
+    /// When somebody last looked at the clock, at the beginning of the turn or within.
+    looked: Cell<Instant>,
 }
 
 impl Terms {
+    pub(super) fn new(settings: Arc<Settings>, clock: Clock, board: Rc<Board>) -> Self {
+        let looked = Cell::new(clock.now());
+        Self { settings, clock, board, moment: None, looked }
+    }
+
     /// Reads the time. Called once at the beginning of a turn.
     pub(super) fn read_clock(&mut self) {
         self.clock.read();
+        self.looked.set(self.clock.now());
         if let Some(limit) = &self.settings.rate_limit_in_force {
             self.moment = Some(limit.moment(self.clock.now().into_std()));
         }
@@ -37,6 +47,25 @@ impl Terms {
     #[inline]
     pub(super) fn status(&self) -> &CoreStatus {
         self.board.status()
+    }
+
+    /// Who is told of exchanges, if anybody wants to know.
+    #[inline]
+    pub(super) fn recorder(&self) -> Option<&Arc<Recorder>> {
+        self.board.recorder.as_ref()
+    }
+
+    /// The time as it is, in the middle of a turn.
+    pub(super) fn precise_time(&self) -> Instant {
+        let now = self.clock.precise();
+        self.looked.set(now);
+        now
+    }
+
+    /// When somebody last looked at the clock, at the beginning of the turn or within: for records, which are many.
+    #[inline]
+    pub(super) fn recent_time(&self) -> Instant {
+        self.looked.get()
     }
 
     /// The tick until which something may take `timeout`, from now on.
@@ -73,6 +102,8 @@ pub(super) struct Board {
     pub(super) server: Arc<Status>,
     /// The number of this core.
     pub(super) index: usize,
+    /// Who is told of exchanges, if anybody wants to know.
+    pub(super) recorder: Option<Arc<Recorder>>,
     date: Cell<Date>,
     /// Answers end their connections.
     stopping: Cell<bool>,
@@ -80,8 +111,9 @@ pub(super) struct Board {
 }
 
 impl Board {
-    pub(super) fn new(server: Arc<Status>, index: usize, date: Date) -> Rc<Self> {
-        Rc::new(Self { server, index, date: Cell::new(date), stopping: Cell::new(false), memory: Cell::default() })
+    pub(super) fn new(server: Arc<Status>, index: usize, date: Date, recorder: Option<Arc<Recorder>>) -> Rc<Self> {
+        let (date, stopping, memory) = (Cell::new(date), Cell::new(false), Cell::default());
+        Rc::new(Self { server, index, recorder, date, stopping, memory })
     }
 
     #[inline]

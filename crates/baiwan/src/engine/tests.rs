@@ -12,8 +12,11 @@ mod idle;
 mod leaving;
 mod limited;
 mod memory;
+#[cfg(feature = "metrics")]
+mod metered;
 mod mixed;
 mod overloaded;
+mod polled;
 mod proxied;
 mod records;
 mod refusals;

@@ -26,7 +26,9 @@ pub(super) fn transmit_if_late<D: Driver>(terms: &Terms, ports: &mut Ports<D>, t
     if outbox.parts.is_empty() {
         return;
     }
-    let late = || terms.clock.precise().duration_since(outbox.waiting_since) > TRANSMIT_DELAY_MAX;
+    // Where records are made, the clock was just looked at.
+    let now = || if terms.recorder().is_some() { terms.recent_time() } else { terms.precise_time() };
+    let late = || now().duration_since(outbox.waiting_since) > TRANSMIT_DELAY_MAX;
     if outbox.bytes.len() >= TRANSMIT_AREA_BYTES || late() {
         transmit(terms, ports, table);
     }
@@ -34,7 +36,9 @@ pub(super) fn transmit_if_late<D: Driver>(terms: &Terms, ports: &mut Ports<D>, t
 
 /// Sends everything that waits.
 pub(super) fn transmit<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &mut Table<D::Socket>) {
-    if !ports.outbox.parts.is_empty() {
+    if ports.outbox.parts.is_empty() {
+        ports.outbox.clear(terms.precise_time());
+    } else {
         let mut sent = std::mem::take(&mut ports.outbox.sent);
         let mut parts = std::mem::take(&mut ports.outbox.parts);
         let entries = parts.iter().map(|part| {
@@ -49,12 +53,14 @@ pub(super) fn transmit<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &m
             }
         });
         ports.driver.transmit(entries, &mut sent);
+        // What ends with this in a record ended now.
+        let now = terms.precise_time();
         for (part, outcome) in parts.drain(..).zip(sent.drain(..)) {
             handle_sent(terms, ports, table, part, outcome);
         }
         (ports.outbox.parts, ports.outbox.sent) = (parts, sent);
+        ports.outbox.clear(now);
     }
-    ports.outbox.clear(terms.clock.precise());
 }
 
 fn handle_sent<D: Driver>(

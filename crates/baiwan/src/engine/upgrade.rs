@@ -71,8 +71,8 @@ pub(super) fn give_to_hyper<D: Driver, A: App>(
             drop_caught(app);
             say(|| tracing::warn!(%error, "cannot give a connection to hyper"));
             count_out(terms, slot.flags, slot.peer, CloseReason::System);
-            if let (Some(draft), Some(observer)) = (draft, &terms.settings.observer) {
-                draft.finish(observer, Some(CloseReason::System));
+            if let (Some(draft), Some(recorder)) = (draft, terms.recorder()) {
+                draft.finish(recorder, Some(CloseReason::System), terms.recent_time().into_std());
             }
         }
     }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use baiwan_driver::Peer;
-use baiwan_http1::{BodyLength, Refusal, ResponseContext, check_response, short_response};
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use baiwan_http1::{BodyLength, Refusal, ResponseContext, check_response};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -26,17 +26,19 @@ use tokio::sync::watch;
 use super::answer::Answer;
 use super::exchanges::Told;
 use super::limits::{allow_fields, beyond};
+use super::own::{answer_without_app, denied, failed, instead, refused};
 use super::patience::{Late, within_time};
 use super::record::Record;
 use super::switch::{Switch, may_switch, until_switched};
 use super::transport::Transport;
 use super::upload::Upload;
 use crate::app::{App, add_peer, call_when_ready, is_for_server, limit_buffered_body};
-use crate::client::{identify, identify_again, recorded};
+use crate::client::{identify, identify_again, recorded, request_id};
 use crate::gate::{Asker, Counting, Denial, PROBE_TIMEOUT, Verdict, admit_request};
 use crate::incoming::IncomingStream;
-use crate::own_answer::{Asked, OwnAnswer, StandsFor};
+use crate::own_answer::{Asked, OwnAnswer};
 use crate::rate_limit::Left;
+use crate::request_id::{self, RequestId, within};
 use crate::say::say;
 use crate::settings::Settings;
 use crate::status::{CloseReason, CoreStatus, Status, add};
@@ -57,6 +59,8 @@ pub(crate) struct Connection<A> {
 
 /// What a request is told that is not let through.
 struct Refused {
+    /// What did not let it through.
+    name: &'static str,
     answer: OwnAnswer<'static>,
     after: After,
 }
@@ -160,27 +164,38 @@ impl<A: App> Connection<A> {
             Some(_) => identify(&self.settings, &self.status, self.index, || peer, &mut request),
             None => identify_again(&self.settings, peer, &mut request),
         }
-        switch.asked.set(Some(Asked::of(&self.settings, &request)));
+        let mut id = request_id(&self.settings, || peer, &request);
         let admitted = self.admit(&request, peer, switch);
+        // What breaks a rule of the engine's was not read by that.
+        let is_unread = matches!(admitted, Err(Refused { after: After::End(CloseReason::Refused), .. }));
+        id = id.filter(|_| !is_unread);
+        switch.asked.replace(Some(Asked::of(&self.settings, &request, id.clone())));
         if let Some(exchanges) = switch.record.exchanges() {
-            let is_read = !matches!(admitted, Err(Refused { after: After::End(_), .. }));
-            exchanges.begin(is_read.then(|| request.method()), Some(recorded(peer, &request)));
+            match is_unread {
+                true => exchanges.begin_unread(Some(recorded(peer, &request))),
+                false => exchanges.begin(&request, recorded(peer, &request), id.as_ref()),
+            }
         }
-        let response = match admitted {
+        let mut response = match admitted {
             Ok((last, left)) => {
-                let mut response = self.answer_admitted(request, peer, switch, last).await;
+                let mut response = self.answer_admitted(request, peer, switch, last, id.clone()).await;
                 if let (Some(left), Some(limit)) = (left, &self.settings.rate_limit_in_force) {
                     limit.warning(left).apply(response.headers_mut());
                 }
                 response
             }
-            Err(Refused { answer, after: After::End(reason) }) => instead(&self.settings, switch, answer, reason),
-            Err(Refused { answer, after }) => {
+            Err(Refused { name, answer, after: After::End(reason) }) => {
+                refused(&self.settings, switch, name, answer, reason)
+            }
+            Err(Refused { name, answer, after }) => {
                 add(&self.core().requests, 1);
-                denied(&self.settings, switch, answer, matches!(after, After::Next))
+                denied(&self.settings, switch, name, answer, matches!(after, After::Next))
             }
         };
-        Ok(Told::answer(switch.record.exchanges(), response))
+        if let Some(value) = id.as_ref().and_then(RequestId::to_value) {
+            response.headers_mut().entry(request_id::FIELD).or_insert(value);
+        }
+        Ok(Told::answer(switch.record.exchanges(), response, id))
     }
 
     /// Asks the gate, and the rules of the engine that hyper does not have. Says whether the answer is the last, and how little is left of
@@ -210,7 +225,7 @@ impl<A: App> Connection<A> {
                     true if last || is_last || may_switch(request) => After::Last,
                     true => After::Next,
                 };
-                return Err(Refused { answer: denial.own_answer(), after });
+                return Err(Refused { name: denial.text, answer: denial.own_answer(), after });
             }
         };
         if request.method() == Method::CONNECT {
@@ -230,7 +245,7 @@ impl<A: App> Connection<A> {
     fn refuse(&self, refusal: Refusal) -> Refused {
         self.core().count_refusal(refusal);
         let answer = OwnAnswer::new(refusal.status(), refusal.name());
-        Refused { answer, after: After::End(CloseReason::Refused) }
+        Refused { name: refusal.name(), answer, after: After::End(CloseReason::Refused) }
     }
 
     /// Answers a request that was let through.
@@ -240,6 +255,7 @@ impl<A: App> Connection<A> {
         peer: Peer,
         switch: &Switch,
         last: bool,
+        id: Option<RequestId>,
     ) -> Response<Answer<A::ResponseBody>> {
         let record = &switch.record;
         add(&self.core().requests, 1);
@@ -253,7 +269,7 @@ impl<A: App> Connection<A> {
             keep_alive: !last,
             may_switch: may_switch(&request),
         };
-        let call = self.call(self.request_for_app(request, peer, record, context.may_switch));
+        let call = self.call(self.request_for_app(request, peer, record, context.may_switch), id);
         let outcome = within_time(call, self.settings.request_timeout, record).await;
         let response = match outcome {
             // Whatever the app makes of its request's body, it has not come.
@@ -262,8 +278,8 @@ impl<A: App> Connection<A> {
                 return instead(&self.settings, switch, answer, reason);
             }
             _ if record.has_refused_body() => {
-                let answer = self.refuse(Refusal::BodyTooLarge).answer;
-                return instead(&self.settings, switch, answer, CloseReason::Refused);
+                let Refused { name, answer, .. } = self.refuse(Refusal::BodyTooLarge);
+                return refused(&self.settings, switch, name, answer, CloseReason::Refused);
             }
             Ok(Ok(Some(response))) => response,
             Ok(Ok(None)) => return failed(&self.settings, switch),
@@ -305,20 +321,23 @@ impl<A: App> Connection<A> {
             request.extensions_mut().remove::<OnUpgrade>();
         }
         add_peer(&mut request, peer.socket_address());
-        if let Some(route) = record.exchanges().and_then(|exchanges| exchanges.route()) {
-            request.extensions_mut().insert(route);
-        }
         request
     }
 
     /// Calls the app. `None` if it panicked: that costs this request alone.
-    async fn call(&self, request: Request<Body>) -> Result<Option<Response<A::ResponseBody>>, BoxError> {
+    async fn call(
+        &self,
+        request: Request<Body>,
+        mut id: Option<RequestId>,
+    ) -> Result<Option<Response<A::ResponseBody>>, BoxError> {
         let panicked = || add(&self.core().handler_panics, 1);
-        let Ok(mut call) = catch_unwind(AssertUnwindSafe(|| call_when_ready(self.app.clone(), request))) else {
+        let Ok(mut call) =
+            catch_unwind(AssertUnwindSafe(|| within(&mut id, || call_when_ready(self.app.clone(), request))))
+        else {
             panicked();
             return Ok(None);
         };
-        poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
+        poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| within(&mut id, || call.as_mut().poll(cx)))) {
             Ok(polled) => polled.map_ok(Some),
             Err(_) => {
                 panicked();
@@ -371,7 +390,7 @@ async fn too_late_a_probe(switch: &Switch) {
     if switch.record.is_probe() {
         tokio::time::sleep(PROBE_TIMEOUT).await;
     }
-    if !switch.record.is_probe() || switch.asked.get().is_some() {
+    if !switch.record.is_probe() || switch.asked.borrow().is_some() {
         std::future::pending().await
     }
 }
@@ -381,7 +400,8 @@ pub(super) async fn turn_away(mut transport: Transport, denial: Denial, settings
     let record = transport.record();
     record.note(denial.reason);
     if let Some(exchanges) = record.exchanges() {
-        exchanges.begin(None, None);
+        exchanges.begin_unread(None);
+        exchanges.handle_refusal(denial.reason, Some(denial.text));
         exchanges.handle_head(denial.status);
     }
     let answer = denial.answer_unread(&settings.refusal_cors);
@@ -394,47 +414,6 @@ pub(super) async fn turn_away(mut transport: Transport, denial: Denial, settings
     if sent.is_ok_and(|count| count == answer.len()) {
         transport.linger().await;
     }
-}
-
-/// What the server says of itself as a whole.
-fn answer_without_app<B>(last: bool) -> Response<Answer<B>> {
-    let mut response = Response::new(Answer::Empty);
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    if last {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
-}
-
-/// The answer of a server whose app has none that can be sent. It is the connection's last.
-fn failed<B>(settings: &Settings, switch: &Switch) -> Response<Answer<B>> {
-    let answer = OwnAnswer::new(StatusCode::INTERNAL_SERVER_ERROR, "the-request-could-not-be-handled");
-    instead(settings, switch, answer, CloseReason::HandlerFailed)
-}
-
-/// An answer of the server's own after which the connection ends, for this reason.
-fn instead<B>(settings: &Settings, switch: &Switch, answer: OwnAnswer<'_>, reason: CloseReason) -> Response<Answer<B>> {
-    switch.record.note(reason);
-    if let Some(exchanges) = switch.record.exchanges() {
-        exchanges.handle_refusal(reason);
-    }
-    own(settings, switch, answer, false)
-}
-
-/// The answer to a request that broke no rule and was not let through.
-fn denied<B>(settings: &Settings, switch: &Switch, answer: OwnAnswer<'_>, keep_alive: bool) -> Response<Answer<B>> {
-    if let Some(exchanges) = switch.record.exchanges() {
-        exchanges.handle_denied();
-    }
-    own(settings, switch, answer, keep_alive)
-}
-
-/// An answer of the server's own, as the engine words it.
-fn own<B>(settings: &Settings, switch: &Switch, answer: OwnAnswer<'_>, keep_alive: bool) -> Response<Answer<B>> {
-    let asked = switch.asked.get().unwrap_or_default();
-    let mut response = answer.write(settings, asked, |short| short_response(short, keep_alive).map(Answer::Own));
-    response.extensions_mut().insert(StandsFor(answer.status));
-    response
 }
 
 /// Notes what hyper says about the end of a connection, where that is not a matter of its socket.

@@ -1,8 +1,8 @@
-//! The records of a connection's exchanges, in hyper's hands, for whoever [observes](crate::Builder::observe).
+//! The records of a connection's exchanges, in hyper's hands, for whoever wants records.
 //!
 //! `connection` knows when an exchange begins and what is answered; the transport, what was received and sent. An exchange has
 //! ended when hyper has all of its answer and then says that everything it was given is written: it flushes the transport. It
-//! is *not* a decision about any of that. Where nobody observes there is none of this.
+//! is *not* a decision about any of that. Where nobody wants records there is none of this.
 //!
 //! The invariant: one exchange is open at the most, and one that was begun has its record, at the latest when its connection is
 //! counted out.
@@ -11,12 +11,15 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
-use http::{Method, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
-use crate::observe::{Draft, Observer, RouteCell};
 use crate::own_answer::StandsFor;
+use crate::recorder::{Draft, Recorder, now};
+use crate::request_id::{RequestId, within};
+use crate::route_table::RouteNumber;
 use crate::status::CloseReason;
 
 /// What hyper sends before it receives the body of a request that expects it. It is no answer.
@@ -27,7 +30,7 @@ const CODE: std::ops::Range<usize> = 9..12;
 /// The exchanges of one connection.
 #[derive(Debug)]
 pub(super) struct Exchanges {
-    observer: Observer,
+    recorder: Arc<Recorder>,
     client: SocketAddr,
     state: Mutex<State>,
 }
@@ -39,6 +42,8 @@ struct State {
     bytes_in: u64,
     /// No exchange follows: the app has answered 101, or hyper has refused what came.
     over: bool,
+    /// The route and the moment of the 101.
+    switched: Option<(RouteNumber, Instant)>,
 }
 
 /// The exchange that is going on.
@@ -60,56 +65,96 @@ impl Open {
 }
 
 impl Exchanges {
-    pub(super) fn new(observer: Observer, client: SocketAddr) -> Arc<Self> {
-        Arc::new(Self { observer, client, state: Mutex::default() })
+    pub(super) fn new(recorder: Arc<Recorder>, client: SocketAddr) -> Arc<Self> {
+        Arc::new(Self { recorder, client, state: Mutex::default() })
+    }
+
+    /// Who is told of them.
+    pub(super) fn recorder(&self) -> &Arc<Recorder> {
+        &self.recorder
     }
 
     /// The engine has begun the record of what hyper will read.
     #[cfg(all(target_os = "linux", not(baiwan_portable)))]
     pub(super) fn continue_from(&self, draft: Box<Draft>) {
+        self.recorder.begin_handling();
         self.state().open = Some(Open::new(draft, false));
     }
 
-    /// A request has come; it has no `method` if it is refused before anybody is asked. Without a `client`, that is the peer.
-    pub(super) fn begin(&self, method: Option<&Method>, client: Option<SocketAddr>) {
+    /// A request of `client` has come, whose head was read, and which is called `id`.
+    pub(super) fn begin<B>(&self, request: &Request<B>, client: SocketAddr, id: Option<&RequestId>) {
+        self.begin_with(|| Draft::of_request(&self.recorder, request, client, id, now()));
+        // The engine may have begun the record, with an id of its own.
+        if let Some(open) = &mut self.state().open {
+            open.draft.request_id = id.cloned();
+        }
+    }
+
+    /// Something has come of which no head is read, or that is refused as if none had been.
+    pub(super) fn begin_unread(&self, client: Option<SocketAddr>) {
+        self.begin_with(|| Draft::begin(None, client.unwrap_or(self.client), now()));
+    }
+
+    fn begin_with(&self, draft: impl FnOnce() -> Draft) {
         let mut state = self.state();
         match &mut state.open {
             Some(open) if !open.asked => open.asked = true,
             _ => {
                 // hyper may go on to the next request with an answer in its buffer: that one has ended as far as anybody knows.
-                let before = take(&mut state);
-                state.open = Some(Open::new(Draft::begin(method.cloned(), client.unwrap_or(self.client)), true));
+                let before = self.take(&mut state);
+                self.recorder.begin_handling();
+                state.open = Some(Open::new(Box::new(draft()), true));
                 drop(state);
                 self.finish(before, None);
             }
         }
     }
 
-    /// Where the template of the route is written.
-    pub(super) fn route(&self) -> Option<RouteCell> {
-        self.state().open.as_ref().map(|open| open.draft.route.clone())
-    }
-
-    /// The answer is one of the server's own, after which the connection ends.
-    pub(super) fn handle_refusal(&self, reason: CloseReason) {
+    /// The route of the request is known.
+    pub(super) fn handle_route(&self, route: RouteNumber) {
         if let Some(open) = &mut self.state().open {
-            open.last = Some(reason);
+            open.draft.route = route;
         }
     }
 
-    /// The answer is one of the server's own, and the connection goes on.
-    pub(super) fn handle_denied(&self) {
+    /// A piece of the answer has to be waited for.
+    fn handle_wait(&self) {
         if let Some(open) = &mut self.state().open {
-            open.draft.denied = true;
+            open.draft.is_stream = true;
+        }
+    }
+
+    /// The answer is one of the server's own, after which the connection ends.
+    /// `denied` is the name of what did not let the request through, if something did not.
+    pub(super) fn handle_refusal(&self, reason: CloseReason, denied: Option<&'static str>) {
+        if let Some(open) = &mut self.state().open {
+            open.last = Some(reason);
+            if let Some(name) = denied {
+                open.draft.handle_denied(name);
+            }
+        }
+    }
+
+    /// The answer is one of the server's own, because of what has this name, and the connection goes on.
+    pub(super) fn handle_denied(&self, name: &'static str) {
+        if let Some(open) = &mut self.state().open {
+            open.draft.handle_denied(name);
+            open.draft.handle_goes_on();
         }
     }
 
     /// The answer has a head.
     pub(super) fn handle_head(&self, status: StatusCode) {
         let mut state = self.state();
-        state.over |= status == StatusCode::SWITCHING_PROTOCOLS;
+        let now = now();
+        let mut route = None;
         if let Some(open) = &mut state.open {
-            open.draft.handle_head(status);
+            open.draft.handle_head(status, now);
+            route = Some(open.draft.route);
+        }
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            state.over = true;
+            state.switched = route.map(|route| (route, now));
         }
     }
 
@@ -130,11 +175,15 @@ impl Exchanges {
         if state.over && state.open.is_none() {
             return;
         }
-        let open = state.open.get_or_insert_with(|| Open::new(Draft::begin(None, self.client), false));
+        let unread = || {
+            self.recorder.begin_handling();
+            Open::new(Box::new(Draft::begin(None, self.client, now())), false)
+        };
+        let open = state.open.get_or_insert_with(unread);
         if !open.asked {
             // Nobody was asked, so hyper refuses the head by itself.
             let code = bytes.get(CODE).and_then(|code| StatusCode::from_bytes(code).ok());
-            open.draft.handle_head(code.unwrap_or(StatusCode::BAD_REQUEST));
+            open.draft.handle_head(code.unwrap_or(StatusCode::BAD_REQUEST), now());
             (open.asked, open.whole, open.last) = (true, true, Some(CloseReason::Refused));
         }
         let interim = match open.draft.bytes_out == 0 && bytes.starts_with(CONTINUE) {
@@ -154,7 +203,7 @@ impl Exchanges {
             && open.draft.bytes_out > 0
         {
             let last = open.last;
-            let ended = take(&mut state);
+            let ended = self.take(&mut state);
             drop(state);
             self.finish(ended, last);
         }
@@ -166,7 +215,7 @@ impl Exchanges {
         if !state.over && state.open.is_none() {
             state.over = true;
             drop(state);
-            self.finish(Some(Draft::begin(None, self.client)), Some(reason));
+            self.finish(Some(Box::new(Draft::begin(None, self.client, now()))), Some(reason));
         }
     }
 
@@ -174,16 +223,32 @@ impl Exchanges {
     pub(super) fn end(&self, reason: CloseReason) {
         let mut state = self.state();
         let is_whole = state.open.as_ref().is_some_and(|open| open.whole);
-        let ended = take(&mut state);
+        let ended = self.take(&mut state);
+        let switched = state.switched.take();
         drop(state);
+        if let Some((route, at)) = switched {
+            self.recorder.tell_upgrade(route, now().saturating_duration_since(at));
+        }
         // Nobody has ended it, and yet its answer is not whole: it went down with its core.
         let lost = matches!(reason, CloseReason::Complete | CloseReason::Age) && !is_whole;
         self.finish(ended, Some(if lost { CloseReason::CoreFailed } else { reason }));
     }
 
+    /// Takes out the record of the exchange that is going on, with all that was received.
+    fn take(&self, state: &mut State) -> Option<Box<Draft>> {
+        let mut draft = state.open.take()?.draft;
+        self.recorder.end_handling();
+        let received = std::mem::take(&mut state.bytes_in);
+        // The engine knows better how long its head was; what was refused is not counted.
+        if draft.has_method() && draft.bytes_in == 0 {
+            draft.bytes_in = received;
+        }
+        Some(draft)
+    }
+
     fn finish(&self, draft: Option<Box<Draft>>, last: Option<CloseReason>) {
         if let Some(draft) = draft {
-            draft.finish(&self.observer, last);
+            draft.finish(&self.recorder, last, now());
         }
     }
 
@@ -193,33 +258,30 @@ impl Exchanges {
     }
 }
 
-/// Takes out the record of the exchange that is going on, with all that was received.
-fn take(state: &mut State) -> Option<Box<Draft>> {
-    let mut draft = state.open.take()?.draft;
-    let received = std::mem::take(&mut state.bytes_in);
-    // The engine knows better how long its head was; what was refused is not counted.
-    if draft.has_method() && draft.bytes_in == 0 {
-        draft.bytes_in = received;
-    }
-    Some(draft)
-}
-
 /// An answer's body that says when hyper has all of it.
 pub(super) struct Told<B> {
     body: B,
-    /// Those of the connection, if somebody observes.
+    /// Those of the connection, if somebody wants them.
     exchanges: Option<Arc<Exchanges>>,
     failed: bool,
+    /// A piece of it had to be waited for.
+    waited: bool,
+    /// What its request is called.
+    id: Option<RequestId>,
 }
 
 impl<B> Told<B> {
     /// An answer that is about to be given to hyper.
-    pub(super) fn answer(exchanges: Option<&Arc<Exchanges>>, response: Response<B>) -> Response<Self> {
+    pub(super) fn answer(
+        exchanges: Option<&Arc<Exchanges>>,
+        response: Response<B>,
+        id: Option<RequestId>,
+    ) -> Response<Self> {
         if let Some(exchanges) = exchanges {
             let stands_for = response.extensions().get::<StandsFor>();
             exchanges.handle_head(stands_for.map_or(response.status(), |own| own.0));
         }
-        response.map(|body| Self { body, exchanges: exchanges.cloned(), failed: false })
+        response.map(|body| Self { body, exchanges: exchanges.cloned(), failed: false, waited: false, id })
     }
 }
 
@@ -228,7 +290,16 @@ impl<B: Body + Unpin> Body for Told<B> {
     type Error = B::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let this = &mut *self;
+        let polled = within(&mut this.id, || Pin::new(&mut this.body).poll_frame(cx));
+        if polled.is_pending()
+            && !self.waited
+            && let Some(exchanges) = &self.exchanges
+        {
+            exchanges.handle_wait();
+            self.waited = true;
+        }
+        let frame = ready!(polled);
         self.failed = matches!(frame, Some(Err(_)));
         Poll::Ready(frame)
     }
@@ -257,8 +328,10 @@ impl<B> Drop for Told<B> {
 
 #[cfg(test)]
 mod tests {
+    use http::Method;
+
     use super::*;
-    use crate::observe::{Exchange, Outcome};
+    use crate::observe::{Exchange, Observer, Outcome};
 
     const CLIENT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
 
@@ -274,7 +347,7 @@ mod tests {
             let bytes = [exchange.bytes_in, exchange.bytes_out];
             seen.lock().unwrap().push((exchange.method.cloned(), status, bytes, exchange.outcome));
         });
-        let exchanges = Exchanges::new(observer, CLIENT);
+        let exchanges = Exchanges::new(Recorder::of_observer(observer), CLIENT);
         run(&exchanges);
         exchanges.end(reason);
         std::mem::take(&mut *lines.lock().unwrap())
@@ -282,7 +355,7 @@ mod tests {
 
     fn ask_and_answer(exchanges: &Exchanges) {
         exchanges.handle_received(10);
-        exchanges.begin(Some(&Method::GET), None);
+        exchanges.begin(&Request::new(()), CLIENT, None);
         exchanges.handle_head(StatusCode::OK);
         exchanges.handle_whole();
     }
@@ -312,7 +385,7 @@ mod tests {
 
     #[test]
     fn what_goes_down_with_its_core_is_not_called_answered() {
-        let pending = |exchanges: &Exchanges| exchanges.begin(Some(&Method::GET), None);
+        let pending = |exchanges: &Exchanges| exchanges.begin(&Request::new(()), CLIENT, None);
         let lost = (Some(Method::GET), None, [0, 0], Outcome::Ended(CloseReason::CoreFailed));
         assert_eq!(records(pending, CloseReason::Complete), [lost]);
     }
@@ -328,7 +401,7 @@ mod tests {
         let line = (None, Some(431), [0, 60], Outcome::Ended(CloseReason::Refused));
         assert_eq!(records(refused, CloseReason::Refused), [line]);
         let switched = |exchanges: &Exchanges| {
-            exchanges.begin(Some(&Method::GET), None);
+            exchanges.begin(&Request::new(()), CLIENT, None);
             exchanges.handle_head(StatusCode::SWITCHING_PROTOCOLS);
             exchanges.handle_whole();
             exchanges.handle_sent(b"HTTP/1.1 101 Switching Protocols", 50);

@@ -2,6 +2,7 @@
 //!
 //! The invariant: what a layer says holds from the poll on that has reached it, for this request alone.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::Poll;
@@ -10,7 +11,9 @@ use std::time::Duration;
 use tokio::time::{Sleep, sleep};
 
 use super::record::Record;
-use crate::route_limits;
+use crate::call_scope::listen;
+use crate::recorder::Recorder;
+use crate::route_table::RouteNumber;
 
 /// Nothing is waited for any longer.
 pub(super) struct Late;
@@ -24,8 +27,17 @@ pub(super) async fn within_time<T>(
 ) -> Result<T, Late> {
     let mut call = pin!(call);
     let mut timer = begin(timeout);
+    let recorder = record.exchanges().map(|exchanges| exchanges.recorder());
+    let (route, mut is_route_told) = (Cell::default(), false);
     poll_fn(|cx| {
-        let (polled, told) = route_limits::listen(|| call.as_mut().poll(cx));
+        let (polled, told) = Recorder::timed(recorder, &route, || listen(recorder, &route, || call.as_mut().poll(cx)));
+        if let Some(exchanges) = record.exchanges()
+            && route.get() != RouteNumber::UNMATCHED
+            && !is_route_told
+        {
+            is_route_told = true;
+            exchanges.handle_route(route.get());
+        }
         if let Some(told) = told {
             record.obey_route(&told.limits);
             if let Some(timeout) = told.limits.request_timeout {

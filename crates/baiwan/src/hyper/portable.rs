@@ -28,6 +28,7 @@ use super::transport::{SocketStream, Transport};
 use crate::app::App;
 use crate::files::{ACCEPT_PAUSE, COMPLAINT_PAUSE, explain};
 use crate::gate::{Beyond, Entry, admit_connection};
+use crate::recorder::Recorder;
 use crate::say::say;
 use crate::settings::Settings;
 use crate::status::{CloseReason, Phase, Status, add};
@@ -38,6 +39,8 @@ pub(crate) struct Portable<A> {
     settings: Arc<Settings>,
     status: Arc<Status>,
     index: usize,
+    /// Who is told of exchanges, if anybody wants to know.
+    recorder: Option<Arc<Recorder>>,
     listeners: Vec<Listener>,
 }
 
@@ -54,8 +57,9 @@ impl<A: App> Portable<A> {
         index: usize,
         sockets: Vec<(Address, OwnedFd)>,
     ) -> io::Result<Self> {
+        let recorder = settings.recorder(&status, index);
         #[cfg(feature = "matched-path")]
-        let app = if settings.observer.is_some() { crate::routes::with_routes(app) } else { app };
+        let app = if recorder.is_some() { crate::routes::with_routes(app) } else { app };
         let listeners = sockets.into_iter().map(|(address, socket)| match address {
             Address::Tcp(_) => {
                 let listener = StdTcpListener::from(socket);
@@ -72,13 +76,14 @@ impl<A: App> Portable<A> {
         if index == 0 {
             say(|| tracing::info!("{}", without_effect(&settings)));
         }
-        Ok(Self { app, settings, status, index, listeners })
+        Ok(Self { app, settings, status, index, recorder, listeners })
     }
 
     /// Serves until the server stops and every connection has ended, or the time for that is over.
     pub(crate) async fn run(mut self) -> io::Result<()> {
         let (drain, draining) = watch::channel(false);
-        let transports = Transports::new(&self.settings, Arc::clone(&self.status), self.index);
+        let recorder = self.recorder.clone();
+        let transports = Transports::new(&self.settings, Arc::clone(&self.status), self.index, recorder);
         self.accept_until_draining(draining, &transports).await;
         let _ = drain.send(true);
         transports.begin_drain();

@@ -27,7 +27,7 @@ use super::exchanges::Exchanges;
 use crate::ending::Event;
 use crate::fd_tables::Table;
 use crate::gate::{self, Entry};
-use crate::observe::Observer;
+use crate::recorder::Recorder;
 use crate::route_limits::RouteLimits;
 use crate::settings::{Linger, Settings};
 use crate::status::{CloseReason, Phase, Status, TransportCounts};
@@ -46,7 +46,8 @@ pub(crate) struct Transports {
     index: usize,
     write_timeout: Option<Duration>,
     shutdown_idle: Duration,
-    observer: Option<Observer>,
+    /// Who is told of exchanges, if anybody wants to know.
+    recorder: Option<Arc<Recorder>>,
     /// For the whole stop, from its first end of a connection on.
     stop_time: Duration,
     /// The stop begins.
@@ -70,13 +71,18 @@ pub(crate) struct Transports {
 
 impl Transports {
     /// Those of the `index`-th core. Call it within that core's runtime, on its thread.
-    pub(crate) fn new(settings: &Settings, status: Arc<Status>, index: usize) -> Arc<Self> {
+    pub(crate) fn new(
+        settings: &Settings,
+        status: Arc<Status>,
+        index: usize,
+        recorder: Option<Arc<Recorder>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             status,
             index,
             write_timeout: settings.write_timeout,
             shutdown_idle: settings.shutdown_idle,
-            observer: settings.observer.clone(),
+            recorder,
             stop_time: settings.shutdown_timeout.saturating_sub(settings.shutdown_delay),
             ending: Event::of_core(),
             runtime: Handle::current(),
@@ -112,7 +118,7 @@ impl Transports {
             too_large: AtomicBool::new(false),
             route: Mutex::default(),
             reader: Mutex::default(),
-            exchanges: self.observer.clone().map(|observer| Exchanges::new(observer, peer.socket_address())),
+            exchanges: self.recorder.clone().map(|recorder| Exchanges::new(recorder, peer.socket_address())),
         });
         let mut records = self.records();
         if records.len() == records.capacity() {
@@ -215,7 +221,7 @@ pub(crate) struct Record {
     /// What the route of the request says whose body comes.
     route: Mutex<RouteLimits>,
     reader: Mutex<Option<Waker>>,
-    /// The records of its exchanges, if somebody observes.
+    /// The records of its exchanges, if somebody wants them.
     exchanges: Option<Arc<Exchanges>>,
 }
 
@@ -227,7 +233,7 @@ impl Record {
         let _ = self.reason.compare_exchange(NONE, reason as u8, Relaxed, Relaxed);
     }
 
-    /// The records of its exchanges, if somebody observes.
+    /// The records of its exchanges, if somebody wants them.
     pub(super) fn exchanges(&self) -> Option<&Arc<Exchanges>> {
         self.exchanges.as_ref()
     }

@@ -5,7 +5,7 @@
 //!
 //! The invariant: an answer of 101 leaves only after its connection was prepared for what follows.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -26,7 +26,7 @@ use crate::own_answer::Asked;
 pub(super) struct Switch {
     pub(super) record: Arc<Record>,
     /// What the last request asked for, if one has come.
-    pub(super) asked: Cell<Option<Asked>>,
+    pub(super) asked: RefCell<Option<Asked>>,
     /// Requests that have come.
     requests: Cell<u32>,
     allowed: Cell<bool>,
@@ -34,7 +34,7 @@ pub(super) struct Switch {
 
 impl Switch {
     pub(super) fn new(record: Arc<Record>) -> Self {
-        Self { record, asked: Cell::new(None), requests: Cell::new(0), allowed: Cell::new(false) }
+        Self { record, asked: RefCell::new(None), requests: Cell::new(0), allowed: Cell::new(false) }
     }
 
     /// Counts a request. Returns how many have come.

@@ -40,7 +40,7 @@ impl Rig {
     fn new(settings: Settings, connections_max: u64) -> Self {
         let status = Status::with(settings.bounds(), 1, connections_max, connections_max);
         let settings = Arc::new(settings.in_force());
-        let transports = Transports::new(&settings, Arc::clone(&status), 0);
+        let transports = Transports::new(&settings, Arc::clone(&status), 0, None);
         let (stop, draining) = watch::channel(false);
         Self { settings, status, transports, _stop: stop, draining, peer: Peer::Unix }
     }

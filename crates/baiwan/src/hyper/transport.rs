@@ -30,7 +30,7 @@ use super::record::{Counted, Record, Transports};
 use crate::fd_tables::Table;
 use crate::gate::Entry;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
-use crate::observe::Draft;
+use crate::recorder::Draft;
 use crate::status::CloseReason;
 
 const ABROAD: &str =

@@ -19,9 +19,10 @@ use tokio::time::Sleep;
 use super::record::Record;
 use crate::BodyError;
 use crate::body::ReceivedElsewhere;
+use crate::call_scope::heard;
 use crate::clock::{Clock, Tick};
 use crate::pace::Pace;
-use crate::route_limits::{RouteLimits, heard};
+use crate::route_limits::RouteLimits;
 use crate::settings::Settings;
 use crate::status::CloseReason;
 

@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use super::listen::Source;
 use super::shutdown::Stop;
+use crate::access_log::AccessLog;
 use crate::cors::RefusalCors;
 use crate::fd_tables::FdTables;
+#[cfg(feature = "metrics")]
+use crate::metrics::Metrics;
 use crate::observe::{Exchange, Observer};
 use crate::settings::{EventLoop, FIELDS_LIMITS, HEAD_LIMITS, Overload, Settings, TARGET_LIMITS, nearest};
 use crate::status::Health;
@@ -27,6 +30,8 @@ pub struct Builder {
     pub(super) reuse_port: bool,
     pub(super) stop: Stop,
     pub(super) health: Health,
+    #[cfg(feature = "admin")]
+    pub(super) admin: Option<crate::Admin>,
 }
 
 impl Builder {
@@ -39,6 +44,8 @@ impl Builder {
             reuse_port: false,
             stop: Stop::Signals,
             health: Health(Arc::new(OnceLock::new())),
+            #[cfg(feature = "admin")]
+            admin: None,
         }
     }
 
@@ -292,6 +299,40 @@ impl Builder {
         self
     }
 
+    /// Has a line written for each exchange. Default [`AccessLog::off`]: nothing is written.
+    ///
+    /// A thread of its own writes them, from before the cores start until the last of them has ended. What is there at the server's end is
+    /// written before [`Running::wait`](crate::Running::wait) returns, for which it waits a second at most.
+    ///
+    /// # Example
+    /// ```
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").access_log(baiwan::AccessLog::file("/var/log/app/access.log"));
+    /// # drop(server);
+    /// ```
+    pub fn access_log(mut self, log: AccessLog) -> Self {
+        self.settings.access_log = log;
+        self
+    }
+
+    /// Whether each request has an id ([`RequestId`](crate::RequestId)), which every answer says as `X-Request-Id`, those of the server's
+    /// own too where the head of the request was read. Default no. An app that sets the field itself has its own there.
+    ///
+    /// A `traceparent` or an `X-Request-Id` of the request is believed if it comes from a [trusted proxy](Self::trusted_proxies), or where
+    /// none is declared. With [`EventLoop::Portable`], what hyper answers by itself has no such field: heads that it cannot read.
+    ///
+    /// # Example
+    /// ```
+    /// let app = axum::Router::new().route("/", axum::routing::get(async |id: baiwan::RequestId| id.to_string()));
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").request_ids(true);
+    /// # let running = server.start(app)?;
+    /// # drop(running);
+    /// # Ok::<(), baiwan::Error>(())
+    /// ```
+    pub fn request_ids(mut self, on: bool) -> Self {
+        self.settings.request_ids = on;
+        self
+    }
+
     /// Which pages of other sites may read what the server answers by itself (CORS): refusals, timeouts, failures of the app. Default
     /// [`RefusalCors::Off`]. An app that allows origins in a layer of its own says the same here, or a page learns of these answers only
     /// that its request failed.
@@ -314,6 +355,15 @@ impl Builder {
     pub fn refusal_cors(mut self, cors: RefusalCors) -> Self {
         self.settings.refusal_cors = cors;
         self
+    }
+
+    /// A handle on the metrics of the server that this builder will start, which counts from its first call on. Without such a call nothing is counted.
+    ///
+    /// Serve what [`Metrics::render`] returns, or ask for its numbers; see [`Metrics`] for an example. Counting costs a request about 30
+    /// nanoseconds. With the feature `matched-path`, requests are told apart by the route of an axum `Router`.
+    #[cfg(feature = "metrics")]
+    pub fn metrics(&mut self) -> Metrics {
+        self.settings.metrics.get_or_insert_default().clone()
     }
 
     /// Whether connections over TCP send each answer at once, however small (`TCP_NODELAY`), instead of waiting for more to send
@@ -348,6 +398,31 @@ impl Builder {
     /// what [`FdTables::PerCore`] forbids an app before you ask for it.
     pub fn fd_tables(mut self, fd_tables: FdTables) -> Self {
         (self.settings.fd_tables, self.tables_by_environment) = (fd_tables, false);
+        self
+    }
+
+    /// How long a handler may block a core until [`Health::is_live`] says no, which has an orchestrator restart the server: at least 1 ms.
+    /// Default 30 s.
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").live_timeout(Duration::from_secs(60));
+    /// # let running = server.start(axum::Router::new())?;
+    /// # drop(running);
+    /// # Ok::<(), baiwan::Error>(())
+    /// ```
+    pub fn live_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.live_timeout = timeout.max(Duration::from_millis(1));
+        self
+    }
+
+    /// A poll of a handler that keeps its core for longer than this is counted by route, where there are
+    /// [metrics](Self::metrics). Default 100 ms; `None` counts none. So are polls of its answer's body.
+    #[cfg(feature = "metrics")]
+    pub fn slow_poll(mut self, duration: Option<Duration>) -> Self {
+        self.settings.slow_poll = duration;
         self
     }
 

@@ -6,16 +6,17 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
+use super::beside::Beside;
 use super::core_thread::CoreThread;
 use super::finish_line::FinishLine;
 use super::listen::Source;
-use super::memory_watch::MemoryWatch;
 use super::parting::{Home, Listeners, Place};
 use super::shutdown::{Stop, StopRequests, StopSignals};
 use super::signals::Listening;
 use super::start_line::{Start, start_all};
 use super::{Builder, Running, listen, parting};
 use crate::Error;
+use crate::access_log;
 use crate::app::App;
 use crate::backlog;
 use crate::capacity::{self, Capacity};
@@ -105,8 +106,13 @@ impl Builder {
     /// Decides how many connections there may be, where as many files will be open beside those that are open now.
     fn capacity(&self, workers: usize, files_to_come: u64) -> Result<Capacity, Error> {
         let root = Path::new("/");
-        let mut files = Files::of_process(self.settings.fd_tables, self.files_to_open());
-        files.open += files_to_come;
+        let files = Files::of_process(self.settings.fd_tables, self.files_to_open()).with(files_to_come);
+        #[cfg(feature = "admin")]
+        let files = match self.admin {
+            // Where each core has a table of its own, they are in none of those.
+            Some(_) if self.settings.fd_tables == FdTables::Shared => files.with(crate::admin::ADMIN_FILES),
+            _ => files,
+        };
         let memory = MemoryLimit::read(root);
         let wanted = self.settings.max_connections;
         let mut capacity = capacity::decide(&self.prefix, wanted, workers, files, memory.as_ref())?;
@@ -123,15 +129,22 @@ impl Builder {
     /// # Errors
     /// Each that the start would have: only the first of them, if it is about settings, and else all.
     #[doc(hidden)]
-    pub fn rehearse(&self, files_to_come: u64) -> Result<Capacity, Vec<Error>> {
+    pub fn rehearse(self, files_to_come: u64) -> Result<Capacity, Vec<Error>> {
         self.resolve_event_loop().and_then(|_| self.check()).map_err(|error| vec![error])?;
         let tables = parting::rehearse(self.settings.fd_tables);
-        let listening = listen::rehearse(&self.sources, self.reuse_port);
         let capacity = self.capacity(self.settings.worker_count(), files_to_come);
-        match (tables, listening, capacity) {
-            (Ok(()), Ok(()), Ok(capacity)) => Ok(capacity),
-            (tables, listening, capacity) => {
-                Err([tables.err(), capacity.err(), listening.err()].into_iter().flatten().collect())
+        let listening = listen::rehearse(&self.sources, self.reuse_port);
+        #[cfg(feature = "admin")]
+        let admin = self.admin.map_or(Ok(None), crate::admin::Admin::rehearse);
+        #[cfg(not(feature = "admin"))]
+        let admin: Result<Option<String>, Error> = Ok(None);
+        match (tables, capacity, listening, admin) {
+            (Ok(()), Ok(mut capacity), Ok(()), Ok(absence)) => {
+                capacity.notes.extend(absence);
+                Ok(capacity)
+            }
+            (tables, capacity, listening, admin) => {
+                Err([tables.err(), capacity.err(), listening.err(), admin.err()].into_iter().flatten().collect())
             }
         }
     }
@@ -193,7 +206,11 @@ impl Builder {
         let _ways: Vec<_> = listeners.iter().filter_map(Listeners::way).collect();
         let status =
             Status::with(self.settings.bounds(), workers, capacity.max_connections, capacity.max_connections_per_core);
-        let settings = Arc::new(Settings { turned_away_max: capacity.turned_away_max, ..self.settings }.in_force());
+        let mut settings = Settings { turned_away_max: capacity.turned_away_max, ..self.settings }.in_force();
+        let access_log = begin_access_log(&mut settings, &status, workers)?;
+        let settings = Arc::new(settings);
+        #[cfg(feature = "metrics")]
+        begin_metrics(&settings, &status, event_loop);
         let finish_line = FinishLine::new(Arc::clone(&status), Arc::clone(&settings));
         let stops_on_signals = matches!(self.stop, Stop::Signals);
         let listening = stops_on_signals.then(|| Listening::begin(settings.shutdown_timeout)).transpose()?;
@@ -207,9 +224,13 @@ impl Builder {
             home,
             capacity,
             stops: StopRequests::listen(self.stop)?,
-            memory_watch: MemoryWatch::begin(Path::new("/"), Arc::clone(&status)).map_err(Error::Thread)?,
+            access_log,
+            beside: Beside::begin(&settings, &status)?,
             listening: listening.as_ref().map(Arc::downgrade).unwrap_or_default(),
         };
+        #[cfg(feature = "admin")]
+        running.begin_admin(self.admin, self.health.clone())?;
+        let is_watched = running.beside.watches_cores();
         // Both hear of every signal from here on; until the server serves, one ends the process.
         let mut signals = listening.is_some().then(StopSignals::listen).transpose()?;
         let mut starts = Vec::new();
@@ -219,7 +240,7 @@ impl Builder {
             let (settings, status, place) = (Arc::clone(&settings), Arc::clone(&status), Arc::clone(&place));
             let finish = finish_line.finish(index);
             let (listening, signals) = (listening.clone(), signals.take());
-            let core = CoreThread { index, event_loop, settings, status, listening, signals };
+            let core = CoreThread { index, event_loop, settings, status, listening, signals, is_watched };
             let body = move || {
                 let outcome = core.run(make, listeners, &line, finish);
                 // Whoever hears of the end may start the next server.
@@ -233,6 +254,7 @@ impl Builder {
         }
         drop(place);
         start_all(&starts)?;
+        running.beside.handle_parted()?;
         if let Some(listening) = listening {
             listening.serve();
         }
@@ -241,6 +263,36 @@ impl Builder {
         let _ = self.health.0.set(status);
         Ok(running)
     }
+}
+
+/// Has the metrics say what does not change while the server runs.
+#[cfg(feature = "metrics")]
+fn begin_metrics(settings: &Settings, status: &Arc<Status>, event_loop: EventLoop) {
+    let Some(metrics) = &settings.metrics else { return };
+    let quota = settings.rate_limit.quota_in_force().ok().flatten();
+    let facts = crate::metrics::Facts {
+        event_loop: event_loop.name(),
+        fd_tables: settings.fd_tables.name(),
+        rate_limit_per_second: quota.map(|quota| f64::from(quota.requests()) / quota.window().as_secs_f64()),
+        memory_limit_bytes: MemoryLimit::read(Path::new("/")).map(|limit| limit.bytes),
+    };
+    metrics.begin(status, facts);
+}
+
+/// Starts the writer of the access log, if there is to be one. Its thread has the fd table of this one, whatever tables the cores have.
+fn begin_access_log(
+    settings: &mut Settings,
+    status: &Status,
+    workers: usize,
+) -> Result<Option<access_log::Writer>, Error> {
+    if settings.access_log.is_off() {
+        return Ok(None);
+    }
+    let (writer, in_force) = access_log::Writer::start(&settings.access_log, workers).map_err(Error::Thread)?;
+    // A status is that of one server.
+    let _ = status.access_log.set(Arc::clone(&in_force.counts));
+    settings.access_log_in_force = Some(in_force);
+    Ok(Some(writer))
 }
 
 #[cfg(test)]

@@ -11,10 +11,10 @@ use super::Settings;
 use super::limits::{parse_ipv6_prefix, parse_networks, shown_networks};
 use super::setting::{Kind, Row, Setting, store};
 use super::value::{
-    CONNECTIONS_MAX, FIELDS_LIMITS, HEAD_LIMITS, OFF, TARGET_LIMITS, WORKERS_MAX, parse_count, parse_field_name,
-    parse_grace, parse_host, parse_length, parse_maximum, parse_port, parse_proxies, parse_rate, parse_size,
-    parse_span, parse_switch, parse_timeout, shown_grace, shown_maximum, shown_proxies, shown_rate, shown_size,
-    shown_span, shown_timeout,
+    CONNECTIONS_MAX, FIELDS_LIMITS, HEAD_LIMITS, OFF, TARGET_LIMITS, WORKERS_MAX, parse_count, parse_destination,
+    parse_field_name, parse_grace, parse_host, parse_length, parse_lines, parse_maximum, parse_port, parse_proxies,
+    parse_rate, parse_size, parse_span, parse_switch, parse_timeout, shown_destination, shown_grace, shown_maximum,
+    shown_proxies, shown_rate, shown_size, shown_span, shown_timeout,
 };
 
 /// Every setting of a server.
@@ -324,6 +324,26 @@ pub static TABLE: &[Setting<Settings>] = &[
     },
     Setting {
         row: Row::new(
+            "ACCESS_LOG",
+            "WHERE",
+            "Where a line for each request goes: `on` for standard output, `off`, or the path of a file, with a `/` in it, which is \
+             opened anew when it was moved or deleted",
+        ),
+        set: |settings, text| store(&mut settings.access_log.to, parse_destination(text)),
+        show: |settings| shown_destination(&settings.access_log.to),
+    },
+    Setting {
+        row: Row::new(
+            "ACCESS_LOG_SAMPLE",
+            "COUNT",
+            "Lines a second of `ACCESS_LOG`; above it a part of the requests is written, and every status of 500 or more all the \
+             same; `off` writes all",
+        ),
+        set: |settings, text| store(&mut settings.access_log.sample_above, parse_lines(text)),
+        show: |settings| settings.access_log.sample_above.map_or(OFF.to_owned(), |lines| lines.to_string()),
+    },
+    Setting {
+        row: Row::new(
             "EVENT_LOOP",
             "NAME",
             "`auto`, `epoll`, or `portable` (hyper on plain Tokio, for development on other systems)",
@@ -340,6 +360,27 @@ pub static TABLE: &[Setting<Settings>] = &[
         ),
         set: |settings, text| store(&mut settings.fd_tables, text.parse()),
         show: |settings| settings.fd_tables.name().to_owned(),
+    },
+    Setting {
+        row: Row::new(
+            "LIVE_TIMEOUT",
+            "DURATION",
+            "Time that a core may be blocked by a handler until `/health/live` answers 503, so that an orchestrator restarts the \
+             server; the log names it after 2 seconds",
+        ),
+        set: |settings, text| store(&mut settings.live_timeout, parse_length(text)),
+        show: |settings| shown_span(settings.live_timeout),
+    },
+    #[cfg(feature = "metrics")]
+    Setting {
+        row: Row::new(
+            "SLOW_POLL",
+            "DURATION",
+            "How long a handler may keep its core without waiting for anything until that is counted by route \
+             (`baiwan_slow_polls_total`)",
+        ),
+        set: |settings, text| store(&mut settings.slow_poll, parse_timeout(text)),
+        show: |settings| shown_timeout(settings.slow_poll),
     },
 ];
 

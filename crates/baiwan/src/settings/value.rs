@@ -12,6 +12,7 @@ use baiwan_limits::{NETWORKS_MAX, Proxies, ProxiesError};
 use http::HeaderName;
 
 use super::setting::quoted;
+use crate::access_log::Destination;
 
 /// The longest duration that a setting may have.
 pub const DURATION_MAX: Duration = Duration::from_hours(24);
@@ -187,7 +188,11 @@ pub(crate) fn nearest(value: usize, allowed: &RangeInclusive<usize>) -> usize {
     value.clamp(*allowed.start(), *allowed.end())
 }
 
-pub(super) fn parse_host(text: &str) -> Result<IpAddr, &'static str> {
+/// Parses the address to listen on. The error says what is allowed.
+///
+/// # Errors
+/// When it is no IP address, and not `localhost`.
+pub fn parse_host(text: &str) -> Result<IpAddr, &'static str> {
     if text == "localhost" {
         return Ok(Ipv4Addr::LOCALHOST.into());
     }
@@ -195,7 +200,11 @@ pub(super) fn parse_host(text: &str) -> Result<IpAddr, &'static str> {
     bare.parse().map_err(|_| "an IP address such as 0.0.0.0, 127.0.0.1 or ::, or localhost")
 }
 
-pub(super) fn parse_port(text: &str) -> Result<u16, &'static str> {
+/// Parses a TCP port. The error says what is allowed.
+///
+/// # Errors
+/// When it is none.
+pub fn parse_port(text: &str) -> Result<u16, &'static str> {
     const ALLOWED: &str = "a port from 0 to 65535 (0 takes a free one)";
     const KUBERNETES: &str = "a port from 0 to 65535; Kubernetes injects such a value for a Service: \
         set `enableServiceLinks: false` in the pod";
@@ -239,6 +248,34 @@ pub(super) fn parse_switch(text: &str) -> Result<bool, &'static str> {
         "on" => Ok(true),
         _ if is_off(text) => Ok(false),
         _ => Err("on or off"),
+    }
+}
+
+/// Lines a second that nobody writes more of.
+const LINES_MAX: u64 = 1_000_000_000;
+
+pub(super) fn parse_lines(text: &str) -> Result<Option<u64>, String> {
+    if is_off(text) {
+        return Ok(None);
+    }
+    parse_count(text, LINES_MAX).map(Some).map_err(|allowed| format!("{allowed}; or off"))
+}
+
+/// A word that is no path is rather a mistake than a file.
+pub(super) fn parse_destination(text: &str) -> Result<Destination, &'static str> {
+    match text {
+        "on" => Ok(Destination::Stdout),
+        _ if is_off(text) => Ok(Destination::Nowhere),
+        _ if text.contains('/') && !text.ends_with('/') => Ok(Destination::File(text.into())),
+        _ => Err("on, off, or the path of a file, with a / in it"),
+    }
+}
+
+pub(super) fn shown_destination(destination: &Destination) -> String {
+    match destination {
+        Destination::Nowhere => OFF.to_owned(),
+        Destination::Stdout => "on".to_owned(),
+        Destination::File(path) => path.display().to_string(),
     }
 }
 

@@ -7,8 +7,11 @@
 //! The invariant: a counter is written by one core, or with atomic additions.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
-use super::CloseReason;
+use baiwan_http1::Refusal;
+
+use super::{CloseReason, CoreStatus, Status};
 
 /// Numbers of a running server, added up over its cores. Each is exact, but they are not taken at one instant.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -49,6 +52,10 @@ pub struct Counts {
     /// Times that the server began or ceased to give something up because its memory was short
     /// ([`Health::memory_percent`](crate::Health::memory_percent)).
     pub memory_steps: u64,
+    /// Exchanges that are in no line of the [access log](crate::Builder::access_log), because its output was too slow, full or gone.
+    pub access_log_dropped: u64,
+    /// What the thread that writes the access log has used of the processor; known on Linux.
+    pub access_log_writer_cpu: Duration,
     /// Connections ended since the start, by reason.
     pub closed: Vec<(CloseReason, u64)>,
     /// Requests refused since the start, by the rule that they broke: its name in kebab case, as in the answer, for example
@@ -68,6 +75,42 @@ impl Counts {
     }
 }
 
+impl Status {
+    /// Everything that is counted.
+    pub(crate) fn counts(&self) -> Counts {
+        let sum = |counter: fn(&CoreStatus) -> &AtomicU64| -> u64 {
+            self.cores.iter().map(|core| counter(core).load(Relaxed)).sum()
+        };
+        let closed = |reason: CloseReason| -> u64 { self.cores.iter().map(|core| core.closed_by(reason)).sum() };
+        let refused = |refusal: &Refusal| -> (&'static str, u64) {
+            let count = |core: &CoreStatus| core.refused.0[refusal.index()].load(Relaxed);
+            (refusal.name(), self.cores.iter().map(count).sum())
+        };
+        Counts {
+            connections: self.connections.load(Relaxed),
+            upgraded: sum(|core| &core.transports.upgraded),
+            slots: sum(|core| &core.slots),
+            exchanges: sum(|core| &core.exchanges),
+            deadlines: sum(|core| &core.deadlines),
+            accepted: sum(|core| &core.accepted),
+            requests: sum(|core| &core.requests),
+            handler_panics: sum(|core| &core.handler_panics),
+            core_panics: sum(|core| &core.core_panics),
+            accept_failures: sum(|core| &core.accept_failures),
+            overloads: sum(|core| &core.overloads),
+            shed: sum(|core| &core.shed),
+            rate_limited: sum(|core| &core.rate_limited),
+            rate_limit_reported: sum(|core| &core.rate_limit_reported),
+            untrusted_proxy_fields: sum(|core| &core.untrusted_proxy_fields),
+            memory_steps: self.memory_steps(),
+            access_log_dropped: self.access_log.get().map_or(0, |log| log.dropped()),
+            access_log_writer_cpu: self.access_log.get().map_or(Duration::ZERO, |log| log.writer_cpu()),
+            closed: CloseReason::ALL.map(|reason| (reason, closed(reason))).to_vec(),
+            refused: Refusal::ALL.iter().map(refused).collect(),
+        }
+    }
+}
+
 /// What any thread may count of a core's transports.
 #[derive(Debug, Default)]
 pub(crate) struct TransportCounts {
@@ -75,6 +118,8 @@ pub(crate) struct TransportCounts {
     pub(crate) open: AtomicU64,
     /// Those of them that have switched protocols.
     pub(crate) upgraded: AtomicU64,
+    /// Those of them whose request is not answered yet, where records are made.
+    pub(crate) handling: AtomicU64,
     closed: Tally<{ CloseReason::ALL.len() }>,
 }
 

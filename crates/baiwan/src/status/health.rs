@@ -5,15 +5,8 @@
 //! The invariant: no answer waits for a core.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
-use baiwan_http1::Refusal;
-
-use super::{CloseReason, CoreStatus, Counts, Phase, Status};
-
-/// A core that has not taken a turn for this long after it was asked to is stuck.
-const TURN_DUE: Duration = Duration::from_secs(5);
+use super::{Counts, Phase, Status};
 
 /// The state of a running server: whether it lives and is ready, and what it counts.
 ///
@@ -23,22 +16,25 @@ const TURN_DUE: Duration = Duration::from_secs(5);
 pub struct Health(pub(crate) Arc<std::sync::OnceLock<Arc<Status>>>);
 
 impl Health {
-    /// Whether every core takes turns. A core that was asked to, now or at an earlier call, and did not within 5 seconds
-    /// is stuck: a handler blocks it. The answer does not wait, so one that is asked regularly is a watchdog.
+    /// Whether every core takes turns. A core that was asked to, now or at an earlier call, and did not within
+    /// [`live_timeout`](crate::Builder::live_timeout) is stuck: a handler blocks it. The answer does not wait, so one that is asked
+    /// regularly is a watchdog.
     pub fn is_live(&self) -> bool {
         let Some(status) = self.0.get() else { return false };
-        let now_ms = u64::try_from(status.started.elapsed().as_millis()).unwrap_or(u64::MAX) + 1;
+        let (now_ms, timeout_ms) = (status.now_ms(), status.bounds.live_timeout.as_millis());
         let mut live = true;
         for core in &status.cores {
-            match core.turn_asked_ms.load(Relaxed) {
-                0 => {
-                    core.turn_asked_ms.store(now_ms, Relaxed);
-                    core.inbox.wake();
-                }
-                asked_ms => live &= now_ms.saturating_sub(asked_ms) < TURN_DUE.as_millis() as u64,
+            match core.turn_asked_ms() {
+                None => core.ask_for_turn(now_ms),
+                Some(asked_ms) => live &= u128::from(now_ms.saturating_sub(asked_ms)) < timeout_ms,
             }
         }
         live
+    }
+
+    /// Whether the server has started: every core runs. It stays so when the server stops.
+    pub fn is_started(&self) -> bool {
+        self.phase() >= Phase::Serving
     }
 
     /// Whether new connections are welcome: started, not stopping, and with room. A server that was full, so that it had to turn
@@ -72,34 +68,6 @@ impl Health {
 
     /// Everything that is counted.
     pub fn counts(&self) -> Counts {
-        let Some(status) = self.0.get() else { return Counts::default() };
-        let sum = |counter: fn(&CoreStatus) -> &AtomicU64| -> u64 {
-            status.cores.iter().map(|core| counter(core).load(Relaxed)).sum()
-        };
-        let closed = |reason: CloseReason| -> u64 { status.cores.iter().map(|core| core.closed_by(reason)).sum() };
-        let refused = |refusal: &Refusal| -> (&'static str, u64) {
-            let count = |core: &CoreStatus| core.refused.0[refusal.index()].load(Relaxed);
-            (refusal.name(), status.cores.iter().map(count).sum())
-        };
-        Counts {
-            connections: status.connections.load(Relaxed),
-            upgraded: sum(|core| &core.transports.upgraded),
-            slots: sum(|core| &core.slots),
-            exchanges: sum(|core| &core.exchanges),
-            deadlines: sum(|core| &core.deadlines),
-            accepted: sum(|core| &core.accepted),
-            requests: sum(|core| &core.requests),
-            handler_panics: sum(|core| &core.handler_panics),
-            core_panics: sum(|core| &core.core_panics),
-            accept_failures: sum(|core| &core.accept_failures),
-            overloads: sum(|core| &core.overloads),
-            shed: sum(|core| &core.shed),
-            rate_limited: sum(|core| &core.rate_limited),
-            rate_limit_reported: sum(|core| &core.rate_limit_reported),
-            untrusted_proxy_fields: sum(|core| &core.untrusted_proxy_fields),
-            memory_steps: status.memory_steps(),
-            closed: CloseReason::ALL.map(|reason| (reason, closed(reason))).to_vec(),
-            refused: Refusal::ALL.iter().map(refused).collect(),
-        }
+        self.0.get().map_or_else(Counts::default, |status| status.counts())
     }
 }

@@ -11,7 +11,9 @@
 //! | `limits` | how long heads may be |
 //! | `route_limits` | limits of one route in the place of the server's |
 //! | `refused` | what the server answers by itself: rate limit, CORS, `EventSource` |
+//! | `metrics` | what a server counts, against what its clients have counted |
 //! | `records` | what an observer is told of exchanges |
+//! | `named`, `access_log` | what requests are called; the lines of the access log |
 //! | `serving` | `baiwan::serve` in the place of `axum::serve`: listeners, kinds of apps, the end |
 //! | `life` | where and how often a server may be started, ended and dropped |
 //! | `connected` | a `ConnectInfo` of the app's own |
@@ -25,6 +27,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+mod access_log;
 mod afterwards;
 mod clients;
 mod connected;
@@ -42,6 +45,8 @@ mod limits;
 mod listening;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod listening_on_linux;
+mod metrics;
+mod named;
 mod protocol;
 mod records;
 mod refused;
@@ -128,12 +133,34 @@ on_both_event_loops! {
         a_stop_that_cuts_ends_the_exchanges_that_it_cuts,
         whoever_is_beyond_the_maximum_has_a_record,
         a_panic_of_the_apps_clone_has_a_record_with_its_method;
+    metrics:
+        every_counter_equals_what_the_clients_counted,
+        what_limits_refuse_is_counted_by_name,
+        a_connection_is_counted_by_what_it_waits_for,
+        neither_paths_nor_methods_make_series,
+        a_scrape_says_what_the_table_has,
+        a_scrape_beside_full_load_disturbs_nobody,
+        a_peer_that_left_is_counted_without_a_status;
     refused:
         requests_that_are_too_many_are_refused_and_their_connection_goes_on,
         offers_of_another_protocol_count_once_each,
         a_page_of_a_listed_origin_reads_what_the_server_says,
         an_event_source_is_told_when_to_come_back,
         nobody_is_refused_in_report_mode_or_who_is_exempt_or_over_a_unix_socket;
+    named:
+        every_answer_says_what_its_request_is_called,
+        refusals_of_the_gate_say_it_too,
+        only_a_trusted_proxy_names_requests_where_there_is_one,
+        nothing_is_said_until_it_is_asked_for,
+        a_page_of_another_site_may_read_it;
+    access_log:
+        a_line_says_what_an_exchange_was,
+        every_exchange_is_a_line_when_the_server_has_stopped,
+        failures_are_always_there_and_the_rest_in_part,
+        nothing_that_a_client_sends_breaks_a_line,
+        a_file_that_was_moved_away_is_opened_anew,
+        a_file_that_cannot_be_opened_costs_its_lines_and_is_tried_again,
+        the_log_of_a_switched_connection_has_its_101;
     clients:
         a_handler_and_a_record_name_the_client_behind_a_trusted_proxy,
         a_request_that_offers_another_protocol_knows_its_client,

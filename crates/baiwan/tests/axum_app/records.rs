@@ -348,11 +348,12 @@ pub(crate) fn whoever_is_beyond_the_maximum_has_a_record(event_loop: EventLoop) 
     let mut first = rig.connect();
     first.get("/users/7");
     assert_eq!(seen.one().short(), ("GET", "/users/{id}", 200, Outcome::Answered));
-    let over = ("-", "unmatched", 503, Outcome::Ended(CloseReason::OverLimit));
+    let over_as = |method| (method, "unmatched", 503, Outcome::Ended(CloseReason::OverLimit));
+    let over = over_as("-");
     for (request, expected) in [
         ("GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n", ("GET", "/health/live", 200, Outcome::Answered)),
-        ("GET /users/7 HTTP/1.1\r\nHost: test\r\n\r\n", over),
-        ("HEAD /users/7 HTTP/1.1\r\nHost: test\r\n\r\n", over),
+        ("GET /users/7 HTTP/1.1\r\nHost: test\r\n\r\n", over_as("GET")),
+        ("HEAD /users/7 HTTP/1.1\r\nHost: test\r\n\r\n", over_as("HEAD")),
         // It is waited for a moment.
         ("", over),
         ("GET /hea", over),

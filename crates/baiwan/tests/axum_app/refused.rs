@@ -88,7 +88,10 @@ pub(crate) fn a_page_of_a_listed_origin_reads_what_the_server_says(event_loop: E
     }
     let refused = client.ask("GET", "/", &format!("Origin: {PAGE}\r\n"), "");
     assert_eq!((refused.status, refused.field("access-control-allow-origin")), (429, Some(PAGE)));
-    assert_eq!(refused.field("access-control-expose-headers"), Some("Retry-After, RateLimit, RateLimit-Policy"));
+    assert_eq!(
+        refused.field("access-control-expose-headers"),
+        Some("Retry-After, RateLimit, RateLimit-Policy, X-Request-Id")
+    );
     assert_eq!(refused.field("vary"), Some("Origin"));
     let other = client.ask("GET", "/", "Origin: https://b.org\r\n", "");
     assert_eq!((other.status, other.field("access-control-allow-origin")), (429, None));

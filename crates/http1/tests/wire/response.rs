@@ -29,7 +29,7 @@ fn encode(
 ) -> Result<(String, ResponsePlan), ResponseError> {
     let status = StatusCode::from_u16(status).expect("valid");
     let mut out = b"before".to_vec();
-    let result = encode_response_head(&mut out, status, &fields(pairs), length, context, DATE);
+    let result = encode_response_head(&mut out, status, &fields(pairs), length, context, DATE, None);
     let text = String::from_utf8(out).expect("text").strip_prefix("before").expect("untouched").to_owned();
     let Ok(plan) = result else {
         assert_eq!(text, "", "nothing is written after an error");
@@ -52,7 +52,7 @@ fn plan(framing: ResponseFraming, keep_alive: bool) -> ResponsePlan {
 fn a_plain_answer() {
     let mut out = Vec::new();
     let headers = fields(&[("content-type", "text/plain"), ("x-a", "1"), ("x-a", "2")]);
-    let result = encode_response_head(&mut out, StatusCode::OK, &headers, BodyLength::Exact(5), HTTP_1_1, DATE);
+    let result = encode_response_head(&mut out, StatusCode::OK, &headers, BodyLength::Exact(5), HTTP_1_1, DATE, None);
     assert_eq!(result, Ok(plan(ResponseFraming::Length(5), true)));
     let expected = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nx-a: 1\r\nx-a: 2\r\n{DATE_LINE}content-length: 5\r\n\r\n"
@@ -64,9 +64,27 @@ fn a_plain_answer() {
 fn a_date_of_the_application_is_kept() {
     let mut out = Vec::new();
     let headers = fields(&[("date", "x")]);
-    encode_response_head(&mut out, StatusCode::NOT_FOUND, &headers, BodyLength::Exact(0), HTTP_1_1, DATE)
+    encode_response_head(&mut out, StatusCode::NOT_FOUND, &headers, BodyLength::Exact(0), HTTP_1_1, DATE, None)
         .expect("valid");
     assert_eq!(out, b"HTTP/1.1 404 Not Found\r\ndate: x\r\ncontent-length: 0\r\n\r\n");
+}
+
+#[test]
+fn what_a_request_is_called_is_said_unless_the_application_has_said_it() {
+    for (pairs, id, expected) in [
+        (&[][..], Some("abc"), "x-request-id: abc\r\n"),
+        (&[("x-request-id", "mine")], Some("abc"), "x-request-id: mine\r\n"),
+        (&[("x-request-id", "mine")], None, "x-request-id: mine\r\n"),
+        (&[], None, ""),
+    ] {
+        let mut out = Vec::new();
+        encode_response_head(&mut out, StatusCode::OK, &fields(pairs), BodyLength::Exact(0), HTTP_1_1, DATE, id)
+            .expect("valid");
+        let text = String::from_utf8(out).expect("text");
+        let lines: String = text.split_inclusive("\r\n").filter(|line| line.starts_with("x-request-id")).collect();
+        assert_eq!(lines, expected, "{text}");
+        assert!(text.ends_with("\r\n\r\n"));
+    }
 }
 
 #[test]

@@ -6,12 +6,10 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-use baiwan::RefusalCors;
 use baiwan::settings::{OFF, is_off, whole_number};
+use baiwan::{RefusalCors, Secret};
 use http::HeaderValue;
 use tracing_subscriber::EnvFilter;
-
-use super::secret::Secret;
 
 /// The most connections to the database that may be asked for.
 pub const DATABASE_CONNECTIONS_MAX: usize = 1000;
@@ -238,7 +236,7 @@ pub(super) fn parse_server_header(text: &str) -> Result<Option<HeaderValue>, Str
     })
 }
 
-pub(super) fn parse_log_level(text: &str) -> Result<String, &'static str> {
+pub(crate) fn parse_log_level(text: &str) -> Result<String, &'static str> {
     const ALLOWED: &str = "error, warn, info, debug, trace, or filter directives such as info,baiwan=debug";
     // A bare word that is no level would be taken as the name of a module, and a typo would silence the log.
     let is_level = |word: &str| word.parse::<tracing::Level>().is_ok() && !word.bytes().all(|b| b.is_ascii_digit());

@@ -1,7 +1,7 @@
 //! Open files: of the process, of the system, and of epoll, where each connection is one.
 
 use baiwan::FdTables;
-use baiwan::machine::Files;
+use baiwan::machine::{ADMIN_FILES, Files};
 use baiwan::settings::WORKERS_MAX;
 
 use super::Question;
@@ -24,7 +24,11 @@ pub(super) fn checks(source: &Source<'_>, question: &Question) -> [Check; 4] {
 pub(super) fn limits(source: &Source<'_>, question: &Question) -> Files {
     let max = process_limit(source, "Max open files").map_or(u64::MAX, |[_, hard]| hard);
     let open = source.entries("/proc/self/fd").unwrap_or_default() + FILES_OF_SERVICE;
-    Files { max, tables: question.fd_tables, open, listeners: 1 }
+    let files = Files { max, tables: question.fd_tables, open, listeners: 1 };
+    match question.has_admin && question.fd_tables == FdTables::Shared {
+        true => files.with(ADMIN_FILES),
+        false => files,
+    }
 }
 
 /// The soft and the hard limit of this process in the line that begins with `name`; the greatest number is none.

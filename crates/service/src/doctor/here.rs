@@ -18,7 +18,12 @@ pub fn look(config: &Config) -> (String, Vec<anyhow::Error>) {
     let database = config.place();
     let mut refusals = Vec::new();
     refusals.extend(Store::look(&database).map_err(anyhow::Error::new).err());
-    let capacity = Server::from_settings(config.server.clone()).rehearse(FILES_OF_SERVICE);
+    let server = Server::from_settings(config.server.clone());
+    let server = match config.admin.admin() {
+        Some(admin) => server.admin(admin),
+        None => server,
+    };
+    let capacity = server.rehearse(FILES_OF_SERVICE);
     let mut notes = Vec::new();
     let question = match capacity {
         Ok(capacity) => {

@@ -80,6 +80,7 @@ fn question(connections: u64) -> Question {
         connections_max: None,
         cores: 2,
         fd_tables: FdTables::Shared,
+        has_admin: true,
         database: Location::Sqlite("/data/baiwan.db".into()),
     }
 }

@@ -9,14 +9,14 @@
 //! in the order in which it was pushed.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Write};
+use std::io::Write;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use baiwan::lines::LineOutput;
+
 /// Text that waits to be written, at most: thousands of lines.
 const BYTES_MAX: usize = 1 << 20;
-/// Between two tries to write to a standard error that somebody has made non-blocking, while it takes nothing.
-const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What is written in one piece.
 enum Piece {
@@ -119,15 +119,15 @@ impl Queue {
     }
 
     /// Writes to `output` for ever.
-    pub(super) fn write_to(&self, mut output: impl Write) -> ! {
-        let mut is_torn = false;
+    pub(super) fn write_to(&self, output: impl Write) -> ! {
+        let mut output = LineOutput::new(output);
         loop {
-            self.write_next(&mut output, &mut is_torn);
+            self.write_next(&mut output);
         }
     }
 
-    /// Waits for a piece and writes it. `is_torn` is whether the output ends within a line, because the rest was lost.
-    fn write_next(&self, output: &mut impl Write, is_torn: &mut bool) {
+    /// Waits for a piece and writes it.
+    fn write_next(&self, output: &mut LineOutput<impl Write>) {
         let waited = self.filled.wait_while(self.state(), |state| state.pieces.is_empty());
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
         let Some(piece) = state.pieces.pop_front() else { return };
@@ -136,8 +136,8 @@ impl Queue {
         }
         drop(state);
         let written = match &piece {
-            Piece::Lines(lines) => write(output, lines, is_torn),
-            Piece::Gap(missing) => write(output, (self.gap_line)(*missing).as_bytes(), is_torn),
+            Piece::Lines(lines) => output.write(lines),
+            Piece::Gap(missing) => output.write((self.gap_line)(*missing).as_bytes()),
         };
         let mut state = self.state();
         match piece {
@@ -155,28 +155,10 @@ fn count(lines: &[u8]) -> u64 {
     lines.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
-/// Writes all of `text`, on a line of its own. Afterwards `is_torn` says whether the output ends within a line.
-fn write(output: &mut impl Write, text: &[u8], is_torn: &mut bool) -> io::Result<()> {
-    let line_end: &[u8] = if *is_torn { b"\n" } else { b"" };
-    for mut rest in [line_end, text] {
-        while !rest.is_empty() {
-            match output.write(rest) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    *is_torn = rest[count - 1] != b'\n';
-                    rest = &rest[count..];
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::park_timeout(RETRY_INTERVAL),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::{self, ErrorKind};
+
     use super::*;
 
     fn queue() -> Queue {
@@ -184,10 +166,14 @@ mod tests {
     }
 
     /// Writes all that is in the queue.
-    fn write_all(queue: &Queue, output: &mut impl Write, is_torn: &mut bool) {
+    fn write_all(queue: &Queue, output: &mut LineOutput<Output>) {
         while !queue.state().pieces.is_empty() {
-            queue.write_next(output, is_torn);
+            queue.write_next(output);
         }
+    }
+
+    fn output(outcomes: &[Result<usize, ErrorKind>]) -> LineOutput<Output> {
+        LineOutput::new(Output { outcomes: outcomes.iter().copied().collect(), ..Output::default() })
     }
 
     /// What is written to it, and the outcomes of the next calls: a number of bytes, or an error. Then all is taken.
@@ -211,30 +197,30 @@ mod tests {
 
     #[test]
     fn lines_that_do_not_fit_are_counted_where_they_are_missing() {
-        let (queue, mut output) = (queue(), Output::default());
+        let (queue, mut output) = (queue(), output(&[]));
         let long = [vec![b'x'; BYTES_MAX - 3], b"\n".to_vec()].concat();
         queue.push(b"1\n");
         queue.push(&long);
         queue.push(b"2\n");
         queue.push(b"3\n4\n");
         assert_eq!(queue.lost(), 3);
-        write_all(&queue, &mut output, &mut false);
+        write_all(&queue, &mut output);
         queue.push(b"5\n");
         queue.push(b"6\n");
-        write_all(&queue, &mut output, &mut false);
+        write_all(&queue, &mut output);
         let expected = [b"1\n", &*long, b"3 missing\n5\n6\n"].concat();
-        assert!(output.text == expected);
+        assert!(output.get_mut().text == expected);
         assert_eq!(queue.lost(), 3);
     }
 
     #[test]
     fn lines_that_cannot_be_written_are_counted_and_said_once_when_the_log_works_again() {
-        let (queue, mut output, mut is_torn) = (queue(), Output::default(), false);
+        let (queue, mut output) = (queue(), output(&[]));
         let mut say = |lines: &str, outcomes: &[Result<usize, ErrorKind>]| {
-            output.outcomes.extend(outcomes);
+            output.get_mut().outcomes.extend(outcomes);
             queue.push(lines.as_bytes());
-            write_all(&queue, &mut output, &mut is_torn);
-            (queue.lost(), String::from_utf8(std::mem::take(&mut output.text)).unwrap())
+            write_all(&queue, &mut output);
+            (queue.lost(), String::from_utf8(std::mem::take(&mut output.get_mut().text)).unwrap())
         };
         let gone = Err(ErrorKind::BrokenPipe);
         assert_eq!(say("1\n", &[]), (0, "1\n".to_owned()));
@@ -247,46 +233,44 @@ mod tests {
 
     #[test]
     fn a_line_after_half_a_line_is_a_line_of_its_own() {
-        let (queue, mut output, mut is_torn) = (queue(), Output::default(), false);
-        output.outcomes.extend([Ok(2), Err(ErrorKind::StorageFull)]);
+        let (queue, mut output) = (queue(), output(&[Ok(2), Err(ErrorKind::StorageFull)]));
         queue.push(b"first\n");
-        write_all(&queue, &mut output, &mut is_torn);
+        write_all(&queue, &mut output);
         queue.push(b"second\n");
-        write_all(&queue, &mut output, &mut is_torn);
-        assert_eq!(output.text, b"fi\n1 missing\nsecond\n");
+        write_all(&queue, &mut output);
+        assert_eq!(output.get_mut().text, b"fi\n1 missing\nsecond\n");
     }
 
     #[test]
     fn a_non_blocking_output_that_is_full_is_waited_for() {
-        let (queue, mut output) = (queue(), Output::default());
-        output.outcomes.extend([Ok(1), Err(ErrorKind::WouldBlock), Err(ErrorKind::Interrupted), Ok(2)]);
+        let outcomes = [Ok(1), Err(ErrorKind::WouldBlock), Err(ErrorKind::Interrupted), Ok(2)];
+        let (queue, mut output) = (queue(), output(&outcomes));
         queue.push(b"line\n");
-        write_all(&queue, &mut output, &mut false);
-        assert_eq!((output.text, queue.lost()), (b"line\n".to_vec(), 0));
+        write_all(&queue, &mut output);
+        assert_eq!((&output.get_mut().text[..], queue.lost()), (&b"line\n"[..], 0));
     }
 
     #[test]
     fn whoever_waits_for_a_writer_that_is_stuck_waits_once() {
         const FOREVER: Duration = Duration::from_secs(1 << 20);
-        let (queue, mut output) = (queue(), Output::default());
+        let (queue, mut output) = (queue(), output(&[]));
         queue.push(b"1\n");
         queue.flush(Duration::ZERO);
         queue.flush_unless_stuck(FOREVER);
-        write_all(&queue, &mut output, &mut false);
+        write_all(&queue, &mut output);
         assert!(!queue.state().is_stuck);
         // All is written: there is nothing to wait for.
         queue.flush(FOREVER);
-        assert_eq!(output.text, b"1\n");
+        assert_eq!(output.get_mut().text, b"1\n");
     }
 
     #[test]
     fn what_was_lost_last_is_said_at_the_end() {
-        let (queue, mut output) = (queue(), Output::default());
-        output.outcomes.push_back(Err(ErrorKind::StorageFull));
+        let (queue, mut output) = (queue(), output(&[Err(ErrorKind::StorageFull)]));
         queue.push(b"last\n");
-        write_all(&queue, &mut output, &mut false);
+        write_all(&queue, &mut output);
         queue.flush(Duration::ZERO);
-        write_all(&queue, &mut output, &mut false);
-        assert_eq!(output.text, b"1 missing\n");
+        write_all(&queue, &mut output);
+        assert_eq!(output.get_mut().text, b"1 missing\n");
     }
 }

@@ -16,8 +16,14 @@ use crate::config::CorsOrigins;
 const MAX_AGE: Duration = Duration::from_hours(1);
 const METHODS: [Method; 5] = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE];
 const ALLOWED: [HeaderName; 5] = [CONTENT_TYPE, AUTHORIZATION, IF_MATCH, IF_NONE_MATCH, idempotency::FIELD];
-const EXPOSED: [HeaderName; 5] =
-    [ETAG, LOCATION, RETRY_AFTER, HeaderName::from_static("ratelimit"), HeaderName::from_static("ratelimit-policy")];
+const EXPOSED: [HeaderName; 6] = [
+    ETAG,
+    LOCATION,
+    RETRY_AFTER,
+    HeaderName::from_static("ratelimit"),
+    HeaderName::from_static("ratelimit-policy"),
+    HeaderName::from_static("x-request-id"),
+];
 
 /// The layer, if there is something to allow. With a list of origins it adds `Vary: Origin`.
 pub(super) fn layer(origins: &CorsOrigins) -> Option<CorsLayer> {

@@ -49,7 +49,7 @@ fn a_limit_that_is_set_counts_for_this_machine_too_unless_that_is_exempt() {
         client.send(b"GET /api/users HTTP/1.1\r\nhost: a\r\norigin: https://a.org\r\n\r\n").unwrap();
         let refused = client.answer("GET").unwrap();
         assert!(refused.head.contains("\r\naccess-control-allow-origin: https://a.org\r\n"), "{refused:?}");
-        let exposed = "\r\naccess-control-expose-headers: retry-after, ratelimit, ratelimit-policy\r\n";
+        let exposed = "\r\naccess-control-expose-headers: retry-after, ratelimit, ratelimit-policy, x-request-id\r\n";
         assert!(refused.status == 429 && refused.head.contains(exposed), "{refused:?}");
     }
     let (_directory, service) = start(&[("RATE_LIMIT", "5/h"), ("RATE_LIMIT_EXEMPT", "127.0.0.0/8")]);

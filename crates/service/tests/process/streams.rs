@@ -14,13 +14,13 @@ use serde_json::Value;
 use crate::running::{Client, command, eventually};
 
 /// A service that cannot say where it listens.
-struct Mute {
+pub(crate) struct Mute {
     child: Child,
     address: Option<SocketAddr>,
 }
 
 impl Mute {
-    fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut service = Self { child: command.spawn().unwrap(), address: None };
         eventually("it listens", || {
             service.address = listens_at(service.child.id());
@@ -29,7 +29,7 @@ impl Mute {
         service
     }
 
-    fn connect(&self) -> Client {
+    pub(crate) fn connect(&self) -> Client {
         Client::connect(self.address.unwrap()).unwrap()
     }
 
@@ -42,7 +42,7 @@ impl Mute {
         assert_eq!(client.ask("GET", "/health/live", "").unwrap().status, 200);
     }
 
-    fn stop(mut self) -> ExitStatus {
+    pub(crate) fn stop(mut self) -> ExitStatus {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         self.child.wait().unwrap()
     }
@@ -72,17 +72,17 @@ fn listens_at(process: u32) -> Option<SocketAddr> {
     })
 }
 
-fn full_disk() -> File {
+pub(crate) fn full_disk() -> File {
     OpenOptions::new().write(true).open("/dev/full").unwrap()
 }
 
 /// A pipe without a reader.
-fn broken_pipe() -> PipeWriter {
+pub(crate) fn broken_pipe() -> PipeWriter {
     pipe().unwrap().1
 }
 
 /// A pipe that takes no more, though it has a reader. `stays_non_blocking` is whether a write to it fails, or waits.
-fn full_pipe(stays_non_blocking: bool) -> (PipeReader, PipeWriter) {
+pub(crate) fn full_pipe(stays_non_blocking: bool) -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = pipe().unwrap();
     let flags = fcntl_getfl(&writer).unwrap();
     fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();

@@ -4,7 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use super::Verdict;
+use crate::gate::Denial;
 use crate::observe::{Exchange, Observer, Outcome};
+
+/// What ends a connection before its request is one.
+const TURNED_AWAY: [&str; 3] =
+    [Denial::TOO_MANY_CONNECTIONS.text, Denial::TOO_MANY_CONNECTIONS_PER_CLIENT.text, Denial::MEMORY_PRESSURE.text];
 
 /// The records of a run.
 #[derive(Debug, Default)]
@@ -22,7 +27,9 @@ impl Records {
     }
 
     fn take(&self, exchange: &Exchange<'_>) {
-        self.accepted.fetch_add(u64::from(exchange.method.is_some()), Relaxed);
+        // Nobody counts a request that was read and then turned away.
+        let is_request = exchange.method.is_some() && !exchange.denied.is_some_and(|name| TURNED_AWAY.contains(&name));
+        self.accepted.fetch_add(u64::from(is_request), Relaxed);
         let answered = exchange.answered.unwrap_or(exchange.begun);
         let whole = exchange.outcome == Outcome::Answered;
         let agrees = exchange.begun <= answered

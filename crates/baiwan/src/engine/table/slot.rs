@@ -17,9 +17,9 @@ use crate::clock::Tick;
 use crate::delivery::Delivery;
 use crate::ending::OfConnection;
 use crate::engine::exchange::Pipe;
-use crate::observe::Draft;
 use crate::own_answer::Asked;
 use crate::pace::Pace;
+use crate::recorder::Draft;
 
 /// What is known about a connection beside its state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -122,7 +122,7 @@ pub(in crate::engine) struct Busy {
     /// Owed to the peer, in order.
     pub(in crate::engine) output: VecDeque<Bytes>,
     pub(in crate::engine) exchange: Option<Pending>,
-    /// The record of the exchange that is going on, or whose answer is being sent, if somebody observes.
+    /// The record of the exchange that is going on, or whose answer is being sent, if somebody wants one.
     pub(in crate::engine) draft: Option<Box<Draft>>,
     /// What the request that is being answered asked for, if that matters to an answer of the server's own.
     pub(in crate::engine) asked: Asked,

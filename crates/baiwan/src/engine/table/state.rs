@@ -36,7 +36,7 @@
 //! Any of them may end. The invariant: an `Idle` slot holds no `Busy`, and so nothing on the heap; but for bytes that begin no request
 //! (empty lines, at most `leading_crlf_max` of them), and requests that wait for their turn (`Flags::INPUT`).
 
-use crate::status::CloseReason;
+use crate::status::{CloseReason, ConnectionState};
 
 /// What a connection waits for, with what is valid meanwhile.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,6 +90,19 @@ const fn bits(states: &[usize]) -> u8 {
 }
 
 impl State {
+    /// How many states there are.
+    pub(super) const COUNT: usize = EDGES.len();
+
+    /// What each is to an operator, by its number.
+    pub(super) const SHOWN: [ConnectionState; Self::COUNT] = [
+        ConnectionState::Idle,
+        ConnectionState::Receiving,
+        ConnectionState::Handling,
+        ConnectionState::Sending,
+        ConnectionState::Receiving,
+        ConnectionState::Closing,
+    ];
+
     /// Whether the engine receives of its own accord.
     pub(in crate::engine) fn receives(self) -> bool {
         matches!(self, Self::Idle | Self::Head | Self::Discard { .. } | Self::Linger { .. })
@@ -105,7 +118,8 @@ impl State {
         EDGES[self.number()] & (1 << next.number()) != 0
     }
 
-    fn number(self) -> usize {
+    /// Its number, from 0 on.
+    pub(super) fn number(self) -> usize {
         match self {
             Self::Idle => IDLE,
             Self::Head => HEAD,

@@ -82,7 +82,10 @@ async fn a_page_of_a_listed_origin_may_read_what_the_server_answers_by_itself_an
         assert_eq!(statuses(&read), [status], "{request}");
         assert_eq!(field(&read, "access-control-allow-origin"), LISTED, "{read}");
         assert_eq!(field(&read, "vary"), "Origin");
-        assert_eq!(field(&read, "access-control-expose-headers"), "Retry-After, RateLimit, RateLimit-Policy");
+        assert_eq!(
+            field(&read, "access-control-expose-headers"),
+            "Retry-After, RateLimit, RateLimit-Policy, X-Request-Id"
+        );
         for request in [from("https://other.example.org"), from("null"), request.replace('%', "")] {
             let unread = answer(&rig, &request).await;
             assert_eq!((statuses(&unread), field(&unread, "vary")), (vec![status], "Origin"));

@@ -108,7 +108,7 @@ mod tests {
     /// A core with a number of connections that have switched protocols.
     fn with_switched(settings: &Settings, count: usize) -> (Arc<Status>, Arc<Transports>, Vec<Counted>) {
         let status = Status::new(1, u64::MAX, u64::MAX);
-        let transports = Transports::new(settings, Arc::clone(&status), 0);
+        let transports = Transports::new(settings, Arc::clone(&status), 0, None);
         let open = || {
             assert!(status.try_open(0));
             let transport = transports.take_over(Entry::Taken(None), Peer::Unix, None);
@@ -190,7 +190,7 @@ mod tests {
             let settings = Settings { shutdown_timeout, shutdown_idle, ..Settings::default() };
             let status = Status::new(2, u64::MAX, u64::MAX);
             status.cores[1].transports.upgraded.store(switched, Relaxed);
-            Transports::new(&settings, status, 0).telling_time().as_millis()
+            Transports::new(&settings, status, 0, None).telling_time().as_millis()
         };
         assert_eq!(telling(25_000, 5_000, 0), 5_000);
         assert_eq!(telling(60_000, 5_000, 200_000), 10_000, "at 20,000 a second");

@@ -102,7 +102,7 @@ fn served(
 ) -> Option<(Vec<u8>, ResponsePlan)> {
     let mut out = Vec::new();
     let date = b"Sun, 06 Nov 1994 08:49:37 GMT";
-    let plan = encode_response_head(&mut out, status, &headers_of(fields), length, context, date).ok()?;
+    let plan = encode_response_head(&mut out, status, &headers_of(fields), length, context, date, None).ok()?;
     Some((out, plan))
 }
 

@@ -1,0 +1,255 @@
+//! What layers say while a call of the app is polled: which route it is ([`RouteLayer`](crate::RouteLayer)), and which limits that route
+//! has ([`RouteLimits`]).
+//!
+//! Both event loops open a scope around each poll of a call. A layer that is called within it leaves here what it has to say, and the
+//! loop takes that after the poll, so nothing is inserted into the request and nothing is allocated. While records are made, the scope
+//! also posts which route is being polled on this core, for whoever watches from another thread.
+//!
+//! The invariant: what is said reaches the exchange whose call was being polled, or nobody.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use crate::recorder::Recorder;
+use crate::route_limits::RouteLimits;
+use crate::route_table::RouteNumber;
+
+/// Templates whose number a core keeps. More than the table tells apart, because those that are `other` are kept as well.
+const NUMBERS_KEPT_MAX: usize = 16 * 1024;
+
+/// What the layers said that one poll of a call has reached.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) limits: RouteLimits,
+    /// The body is beyond the limit by what is known of it, and nobody was called.
+    pub(crate) is_too_large: bool,
+}
+
+impl Told {
+    /// Adds what was said later.
+    pub(crate) fn add(&mut self, later: &Self) {
+        self.limits.add(&later.limits);
+        self.is_too_large |= later.is_too_large;
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// No call is being polled.
+    Closed,
+    /// One is, and no layer has said anything of limits.
+    Open,
+    /// What was said of them is in `TOLD`.
+    Told,
+}
+
+thread_local! {
+    static SCOPE: Cell<Scope> = const { Cell::new(Scope::Closed) };
+    static TOLD: Cell<Told> = const { Cell::new(Told { limits: RouteLimits::NONE, is_too_large: false }) };
+    /// The route of the call that is being polled; none where nobody makes records.
+    static ROUTE: Cell<Option<RouteNumber>> = const { Cell::new(None) };
+    static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
+}
+
+/// The core whose calls this thread polls, which is one and the same in a server.
+struct Here {
+    recorder: Arc<Recorder>,
+    /// What its templates are numbered.
+    numbers: HashMap<Box<str>, RouteNumber, BuildHasherDefault<TemplateHasher>>,
+}
+
+impl Here {
+    fn number(&mut self, template: &str) -> RouteNumber {
+        if let Some(number) = self.numbers.get(template) {
+            return *number;
+        }
+        let number = self.recorder.routes().intern(template);
+        if self.numbers.len() < NUMBERS_KEPT_MAX {
+            self.numbers.insert(template.into(), number);
+        }
+        number
+    }
+}
+
+/// FNV-1a by words instead of bytes: templates are the app's own, so nobody can choose them to collide.
+#[derive(Default)]
+struct TemplateHasher(u64);
+
+impl TemplateHasher {
+    fn add(&mut self, word: u64) {
+        self.0 = (self.0 ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+    }
+}
+
+impl Hasher for TemplateHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        words.iter().for_each(|word| self.add(u64::from_ne_bytes(*word)));
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        self.add(u64::from_ne_bytes(last));
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.add(u64::from(byte));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+}
+
+/// Closes the scope, in a panic, too.
+struct Close<'a> {
+    recorder: Option<&'a Arc<Recorder>>,
+    route: &'a Cell<RouteNumber>,
+}
+
+impl Drop for Close<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        SCOPE.set(Scope::Closed);
+        if let Some(recorder) = self.recorder {
+            self.route.set(ROUTE.take().unwrap_or_default());
+            recorder.end_poll();
+        }
+    }
+}
+
+/// Polls a call. Returns what layers said of limits that it reached; where records are made, the route is written to `route` as soon as
+/// it is known, and stays there should the call panic.
+#[inline]
+pub(crate) fn listen<T>(
+    recorder: Option<&Arc<Recorder>>,
+    route: &Cell<RouteNumber>,
+    poll: impl FnOnce() -> T,
+) -> (T, Option<Told>) {
+    SCOPE.set(Scope::Open);
+    if let Some(recorder) = recorder {
+        begin(recorder, route.get());
+    }
+    let close = Close { recorder, route };
+    let polled = poll();
+    let told = heard();
+    drop(close);
+    (polled, told)
+}
+
+fn begin(recorder: &Arc<Recorder>, route: RouteNumber) {
+    ROUTE.set(Some(route));
+    recorder.begin_poll(route);
+    HERE.with_borrow_mut(|here| {
+        if !here.as_ref().is_some_and(|here| Arc::ptr_eq(&here.recorder, recorder)) {
+            *here = Some(Here { recorder: Arc::clone(recorder), numbers: HashMap::default() });
+        }
+    });
+}
+
+/// What was said so far of limits in the poll that goes on.
+#[inline]
+pub(crate) fn heard() -> Option<Told> {
+    (SCOPE.get() == Scope::Told).then(|| TOLD.get())
+}
+
+/// Says something of limits. Returns whether somebody listens.
+pub(crate) fn tell(told: Told) -> bool {
+    let told = match SCOPE.get() {
+        Scope::Closed => return false,
+        Scope::Open => told,
+        Scope::Told => {
+            let mut all = TOLD.get();
+            all.add(&told);
+            all
+        }
+    };
+    TOLD.set(told);
+    SCOPE.set(Scope::Told);
+    true
+}
+
+/// Whether somebody wants to know the route of the call that is being polled, and it is not known.
+#[inline]
+pub(crate) fn wants_route() -> bool {
+    SCOPE.get() != Scope::Closed && ROUTE.get() == Some(RouteNumber::UNMATCHED)
+}
+
+/// Says which route the call is that is being polled. Of several, the first stands.
+pub(crate) fn tell_route(template: &str) {
+    if !wants_route() {
+        return;
+    }
+    HERE.with_borrow_mut(|here| {
+        if let Some(here) = here {
+            let route = here.number(template);
+            ROUTE.set(Some(route));
+            here.recorder.begin_poll_of(route);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::Observer;
+
+    fn say(limits: RouteLimits) -> bool {
+        tell(Told { limits, is_too_large: false })
+    }
+
+    fn listen<T>(poll: impl FnOnce() -> T) -> (T, Option<Told>) {
+        super::listen(None, &Cell::default(), poll)
+    }
+
+    #[test]
+    fn what_is_said_reaches_the_poll_in_which_it_is_said_and_no_other() {
+        assert!(!say(RouteLimits::new().body_min_rate(1)), "nobody listens");
+        assert!(listen(|| ()).1.is_none());
+        let (said, told) = listen(|| say(RouteLimits::new().body_min_rate(2)));
+        assert!(said);
+        assert_eq!(told.unwrap().limits.body_rate_min, Some(2));
+        let panicked = std::panic::catch_unwind(|| listen(|| panic!("after {}", say(RouteLimits::new()))));
+        assert!(panicked.is_err());
+        assert!(!say(RouteLimits::new()));
+        assert!(listen(|| ()).1.is_none());
+    }
+
+    #[test]
+    fn a_route_is_told_to_whoever_makes_records_and_stays_known_after_a_panic() {
+        let [one, two] = [(); 2].map(|()| Recorder::of_observer(Observer::new(|_| {})));
+        let route = Cell::default();
+        super::listen(Some(&one), &route, || {
+            assert_eq!(one.polling(), Some(RouteNumber::UNMATCHED));
+            tell_route("/users/{id}");
+            tell_route("/inside");
+            assert_eq!(one.polling(), Some(route_of(&one, "/users/{id}")));
+        });
+        assert_eq!((route.get(), one.polling()), (route_of(&one, "/users/{id}"), None));
+        // A later poll of the same call: what is known stays.
+        super::listen(Some(&one), &route, || {
+            assert_eq!(one.polling(), Some(route.get()));
+            tell_route("/inside");
+        });
+        assert_eq!(one.routes().template(route.get()), "/users/{id}");
+        // Another server on the same thread has numbers of its own.
+        let route = Cell::default();
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            super::listen(Some(&two), &route, || {
+                tell_route("/panics");
+                std::panic::resume_unwind(Box::new("on purpose"))
+            })
+        }));
+        assert!(panicked.is_err());
+        assert_eq!((two.routes().template(route.get()), two.polling()), ("/panics", None));
+        // Nobody makes records.
+        listen(|| {
+            assert!(!wants_route());
+            tell_route("/unheard");
+        });
+    }
+
+    fn route_of(recorder: &Recorder, template: &str) -> RouteNumber {
+        recorder.routes().intern(template)
+    }
+}

@@ -1,0 +1,144 @@
+//! Which route is being polled, as others see it; and how it reaches the record when it is known late.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::response::Response;
+use axum::routing::get as route_get;
+use http::Request;
+use tower_service::Service;
+
+use super::rig::{Rig, get};
+use crate::observe::{Exchange, Observer};
+use crate::route_table::RouteNumber;
+use crate::settings::Settings;
+use crate::status::Status;
+use crate::{Body, RouteLayer};
+
+/// Calls a router when it was polled once already, as a middleware does that asks somebody first.
+#[derive(Clone)]
+struct Delayed(Router);
+
+impl Service<Request<Body>> for Delayed {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let mut router = self.0.clone();
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            router.call(request).await
+        })
+    }
+}
+
+/// What handlers see of themselves, and the routes of records.
+#[derive(Clone, Default)]
+struct Seen {
+    status: Arc<OnceLock<Arc<Status>>>,
+    polled: Arc<Mutex<Vec<Option<String>>>>,
+    routes: Arc<Mutex<Vec<String>>>,
+}
+
+impl Seen {
+    /// The route that is being polled, as another thread would see it.
+    fn look(&self) -> Option<String> {
+        let status = self.status.get()?;
+        let number = RouteNumber::from_polling(status.cores[0].polling.load(Relaxed))?;
+        Some(status.routes.template(number).to_owned())
+    }
+
+    fn note(&self) {
+        let polled = self.look();
+        self.polled.lock().unwrap().push(polled);
+    }
+
+    fn router(&self) -> Router {
+        let (one, two) = (self.clone(), self.clone());
+        let at_once = move || async move {
+            one.note();
+            "at once"
+        };
+        let later = move || async move {
+            two.note();
+            tokio::task::yield_now().await;
+            two.note();
+            "later"
+        };
+        let panics = || async {
+            if true {
+                std::panic::resume_unwind(Box::new("on purpose"))
+            }
+        };
+        Router::new()
+            .route("/now/{id}", route_get(at_once))
+            .route("/later/{id}", route_get(later))
+            .route("/panics", route_get(panics))
+    }
+
+    fn settings(&self) -> Settings {
+        let routes = Arc::clone(&self.routes);
+        let tell = move |exchange: &Exchange<'_>| routes.lock().unwrap().push(exchange.route.to_owned());
+        Settings { observer: Some(Observer::new(tell)), ..Settings::default() }
+    }
+
+    /// The routes that were seen by handlers, then those of records, since the last call.
+    fn take(&self) -> (Vec<String>, Vec<String>) {
+        let polled = std::mem::take(&mut *self.polled.lock().unwrap());
+        let polled = polled.into_iter().map(|route| route.unwrap_or_else(|| "nobody".to_owned())).collect();
+        (polled, std::mem::take(&mut *self.routes.lock().unwrap()))
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_handler_is_seen_by_its_route_at_its_first_poll_and_at_every_other() {
+    let seen = Seen::default();
+    let rig = Rig::with(seen.router(), seen.settings(), 1000, 1 << 16);
+    seen.status.set(Arc::clone(&rig.status)).unwrap();
+    for (path, polled, route) in [
+        ("/now/1", &["/now/{id}"][..], "/now/{id}"),
+        ("/later/1", &["/later/{id}"; 2], "/later/{id}"),
+        ("/panics", &[], "/panics"),
+        ("/nowhere", &[], "unmatched"),
+    ] {
+        rig.exchange(&get(path)).await;
+        assert_eq!(seen.take(), (polled.iter().map(ToString::to_string).collect(), vec![route.to_owned()]), "{path}");
+        assert_eq!(seen.look(), None, "nobody is polled between turns");
+    }
+    assert_eq!(rig.status.cores[0].polls.load(Relaxed), 5, "one poll more where a handler waits");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_layer_that_is_reached_late_tells_its_route_all_the_same() {
+    let seen = Seen::default();
+    let app = Delayed(seen.router().layer(RouteLayer));
+    let rig = Rig::with(app, seen.settings(), 1000, 1 << 16);
+    seen.status.set(Arc::clone(&rig.status)).unwrap();
+    for (path, polled, route) in [
+        ("/now/1", &["/now/{id}"][..], "/now/{id}"),
+        ("/later/1", &["/later/{id}"; 2], "/later/{id}"),
+        ("/panics", &[], "/panics"),
+    ] {
+        rig.exchange(&get(path)).await;
+        assert_eq!(seen.take(), (polled.iter().map(ToString::to_string).collect(), vec![route.to_owned()]), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn nobody_posts_what_is_polled_where_nobody_wants_records() {
+    let seen = Seen::default();
+    let rig = Rig::new(seen.router());
+    seen.status.set(Arc::clone(&rig.status)).unwrap();
+    rig.exchange(&get("/later/1")).await;
+    assert_eq!(seen.take().0, ["nobody", "nobody"]);
+    assert_eq!(rig.status.cores[0].polls.load(Relaxed), 0);
+}

@@ -1,0 +1,141 @@
+//! The record of an exchange that has not ended.
+//!
+//! The loops write into it what they learn. While an exchange is answered at once it is a value on the stack; one that has to wait takes
+//! it along, in a box.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use http::uri::PathAndQuery;
+use http::{Method, Request, StatusCode};
+
+use super::Recorder;
+use crate::observe::{Exchange, Outcome};
+use crate::request_id::{RequestId, TraceContext};
+use crate::route_table::RouteNumber;
+use crate::status::CloseReason;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Draft {
+    method: Option<Method>,
+    target: Option<PathAndQuery>,
+    pub(crate) request_id: Option<RequestId>,
+    pub(crate) route: RouteNumber,
+    client: SocketAddr,
+    begun: Instant,
+    answered: Option<(StatusCode, Instant)>,
+    /// What did not let the request through, by name.
+    denied: Option<&'static str>,
+    /// The server answered by itself, and the connection goes on.
+    goes_on: bool,
+    /// A piece of the answer was waited for, or the connection switches protocols.
+    pub(crate) is_stream: bool,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+}
+
+impl Draft {
+    /// Begins the record of something that came from `client` at the time `begun`. It has a method if a head was read.
+    #[inline]
+    pub(crate) fn begin(method: Option<Method>, client: SocketAddr, begun: Instant) -> Self {
+        Self {
+            method,
+            target: None,
+            request_id: None,
+            route: RouteNumber::UNMATCHED,
+            client,
+            begun,
+            answered: None,
+            denied: None,
+            goes_on: false,
+            is_stream: false,
+            bytes_in: 0,
+            bytes_out: 0,
+        }
+    }
+
+    /// Begins the record of a request that came from `client`.
+    #[inline]
+    pub(crate) fn of_request<B>(
+        recorder: &Recorder,
+        request: &Request<B>,
+        client: SocketAddr,
+        id: Option<&RequestId>,
+        begun: Instant,
+    ) -> Self {
+        let mut draft = Self::begin(Some(request.method().clone()), client, begun);
+        if recorder.wants_path() {
+            draft.target = request.uri().path_and_query().cloned();
+        }
+        draft.request_id = id.cloned();
+        draft
+    }
+
+    /// An answer has a head, since `at`. What the server says instead of the app's answer comes later and counts.
+    #[inline]
+    pub(crate) fn handle_head(&mut self, status: StatusCode, at: Instant) {
+        self.answered = Some((status, at));
+        self.is_stream |= status == StatusCode::SWITCHING_PROTOCOLS;
+    }
+
+    /// The app was called and polled, until `now`.
+    #[inline]
+    pub(crate) fn handle_polled(&self, recorder: &Recorder, now: Instant) {
+        recorder.handle_polled(self.route, self.begun, now);
+    }
+
+    /// The server answers by itself, because of what has this name.
+    pub(crate) fn handle_denied(&mut self, name: &'static str) {
+        self.denied = Some(name);
+    }
+
+    /// The connection goes on after an answer of the server's own.
+    pub(crate) fn handle_goes_on(&mut self) {
+        self.goes_on = true;
+    }
+
+    /// Whether the head of the request was accepted.
+    pub(crate) fn has_method(&self) -> bool {
+        self.method.is_some()
+    }
+
+    /// Whether the answer has a head.
+    pub(crate) fn has_head(&self) -> bool {
+        self.answered.is_some()
+    }
+
+    /// The exchange has ended, at the time `ended`. `last` is why its connection ends with it, if it does.
+    #[inline]
+    pub(crate) fn finish(self, recorder: &Recorder, last: Option<CloseReason>, ended: Instant) {
+        let outcome = match last {
+            None | Some(CloseReason::Complete | CloseReason::Age) if self.goes_on => Outcome::Denied,
+            None | Some(CloseReason::Complete | CloseReason::Age) => Outcome::Answered,
+            Some(reason) => Outcome::Ended(reason),
+        };
+        recorder.tell(&Exchange {
+            method: self.method.as_ref(),
+            path: self.target.as_ref().map(PathAndQuery::path),
+            route: recorder.routes().template(self.route),
+            status: self.answered.map(|(status, _)| status),
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            begun: self.begun,
+            answered: self.answered.map(|(_, at)| at),
+            ended,
+            client: self.client,
+            outcome,
+            denied: self.denied,
+            request_id: self.request_id.as_ref().map(RequestId::as_str),
+            trace_id: self.request_id.as_ref().and_then(RequestId::trace_context).map(TraceContext::trace_id),
+            core: recorder.core,
+            is_stream: self.is_stream,
+            route_number: self.route,
+        });
+    }
+}
+
+/// The time, for whoever has none of a turn.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

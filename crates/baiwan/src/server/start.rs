@@ -123,6 +123,15 @@ impl Builder {
         Ok(capacity)
     }
 
+    /// The capacity that is in force from here on; says it where that is trouble.
+    fn capacity_in_force(&self, workers: usize) -> Result<Capacity, Error> {
+        let capacity = self.capacity(workers, 0)?;
+        for warning in &capacity.warnings {
+            say(|| tracing::warn!("{warning}"));
+        }
+        Ok(capacity)
+    }
+
     /// Refuses what [`start`](Self::start) would refuse here and now, in the same words, and starts nothing: for `check-config --here`.
     /// As many files as `files_to_come` will be open at the start beside those that are open now. Gives what would be in force.
     ///
@@ -193,10 +202,7 @@ impl Builder {
         };
         self.check()?;
         let place = Arc::new(Place::take(self.settings.fd_tables)?);
-        let capacity = self.capacity(workers, 0)?;
-        for warning in &capacity.warnings {
-            say(|| tracing::warn!("{warning}"));
-        }
+        let capacity = self.capacity_in_force(workers)?;
         let bound = listen::bind(self.sources, workers, self.reuse_port)?;
         if !self.settings.tcp_nodelay {
             bound.set_tcp_nodelay(false).map_err(Error::Start)?;

@@ -66,6 +66,8 @@ fn what_the_start_would_refuse_is_refused_before_in_the_same_words() {
     let port = listener.local_addr().unwrap().port().to_string();
     let said = refused_before(directory.path(), &[("PORT", &port)]);
     assert!(said.contains("the port is in use"), "{said}");
+    let said = refused_before(directory.path(), &[("ADMIN_HOST", "127.0.0.1"), ("ADMIN_PORT", &port)]);
+    assert!(said.contains("the admin side cannot listen") && said.contains(&port), "{said}");
     let said = refused_before(directory.path(), &[("MAX_CONNECTIONS", "100000000")]);
     assert!(said.contains("MAX_CONNECTIONS=100000000 cannot be had"), "{said}");
     let said = refused_before(directory.path(), &[("HOST", "192.0.2.1")]);

@@ -12,7 +12,7 @@ use crate::running::{Answer, Client, Running, command, eventually};
 const TOKEN: &str = "0123456789abcdef";
 
 /// The service with an admin side on a free port.
-fn with_admin(directory: &Path) -> Command {
+pub(crate) fn with_admin(directory: &Path) -> Command {
     let mut command = command(directory);
     command.env_remove("ADMIN_HOST").env("ADMIN_PORT", "0");
     command
@@ -28,7 +28,7 @@ impl Running {
         ask(self.admin_address(), path, line).unwrap()
     }
 
-    fn admin(&self, path: &str) -> Answer {
+    pub(crate) fn admin(&self, path: &str) -> Answer {
         self.ask_admin(path, "x: y")
     }
 }

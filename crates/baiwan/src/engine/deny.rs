@@ -43,8 +43,8 @@ pub(super) fn deny<D: Driver>(
         if head.framing != BodyFraming::None {
             table[index].flags.set(Flags::UPLOADING);
         }
-        let draft = begin_record(terms, table, index, &head.request, received.head_bytes);
-        keep_record(table, index, draft);
+        let mut draft = begin_record(terms, table, index, &head.request, received.head_bytes);
+        keep_record(table, index, &mut draft);
         table.activate(index).asked = asked;
         // It waits for room: a peer that has asked before may not have taken all of its answers, and is not to lose them.
         answer_and_close(terms, table, index, denial.status, denial.text, denial.reason);
@@ -55,8 +55,8 @@ pub(super) fn deny<D: Driver>(
     let Skipped { unread, bytes, keeps_alive } = match skip_body(head, received.rest, &settings.http) {
         Ok(skipped) => skipped,
         Err(refusal) => {
-            let draft = begin_record(terms, table, index, &head.request, received.head_bytes);
-            keep_record(table, index, draft);
+            let mut draft = begin_record(terms, table, index, &head.request, received.head_bytes);
+            keep_record(table, index, &mut draft);
             table.activate(index).asked = asked;
             refuse(terms, table, index, refusal, received.rest);
             return Step::Over;

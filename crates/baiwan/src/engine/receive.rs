@@ -325,8 +325,7 @@ fn answer<D: Driver, A: App>(
     decoder: &mut HeadDecoder,
 ) -> (Wait, usize) {
     let begin = ports.outbox.bytes.len();
-    let mut position = 0;
-    let mut answers = 0;
+    let (mut position, mut answers) = (0, 0);
     loop {
         let rest = &input[position..];
         if rest.is_empty() {
@@ -379,10 +378,12 @@ fn answer<D: Driver, A: App>(
         }
         position += consumed;
         head.keep_alive &= !take_request(terms, table, index, head.framing, &input[position..]);
-        let received = Received { head_bytes: consumed, rest: &input[position..], left: admitted.unwrap_or_default() };
+        let route = admitted.as_ref().ok().and_then(|_| apps.known_route(terms.recorder(), head.request.uri()));
+        let (rest, left) = (&input[position..], admitted.unwrap_or_default());
+        let received = Received { head_bytes: consumed, rest, left, route };
         let step = match admitted {
             Err(denial) => deny(terms, ports, table, index, &denial, head, received),
-            Ok(_) => match apps.of::<D>(table, index) {
+            Ok(_) => match apps.of_route::<D>(table, index, route) {
                 Some(app) => {
                     let Ok(Some((head, _))) = decoded else { unreachable!("a head was decoded") };
                     begin_exchange(terms, &mut ports.outbox.bytes, table, app, index, head, received)
@@ -407,8 +408,8 @@ fn has_no_memory_for(terms: &Terms, input: &[u8]) -> bool {
 
 /// Begins the record of a request that is not given to the app, if somebody wants one.
 fn record_without_app<S>(terms: &Terms, table: &mut Table<S>, index: u32, request: &Request<()>, head_bytes: usize) {
-    let draft = begin_record(terms, table, index, request, head_bytes);
-    keep_record(table, index, draft);
+    let mut draft = begin_record(terms, table, index, request, head_bytes);
+    keep_record(table, index, &mut draft);
 }
 
 /// Answers a request whose head has begun, instead of waiting for the rest of it: the memory is short.

@@ -66,7 +66,7 @@ enum Called<B> {
 }
 
 /// What is left of a request whose answer has begun.
-struct Underway {
+struct Underway<'a> {
     /// Its body, if more of that is to come.
     feed: Option<Feed>,
     /// What was received of its body with its head.
@@ -76,7 +76,7 @@ struct Underway {
     /// What layers of its route have said.
     told: Option<Told>,
     /// Its record, if somebody wants one.
-    draft: Option<Draft>,
+    draft: &'a mut Option<Draft>,
 }
 
 /// What was received of a request.
@@ -88,6 +88,8 @@ pub(super) struct Received<'a> {
     pub(super) rest: &'a [u8],
     /// What is left of its client's limit, if the answer should say so.
     pub(super) left: Option<Left>,
+    /// Its route, if that is known before the app is called.
+    pub(super) route: Option<RouteNumber>,
 }
 
 /// Runs the handler for a request. An answer that is there goes to `out`.
@@ -111,7 +113,7 @@ pub(super) fn begin_exchange<S, A: App>(
     let (body, mut feed, body_bytes) = match begin_body(terms, token, framing, expects_continue, received.rest) {
         Ok(begun) => begun,
         Err(refusal) => {
-            keep_record(table, index, draft);
+            keep_record(table, index, &mut draft);
             refuse(terms, table, index, refusal, received.rest);
             return Step::Over;
         }
@@ -127,7 +129,7 @@ pub(super) fn begin_exchange<S, A: App>(
         request.extensions_mut().insert(ending.clone());
     }
     let begin = out.len();
-    let route = Cell::default();
+    let route = Cell::new(received.route.unwrap_or_default());
     // Whatever the app does in here, it costs this request alone: calling it, polling it, and dropping what is its own.
     let called = catch_unwind(AssertUnwindSafe(|| match by_itself {
         true => answer_without_app(terms, out, feed.as_ref(), context),
@@ -139,7 +141,7 @@ pub(super) fn begin_exchange<S, A: App>(
     }
     match called {
         Ok(Called::Pending(call, told)) => {
-            keep_record(table, index, draft);
+            keep_record(table, index, &mut draft);
             let pipe = Pipe::new(table.token(index), Rc::clone(&terms.board), Progress::Waiting, feed, 0);
             pipe.begin_route(route.get());
             let warning = warning(terms, received.left);
@@ -150,10 +152,11 @@ pub(super) fn begin_exchange<S, A: App>(
             Step::Pending { body_bytes }
         }
         Ok(Called::Answered(answer, queue, told)) => {
+            let draft = &mut draft;
             send_answer(terms, table, index, answer, queue, Underway { feed, body_bytes, ending, told, draft })
         }
         Ok(Called::TooLarge) => {
-            keep_record(table, index, draft);
+            keep_record(table, index, &mut draft);
             refuse(terms, table, index, Refusal::BodyTooLarge, &[]);
             Step::Over
         }
@@ -163,7 +166,7 @@ pub(super) fn begin_exchange<S, A: App>(
             }
             // Nothing has left yet, so there can be a proper answer instead.
             out.truncate(begin);
-            keep_record(table, index, draft);
+            keep_record(table, index, &mut draft);
             note_upload(table, index, feed.as_ref());
             fail(terms, table, index);
             Step::Over
@@ -181,15 +184,19 @@ pub(super) fn begin_record<S>(
     head_bytes: usize,
 ) -> Option<Draft> {
     let recorder = terms.recorder()?;
-    let client = recorded(table[index].peer.peer(), request);
+    let peer = table[index].peer;
+    let client = match terms.settings.proxies.is_empty() {
+        true => peer.expand(),
+        false => recorded(peer.peer(), request),
+    };
     let mut draft = Draft::of_request(recorder, request, client, terms.recent_time().into_std());
     draft.bytes_in = head_bytes as u64;
     Some(draft)
 }
 
 /// Has a connection hold the record of an exchange that has not ended.
-pub(super) fn keep_record<S>(table: &mut Table<S>, index: u32, draft: Option<Draft>) {
-    if let Some(draft) = draft {
+pub(super) fn keep_record<S>(table: &mut Table<S>, index: u32, draft: &mut Option<Draft>) {
+    if let Some(draft) = draft.take() {
         table.activate(index).draft = Some(Box::new(draft));
     }
 }
@@ -214,7 +221,7 @@ fn send_answer<S, B>(
     index: u32,
     answer: Answer<B>,
     queue: VecDeque<Bytes>,
-    request: Underway,
+    request: Underway<'_>,
 ) -> Step
 where
     B: HttpBody<Data: Buf, Error: Into<BoxError>> + 'static,
@@ -227,12 +234,12 @@ where
     }
     let feed = feed.filter(|feed| rest.is_some() || !feed.decoder.is_complete());
     let Some(rest) = rest else {
-        match (draft, terms.recorder()) {
+        match (&draft, terms.recorder()) {
             // What is in the area leaves with those of other connections, and is the kernel's as far as the record says.
             (Some(draft), Some(recorder)) if keep_alive && feed.is_none() && owed == 0 => {
                 draft.finish(recorder, None, terms.recent_time().into_std());
             }
-            (draft, _) => keep_record(table, index, draft),
+            _ => keep_record(table, index, draft),
         }
         return complete(terms, table, index, feed, keep_alive, body_bytes);
     };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::bail;
-use baiwan_limits::{ClientKey, Limiter, Table};
+use baiwan_limits::{ClientKey, Limiter, Moment, Table};
 use governor::clock::{DefaultClock, FakeRelativeClock};
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
@@ -28,6 +28,12 @@ pub(crate) struct Baiwan(Limiter);
 /// Is told the time, as by the event loop, which reads it once for a batch of requests.
 pub(crate) struct BaiwanToldTime(Limiter, Instant);
 
+/// Asked about clients, as the event loop asks. Reads the clock for each check, which the event loop does not.
+pub(crate) struct BaiwanClients(Limiter);
+
+/// The same, told the time.
+pub(crate) struct BaiwanClientsToldTime(Limiter, Moment);
+
 /// Reads its clock for each check, which is that of the processor.
 pub(crate) struct Governor(RateLimiter<ClientKey, DashMapStateStore<ClientKey>, DefaultClock>);
 
@@ -42,6 +48,16 @@ pub(crate) fn baiwan() -> Baiwan {
 
 pub(crate) fn baiwan_told_time() -> BaiwanToldTime {
     BaiwanToldTime(limiter(), now())
+}
+
+pub(crate) fn baiwan_clients() -> BaiwanClients {
+    BaiwanClients(limiter())
+}
+
+pub(crate) fn baiwan_clients_told_time() -> BaiwanClientsToldTime {
+    let limiter = limiter();
+    let now = limiter.moment(now());
+    BaiwanClientsToldTime(limiter, now)
 }
 
 pub(crate) fn governor() -> Governor {
@@ -61,6 +77,8 @@ pub(crate) fn store(name: &str) -> anyhow::Result<Box<dyn Store>> {
     Ok(match name {
         "baiwan" => Box::new(baiwan()),
         "baiwan, told the time" => Box::new(baiwan_told_time()),
+        "baiwan, clients" => Box::new(baiwan_clients()),
+        "baiwan, clients, told the time" => Box::new(baiwan_clients_told_time()),
         "governor" => Box::new(governor()),
         "governor, told the time" => Box::new(governor_told_time()),
         _ => bail!("no store is called `{name}`"),
@@ -100,6 +118,28 @@ impl Store for BaiwanToldTime {
     #[inline]
     fn check(&self, key: ClientKey) -> bool {
         self.0.check(&key, 1, self.1).allowed
+    }
+}
+
+impl Store for BaiwanClients {
+    fn name(&self) -> &'static str {
+        "baiwan, clients"
+    }
+
+    #[inline]
+    fn check(&self, key: ClientKey) -> bool {
+        self.0.check_client(key, self.0.moment(now())).is_none_or(|decision| decision.allowed)
+    }
+}
+
+impl Store for BaiwanClientsToldTime {
+    fn name(&self) -> &'static str {
+        "baiwan, clients, told the time"
+    }
+
+    #[inline]
+    fn check(&self, key: ClientKey) -> bool {
+        self.0.check_client(key, self.1).is_none_or(|decision| decision.allowed)
     }
 }
 

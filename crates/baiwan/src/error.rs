@@ -52,6 +52,20 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The address of the admin side cannot be understood.
+    #[error("the admin side cannot listen on {address:?}: write HOST:PORT or [IPV6]:PORT")]
+    AdminAddress {
+        /// As it was given.
+        address: String,
+    },
+    /// The address of the admin side cannot be listened on.
+    #[error("the admin side cannot listen on {address}: {}", listen_hint(address, source))]
+    Admin {
+        /// As it was given.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// No address and no listener was given.
     #[error("there is nothing to listen on: give an address with `bind` or a socket with `listener`")]
     NoListener,
@@ -132,15 +146,17 @@ impl From<Error> for io::Error {
 impl Error {
     pub(crate) fn kind(&self) -> io::ErrorKind {
         match self {
-            Self::Listen { source, .. } => source.kind(),
+            Self::Listen { source, .. } | Self::Admin { source, .. } => source.kind(),
             Self::Unshare(source)
             | Self::Start(source)
             | Self::Thread(source)
             | Self::Signals(source)
             | Self::Core(source) => source.kind(),
-            Self::Address { .. } | Self::Variable { .. } | Self::Twice { .. } | Self::Covered { .. } => {
-                io::ErrorKind::InvalidInput
-            }
+            Self::Address { .. }
+            | Self::AdminAddress { .. }
+            | Self::Variable { .. }
+            | Self::Twice { .. }
+            | Self::Covered { .. } => io::ErrorKind::InvalidInput,
             Self::EventLoop(_) | Self::FdTables(_) => io::ErrorKind::Unsupported,
             _ => io::ErrorKind::Other,
         }

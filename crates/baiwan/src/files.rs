@@ -57,6 +57,12 @@ impl Files {
         Self { max, tables, open, listeners: listeners as u64 }
     }
 
+    /// With as many more that are kept open beside the server's own.
+    #[cfg(feature = "admin")]
+    pub(crate) fn with(self, more: u64) -> Self {
+        Self { open: self.open + more, ..self }
+    }
+
     /// Connections that one table has room for.
     pub(crate) fn connections(self, cores: u64) -> u64 {
         self.max.saturating_sub(self.needed(cores) + self.spare(cores)).max(1)

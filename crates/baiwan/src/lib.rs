@@ -40,6 +40,8 @@
 )]
 
 mod access_log;
+#[cfg(feature = "admin")]
+mod admin;
 mod app;
 #[cfg(feature = "axum")]
 mod axum_app;
@@ -50,6 +52,8 @@ mod capacity;
 mod client;
 mod clock;
 mod cors;
+#[cfg(feature = "admin")]
+mod dashboard;
 mod delivery;
 mod ending;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
@@ -68,6 +72,8 @@ pub mod lines;
 mod memory;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+#[cfg(feature = "admin")]
+mod narrow;
 mod observe;
 mod own_answer;
 mod pace;
@@ -106,6 +112,11 @@ struct FromAxumServe;
 struct Limits;
 
 pub use access_log::{AccessLog, AccessLogFormat};
+#[cfg(feature = "admin")]
+pub use admin::Admin;
+#[cfg(feature = "admin")]
+#[doc(hidden)]
+pub use admin::Secret;
 pub use app::{App, BoxError};
 #[cfg(feature = "axum")]
 pub use axum_app::{AxumApp, ConnectInfoApp, FromIncomingStream, IntoApp, axum_app};

@@ -44,6 +44,8 @@ pub(crate) use self::shared::Facts;
 use self::shared::Shared;
 pub use self::snapshot::{CoreTurns, Failure, Route, Snapshot};
 pub use self::table::{Kind, METRICS, Metric};
+#[cfg(feature = "admin")]
+use crate::narrow::{BUCKETS, Tallies};
 use crate::say::say;
 use crate::status::Status;
 
@@ -135,10 +137,30 @@ impl Metrics {
         self.0.clients().into_values().collect()
     }
 
+    /// How long requests took, streams apart, and how late each core was, in narrow buckets: for percentiles.
+    #[cfg(feature = "admin")]
+    pub(crate) fn narrow(&self) -> (Box<Tallies>, Vec<Tallies>) {
+        let mut durations = Box::new([0; BUCKETS]);
+        let lags = |core: &Arc<Core>| {
+            core.narrow_durations.add_to(&mut durations);
+            let mut lags = [0; BUCKETS];
+            core.narrow_lags.add_to(&mut lags);
+            lags
+        };
+        let lags = self.0.cores().iter().map(lags).collect();
+        (durations, lags)
+    }
+
     /// Has a scrape show what another part of the server says, under names of the [table](METRICS); see [`describe`].
     #[doc(hidden)]
     pub fn add_part(&self, part: impl Collector) {
         lock(&self.0.parts).register_collector(Box::new(part));
+    }
+
+    /// Has a scrape show how many lines of the program's own log were lost so far, beside those of the access log.
+    #[doc(hidden)]
+    pub fn main_log_dropped(&self, lines: fn() -> u64) {
+        self.0.main_log_dropped.get_or_init(|| lines);
     }
 
     /// The server starts.

@@ -8,9 +8,10 @@
 
 mod draft;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) use self::draft::{Draft, now};
 use crate::access_log;
@@ -103,6 +104,25 @@ impl Recorder {
     #[cfg(test)]
     pub(crate) fn polling(&self) -> Option<RouteNumber> {
         RouteNumber::from_polling(self.core_status().polling.load(Relaxed))
+    }
+
+    /// Polls something of the app's, and counts it if that takes too long.
+    pub(crate) fn timed<T>(recorder: Option<&Arc<Self>>, route: &Cell<RouteNumber>, poll: impl FnOnce() -> T) -> T {
+        let Some(recorder) = recorder.filter(|recorder| recorder.status.bounds.slow_poll.is_some()) else {
+            return poll();
+        };
+        let begun = now();
+        let polled = poll();
+        recorder.handle_polled(route.get(), begun, now());
+        polled
+    }
+
+    /// Something of the app's was polled. It began no earlier than `begun`, and has ended at the time `ended`.
+    #[inline]
+    pub(crate) fn handle_polled(&self, route: RouteNumber, begun: Instant, ended: Instant) {
+        if self.status.bounds.slow_poll.is_some_and(|max| ended.saturating_duration_since(begun) > max) {
+            self.status.slow_polls.add(route);
+        }
     }
 
     /// Whether somebody counts the turns of the core's loop.

@@ -9,6 +9,9 @@
 //! Each core is a thread with a Tokio runtime of its own, on which one future serves that core's share of the connections.
 //! Everything that can fail at start fails in [`Builder::start`], before a connection is accepted.
 
+#[cfg(feature = "admin")]
+mod administration;
+mod beside;
 mod blocking_threads;
 #[cfg(feature = "axum")]
 mod bound;
@@ -17,6 +20,8 @@ mod clients;
 mod core_thread;
 mod environment;
 mod finish_line;
+#[cfg(feature = "admin")]
+mod in_force;
 mod listen;
 mod memory_watch;
 mod parting;
@@ -25,6 +30,8 @@ mod shutdown;
 mod signals;
 mod start;
 mod start_line;
+#[cfg(feature = "metrics")]
+mod watchdog;
 
 use crate::settings::Settings;
 

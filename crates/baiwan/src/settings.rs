@@ -35,7 +35,7 @@ use crate::observe::Observer;
 use crate::per_client::PerClient;
 use crate::rate_limit::RateLimit;
 use crate::recorder::{Audience, Recorder};
-use crate::status::{Bounds, Status};
+use crate::status::{Bounds, LIVE_TIMEOUT, Status};
 
 pub use self::event_loop::EventLoop;
 pub use self::limits::RateLimits;
@@ -44,7 +44,8 @@ pub use self::overload::Overload;
 pub use self::setting::{HIDDEN, Kind, Row, Setting, quoted, store};
 pub use self::table::TABLE;
 pub use self::value::{
-    CONNECTIONS_MAX, DURATION_MAX, OFF, WORKERS_MAX, is_off, parse_count, parse_length, parse_timeout, whole_number,
+    CONNECTIONS_MAX, DURATION_MAX, OFF, WORKERS_MAX, is_off, parse_count, parse_host, parse_length, parse_port,
+    parse_timeout, whole_number,
 };
 pub(crate) use self::value::{FIELDS_LIMITS, HEAD_LIMITS, TARGET_LIMITS, nearest};
 
@@ -125,6 +126,10 @@ pub struct Settings {
     pub overload: Overload,
     /// Whether each core has an fd table of its own.
     pub fd_tables: FdTables,
+    /// A core that has not turned for this long makes the server one that does not live.
+    pub live_timeout: Duration,
+    /// A poll of a handler that takes longer is counted, where there are metrics.
+    pub slow_poll: Option<Duration>,
     /// How often each client may ask.
     pub rate_limit: RateLimits,
     /// Where a line for each exchange goes.
@@ -182,6 +187,8 @@ impl Default for Settings {
             event_loop: EventLoop::Auto,
             overload: Overload::Off,
             fd_tables: FdTables::Shared,
+            live_timeout: LIVE_TIMEOUT,
+            slow_poll: Some(Duration::from_millis(100)),
             rate_limit: RateLimits::default(),
             access_log: AccessLog::off(),
             access_log_in_force: None,
@@ -212,6 +219,14 @@ impl Settings {
         self.workers.unwrap_or_else(cpu_count)
     }
 
+    /// How long a poll of a handler may take until it is counted, if anybody counts.
+    fn slow_poll_counted(&self) -> Option<Duration> {
+        #[cfg(feature = "metrics")]
+        return self.slow_poll.filter(|_| self.metrics.is_some());
+        #[cfg(not(feature = "metrics"))]
+        None
+    }
+
     /// With what cores share that is made of settings.
     pub(crate) fn in_force(mut self) -> Self {
         self.rate_limit_in_force = self.rate_limit.in_force();
@@ -239,6 +254,8 @@ impl Settings {
                 &self.proxies,
                 self.rate_limit.scope.ipv6_prefix,
             ),
+            live_timeout: self.live_timeout,
+            slow_poll: self.slow_poll_counted(),
         }
     }
 

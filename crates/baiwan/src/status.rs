@@ -7,6 +7,7 @@
 //! | file | part |
 //! |---|---|
 //! | `phase` | how far the server is on its way from start to stop |
+//! | `by_route` | counts by route, of what happens seldom |
 //! | `close_reason` | why connections end |
 //! | `connection_state` | what connections wait for |
 //! | `counts` | the counters, and their sums |
@@ -17,6 +18,7 @@
 //! The invariant: a connection is counted in once and out once, and never are there more than the maximum.
 
 mod access_log_counts;
+mod by_route;
 mod close_reason;
 mod connection_state;
 mod counts;
@@ -41,6 +43,7 @@ use crate::route_table::RouteTable;
 use self::counts::Tally;
 
 pub(crate) use self::access_log_counts::AccessLogCounts;
+pub(crate) use self::by_route::ByRoute;
 pub use self::close_reason::CloseReason;
 pub(crate) use self::connection_state::ConnectionState;
 pub use self::counts::Counts;
@@ -48,6 +51,8 @@ pub(crate) use self::counts::{TransportCounts, add};
 pub use self::health::Health;
 pub use self::phase::Phase;
 
+/// How long a core may not turn, unless a program or setting says otherwise: a restart ends every connection.
+pub(crate) const LIVE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A server that was full has room again when fewer of its connections than this are taken.
 const ROOM_PERCENT: u128 = 95;
 
@@ -72,19 +77,36 @@ pub(crate) struct Status {
     /// The templates of routes, where records are made.
     pub(crate) routes: RouteTable,
     started: Instant,
+    /// Cores that the watchdog has named and that have not turned since.
+    stuck_cores: AtomicU64,
+    /// Times that the watchdog has named a core, by the route that held it.
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "only where there are metrics somebody watches"))]
+    pub(crate) stuck: ByRoute,
+    /// Polls of a handler that took longer than `Bounds::slow_poll`.
+    pub(crate) slow_polls: ByRoute,
     /// What the access log counts, if there is one.
     pub(crate) access_log: OnceLock<Arc<AccessLogCounts>>,
     /// When the cores were told to end their connections.
     draining_since: OnceLock<Instant>,
 }
 
-/// What bounds each connection, and the connections of each client.
-#[derive(Debug, Default)]
+/// What bounds each connection, the connections of each client, and each turn of a core.
+#[derive(Debug)]
 pub(crate) struct Bounds {
     /// How long connections may live, if not for ever.
     pub(crate) ages: Option<ConnectionAges>,
     /// What a client may have of the connections, if not all.
     pub(crate) clients: Option<PerClient>,
+    /// How long a core may not turn until the server counts as dead.
+    pub(crate) live_timeout: Duration,
+    /// A poll of a handler that takes longer is counted. None where nobody counts.
+    pub(crate) slow_poll: Option<Duration>,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { ages: None, clients: None, live_timeout: LIVE_TIMEOUT, slow_poll: None }
+    }
 }
 
 /// One core's side; aligned so that no two cores write to one cache line (two, as processors fetch them in pairs).
@@ -120,6 +142,8 @@ pub(crate) struct CoreStatus {
     refused: Tally<{ Refusal::ALL.len() }>,
     /// When somebody asked the core to take a turn, in milliseconds since the start, plus one; 0 when it has since.
     turn_asked_ms: AtomicU64,
+    /// The core's thread sleeps until something happens, so nothing blocks it. Written only where somebody watches.
+    asleep: AtomicBool,
 }
 
 impl Status {
@@ -145,6 +169,9 @@ impl Status {
             hints: Hints::default(),
             routes: RouteTable::default(),
             started: Instant::now(),
+            stuck_cores: AtomicU64::new(0),
+            stuck: ByRoute::default(),
+            slow_polls: ByRoute::default(),
             access_log: OnceLock::new(),
             draining_since: OnceLock::new(),
         })
@@ -158,6 +185,22 @@ impl Status {
             3 => Phase::Draining,
             _ => Phase::Stopping,
         }
+    }
+
+    /// Milliseconds since the start, plus one.
+    pub(crate) fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "only metrics show it"))]
+    /// Cores that a handler has blocked for 2 seconds or longer, as far as somebody watches.
+    pub(crate) fn stuck_cores(&self) -> u64 {
+        self.stuck_cores.load(Relaxed)
+    }
+
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "only where there are metrics somebody watches"))]
+    pub(crate) fn set_stuck_cores(&self, count: u64) {
+        self.stuck_cores.store(count, Relaxed);
     }
 
     /// Goes on to a later phase and tells every core. Never goes back.
@@ -319,6 +362,29 @@ impl CoreStatus {
     /// Requests that were refused because they had waited too long.
     pub(crate) fn shed(&self) -> u64 {
         self.shed.load(Relaxed)
+    }
+
+    /// When it was asked to take a turn that it has not taken yet, as [`Status::now_ms`] was.
+    pub(crate) fn turn_asked_ms(&self) -> Option<u64> {
+        Some(self.turn_asked_ms.load(Relaxed)).filter(|asked_ms| *asked_ms != 0)
+    }
+
+    /// Asks for a turn, if nobody has.
+    pub(crate) fn ask_for_turn(&self, now_ms: u64) {
+        if self.turn_asked_ms.compare_exchange(0, now_ms, Relaxed, Relaxed).is_ok() {
+            self.inbox.wake();
+        }
+    }
+
+    /// Whether the core's thread sleeps until something happens.
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "only where there are metrics somebody watches"))]
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.asleep.load(Relaxed)
+    }
+
+    /// The core's thread is about to sleep, or has woken up.
+    pub(crate) fn set_asleep(&self, asleep: bool) {
+        self.asleep.store(asleep, Relaxed);
     }
 
     /// The core has taken a turn.

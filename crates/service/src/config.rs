@@ -9,13 +9,13 @@
 //! What settings there are, their names, help and parsers, is one table (`settings`), which begins with that of the engine.
 //! Invariant: everything that is wrong is said at once, one line each, and no line repeats a secret.
 
+mod admin_side;
 pub(crate) mod check;
 mod file;
 pub(crate) mod flags;
 mod judge;
 mod limit_store;
 mod parsers;
-mod secret;
 mod secret_file;
 mod settings;
 pub(crate) mod sources;
@@ -34,11 +34,13 @@ use self::settings::OWN;
 use self::sources::Values;
 use crate::store::Location;
 
+pub use self::admin_side::AdminSettings;
 pub use self::limit_store::LimitStore;
 pub(crate) use self::parsers::parse_log_level;
 pub use self::parsers::{CorsOrigins, DATABASE_CONNECTIONS_MAX, LogFormat, ORIGINS_MAX, ReadyRequires};
-pub use self::secret::Secret;
 pub use self::settings::{defaults, rows};
+/// A secret that requests must know.
+pub use baiwan::Secret;
 
 /// Requests of each client a second.
 const RATE_LIMIT_DEFAULT: u32 = 100;
@@ -60,6 +62,8 @@ pub struct Config {
     pub database_url_file: Option<PathBuf>,
     /// The file that the token was read from, if one was named.
     pub api_token_file: Option<PathBuf>,
+    /// The admin side.
+    pub admin: AdminSettings,
     /// Whose pages may call the API from a browser.
     pub cors_origins: CorsOrigins,
     /// The field `Server` of answers; None leaves it out.
@@ -97,6 +101,7 @@ impl Default for Config {
             api_token: None,
             database_url_file: None,
             api_token_file: None,
+            admin: AdminSettings::default(),
             cors_origins: CorsOrigins::None,
             server_header: None,
             rate_limit_store: LimitStore::Memory,

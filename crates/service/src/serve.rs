@@ -11,12 +11,12 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use baiwan::{AccessLogFormat, CloseReason, FdTables, Server};
+use baiwan::{AccessLogFormat, Builder, CloseReason, FdTables, Server};
 use baiwan_task::{FailureKind, Handle, TaskGroup};
 use tracing::{info, warn};
 
 use crate::clock::Uptime;
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, LogFormat, ReadyRequires};
 use crate::logs;
 use crate::refusals::Refusals;
 use crate::routes::{HandlerState, JSON_BODY_MAX, Policy, Probe, router};
@@ -60,6 +60,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let shared_limit = take_shared(config, &mut server);
     let builder = Server::from_settings(server).workers(cores).buffered_body_limit(JSON_BODY_MAX).request_ids(true);
     let builder = builder.refusal_cors(config.cors_origins.for_refusals());
+    let builder = with_admin(builder, config, &store);
     let health = builder.health();
     let probe = Arc::new(health.clone());
     let policy = Arc::new(Policy { shared_limit: shared_limit.clone(), ..Policy::from(config) });
@@ -77,6 +78,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let startup = Startup {
         config,
         addresses: running.addresses(),
+        admin: running.admin_address(),
         event_loop: running.event_loop().name().to_owned(),
         workers: running.workers(),
         connections_max: limits.max_connections,
@@ -106,6 +108,25 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     })?;
     say_the_end(&health, uptime, changes);
     Ok(())
+}
+
+/// With the admin side, which looks after the store as well.
+fn with_admin(mut builder: Builder, config: &Config, store: &Store) -> Builder {
+    let Some(admin) = config.admin.admin() else { return builder };
+    let metrics = builder.metrics();
+    metrics.add_part(store.collector());
+    metrics.main_log_dropped(logs::lost_lines);
+    let admin = admin.log_level(|| logs::log_level().unwrap_or_default(), logs::set_log_level);
+    // It has a connection of its own to an SQLite file, and shares those of the first core to PostgreSQL.
+    let store = Arc::new(store.for_core(0));
+    let check = move || {
+        let store = Arc::clone(&store);
+        async move { store.watch().await }
+    };
+    builder.admin(match config.ready_requires {
+        ReadyRequires::Store => admin.required_check("store", check),
+        ReadyRequires::Nothing => admin.check("store", check),
+    })
 }
 
 /// The last lines of the log.

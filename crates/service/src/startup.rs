@@ -18,6 +18,8 @@ pub struct Startup<'a> {
     pub config: &'a Config,
     /// Where the server listens, as the engine writes it: `ADDRESS:PORT`, or something that no browser opens.
     pub addresses: Vec<String>,
+    /// Where the admin side listens, if there is one.
+    pub admin: Option<SocketAddr>,
     /// The event loop that was chosen.
     pub event_loop: String,
     /// Worker threads.
@@ -42,6 +44,8 @@ impl Startup<'_> {
         info!(
             version = env!("CARGO_PKG_VERSION"),
             addresses = self.links().join(" "),
+            admin = self.admin_link(),
+            admin_token = self.admin_token(),
             event_loop = self.event_loop,
             fd_tables = self.fd_tables(),
             workers = self.workers,
@@ -72,6 +76,7 @@ impl Startup<'_> {
         database.extend(self.database_connections().map(|count| format!("{count} connections in all")));
         let rows = [
             ("listening", self.links()),
+            ("admin", vec![self.admin_row()]),
             ("event loop", vec![self.event_loop.clone()]),
             ("fd tables", self.fd_tables().map(ToOwned::to_owned).into_iter().collect()),
             ("workers", vec![self.workers.to_string()]),
@@ -138,6 +143,28 @@ impl Startup<'_> {
         links
     }
 
+    /// The address of the admin side as a browser opens it.
+    fn admin_link(&self) -> String {
+        self.admin.map_or(OFF.to_owned(), |address| format!("http://{address}"))
+    }
+
+    /// What the admin side demands of those who want more than metrics and health. None where there is none.
+    fn admin_token(&self) -> Option<&'static str> {
+        let address = self.admin?;
+        Some(match self.config.admin.token {
+            Some(_) => "demanded",
+            None if address.ip().to_canonical().is_loopback() => "not set: this machine only",
+            None => "not set: metrics and health only",
+        })
+    }
+
+    fn admin_row(&self) -> String {
+        match self.admin_token() {
+            Some(token) => format!("{}; token {token} (ADMIN_TOKEN)", self.admin_link()),
+            None => OFF.to_owned(),
+        }
+    }
+
     /// Said only where it is not what everybody expects.
     fn fd_tables(&self) -> Option<&'static str> {
         let fd_tables = self.config.server.fd_tables;
@@ -191,10 +218,11 @@ impl Startup<'_> {
         self.config.file.as_ref().map(|path| path.display().to_string())
     }
 
-    /// All but those of a stop, by their names: `header 10s` for `HEADER_TIMEOUT`.
+    /// All but those of a stop and of the whole server, by their names: `header 10s` for `HEADER_TIMEOUT`.
     fn timeouts(&self) -> String {
         let named = |setting: &Setting<Settings>| {
-            let of = setting.row.flag().strip_suffix("-timeout").filter(|of| *of != "shutdown")?.to_owned();
+            let of =
+                setting.row.flag().strip_suffix("-timeout").filter(|of| !["shutdown", "live"].contains(of))?.to_owned();
             Some(format!("{of} {}", (setting.show)(&self.config.server)))
         };
         TABLE.iter().filter_map(named).collect::<Vec<_>>().join(", ")
@@ -225,6 +253,7 @@ mod tests {
         let startup = Startup {
             config: &config,
             addresses: vec!["0.0.0.0:8080".to_owned(), "[::1]:81".to_owned()],
+            admin: Some(([127, 0, 0, 1], 9090).into()),
             event_loop: "epoll".to_owned(),
             workers: 2,
             connections_max: 19_900,
@@ -236,6 +265,7 @@ mod tests {
   listening   http://0.0.0.0:8080
               http://localhost:8080
               http://[::1]:81
+  admin       http://127.0.0.1:9090; token not set: this machine only (ADMIN_TOKEN)
   event loop  epoll
   workers     2
   limits      19900 connections
@@ -285,5 +315,35 @@ mod tests {
         let limit = "60/min burst 5 from each client (RATE_LIMIT; off turns it off), but not from 10.0.0.0/8,::1; only reported";
         assert!(block.contains(limit), "{block}");
         assert!(block.contains(rows) && !block.contains("secret"), "{block}");
+    }
+
+    #[test]
+    fn the_admin_side_is_named_with_who_may_see_it() {
+        let loopback = Some(([127, 0, 0, 1], 9090).into());
+        for (admin, token, expected) in [
+            (None, true, "off"),
+            (loopback, false, "http://127.0.0.1:9090; token not set: this machine only (ADMIN_TOKEN)"),
+            (loopback, true, "http://127.0.0.1:9090; token demanded (ADMIN_TOKEN)"),
+            (
+                Some(([0; 4], 81).into()),
+                false,
+                "http://0.0.0.0:81; token not set: metrics and health only (ADMIN_TOKEN)",
+            ),
+        ] {
+            let mut config = Config::default();
+            config.admin.token = token.then(|| Secret::new("0123456789abcdef"));
+            let startup = Startup {
+                config: &config,
+                addresses: Vec::new(),
+                admin,
+                event_loop: String::new(),
+                workers: 1,
+                connections_max: 1,
+                notes: Vec::new(),
+                database: String::new(),
+            };
+            let block = startup.block();
+            assert!(block.contains(&format!("\n  admin       {expected}\n")), "{block}");
+        }
     }
 }

@@ -9,6 +9,8 @@
 //! acknowledged only once it is durable, and every operation ends within [`PATIENCE`], with [`StoreError::Unavailable`] if the
 //! store does not answer. An operation that ended so may still have happened; creations with a key can be asked for again.
 
+mod collector;
+mod counts;
 mod demo;
 mod location;
 pub mod postgres;
@@ -16,8 +18,10 @@ pub mod sqlite;
 mod users;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
+use baiwan::metrics::prometheus_client::collector::Collector;
 use baiwan_task::timeout;
 use thiserror::Error;
 use tracing::debug;
@@ -26,11 +30,15 @@ pub use self::demo::DemoError;
 pub use self::location::{Location, PostgresUrl};
 pub use self::users::{Change, Condition, Fields, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, User};
 
+use self::collector::StoreCollector;
+use self::counts::{Counter, Counts, Operation};
 use self::postgres::{CorePostgres, Postgres};
 use self::sqlite::{CoreSqlite, Sqlite};
 
 /// How long an operation may take.
 pub const PATIENCE: Duration = Duration::from_millis(1500);
+/// How long the check of the admin side may take: less than the second after which that gives it up.
+const WATCH_PATIENCE: Duration = Duration::from_millis(800);
 
 /// Why something was not read or changed. What the database said is in the log, not in answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -79,7 +87,10 @@ pub struct Options {
 
 /// The store of the process.
 #[derive(Debug)]
-pub struct Store(Backend);
+pub struct Store {
+    backend: Backend,
+    counts: Arc<Counts>,
+}
 
 #[derive(Debug)]
 enum Backend {
@@ -105,24 +116,30 @@ impl Store {
                 Backend::Postgres(Postgres::open(url, options.cores, options.connections_max).await?)
             }
         };
-        Ok(Self(backend))
+        Ok(Self { backend, counts: Counts::new(options.cores) })
     }
 
     /// The part for the core of that number, from 0 on. Cheap: what it needs opens with [`CoreStore::open`], or when it is
     /// first used.
     pub fn for_core(&self, core: usize) -> CoreStore {
-        match &self.0 {
-            Backend::Sqlite(store) => CoreStore(CoreBackend::Sqlite(store.for_core())),
-            Backend::Postgres(store) => CoreStore(CoreBackend::Postgres(store.for_core(core))),
-        }
+        let backend = match &self.backend {
+            Backend::Sqlite(store) => CoreBackend::Sqlite(store.for_core()),
+            Backend::Postgres(store) => CoreBackend::Postgres(store.for_core(core)),
+        };
+        CoreStore { backend, counter: Counter::of_core(&self.counts, core) }
     }
 
     /// Changes acknowledged since the start.
     pub fn changes(&self) -> u64 {
-        match &self.0 {
+        match &self.backend {
             Backend::Sqlite(store) => store.changes(),
             Backend::Postgres(store) => store.changes(),
         }
+    }
+
+    /// What tells Prometheus of the store: whether it is up, what waits for it and for how long, and its errors.
+    pub fn collector(&self) -> impl Collector + use<> {
+        StoreCollector(Arc::clone(&self.counts))
     }
 
     /// Finishes what is queued and closes; for SQLite, the write-ahead log is moved into the file. Dropping does the same.
@@ -134,7 +151,10 @@ impl Store {
 
 /// The store as one core sees it.
 #[derive(Clone, Debug)]
-pub struct CoreStore(CoreBackend);
+pub struct CoreStore {
+    backend: CoreBackend,
+    counter: Counter,
+}
 
 /// What is asked of PostgreSQL is boxed: its futures are large, and who asks SQLite would carry room for them.
 #[derive(Clone, Debug)]
@@ -147,7 +167,7 @@ impl CoreStore {
     /// Opens what this core needs: a file, or connections, whose tasks run on the Tokio runtime within which this is called.
     /// What is wrong with them shows at each use.
     pub fn open(&self) {
-        match &self.0 {
+        match &self.backend {
             CoreBackend::Sqlite(store) => store.open(),
             CoreBackend::Postgres(store) => store.open(),
         }
@@ -160,10 +180,11 @@ impl CoreStore {
     /// Any [`StoreError`]; then nothing was acknowledged. After [`StoreError::Unavailable`], or when the caller goes away before
     /// the answer, the change may still happen.
     pub async fn apply(&self, change: Change) -> Result<User, StoreError> {
-        match &self.0 {
+        let under_way = self.counter.begin(Operation::Change);
+        under_way.end(match &self.backend {
             CoreBackend::Sqlite(store) => within_patience("a change", store.apply(change)).await,
             CoreBackend::Postgres(store) => within_patience("a change", Box::pin(store.apply(change))).await,
-        }
+        })
     }
 
     /// The user `id`, if there is one.
@@ -172,10 +193,11 @@ impl CoreStore {
     ///
     /// [`StoreError::QueueFull`] or [`StoreError::Unavailable`].
     pub async fn user(&self, id: i64) -> Result<Option<User>, StoreError> {
-        match &self.0 {
+        let under_way = self.counter.begin(Operation::Read);
+        under_way.end(match &self.backend {
             CoreBackend::Sqlite(store) => store.user(id).await,
             CoreBackend::Postgres(store) => within_patience("a read of a user", Box::pin(store.user(id))).await,
-        }
+        })
     }
 
     /// At most `limit` users with an id greater than `after`, in the order of their ids.
@@ -184,12 +206,13 @@ impl CoreStore {
     ///
     /// [`StoreError::QueueFull`] or [`StoreError::Unavailable`].
     pub async fn users(&self, after: i64, limit: u32) -> Result<Vec<User>, StoreError> {
-        match &self.0 {
+        let under_way = self.counter.begin(Operation::Read);
+        under_way.end(match &self.backend {
             CoreBackend::Sqlite(store) => store.users(after, limit).await,
             CoreBackend::Postgres(store) => {
                 within_patience("a read of a page of users", Box::pin(store.users(after, limit))).await
             }
-        }
+        })
     }
 
     /// Whether the store can be read: one cheap read.
@@ -198,10 +221,25 @@ impl CoreStore {
     ///
     /// [`StoreError::QueueFull`] or [`StoreError::Unavailable`].
     pub async fn check(&self) -> Result<(), StoreError> {
-        match &self.0 {
+        match &self.backend {
             CoreBackend::Sqlite(store) => store.check().await,
             CoreBackend::Postgres(store) => within_patience("a check", Box::pin(store.check())).await,
         }
+    }
+
+    /// As [`check`](Self::check), and the metrics say from now on what came of it. A store that has too much to do is up.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    pub async fn watch(&self) -> Result<(), StoreError> {
+        let outcome = match timeout("a check", WATCH_PATIENCE, self.check()).await {
+            Ok(Err(StoreError::QueueFull)) => Ok(()),
+            Ok(outcome) => outcome,
+            Err(_late) => Err(StoreError::Unavailable),
+        };
+        self.counter.set_up(outcome.is_ok());
+        outcome
     }
 }
 

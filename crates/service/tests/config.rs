@@ -28,6 +28,10 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("DATABASE_CONNECTIONS", "1001", "1 to 1000"),
     ("API_TOKEN", "fifteen-letters", "16 to 512 characters"),
     ("API_TOKEN_FILE", "/none/such", "a file that can be read: No such file"),
+    ("ADMIN_HOST", "example.org", "127.0.0.1 or ::, or localhost; or off"),
+    ("ADMIN_PORT", "tcp://10.0.0.1:9090", "enableServiceLinks: false"),
+    ("ADMIN_TOKEN", "fifteen-letters", "16 to 512 characters"),
+    ("ADMIN_TOKEN_FILE", "/none/such", "a file that can be read: No such file"),
     ("CORS_ORIGINS", "https://app.example.org/", "ends with a slash"),
     ("SERVER_HEADER", "百万", "visible ASCII"),
     ("RATE_LIMIT_STORE", "http://ada:secret@host", "memory, or a URL such as redis://HOST:6379/0"),
@@ -58,6 +62,8 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("ACCESS_LOG_SAMPLE", "-1", "1 to 1000000000; or off"),
     ("EVENT_LOOP", "kqueue", "auto, epoll or portable"),
     ("FD_TABLES", "per-thread", "shared or per-core"),
+    ("LIVE_TIMEOUT", "0", "from 1ms to 24h"),
+    ("SLOW_POLL", "fast", "500ms, 10s or 2m; or off"),
 ];
 
 /// The binary with nothing of this test's environment, and with lines for people unless the variables say otherwise.
@@ -117,7 +123,7 @@ fn a_wrong_value_is_one_line_that_names_variable_value_and_what_is_allowed() {
         let line = one_line(&baiwan(&["serve"], &[(variable, value)]), 2);
         let shown = match variable {
             "DATABASE_URL" => "mysql:…",
-            "API_TOKEN" => "(hidden)",
+            "API_TOKEN" | "ADMIN_TOKEN" => "(hidden)",
             "RATE_LIMIT_STORE" => "http:…",
             _ => value,
         };

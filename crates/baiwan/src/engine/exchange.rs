@@ -25,7 +25,7 @@ use crate::BoxError;
 use crate::app::Call;
 use crate::call_scope::{Told, forget_path, listen};
 use crate::rate_limit::Warning;
-use crate::recorder::Draft;
+use crate::recorder::{Draft, Recorder};
 use crate::request_id::{RequestId, within};
 use crate::route_table::RouteNumber;
 use crate::status::add;
@@ -281,8 +281,9 @@ async fn answered<B>(mut call: Call<B>, pipe: &Pipe, id: Option<&RequestId>) -> 
             return Poll::Pending;
         }
         forget_path();
-        let (polled, told) =
-            listen(pipe.board.recorder.as_ref(), &pipe.route, || within(id, || call.as_mut().poll(cx)));
+        let recorder = pipe.board.recorder.as_ref();
+        let poll = || within(id, || call.as_mut().poll(cx));
+        let (polled, told) = Recorder::timed(recorder, &pipe.route, || listen(recorder, &pipe.route, poll));
         if let Some(told) = told {
             pipe.tell(&told);
             is_refused = told.is_too_large;
@@ -308,7 +309,9 @@ where
     while let Some(Rest { body, writer }) = rest.as_mut().filter(|rest| !rest.writer.is_complete()) {
         poll_fn(|cx| pipe.poll_credit(cx)).await;
         let frame = poll_fn(|cx| {
-            let polled = within(id.as_ref(), || body.as_mut().poll_frame(cx));
+            let recorder = pipe.board.recorder.as_ref();
+            let poll = || within(id.as_ref(), || body.as_mut().poll_frame(cx));
+            let polled = Recorder::timed(recorder, &pipe.route, poll);
             if polled.is_pending() {
                 pipe.is_stream.set(true);
             }

@@ -234,6 +234,9 @@ pub(super) fn keep_record<S>(table: &mut Table<S>, index: u32, draft: &mut Optio
 /// Notes in the record what came of the call: of the request's body `body_bytes`, of the answer `bytes` that are in the area.
 fn note_called<B>(terms: &Terms, draft: &mut Draft, body_bytes: usize, bytes: usize, called: Option<&Called<B>>) {
     let now = terms.precise_time().into_std();
+    if let Some(recorder) = terms.recorder() {
+        draft.handle_polled(recorder, now);
+    }
     draft.bytes_in += body_bytes as u64;
     if let Some(Called::Answered(answer, queue, _)) = called {
         draft.handle_head(answer.status, now);

@@ -12,6 +12,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::record::Record;
 use crate::call_scope::listen;
+use crate::recorder::Recorder;
 use crate::route_table::RouteNumber;
 
 /// Nothing is waited for any longer.
@@ -29,7 +30,7 @@ pub(super) async fn within_time<T>(
     let recorder = record.exchanges().map(|exchanges| exchanges.recorder());
     let (route, mut is_route_told) = (Cell::default(), false);
     poll_fn(|cx| {
-        let (polled, told) = listen(recorder, &route, || call.as_mut().poll(cx));
+        let (polled, told) = Recorder::timed(recorder, &route, || listen(recorder, &route, || call.as_mut().poll(cx)));
         if let Some(exchanges) = record.exchanges()
             && route.get() != RouteNumber::UNMATCHED
             && !is_route_told

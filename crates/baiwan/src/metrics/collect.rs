@@ -66,6 +66,7 @@ impl Collector for Collected {
             scrape.cores(&sums, &status.counts())?;
         }
         scrape.server(&self.0)?;
+        scrape.logs(&self.0)?;
         scrape.process(&Process::read(Path::new("/")))
     }
 }
@@ -154,10 +155,6 @@ impl Scrape<'_> {
         }
         self.counter("baiwan_handler_panics_total", counts.handler_panics)?;
         self.counter("baiwan_core_panics_total", counts.core_panics)?;
-        if !counts.access_log_writer_cpu.is_zero() {
-            let seconds = counts.access_log_writer_cpu.as_secs_f64();
-            self.counter("baiwan_access_log_writer_cpu_seconds_total", seconds)?;
-        }
         self.counter("baiwan_accept_failures_total", counts.accept_failures)
     }
 
@@ -175,6 +172,23 @@ impl Scrape<'_> {
         match status.memory_pressure().percent {
             0 => Ok(()),
             percent => self.gauge("baiwan_memory_used_ratio", f64::from(percent) / 100.0),
+        }
+    }
+
+    /// Nothing of a log that is not there.
+    fn logs(&mut self, shared: &Shared) -> fmt::Result {
+        let access = shared.status().filter(|status| status.access_log.get().is_some()).map(|status| status.counts());
+        let main = shared.main_log_dropped.get().map(|dropped| ("main", dropped()));
+        let dropped = main.into_iter().chain(access.as_ref().map(|counts| ("access", counts.access_log_dropped)));
+        if main.is_some() || access.is_some() {
+            self.counters("baiwan_log_lines_dropped_total", "log", dropped)?;
+        }
+        match access {
+            Some(counts) => {
+                let seconds = counts.access_log_writer_cpu.as_secs_f64();
+                self.counter("baiwan_access_log_writer_cpu_seconds_total", seconds)
+            }
+            None => Ok(()),
         }
     }
 

@@ -19,6 +19,8 @@ use super::clients::{Client, Clients};
 use super::failures::{Failed, Failures};
 use super::histogram::{Histogram, REQUEST_BOUNDS, STREAM_BOUNDS, TURN_BOUNDS};
 use super::labels::{Labels, NumberHasher};
+#[cfg(feature = "admin")]
+use crate::narrow::Narrow;
 use crate::observe::Exchange;
 use crate::route_table::RouteNumber;
 use crate::status::add;
@@ -74,6 +76,12 @@ pub(crate) struct Core {
     pub(super) sent_bytes: AtomicU64,
     pub(super) lags: Histogram<10>,
     pub(super) turns: Histogram<10>,
+    /// The same durations of requests, for percentiles.
+    #[cfg(feature = "admin")]
+    pub(super) narrow_durations: Narrow,
+    /// The same lags.
+    #[cfg(feature = "admin")]
+    pub(super) narrow_lags: Narrow,
 }
 
 /// How whoever tells finds what to count.
@@ -96,6 +104,10 @@ impl Core {
             sent_bytes: AtomicU64::new(0),
             lags: Histogram::new(&TURN_BOUNDS),
             turns: Histogram::new(&TURN_BOUNDS),
+            #[cfg(feature = "admin")]
+            narrow_durations: Narrow::default(),
+            #[cfg(feature = "admin")]
+            narrow_lags: Narrow::default(),
         }
     }
 
@@ -109,6 +121,10 @@ impl Core {
         match own.series.get(&labels.key()) {
             Some(series) => series.count(exchange, duration),
             None => self.begin_series(&mut own, labels).count(exchange, duration),
+        }
+        #[cfg(feature = "admin")]
+        if !exchange.is_stream {
+            self.narrow_durations.count(duration);
         }
         // What has switched protocols goes on when its exchange has ended.
         if exchange.is_stream && exchange.status != Some(StatusCode::SWITCHING_PROTOCOLS) {
@@ -131,6 +147,8 @@ impl Core {
     /// Counts a turn of the core's loop, which only its own thread may.
     pub(crate) fn tell_turn(&self, lag: Duration, length: Duration) {
         self.lags.observe(lag);
+        #[cfg(feature = "admin")]
+        self.narrow_lags.count(lag);
         self.turns.observe(length);
     }
 

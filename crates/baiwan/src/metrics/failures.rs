@@ -1,4 +1,4 @@
-//! The last exchanges that were answered with 500 or above, for whoever looks at the dashboard.
+//! The last exchanges that were answered with 500 or above, for whoever looks at the dashboard; what a limit refused is not among them.
 //!
 //! A storm of errors costs nothing: of many within 10 ms, the first is kept.
 
@@ -39,6 +39,8 @@ impl Failures {
     pub(super) fn note(&mut self, exchange: &Exchange<'_>, duration: Duration) {
         if let Some(status) = exchange.status
             && status.is_server_error()
+            // What a limit refuses under load is no failure, and would leave no room for those that are.
+            && exchange.denied.is_none()
         {
             self.keep(exchange, status, duration);
         }

@@ -26,6 +26,8 @@ pub(super) struct Shared {
     facts: OnceLock<Facts>,
     /// By number.
     cores: Mutex<Vec<Arc<Core>>>,
+    /// How many lines of the program's own log were lost, if it says so.
+    pub(super) main_log_dropped: OnceLock<fn() -> u64>,
     /// What other parts of the server say.
     pub(super) parts: Mutex<Registry>,
     /// The app's own.

@@ -133,11 +133,11 @@ pub static METRICS: &[Metric] = metrics! {
     Gauge "baiwan_store_up" []:
         "1 while the store of the ready service answers"
     Gauge "baiwan_store_queue_length" []:
-        "Writes that wait for the store"
-    Histogram "baiwan_store_wait_seconds" [] "seconds":
-        "How long calls of the store took, from when they were queued"
-    Counter "baiwan_store_errors_total" []:
-        "Calls of the store that failed, but for those that the client caused"
+        "Reads and changes that were asked of the store and are not answered"
+    Histogram "baiwan_store_wait_seconds" ["operation"] "seconds":
+        "How long requests waited for a read or a change of the store"
+    Counter "baiwan_store_errors_total" ["reason"]:
+        "Reads and changes that the store did not do: queue-full, or unavailable"
     Counter "process_cpu_seconds_total" [] "seconds":
         "Processor time of the process, in user and system mode"
     Gauge "process_resident_memory_bytes" [] "bytes":

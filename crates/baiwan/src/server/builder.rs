@@ -30,6 +30,8 @@ pub struct Builder {
     pub(super) reuse_port: bool,
     pub(super) stop: Stop,
     pub(super) health: Health,
+    #[cfg(feature = "admin")]
+    pub(super) admin: Option<crate::Admin>,
 }
 
 impl Builder {
@@ -42,6 +44,8 @@ impl Builder {
             reuse_port: false,
             stop: Stop::Signals,
             health: Health(Arc::new(OnceLock::new())),
+            #[cfg(feature = "admin")]
+            admin: None,
         }
     }
 
@@ -394,6 +398,31 @@ impl Builder {
     /// what [`FdTables::PerCore`] forbids an app before you ask for it.
     pub fn fd_tables(mut self, fd_tables: FdTables) -> Self {
         (self.settings.fd_tables, self.tables_by_environment) = (fd_tables, false);
+        self
+    }
+
+    /// How long a handler may block a core until [`Health::is_live`] says no, which has an orchestrator restart the server: at least 1 ms.
+    /// Default 30 s.
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").live_timeout(Duration::from_secs(60));
+    /// # let running = server.start(axum::Router::new())?;
+    /// # drop(running);
+    /// # Ok::<(), baiwan::Error>(())
+    /// ```
+    pub fn live_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.live_timeout = timeout.max(Duration::from_millis(1));
+        self
+    }
+
+    /// A poll of a handler that keeps its core for longer than this is counted by route, where there are
+    /// [metrics](Self::metrics). Default 100 ms; `None` counts none. So are polls of its answer's body.
+    #[cfg(feature = "metrics")]
+    pub fn slow_poll(mut self, duration: Option<Duration>) -> Self {
+        self.settings.slow_poll = duration;
         self
     }
 

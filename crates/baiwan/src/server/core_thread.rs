@@ -33,6 +33,8 @@ pub(super) struct CoreThread {
     pub(super) listening: Option<Arc<Listening>>,
     /// Those signals, on the first core, which follows them.
     pub(super) signals: Option<StopSignals>,
+    /// Somebody watches whether the core turns.
+    pub(super) is_watched: bool,
 }
 
 impl CoreThread {
@@ -46,6 +48,9 @@ impl CoreThread {
     ) -> io::Result<()> {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         finish.count_blocking_threads(builder.enable_all());
+        if self.is_watched {
+            self.tell_when_asleep(&mut builder);
+        }
         let Some(runtime) = line.check(builder.build_local(Default::default()).map_err(Error::Start)) else {
             return Ok(());
         };
@@ -57,6 +62,7 @@ impl CoreThread {
         // Until the thread ends, the server is one that listens for signals.
         let listening = self.listening.clone();
         let follower = self.follow_signals(&runtime, &finish);
+        let (status, index) = (Arc::clone(&self.status), self.index);
         let outcome = runtime.block_on(self.serve(make, listeners, line));
         let left = match outcome {
             Ok(()) => runtime.block_on(finish.cross()),
@@ -65,12 +71,23 @@ impl CoreThread {
                 Duration::ZERO
             }
         };
+        // Nothing turns any more while the runtime ends, and nobody is to be blamed for that.
+        status.cores[index].set_asleep(true);
         if let Some(follower) = follower {
             follower.abort();
         }
         runtime.shutdown_timeout(left);
         drop(listening);
         outcome
+    }
+
+    /// Has the runtime say when its thread sleeps until something happens: for whoever watches whether it is blocked.
+    fn tell_when_asleep(&self, runtime: &mut tokio::runtime::Builder) {
+        let [falls_asleep, wakes] = [true, false].map(|asleep| {
+            let (status, index) = (Arc::clone(&self.status), self.index);
+            move || status.cores[index].set_asleep(asleep)
+        });
+        runtime.on_thread_park(falls_asleep).on_thread_unpark(wakes);
     }
 
     /// Has the first core follow the signals that stop the server, until the end.

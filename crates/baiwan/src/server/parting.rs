@@ -131,12 +131,17 @@ mod linux {
 
         /// Gives the calling thread its own table, if it shall have one, and its listeners in it.
         pub(crate) fn arrive(self) -> Result<Vec<BoundListener>, Error> {
+            if let Self::OnTheirWay(_) = self {
+                Table::part().map_err(Error::Unshare)?;
+            }
+            self.take()
+        }
+
+        /// The listeners, in the table that the calling thread has.
+        pub(crate) fn take(self) -> Result<Vec<BoundListener>, Error> {
             match self {
                 Self::Here(listeners) => Ok(listeners),
-                Self::OnTheirWay(way) => {
-                    Table::part().map_err(Error::Unshare)?;
-                    way.take().map_err(Error::Start)
-                }
+                Self::OnTheirWay(way) => way.take().map_err(Error::Start),
             }
         }
     }
@@ -161,6 +166,10 @@ mod elsewhere {
         }
 
         pub(crate) fn arrive(self) -> Result<Vec<BoundListener>, Error> {
+            self.take()
+        }
+
+        pub(crate) fn take(self) -> Result<Vec<BoundListener>, Error> {
             Ok(self.0)
         }
     }

@@ -10,12 +10,16 @@ use std::time::Duration;
 use baiwan_driver::Address;
 use tokio::sync::oneshot;
 
-use super::memory_watch::MemoryWatch;
+#[cfg(feature = "admin")]
+use super::administration::{Administration, ports};
+use super::beside::Beside;
 use super::parting::Home;
 use super::shutdown::StopRequests;
 use super::signals::{Listening, StopSignal};
 use crate::Error;
 use crate::access_log;
+#[cfg(feature = "admin")]
+use crate::admin::Told;
 use crate::capacity::Capacity;
 use crate::say::say;
 use crate::settings::{EventLoop, Settings};
@@ -36,11 +40,10 @@ pub struct Running {
     pub(super) home: Option<Home>,
     pub(super) capacity: Capacity,
     pub(super) stops: StopRequests,
+    /// Ends with the server.
+    pub(super) beside: Beside,
     /// None where there is no access log.
     pub(super) access_log: Option<access_log::Writer>,
-    /// None where no cgroup limits the memory.
-    #[expect(dead_code, reason = "it ends with the server")]
-    pub(super) memory_watch: Option<MemoryWatch>,
     /// Held by the cores; nobody holds it where signals do not stop the server.
     pub(super) listening: Weak<Listening>,
 }
@@ -65,6 +68,27 @@ impl Running {
     /// The maximum of connections in force, and what was lowered and why.
     pub fn limits(&self) -> &Capacity {
         &self.capacity
+    }
+
+    /// Where the [admin side](crate::Builder::admin) listens, with the port that the system chose. None where there is none.
+    #[cfg(feature = "admin")]
+    pub fn admin_address(&self) -> Option<std::net::SocketAddr> {
+        self.beside.admin.as_ref().map(Administration::address)
+    }
+
+    /// Starts the admin side, if there shall be one.
+    #[cfg(feature = "admin")]
+    pub(super) fn begin_admin(&mut self, admin: Option<crate::Admin>, health: crate::Health) -> Result<(), Error> {
+        let (Some(admin), Some(metrics)) = (admin, &self.settings.metrics) else { return Ok(()) };
+        let told = Told {
+            health,
+            metrics: metrics.clone(),
+            ports: ports(&self.addresses),
+            ipv6_prefix: self.settings.rate_limit.scope.ipv6_prefix,
+            facts: self.facts(),
+        };
+        self.beside.admin = Administration::begin(admin, told, self.settings.fd_tables)?;
+        Ok(())
     }
 
     /// Waits until the server is told to stop, and until it has.

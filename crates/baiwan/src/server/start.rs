@@ -6,9 +6,9 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
+use super::beside::Beside;
 use super::core_thread::CoreThread;
 use super::finish_line::FinishLine;
-use super::memory_watch::MemoryWatch;
 use super::parting::{Home, Listeners, Place};
 use super::shutdown::{Stop, StopRequests, StopSignals};
 use super::signals::Listening;
@@ -104,6 +104,12 @@ impl Builder {
     /// Decides how many connections there may be, and says it where that is trouble.
     fn capacity(&self, workers: usize) -> Result<Capacity, Error> {
         let files = Files::of_process(self.settings.fd_tables, self.files_to_open());
+        #[cfg(feature = "admin")]
+        let files = match self.admin {
+            // Where each core has a table of its own, they are in none of those.
+            Some(_) if self.settings.fd_tables == FdTables::Shared => files.with(crate::admin::ADMIN_FILES),
+            _ => files,
+        };
         let memory = MemoryLimit::read(Path::new("/"));
         let capacity = capacity::decide(&self.prefix, self.settings.max_connections, workers, files, memory.as_ref())?;
         for warning in &capacity.warnings {
@@ -129,6 +135,17 @@ impl Builder {
         }
     }
 
+    /// Where the server must be waited for, if that matters.
+    fn home(&self, event_loop: EventLoop) -> Result<Option<Home>, Error> {
+        match self.settings.fd_tables {
+            FdTables::Shared => Ok(None),
+            FdTables::PerCore if event_loop == EventLoop::Portable => {
+                Err(Error::FdTables("EVENT_LOOP=portable has one table; use shared, or another event loop, on Linux"))
+            }
+            FdTables::PerCore => Home::here().map(Some),
+        }
+    }
+
     fn start_cores<A, M>(self, makers: Vec<M>) -> Result<Running, Error>
     where
         A: App,
@@ -139,15 +156,7 @@ impl Builder {
         if event_loop == EventLoop::Epoll && !cfg!(all(target_os = "linux", not(baiwan_portable))) {
             return Err(Error::EventLoop(event_loop.name()));
         }
-        let home = match self.settings.fd_tables {
-            FdTables::Shared => None,
-            FdTables::PerCore if event_loop == EventLoop::Portable => {
-                return Err(Error::FdTables(
-                    "EVENT_LOOP=portable has one table; use shared, or another event loop, on Linux",
-                ));
-            }
-            FdTables::PerCore => Some(Home::here()?),
-        };
+        let home = self.home(event_loop)?;
         self.check()?;
         let place = Arc::new(Place::take(self.settings.fd_tables)?);
         let capacity = self.capacity(workers)?;
@@ -179,9 +188,12 @@ impl Builder {
             capacity,
             stops: StopRequests::listen(self.stop)?,
             access_log,
-            memory_watch: MemoryWatch::begin(Path::new("/"), Arc::clone(&status)).map_err(Error::Thread)?,
+            beside: Beside::begin(&settings, &status)?,
             listening: listening.as_ref().map(Arc::downgrade).unwrap_or_default(),
         };
+        #[cfg(feature = "admin")]
+        running.begin_admin(self.admin, self.health.clone())?;
+        let is_watched = running.beside.watches_cores();
         // Both hear of every signal from here on; until the server serves, one ends the process.
         let mut signals = listening.is_some().then(StopSignals::listen).transpose()?;
         let mut starts = Vec::new();
@@ -191,7 +203,7 @@ impl Builder {
             let (settings, status, place) = (Arc::clone(&settings), Arc::clone(&status), Arc::clone(&place));
             let finish = finish_line.finish(index);
             let (listening, signals) = (listening.clone(), signals.take());
-            let core = CoreThread { index, event_loop, settings, status, listening, signals };
+            let core = CoreThread { index, event_loop, settings, status, listening, signals, is_watched };
             let body = move || {
                 let outcome = core.run(make, listeners, &line, finish);
                 // Whoever hears of the end may start the next server.
@@ -205,6 +217,7 @@ impl Builder {
         }
         drop(place);
         start_all(&starts)?;
+        running.beside.handle_parted()?;
         if let Some(listening) = listening {
             listening.serve();
         }

@@ -361,6 +361,27 @@ pub static TABLE: &[Setting<Settings>] = &[
         set: |settings, text| store(&mut settings.fd_tables, text.parse()),
         show: |settings| settings.fd_tables.name().to_owned(),
     },
+    Setting {
+        row: Row::new(
+            "LIVE_TIMEOUT",
+            "DURATION",
+            "Time that a core may be blocked by a handler until `/health/live` answers 503, so that an orchestrator restarts the \
+             server; the log names it after 2 seconds",
+        ),
+        set: |settings, text| store(&mut settings.live_timeout, parse_length(text)),
+        show: |settings| shown_span(settings.live_timeout),
+    },
+    #[cfg(feature = "metrics")]
+    Setting {
+        row: Row::new(
+            "SLOW_POLL",
+            "DURATION",
+            "How long a handler may keep its core without waiting for anything until that is counted by route \
+             (`baiwan_slow_polls_total`)",
+        ),
+        set: |settings, text| store(&mut settings.slow_poll, parse_timeout(text)),
+        show: |settings| shown_timeout(settings.slow_poll),
+    },
 ];
 
 /// The number of `RATE_LIMIT` is the burst, too.

@@ -188,7 +188,11 @@ pub(crate) fn nearest(value: usize, allowed: &RangeInclusive<usize>) -> usize {
     value.clamp(*allowed.start(), *allowed.end())
 }
 
-pub(super) fn parse_host(text: &str) -> Result<IpAddr, &'static str> {
+/// Parses the address to listen on. The error says what is allowed.
+///
+/// # Errors
+/// When it is no IP address, and not `localhost`.
+pub fn parse_host(text: &str) -> Result<IpAddr, &'static str> {
     if text == "localhost" {
         return Ok(Ipv4Addr::LOCALHOST.into());
     }
@@ -196,7 +200,11 @@ pub(super) fn parse_host(text: &str) -> Result<IpAddr, &'static str> {
     bare.parse().map_err(|_| "an IP address such as 0.0.0.0, 127.0.0.1 or ::, or localhost")
 }
 
-pub(super) fn parse_port(text: &str) -> Result<u16, &'static str> {
+/// Parses a TCP port. The error says what is allowed.
+///
+/// # Errors
+/// When it is none.
+pub fn parse_port(text: &str) -> Result<u16, &'static str> {
     const ALLOWED: &str = "a port from 0 to 65535 (0 takes a free one)";
     const KUBERNETES: &str = "a port from 0 to 65535; Kubernetes injects such a value for a Service: \
         set `enableServiceLinks: false` in the pod";

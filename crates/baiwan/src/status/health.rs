@@ -5,13 +5,8 @@
 //! The invariant: no answer waits for a core.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use super::{Counts, Phase, Status};
-
-/// A core that has not taken a turn for this long after it was asked to is stuck.
-const TURN_DUE: Duration = Duration::from_secs(5);
 
 /// The state of a running server: whether it lives and is ready, and what it counts.
 ///
@@ -21,22 +16,25 @@ const TURN_DUE: Duration = Duration::from_secs(5);
 pub struct Health(pub(crate) Arc<std::sync::OnceLock<Arc<Status>>>);
 
 impl Health {
-    /// Whether every core takes turns. A core that was asked to, now or at an earlier call, and did not within 5 seconds
-    /// is stuck: a handler blocks it. The answer does not wait, so one that is asked regularly is a watchdog.
+    /// Whether every core takes turns. A core that was asked to, now or at an earlier call, and did not within
+    /// [`live_timeout`](crate::Builder::live_timeout) is stuck: a handler blocks it. The answer does not wait, so one that is asked
+    /// regularly is a watchdog.
     pub fn is_live(&self) -> bool {
         let Some(status) = self.0.get() else { return false };
-        let now_ms = u64::try_from(status.started.elapsed().as_millis()).unwrap_or(u64::MAX) + 1;
+        let (now_ms, timeout_ms) = (status.now_ms(), status.bounds.live_timeout.as_millis());
         let mut live = true;
         for core in &status.cores {
-            match core.turn_asked_ms.load(Relaxed) {
-                0 => {
-                    core.turn_asked_ms.store(now_ms, Relaxed);
-                    core.inbox.wake();
-                }
-                asked_ms => live &= now_ms.saturating_sub(asked_ms) < TURN_DUE.as_millis() as u64,
+            match core.turn_asked_ms() {
+                None => core.ask_for_turn(now_ms),
+                Some(asked_ms) => live &= u128::from(now_ms.saturating_sub(asked_ms)) < timeout_ms,
             }
         }
         live
+    }
+
+    /// Whether the server has started: every core runs. It stays so when the server stops.
+    pub fn is_started(&self) -> bool {
+        self.phase() >= Phase::Serving
     }
 
     /// Whether new connections are welcome: started, not stopping, and with room. A server that was full, so that it had to turn

@@ -19,3 +19,17 @@ pub enum Phase {
     /// Ends every connection now.
     Stopping,
 }
+
+#[cfg(feature = "admin")]
+impl Phase {
+    /// As the dashboard says it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Serving => "serving",
+            Self::NotReady => "not ready",
+            Self::Draining => "draining",
+            Self::Stopping => "stopping",
+        }
+    }
+}

@@ -26,7 +26,7 @@ pub(crate) fn builder(event_loop: EventLoop) -> Builder {
 /// A server in this process. Cut when it is dropped; `stop` ends it in order.
 pub(crate) struct Rig {
     pub(crate) health: Health,
-    running: Running,
+    pub(crate) running: Running,
     stop: oneshot::Sender<()>,
     /// Where it was started, and is waited for.
     runtime: Runtime,

@@ -6,12 +6,10 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-use baiwan::RefusalCors;
 use baiwan::settings::{OFF, is_off, whole_number};
+use baiwan::{RefusalCors, Secret};
 use http::HeaderValue;
 use tracing_subscriber::EnvFilter;
-
-use super::secret::Secret;
 
 /// The most connections to the database that may be asked for.
 pub const DATABASE_CONNECTIONS_MAX: usize = 1000;

@@ -125,6 +125,52 @@ pub(super) static OWN: &[Setting<Config>] = &[
         show: |config| shown_path(config.api_token_file.as_ref()),
     },
     Setting {
+        row: Row::new(
+            "ADMIN_HOST",
+            "ADDRESS",
+            "Address of the admin side (metrics, health, dashboard), as in `HOST`; `off` is none. On one that is not a loopback address, all but \
+             metrics and health needs `ADMIN_TOKEN`",
+        ),
+        set: |config, text| config.admin.set_host(text),
+        show: |config| config.admin.host.map_or(OFF.to_owned(), |host| host.to_string()),
+    },
+    Setting {
+        row: Row::new(
+            "ADMIN_PORT",
+            "PORT",
+            "TCP port of the admin side; `0` takes a free one. One that is in use is refused if this or `ADMIN_HOST` is set; else there is a \
+             warning and no admin side",
+        ),
+        set: |config, text| config.admin.set_port(text),
+        show: |config| config.admin.port.to_string(),
+    },
+    Setting {
+        row: Row {
+            kind: Kind::Secret,
+            default: Some(NOT_SET),
+            ..Row::new(
+                "ADMIN_TOKEN",
+                "TOKEN",
+                "Required for all of the admin side but metrics and health, as a bearer token or as the password of any user: 16 to 512 \
+                 characters. Better not a flag: `ps` shows flags to everybody",
+            )
+        },
+        set: |config, text| store(&mut config.admin.token, parsers::parse_token(text).map(Some)),
+        show: |config| if config.admin.token.is_some() { HIDDEN } else { NOT_SET }.to_owned(),
+    },
+    Setting {
+        row: Row {
+            default: Some(NOT_SET),
+            ..Row::new(
+                "ADMIN_TOKEN_FILE",
+                "PATH",
+                "File whose content is `ADMIN_TOKEN`; only one of the two may be given",
+            )
+        },
+        set: |config, text| store(&mut config.admin.token_file, parse_path(text)),
+        show: |config| shown_path(config.admin.token_file.as_ref()),
+    },
+    Setting {
         row: Row {
             kind: Kind::List,
             ..Row::new(

@@ -5,6 +5,7 @@
 // It needs outputs that fail as those of Linux do.
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod access_log;
+mod admin_side;
 // Those of `baiwan load`, which runs on Linux only.
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod accounting;

@@ -36,8 +36,9 @@ pub(crate) fn command(directory: &Path) -> Command {
 
 pub(crate) fn with_settings(mut command: Command, directory: &Path) -> Command {
     command.env_clear().env("STATE_DIRECTORY", directory).env("HOST", "127.0.0.1").env("PORT", "0");
-    // Standard output is the test's own.
-    command.env("LOG_FORMAT", "json").env("ACCESS_LOG", "off").stderr(Stdio::piped());
+    // Tests of the admin side ask for one; standard output is the test's own.
+    command.env("ADMIN_HOST", "off").env("ACCESS_LOG", "off");
+    command.env("LOG_FORMAT", "json").stderr(Stdio::piped());
     command
 }
 

@@ -30,7 +30,7 @@ impl Running {
     }
 
     /// The files of each thread, by its name: links as the kernel writes them.
-    fn files_of_threads(&self) -> Vec<(String, Vec<String>)> {
+    pub(crate) fn files_of_threads(&self) -> Vec<(String, Vec<String>)> {
         let files_of = |task: std::path::PathBuf| {
             let name = std::fs::read_to_string(task.join("comm")).unwrap().trim().to_owned();
             let files = std::fs::read_dir(task.join("fd")).unwrap();

@@ -1,0 +1,262 @@
+//! The admin side: what an operator and a monitor ask, on a port, a thread, a runtime and connections of its own.
+//!
+//! ```text
+//!   Admin (what the program says) ─► bind ─► AdminSide: a thread ─► connections ─► routes ─┬─ metrics, health: for all
+//!                                                        └─ checks, every 5 s              └─ access ─► clients, log level, pages
+//! ```
+//!
+//! It answers when every connection of the server is taken and when handlers block all cores, because nothing in it waits for a
+//! core. It is *not* the server's own HTTP: hyper serves it.
+//!
+//! | file | part |
+//! |---|---|
+//! | `side` | the thread, from before the first core to after the last one |
+//! | `connections` | which connections there are |
+//! | `routes` | from a request to what answers it |
+//! | `access`, `secret` | who may see what |
+//! | `health`, `checks` | `/health` and what is below; the app's own checks |
+//! | `shown` | what a scrape shows of them |
+//! | `clients`, `held` | `/clients`; who holds how many connections |
+//! | `dashboard`, `moment` | the page at `/`, and what it shows: the server, once a second |
+//! | `answer` | what all answers have in common |
+//!
+//! The invariant: nothing here is waited for by a core, and nothing here waits for one.
+
+mod access;
+mod answer;
+mod checks;
+mod clients;
+mod connections;
+mod dashboard;
+mod health;
+mod held;
+mod moment;
+mod routes;
+mod secret;
+mod shown;
+mod side;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+
+use baiwan_driver::Address;
+
+use self::access::Access;
+use self::checks::Checks;
+use self::clients::Clients;
+use self::connections::CONNECTIONS_MAX;
+use self::dashboard::Board;
+use self::health::Condition;
+use self::routes::{LogLevel, Site};
+use self::shown::Shown;
+use crate::Error;
+use crate::dashboard::Facts;
+use crate::metrics::Metrics;
+use crate::say::say;
+use crate::status::Health;
+
+pub(crate) use self::moment::wall_ms;
+pub use self::secret::Secret;
+pub(crate) use self::side::AdminSide;
+
+/// Files of an admin side that are not open before the server starts: its connections, and what its checks open.
+pub(crate) const ADMIN_FILES: u64 = CONNECTIONS_MAX as u64 + 8;
+
+/// The admin side of a server: metrics, health, and what an operator wants to know, on an address of its own.
+///
+/// It has a thread and connections of its own, so it answers when every connection of the server is taken, when handlers block all
+/// cores, and until the last connection has ended in a stop.
+///
+/// | path | answer | for whom |
+/// |---|---|---|
+/// | `GET /metrics` | Prometheus's text format, or OpenMetrics for who accepts that | everybody |
+/// | `GET /health` | each check by name; 503 when one fails | everybody |
+/// | `GET /health/live` | 503 when a core has not turned for [`live_timeout`](crate::Builder::live_timeout) | everybody |
+/// | `GET /health/ready` | 503 before the start, in a stop, when full, and when a required check fails | everybody |
+/// | `GET /health/startup` | 503 until the server has started | everybody |
+/// | `GET /clients` | the twenty who hold most connections, ask most, and are refused most | the operator |
+/// | `GET`, `PUT /log-level` | the level of the log, which the body of a PUT changes | the operator |
+/// | `GET /` | the dashboard: a page with the last 15 minutes, live | the operator |
+///
+/// The operator is whoever brings the [token](Self::token). Without a token it is whoever asks on a loopback address, by a loopback name,
+/// and not from the page of another site; elsewhere the operator's part is not there then.
+///
+/// # Example
+/// ```
+/// use std::io::{Read, Write};
+/// use std::net::TcpStream;
+///
+/// use axum::{Router, routing::get};
+/// use baiwan::{Admin, Server};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let app = Router::new().route("/", get(|| async { "hello" }));
+/// let admin = Admin::bind("127.0.0.1:0").check("disk", || async { tokio::fs::metadata(".").await.map(drop) });
+/// let running = Server::builder().bind("127.0.0.1:0").admin(admin).start(app)?;
+///
+/// let mut client = TcpStream::connect(running.admin_address().unwrap())?;
+/// client.write_all(b"GET /health/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+/// let mut answer = String::new();
+/// client.read_to_string(&mut answer)?;
+/// assert!(answer.starts_with("HTTP/1.1 200 "));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Admin {
+    address: String,
+    token: Option<Secret>,
+    checks: Checks,
+    log_level: Option<LogLevel>,
+    /// What to change when the address is in use, where nobody has asked for it: then the server does without.
+    optional: Option<&'static str>,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, token, checks, .. } = self;
+        f.debug_struct("Admin")
+            .field("address", address)
+            .field("token", token)
+            .field("checks", checks)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Admin {
+    /// An admin side on an address, `HOST:PORT` or `[IPV6]:PORT`. Port 0 is a free port; see
+    /// [`Running::admin_address`](crate::Running::admin_address). An address that cannot be listened on is an error at start.
+    pub fn bind(address: impl fmt::Display) -> Self {
+        Self { address: address.to_string(), token: None, checks: Checks::default(), log_level: None, optional: None }
+    }
+
+    /// Demands this token for everything but metrics and health, on loopback addresses, too: as `Authorization: Bearer TOKEN`, or as the
+    /// password of any user, which is what browsers ask for. Choose one that cannot be guessed, such as `openssl rand -hex 32` makes.
+    #[must_use]
+    pub fn token(self, token: &str) -> Self {
+        self.secret(Secret::new(token))
+    }
+
+    /// As [`token`](Self::token).
+    #[doc(hidden)]
+    #[must_use]
+    pub fn secret(mut self, token: Secret) -> Self {
+        self.token = Some(token);
+        self
+    }
+
+    /// Runs a check every 5 seconds, away from the requests, and shows under this name in `/health` whether it succeeded. It may take a
+    /// second; one that takes longer, or panics, has failed. The log says when a check begins to fail, with the error, and when it succeeds
+    /// again.
+    ///
+    /// Each run is on a thread on which blocking is allowed, within the admin side's own runtime: a pool or client whose tasks belong to
+    /// the runtime of `main` works, connections of one core do not.
+    #[must_use]
+    pub fn check<F, C, E>(mut self, name: impl Into<String>, check: F) -> Self
+    where
+        F: Fn() -> C + Send + Sync + 'static,
+        C: Future<Output = Result<(), E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        self.checks.add(name.into(), false, check);
+        self
+    }
+
+    /// As [`check`](Self::check); and while it has not succeeded, `/health/ready` of the admin side is 503.
+    #[must_use]
+    pub fn required_check<F, C, E>(mut self, name: impl Into<String>, check: F) -> Self
+    where
+        F: Fn() -> C + Send + Sync + 'static,
+        C: Future<Output = Result<(), E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        self.checks.add(name.into(), true, check);
+        self
+    }
+
+    /// Lets the operator see and change the level of the log: what `get` says, and what `set` makes of the body of a `PUT`. The error of
+    /// `set` says what is allowed, such as `error, warn, info, debug or trace`.
+    #[must_use]
+    pub fn log_level(
+        mut self,
+        get: impl Fn() -> String + Send + 'static,
+        set: impl Fn(&str) -> Result<(), String> + Send + 'static,
+    ) -> Self {
+        self.log_level = Some(LogLevel { get: Box::new(get), set: Box::new(set) });
+        self
+    }
+
+    /// An address that is in use is a warning that names this setting, and no error.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn optional(mut self, setting: &'static str) -> Self {
+        self.optional = Some(setting);
+        self
+    }
+
+    /// Listens on the address; nothing is accepted yet. None if the address is in use and nobody has asked for it.
+    pub(crate) fn listen(self) -> Result<Option<Listening>, Error> {
+        let failed = |source| Error::Admin { address: self.address.clone(), source };
+        let Ok(Address::Tcp(address)) = self.address.parse() else {
+            return Err(Error::AdminAddress { address: self.address });
+        };
+        match TcpListener::bind(address) {
+            Ok(listener) => {
+                let address = listener.local_addr().map_err(failed)?;
+                Ok(Some(Listening { listener, address, admin: self }))
+            }
+            Err(source) => {
+                let Some(setting) = self.optional else { return Err(failed(source)) };
+                let error = failed(source);
+                say(|| {
+                    tracing::warn!(
+                        "there is no admin side: {error}; {setting} says where it shall be, or that it is off"
+                    )
+                });
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// An admin side whose address is bound.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    pub(crate) listener: TcpListener,
+    address: SocketAddr,
+    admin: Admin,
+}
+
+/// What an admin side tells of.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) health: Health,
+    pub(crate) metrics: Metrics,
+    /// Where the server listens.
+    pub(crate) ports: BTreeSet<u16>,
+    /// Bits of an IPv6 address that are one client.
+    pub(crate) ipv6_prefix: u8,
+    /// What the dashboard shows that stays as it is.
+    pub(crate) facts: Facts,
+}
+
+impl Listening {
+    /// Starts the thread. The listener comes back: it is to be given to the side when every core is where it belongs.
+    pub(crate) fn start(self, told: Told) -> Result<(AdminSide, TcpListener), Error> {
+        let Self { listener, address, admin } = self;
+        let Admin { token, checks, log_level, .. } = admin;
+        let Told { health, metrics, ports, ipv6_prefix, facts } = told;
+        let verdicts = checks.verdicts();
+        metrics.add_part(Shown { health: health.clone(), checks: verdicts.clone() });
+        let make = move || Site {
+            access: Access { token, bound: address },
+            condition: Condition::new(health, verdicts),
+            metrics,
+            clients: Clients::new(ports, ipv6_prefix),
+            board: Board::new(facts),
+            log_level,
+        };
+        Ok((AdminSide::start(address, checks, make)?, listener))
+    }
+}

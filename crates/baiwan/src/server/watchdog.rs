@@ -1,0 +1,236 @@
+//! Names a core that a handler blocks, with the route that holds it: once for each time that this happens.
+//!
+//! It is a thread of its own, because the one of the admin side may be busy with a long answer, and a program may have metrics and no
+//! admin side. It looks twice a second at atomics. A core whose thread sleeps until something happens is blocked by nobody, and is not
+//! asked for a turn: so an idle core is never woken for this. (A core that never wakes again is found by whoever asks
+//! [`Health::is_live`](crate::Health::is_live), which asks every core.)
+//!
+//! ```text
+//!   awake ── asked for a turn ──▶ turns ──────────────────────────────────▶ is asked again at the next look
+//!                            └──▶ has not turned for 2 s ─▶ named ─▶ turns ─▶ the log says how long it took
+//! ```
+//!
+//! The invariant: a core is named once for each time that it is blocked.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+
+use crate::metrics::{Metrics, describe};
+use crate::route_table::RouteNumber;
+use crate::say::say;
+use crate::status::{Phase, Status};
+
+/// A core that has not turned for this long after it was asked to is named.
+const STUCK_AFTER_MS: u64 = 2_000;
+/// Between two looks while nothing is due. With the time above, a core is named within 3 s of the handler's beginning.
+const PAUSE_MS: u64 = 500;
+/// Between two looks while a core is blocked, so that the log says how long it took.
+const PAUSE_STUCK_MS: u64 = 100;
+/// The least.
+const PAUSE_MIN_MS: u64 = 10;
+
+/// Ends the watch when it is dropped.
+#[derive(Debug)]
+pub(super) struct Watchdog(#[expect(dead_code, reason = "that it is dropped is what matters")] SyncSender<()>);
+
+impl Watchdog {
+    /// Begins to watch, if anybody has asked for metrics; these say then what it has seen.
+    ///
+    /// # Errors
+    /// When the system has no thread for it.
+    pub(super) fn begin_for(metrics: Option<&Metrics>, status: &Arc<Status>) -> io::Result<Option<Self>> {
+        let Some(metrics) = metrics else { return Ok(None) };
+        metrics.add_part(Seen(Arc::clone(status)));
+        Self::begin(Arc::clone(status)).map(Some)
+    }
+
+    /// Begins to watch.
+    ///
+    /// # Errors
+    /// When the system has no thread for it.
+    fn begin(status: Arc<Status>) -> io::Result<Self> {
+        let (end, ended) = sync_channel::<()>(0);
+        let body = move || {
+            let mut watch = Watch::new(&status);
+            let mut pause_ms = PAUSE_MS;
+            while ended.recv_timeout(Duration::from_millis(pause_ms)) == Err(RecvTimeoutError::Timeout) {
+                if status.phase() >= Phase::Serving {
+                    pause_ms = watch.look(&status, status.now_ms());
+                }
+            }
+        };
+        thread::Builder::new().name("baiwan-turns".to_owned()).spawn(body)?;
+        Ok(Self(end))
+    }
+}
+
+/// What is known of each core.
+#[derive(Debug)]
+struct Watch {
+    hangs: Box<[Option<Hang>]>,
+}
+
+/// A core that was named.
+#[derive(Debug)]
+struct Hang {
+    asked_ms: u64,
+    route: String,
+}
+
+impl Watch {
+    fn new(status: &Status) -> Self {
+        Self { hangs: status.cores.iter().map(|_| None).collect() }
+    }
+
+    /// Looks at all cores. Returns how many milliseconds may pass until the next look.
+    fn look(&mut self, status: &Status, now_ms: u64) -> u64 {
+        let mut pause_ms = PAUSE_MS;
+        for (index, (core, hang)) in status.cores.iter().zip(&mut self.hangs).enumerate() {
+            // One that has ended turns no more.
+            let is_over = core.is_asleep() && status.phase() >= Phase::Draining;
+            let asked_ms = core.turn_asked_ms().filter(|_| !is_over);
+            if let Some(before) = hang.take_if(|hang| Some(hang.asked_ms) != asked_ms) {
+                say_turned(index, &before, now_ms);
+            }
+            let Some(asked_ms) = asked_ms else {
+                if !core.is_asleep() {
+                    core.ask_for_turn(now_ms);
+                }
+                continue;
+            };
+            let waited_ms = now_ms.saturating_sub(asked_ms);
+            if hang.is_none() && waited_ms >= STUCK_AFTER_MS {
+                // What is not polled as a request's handler is a task that a handler has spawned, or the app's own factory or clone.
+                let route = RouteNumber::from_polling(core.polling.load(Relaxed)).unwrap_or_default();
+                status.stuck.add(route);
+                let route = status.routes.template(route).to_owned();
+                say_stuck(index, &route, waited_ms);
+                *hang = Some(Hang { asked_ms, route });
+            }
+            let due_ms = if hang.is_some() { PAUSE_STUCK_MS } else { STUCK_AFTER_MS - waited_ms };
+            pause_ms = pause_ms.min(due_ms.max(PAUSE_MIN_MS));
+        }
+        status.set_stuck_cores(self.hangs.iter().flatten().count() as u64);
+        pause_ms
+    }
+}
+
+/// What a scrape shows of it, and of polls that were slow.
+#[derive(Debug)]
+struct Seen(Arc<Status>);
+
+impl Collector for Seen {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Self(status) = self;
+        describe(&mut encoder, "baiwan_stuck_cores")?.encode_gauge(&status.stuck_cores())?;
+        for (name, counts) in
+            [("baiwan_core_stuck_total", &status.stuck), ("baiwan_slow_polls_total", &status.slow_polls)]
+        {
+            let mut metric = describe(&mut encoder, name)?;
+            for (route, count) in counts.all() {
+                let labels = [("route", status.routes.template(route))];
+                metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn say_stuck(core: usize, route: &str, blocked_ms: u64) {
+    say(|| tracing::error!(core, route, blocked_ms, "a core is blocked: a handler does not return to its thread"));
+}
+
+fn say_turned(core: usize, hang: &Hang, now_ms: u64) {
+    let (route, blocked_ms) = (&hang.route, now_ms.saturating_sub(hang.asked_ms));
+    say(|| tracing::warn!(core, route, blocked_ms, "a core turns again that was blocked"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch() -> (Arc<Status>, Watch) {
+        let status = Status::new(2, 1, 1);
+        let watch = Watch::new(&status);
+        (status, watch)
+    }
+
+    /// The core with that number takes a turn whenever it is asked to.
+    fn turn(status: &Status, core: usize) {
+        status.cores[core].turned();
+    }
+
+    #[test]
+    fn row_99_a_core_that_is_blocked_is_named_once_and_again_when_it_happens_again() {
+        let (status, mut watch) = watch();
+        let mut named = Vec::new();
+        let route = status.routes.intern("/slow/{how}");
+        // The first core is blocked from 1,000 to 6,000, and from 8,000 on.
+        for now_ms in (1..=12_000).step_by(100) {
+            if !(1_000..6_000).contains(&now_ms) && now_ms < 8_000 {
+                turn(&status, 0);
+            }
+            if now_ms >= 8_000 {
+                status.cores[0].polling.store(route.as_polling(), Relaxed);
+            }
+            turn(&status, 1);
+            let before = status.stuck_cores();
+            watch.look(&status, now_ms);
+            if status.stuck_cores() != before {
+                named.push((now_ms, status.stuck_cores()));
+            }
+        }
+        // It was asked at its last turn, 901 and 7,901.
+        assert_eq!(named, [(2_901, 1), (6_001, 0), (9_901, 1)]);
+        assert_eq!(status.stuck.all(), [(RouteNumber::UNMATCHED, 1), (route, 1)]);
+    }
+
+    #[test]
+    fn a_core_that_sleeps_is_not_asked() {
+        let (status, mut watch) = watch();
+        status.cores[0].set_asleep(true);
+        assert_eq!(watch.look(&status, 1), PAUSE_MS);
+        assert_eq!([0, 1].map(|core| status.cores[core].turn_asked_ms()), [None, Some(1)]);
+        // Another one who asks it is heard.
+        status.cores[0].ask_for_turn(2);
+        turn(&status, 1);
+        watch.look(&status, 2 + STUCK_AFTER_MS);
+        assert_eq!(status.stuck_cores(), 1);
+    }
+
+    #[test]
+    fn a_look_comes_when_a_core_is_due() {
+        let (status, mut watch) = watch();
+        status.cores[1].set_asleep(true);
+        assert_eq!(watch.look(&status, 1), PAUSE_MS);
+        assert_eq!(watch.look(&status, 1_801), 200);
+        assert_eq!(watch.look(&status, 1_996), PAUSE_MIN_MS);
+        assert_eq!(watch.look(&status, 2_001), PAUSE_STUCK_MS);
+        assert_eq!(status.stuck_cores(), 1);
+        turn(&status, 0);
+        assert_eq!(watch.look(&status, 2_101), PAUSE_MS);
+        assert_eq!(status.stuck_cores(), 0);
+    }
+
+    #[test]
+    fn a_watch_ends_with_its_server() {
+        let status = Status::new(1, 1, 1);
+        let watchdog = Watchdog::begin(Arc::clone(&status)).unwrap();
+        drop(watchdog);
+        for _ in 0..20_000 {
+            if Arc::strong_count(&status) == 1 {
+                return;
+            }
+            thread::park_timeout(Duration::from_millis(1));
+        }
+        panic!("its thread goes on");
+    }
+}

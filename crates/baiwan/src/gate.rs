@@ -266,13 +266,13 @@ fn counts<B>(request: &Request<B>) -> bool {
     let is_preflight = *request.method() == Method::OPTIONS
         && request.headers().contains_key(ORIGIN)
         && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-    !is_preflight && request.uri().path() != "/health" && !asks_for_health(request.uri())
+    !is_preflight && !asks_for_health(request.uri())
 }
 
-/// Whether a request is one that is answered beyond the maximum of connections, and on an overloaded core: an orchestrator restarts a
-/// server whose health it cannot ask for, and that would cut everybody.
+/// Whether a request is one that no limit concerns, for `/health` or a path below it: an orchestrator restarts a server whose health it
+/// cannot ask for, and that would cut everybody.
 fn asks_for_health(target: &Uri) -> bool {
-    target.path().starts_with("/health/")
+    target.path().strip_prefix("/health").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -348,10 +348,10 @@ mod tests {
             admit_request(asker, &Request::builder().uri(target).body(()).unwrap())
         };
         let pass = |last| Verdict::Pass { last, left: None };
-        for target in ["/health/live", "/health/ready?full", "/health/"] {
+        for target in ["/health", "/health?full", "/health/live", "/health/ready?full", "/health/"] {
             assert_eq!(ask(true, false, target), pass(true), "{target}");
         }
-        for target in ["/", "/health", "/healthy/", "/a/health/", "*"] {
+        for target in ["/", "/healthy", "/healthy/", "/a/health", "/a/health/", "*"] {
             let refused = Verdict::Refused { denial: Denial::TOO_MANY_CONNECTIONS, last: true };
             assert_eq!(ask(true, true, target), refused, "{target}");
             assert_eq!(ask(false, false, target), pass(false), "{target}");
@@ -407,7 +407,9 @@ mod tests {
         }
         let refused = Verdict::Refused { denial: Denial::MEMORY_PRESSURE, last: true };
         assert_eq!(ask(MemoryLevel::Refusing, "/"), refused);
-        assert_eq!(ask(MemoryLevel::Refusing, "/health/live"), pass(true));
+        for target in ["/health", "/health/live"] {
+            assert_eq!(ask(MemoryLevel::Refusing, target), pass(true), "{target}");
+        }
         let late = Asker { memory: MemoryLevel::NoKeepAlive, is_late: true, ..ASKER };
         let refused = Verdict::Refused { denial: Denial::OVERLOADED, last: true };
         assert_eq!(admit_request(late, &Request::new(())), refused, "nor is a connection kept for a refusal");
@@ -419,8 +421,10 @@ mod tests {
             let asker = Asker { is_late: true, ..ASKER };
             admit_request(asker, &Request::builder().uri(target).body(()).unwrap())
         };
-        assert_eq!(ask("/health/live"), Verdict::Pass { last: false, left: None });
-        for target in ["/", "/health", "/healthy/"] {
+        for target in ["/health", "/health/live"] {
+            assert_eq!(ask(target), Verdict::Pass { last: false, left: None }, "{target}");
+        }
+        for target in ["/", "/healthy", "/healthy/"] {
             let refused = Verdict::Refused { denial: Denial::OVERLOADED, last: false };
             assert_eq!(ask(target), refused, "{target}");
         }

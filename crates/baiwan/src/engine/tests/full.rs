@@ -13,6 +13,7 @@ use crate::status::{CloseReason, Phase};
 fn app() -> Router {
     Router::new()
         .route("/", route_get(|| async { "hello" }))
+        .route("/health", route_get(|| async { "healthy" }))
         .route("/health/live", route_get(|| async { "live" }))
         .route(
             "/health/slow",
@@ -38,9 +39,14 @@ async fn full() -> (Rig, [Peer; 2]) {
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn row_110_health_is_answered_beyond_the_maximum_and_nothing_else() {
     let (rig, held) = full().await;
-    for (path, status) in
-        [("/health/live", 200), ("/health/slow", 200), ("/health/missing", 404), ("/", 503), ("/healthy", 503)]
-    {
+    for (path, status) in [
+        ("/health", 200),
+        ("/health/live", 200),
+        ("/health/slow", 200),
+        ("/health/missing", 404),
+        ("/", 503),
+        ("/healthy", 503),
+    ] {
         let mut peer = rig.connect();
         peer.send(get(path));
         rig.pass(Duration::from_millis(200)).await;

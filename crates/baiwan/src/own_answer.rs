@@ -11,8 +11,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use baiwan_http1::{ShortAnswer, ShortField, error_text};
-use baiwan_limits::{Decision, EVENT_STREAM, PROBLEM_MEDIA_TYPE, accepts_event_stream, retry_event};
-use http::{Method, Request, StatusCode};
+use baiwan_limits::{Decision, EVENT_STREAM, PROBLEM_MEDIA_TYPE, is_event_source, retry_event};
+use http::{Request, StatusCode};
 
 use crate::cors::{Origin, RefusalCors};
 use crate::settings::Settings;
@@ -37,7 +37,7 @@ impl Asked {
     /// All that matters of a request that is refused now.
     pub(crate) fn of<B>(settings: &Settings, request: &Request<B>) -> Self {
         let origin = settings.refusal_cors.origin_of(request.headers());
-        Self { origin, for_events: asks_for_events(request) }
+        Self { origin, for_events: is_event_source(request.method(), request.headers()) }
     }
 
     /// What must be kept of a request that goes to the app, because it may have to be answered instead: nothing, unless there are
@@ -49,14 +49,13 @@ impl Asked {
             RefusalCors::Origins(_) => settings.refusal_cors.origin_of(request.headers()),
         };
         let may_be_late = settings.request_timeout.is_some() || settings.max_connection_age.is_some();
-        Self { origin, for_events: may_be_late && asks_for_events(request) }
+        Self { origin, for_events: may_be_late && is_event_source(request.method(), request.headers()) }
     }
-}
 
-/// Whether a request is like that of an `EventSource`: a GET that takes a stream of events. One with another method has a program behind
-/// it that reads the status.
-fn asks_for_events<B>(request: &Request<B>) -> bool {
-    *request.method() == Method::GET && accepts_event_stream(request.headers())
+    /// A layer of its route has seen a request of an `EventSource` that may be late.
+    pub(crate) fn note_events(&mut self) {
+        self.for_events = true;
+    }
 }
 
 /// The status that an answer stands for, whatever its status line says: an extension of it.
@@ -145,20 +144,5 @@ impl<'a> Fields<'a> {
 
     fn as_slice(&self) -> &[ShortField<'a>] {
         &self.all[..self.count]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_event_source_is_known_by_what_it_asks() {
-        let asks = |method: &str, accept: &str| {
-            asks_for_events(&Request::builder().method(method).uri("/").header("accept", accept).body(()).unwrap())
-        };
-        assert!(asks("GET", "text/event-stream"));
-        assert!(!asks("GET", "*/*"));
-        assert!(!asks("POST", "application/json, text/event-stream"), "no EventSource posts");
     }
 }

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use baiwan_limits::is_event_source;
 use http::Request;
 use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
@@ -137,7 +138,9 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let limits = self.limits;
         let is_too_large = limits.body_bytes_max.is_some_and(|max| request.body().size_hint().lower() > max);
-        let is_heard = tell(Told { limits, is_too_large });
+        let may_be_late = limits.request_timeout.flatten().is_some();
+        let for_events = may_be_late && is_event_source(request.method(), request.headers());
+        let is_heard = tell(Told { limits, is_too_large, for_events });
         // Whoever has heard that it is too large polls this no further.
         let future = (!(is_too_large && is_heard)).then(|| self.inner.call(request));
         RouteLimitsFuture { future }
@@ -170,6 +173,8 @@ pub(crate) struct Told {
     pub(crate) limits: RouteLimits,
     /// The body is beyond the limit by what is known of it, and nobody was called.
     pub(crate) is_too_large: bool,
+    /// The request is one of an `EventSource`, and its handler may be late.
+    pub(crate) for_events: bool,
 }
 
 impl Told {
@@ -177,6 +182,7 @@ impl Told {
     pub(crate) fn add(&mut self, later: &Self) {
         self.limits.add(&later.limits);
         self.is_too_large |= later.is_too_large;
+        self.for_events |= later.for_events;
     }
 }
 
@@ -195,7 +201,7 @@ thread_local! {
     static TOLD: Cell<Told> = const {
         let limits =
             RouteLimits { request_timeout: None, body_timeout: None, body_rate_min: None, body_bytes_max: None };
-        Cell::new(Told { limits, is_too_large: false })
+        Cell::new(Told { limits, is_too_large: false, for_events: false })
     };
 }
 
@@ -246,7 +252,7 @@ mod tests {
     use super::*;
 
     fn say(limits: RouteLimits) -> bool {
-        tell(Told { limits, is_too_large: false })
+        tell(Told { limits, ..Told::default() })
     }
 
     #[test]

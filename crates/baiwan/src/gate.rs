@@ -139,12 +139,9 @@ pub(crate) fn admit_connection(
     if status.phase() == Phase::Stopping {
         return Entry::Dropped(CloseReason::DrainTimeout);
     }
-    let client = match status.bounds.clients.as_ref().map(|clients| clients.try_open(peer, now)) {
-        // Half of the room is for others: one client must not keep an orchestrator from asking for the health of a full server.
-        Some(Err(TooMany)) if 2 * beyond.count >= beyond.max => return Entry::Dropped(CloseReason::ClientOverLimit),
-        Some(Err(TooMany)) => return Entry::Refused(Denial::TOO_MANY_CONNECTIONS_PER_CLIENT),
-        Some(Ok(client)) => client,
-        None => None,
+    let client = match count_client(status, beyond, peer, now) {
+        Ok(client) => client,
+        Err(entry) => return entry,
     };
     if status.try_open(core) {
         return Entry::Taken(client);
@@ -155,6 +152,43 @@ pub(crate) fn admit_connection(
         () if status.try_probe() => Entry::Probe,
         () => Entry::Refused(Denial::TOO_MANY_CONNECTIONS),
     }
+}
+
+/// Decides what becomes of a connection that was taken as that of a proxy, once the proxy has said that `client` has connected: from here
+/// on it is the client's. What is not taken any more is counted out.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+pub(crate) fn admit_client(
+    status: &Status,
+    core: usize,
+    beyond: Beyond,
+    client: Peer,
+    now: tokio::time::Instant,
+) -> Entry {
+    match count_client(status, beyond, client, now) {
+        Ok(client) => Entry::Taken(client),
+        Err(entry) => {
+            leave(status, core, Entry::Taken(None));
+            entry
+        }
+    }
+}
+
+/// Counts a connection in as one of its client's, if its client is limited.
+///
+/// # Errors
+/// What becomes of it if its client has too many.
+fn count_client(
+    status: &Status,
+    beyond: Beyond,
+    client: Peer,
+    now: tokio::time::Instant,
+) -> Result<Option<ClientKey>, Entry> {
+    let Some(clients) = &status.bounds.clients else { return Ok(None) };
+    clients.try_open(client, now).map_err(|TooMany| match 2 * beyond.count >= beyond.max {
+        // Half of the room is for others: one client must not keep an orchestrator from asking for the health of a full server.
+        true => Entry::Dropped(CloseReason::ClientOverLimit),
+        false => Entry::Refused(Denial::TOO_MANY_CONNECTIONS_PER_CLIENT),
+    })
 }
 
 /// Counts out what was counted in.

@@ -268,7 +268,7 @@ pub(super) fn process<D: Driver, A: App>(
     }
     let begin = ports.outbox.bytes.len();
     let input = if kept.is_empty() { bytes } else { &kept[..] };
-    let (wait, position) = match begin_proxied(terms, table, index, is_proxied, input) {
+    let (wait, position) = match begin_proxied(terms, ports, table, index, is_proxied, input) {
         Begun::After(first) => {
             let (wait, position) = answer(terms, ports, table, apps, index, &input[first..], &mut decoder);
             (wait, first + position)

@@ -173,7 +173,8 @@ impl<D: Driver, A: App> Engine<D, A> {
         let listeners = Listeners::new(&mut driver, bound)?;
         let transports = Transports::new(&settings, Arc::clone(&status), index);
         let mut table = Table::new(clock.tick());
-        let pressure = Pressure::watch(settings.overload, &mut table, clock.now());
+        let board = Board::new(status, index, *clock.date());
+        let pressure = Pressure::watch(settings.overload, &mut table, &board, clock.now());
         Ok(Self {
             ports: Ports::new(driver, transports, clock.now()),
             table,
@@ -187,7 +188,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             drain: None,
             sweep: None,
             pressure,
-            terms: Terms { settings, board: Board::new(status, index, *clock.date()), clock, moment: None },
+            terms: Terms { settings, board, clock, moment: None },
         })
     }
 

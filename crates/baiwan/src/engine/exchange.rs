@@ -250,6 +250,7 @@ where
 async fn answered<B>(mut call: Call<B>, pipe: &Pipe) -> Result<Response<B>, BoxError> {
     let mut is_refused = false;
     poll_fn(|cx| {
+        pipe.board.note_task();
         // The engine ends the task.
         if is_refused {
             return Poll::Pending;
@@ -279,7 +280,11 @@ where
 {
     while let Some(Rest { body, writer }) = rest.as_mut().filter(|rest| !rest.writer.is_complete()) {
         poll_fn(|cx| pipe.poll_credit(cx)).await;
-        let frame = poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+        let frame = poll_fn(|cx| {
+            pipe.board.note_task();
+            body.as_mut().poll_frame(cx)
+        })
+        .await;
         let (mut front, mut queue) = (Vec::new(), VecDeque::new());
         let written = writer.write(frame, body.is_end_stream(), &mut front, &mut queue);
         pipe.send(front, queue);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use baiwan_http1::{HEAD_BYTES_CEILING, ResponseContext};
 use baiwan_limits::{MemoryPressure, Moment};
+use tokio::time::Instant;
 
 use super::SET_ASIDE_BYTES_MAX;
 use crate::clock::{Clock, Date, Tick};
@@ -77,11 +78,22 @@ pub(super) struct Board {
     /// Answers end their connections.
     stopping: Cell<bool>,
     memory: Cell<MemoryPressure>,
+    tasks: Cell<Tasks>,
+}
+
+/// Whether tasks of exchanges have run since somebody asked last.
+#[derive(Clone, Copy, Debug)]
+enum Tasks {
+    /// Nobody asks.
+    Unwatched,
+    NoneRan,
+    RunSince(Instant),
 }
 
 impl Board {
     pub(super) fn new(server: Arc<Status>, index: usize, date: Date) -> Rc<Self> {
-        Rc::new(Self { server, index, date: Cell::new(date), stopping: Cell::new(false), memory: Cell::default() })
+        let (stopping, memory, tasks) = (Cell::new(false), Cell::default(), Cell::new(Tasks::Unwatched));
+        Rc::new(Self { server, index, date: Cell::new(date), stopping, memory, tasks })
     }
 
     #[inline]
@@ -119,6 +131,27 @@ impl Board {
     #[inline]
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.get()
+    }
+
+    /// From now on somebody asks whether tasks have run.
+    pub(super) fn watch_tasks(&self) {
+        self.tasks.set(Tasks::NoneRan);
+    }
+
+    /// A task of an exchange runs.
+    #[inline]
+    pub(super) fn note_task(&self) {
+        if let Tasks::NoneRan = self.tasks.get() {
+            self.tasks.set(Tasks::RunSince(Instant::now()));
+        }
+    }
+
+    /// When the first task ran since this was asked last, if one did.
+    pub(super) fn take_tasks(&self) -> Option<Instant> {
+        match self.tasks.replace(Tasks::NoneRan) {
+            Tasks::RunSince(began) => Some(began),
+            Tasks::Unwatched | Tasks::NoneRan => None,
+        }
     }
 
     /// Whether an answer may leave its connection open is known only when its head is written.

@@ -188,7 +188,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             drain: None,
             sweep: None,
             pressure,
-            terms: Terms { settings, board, clock, moment: None },
+            terms: Terms::new(settings, board, clock),
         })
     }
 
@@ -243,9 +243,10 @@ impl<D: Driver, A: App> Engine<D, A> {
         terms.status().turned();
         terms.read_clock();
         terms.board.post_date(terms.clock.date());
-        ports.outbox.waiting_since = terms.clock.now();
+        ports.outbox.begin_wait(terms.clock.now());
         begin_stop(terms, drain, listeners, ports, table);
         follow_memory(terms, sweep, table);
+        terms.begin_turn();
     }
 
     /// Takes in what the driver reports: it marks connections and puts them into the ready queue. No more is done, so this

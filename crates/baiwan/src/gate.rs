@@ -6,7 +6,6 @@
 //! The invariant: what is counted in here is counted out once, as what it was counted in.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use baiwan_driver::Peer;
@@ -15,7 +14,7 @@ use baiwan_limits::{ClientKey, Decision, MemoryLevel, Moment};
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use http::{Method, Request, StatusCode, Uri};
 
-use crate::client::client_at;
+use crate::client::{UNKNOWN_CLIENT, client_key};
 use crate::cors::{Origin, RefusalCors};
 use crate::own_answer::OwnAnswer;
 use crate::per_client::TooMany;
@@ -229,8 +228,8 @@ pub(crate) struct Asker<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counting<'a> {
     pub(crate) limit: &'a RateLimit,
-    /// The address of the peer; `0.0.0.0` over a Unix socket.
-    pub(crate) peer: IpAddr,
+    /// The peer, by its whole address; `0.0.0.0` over a Unix socket.
+    pub(crate) peer: ClientKey,
     pub(crate) now: Moment,
     /// Where it is counted what is refused, or would be.
     pub(crate) core: &'a CoreStatus,
@@ -262,34 +261,49 @@ pub(crate) fn admit_request<B>(asker: Asker<'_>, request: &Request<B>) -> Verdic
         return refused(Denial::OVERLOADED);
     }
     let left = match counting {
-        Some(counting) if counts(request) => match counting.count(request) {
+        Some(counting) => match count_request(counting, request) {
             Ok(left) => left,
             Err(denial) => return refused(denial),
         },
-        _ => None,
+        None => None,
     };
     Verdict::Pass { last, left }
 }
 
-impl Counting<'_> {
-    // Apart from its caller, so that requests that nobody counts do not pay for it.
-    #[inline(never)]
-    fn count<B>(&self, request: &Request<B>) -> Result<Option<Left>, Denial> {
-        let ip = client_at(self.peer, request);
-        if ip.is_unspecified() {
-            // Over a Unix socket, nobody knows who asks unless a trusted proxy says so.
-            return Ok(None);
+/// Counts a request of which nothing else is asked, unless requests of its kind do not count.
+#[inline]
+pub(crate) fn count_request<B>(counting: Counting<'_>, request: &Request<B>) -> Result<Option<Left>, Denial> {
+    let Counting { limit, peer, now, core } = counting;
+    match counts(request) {
+        true => count(limit, peer, now, core, request),
+        false => Ok(None),
+    }
+}
+
+/// Counts a request against the limit of its client.
+// Apart from its caller, so that requests that nobody counts do not pay for it; and with arguments that fit registers.
+#[inline(never)]
+fn count<B>(
+    limit: &RateLimit,
+    peer: ClientKey,
+    now: Moment,
+    core: &CoreStatus,
+    request: &Request<B>,
+) -> Result<Option<Left>, Denial> {
+    let client = client_key(peer, request);
+    if client == UNKNOWN_CLIENT {
+        // Over a Unix socket, nobody knows who asks unless a trusted proxy says so.
+        return Ok(None);
+    }
+    match limit.check(client, now) {
+        Ruling::Allowed(left) => Ok(left),
+        Ruling::Reported => {
+            add(&core.rate_limit_reported, 1);
+            Ok(None)
         }
-        match self.limit.check(ip, self.now) {
-            Ruling::Allowed(left) => Ok(left),
-            Ruling::Reported => {
-                add(&self.core.rate_limit_reported, 1);
-                Ok(None)
-            }
-            Ruling::Refused(decision) => {
-                add(&self.core.rate_limited, 1);
-                Err(Denial::rate_limited(decision))
-            }
+        Ruling::Refused(decision) => {
+            add(&core.rate_limited, 1);
+            Err(Denial::rate_limited(decision))
         }
     }
 }
@@ -397,7 +411,7 @@ mod tests {
         let status = Status::new(1, 2, 2);
         let limit = RateLimit::new("1/h".parse().unwrap(), Default::default(), Default::default());
         let now = limit.moment(tokio::time::Instant::now().into_std());
-        let peer = "192.0.2.1".parse().unwrap();
+        let peer = ClientKey::of("192.0.2.1".parse().unwrap());
         let ask = |method: &str, target: &str, fields: &[&str]| {
             let counting = Some(Counting { limit: &limit, peer, now, core: &status.cores[0] });
             let request = Request::builder().method(method).uri(target);

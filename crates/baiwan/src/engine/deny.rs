@@ -8,7 +8,8 @@
 
 use baiwan_driver::Driver;
 use baiwan_http1::{
-    BodyDecoder, BodyEvent, BodyFraming, Limits, Refusal, RequestHead, ResponseContext, encode_short_answer,
+    BodyDecoder, BodyEvent, BodyFraming, Limits, Refusal, RequestHead, ResponseContext, ShortAnswerTemplate,
+    encode_short_answer,
 };
 use http::Method;
 
@@ -23,7 +24,7 @@ use super::terms::Terms;
 use crate::client::recorded;
 use crate::gate::Denial;
 use crate::observe::Draft;
-use crate::own_answer::Asked;
+use crate::own_answer::{Asked, random};
 use crate::status::add;
 
 /// Answers a request that the gate does not let through.
@@ -72,9 +73,7 @@ pub(super) fn deny<D: Driver>(
     let context = terms.board.context(context, keeps_alive);
     let out = &mut ports.outbox.bytes;
     let begin = out.len();
-    denial.own_answer().write(settings, asked, |answer| {
-        encode_short_answer(out, answer, context, terms.clock.date());
-    });
+    append(terms, out, denial, asked, context);
     if let Some(observer) = &settings.observer {
         let bytes = [received.head_bytes + bytes, out.len() - begin].map(|count| count as u64);
         let client = recorded(table[index].peer.peer(), &head.request);
@@ -95,6 +94,20 @@ pub(super) fn deny<D: Driver>(
         }
         None => Step::Answered { body_bytes: bytes },
     }
+}
+
+/// Appends the answer.
+fn append(terms: &Terms, out: &mut Vec<u8>, denial: &Denial, asked: Asked, context: ResponseContext) {
+    let (settings, date) = (&terms.settings, terms.clock.date());
+    // The one that comes in floods, to a request that asks for nothing special.
+    if let (Some(over), Some(limit), Some(refusal)) = (&denial.over, &settings.rate_limit_in_force, &terms.refusal)
+        && asked == Asked::default()
+        && ShortAnswerTemplate::fits(context)
+    {
+        let numbers = limit.fields().rest_of_lines(over, random());
+        return refusal.append(out, numbers.as_slice(), date);
+    }
+    denial.own_answer().write(settings, asked, |answer| encode_short_answer(out, answer, context, date));
 }
 
 /// What was received of a body that nobody will read.

@@ -28,7 +28,7 @@ use super::terms::Terms;
 use super::transmit::{handle_flushed, transmit, transmit_if_late};
 use super::upgrade::{give_to_hyper, may_switch};
 use super::upload::{discard, discard_body, visit_exchange};
-use super::{BATCH_MAX, RECEIVE_BYTES_MAX, TRANSMIT_DELAY_MAX, TURN_CONNECTIONS_MAX, TURN_TIME_MAX, has_budget};
+use super::{BATCH_MAX, RECEIVE_BYTES_MAX, TURN_CONNECTIONS_MAX, TURN_TIME_MAX, has_budget};
 use crate::app::App;
 use crate::gate::Denial;
 use crate::own_answer::Asked;
@@ -375,9 +375,10 @@ fn answer<D: Driver, A: App>(
         }
         position += consumed;
         head.keep_alive &= !take_request(terms, table, index, head.framing, &input[position..]);
-        let received = Received { head_bytes: consumed, rest: &input[position..], left: admitted.unwrap_or_default() };
-        let step = match admitted {
-            Err(denial) => deny(terms, ports, table, index, &denial, head, received),
+        let left = *admitted.as_ref().unwrap_or(&None);
+        let received = Received { head_bytes: consumed, rest: &input[position..], left };
+        let step = match &admitted {
+            Err(denial) => deny(terms, ports, table, index, denial, head, received),
             Ok(_) => match apps.of::<D>(table, index) {
                 Some(app) => {
                     let Ok(Some((head, _))) = decoded else { unreachable!("a head was decoded") };
@@ -443,6 +444,6 @@ fn fail_without_app<S>(
 #[inline]
 fn may_answer_another(terms: &Terms, outbox: &Outbox, begin: usize, answers: usize) -> bool {
     let bytes = outbox.bytes.len() - begin;
-    let late = || answers > 0 && terms.clock.precise().duration_since(outbox.waiting_since) > TRANSMIT_DELAY_MAX;
+    let late = || answers > 0 && outbox.is_late(terms.clock.precise());
     answers < INLINE_ANSWERS_MAX && bytes < OUTPUT_BYTES_MAX && has_budget() && !late()
 }

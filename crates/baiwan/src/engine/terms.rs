@@ -5,13 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use baiwan_http1::{HEAD_BYTES_CEILING, ResponseContext};
-use baiwan_limits::{MemoryPressure, Moment};
+use baiwan_http1::{HEAD_BYTES_CEILING, ResponseContext, ShortAnswerTemplate};
+use baiwan_limits::{MemoryLevel, MemoryPressure, Moment};
 use tokio::time::Instant;
 
 use super::SET_ASIDE_BYTES_MAX;
 use crate::clock::{Clock, Date, Tick};
 use crate::inbox::Inbox;
+use crate::own_answer::Asked;
 use crate::settings::Settings;
 use crate::status::{CoreStatus, Status};
 
@@ -23,9 +24,23 @@ pub(super) struct Terms {
     pub(super) board: Rc<Board>,
     /// The time of this turn as the rate limit counts it, if there is a limit.
     pub(super) moment: Option<Moment>,
+    /// Until when a connection may be idle that becomes that in this turn.
+    pub(super) idle_due: Tick,
+    /// Something is asked of every request of this turn before it is let through, or has to be kept of it, beside what the rate limit asks.
+    pub(super) asks_more: bool,
+    /// The answer to a request that the rate limit refuses, as far as it is known in advance; none where it depends on where the request
+    /// comes from.
+    pub(super) refusal: Option<ShortAnswerTemplate>,
 }
 
 impl Terms {
+    pub(super) fn new(settings: Arc<Settings>, board: Rc<Board>, clock: Clock) -> Self {
+        let limit = settings.rate_limit_in_force.as_ref().filter(|_| settings.refusal_cors.is_off());
+        let refusal =
+            limit.map(|limit| ShortAnswerTemplate::new(&limit.refusal(&[], &[limit.fields().begin_of_lines()])));
+        Self { settings, clock, board, moment: None, idle_due: Tick::NEVER, asks_more: true, refusal }
+    }
+
     /// Reads the time. Called once at the beginning of a turn.
     pub(super) fn read_clock(&mut self) {
         self.clock.read();
@@ -49,6 +64,14 @@ impl Terms {
     /// Bytes of a connection that may wait for their turn, or for the rest of their head.
     pub(super) fn set_aside_bytes_max(&self) -> usize {
         self.settings.http.head_bytes_max.clamp(SET_ASIDE_BYTES_MAX, HEAD_BYTES_CEILING)
+    }
+
+    /// Notes what follows for each request of this turn from the time, and from what was posted since the turn before.
+    pub(super) fn begin_turn(&mut self) {
+        self.idle_due = self.deadline(self.idle_timeout());
+        let is_short = self.board.memory_pressure().level >= MemoryLevel::NoKeepAlive;
+        let asks_who = !self.settings.proxies.is_empty();
+        self.asks_more = self.board.is_stopping() || is_short || asks_who || Asked::is_kept(&self.settings);
     }
 
     /// How long a connection may be idle from now on: less when memory is short, or the server stops.

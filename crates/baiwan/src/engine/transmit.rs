@@ -12,7 +12,7 @@ use std::io;
 use baiwan_driver::{Driver, Transmit};
 use bytes::{Buf, Bytes};
 
-use super::{TRANSMIT_AREA_BYTES, TRANSMIT_DELAY_MAX};
+use super::TRANSMIT_AREA_BYTES;
 use super::close::{close, end_record, finish_answer, flush, linger};
 use super::ports::{Part, Ports};
 use super::table::{Busy, Flags, Slot, State, Table};
@@ -26,8 +26,7 @@ pub(super) fn transmit_if_late<D: Driver>(terms: &Terms, ports: &mut Ports<D>, t
     if outbox.parts.is_empty() {
         return;
     }
-    let late = || terms.clock.precise().duration_since(outbox.waiting_since) > TRANSMIT_DELAY_MAX;
-    if outbox.bytes.len() >= TRANSMIT_AREA_BYTES || late() {
+    if outbox.bytes.len() >= TRANSMIT_AREA_BYTES || outbox.is_late(terms.clock.precise()) {
         transmit(terms, ports, table);
     }
 }

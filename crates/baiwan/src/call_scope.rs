@@ -25,6 +25,8 @@ pub(crate) struct Told {
     pub(crate) limits: RouteLimits,
     /// The body is beyond the limit by what is known of it, and nobody was called.
     pub(crate) is_too_large: bool,
+    /// The request is one of an `EventSource`, and its handler may be late.
+    pub(crate) for_events: bool,
 }
 
 impl Told {
@@ -32,6 +34,7 @@ impl Told {
     pub(crate) fn add(&mut self, later: &Self) {
         self.limits.add(&later.limits);
         self.is_too_large |= later.is_too_large;
+        self.for_events |= later.for_events;
     }
 }
 
@@ -47,7 +50,7 @@ enum Scope {
 
 thread_local! {
     static SCOPE: Cell<Scope> = const { Cell::new(Scope::Closed) };
-    static TOLD: Cell<Told> = const { Cell::new(Told { limits: RouteLimits::NONE, is_too_large: false }) };
+    static TOLD: Cell<Told> = const { Cell::new(Told { limits: RouteLimits::NONE, is_too_large: false, for_events: false }) };
     /// The route of the call that is being polled; none where nobody makes records.
     static ROUTE: Cell<Option<RouteNumber>> = const { Cell::new(None) };
     /// Where the route of the path will be kept that was asked for last, if it is told in the scope that follows.
@@ -290,7 +293,7 @@ mod tests {
     use crate::observe::Observer;
 
     fn say(limits: RouteLimits) -> bool {
-        tell(Told { limits, is_too_large: false })
+        tell(Told { limits, ..Told::default() })
     }
 
     fn listen<T>(poll: impl FnOnce() -> T) -> (T, Option<Told>) {

@@ -7,11 +7,11 @@
 //!
 //! The invariant: both event loops [`identify`] a request before anybody asks who sent it, and then all have the same answer.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
 
 use baiwan_driver::Peer;
-use baiwan_limits::{Client, ClientIp, proxy_field};
+use baiwan_limits::{Client, ClientIp, ClientKey, proxy_field};
 use http::Request;
 
 use crate::request_id::RequestId;
@@ -35,7 +35,7 @@ pub(crate) fn identify<T>(
     if !settings.proxies.is_empty() {
         let ignored = insert_client(settings, peer(), request);
         note_ignored(settings, status, here, peer, ignored);
-    } else if is_looked_at(here.requests.load(Relaxed)) {
+    } else if is_looked_at(here) {
         note_ignored(settings, status, here, peer, proxy_field(request.headers()));
     }
 }
@@ -84,15 +84,18 @@ pub(crate) fn request_id<T>(
 /// The client of a request that [`identify`] has seen: the peer, or whom a trusted proxy has named. IPv4-mapped is IPv4; over a Unix
 /// socket a client that nobody has named is `0.0.0.0`.
 pub(crate) fn client<T>(peer: Peer, request: &Request<T>) -> IpAddr {
-    client_at(peer.socket_address().ip(), request)
+    client_key(ClientKey::of(peer.socket_address().ip()), request).ip()
 }
 
-/// The same, by the address of the peer; over a Unix socket that is `0.0.0.0`.
+/// What it is for a client whom nobody knows.
+pub(crate) const UNKNOWN_CLIENT: ClientKey = ClientKey::of(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+
+/// The same as a key, by that of the peer.
 #[inline]
-pub(crate) fn client_at<T>(peer: IpAddr, request: &Request<T>) -> IpAddr {
+pub(crate) fn client_key<T>(peer: ClientKey, request: &Request<T>) -> ClientKey {
     match request.extensions().get::<ClientIp>() {
-        Some(ClientIp(ip)) => *ip,
-        None => peer.to_canonical(),
+        Some(ClientIp(ip)) => ClientKey::of(*ip),
+        None => peer,
     }
 }
 
@@ -105,8 +108,10 @@ pub(crate) fn recorded<T>(peer: Peer, request: &Request<T>) -> SocketAddr {
     }
 }
 
-/// Whether the request after `requests` others is looked at where nobody is trusted.
-fn is_looked_at(requests: u64) -> bool {
+/// Whether the next request of a core is looked at where nobody is trusted.
+#[inline]
+pub(crate) fn is_looked_at(here: &CoreStatus) -> bool {
+    let requests = here.requests.load(Relaxed);
     requests < LOOKS || requests.is_multiple_of(LOOKS)
 }
 

@@ -58,17 +58,19 @@ impl Clock {
     }
 
     /// The tick that has begun at the time of this turn.
+    #[inline]
     pub(crate) fn tick(&self) -> Tick {
-        Tick(ticks(self.now.duration_since(self.started)))
+        ticks(nanoseconds(self.now.duration_since(self.started)))
     }
 
     /// The first tick that begins no earlier than `timeout` from now; never, if there is no timeout.
+    #[inline]
     pub(crate) fn deadline(&self, timeout: Option<Duration>) -> Tick {
         match timeout {
             None => Tick::NEVER,
             Some(timeout) => {
-                let from_start = self.now.duration_since(self.started).saturating_add(timeout);
-                Tick(ticks(from_start.saturating_add(TICK - Duration::from_nanos(1))).min(Tick::NEVER.0 - 1))
+                let from_start = nanoseconds(self.now.duration_since(self.started));
+                ticks(from_start.saturating_add(nanoseconds(timeout)).saturating_add(TICK_NS - 1))
             }
         }
     }
@@ -84,8 +86,18 @@ impl Clock {
     }
 }
 
-fn ticks(duration: Duration) -> u32 {
-    u32::try_from(duration.as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX)
+/// Each request asks for deadlines, so these are numbers that processors divide fast; they last for centuries.
+const TICK_NS: u64 = TICK.as_nanos() as u64;
+
+#[inline]
+fn nanoseconds(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(duration.subsec_nanos().into())
+}
+
+/// What lies beyond the last tick is the last tick.
+#[inline]
+fn ticks(nanoseconds: u64) -> Tick {
+    Tick((nanoseconds / TICK_NS).min(u64::from(Tick::NEVER.0) - 1) as u32)
 }
 
 /// The wall time, for the lines of logs: microseconds since 1970.

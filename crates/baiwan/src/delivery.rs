@@ -1,9 +1,13 @@
 //! How fast a peer takes its answers while bytes wait for it.
 //!
 //! It has patience as a body's peer has ([`Pace`]), which is spent while the kernel refuses bytes, and only then: an app that has nothing
-//! to send is not the peer's fault. What earns patience is what the peer has acknowledged. The engine does not see that, it sees what the
-//! kernel takes, and a kernel that is full says for a long time nothing of a peer that reads slowly. So when the patience is over the
-//! kernel is asked how much it holds, and what is no longer there has been acknowledged.
+//! to send is not the peer's fault. What earns patience, and puts off the write timeout, is the room that the peer's system makes: that the
+//! window which it announces ends later in the stream than ever before. It does so when the peer reads, and only then. What is
+//! acknowledged says less: the system of a peer that never reads, when its memory is short, drops what is in its window, takes the
+//! window back, and takes both again when they are sent once more, half a minute later.
+//!
+//! The engine does not see windows, it sees what the kernel takes, and a kernel that is full says for a long time nothing of a peer that reads
+//! slowly. So when the patience is over the kernel is asked how much it holds beyond the window, and what is no longer beyond it has room.
 //!
 //! It is *not* the write timeout, which judges the longest pause. The invariant: a peer that takes the minimum rate is never too slow.
 
@@ -19,7 +23,7 @@ const DOUBTED_BYTES: u64 = 512 << 10;
 /// most, by default (`net.ipv4.tcp_wmem`): so no peer makes it hold more than it has taken before.
 const SHOWN_BYTES: u64 = 4 << 20;
 
-/// What was on its way when the kernel refused bytes is acknowledged by then, or lost. Without a look at this moment, it would count as
+/// The peer has announced by then what room it had when the kernel refused bytes. Without a look at this moment, that would count as
 /// progress when the write timeout is over, and a peer that never reads would be cut after twice that time.
 pub(crate) const SETTLE_TIME: Duration = Duration::from_millis(500);
 
@@ -31,8 +35,8 @@ pub(crate) struct Delivery {
     taken: u64,
     /// The part of it that has earned no patience yet.
     unjudged: u64,
-    /// What the kernel held when it was asked last.
-    held: u64,
+    /// What the kernel held beyond the peer's window, as that was when it ended latest; below zero, the room that was left.
+    excess: i64,
     /// When it is asked first after the last of the bytes that it took.
     settles: Tick,
     /// What it had taken in all when that was set.
@@ -42,7 +46,7 @@ pub(crate) struct Delivery {
 /// What a look at a peer has shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Look {
-    /// It has acknowledged something since the last look.
+    /// It has made room since the last look.
     pub(crate) progress: bool,
     /// It is below the minimum rate, and its patience is over.
     pub(crate) too_slow: bool,
@@ -50,7 +54,7 @@ pub(crate) struct Look {
 
 impl Delivery {
     pub(crate) fn new() -> Self {
-        Self { pace: Pace::begin(Tick::NEVER), taken: 0, unjudged: 0, held: 0, settles: Tick::NEVER, settling: 0 }
+        Self { pace: Pace::begin(Tick::NEVER), taken: 0, unjudged: 0, excess: 0, settles: Tick::NEVER, settling: 0 }
     }
 
     /// When the peer is to be looked at; never, when nothing waits for it.
@@ -71,12 +75,12 @@ impl Delivery {
         self.taken < DOUBTED_BYTES
     }
 
-    /// The kernel takes no more for now. `rate` is the minimum in bytes a second; 0 is none. `held` tells what the kernel holds, if it
-    /// needs to be known.
-    pub(crate) fn start(&mut self, clock: &Clock, rate: u32, held: impl FnOnce() -> u64) {
+    /// The kernel takes no more for now. `rate` is the minimum in bytes a second; 0 is none. `excess` tells what the kernel holds beyond the
+    /// peer's window, if it needs to be known.
+    pub(crate) fn start(&mut self, clock: &Clock, rate: u32, excess: impl FnOnce() -> i64) {
         if rate > 0 && !self.pace.is_waiting() {
-            let acknowledged = self.acknowledged(held());
-            self.pace.handle_bytes(acknowledged, clock, rate);
+            let room = self.room(excess());
+            self.pace.handle_bytes(room, clock, rate);
             self.pace.start(clock, rate);
         }
         if rate > 0 && self.taken != self.settling {
@@ -85,16 +89,16 @@ impl Delivery {
         }
     }
 
-    /// The kernel holds `held` bytes now.
-    pub(crate) fn look(&mut self, clock: &Clock, rate: u32, held: u64) -> Look {
+    /// The kernel holds `excess` bytes beyond the peer's window now.
+    pub(crate) fn look(&mut self, clock: &Clock, rate: u32, excess: i64) -> Look {
         self.settles = Tick::NEVER;
-        let acknowledged = self.acknowledged(held);
-        self.pace.handle_bytes(acknowledged, clock, rate);
+        let room = self.room(excess);
+        self.pace.handle_bytes(room, clock, rate);
         let too_slow = self.pace.due() <= clock.tick();
         if !too_slow {
             self.pace.start(clock, rate);
         }
-        Look { progress: acknowledged > 0, too_slow }
+        Look { progress: room > 0, too_slow }
     }
 
     /// Nothing waits any more.
@@ -107,10 +111,12 @@ impl Delivery {
         }
     }
 
-    /// What the peer has acknowledged since the last look.
-    fn acknowledged(&mut self, held: u64) -> usize {
-        let before = std::mem::replace(&mut self.held, held);
-        (before + std::mem::take(&mut self.unjudged)).saturating_sub(held) as usize
+    /// The room that the peer has made since the last look. A window that ends earlier than before is one that was taken back, and makes no
+    /// room when it is given again.
+    fn room(&mut self, excess: i64) -> usize {
+        let without = self.excess.saturating_add_unsigned(std::mem::take(&mut self.unjudged));
+        self.excess = without.min(excess);
+        (without - self.excess) as usize
     }
 }
 
@@ -121,13 +127,13 @@ mod tests {
     const RATE: u32 = 500;
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Has a peer be looked at when it is due, until `time` is over. `held` is what the kernel holds after so many seconds. Returns the
-    /// looks, each with its second.
+    /// Has a peer be looked at when it is due, until `time` is over. `excess` is what the kernel holds beyond its window after so many seconds.
+    /// Returns the looks, each with its second.
     async fn looks(
         delivery: &mut Delivery,
         clock: &mut Clock,
         seconds: u64,
-        held: impl Fn(u64) -> u64,
+        excess: impl Fn(i64) -> i64,
     ) -> Vec<(u64, Look)> {
         let (began, mut looks) = (clock.now(), Vec::new());
         while clock.now() - began < Duration::from_secs(seconds) {
@@ -135,7 +141,7 @@ mod tests {
             clock.read();
             let second = (clock.now() - began).as_secs();
             if delivery.due() <= clock.tick() {
-                let look = delivery.look(clock, RATE, held(second));
+                let look = delivery.look(clock, RATE, excess(second.cast_signed()));
                 looks.push((second, look));
                 if look.too_slow {
                     break;
@@ -171,6 +177,19 @@ mod tests {
         let looks = looks(&mut delivery, &mut clock, 60, |_| 30_000).await;
         assert!(looks[0].0 <= 1 && looks[0].1.progress, "{looks:?}");
         assert!(looks[1..].iter().all(|(_, look)| !look.progress), "{looks:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn row_38a_a_window_that_is_taken_back_and_given_again_is_no_progress() {
+        let (mut clock, mut delivery) = (Clock::start(), Delivery::new());
+        delivery.handle_taken(131_072);
+        delivery.start(&clock, RATE, || 65_536);
+        // The peer's system has room for 128,000 bytes, then for less, then as before, when it takes what was sent again.
+        let excess = |second| if (2..25).contains(&second) { 16_384 } else { 3_072 };
+        let looks = looks(&mut delivery, &mut clock, 60, excess).await;
+        assert!(looks[0].0 <= 1 && looks[0].1.progress, "{looks:?}");
+        assert!(looks.len() > 1 && looks[1..].iter().all(|(_, look)| !look.progress), "{looks:?}");
+        assert!(looks.last().is_some_and(|(second, look)| *second <= 32 && look.too_slow), "{looks:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -183,9 +183,9 @@ impl<D: Driver, A: App> Engine<D, A> {
         let listeners = Listeners::new(&mut driver, bound)?;
         let transports = Transports::new(&settings, Arc::clone(&status), index, recorder.clone());
         let mut table = Table::new(clock.tick());
-        let pressure = Pressure::watch(settings.overload, &mut table, clock.now());
         let pulse = recorder.as_ref().filter(|recorder| recorder.counts_turns()).map(|_| Pulse::begin(clock.now()));
         let board = Board::new(status, index, *clock.date(), recorder);
+        let pressure = Pressure::watch(settings.overload, &mut table, &board, clock.now());
         Ok(Self {
             ports: Ports::new(driver, transports, clock.now()),
             table,
@@ -261,9 +261,10 @@ impl<D: Driver, A: App> Engine<D, A> {
         terms.status().turned();
         terms.read_clock();
         terms.board.post_date(terms.clock.date());
-        ports.outbox.waiting_since = terms.clock.now();
+        ports.outbox.begin_wait(terms.clock.now());
         begin_stop(terms, drain, listeners, ports, table);
         follow_memory(terms, sweep, table);
+        terms.begin_turn();
     }
 
     /// Takes in what the driver reports: it marks connections and puts them into the ready queue. No more is done, so this

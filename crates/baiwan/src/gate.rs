@@ -6,7 +6,6 @@
 //! The invariant: what is counted in here is counted out once, as what it was counted in.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use baiwan_driver::Peer;
@@ -15,7 +14,7 @@ use baiwan_limits::{ClientKey, Decision, MemoryLevel, Moment};
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use http::{Method, Request, StatusCode, Uri};
 
-use crate::client::client_at;
+use crate::client::{UNKNOWN_CLIENT, client_key};
 use crate::cors::{Origin, RefusalCors};
 use crate::own_answer::OwnAnswer;
 use crate::per_client::TooMany;
@@ -139,12 +138,9 @@ pub(crate) fn admit_connection(
     if status.phase() == Phase::Stopping {
         return Entry::Dropped(CloseReason::DrainTimeout);
     }
-    let client = match status.bounds.clients.as_ref().map(|clients| clients.try_open(peer, now)) {
-        // Half of the room is for others: one client must not keep an orchestrator from asking for the health of a full server.
-        Some(Err(TooMany)) if 2 * beyond.count >= beyond.max => return Entry::Dropped(CloseReason::ClientOverLimit),
-        Some(Err(TooMany)) => return Entry::Refused(Denial::TOO_MANY_CONNECTIONS_PER_CLIENT),
-        Some(Ok(client)) => client,
-        None => None,
+    let client = match count_client(status, beyond, peer, now) {
+        Ok(client) => client,
+        Err(entry) => return entry,
     };
     if status.try_open(core) {
         return Entry::Taken(client);
@@ -155,6 +151,43 @@ pub(crate) fn admit_connection(
         () if status.try_probe() => Entry::Probe,
         () => Entry::Refused(Denial::TOO_MANY_CONNECTIONS),
     }
+}
+
+/// Decides what becomes of a connection that was taken as that of a proxy, once the proxy has said that `client` has connected: from here
+/// on it is the client's. What is not taken any more is counted out.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+pub(crate) fn admit_client(
+    status: &Status,
+    core: usize,
+    beyond: Beyond,
+    client: Peer,
+    now: tokio::time::Instant,
+) -> Entry {
+    match count_client(status, beyond, client, now) {
+        Ok(client) => Entry::Taken(client),
+        Err(entry) => {
+            leave(status, core, Entry::Taken(None));
+            entry
+        }
+    }
+}
+
+/// Counts a connection in as one of its client's, if its client is limited.
+///
+/// # Errors
+/// What becomes of it if its client has too many.
+fn count_client(
+    status: &Status,
+    beyond: Beyond,
+    client: Peer,
+    now: tokio::time::Instant,
+) -> Result<Option<ClientKey>, Entry> {
+    let Some(clients) = &status.bounds.clients else { return Ok(None) };
+    clients.try_open(client, now).map_err(|TooMany| match 2 * beyond.count >= beyond.max {
+        // Half of the room is for others: one client must not keep an orchestrator from asking for the health of a full server.
+        true => Entry::Dropped(CloseReason::ClientOverLimit),
+        false => Entry::Refused(Denial::TOO_MANY_CONNECTIONS_PER_CLIENT),
+    })
 }
 
 /// Counts out what was counted in.
@@ -195,8 +228,8 @@ pub(crate) struct Asker<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counting<'a> {
     pub(crate) limit: &'a RateLimit,
-    /// The address of the peer; `0.0.0.0` over a Unix socket.
-    pub(crate) peer: IpAddr,
+    /// The peer, by its whole address; `0.0.0.0` over a Unix socket.
+    pub(crate) peer: ClientKey,
     pub(crate) now: Moment,
     /// Where it is counted what is refused, or would be.
     pub(crate) core: &'a CoreStatus,
@@ -228,37 +261,52 @@ pub(crate) fn admit_request<B>(asker: Asker<'_>, request: &Request<B>) -> Verdic
         return refused(Denial::OVERLOADED);
     }
     let left = match counting {
-        Some(counting) if counts(request) => match counting.count(request) {
+        Some(counting) => match count_request(counting, request) {
             Ok(left) => left,
             Err(denial) => return refused(denial),
         },
-        _ => None,
+        None => None,
     };
     Verdict::Pass { last, left }
 }
 
-impl Counting<'_> {
-    // Apart from its caller, so that requests that nobody counts do not pay for it.
-    #[inline(never)]
-    fn count<B>(&self, request: &Request<B>) -> Result<Option<Left>, Denial> {
-        let ip = client_at(self.peer, request);
-        if ip.is_unspecified() {
-            // Over a Unix socket, nobody knows who asks unless a trusted proxy says so.
-            return Ok(None);
+/// Counts a request of which nothing else is asked, unless requests of its kind do not count.
+#[inline]
+pub(crate) fn count_request<B>(counting: Counting<'_>, request: &Request<B>) -> Result<Option<Left>, Denial> {
+    let Counting { limit, peer, now, core } = counting;
+    match counts(request) {
+        true => count(limit, peer, now, core, request),
+        false => Ok(None),
+    }
+}
+
+/// Counts a request against the limit of its client.
+// Apart from its caller, so that requests that nobody counts do not pay for it; and with arguments that fit registers.
+#[inline(never)]
+fn count<B>(
+    limit: &RateLimit,
+    peer: ClientKey,
+    now: Moment,
+    core: &CoreStatus,
+    request: &Request<B>,
+) -> Result<Option<Left>, Denial> {
+    let client = client_key(peer, request);
+    if client == UNKNOWN_CLIENT {
+        // Over a Unix socket, nobody knows who asks unless a trusted proxy says so.
+        return Ok(None);
+    }
+    match limit.check(client, now) {
+        Ruling::Allowed(left) => {
+            add(&core.rate_limit_allowed, 1);
+            Ok(left)
         }
-        match self.limit.check(ip, self.now) {
-            Ruling::Allowed(left) => {
-                add(&self.core.rate_limit_allowed, 1);
-                Ok(left)
-            }
-            Ruling::Reported => {
-                add(&self.core.rate_limit_reported, 1);
-                Ok(None)
-            }
-            Ruling::Refused(decision) => {
-                add(&self.core.rate_limited, 1);
-                Err(Denial::rate_limited(decision))
-            }
+        Ruling::Reported => {
+            add(&core.rate_limit_reported, 1);
+            Ok(None)
+        }
+        Ruling::Refused(decision) => {
+            add(&core.rate_limited, 1);
+            Err(Denial::rate_limited(decision))
         }
     }
 }
@@ -269,13 +317,13 @@ fn counts<B>(request: &Request<B>) -> bool {
     let is_preflight = *request.method() == Method::OPTIONS
         && request.headers().contains_key(ORIGIN)
         && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-    !is_preflight && request.uri().path() != "/health" && !asks_for_health(request.uri())
+    !is_preflight && !asks_for_health(request.uri())
 }
 
-/// Whether a request is one that is answered beyond the maximum of connections, and on an overloaded core: an orchestrator restarts a
-/// server whose health it cannot ask for, and that would cut everybody.
+/// Whether a request is one that no limit concerns, for `/health` or a path below it: an orchestrator restarts a server whose health it
+/// cannot ask for, and that would cut everybody.
 fn asks_for_health(target: &Uri) -> bool {
-    target.path().starts_with("/health/")
+    target.path().strip_prefix("/health").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -351,10 +399,10 @@ mod tests {
             admit_request(asker, &Request::builder().uri(target).body(()).unwrap())
         };
         let pass = |last| Verdict::Pass { last, left: None };
-        for target in ["/health/live", "/health/ready?full", "/health/"] {
+        for target in ["/health", "/health?full", "/health/live", "/health/ready?full", "/health/"] {
             assert_eq!(ask(true, false, target), pass(true), "{target}");
         }
-        for target in ["/", "/health", "/healthy/", "/a/health/", "*"] {
+        for target in ["/", "/healthy", "/healthy/", "/a/health", "/a/health/", "*"] {
             let refused = Verdict::Refused { denial: Denial::TOO_MANY_CONNECTIONS, last: true };
             assert_eq!(ask(true, true, target), refused, "{target}");
             assert_eq!(ask(false, false, target), pass(false), "{target}");
@@ -366,7 +414,7 @@ mod tests {
         let status = Status::new(1, 2, 2);
         let limit = RateLimit::new("1/h".parse().unwrap(), Default::default(), Default::default());
         let now = limit.moment(tokio::time::Instant::now().into_std());
-        let peer = "192.0.2.1".parse().unwrap();
+        let peer = ClientKey::of("192.0.2.1".parse().unwrap());
         let ask = |method: &str, target: &str, fields: &[&str]| {
             let counting = Some(Counting { limit: &limit, peer, now, core: &status.cores[0] });
             let request = Request::builder().method(method).uri(target);
@@ -410,7 +458,9 @@ mod tests {
         }
         let refused = Verdict::Refused { denial: Denial::MEMORY_PRESSURE, last: true };
         assert_eq!(ask(MemoryLevel::Refusing, "/"), refused);
-        assert_eq!(ask(MemoryLevel::Refusing, "/health/live"), pass(true));
+        for target in ["/health", "/health/live"] {
+            assert_eq!(ask(MemoryLevel::Refusing, target), pass(true), "{target}");
+        }
         let late = Asker { memory: MemoryLevel::NoKeepAlive, is_late: true, ..ASKER };
         let refused = Verdict::Refused { denial: Denial::OVERLOADED, last: true };
         assert_eq!(admit_request(late, &Request::new(())), refused, "nor is a connection kept for a refusal");
@@ -422,8 +472,10 @@ mod tests {
             let asker = Asker { is_late: true, ..ASKER };
             admit_request(asker, &Request::builder().uri(target).body(()).unwrap())
         };
-        assert_eq!(ask("/health/live"), Verdict::Pass { last: false, left: None });
-        for target in ["/", "/health", "/healthy/"] {
+        for target in ["/health", "/health/live"] {
+            assert_eq!(ask(target), Verdict::Pass { last: false, left: None }, "{target}");
+        }
+        for target in ["/", "/healthy", "/healthy/"] {
             let refused = Verdict::Refused { denial: Denial::OVERLOADED, last: false };
             assert_eq!(ask(target), refused, "{target}");
         }

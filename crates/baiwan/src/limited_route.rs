@@ -8,6 +8,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use baiwan_limits::is_event_source;
 use http::Request;
 use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
@@ -48,7 +49,9 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let limits = self.limits;
         let is_too_large = limits.body_bytes_max.is_some_and(|max| request.body().size_hint().lower() > max);
-        let is_heard = tell(Told { limits, is_too_large });
+        let may_be_late = limits.request_timeout.flatten().is_some();
+        let for_events = may_be_late && is_event_source(request.method(), request.headers());
+        let is_heard = tell(Told { limits, is_too_large, for_events });
         // Whoever has heard that it is too large polls this no further.
         let future = (!(is_too_large && is_heard)).then(|| self.inner.call(request));
         RouteLimitsFuture { future }

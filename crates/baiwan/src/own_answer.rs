@@ -11,8 +11,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use baiwan_http1::{ShortAnswer, ShortField, error_text};
-use baiwan_limits::{Decision, EVENT_STREAM, PROBLEM_MEDIA_TYPE, accepts_event_stream, retry_event};
-use http::{Method, Request, StatusCode};
+use baiwan_limits::{Decision, EVENT_STREAM, is_event_source, retry_event};
+use http::{Request, StatusCode};
 
 use crate::cors::{Origin, RefusalCors};
 use crate::request_id::{self, RequestId};
@@ -40,7 +40,13 @@ impl Asked {
     /// All that matters of a request that is refused now, and is called `id`.
     pub(crate) fn of<B>(settings: &Settings, request: &Request<B>, id: Option<RequestId>) -> Self {
         let origin = settings.refusal_cors.origin_of(request.headers());
-        Self { origin, for_events: asks_for_events(request), id }
+        Self { origin, for_events: is_event_source(request.method(), request.headers()), id }
+    }
+
+    /// Whether settings need that something is kept of requests ([`to_keep`](Self::to_keep)).
+    #[cfg(all(target_os = "linux", not(baiwan_portable)))]
+    pub(crate) fn is_kept(settings: &Settings) -> bool {
+        matches!(settings.refusal_cors, RefusalCors::Origins(_)) || may_be_late(settings)
     }
 
     /// What must be kept of a request that goes to the app, because it may have to be answered instead: nothing, unless there are
@@ -51,15 +57,25 @@ impl Asked {
             RefusalCors::Off | RefusalCors::Any => Origin::Other,
             RefusalCors::Origins(_) => settings.refusal_cors.origin_of(request.headers()),
         };
-        let may_be_late = settings.request_timeout.is_some() || settings.max_connection_age.is_some();
-        Self { origin, for_events: may_be_late && asks_for_events(request), id: None }
+        let for_events = may_be_late(settings) && is_event_source(request.method(), request.headers());
+        Self { origin, for_events, id: None }
+    }
+
+    /// Whether more than its id matters.
+    #[cfg(all(target_os = "linux", not(baiwan_portable)))]
+    pub(crate) fn is_special(&self) -> bool {
+        self.for_events || self.origin != Origin::Other
+    }
+
+    /// A layer of its route has seen a request of an `EventSource` that may be late.
+    pub(crate) fn note_events(&mut self) {
+        self.for_events = true;
     }
 }
 
-/// Whether a request is like that of an `EventSource`: a GET that takes a stream of events. One with another method has a program behind
-/// it that reads the status.
-fn asks_for_events<B>(request: &Request<B>) -> bool {
-    *request.method() == Method::GET && accepts_event_stream(request.headers())
+/// Whether the server may answer in the place of a handler that takes too long, whatever its route.
+fn may_be_late(settings: &Settings) -> bool {
+    settings.request_timeout.is_some() || settings.max_connection_age.is_some()
 }
 
 /// The status that an answer stands for, whatever its status line says: an extension of it.
@@ -106,9 +122,7 @@ impl<'a> OwnAnswer<'a> {
         if let (Some(over), Some(limit)) = (&self.over, &settings.rate_limit_in_force) {
             let numbers = limit.fields().rest_of_lines(over, random());
             let lines = [limit.fields().begin_of_lines(), numbers.as_slice()];
-            let (content_type, body) = (PROBLEM_MEDIA_TYPE, limit.fields().problem_bytes());
-            let fields = fields.as_slice();
-            return write(&ShortAnswer { status: self.status, content_type, fields, lines: &lines, body });
+            return write(&limit.refusal(fields.as_slice(), &lines));
         }
         let mut buffer = itoa::Buffer::new();
         if comes_back {
@@ -122,7 +136,7 @@ impl<'a> OwnAnswer<'a> {
 
 /// A number that no client expects: SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014), with a
 /// seed for each thread. Answers show a few bits of it.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     thread_local! {
         static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(()));
     }
@@ -151,20 +165,5 @@ impl<'a> Fields<'a> {
 
     fn as_slice(&self) -> &[ShortField<'a>] {
         &self.all[..self.count]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_event_source_is_known_by_what_it_asks() {
-        let asks = |method: &str, accept: &str| {
-            asks_for_events(&Request::builder().method(method).uri("/").header("accept", accept).body(()).unwrap())
-        };
-        assert!(asks("GET", "text/event-stream"));
-        assert!(!asks("GET", "*/*"));
-        assert!(!asks("POST", "application/json, text/event-stream"), "no EventSource posts");
     }
 }

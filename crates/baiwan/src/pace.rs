@@ -1,5 +1,5 @@
 //! How fast a request's body must come while its handler waits for it; and how fast an answer must be taken (`delivery`), where what is
-//! said of bytes that come is meant of bytes that the peer has acknowledged.
+//! said of bytes that come is meant of bytes for which the peer makes room.
 //!
 //! A peer begins with a grace of some seconds. Waiting spends it, every byte that arrives adds to it, as much as the minimum
 //! rate says, up to a maximum: a token bucket (Turner, "New Directions in Communications", IEEE Communications Magazine 24:10,

@@ -1,8 +1,8 @@
 //! What one client may have of the server's connections: how many at once, and how many new ones a second.
 //!
-//! Asked by the gate when a connection is accepted, and told when it ends; so all cores share it. A client is the peer's address, or the
-//! prefix of an IPv6 one. A peer that speaks for others, such as a trusted proxy, or that comes over a Unix socket, is *not* limited
-//! here.
+//! Asked by the gate when a connection is accepted, or when a proxy has said for whom it has connected (PROXY protocol), and told when the
+//! connection ends; so all cores share it. A client is the peer's address, or the prefix of an IPv6 one. A peer that speaks for others, such
+//! as a trusted proxy, or that comes over a Unix socket, is *not* limited here.
 //!
 //! The invariant: what is counted in under a key is counted out once, under the same key.
 

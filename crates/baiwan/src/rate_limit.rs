@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use baiwan_limits::{ClientKey, Decision, Fields, Limiter, Moment, Networks, Quota, Table};
-use http::HeaderMap;
+use baiwan_http1::{ShortAnswer, ShortField};
+use baiwan_limits::{ClientKey, Decision, Fields, Limiter, Moment, Networks, PROBLEM_MEDIA_TYPE, Quota, Table};
+use http::{HeaderMap, StatusCode};
 
 use crate::say::say;
 
@@ -142,6 +143,12 @@ impl RateLimit {
         self.limiter.fields()
     }
 
+    /// The answer to a request that is refused, with these fields and lines.
+    pub(crate) fn refusal<'a>(&'a self, fields: &'a [ShortField<'a>], lines: &'a [&'a [u8]]) -> ShortAnswer<'a> {
+        let (status, body) = (StatusCode::TOO_MANY_REQUESTS, self.fields().problem_bytes());
+        ShortAnswer { status, content_type: PROBLEM_MEDIA_TYPE, fields, lines, body }
+    }
+
     /// What the answer says to whom so much is left.
     pub(crate) fn warning(self: &Arc<Self>, left: Left) -> Warning {
         Warning { limit: Arc::clone(self), left }
@@ -152,20 +159,20 @@ impl RateLimit {
         self.limiter.moment(now)
     }
 
-    /// Counts a request of this client.
-    #[inline]
-    pub(crate) fn check(&self, ip: IpAddr, now: Moment) -> Ruling {
-        if self.scope.is_exempt(ip) {
+    /// Counts a request of the client with this whole address.
+    #[inline(always)]
+    pub(crate) fn check(&self, client: ClientKey, now: Moment) -> Ruling {
+        if self.scope.is_exempt(client) {
             return Ruling::Allowed(None);
         }
-        let Some(decision) = self.limiter.check_client(ClientKey::new(ip, self.scope.ipv6_prefix), now) else {
+        let Some(decision) = self.limiter.check_client(client.within(self.scope.ipv6_prefix), now) else {
             return Ruling::Allowed(None);
         };
         match self.mode {
             RateLimitMode::Enforce if !decision.allowed => Ruling::Refused(decision),
             RateLimitMode::Enforce => Ruling::Allowed(Some(Left::of(&decision))),
             RateLimitMode::Report if !decision.allowed => {
-                self.report(ip, now);
+                self.report(client.ip(), now);
                 Ruling::Reported
             }
             RateLimitMode::Report => Ruling::Allowed(None),
@@ -192,13 +199,13 @@ impl RateLimit {
 
 impl Scope {
     #[inline]
-    fn is_exempt(&self, ip: IpAddr) -> bool {
-        (self.exempts_loopback && is_loopback(ip)) || (!self.exempt.is_empty() && self.exempt.contains(ip))
+    fn is_exempt(&self, client: ClientKey) -> bool {
+        (self.exempts_loopback || !self.exempt.is_empty()) && self.exempts(client.ip())
     }
-}
 
-fn is_loopback(ip: IpAddr) -> bool {
-    ip.to_canonical().is_loopback()
+    fn exempts(&self, ip: IpAddr) -> bool {
+        (self.exempts_loopback && ip.is_loopback()) || self.exempt.contains(ip)
+    }
 }
 
 #[cfg(test)]
@@ -218,7 +225,7 @@ mod tests {
     }
 
     fn ask(limit: &RateLimit, ip: &str, now: Moment) -> Ruling {
-        limit.check(ip.parse().unwrap(), now)
+        limit.check(ClientKey::of(ip.parse().unwrap()), now)
     }
 
     #[test]

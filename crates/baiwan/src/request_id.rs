@@ -25,6 +25,9 @@ pub use self::trace_context::TraceContext;
 /// The field that an id comes in and is sent back in.
 pub(crate) const FIELD: HeaderName = HeaderName::from_static(FIELD_NAME);
 pub(crate) const FIELD_NAME: &str = "x-request-id";
+/// What stands before an id on its line.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+pub(crate) const LINE_BEGIN: &[u8] = b"x-request-id: ";
 
 /// A longer id is not believed.
 const ID_BYTES_MAX: usize = 128;

@@ -204,8 +204,8 @@ impl Driver for EpollDriver {
         Some(socket.0.as_fd())
     }
 
-    fn held_bytes(socket: &Socket) -> u64 {
-        option::held_bytes(&socket.0)
+    fn excess_bytes(socket: &Socket) -> i64 {
+        option::excess_bytes(&socket.0)
     }
 
     fn hold_more(socket: &Socket) {

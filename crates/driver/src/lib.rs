@@ -54,7 +54,7 @@ pub use machine::{FileLimit, raise_file_limit};
 pub use machine::{open_files, read_kilobytes, thread_cpu_time};
 pub use name::{local_address, local_unix_address, peer_unix_address};
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
-pub use option::held_bytes;
+pub use option::{excess_bytes, held_bytes};
 
 /// The interface between an engine and the sockets of one core.
 ///
@@ -154,8 +154,9 @@ pub trait Driver {
     /// The descriptor of a socket, lent to whoever wants to know more of it; `None` where sockets have none.
     fn descriptor(socket: &Self::Socket) -> Option<BorrowedFd<'_>>;
 
-    /// Bytes that the system holds for a socket's peer and that the peer has not acknowledged; 0 where that cannot be told.
-    fn held_bytes(socket: &Self::Socket) -> u64;
+    /// By how much the bytes that the system holds for a socket's peer are more than the room that the peer has announced; below zero, the room
+    /// that is left. 0 where that cannot be told.
+    fn excess_bytes(socket: &Self::Socket) -> i64;
 
     /// The peer of a socket reads what it is sent: from here on the system may hold more for it, where it holds less than is best for
     /// throughput. What is sent to it is no longer sent with [`Transmit::cautious`].

@@ -36,6 +36,41 @@ pub fn held_bytes(socket: impl AsFd) -> u64 {
     if outcome == 0 { u64::try_from(bytes).unwrap_or(0) } else { 0 }
 }
 
+/// By how much the [held bytes](held_bytes) are more than the room that the peer's system has announced, its window; below zero, the room
+/// that is left. Where the window cannot be asked for (a Unix connection, Linux before 5.4), it counts as nothing.
+pub fn excess_bytes(socket: impl AsFd) -> i64 {
+    let held = held_bytes(&socket).cast_signed();
+    let Some([unsent, window]) = unsent_and_window(&socket) else { return held };
+    // A window that the peer has taken back had room for what is on its way.
+    held - window.max(held - unsent)
+}
+
+/// Bytes of a TCP connection that were not sent yet, and the peer's window: `tcpi_notsent_bytes` and `tcpi_snd_wnd` of Linux's `tcp_info`,
+/// whose later members the C library does not know.
+fn unsent_and_window(socket: &impl AsFd) -> Option<[i64; 2]> {
+    const UNSENT_AT: usize = 144;
+    const WINDOW_AT: usize = 228;
+    const END: usize = WINDOW_AT + 4;
+    let mut bytes = [0_u8; END];
+    let mut length = END as libc::socklen_t;
+    // SAFETY: the descriptor is open, because it is borrowed; at most `length` bytes are written, which is the size of the buffer, and buffer
+    // and length live until the call returns.
+    let outcome = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            bytes.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    let number = |at: usize| Some(i64::from(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?)));
+    match outcome == 0 && length as usize == END {
+        true => Some([number(UNSENT_AT)?, number(WINDOW_AT)?]),
+        false => None,
+    }
+}
+
 /// Sets an option whose value is a C `int` (setsockopt(2)).
 pub(crate) fn set_number(
     socket: &impl AsFd,

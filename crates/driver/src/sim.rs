@@ -231,7 +231,7 @@ impl Driver for SimDriver {
         self.0.0.borrow_mut().close(socket.0, how);
     }
 
-    fn held_bytes(_socket: &SimSocket) -> u64 {
+    fn excess_bytes(_socket: &SimSocket) -> i64 {
         // What was sent is the peer's.
         0
     }

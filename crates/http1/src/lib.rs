@@ -146,6 +146,6 @@ pub use response_check::{
 pub use response_head::{ResponseDecoder, ResponseHead};
 pub use response_refusal::ResponseRefusal;
 pub use short_answer::{
-    MEMORY_PRESSURE, ShortAnswer, ShortField, TOO_MANY_CONNECTIONS, TOO_MANY_CONNECTIONS_PER_CLIENT,
-    encode_short_answer, encode_with_fields, error_text, short_response,
+    MEMORY_PRESSURE, ShortAnswer, ShortAnswerTemplate, ShortField, TOO_MANY_CONNECTIONS,
+    TOO_MANY_CONNECTIONS_PER_CLIENT, encode_short_answer, encode_with_fields, error_text, short_response,
 };

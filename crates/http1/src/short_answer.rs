@@ -73,6 +73,63 @@ pub fn encode_short_answer(out: &mut Vec<u8>, answer: &ShortAnswer<'_>, context:
     }
 }
 
+/// A short answer that is given often: all of it is written in advance but its date and the end of its lines.
+///
+/// It is for requests of HTTP/1.1 that are no HEAD, on connections that persist ([`fits`](Self::fits)).
+///
+/// # Example
+/// ```
+/// use baiwan_http1::{ShortAnswer, ShortAnswerTemplate};
+/// use http::StatusCode;
+///
+/// let status = StatusCode::TOO_MANY_REQUESTS;
+/// let lines: [&[u8]; 2] = [b"Server: a\r\n", b"Retry-After: "];
+/// let answer = ShortAnswer { status, content_type: "text/plain", fields: &[], lines: &lines, body: b"later\n" };
+/// let template = ShortAnswerTemplate::new(&answer);
+/// let mut out = Vec::new();
+/// template.append(&mut out, &[b"7\r\n"], b"Sun, 06 Nov 1994 08:49:37 GMT");
+/// assert!(out.ends_with(b"Server: a\r\nRetry-After: 7\r\n\r\nlater\n"));
+/// ```
+#[derive(Clone, Debug)]
+pub struct ShortAnswerTemplate {
+    /// Up to the date; from there up to the end of the lines; and the rest.
+    pieces: [Box<[u8]>; 3],
+}
+
+impl ShortAnswerTemplate {
+    /// Writes what is known: of the lines all but the end of the last, which comes with [`append`](Self::append).
+    pub fn new(answer: &ShortAnswer<'_>) -> Self {
+        const DATE: &[u8; 29] = &[b'd'; 29];
+        const END: &[u8] = b"\r\n";
+        let context =
+            ResponseContext { head_request: false, version: Version::HTTP_11, keep_alive: true, may_switch: false };
+        let lines: Vec<_> = answer.lines.iter().copied().chain([END]).collect();
+        let mut written = Vec::new();
+        encode_short_answer(&mut written, &ShortAnswer { lines: &lines, ..*answer }, context, DATE);
+        // The date is in the first field, and nothing comes behind the lines but the empty one.
+        let date = written.windows(DATE.len()).position(|window| window == DATE).unwrap_or_default();
+        let rest = written.len() - answer.body.len() - END.len();
+        let pieces = [&written[..date], &written[date + DATE.len()..rest - END.len()], &written[rest..]];
+        Self { pieces: pieces.map(Box::from) }
+    }
+
+    /// Appends the whole answer with this end of its lines, in pieces, CR LF included, and this date.
+    pub fn append(&self, out: &mut Vec<u8>, end_of_lines: &[&[u8]], date: &[u8; 29]) {
+        let [begin, lines, rest] = &self.pieces;
+        let end_bytes: usize = end_of_lines.iter().map(|piece| piece.len()).sum();
+        out.reserve(begin.len() + date.len() + lines.len() + end_bytes + rest.len());
+        [&begin[..], date, lines].into_iter().for_each(|piece| out.extend_from_slice(piece));
+        end_of_lines.iter().for_each(|piece| out.extend_from_slice(piece));
+        out.extend_from_slice(rest);
+    }
+
+    /// Whether it is what [`encode_short_answer`] would write with this context.
+    #[inline]
+    pub fn fits(context: ResponseContext) -> bool {
+        !context.head_request && context.keep_alive && context.version == Version::HTTP_11
+    }
+}
+
 /// The same answer for an encoder that adds `Date` and Content-Length by itself.
 pub fn short_response(answer: &ShortAnswer<'_>, keep_alive: bool) -> Response<Bytes> {
     let mut response = Response::new(Bytes::copy_from_slice(answer.body));

@@ -60,19 +60,35 @@ impl From<IpAddr> for ClientIp {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ClientKey(u128);
 
+/// What an IPv4 address begins with that is written as IPv6 (RFC 4291, section 2.5.5.2).
+const IPV4_MAPPED: u128 = 0xffff;
+
 impl ClientKey {
     /// The key of a client. `ipv6_prefix` is the number of bits of an IPv6 address that count, 0 to 128; more are 128. An IPv4 address
     /// counts as a whole.
     #[inline]
     pub fn new(ip: IpAddr, ipv6_prefix: u8) -> Self {
-        match ip.to_canonical() {
-            // No IPv6 address has this form here, so the two never meet.
-            IpAddr::V4(ip) => Self(ip.to_ipv6_mapped().to_bits()),
-            IpAddr::V6(ip) => {
-                let ignored = 128 - u32::from(ipv6_prefix.min(128));
-                Self(ip.to_bits() & u128::MAX.checked_shl(ignored).unwrap_or(0))
-            }
+        Self::of(ip).within(ipv6_prefix)
+    }
+
+    /// The key of a client whose address counts as a whole.
+    #[inline]
+    pub const fn of(ip: IpAddr) -> Self {
+        match ip {
+            // As IPv6 writes it, so that the two are one.
+            IpAddr::V4(ip) => Self(IPV4_MAPPED << 32 | ip.to_bits() as u128),
+            IpAddr::V6(ip) => Self(ip.to_bits()),
         }
+    }
+
+    /// The key of the network with this prefix that the client is in; an IPv4 address counts as a whole all the same.
+    #[inline]
+    pub fn within(self, ipv6_prefix: u8) -> Self {
+        if self.0 >> 32 == IPV4_MAPPED {
+            return self;
+        }
+        let ignored = 128 - u32::from(ipv6_prefix.min(128));
+        Self(self.0 & u128::MAX.checked_shl(ignored).unwrap_or(0))
     }
 
     /// The address as IPv6, with zeros for the bits that do not count.

@@ -66,6 +66,8 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(ACCEPT, accept.parse().unwrap());
             assert_eq!(accepts_event_stream(&headers), expected, "{accept}");
+            assert_eq!(is_event_source(&Method::GET, &headers), expected, "{accept}");
+            assert!(!is_event_source(&Method::POST, &headers), "no EventSource posts");
         }
         assert!(!accepts_event_stream(&HeaderMap::new()));
     }

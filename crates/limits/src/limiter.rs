@@ -2,8 +2,8 @@
 //!
 //! The algorithm is that of ITU-T Recommendation I.371 (03/2004), Annex A.1, "virtual scheduling": each key has a theoretical
 //! arrival time; a request conforms if that lies at most a tolerance ahead, and moves it by one period. All numbers are whole: time is
-//! counted in ticks of 2^-20 s, and a period is rounded up, so that the rate is never exceeded (it is at most 0.14 % less, at
-//! 10,000 a second).
+//! counted in ticks of 2^-20 s, and a period is rounded up, so that the rate is never exceeded. It is less by a tick of each period at the
+//! most: less than 1 % at 10,000 a second, where a period has 104 ticks.
 
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -58,7 +58,7 @@ pub(super) fn enter<S>(terms: &Terms, table: &mut Table<S>, index: u32, state: S
             match is_probe {
                 true => Some(PROBE_TIMEOUT),
                 false => {
-                    let deadline = idle_deadline(terms, table, index, terms.deadline(terms.idle_timeout()));
+                    let deadline = idle_deadline(terms, table, index, terms.idle_due);
                     return table.enter(index, state, deadline);
                 }
             }

@@ -8,7 +8,8 @@
 
 use baiwan_driver::Driver;
 use baiwan_http1::{
-    BodyDecoder, BodyEvent, BodyFraming, Limits, Refusal, RequestHead, ResponseContext, encode_short_answer,
+    BodyDecoder, BodyEvent, BodyFraming, Limits, Refusal, RequestHead, ResponseContext, ShortAnswerTemplate,
+    encode_short_answer,
 };
 use http::Method;
 
@@ -21,7 +22,8 @@ use super::respond::{Received, Step, begin_record, keep_record};
 use super::table::{Flags, Table};
 use super::terms::Terms;
 use crate::gate::Denial;
-use crate::own_answer::Asked;
+use crate::own_answer::{Asked, random};
+use crate::request_id;
 use crate::status::add;
 
 /// Answers a request that the gate does not let through.
@@ -71,9 +73,7 @@ pub(super) fn deny<D: Driver>(
     let context = terms.board.context(context, keeps_alive);
     let out = &mut ports.outbox.bytes;
     let begin = out.len();
-    denial.own_answer().write(settings, &asked, |answer| {
-        encode_short_answer(out, answer, context, terms.clock.date());
-    });
+    append(terms, out, denial, &asked, context);
     if let (Some(mut draft), Some(recorder)) = (draft, terms.recorder()) {
         let now = terms.recent_time().into_std();
         draft.handle_denied(denial.text);
@@ -98,6 +98,24 @@ pub(super) fn deny<D: Driver>(
         }
         None => Step::Answered { body_bytes: bytes },
     }
+}
+
+/// Appends the answer.
+fn append(terms: &Terms, out: &mut Vec<u8>, denial: &Denial, asked: &Asked, context: ResponseContext) {
+    let (settings, date) = (&terms.settings, terms.clock.date());
+    // The one that comes in floods, to a request that asks for nothing special.
+    if let (Some(over), Some(limit), Some(refusal)) = (&denial.over, &settings.rate_limit_in_force, &terms.refusal)
+        && !asked.is_special()
+        && ShortAnswerTemplate::fits(context)
+    {
+        let numbers = limit.fields().rest_of_lines(over, random());
+        let numbers = numbers.as_slice();
+        return match &asked.id {
+            Some(id) => refusal.append(out, &[numbers, request_id::LINE_BEGIN, id.as_bytes(), b"\r\n"], date),
+            None => refusal.append(out, &[numbers], date),
+        };
+    }
+    denial.own_answer().write(settings, asked, |answer| encode_short_answer(out, answer, context, date));
 }
 
 /// What was received of a body that nobody will read.

@@ -276,6 +276,7 @@ pub(super) async fn run<B>(
 async fn answered<B>(mut call: Call<B>, pipe: &Pipe, id: Option<&RequestId>) -> Result<Response<B>, BoxError> {
     let mut is_refused = false;
     poll_fn(|cx| {
+        pipe.board.note_task();
         // The engine ends the task.
         if is_refused {
             return Poll::Pending;
@@ -309,6 +310,7 @@ where
     while let Some(Rest { body, writer }) = rest.as_mut().filter(|rest| !rest.writer.is_complete()) {
         poll_fn(|cx| pipe.poll_credit(cx)).await;
         let frame = poll_fn(|cx| {
+            pipe.board.note_task();
             let recorder = pipe.board.recorder.as_ref();
             let poll = || within(id.as_ref(), || body.as_mut().poll_frame(cx));
             let polled = Recorder::timed(recorder, &pipe.route, poll);

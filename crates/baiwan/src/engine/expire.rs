@@ -160,7 +160,7 @@ fn why_body_is_late<D: Driver>(
 }
 
 /// The kernel says that there is room only when there is much. A peer that reads slowly but steadily has made some: whether it has shows
-/// in a last attempt, and in what the kernel still holds.
+/// in a last attempt, and in what the kernel still holds beyond the peer's window.
 fn try_once_more<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &mut Table<D::Socket>, index: u32) {
     ports.outbox.add_queue(table, index);
     transmit(terms, ports, table);
@@ -171,7 +171,7 @@ fn try_once_more<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &mut Tab
     let (slot, Some(busy)) = table.both(index) else { return };
     let look = match rate {
         0 => Look { progress: false, too_slow: false },
-        _ => busy.delivery.look(&terms.clock, rate, D::held_bytes(&slot.socket)),
+        _ => busy.delivery.look(&terms.clock, rate, D::excess_bytes(&slot.socket)),
     };
     if busy.write_due <= now && !look.progress {
         return close(terms, ports, table, index, CloseReason::WriteTimeout);

@@ -8,7 +8,10 @@
 //!
 //! Whether the core is overloaded, `baiwan_limits::ControlledDelay` decides by the time between a connection's readiness and the call of
 //! its handler. A connection may be ready for as long as a turn before the driver is asked, so it is taken to be ready since the driver
-//! was asked before. Only connections that expect a request, and may have one, wait here: what has begun is served as ever (`receive`).
+//! was asked before. After a sleep it is ready since now, unless tasks of exchanges have used the core until now: those that became ready
+//! meanwhile are taken to have come evenly over that time, in the order in which the driver names them. One that has sent requests behind
+//! each other waits on, after each visit, from the time at which it became ready. Only connections that expect a request, and may have
+//! one, wait here: what has begun is served as ever (`receive`).
 //!
 //! The invariant: each turn serves at least one of those that wait, whatever its age, and refuses at most [`TURN_REFUSALS_MAX`].
 
@@ -22,7 +25,7 @@ use super::apps::Apps;
 use super::ports::Ports;
 use super::receive::{Batch, serve_one};
 use super::table::{End, Flags, Table};
-use super::terms::Terms;
+use super::terms::{Board, Terms};
 use super::transmit::transmit;
 use super::{BATCH_MAX, TURN_CONNECTIONS_MAX, TURN_TIME_MAX, has_budget};
 use crate::app::App;
@@ -43,6 +46,8 @@ pub(super) struct Pressure {
     polled: Instant,
     /// The last turn left nothing to do: what is ready now has become so just now.
     slept: bool,
+    /// How long tasks have used the core before this turn, if several requests have waited for that.
+    delay: Duration,
     /// When the last overload began whose beginning was said, and how many had been refused by then.
     said: Option<(Instant, u64)>,
     /// The overload that goes on is one whose beginning was said.
@@ -51,13 +56,14 @@ pub(super) struct Pressure {
 
 impl Pressure {
     /// For a core that watches for overload, if it is to. Its table keeps those that wait apart from then on.
-    pub(super) fn watch<S>(overload: Overload, table: &mut Table<S>, now: Instant) -> Option<Self> {
+    pub(super) fn watch<S>(overload: Overload, table: &mut Table<S>, board: &Board, now: Instant) -> Option<Self> {
         match overload {
             Overload::Off => None,
             Overload::Auto => {
                 table.separate_waiting(now);
-                let control = ControlledDelay::new();
-                Some(Self { control, polled: now, slept: true, said: None, is_said: false })
+                board.watch_tasks();
+                let (control, delay) = (ControlledDelay::new(), Duration::ZERO);
+                Some(Self { control, polled: now, slept: true, delay, said: None, is_said: false })
             }
         }
     }
@@ -65,18 +71,25 @@ impl Pressure {
     /// The driver was asked for the events of this turn.
     pub(super) fn handle_polled<S>(&mut self, terms: &Terms, table: &mut Table<S>) {
         let now = terms.clock.now();
-        table.stamp_waiting(if self.slept { now } else { self.polled });
+        let began = terms.board.take_tasks();
+        match began {
+            Some(began) if self.slept => table.spread_waiting(began, now),
+            _ => table.stamp_waiting(if self.slept { now } else { self.polled }),
+        }
+        let waited = began.filter(|_| table.waiting() > 1);
+        self.delay = waited.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
         (self.polled, self.slept) = (now, false);
     }
 
-    /// Nothing is left to do.
+    /// Nothing is left to do, but for what tasks have begun.
     pub(super) fn handle_idle(&mut self, terms: &Terms) {
         self.slept = true;
         self.handle_lag(terms, Duration::ZERO, terms.clock.now());
     }
 
-    /// The oldest of those that go on waiting has waited for `lag`.
+    /// The oldest of those that go on waiting has waited for `lag`; those of this turn for as long as tasks used the core, at the least.
     fn handle_lag(&mut self, terms: &Terms, lag: Duration, now: Instant) {
+        let lag = lag.max(self.delay);
         match self.control.handle_lag(lag, now.into_std()) {
             None => {}
             Some(Change::Begins) => {
@@ -147,6 +160,7 @@ pub(super) fn serve_waiting<D: Driver, A: App>(
         }
     }
     transmit(terms, ports, table);
+    table.end_turn_of_waiting(terms.clock.precise());
 }
 
 /// Whether the turn goes on after the first.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use baiwan_driver::Driver;
 use tokio::time::Instant;
 
-use super::TRANSMIT_AREA_BYTES;
 use super::table::{Flags, Table};
+use super::{TRANSMIT_AREA_BYTES, TRANSMIT_DELAY_MAX};
 use crate::hyper::Transports;
 
 /// What a step needs that receives, sends or closes.
@@ -39,15 +39,26 @@ pub(super) struct Outbox {
     pub(super) bytes: Vec<u8>,
     /// At most one for each connection.
     pub(super) parts: Vec<Part>,
-    /// When the answers that wait began to wait, at the earliest.
-    pub(super) waiting_since: Instant,
+    /// The answers that wait leave then at the latest.
+    due: Instant,
     /// Empty between its uses; kept for its capacity.
     pub(super) sent: Vec<io::Result<usize>>,
 }
 
 impl Outbox {
     fn new(now: Instant) -> Self {
-        Self { bytes: Vec::new(), parts: Vec::new(), waiting_since: now, sent: Vec::new() }
+        Self { bytes: Vec::new(), parts: Vec::new(), due: now + TRANSMIT_DELAY_MAX, sent: Vec::new() }
+    }
+
+    /// Answers wait from now on.
+    pub(super) fn begin_wait(&mut self, now: Instant) {
+        self.due = now + TRANSMIT_DELAY_MAX;
+    }
+
+    /// Whether answers may have waited for too long.
+    #[inline]
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        now > self.due
     }
 
     /// Has what the area holds from `start` on sent to a connection, and its queue behind that.
@@ -88,6 +99,6 @@ impl Outbox {
     pub(super) fn clear(&mut self, now: Instant) {
         self.bytes.clear();
         self.bytes.shrink_to(2 * TRANSMIT_AREA_BYTES);
-        self.waiting_since = now;
+        self.begin_wait(now);
     }
 }

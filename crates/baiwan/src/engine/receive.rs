@@ -28,7 +28,7 @@ use super::terms::Terms;
 use super::transmit::{handle_flushed, transmit, transmit_if_late};
 use super::upgrade::{give_to_hyper, may_switch};
 use super::upload::{discard, discard_body, visit_exchange};
-use super::{BATCH_MAX, RECEIVE_BYTES_MAX, TRANSMIT_DELAY_MAX, TURN_CONNECTIONS_MAX, TURN_TIME_MAX, has_budget};
+use super::{BATCH_MAX, RECEIVE_BYTES_MAX, TURN_CONNECTIONS_MAX, TURN_TIME_MAX, has_budget};
 use crate::app::App;
 use crate::client::request_id;
 use crate::gate::Denial;
@@ -274,7 +274,7 @@ pub(super) fn process<D: Driver, A: App>(
     }
     let begin = ports.outbox.bytes.len();
     let input = if kept.is_empty() { bytes } else { &kept[..] };
-    let (wait, position) = match begin_proxied(terms, table, index, is_proxied, input) {
+    let (wait, position) = match begin_proxied(terms, ports, table, index, is_proxied, input) {
         Begun::After(first) => {
             let (wait, position) = answer(terms, ports, table, apps, index, &input[first..], &mut decoder);
             (wait, first + position)
@@ -381,11 +381,11 @@ fn answer<D: Driver, A: App>(
         }
         position += consumed;
         let route = admitted.as_ref().ok().and_then(|_| apps.known_route(terms.recorder(), head.request.uri()));
-        let (rest, left) = (&input[position..], admitted.unwrap_or_default());
+        let (rest, left) = (&input[position..], *admitted.as_ref().unwrap_or(&None));
         head.keep_alive &= !take_request(terms, table, index, head.framing, rest);
         let received = Received { head_bytes: consumed, rest, left, route, id };
-        let step = match admitted {
-            Err(denial) => deny(terms, ports, table, index, &denial, head, received),
+        let step = match &admitted {
+            Err(denial) => deny(terms, ports, table, index, denial, head, received),
             Ok(_) => match apps.of_route::<D>(table, index, route) {
                 Some(app) => {
                     let Ok(Some((head, _))) = decoded else { unreachable!("a head was decoded") };
@@ -458,6 +458,6 @@ fn fail_without_app<S>(
 #[inline]
 fn may_answer_another(terms: &Terms, outbox: &Outbox, begin: usize, answers: usize) -> bool {
     let bytes = outbox.bytes.len() - begin;
-    let late = || answers > 0 && terms.precise_time().duration_since(outbox.waiting_since) > TRANSMIT_DELAY_MAX;
+    let late = || answers > 0 && outbox.is_late(terms.precise_time());
     answers < INLINE_ANSWERS_MAX && bytes < OUTPUT_BYTES_MAX && has_budget() && !late()
 }

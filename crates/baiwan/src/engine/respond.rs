@@ -151,9 +151,12 @@ pub(super) fn begin_exchange<S, A: App>(
             pipe.begin_route(route.get());
             let warning = warning(terms, received.left);
             let task = tokio::task::spawn_local(exchange::run(call, Rc::clone(&pipe), context, warning, id));
-            let told = told.unwrap_or_default().limits;
-            let due = terms.deadline(told.request_timeout.unwrap_or(terms.settings.request_timeout));
-            enter_exchange(terms, table, index, Pending { pipe, task: task.abort_handle(), ending }, due, &told);
+            let Told { limits, for_events, .. } = told.unwrap_or_default();
+            let due = terms.deadline(limits.request_timeout.unwrap_or(terms.settings.request_timeout));
+            enter_exchange(terms, table, index, Pending { pipe, task: task.abort_handle(), ending }, due, &limits);
+            if for_events {
+                table.activate(index).asked.note_events();
+            }
             Step::Pending { body_bytes }
         }
         Ok(Called::Answered(answer, queue, told)) => {

@@ -33,6 +33,9 @@ pub(super) fn obey_route<D: Driver>(
         refuse_body(terms, ports, table, index, Refusal::BodyTooLarge, &[]);
         return false;
     }
+    if told.for_events {
+        busy.asked.note_events();
+    }
     if let Some(timeout) = limits.request_timeout
         && exchange.pipe.progress() == Progress::Waiting
     {

@@ -263,7 +263,7 @@ impl<S> Table<S> {
                 let begins = slot.has_request() && !slot.flags.has(Flags::WAITING);
                 if begins {
                     slot.flags.set(Flags::WAITING);
-                    waiting.push(token);
+                    waiting.push(token, slot.flags.has(Flags::INPUT));
                 }
             }
             _ if !slot.flags.has(Flags::QUEUED) => {
@@ -311,6 +311,20 @@ impl<S> Table<S> {
     pub(super) fn stamp_waiting(&mut self, at: Instant) {
         if let Some(waiting) = &mut self.waiting {
             waiting.stamp(at);
+        }
+    }
+
+    /// Those that have come there since the last call became ready one after the other, from `begin` to `end`.
+    pub(super) fn spread_waiting(&mut self, begin: Instant, end: Instant) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.spread(begin, end);
+        }
+    }
+
+    /// Those that were taken there in this turn, and have received more, wait on.
+    pub(super) fn end_turn_of_waiting(&mut self, now: Instant) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.end_turn(now);
         }
     }
 

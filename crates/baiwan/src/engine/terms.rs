@@ -5,13 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use baiwan_http1::{HEAD_BYTES_CEILING, ResponseContext};
-use baiwan_limits::{MemoryPressure, Moment};
+use baiwan_http1::{HEAD_BYTES_CEILING, ResponseContext, ShortAnswerTemplate};
+use baiwan_limits::{MemoryLevel, MemoryPressure, Moment};
 use tokio::time::Instant;
 
 use super::SET_ASIDE_BYTES_MAX;
 use crate::clock::{Clock, Date, Tick};
 use crate::inbox::Inbox;
+use crate::own_answer::Asked;
 use crate::recorder::Recorder;
 use crate::settings::Settings;
 use crate::status::{CoreStatus, Status};
@@ -26,12 +27,22 @@ pub(super) struct Terms {
     pub(super) moment: Option<Moment>,
     /// When somebody last looked at the clock, at the beginning of the turn or within.
     looked: Cell<Instant>,
+    /// Until when a connection may be idle that becomes that in this turn.
+    pub(super) idle_due: Tick,
+    /// Something is asked of every request of this turn before it is let through, or has to be kept of it, beside what the rate limit asks.
+    pub(super) asks_more: bool,
+    /// The answer to a request that the rate limit refuses, as far as it is known in advance; none where it depends on where the request
+    /// comes from.
+    pub(super) refusal: Option<ShortAnswerTemplate>,
 }
 
 impl Terms {
     pub(super) fn new(settings: Arc<Settings>, clock: Clock, board: Rc<Board>) -> Self {
+        let limit = settings.rate_limit_in_force.as_ref().filter(|_| settings.refusal_cors.is_off());
+        let refusal =
+            limit.map(|limit| ShortAnswerTemplate::new(&limit.refusal(&[], &[limit.fields().begin_of_lines()])));
         let looked = Cell::new(clock.now());
-        Self { settings, clock, board, moment: None, looked }
+        Self { settings, clock, board, moment: None, looked, idle_due: Tick::NEVER, asks_more: true, refusal }
     }
 
     /// Reads the time. Called once at the beginning of a turn.
@@ -79,6 +90,14 @@ impl Terms {
         self.settings.http.head_bytes_max.clamp(SET_ASIDE_BYTES_MAX, HEAD_BYTES_CEILING)
     }
 
+    /// Notes what follows for each request of this turn from the time, and from what was posted since the turn before.
+    pub(super) fn begin_turn(&mut self) {
+        self.idle_due = self.deadline(self.idle_timeout());
+        let is_short = self.board.memory_pressure().level >= MemoryLevel::NoKeepAlive;
+        let asks_who = !self.settings.proxies.is_empty();
+        self.asks_more = self.board.is_stopping() || is_short || asks_who || Asked::is_kept(&self.settings);
+    }
+
     /// How long a connection may be idle from now on: less when memory is short, or the server stops.
     #[inline]
     pub(super) fn idle_timeout(&self) -> Option<Duration> {
@@ -108,12 +127,22 @@ pub(super) struct Board {
     /// Answers end their connections.
     stopping: Cell<bool>,
     memory: Cell<MemoryPressure>,
+    tasks: Cell<Tasks>,
+}
+
+/// Whether tasks of exchanges have run since somebody asked last.
+#[derive(Clone, Copy, Debug)]
+enum Tasks {
+    /// Nobody asks.
+    Unwatched,
+    NoneRan,
+    RunSince(Instant),
 }
 
 impl Board {
     pub(super) fn new(server: Arc<Status>, index: usize, date: Date, recorder: Option<Arc<Recorder>>) -> Rc<Self> {
         let (date, stopping, memory) = (Cell::new(date), Cell::new(false), Cell::default());
-        Rc::new(Self { server, index, recorder, date, stopping, memory })
+        Rc::new(Self { server, index, recorder, date, stopping, memory, tasks: Cell::new(Tasks::Unwatched) })
     }
 
     #[inline]
@@ -151,6 +180,27 @@ impl Board {
     #[inline]
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.get()
+    }
+
+    /// From now on somebody asks whether tasks have run.
+    pub(super) fn watch_tasks(&self) {
+        self.tasks.set(Tasks::NoneRan);
+    }
+
+    /// A task of an exchange runs.
+    #[inline]
+    pub(super) fn note_task(&self) {
+        if let Tasks::NoneRan = self.tasks.get() {
+            self.tasks.set(Tasks::RunSince(Instant::now()));
+        }
+    }
+
+    /// When the first task ran since this was asked last, if one did.
+    pub(super) fn take_tasks(&self) -> Option<Instant> {
+        match self.tasks.replace(Tasks::NoneRan) {
+            Tasks::RunSince(began) => Some(began),
+            Tasks::Unwatched | Tasks::NoneRan => None,
+        }
     }
 
     /// Whether an answer may leave its connection open is known only when its head is written.

@@ -12,11 +12,11 @@ use std::io;
 use baiwan_driver::{Driver, Transmit};
 use bytes::{Buf, Bytes};
 
+use super::TRANSMIT_AREA_BYTES;
 use super::close::{close, end_record, finish_answer, flush, linger};
 use super::ports::{Part, Ports};
 use super::table::{Busy, Flags, Slot, State, Table};
 use super::terms::Terms;
-use super::{TRANSMIT_AREA_BYTES, TRANSMIT_DELAY_MAX};
 use crate::clock::Tick;
 use crate::status::CloseReason;
 
@@ -28,8 +28,7 @@ pub(super) fn transmit_if_late<D: Driver>(terms: &Terms, ports: &mut Ports<D>, t
     }
     // Where records are made, the clock was just looked at.
     let now = || if terms.recorder().is_some() { terms.recent_time() } else { terms.precise_time() };
-    let late = || now().duration_since(outbox.waiting_since) > TRANSMIT_DELAY_MAX;
-    if outbox.bytes.len() >= TRANSMIT_AREA_BYTES || late() {
+    if outbox.bytes.len() >= TRANSMIT_AREA_BYTES || outbox.is_late(now()) {
         transmit(terms, ports, table);
     }
 }
@@ -94,7 +93,7 @@ fn handle_sent<D: Driver>(
             true
         }
         Some(busy) => {
-            // Also where all of it was taken: what is acknowledged of that earns patience for what has to wait later.
+            // Also where all of it was taken: what room the peer has made for that earns patience for what has to wait later.
             note_taken::<D>(slot, busy, count);
             let from_queue = count - front.len();
             take_sent(&mut busy.output, from_queue);
@@ -116,8 +115,11 @@ fn handle_sent<D: Driver>(
     if blocked {
         note_waiting::<D>(terms, table, index);
     }
+    let is_reader = table[index].flags.has(Flags::READER);
     let busy = table.activate(index);
-    if count > 0 || busy.write_due == Tick::NEVER {
+    // That the kernel takes more is no sign that a peer reads which has not shown it: the look when its time is over says more.
+    let is_judged_later = busy.delivery.is_doubtful() && !is_reader && terms.settings.write_rate_min > 0;
+    if (count > 0 && !is_judged_later) || busy.write_due == Tick::NEVER {
         busy.write_due = terms.deadline(terms.settings.write_timeout);
     }
     match table[index].state {
@@ -141,7 +143,7 @@ fn note_taken<D: Driver>(slot: &mut Slot<D::Socket>, busy: &mut Busy, count: usi
 fn note_waiting<D: Driver>(terms: &Terms, table: &mut Table<D::Socket>, index: u32) {
     let (slot, busy) = table.both(index);
     if let Some(busy) = busy {
-        busy.delivery.start(&terms.clock, terms.settings.write_rate_min, || D::held_bytes(&slot.socket));
+        busy.delivery.start(&terms.clock, terms.settings.write_rate_min, || D::excess_bytes(&slot.socket));
     }
 }
 

@@ -14,6 +14,7 @@ use std::task::Poll;
 
 use baiwan_driver::Peer;
 use baiwan_http1::{BodyLength, Refusal, ResponseContext, check_response};
+use baiwan_limits::ClientKey;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -210,7 +211,7 @@ impl<A: App> Connection<A> {
         let limit = self.draining.as_ref().and(self.settings.rate_limit_in_force.as_deref());
         let counting = limit.map(|limit| {
             let now = limit.moment(tokio::time::Instant::now().into_std());
-            Counting { limit, peer: peer.socket_address().ip(), now, core: self.core() }
+            Counting { limit, peer: ClientKey::of(peer.socket_address().ip()), now, core: self.core() }
         });
         let memory = self.status.memory_pressure().level;
         let asker = Asker { is_probe: record.is_probe(), is_late: false, is_stopping, memory, counting };

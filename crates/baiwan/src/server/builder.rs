@@ -154,7 +154,7 @@ impl Builder {
     }
 
     /// How many bytes a second a peer must take of an answer while bytes wait for it, on average. A peer begins with 5 seconds of patience
-    /// and never has more than 30; what counts is what it has acknowledged. Default 500; 0 is any; then the connection is reset
+    /// and never has more than 30; what counts is the room that it makes. Default 500; 0 is any; then the connection is reset
     /// ([`WriteTooSlow`](crate::CloseReason::WriteTooSlow)). Time in which the app has nothing to send does not count. Has no effect with
     /// [`EventLoop::Portable`], nor after another protocol has been switched to.
     ///
@@ -193,7 +193,8 @@ impl Builder {
         self
     }
 
-    /// How long a peer may take no byte of an answer. Default 30 s; then the connection is reset. On Linux the
+    /// How long a peer may take no byte of an answer. Default 30 s; then the connection is reset. On Linux a peer that has not taken
+    /// 512 KiB yet must have made room for more by then, so that what its system acknowledges without it counts for nothing; and the
     /// kernel gives up a TCP peer after 12 minutes, whatever is set here.
     pub fn write_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.settings.write_timeout = timeout;

@@ -97,7 +97,8 @@ impl Builder {
     /// How many connections one client may hold at once. One more is answered 429 (`too-many-connections-per-client`) and closed; where
     /// many are refused at the same time, by a reset. Default `None`, and 0 is the same: any number.
     ///
-    /// A client is an IPv4 address, or the network of an IPv6 address. Peers over Unix sockets are not limited.
+    /// A client is an IPv4 address, or the network of an IPv6 address. Peers over Unix sockets and trusted proxies are not limited; with the
+    /// [PROXY protocol](Self::proxy_protocol) a connection counts as one of the client that its header names.
     ///
     /// # Example
     /// ```

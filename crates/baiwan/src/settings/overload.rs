@@ -11,11 +11,11 @@ use super::value::is_off;
 /// waited for 20 ms with 503 and `Retry-After`; their connections stay. It is the law of CoDel (K. Nichols and V. Jacobson, "Controlling
 /// Queue Delay", ACM Queue 10(5), 2012), with the order of B. Maurer, "Fail at Scale" (ACM Queue 13(8), 2015).
 ///
-/// `/health/` is always answered, and what has begun (a stream, an upload, a handler that waits) goes on. Requests that one connection has
+/// `/health` and `/health/*` are always answered, and what has begun (a stream, an upload, a handler that waits) goes on. Requests that one connection has
 /// sent behind each other are refused together.
 ///
-/// Handlers that *wait* do not keep a core busy, so this sees nothing of them, nor of what they compute after their first wait: for those
-/// there is `ConcurrencyLimit` of `baiwan-limits`.
+/// What handlers compute counts, before they wait and after; in tasks of their own it does not. Handlers that *wait* do not keep a core
+/// busy, so this sees nothing of them: for those there is `ConcurrencyLimit` of `baiwan-limits`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Overload {

@@ -191,7 +191,8 @@ pub static TABLE: &[Setting<Settings>] = &[
             "MAX_CONNECTIONS_PER_IP",
             "COUNT",
             "Connections that one client holds at once; then 429 (`too-many-connections-per-client`), or a reset where many are \
-             refused. A client is an IPv4 address or an IPv6 prefix; trusted proxies and Unix sockets are exempt",
+             refused. A client is an IPv4 address or an IPv6 prefix, with `PROXY_PROTOCOL=on` the one that the header names; trusted \
+             proxies and Unix sockets are exempt",
         ),
         set: |settings, text| store(&mut settings.max_connections_per_ip, parse_maximum(text, u32::MAX)),
         show: |settings| shown_maximum(settings.max_connections_per_ip),

@@ -60,7 +60,7 @@ impl Health {
 
     /// How much of the memory is used that the process's cgroup may have, in percent, pages of files that nobody reads apart. From 85 % on
     /// idle connections end sooner, after 5 s at 95 %; from 92 % on every answer is its connection's last; from 95 % on every request
-    /// gets a 503 (`memory-pressure`) but those for paths below `/health/`. `None` where no cgroup has a limit.
+    /// gets a 503 (`memory-pressure`) but those for `/health` and `/health/*`. `None` where no cgroup has a limit.
     pub fn memory_percent(&self) -> Option<u8> {
         let percent = self.0.get()?.memory_pressure().percent;
         (percent > 0).then_some(percent)

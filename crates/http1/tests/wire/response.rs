@@ -317,6 +317,34 @@ fn short_answers_are_complete() {
 }
 
 #[test]
+fn a_short_answer_from_a_template_is_the_one_that_would_be_written() {
+    let context = ResponseContext { keep_alive: true, ..CLOSING };
+    let fields: [(&str, &[u8]); 1] = [("vary", b"Origin")];
+    for (fields, begin, body) in [(&fields[..], &["A: 1\r\nB: "][..], "no"), (&[], &["A: ", "2"], "")] {
+        for end in ["end\r\n", "\r\n"] {
+            let begin: Vec<_> = begin.iter().map(|piece| piece.as_bytes()).collect();
+            let lines: Vec<_> = begin.iter().copied().chain([end.as_bytes()]).collect();
+            let status = StatusCode::TOO_MANY_REQUESTS;
+            let answer =
+                ShortAnswer { status, content_type: "text/plain", fields, lines: &lines, body: body.as_bytes() };
+            let (mut written, mut from_template) = (Vec::new(), Vec::new());
+            encode_short_answer(&mut written, &answer, context, DATE);
+            let template = ShortAnswerTemplate::new(&ShortAnswer { lines: &begin, ..answer });
+            template.append(&mut from_template, &[end.as_bytes()], DATE);
+            assert_eq!(String::from_utf8(from_template).expect("text"), String::from_utf8(written).expect("text"));
+        }
+    }
+    assert!(ShortAnswerTemplate::fits(context));
+    for other in [
+        CLOSING,
+        ResponseContext { head_request: true, ..context },
+        ResponseContext { version: Version::HTTP_10, ..context },
+    ] {
+        assert!(!ShortAnswerTemplate::fits(other), "{other:?}");
+    }
+}
+
+#[test]
 fn a_short_answer_that_another_encoder_writes_says_the_same() {
     let fields: [(&str, &[u8]); 2] = [("retry-after", b"7"), ("vary", b"Origin")];
     let (status, body) = (StatusCode::TOO_MANY_REQUESTS, &b"no"[..]);

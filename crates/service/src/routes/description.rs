@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use utoipa::IntoResponses;
 use utoipa::openapi::extensions::Extensions;
-use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::info::{InfoBuilder, LicenseBuilder};
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::response::{Response, ResponseBuilder};
-use utoipa::openapi::schema::{ComponentsBuilder, ObjectBuilder, Type};
+use utoipa::openapi::schema::{ArrayBuilder, ComponentsBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::tag::{Tag, TagBuilder};
 use utoipa::openapi::{Content, OpenApi, OpenApiBuilder, Ref, RefOr};
@@ -24,6 +24,12 @@ use crate::problem::{PROBLEM_MEDIA_TYPE, Problem};
 pub(super) static DOCUMENT: Fixed = Fixed::new("application/json", || {
     Bytes::from(super::openapi().to_json().expect("a description has text keys, so it cannot fail"))
 });
+
+/// What the server's limits answer, whatever is asked for.
+const TOO_MANY_REQUESTS: &str = "TooManyRequests";
+const SERVER_UNAVAILABLE: &str = "ServerUnavailable";
+/// The schema of the document in it.
+const QUOTA_EXCEEDED: &str = "QuotaExceeded";
 
 const ABOUT: &str = "Users in a database, an echo, and the state of the service.\n\nErrors are problem documents (RFC 9457). \
      What the server refuses before an operation is reached, such as malformed HTTP or one connection too many, and what a \
@@ -43,6 +49,9 @@ pub(super) fn frame() -> OpenApi {
         .description(Some("Demanded for what changes users, where the operator has set `API_TOKEN`."));
     let components = ComponentsBuilder::new()
         .schema_from::<Problem>()
+        .schema(QUOTA_EXCEEDED, quota_exceeded())
+        .response(TOO_MANY_REQUESTS, too_many_requests())
+        .response(SERVER_UNAVAILABLE, server_unavailable())
         .security_scheme("bearer", SecurityScheme::Http(bearer.build()));
     OpenApiBuilder::new().info(info.build()).tags(Some(groups())).components(Some(components.build())).build()
 }
@@ -57,9 +66,12 @@ fn groups() -> [Tag; 3] {
     ]
 }
 
-/// The description with all operations: every header field that it mentions is always there.
+/// The description with all operations, and with what the server may answer in the place of each. Every header field that an operation
+/// mentions is always there.
 pub(super) fn complete(mut api: OpenApi) -> OpenApi {
-    for response in api.paths.paths.values_mut().flat_map(operations_mut).flat_map(responses_mut) {
+    let components = api.components.iter_mut().flat_map(|components| components.responses.get_mut(SERVER_UNAVAILABLE));
+    let shared = components.filter_map(response_mut);
+    for response in api.paths.paths.values_mut().flat_map(operations_mut).flat_map(responses_mut).chain(shared) {
         for header in response.headers.values_mut() {
             if let RefOr::T(header) = header {
                 // `required` is a field of OpenAPI's that utoipa has no name for.
@@ -67,7 +79,19 @@ pub(super) fn complete(mut api: OpenApi) -> OpenApi {
             }
         }
     }
+    api.paths.paths.values_mut().flat_map(operations_mut).for_each(add_limits);
     api
+}
+
+/// The server's limits may refuse any request: one for the health can only meet those of connections, and of time.
+fn add_limits(operation: &mut Operation) {
+    let responses = &mut operation.responses.responses;
+    responses.insert("429".to_owned(), Ref::from_response_name(TOO_MANY_REQUESTS).into());
+    let unavailable = responses.entry("503".to_owned());
+    let unavailable = unavailable.or_insert_with(|| Ref::from_response_name(SERVER_UNAVAILABLE).into());
+    if let Some(response) = response_mut(unavailable) {
+        response.content.entry("text/plain".to_owned()).or_insert_with(|| text().into());
+    }
 }
 
 fn operations_mut(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
@@ -75,10 +99,14 @@ fn operations_mut(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 }
 
 fn responses_mut(operation: &mut Operation) -> impl Iterator<Item = &mut Response> {
-    operation.responses.responses.values_mut().filter_map(|response| match response {
+    operation.responses.responses.values_mut().filter_map(response_mut)
+}
+
+fn response_mut(response: &mut RefOr<Response>) -> Option<&mut Response> {
+    match response {
         RefOr::T(response) => Some(response),
         RefOr::Ref(_) => None,
-    })
+    }
 }
 
 /// A path of the API, for people.
@@ -155,7 +183,11 @@ fn problem(response: ResponseBuilder) -> ResponseBuilder {
 
 /// What the server says before a handler can, or instead of one that waits.
 fn plain_text(response: ResponseBuilder) -> ResponseBuilder {
-    response.content("text/plain", Content::new(Some(ObjectBuilder::new().schema_type(Type::String))))
+    response.content("text/plain", text())
+}
+
+fn text() -> Content {
+    Content::new(Some(ObjectBuilder::new().schema_type(Type::String)))
 }
 
 fn problem_or_text(response: ResponseBuilder) -> ResponseBuilder {
@@ -170,10 +202,50 @@ fn challenge(response: ResponseBuilder) -> ResponseBuilder {
 }
 
 fn unavailable(response: ResponseBuilder) -> ResponseBuilder {
-    let field = HeaderBuilder::new()
-        .schema(Some(ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0))))
-        .description(Some("Seconds after which to try again."));
-    problem_or_text(response).header("Retry-After", field.build())
+    problem_or_text(response).header("Retry-After", retry_after())
+}
+
+fn retry_after() -> Header {
+    let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+    HeaderBuilder::new().schema(Some(seconds)).description(Some("Seconds after which to try again.")).build()
+}
+
+/// The answer of the rate limit, or of the limit of a client's connections, which is text and has none of the fields.
+fn too_many_requests() -> Response {
+    let item = |about: &str, example: &str| {
+        let text = ObjectBuilder::new().schema_type(Type::String).examples([example]);
+        HeaderBuilder::new().schema(Some(text)).description(Some(about)).build()
+    };
+    let limit = "`r` is how many requests are left, and `t` the seconds within which there are no more.";
+    let policy = "`q` is how many requests are allowed in `w` seconds.";
+    let response = ResponseBuilder::new()
+        .description("The client has asked too often (a problem document, with the fields), or it has too many connections (text).")
+        .content(PROBLEM_MEDIA_TYPE, Content::new(Some(Ref::from_schema_name(QUOTA_EXCEEDED))))
+        .header("Retry-After", retry_after())
+        .header("RateLimit", item(limit, "\"default\";r=0;t=1"))
+        .header("RateLimit-Policy", item(policy, "\"default\";q=100;w=1"));
+    plain_text(response).build()
+}
+
+/// The problem document of draft-ietf-httpapi-ratelimit-headers.
+fn quota_exceeded() -> Schema {
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let names = ArrayBuilder::new().items(text()).min_items(Some(1));
+    let members = [("type", text().into()), ("title", text().into()), ("detail", text().into())];
+    let members = members.into_iter().chain([
+        ("status", Schema::from(ObjectBuilder::new().schema_type(Type::Integer))),
+        ("violated-policies", names.into()),
+    ]);
+    let document =
+        members.fold(ObjectBuilder::new(), |document, (name, member)| document.property(name, member).required(name));
+    document.description(Some("A problem document (RFC 9457) that names the limits that were reached.")).into()
+}
+
+/// The answer to a request that was not let through, or that took too long.
+fn server_unavailable() -> Response {
+    let about = "The server cannot take the request now: all connections are taken, its memory is short, it is overloaded, or the time \
+         for the request is over.";
+    plain_text(ResponseBuilder::new().description(about)).header("Retry-After", retry_after()).build()
 }
 
 #[cfg(test)]
@@ -257,6 +329,35 @@ mod tests {
                 assert_eq!(unavailable["headers"]["Retry-After"]["required"], true, "{name}");
             }
         }
+    }
+
+    #[test]
+    fn limits_may_refuse_every_operation() {
+        let document = document();
+        for (name, operation) in operations(&document) {
+            let responses = &operation["responses"];
+            assert_eq!(responses["429"], json!({"$ref": "#/components/responses/TooManyRequests"}), "{name}");
+            let unavailable = &responses["503"];
+            let is_shared = *unavailable == json!({"$ref": "#/components/responses/ServerUnavailable"});
+            assert!(is_shared || unavailable["content"]["text/plain"]["schema"]["type"] == "string", "{name}");
+        }
+        let responses = &document["components"]["responses"];
+        let refused = &responses["TooManyRequests"];
+        for field in ["Retry-After", "RateLimit", "RateLimit-Policy"] {
+            // Too many connections are refused without a look at the request, and without these fields.
+            assert!(
+                refused["headers"][field].is_object() && refused["headers"][field].get("required").is_none(),
+                "{field}"
+            );
+        }
+        assert_eq!(responses["ServerUnavailable"]["headers"]["Retry-After"]["required"], true);
+        let schema = &document["components"]["schemas"]["QuotaExceeded"];
+        let limits: baiwan_limits::Quota = "10/min".parse().unwrap();
+        let document = baiwan_limits::Limiter::new("default", limits).fields().problem();
+        let document: serde_json::Map<String, Value> = serde_json::from_slice(&document).unwrap();
+        let described: BTreeSet<_> = schema["properties"].as_object().unwrap().keys().collect();
+        assert_eq!(document.keys().collect::<BTreeSet<_>>(), described);
+        assert_eq!(schema["required"].as_array().unwrap().len(), described.len());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use baiwan_driver::Peer;
+use baiwan_limits::ClientKey;
 
 /// A peer's address in 19 bytes instead of 32.
 #[derive(Clone, Copy, Debug)]
@@ -76,14 +77,14 @@ impl CompactPeer {
         }
     }
 
-    /// The address alone; over a Unix socket `0.0.0.0`, unless a proxy has named one.
+    /// The address alone, as a client; over a Unix socket `0.0.0.0`, unless a proxy has named one.
     #[inline]
-    pub(in crate::engine) fn ip(&self) -> IpAddr {
+    pub(in crate::engine) fn key(&self) -> ClientKey {
         let [a, b, c, d, ..] = self.ip;
         match self.family {
-            Family::V4 | Family::V4OverUnix => Ipv4Addr::new(a, b, c, d).into(),
-            Family::V6 | Family::V6OverUnix => Ipv6Addr::from(self.ip).into(),
-            Family::V6Scoped | Family::Unix => self.expand().ip(),
+            Family::V4 | Family::V4OverUnix => ClientKey::of(Ipv4Addr::new(a, b, c, d).into()),
+            Family::V6 | Family::V6OverUnix => ClientKey::of(Ipv6Addr::from(self.ip).into()),
+            Family::V6Scoped | Family::Unix => ClientKey::of(self.expand().ip()),
         }
     }
 
@@ -113,7 +114,7 @@ mod tests {
         for text in ["1.2.3.4:5", "[2001:db8::1]:65535", "[fe80::1%7]:80"] {
             let address: SocketAddr = text.parse().unwrap();
             assert_eq!(CompactPeer::from(Peer::Ip(address)).expand(), address);
-            assert_eq!(CompactPeer::from(Peer::Ip(address)).ip(), address.ip());
+            assert_eq!(CompactPeer::from(Peer::Ip(address)).key(), ClientKey::of(address.ip()));
         }
         assert_eq!(CompactPeer::from(Peer::Unix).expand(), Peer::Unix.socket_address());
     }

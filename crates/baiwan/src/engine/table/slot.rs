@@ -63,6 +63,7 @@ impl Flags {
     /// The connection is in the queue of those that wait for their request to be served.
     pub(in crate::engine) const WAITING: Self = Self(1 << 16);
 
+    /// Whether it has one of those of `other`.
     pub(in crate::engine) fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
@@ -73,6 +74,14 @@ impl Flags {
 
     pub(in crate::engine) fn clear(&mut self, other: Self) {
         self.0 &= !other.0;
+    }
+}
+
+impl std::ops::BitOr for Flags {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 }
 

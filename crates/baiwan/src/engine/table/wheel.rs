@@ -7,6 +7,8 @@
 //! It does not know the time, nor what a deadline means. The invariant: a linked slot's bucket fires no later than its
 //! deadline's tick.
 
+use std::cell::Cell;
+
 use crate::clock::Tick;
 
 /// 131 seconds of ticks, so that an idle connection is looked at once in its usual 75 seconds.
@@ -49,11 +51,14 @@ pub(crate) struct Wheel {
     /// The next tick that has not fired yet.
     cursor: Tick,
     len: usize,
+    /// The first tick at which a bucket fires, as long as that is known; else `NEVER`. Each turn asks for it several times.
+    next: Cell<Tick>,
 }
 
 impl Wheel {
     pub(crate) fn new(now: Tick) -> Self {
-        Self { first: Box::new([NONE; BUCKETS]), occupied: [0; BUCKETS / 64], cursor: now, len: 0 }
+        let (first, occupied, next) = (Box::new([NONE; BUCKETS]), [0; BUCKETS / 64], Cell::new(Tick::NEVER));
+        Self { first, occupied, cursor: now, len: 0, next }
     }
 
     /// How many slots are linked.
@@ -91,6 +96,9 @@ impl Wheel {
                 self.first[bucket] = next;
                 if next == NONE {
                     self.occupied[bucket / 64] &= !(1 << (bucket % 64));
+                    if self.next.get() == due {
+                        self.next.set(Tick::NEVER);
+                    }
                 }
             }
             prev => slots.link(prev).next = next,
@@ -104,6 +112,9 @@ impl Wheel {
         let bucket = bucket(due);
         let next = std::mem::replace(&mut self.first[bucket], index);
         self.occupied[bucket / 64] |= 1 << (bucket % 64);
+        if due < self.next.get() && (self.next.get() != Tick::NEVER || self.len == 0) {
+            self.next.set(due);
+        }
         if next != NONE {
             slots.link(next).prev = index;
         }
@@ -112,10 +123,19 @@ impl Wheel {
     }
 
     /// When the wheel wants to be asked again; `None` if it is empty. May be earlier than the first deadline.
+    #[inline]
     pub(crate) fn next_due(&self) -> Option<Tick> {
         if self.len == 0 {
             return None;
         }
+        if self.next.get() == Tick::NEVER {
+            self.next.set(self.find_next());
+        }
+        Some(self.next.get())
+    }
+
+    /// The tick at which the first bucket fires that is not empty.
+    fn find_next(&self) -> Tick {
         let start = bucket(self.cursor);
         let words = self.occupied.len();
         // The first word is looked at twice: from the cursor on now, and up to the cursor after one rotation.
@@ -128,7 +148,7 @@ impl Wheel {
             if bits != 0 {
                 let found = word * 64 + bits.trailing_zeros() as usize;
                 let ahead = (found + BUCKETS - start) % BUCKETS;
-                return Some(Tick(self.cursor.0 + ahead as u32));
+                return Tick(self.cursor.0 + ahead as u32);
             }
         }
         unreachable!("a linked slot has its bucket marked")
@@ -240,6 +260,8 @@ mod tests {
             }
             let linked = slots.0.iter().filter(|slot| slot.0 != Link::UNLINKED).count();
             assert_eq!(wheel.len(), linked);
+            let first = slots.0.iter().map(|slot| slot.0.due).min().filter(|due| *due != Tick::NEVER);
+            assert_eq!(wheel.next_due(), first);
             let unlinked_deadlines = slots.0.iter().filter(|slot| slot.1 != Tick::NEVER && slot.0 == Link::UNLINKED);
             assert_eq!(unlinked_deadlines.count(), 0);
         }

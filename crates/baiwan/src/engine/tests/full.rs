@@ -13,6 +13,7 @@ use crate::status::{CloseReason, Phase};
 fn app() -> Router {
     Router::new()
         .route("/", route_get(|| async { "hello" }))
+        .route("/health", route_get(|| async { "healthy" }))
         .route("/health/live", route_get(|| async { "live" }))
         .route(
             "/health/slow",
@@ -38,9 +39,14 @@ async fn full() -> (Rig, [Peer; 2]) {
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn row_110_health_is_answered_beyond_the_maximum_and_nothing_else() {
     let (rig, held) = full().await;
-    for (path, status) in
-        [("/health/live", 200), ("/health/slow", 200), ("/health/missing", 404), ("/", 503), ("/healthy", 503)]
-    {
+    for (path, status) in [
+        ("/health", 200),
+        ("/health/live", 200),
+        ("/health/slow", 200),
+        ("/health/missing", 404),
+        ("/", 503),
+        ("/healthy", 503),
+    ] {
         let mut peer = rig.connect();
         peer.send(get(path));
         rig.pass(Duration::from_millis(200)).await;
@@ -188,6 +194,97 @@ async fn row_45_new_connections_have_a_rate() {
     rig.pass(Duration::from_millis(250)).await;
     assert!(rig.exchange(&get("/")).await.ends_with("hello"));
     assert_eq!(statuses(&rig.exchange(&get("/")).await), [429], "a fifth of a second for each");
+}
+
+/// A server that trusted proxies connect to, which say for whom. A client may hold two connections, and three are told that it has them.
+fn behind_proxy() -> Rig {
+    let settings = Settings {
+        max_connections_per_ip: NonZeroU32::new(2),
+        proxies: "127.0.0.0/8".parse().unwrap(),
+        proxy_protocol: true,
+        turned_away_max: 6,
+        ..Settings::default()
+    };
+    Rig::with(app(), settings, 1000, 1 << 20)
+}
+
+/// A connection of a proxy for this client, which asks at once.
+async fn connect_for(rig: &Rig, client: &str) -> Peer {
+    let mut peer = rig.connect();
+    peer.send(format!("PROXY TCP4 {client} 198.51.100.1 56324 80\r\n{}", get("/")));
+    rig.settle().await;
+    peer
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_45_a_client_behind_the_proxy_protocol_has_its_share_and_its_proxy_has_none() {
+    let rig = behind_proxy();
+    let mut held = vec![];
+    for client in ["192.0.2.1", "192.0.2.1", "192.0.2.2", "127.0.0.9", "127.0.0.9", "127.0.0.9"] {
+        let mut peer = connect_for(&rig, client).await;
+        assert!(peer.receive().ends_with("hello"), "{client}");
+        held.push(peer);
+    }
+    // A proxy that has not said for whom it comes, and one that speaks for itself.
+    let mut unnamed: Vec<_> = std::iter::repeat_with(|| rig.connect()).take(3).collect();
+    for peer in &mut unnamed {
+        peer.send(format!("PROXY UNKNOWN\r\n{}", get("/")));
+        rig.settle().await;
+        assert!(peer.receive().ends_with("hello"));
+    }
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let mut peer = connect_for(&rig, "192.0.2.1").await;
+        let answer = peer.receive();
+        assert_eq!(statuses(&answer), [429]);
+        assert!(answer.ends_with(": too-many-connections-per-client\n") && peer.is_at_end(), "{answer}");
+        told.push(peer);
+    }
+    let mut reset = connect_for(&rig, "192.0.2.1").await;
+    assert!(reset.0.is_reset() && reset.receive().is_empty());
+    assert_eq!(rig.counts().connections, 9);
+    drop((told, reset));
+    rig.settle().await;
+    assert_eq!(rig.closed(CloseReason::ClientOverLimit), 4);
+    // A place that is left is one that can be taken, once.
+    drop(held.remove(0));
+    rig.settle().await;
+    let mut third = connect_for(&rig, "192.0.2.1").await;
+    assert!(third.receive().ends_with("hello"));
+    assert_eq!(statuses(&connect_for(&rig, "192.0.2.1").await.receive()), [429]);
+    drop((held, unnamed, third));
+    rig.pass(Duration::from_secs(2)).await;
+    rig.assert_empty();
+    assert_eq!(rig.status.bounds.clients.as_ref().map(|clients| clients.holders()), Some(0));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_45_however_a_connection_behind_a_proxy_ends_its_client_has_its_place_back() {
+    let rig = behind_proxy();
+    for round in 0..12 {
+        let mut peer = rig.connect();
+        let header = "PROXY TCP4 192.0.2.1 198.51.100.1 56324 80\r\n";
+        match round % 6 {
+            0 => peer.send(format!("{header}GET / HTTP/1.1\r\n\r\n")),
+            1 => peer.send(format!("{header}GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: b\r\n\r\n")),
+            2 => peer.send(format!("{header}{}", get("/health/slow"))),
+            3 => peer.send(&header[..9]),
+            4 => peer.send(format!("{header}GET")),
+            _ => {
+                peer.send(header);
+                rig.settle().await;
+                peer.0.reset();
+                rig.settle().await;
+                continue;
+            }
+        }
+        rig.settle().await;
+        assert_ne!(statuses(&peer.receive()), [429], "in round {round} there is a place");
+        drop(peer);
+        rig.pass(Duration::from_secs(2)).await;
+    }
+    rig.assert_empty();
+    assert_eq!(rig.status.bounds.clients.as_ref().map(|clients| clients.holders()), Some(0));
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

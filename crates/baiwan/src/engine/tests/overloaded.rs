@@ -1,6 +1,8 @@
 //! A core that gets more requests than it can answer: each takes 5 ms of its time, on a held clock.
 
+use std::cell::RefCell;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -69,6 +71,80 @@ fn work(number: usize) -> String {
     format!("/work/{number}")
 }
 
+/// Requests that come at a steady rate.
+struct Load {
+    start: Instant,
+    pause: Duration,
+    /// When each was sent.
+    sent: Vec<Instant>,
+    /// The statuses of the answers.
+    answers: Vec<u16>,
+    idle: Vec<Peer>,
+    busy: Vec<Peer>,
+}
+
+/// Lets every other task run once. One that yields instead has its turn after many of them.
+async fn next_turn() {
+    let mut is_first = true;
+    std::future::poll_fn(|cx| {
+        cx.waker().wake_by_ref();
+        if std::mem::take(&mut is_first) { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+}
+
+impl Load {
+    /// One every `pause`.
+    fn begin(pause: Duration) -> Self {
+        Self { start: Instant::now(), pause, sent: Vec::new(), answers: Vec::new(), idle: Vec::new(), busy: Vec::new() }
+    }
+
+    /// Sends what is due for a while, and receives: in a task, which has its turns as the engine has.
+    async fn send_for(mut self, rig: Rig, time: Duration) -> (Rig, Self) {
+        let load = async move {
+            self.send(&rig, time).await;
+            (rig, self)
+        };
+        tokio::task::spawn_local(load).await.unwrap()
+    }
+
+    async fn send(&mut self, rig: &Rig, time: Duration) {
+        let begin = Instant::now();
+        while begin.elapsed() < time {
+            self.send_due(rig);
+            next_turn().await;
+            self.receive();
+        }
+    }
+
+    fn send_due(&mut self, rig: &Rig) {
+        let due = self.start.elapsed().div_duration_f64(self.pause) as usize + 1;
+        while self.sent.len() < due {
+            let mut peer = self.idle.pop().unwrap_or_else(|| rig.connect());
+            peer.send(get(&work(self.sent.len())));
+            self.sent.push(Instant::now());
+            self.busy.push(peer);
+        }
+    }
+
+    fn receive(&mut self) {
+        for mut peer in std::mem::take(&mut self.busy) {
+            let answer = peer.receive();
+            match answer.is_empty() {
+                true => self.busy.push(peer),
+                false => {
+                    self.answers.extend(statuses(&answer));
+                    self.idle.push(peer);
+                }
+            }
+        }
+    }
+
+    fn refused(&self) -> usize {
+        self.answers.iter().filter(|status| **status == 503).count()
+    }
+}
+
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn without_the_setting_everything_is_served_in_its_order() {
     let served = Served::default();
@@ -135,43 +211,98 @@ async fn what_has_waited_too_long_is_refused_and_its_connection_stays() {
 async fn under_ten_times_the_load_the_core_is_never_idle_and_nobody_waits_long() {
     let served = Served::default();
     let rig = Rig::with_settings(app(&served), settings(Overload::Auto));
-    let (mut sent, mut answers) = (Vec::new(), Vec::new());
-    let mut idle: Vec<Peer> = Vec::new();
-    let mut busy: Vec<Peer> = Vec::new();
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(3) {
-        // Two thousand a second: ten in the time that one takes.
-        let due = (start.elapsed().as_micros() / 500) as usize + 1;
-        while sent.len() < due {
-            let mut peer = idle.pop().unwrap_or_else(|| rig.connect());
-            peer.send(get(&work(sent.len())));
-            sent.push(Instant::now());
-            busy.push(peer);
-        }
-        tokio::task::yield_now().await;
-        for mut peer in std::mem::take(&mut busy) {
-            let answer = peer.receive();
-            match answer.is_empty() {
-                true => busy.push(peer),
-                false => {
-                    answers.extend(statuses(&answer));
-                    idle.push(peer);
-                }
-            }
-        }
-    }
+    let (rig, load) = Load::begin(COST / 10).send_for(rig, Duration::from_secs(3)).await;
     let served = served.lock().unwrap();
     assert!(served.len() >= 590, "of 600 that the core can serve, {}", served.len());
     let counts = rig.counts();
     assert_eq!(counts.overloads, 1, "it does not flap");
-    let refused = answers.iter().filter(|status| **status == 503).count();
+    let refused = load.refused();
     assert!(refused > 5000 && counts.shed >= refused as u64, "{refused}");
-    let later = served.iter().filter(|(number, _)| sent[*number] > start + Duration::from_millis(200));
+    let later = served.iter().filter(|(number, _)| load.sent[*number] > load.start + Duration::from_millis(200));
     for (number, at) in later {
-        let waited = at.duration_since(sent[*number]);
+        let waited = at.duration_since(load.sent[*number]);
         assert!(waited <= Duration::from_millis(30), "request {number} waited for {waited:?}");
     }
-    assert!(busy.len() < 100, "{} wait for an answer", busy.len());
+    assert!(load.busy.len() < 100, "{} wait for an answer", load.busy.len());
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_handlers_compute_after_they_have_waited_counts_too() {
+    let served = Served::default();
+    let numbers = Arc::clone(&served);
+    let work = async move |Path(number): Path<usize>| {
+        tokio::task::yield_now().await;
+        numbers.lock().unwrap().push((number, Instant::now()));
+        burn(COST).await;
+        MEANWHILE.with_borrow_mut(|meanwhile| meanwhile());
+    };
+    let rig = Rig::with_settings(Router::new().route("/work/{number}", route_get(work)), settings(Overload::Auto));
+    let mut load = Load::begin(COST / 5);
+    // How long a connection waits to be accepted is not seen.
+    for _ in 0..18 {
+        load.idle.extend(std::iter::repeat_with(|| rig.connect()).take(50));
+        rig.settle().await;
+    }
+    let (rig, load) = (Rc::new(rig), Rc::new(RefCell::new(load)));
+    let there = (Rc::clone(&rig), Rc::clone(&load));
+    // Requests come while handlers compute.
+    MEANWHILE.set(Box::new(move || {
+        let mut load = there.1.borrow_mut();
+        load.receive();
+        load.send_due(&there.0);
+    }));
+    load.borrow_mut().send_due(&rig);
+    while load.borrow().start.elapsed() < Duration::from_secs(6) {
+        tokio::task::yield_now().await;
+    }
+    MEANWHILE.set(Box::new(|| ()));
+    let (served, load) = (served.lock().unwrap(), load.borrow());
+    assert!(served.len() >= 1190, "of 1200 that the core can serve, {}", served.len());
+    let counts = rig.counts();
+    assert!(counts.overloads >= 1 && counts.shed >= 4000, "{} {}", counts.overloads, counts.shed);
+    let later = served.iter().filter(|(number, _)| load.sent[*number] > load.start + Duration::from_secs(1));
+    let waited = later.map(|(number, at)| at.duration_since(load.sent[*number])).max();
+    assert!(waited.is_some_and(|waited| waited <= Duration::from_millis(500)), "{waited:?}");
+}
+
+thread_local! {
+    /// What happens while a handler computes.
+    static MEANWHILE: RefCell<Box<dyn FnMut()>> = RefCell::new(Box::new(|| ()));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_core_whose_handlers_compute_after_they_have_waited_and_that_keeps_up_refuses_nothing() {
+    let work = async || {
+        tokio::task::yield_now().await;
+        burn(Duration::from_millis(30)).await;
+    };
+    let rig = Rig::with_settings(Router::new().route("/", route_get(work)), settings(Overload::Auto));
+    for _ in 0..20 {
+        let mut peers: Vec<_> = std::iter::repeat_with(|| rig.connect()).take(3).collect();
+        peers.iter_mut().for_each(|peer| peer.send(get("/")));
+        rig.settle().await;
+        assert!(peers.iter_mut().all(|peer| statuses(&peer.receive()) == [200]));
+        tokio::time::advance(Duration::from_millis(10)).await;
+    }
+    assert_eq!((rig.counts().overloads, rig.counts().shed), (0, 0));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn requests_behind_each_other_do_not_come_before_those_that_wait() {
+    const FIRST: usize = 1_000_000;
+    let served = Served::default();
+    let rig = Rig::with_settings(app(&served), settings(Overload::Auto));
+    let (rig, load) = Load::begin(COST / 10).send_for(rig, Duration::from_millis(500)).await;
+    assert_eq!(rig.counts().overloads, 1);
+    let mut peer = rig.connect();
+    peer.send((0..100).map(|number| get(&work(FIRST + number))).collect::<String>());
+    let (_rig, _load) = load.send_for(rig, Duration::from_secs(1)).await;
+    let answers = statuses(&peer.receive());
+    assert_eq!(answers.len(), 100);
+    // Those that are served before they have waited for 20 ms.
+    let own = numbers(&served).into_iter().filter(|number| *number >= FIRST).count();
+    assert!(own <= 5, "{own} of 100 were served");
+    assert_eq!(answers.iter().filter(|status| **status == 503).count(), 100 - own);
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

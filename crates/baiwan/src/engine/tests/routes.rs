@@ -96,6 +96,23 @@ async fn a_route_may_take_longer_than_the_server_allows_or_less() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn an_event_source_for_which_its_route_takes_too_long_is_told_when_to_come_back_and_no_other_request_is() {
+    // Nothing but the route has a timeout.
+    let rig = Rig::with_settings(app(RouteLimits::new().request_timeout(seconds(5))), server(None, None));
+    for path in ["/in/never", "/late/never"] {
+        for (fields, status) in [("Accept: text/event-stream", 200), ("Accept: */*", 503)] {
+            let mut peer = begin(&rig, &format!("GET {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n")).await;
+            rig.pass(Duration::from_secs(6)).await;
+            let answer = peer.receive();
+            assert_eq!(statuses(&answer), [status], "{path} {fields}");
+            assert_eq!(answer.contains("\r\n\r\nretry: "), status == 200, "{answer}");
+        }
+    }
+    rig.settle().await;
+    assert_eq!(rig.closed(CloseReason::RequestTimeout), 4);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn a_route_may_take_a_body_that_comes_a_byte_at_a_time() {
     let rig = Rig::new(app(RouteLimits::new().body_min_rate(0)));
     for (path, status) in

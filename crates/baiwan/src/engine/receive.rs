@@ -326,8 +326,7 @@ fn answer<D: Driver, A: App>(
     input: &[u8],
     decoder: &mut HeadDecoder,
 ) -> (Wait, usize) {
-    let begin = ports.outbox.bytes.len();
-    let (mut position, mut answers) = (0, 0);
+    let (begin, mut position, mut answers) = (ports.outbox.bytes.len(), 0, 0);
     loop {
         let rest = &input[position..];
         if rest.is_empty() {

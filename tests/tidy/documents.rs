@@ -45,7 +45,7 @@ fn the_architecture_names_every_crate_and_folder() {
 fn every_path_in_a_document_exists() {
     for document in documents() {
         let text = read(&document);
-        let places = ["crates/", "bench/", "tests/", ".ci/", "docs/"];
+        let places = ["crates/", "bench/", "tests/", ".ci/", "docs/", "deploy/"];
         for path in quoted(&text).filter(|text| places.iter().any(|place| text.starts_with(place))) {
             let path = path.split([' ', ':']).next().unwrap();
             assert!(root().join(path).exists(), "{document} names {path}");

@@ -61,7 +61,7 @@ pub use self::secret::Secret;
 pub(crate) use self::side::AdminSide;
 
 /// Files of an admin side that are not open before the server starts: its connections, and what its checks open.
-pub(crate) const ADMIN_FILES: u64 = CONNECTIONS_MAX as u64 + 8;
+pub const ADMIN_FILES: u64 = CONNECTIONS_MAX as u64 + 8;
 
 /// The admin side of a server: metrics, health, and what an operator wants to know, on an address of its own.
 ///
@@ -208,16 +208,27 @@ impl Admin {
             }
             Err(source) => {
                 let Some(setting) = self.optional else { return Err(failed(source)) };
-                let error = failed(source);
-                say(|| {
-                    tracing::warn!(
-                        "there is no admin side: {error}; {setting} says where it shall be, or that it is off"
-                    )
-                });
+                let absence = absence(&failed(source), setting);
+                say(|| tracing::warn!("{absence}"));
                 Ok(None)
             }
         }
     }
+
+    /// Whether it could listen now; it listens for a moment. If not, and if nobody has asked for it, that is a sentence.
+    pub(crate) fn rehearse(mut self) -> Result<Option<String>, Error> {
+        let setting = self.optional.take();
+        match (self.listen(), setting) {
+            (Ok(_), _) => Ok(None),
+            (Err(error @ Error::Admin { .. }), Some(setting)) => Ok(Some(absence(&error, setting))),
+            (Err(error), _) => Err(error),
+        }
+    }
+}
+
+/// What is said of an admin side that there is not.
+fn absence(error: &Error, setting: &str) -> String {
+    format!("there is no admin side: {error}; {setting} says where it shall be, or that it is off")
 }
 
 /// An admin side whose address is bound.

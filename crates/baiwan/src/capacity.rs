@@ -6,9 +6,9 @@ use crate::files::Files;
 use crate::memory::MemoryLimit;
 
 /// What is asked for when nobody asks for anything.
-const CONNECTIONS_DEFAULT: u64 = 1_000_000;
+pub const CONNECTIONS_DEFAULT: u64 = 1_000_000;
 /// Kernel and user memory of an idle connection, rounded up: 3,640 bytes of sockets, 208 of epoll, a slot of 64.
-const BYTES_PER_CONNECTION: u64 = 4096;
+pub const BYTES_PER_CONNECTION: u64 = 4096;
 /// Memory of the server itself: the program, and of each core its areas and its thread. The ready service, with 64 connections
 /// that ask all the time, has 5 MiB on two cores and 7 on four, pages of its file apart.
 const BYTES_NEEDED: u64 = 8 << 20;
@@ -33,7 +33,7 @@ pub struct Capacity {
 
 /// Decides the maximum. What was asked for must be possible; the default is lowered to what is. `prefix` stands before the name
 /// of the setting.
-pub(crate) fn decide(
+pub fn decide(
     prefix: &str,
     wanted: Option<u64>,
     cores: usize,
@@ -76,9 +76,14 @@ pub(crate) fn decide(
     Ok(capacity)
 }
 
+/// Memory of the server itself, without connections, in bytes.
+pub fn bytes_of_server(cores: u64) -> u64 {
+    BYTES_NEEDED + BYTES_NEEDED_PER_CORE * cores
+}
+
 /// What to do about a memory limit of which too little is left for connections. `None` if it is large enough.
 fn memory_shortage(memory: &MemoryLimit, cores: u64) -> Option<String> {
-    let needed = BYTES_NEEDED + BYTES_NEEDED_PER_CORE * cores;
+    let needed = bytes_of_server(cores);
     let enough = BYTES_ENOUGH_FACTOR * needed;
     (memory.bytes < enough).then(|| {
         format!("the server itself needs some {} MiB of it: allow at least {} MiB", needed >> 20, enough >> 20)

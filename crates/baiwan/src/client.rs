@@ -66,10 +66,19 @@ pub(crate) fn trusts(settings: &Settings, peer: Peer) -> bool {
 }
 
 /// What a request is called, if the server gives ids: what it says of it is believed of a trusted proxy, or where none is declared.
+/// `is_named` is false if there is nothing of the kind among its fields.
 #[inline]
-pub(crate) fn request_id<T>(settings: &Settings, peer: impl Fn() -> Peer, request: &Request<T>) -> Option<RequestId> {
+pub(crate) fn request_id<T>(
+    settings: &Settings,
+    peer: impl Fn() -> Peer,
+    request: &Request<T>,
+    is_named: bool,
+) -> Option<RequestId> {
     let is_believed = || settings.proxies.is_empty() || trusts(settings, peer());
-    settings.request_ids.then(|| RequestId::of(request.headers(), is_believed()))
+    settings.request_ids.then(|| match is_named {
+        true => RequestId::of(request.headers(), is_believed()),
+        false => RequestId::made(),
+    })
 }
 
 /// The client of a request that [`identify`] has seen: the peer, or whom a trusted proxy has named. IPv4-mapped is IPv4; over a Unix

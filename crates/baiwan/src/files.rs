@@ -35,14 +35,15 @@ const ENOUGH_FACTOR: u64 = 2;
 
 /// What limits the files of the process.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Files {
+pub struct Files {
     /// Files that may be open in a table.
-    pub(crate) max: u64,
-    pub(crate) tables: FdTables,
+    pub max: u64,
+    /// Whether the cores share one table.
+    pub tables: FdTables,
     /// Files that are open before the server starts. With a table for each core, they are in all tables.
-    pub(crate) open: u64,
+    pub open: u64,
     /// Addresses that each core listens on.
-    pub(crate) listeners: u64,
+    pub listeners: u64,
 }
 
 impl Files {
@@ -58,14 +59,22 @@ impl Files {
     }
 
     /// With as many more that are kept open beside the server's own.
-    #[cfg(feature = "admin")]
-    pub(crate) fn with(self, more: u64) -> Self {
+    #[must_use]
+    pub fn with(self, more: u64) -> Self {
         Self { open: self.open + more, ..self }
     }
 
     /// Connections that one table has room for.
-    pub(crate) fn connections(self, cores: u64) -> u64 {
+    pub fn connections(self, cores: u64) -> u64 {
         self.max.saturating_sub(self.needed(cores) + self.spare(cores)).max(1)
+    }
+
+    /// The least limit with which one table has room for so many connections, whatever the limit is now.
+    pub fn limit_for(self, connections: u64, cores: u64) -> u64 {
+        let used = connections.saturating_add(self.needed(cores));
+        // Where the spare part is `limit / SPARE_DIVISOR`, rounded down, and where it is all that is ever kept.
+        let of_small = used.saturating_sub(1).saturating_mul(SPARE_DIVISOR) / (SPARE_DIVISOR - 1) + 1;
+        of_small.min(used.saturating_add(self.spare_max(cores)))
     }
 
     /// Connections beyond the maximum that a core may turn away at the same time, and accept at once: they come out of what is
@@ -162,6 +171,18 @@ mod tests {
         assert_eq!(files.connections(2), 20_000 - 32 - (128 + 2 * 64));
         assert_eq!(files.turned_away_max(2), TURNED_AWAY_MAX);
         assert_eq!(Files { max: u64::MAX, ..files }.turned_away_max(2), TURNED_AWAY_MAX);
+    }
+
+    #[test]
+    fn the_least_limit_for_a_number_of_connections_is_enough_and_one_less_is_not() {
+        for tables in [FdTables::Shared, FdTables::PerCore] {
+            for (connections, cores) in [(1, 1), (2, 2), (160, 2), (999, 8), (1_000, 8), (20_000, 56), (1_000_000, 2)] {
+                let limit = files(0, tables).limit_for(connections, cores);
+                assert!(files(limit, tables).connections(cores) >= connections, "{connections} {cores} {limit}");
+                let less = files(limit - 1, tables).connections(cores);
+                assert!(less < connections || connections == 1, "{connections} {cores} {limit}");
+            }
+        }
     }
 
     #[test]

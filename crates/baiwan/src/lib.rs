@@ -45,9 +45,11 @@ mod admin;
 mod app;
 #[cfg(feature = "axum")]
 mod axum_app;
+mod backlog;
 mod body;
 mod call_scope;
 mod capacity;
+mod cgroups;
 mod client;
 mod clock;
 mod cors;
@@ -68,6 +70,8 @@ mod incoming;
 mod limited_route;
 #[doc(hidden)]
 pub mod lines;
+#[doc(hidden)]
+pub mod machine;
 mod memory;
 #[cfg(feature = "metrics")]
 pub mod metrics;

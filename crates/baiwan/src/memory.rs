@@ -1,46 +1,45 @@
 //! The limit on the process's memory: that of its cgroups, of version 1, 2 or both, or what the machine has. How much of it is used
 //! is in `memory/usage.rs`.
 //!
-//! It only reads: `/proc/self/cgroup` says which group of each hierarchy the process is in, `/proc/self/mountinfo` where those
-//! hierarchies are mounted and from which group on they can be seen (cgroups(7), proc_pid_mountinfo(5)). A group's limit counts
-//! for all groups below it.
+//! It only reads. Which groups count is in `cgroups.rs`.
 
 mod usage;
 
-use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use baiwan_driver::read_kilobytes;
 
-pub(crate) use self::usage::{LimitedGroups, Usage};
+use crate::cgroups::{Group, Version, groups};
+
+pub use self::usage::{LimitedGroups, Usage};
 
 /// From here on a number means "no limit": version 1 writes the most pages that it can count.
 const UNLIMITED_BYTES: u64 = 1 << 62;
-const CGROUP: &str = "proc/self/cgroup";
-const MOUNTS: &str = "proc/self/mountinfo";
+/// The controller of cgroups that limits memory.
+const CONTROLLER: &str = "memory";
 const MACHINE: &str = "proc/meminfo";
 
 /// How much memory there is, and which file says so.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct MemoryLimit {
-    pub(crate) bytes: u64,
-    pub(crate) file: PathBuf,
+pub struct MemoryLimit {
+    /// The limit.
+    pub bytes: u64,
+    /// The file that says so.
+    pub file: PathBuf,
 }
 
 impl MemoryLimit {
     /// The least limit that the files below `root` (`/`, tests apart) name. `None` if they name none.
-    pub(crate) fn read(root: &Path) -> Option<Self> {
-        let groups = fs::read_to_string(root.join(CGROUP)).unwrap_or_default();
-        let mounts = fs::read_to_string(root.join(MOUNTS)).unwrap_or_default();
-        let of_groups = [Version::One, Version::Two].into_iter().filter_map(|version| {
-            let (mount, group) = version.place(&groups, &mounts)?;
-            version.least(&root.join(mount.strip_prefix("/").ok()?), &group)
+    pub fn read(root: &Path) -> Option<Self> {
+        let limits = groups(root, CONTROLLER).into_iter().filter_map(|group| {
+            let file = group.folder.join(limit_file(group.version));
+            Some(Self { bytes: group.limit()?, file })
         });
-        of_groups.chain(machine(root)).min_by_key(|limit| limit.bytes)
+        limits.chain(machine(root)).min_by_key(|limit| limit.bytes)
     }
 
     /// What the limit is, in words.
-    pub(crate) fn limit(&self) -> String {
+    pub fn limit(&self) -> String {
         let (mib, file) = (self.bytes >> 20, self.file.display());
         match self.file.ends_with(MACHINE) {
             true => format!("the machine has {mib} MiB of memory ({file})"),
@@ -49,77 +48,19 @@ impl MemoryLimit {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Version {
-    One,
-    Two,
-}
-
-impl Version {
-    /// Where the hierarchy that may limit memory is mounted, and the process's group as a path from there.
-    fn place(self, groups: &str, mounts: &str) -> Option<(PathBuf, PathBuf)> {
-        let group = groups.lines().find_map(|line| self.group(line))?;
-        let mounts: Vec<(&str, &str)> = mounts.lines().filter_map(|line| self.mount(line)).collect();
-        let below = mounts.iter().find_map(|(seen_from, mount)| {
-            let path = Path::new(group).strip_prefix(seen_from).ok()?;
-            let is_seen = path.components().all(|part| matches!(part, Component::Normal(_)));
-            is_seen.then(|| (PathBuf::from(mount), path.to_owned()))
-        });
-        // A namespace may hide where the process is. What is mounted is then its own group, as in containers, or one above it.
-        below.or_else(|| Some((PathBuf::from(mounts.first()?.1), PathBuf::new())))
-    }
-
-    /// The group in a line `NUMBER:CONTROLLERS:GROUP`, if it is of this version and may limit memory.
-    fn group(self, line: &str) -> Option<&str> {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (controllers, group) = (fields.next()?, fields.next()?);
-        let is_it = match self {
-            Self::One => controllers.split(',').any(|controller| controller == "memory"),
-            Self::Two => controllers.is_empty(),
-        };
-        is_it.then_some(group)
-    }
-
-    /// From which group on the hierarchy is seen, and where, in a line
-    /// `ID PARENT DEVICE SEEN_FROM WHERE OPTIONS… - TYPE SOURCE OPTIONS`.
-    fn mount(self, line: &str) -> Option<(&str, &str)> {
-        let (place, kind) = line.split_once(" - ")?;
-        let mut place = place.split(' ').skip(3);
-        let (seen_from, mount) = (place.next()?, place.next()?);
-        let mut kind = kind.split(' ');
-        let (kind, options) = (kind.next()?, kind.nth(1)?);
-        let is_it = match self {
-            Self::One => kind == "cgroup" && options.split(',').any(|option| option == "memory"),
-            Self::Two => kind == "cgroup2",
-        };
-        is_it.then_some((seen_from, mount))
-    }
-
-    /// The file of a group that says its limit.
-    fn limit_file(self) -> &'static str {
-        match self {
-            Self::One => "memory.limit_in_bytes",
-            Self::Two => "memory.max",
-        }
-    }
-
-    /// The least limit of a group and of those above it, as far as they are seen.
-    fn least(self, mount: &Path, group: &Path) -> Option<MemoryLimit> {
-        let mut least: Option<MemoryLimit> = None;
-        for group in group.ancestors() {
-            let folder = mount.join(group);
-            let file = folder.join(self.limit_file());
-            let bytes = number(&file).filter(|bytes| *bytes < UNLIMITED_BYTES);
-            if let Some(bytes) = bytes.filter(|bytes| least.as_ref().is_none_or(|least| *bytes < least.bytes)) {
-                least = Some(MemoryLimit { bytes, file });
-            }
-        }
-        least
+/// The file of a group that says its limit.
+fn limit_file(version: Version) -> &'static str {
+    match version {
+        Version::One => "memory.limit_in_bytes",
+        Version::Two => "memory.max",
     }
 }
 
-fn number(file: &Path) -> Option<u64> {
-    fs::read_to_string(file).ok()?.trim().parse().ok()
+impl Group {
+    /// Bytes that the group and all groups below it may use. `None` without a limit.
+    fn limit(&self) -> Option<u64> {
+        self.number(limit_file(self.version)).filter(|bytes| *bytes < UNLIMITED_BYTES)
+    }
 }
 
 fn machine(root: &Path) -> Option<MemoryLimit> {
@@ -129,7 +70,10 @@ fn machine(root: &Path) -> Option<MemoryLimit> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::cgroups::{CGROUP, MOUNTS};
 
     pub(crate) const MIB: u64 = 1 << 20;
     /// What version 1 says where there is no limit.

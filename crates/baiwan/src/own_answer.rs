@@ -88,7 +88,7 @@ impl<'a> OwnAnswer<'a> {
         let mut fields = Fields::new();
         fields.extend(cors.as_slice());
         if let Some(id) = &asked.id {
-            fields.extend(&[(request_id::FIELD_NAME, id.as_str().as_bytes())]);
+            fields.extend(&[(request_id::FIELD_NAME, id.as_bytes())]);
         }
         let comes_back = matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
         if comes_back && asked.for_events {

@@ -26,9 +26,10 @@ use crate::status::{CoreStatus, Status};
 pub(crate) struct Audience {
     /// The program's observer.
     pub(crate) app: Option<Observer>,
-    pub(crate) access_log: Option<access_log::Producer>,
     #[cfg(feature = "metrics")]
     pub(crate) metrics: Option<Arc<metrics::Core>>,
+    /// What notes exchanges for the access log.
+    pub(crate) access_log: Option<access_log::Producer>,
 }
 
 impl Audience {

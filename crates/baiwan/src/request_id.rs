@@ -52,13 +52,13 @@ const ID_BYTES_MAX: usize = 128;
 /// # drop(running);
 /// # Ok::<(), baiwan::Error>(())
 /// ```
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct RequestId {
     name: Name,
     trace: Option<TraceContext>,
 }
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 enum Name {
     /// The server has made it.
     Made([u8; made::DIGITS]),
@@ -87,15 +87,25 @@ impl RequestId {
         Self { name, trace }
     }
 
+    /// That of a request that says nothing of it.
+    #[inline]
+    pub(crate) fn made() -> Self {
+        Self { name: Name::Made(made::next()), trace: None }
+    }
+
     /// The id, 1 to 128 characters: ASCII letters, digits, and `-._~:/+=@`.
     pub fn as_str(&self) -> &str {
-        let name = match &self.name {
-            Name::Made(digits) => digits.as_slice(),
-            Name::Sent(value) => value.as_bytes(),
-            Name::Trace => return self.trace.as_ref().map_or("", TraceContext::trace_id),
-        };
         // All of its characters are ASCII.
-        std::str::from_utf8(name).unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match &self.name {
+            Name::Made(digits) => digits,
+            Name::Sent(value) => value.as_bytes(),
+            Name::Trace => self.trace.as_ref().map_or(&[], |trace| trace.trace_id().as_bytes()),
+        }
     }
 
     /// The trace that the request is a part of, if it said so.
@@ -111,6 +121,14 @@ impl RequestId {
         }
     }
 }
+
+impl PartialEq for RequestId {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes() && self.trace == other.trace
+    }
+}
+
+impl Eq for RequestId {}
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

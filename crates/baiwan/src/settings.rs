@@ -237,9 +237,9 @@ impl Settings {
     pub(crate) fn recorder(&self, status: &Arc<Status>, core: usize) -> Option<Arc<Recorder>> {
         let audience = Audience {
             app: self.observer.clone(),
-            access_log: self.access_log_in_force.as_ref().and_then(|log| log.take(core)),
             #[cfg(feature = "metrics")]
             metrics: self.metrics.as_ref().map(|metrics| metrics.core(status, core)),
+            access_log: self.access_log_in_force.as_ref().and_then(|log| log.take(core)),
         };
         Recorder::of_core(audience, status, core)
     }

@@ -48,10 +48,10 @@ pub use alarm::Alarm;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub use fd_table::{Handover, unshare_fd_table};
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
-pub use listen::{BoundListener, ListenOptions};
+pub use listen::{BACKLOG_MAX, BoundListener, ListenOptions};
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
-pub use machine::{FileLimit, raise_file_limit, thread_cpu_time};
-pub use machine::{open_files, read_kilobytes};
+pub use machine::{FileLimit, raise_file_limit};
+pub use machine::{open_files, read_kilobytes, thread_cpu_time};
 pub use name::{local_address, local_unix_address, peer_unix_address};
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub use option::held_bytes;

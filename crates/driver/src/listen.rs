@@ -18,7 +18,7 @@ use crate::Address;
 use crate::option::{UNSENT_BYTES_MAX, set_unsent_max};
 
 /// How many connections may wait to be accepted. The kernel lowers it to `net.core.somaxconn`.
-const BACKLOG_MAX: i32 = 65_535;
+pub const BACKLOG_MAX: u32 = 65_535;
 /// When to ask a silent peer whether it still lives. Mobile networks forget a connection after 5 minutes or more.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
@@ -63,7 +63,7 @@ impl BoundListener {
     /// stands at a path, or a socket that cannot be asked, the error is a sentence that says so.
     pub fn bind(address: &Address, options: ListenOptions) -> io::Result<Self> {
         let fd = open(address, options)?;
-        net::listen(&fd, BACKLOG_MAX)?;
+        net::listen(&fd, BACKLOG_MAX as i32)?;
         Self::from_fd(fd)
     }
 

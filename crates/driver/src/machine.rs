@@ -3,13 +3,10 @@
 
 use std::fs;
 use std::path::Path;
-#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 use std::time::Duration;
 
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-#[cfg(all(target_os = "linux", not(baiwan_portable)))]
-use rustix::time::{ClockId, clock_gettime};
 
 /// The limit on open files (`RLIMIT_NOFILE`).
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
@@ -41,10 +38,15 @@ pub fn raise_file_limit() -> FileLimit {
     FileLimit::now()
 }
 
-/// What the calling thread has used of the processor so far, in user and system mode.
-#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+/// What the calling thread has used of the processor so far, in user and system mode. Not to be seen where `/proc` is not mounted, or the
+/// kernel was built without these figures (`CONFIG_SCHED_INFO`): then none.
 pub fn thread_cpu_time() -> Duration {
-    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
+    fs::read_to_string("/proc/thread-self/schedstat").ok().and_then(|text| parse_cpu_time(&text)).unwrap_or_default()
+}
+
+/// The first of three numbers: nanoseconds.
+fn parse_cpu_time(text: &str) -> Option<Duration> {
+    text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }
 
 /// Files that are open in the table of this thread. Not to be seen where `/proc` is not mounted: then none.
@@ -66,6 +68,12 @@ fn parse_kilobytes(text: &str, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_of_a_thread_is_the_first_of_three_numbers() {
+        assert_eq!(parse_cpu_time("1234567 89 10\n"), Some(Duration::from_nanos(1_234_567)));
+        assert_eq!(parse_cpu_time("\n"), None);
+    }
 
     #[test]
     fn kilobytes_are_found_by_the_whole_name() {

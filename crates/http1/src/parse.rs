@@ -59,6 +59,7 @@ pub(crate) fn parse_whole(input: &[u8], limits: &Limits, later_minor: LaterMinor
         keep_alive: rules.keep_alive(),
         expects_continue: rules.expects_continue(),
         upgrade: rules.wants_upgrade(),
+        is_named: rules.is_named(),
     };
     Some((head, consumed))
 }

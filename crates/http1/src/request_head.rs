@@ -17,6 +17,8 @@ pub struct RequestHead {
     /// Whether the client offers another protocol than `h2c`, in HTTP/1.1 itself. Where there is a body too, it comes before
     /// the switch.
     pub upgrade: bool,
+    /// Whether there is a field `X-Request-Id` or `traceparent`, so that nobody need look where there is none.
+    pub is_named: bool,
 }
 
 /// How the end of a request body is found (RFC 9112 6.3).

@@ -31,7 +31,7 @@ pub fn encode_response_head(
     length: BodyLength,
     context: ResponseContext,
     date: &[u8; 29],
-    request_id: Option<&str>,
+    request_id: Option<&[u8]>,
 ) -> Result<ResponsePlan, ResponseError> {
     let noted = Noted::of(headers)?;
     let ResponseCheck { plan, content_length, chunked } = noted.check(status, headers, length, context)?;
@@ -48,7 +48,7 @@ pub fn encode_response_head(
     if let Some(id) = request_id
         && !noted.request_id
     {
-        encode_field(out, REQUEST_ID.as_bytes(), id.as_bytes());
+        encode_field(out, REQUEST_ID.as_bytes(), id);
     }
     if let Some(length) = content_length {
         encode_field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes());

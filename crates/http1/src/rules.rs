@@ -11,6 +11,7 @@ use crate::framing::{Codings, parse_length, trim_framing};
 use crate::host::HostPort;
 use crate::octet;
 use crate::request_head::BodyFraming;
+use crate::response_check::REQUEST_ID;
 use crate::target::{DEFAULT_PORT, Target};
 use crate::{Limits, Refusal};
 
@@ -39,6 +40,8 @@ impl Facts {
     const EXPECT_CONTINUE: Facts = Facts(1 << 13);
     /// Transfer codings other than chunked were named.
     const OTHER_CODINGS: Facts = Facts(1 << 14);
+    /// There was a field that says what the request is called.
+    const NAMED: Facts = Facts(1 << 15);
 
     /// Whether all of `facts` were stated.
     #[inline]
@@ -118,6 +121,14 @@ impl Rules {
                 self.connection(value);
                 Ok(())
             }
+            11 if name.eq_ignore_ascii_case(b"traceparent") => {
+                self.facts.add(Facts::NAMED);
+                Ok(())
+            }
+            12 if name.eq_ignore_ascii_case(REQUEST_ID.as_bytes()) => {
+                self.facts.add(Facts::NAMED);
+                Ok(())
+            }
             14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(value, limits),
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(value),
             _ => Ok(()),
@@ -159,6 +170,11 @@ impl Rules {
     /// Whether the client may wait for `100 Continue` before it sends the body (RFC 9110 10.1.1).
     pub(crate) fn expects_continue(&self) -> bool {
         self.facts.has(Facts::EXPECT_CONTINUE) && self.facts.has(Facts::BODY) && !self.facts.has(Facts::VERSION_1_0)
+    }
+
+    /// Whether the client says what the request is called.
+    pub(crate) fn is_named(&self) -> bool {
+        self.facts.has(Facts::NAMED)
     }
 
     /// Whether the client offers another protocol that a server might take up (RFC 9110 7.8).

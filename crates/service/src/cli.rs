@@ -1,4 +1,4 @@
-//! The command line: `serve`, which is also what `baiwan` alone means, `check-config` and `load`.
+//! The command line: `serve`, which is also what `baiwan` alone means, `check-config`, `doctor` and `load`.
 //!
 //! A setting of `serve` is a flag, else an environment variable, else a line of the file, else a default. clap finds
 //! the flags, and [`config`] judges the values. This file decides what is to be done, and turns a
@@ -14,6 +14,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::config::flags::{self, Flags};
 use crate::config::sources::Values;
 use crate::config::{self, Config, LogFormat, check};
+use crate::doctor;
 use crate::load::arguments::Arguments;
 use crate::logs;
 
@@ -45,10 +46,16 @@ enum Asked {
     CheckConfig {
         #[command(flatten)]
         flags: Flags,
+        /// Look too whether `serve` could start here and now: ports, limits of this machine, the database's directory
+        #[arg(long)]
+        here: bool,
         /// Accepted and ignored
         #[arg(long)]
         demo: bool,
     },
+    /// Say whether this machine can hold a number of connections, and what to set where it cannot
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor(Box<doctor::Arguments>),
     /// Make load: many connections, closed and open loops, honest latencies
     #[command(after_help = LOAD_HELP)]
     Load(Box<Arguments>),
@@ -64,6 +71,22 @@ pub enum Command {
     Serve(Box<Config>),
     /// Print this table of settings, which are all right.
     CheckConfig(String),
+    /// Print it, and look whether the settings could be served here and now.
+    CheckHere {
+        /// The table.
+        table: String,
+        /// The settings.
+        config: Box<Config>,
+    },
+    /// Say whether this machine can hold connections.
+    Doctor {
+        /// The settings at hand.
+        config: Box<Config>,
+        /// How many connections; None is as many as the settings ask for.
+        connections: Option<u64>,
+        /// Print JSON.
+        json: bool,
+    },
     /// Make load.
     Load(Box<Arguments>),
     /// Be a worker of a load.
@@ -84,6 +107,10 @@ const LOAD_HELP: &str = "Examples:
 Durations are a whole number with a unit: 500ms, 10s, 2m, 1h.
 Exit codes: 0 it ran, and all of --expect holds; 1 it does not hold, nothing was answered or the run failed; 2 a wrong argument.
 Everything else: docs/load.md.";
+
+const DOCTOR_HELP: &str = "It judges the settings that `baiwan serve` would have, from flags, variables and file: FD_TABLES, WORKERS, \
+    MAX_CONNECTIONS and DATABASE_URL count.\n\
+    Exit codes: 0 they can be held (warnings do not change that); 1 they cannot; 2 a wrong argument or setting.";
 
 /// Why there is no [`Command`] to run: refused settings, or clap's own answer (which includes `--help`).
 #[derive(Debug)]
@@ -153,26 +180,27 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, R
     }
     let name = arguments[1].clone();
     let given = arguments[1..].to_vec();
-    let mut command = Cli::command();
+    let mut command = command();
     // Only a built command can write its arguments as an error names them.
     command.build();
-    let cli = Cli::command()
+    let cli = self::command()
         .try_get_matches_from(arguments)
         .and_then(|matches| Cli::from_arg_matches(&matches))
         .map_err(|error| without_serve(&command, &given).unwrap_or_else(|| refusal(&command, &name, error)))?;
     match cli.asked {
         Some(Asked::Serve { flags, demo }) => {
             let values = values(&flags);
-            let format = config::log_format(&values);
-            let config = Config::read(&values, demo).map_err(|lines| Refusal::Settings { lines, format })?;
-            Ok(Command::Serve(Box::new(config)))
+            Ok(Command::Serve(read(&values, demo, config::log_format(&values))?))
         }
-        Some(Asked::CheckConfig { flags, demo }) => {
+        Some(Asked::CheckConfig { flags, here, demo }) => {
             let values = values(&flags);
-            let format = LogFormat::Text;
-            let config = Config::read(&values, demo).map_err(|lines| Refusal::Settings { lines, format })?;
-            let state_directory = std::env::var_os("STATE_DIRECTORY");
-            Ok(Command::CheckConfig(check::table(&config, &values, state_directory.as_deref())))
+            let config = read(&values, demo, LogFormat::Text)?;
+            let table = check::table(&config, &values);
+            Ok(if here { Command::CheckHere { table, config } } else { Command::CheckConfig(table) })
+        }
+        Some(Asked::Doctor(arguments)) => {
+            let config = read(&values(&arguments.flags), false, LogFormat::Text)?;
+            Ok(Command::Doctor { config, connections: arguments.connections, json: arguments.json })
         }
         Some(Asked::Load(arguments)) => Ok(Command::Load(arguments)),
         Some(Asked::LoadWorker) => Ok(Command::LoadWorker),
@@ -185,6 +213,18 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, R
 
 fn values(flags: &Flags) -> Values {
     Values::find(flags, std::env::var_os)
+}
+
+/// Judges the settings; `format` is how lines about wrong ones are to look.
+fn read(values: &Values, demo: bool, format: LogFormat) -> Result<Box<Config>, Refusal> {
+    Config::read(values, demo).map(Box::new).map_err(|lines| Refusal::Settings { lines, format })
+}
+
+/// The commands as clap knows them. `doctor` takes the settings too, but its help would be lost among theirs.
+fn command() -> clap::Command {
+    let is_setting = |argument: &clap::Arg| config::rows().any(|row| argument.get_id() == row.flag().as_str());
+    let hidden = |argument: clap::Arg| if is_setting(&argument) { argument.hide(true) } else { argument };
+    Cli::command().mut_subcommand("doctor", |doctor| doctor.mut_args(hidden))
 }
 
 /// Flags of `serve` that were given to `baiwan` itself: what was meant, without what may be a secret.

@@ -141,6 +141,12 @@ impl Config {
         judge.verdict().map(|()| config)
     }
 
+    /// Where the database is, as far as the environment of this process and its working directory say.
+    pub(crate) fn place(&self) -> Location {
+        let state_directory = std::env::var_os("STATE_DIRECTORY");
+        self.location(state_directory.as_deref()).unwrap_or_else(|_| self.database.clone())
+    }
+
     /// Where the database is: for SQLite an absolute path. `state_directory` is the value of `$STATE_DIRECTORY`, a
     /// colon-separated list of which the first counts (systemd sets it).
     ///

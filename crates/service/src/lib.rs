@@ -2,12 +2,14 @@
 //!
 //! It is a library only so that tests can reach the router and the store; nothing here is a public interface. From
 //! the outside in: [`cli`] and [`config`] read what the operator wants, [`serve`] starts engine and store and stops
-//! them in order, [`routes`] answers requests, [`store`] keeps users; [`load`] is the load generator's command line. No rule of HTTP/1.1 lives here: framing,
+//! them in order, [`routes`] answers requests, [`store`] keeps users; [`load`] is the load generator's command line, and
+//! [`doctor`] looks whether a machine can hold the connections. No rule of HTTP/1.1 lives here: framing,
 //! deadlines, limits and draining are the engine's.
 
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod doctor;
 pub mod load;
 pub mod logs;
 pub mod problem;

@@ -1,10 +1,12 @@
 //! The binary `baiwan`. Exit codes: 0 stopped as asked, 1 it could not start or run, or its answer could not be written, 2 a wrong
-//! setting or argument. That of `baiwan load` is 1 too when what was expected of the run does not hold.
+//! setting or argument. That of `baiwan load` is 1 too when what was expected of the run does not hold, that of `baiwan doctor` when the
+//! machine cannot hold the connections, and that of `baiwan check-config --here` when `serve` could not start.
 
 use std::process::ExitCode;
 
 use baiwan_service::cli::{self, Command, Refusal};
-use baiwan_service::{load, logs, serve};
+use baiwan_service::config::{Config, LogFormat};
+use baiwan_service::{doctor, load, logs, serve};
 
 /// One line, whatever the causes were: they are joined with colons. An error of the engine says itself what its cause was.
 fn line(error: &anyhow::Error) -> String {
@@ -12,6 +14,23 @@ fn line(error: &anyhow::Error) -> String {
         Some(error) => error.to_string(),
         None => format!("{error:#}"),
     }
+}
+
+/// Prints the settings, what would be said of them at the start, and what would be refused, as `serve` would.
+fn check_here(table: &str, config: &Config) -> ExitCode {
+    let (notes, refusals) = doctor::look_here(config);
+    let printed = cli::answer(&format!("{table}{notes}"));
+    if refusals.is_empty() {
+        return printed;
+    }
+    logs::print_fatal(LogFormat::Text, &refusals.iter().map(line).collect::<Vec<_>>());
+    ExitCode::FAILURE
+}
+
+/// The exit code says whether the connections can be held, whoever reads the rest.
+fn say_what_is_held(report: &doctor::Report, json: bool) -> ExitCode {
+    let printed = cli::answer(&if json { report.json() } else { report.text() });
+    if report.can_be_held() { printed } else { ExitCode::FAILURE }
 }
 
 fn main() -> ExitCode {
@@ -32,6 +51,10 @@ fn main() -> ExitCode {
             }
         }
         Command::CheckConfig(table) => cli::answer(&table),
+        Command::CheckHere { table, config } => check_here(&table, &config),
+        Command::Doctor { config, connections, json } => {
+            say_what_is_held(&doctor::examine_here(&config, connections), json)
+        }
         Command::Load(arguments) => load::run(&arguments).unwrap_or_else(|line| Refusal::Setting(line).print()),
         Command::LoadWorker => load::work(),
     }

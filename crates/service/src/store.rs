@@ -119,6 +119,18 @@ impl Store {
         Ok(Self { backend, counts: Counts::new(options.cores) })
     }
 
+    /// Refuses what [`open`](Self::open) would refuse of a file, in the same words, and leaves everything as it is. A server is not asked.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`].
+    pub fn look(location: &Location) -> Result<(), OpenError> {
+        match location {
+            Location::Sqlite(path) => Ok(Sqlite::look(path)?),
+            Location::Postgres(_) => Ok(()),
+        }
+    }
+
     /// The part for the core of that number, from 0 on. Cheap: what it needs opens with [`CoreStore::open`], or when it is
     /// first used.
     pub fn for_core(&self, core: usize) -> CoreStore {

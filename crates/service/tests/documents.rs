@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use baiwan::metrics::METRICS;
 use baiwan_service::config;
 
 fn read(document: &str) -> String {
@@ -40,6 +41,19 @@ fn the_documented_settings_are_those_of_the_service() {
 }
 
 #[test]
+fn the_documented_metrics_are_those_of_the_server() {
+    let text = read("docs/operating.md");
+    let documented: Vec<&str> = text.lines().filter(|line| line.starts_with("| `")).collect();
+    let served = METRICS.iter().map(|metric| {
+        let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let (name, kind, unit) = (metric.name, metric.kind.name(), metric.unit.unwrap_or_default());
+        format!("| `{name}` | {kind} | {unit} | {} | {} |", labels.join(", "), metric.help)
+    });
+    let served: Vec<String> = served.collect();
+    assert!(documented == served, "the rows of docs/operating.md must be these:\n{}", served.join("\n"));
+}
+
+#[test]
 fn the_flags_of_the_load_generator_are_those_of_its_document() {
     let help = said(&["load", "--help"]);
     // Lines such as `  -X, --method <METHOD>`; `--help` explains itself.
@@ -68,8 +82,15 @@ fn the_flags_of_the_load_generator_are_those_of_its_document() {
 
 #[test]
 fn the_documented_commands_exist() {
-    let documents =
-        ["README.md", "docs/service.md", "docs/settings.md", "docs/library.md", "docs/load.md", "docs/figures.md"];
+    let documents = [
+        "README.md",
+        "docs/service.md",
+        "docs/settings.md",
+        "docs/operating.md",
+        "docs/library.md",
+        "docs/load.md",
+        "docs/figures.md",
+    ];
     let text = documents.map(read).concat();
     let help = said(&["--help"]);
     let mut seen = 0;

@@ -1,5 +1,6 @@
 //! The app on Baiwan, one worker. Deadlines stay on, as in production. Only rows with stalled connections come near one, and
-//! may set it (`HEADER_TIMEOUT`, `BODY_TIMEOUT`). Clients are limited if `RATE_LIMIT` says so. Several processes may share one `ADDRESS`
+//! may set it (`HEADER_TIMEOUT`, `BODY_TIMEOUT`). Clients are limited if `RATE_LIMIT` says so, and requests
+//! have ids and lines in the file `ACCESS_LOG`. Several processes may share one `ADDRESS`
 //! (`REUSE_PORT`). After the stop it says how many requests it has received.
 
 use std::time::Duration;
@@ -26,6 +27,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if let Ok(quota) = std::env::var("RATE_LIMIT") {
         builder = builder.rate_limit(Some(quota.parse()?));
+    }
+    if let Some(path) = std::env::var_os("ACCESS_LOG") {
+        builder = builder.request_ids(true).access_log(baiwan::AccessLog::file(path).sample_above(None));
     }
     let health = builder.health();
     // As `baiwan::serve` does it.

@@ -1,8 +1,8 @@
-//! What a core notes of an exchange, as bytes: numbers of fixed size, then texts with their length before them.
+//! What a core notes of an exchange, as bytes: numbers, the lengths of texts among them, then the texts.
 //!
 //! The invariant: what [`Record::decode`] reads is what [`Record::encode`] has written.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::status::CloseReason;
 
@@ -10,8 +10,8 @@ use crate::status::CloseReason;
 pub(super) const PATH_BYTES_MAX: usize = 256;
 /// Bytes of any other text that are kept.
 const TEXT_BYTES_MAX: usize = 255;
-/// Numbers, an IPv6 address, and six texts with their lengths: no record is longer.
-pub(super) const RECORD_BYTES_MAX: usize = 128 + PATH_BYTES_MAX + 5 * TEXT_BYTES_MAX;
+/// No record is longer.
+pub(super) const RECORD_BYTES_MAX: usize = place::ALL + PATH_BYTES_MAX + 5 * TEXT_BYTES_MAX;
 
 /// An exchange that has ended. Texts that are not known are empty.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -72,87 +72,102 @@ impl End {
     }
 }
 
+/// Where the numbers of a record stand. Its texts follow, one behind the other.
+mod place {
+    use std::ops::Range;
+
+    pub(super) const ENDED: Range<usize> = 0..8;
+    pub(super) const DURATION: Range<usize> = 8..16;
+    pub(super) const BYTES_IN: Range<usize> = 16..24;
+    pub(super) const BYTES_OUT: Range<usize> = 24..32;
+    pub(super) const WEIGHT: Range<usize> = 32..40;
+    pub(super) const IP: Range<usize> = 40..56;
+    pub(super) const PORT: Range<usize> = 56..58;
+    pub(super) const STATUS: Range<usize> = 58..60;
+    pub(super) const PATH_LENGTH: Range<usize> = 60..62;
+    pub(super) const END: usize = 62;
+    /// Of method, route, request id, trace id and denial.
+    pub(super) const LENGTHS: Range<usize> = 63..68;
+    pub(super) const ALL: usize = 68;
+}
+
 impl<'a> Record<'a> {
     /// Appends it.
+    #[inline]
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        for number in [self.ended_ns, self.duration_ns, self.bytes_in, self.bytes_out, self.weight] {
-            out.extend_from_slice(&number.to_le_bytes());
+        let path = cut(self.path, PATH_BYTES_MAX);
+        let texts = [self.method, self.route, self.request_id, self.trace_id, self.denied];
+        let texts = texts.map(|text| cut(text, TEXT_BYTES_MAX));
+        let mut numbers = [0; place::ALL];
+        for (place, number) in [
+            (place::ENDED, self.ended_ns),
+            (place::DURATION, self.duration_ns),
+            (place::BYTES_IN, self.bytes_in),
+            (place::BYTES_OUT, self.bytes_out),
+            (place::WEIGHT, self.weight),
+        ] {
+            numbers[place].copy_from_slice(&number.to_le_bytes());
         }
-        out.extend_from_slice(&self.status.to_le_bytes());
-        out.push(self.end.number());
-        out.extend_from_slice(&self.client.port().to_le_bytes());
-        match self.client.ip() {
-            IpAddr::V4(ip) => push_text(out, &ip.octets()),
-            IpAddr::V6(ip) => push_text(out, &ip.octets()),
+        let ip = match self.client.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        numbers[place::IP].copy_from_slice(&ip.octets());
+        for (place, number) in
+            [(place::PORT, self.client.port()), (place::STATUS, self.status), (place::PATH_LENGTH, path.len() as u16)]
+        {
+            numbers[place].copy_from_slice(&number.to_le_bytes());
         }
-        let path = &self.path[..self.path.len().min(PATH_BYTES_MAX)];
-        out.extend_from_slice(&(path.len() as u16).to_le_bytes());
+        numbers[place::END] = self.end.number();
+        numbers[place::LENGTHS].copy_from_slice(&texts.map(|text| text.len() as u8));
+        out.extend_from_slice(&numbers);
         out.extend_from_slice(path);
-        for text in [self.method, self.route, self.request_id, self.trace_id, self.denied] {
-            push_text(out, text);
+        for text in texts {
+            if !text.is_empty() {
+                out.extend_from_slice(text);
+            }
         }
     }
 
     /// Takes the first record off `input`. None where there is no whole one.
     pub(super) fn decode(input: &mut &'a [u8]) -> Option<Self> {
-        let mut number = || take(input).map(u64::from_le_bytes);
-        let (ended_ns, duration_ns, bytes_in, bytes_out, weight) =
-            (number()?, number()?, number()?, number()?, number()?);
-        let status = take(input).map(u16::from_le_bytes)?;
-        let [end] = take(input)?;
-        let port = take(input).map(u16::from_le_bytes)?;
-        let ip = take_text(input)?;
-        let ip = match (<[u8; 4]>::try_from(ip), <[u8; 16]>::try_from(ip)) {
-            (Ok(octets), _) => IpAddr::V4(Ipv4Addr::from(octets)),
-            (_, Ok(octets)) => IpAddr::V6(Ipv6Addr::from(octets)),
-            _ => return None,
+        let (numbers, mut rest) = input.split_first_chunk::<{ place::ALL }>()?;
+        let long = |place: std::ops::Range<usize>| numbers[place].try_into().map(u64::from_le_bytes).ok();
+        let short = |place: std::ops::Range<usize>| numbers[place].try_into().map(u16::from_le_bytes).ok();
+        let mut take = |count: usize| {
+            let (taken, behind) = rest.split_at_checked(count)?;
+            rest = behind;
+            Some(taken)
         };
-        let path_bytes = take(input).map(u16::from_le_bytes)?;
-        let path = take_bytes(input, path_bytes.into())?;
-        let mut text = || take_text(input);
-        let (method, route, request_id, trace_id, denied) = (text()?, text()?, text()?, text()?, text()?);
-        let (end, client) = (End::of(end)?, SocketAddr::new(ip, port));
-        let times = (ended_ns, duration_ns);
-        Some(Self {
-            ended_ns: times.0,
-            duration_ns: times.1,
-            bytes_in,
-            bytes_out,
-            weight,
-            status,
-            end,
-            client,
-            method,
-            route,
+        let path = take(short(place::PATH_LENGTH)?.into())?;
+        let [method, route, request_id, trace_id, denied] = <[u8; 5]>::try_from(&numbers[place::LENGTHS]).ok()?;
+        let mut text = |length: u8| take(length.into());
+        let record = Self {
+            ended_ns: long(place::ENDED)?,
+            duration_ns: long(place::DURATION)?,
+            bytes_in: long(place::BYTES_IN)?,
+            bytes_out: long(place::BYTES_OUT)?,
+            weight: long(place::WEIGHT)?,
+            status: short(place::STATUS)?,
+            end: End::of(numbers[place::END])?,
+            client: SocketAddr::new(
+                Ipv6Addr::from(<[u8; 16]>::try_from(&numbers[place::IP]).ok()?).to_canonical(),
+                short(place::PORT)?,
+            ),
             path,
-            request_id,
-            trace_id,
-            denied,
-        })
+            method: text(method)?,
+            route: text(route)?,
+            request_id: text(request_id)?,
+            trace_id: text(trace_id)?,
+            denied: text(denied)?,
+        };
+        *input = rest;
+        Some(record)
     }
 }
 
-fn push_text(out: &mut Vec<u8>, text: &[u8]) {
-    let text = &text[..text.len().min(TEXT_BYTES_MAX)];
-    out.push(text.len() as u8);
-    out.extend_from_slice(text);
-}
-
-fn take<const N: usize>(input: &mut &[u8]) -> Option<[u8; N]> {
-    let (taken, rest) = input.split_first_chunk()?;
-    *input = rest;
-    Some(*taken)
-}
-
-fn take_bytes<'a>(input: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
-    let (taken, rest) = input.split_at_checked(count)?;
-    *input = rest;
-    Some(taken)
-}
-
-fn take_text<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let [length] = take(input)?;
-    take_bytes(input, length.into())
+fn cut(text: &[u8], bytes_max: usize) -> &[u8] {
+    &text[..text.len().min(bytes_max)]
 }
 
 #[cfg(test)]

@@ -164,7 +164,8 @@ impl Ring {
 
 fn record<'a>(exchange: &Exchange<'a>, weight: u64, begun: Instant) -> Record<'a> {
     let text = |text: Option<&'a str>| text.unwrap_or_default().as_bytes();
-    let nanoseconds = |duration: Duration| duration.as_nanos().try_into().unwrap_or(u64::MAX);
+    // Some hundred years.
+    let nanoseconds = |duration: Duration| duration.as_secs() * 1_000_000_000 + u64::from(duration.subsec_nanos());
     Record {
         ended_ns: nanoseconds(exchange.ended.saturating_duration_since(begun)),
         duration_ns: nanoseconds(exchange.ended.saturating_duration_since(exchange.begun)),

@@ -140,7 +140,9 @@ impl Desk {
             let is_flush = wanted > *flushed.borrow();
             let is_over = self.cores.iter().all(|core| core.ring.is_abandoned());
             let found = self.look(is_flush || is_over);
-            self.figures.counts.cpu_us.store(thread_cpu_us(), Relaxed);
+            if found {
+                self.figures.counts.cpu_us.store(baiwan_driver::thread_cpu_time().as_micros() as u64, Relaxed);
+            }
             flushed.send_replace(wanted);
             if is_over {
                 return;
@@ -272,14 +274,6 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// What this thread has used of the processor, where the system says it.
-fn thread_cpu_us() -> u64 {
-    #[cfg(all(target_os = "linux", not(baiwan_portable)))]
-    return baiwan_driver::thread_cpu_time().as_micros() as u64;
-    #[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
-    return 0;
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
@@ -326,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_is_told_at_its_place_and_counted() {
+    fn row_62_what_finds_no_room_is_told_at_its_place_and_counted() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("access.log");
         let (mut desk, cores) = desk(&path, None);

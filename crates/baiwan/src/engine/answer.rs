@@ -50,7 +50,7 @@ pub(super) fn encode<B>(
     warning: Option<&Warning>,
     context: ResponseContext,
     date: &Date,
-    id: &mut Option<RequestId>,
+    id: Option<&RequestId>,
     front: &mut Vec<u8>,
     queue: &mut VecDeque<Bytes>,
 ) -> Option<Answer<B>>
@@ -61,7 +61,7 @@ where
     if let Some(warning) = warning {
         warning.apply(&mut head.headers);
     }
-    let (plan, mut body) = match encode_head(front, &head, body, context, date, id.as_ref()) {
+    let (plan, mut body) = match encode_head(front, &head, body, context, date, id) {
         Ok(encoded) => encoded,
         Err(error) => {
             say_unsendable(&error);
@@ -97,7 +97,8 @@ fn encode_head<B: HttpBody>(
     id: Option<&RequestId>,
 ) -> Result<(ResponsePlan, Pin<Box<B>>), ResponseError> {
     let length = body.size_hint().exact().map_or(BodyLength::Unknown, BodyLength::Exact);
-    let plan = encode_response_head(out, head.status, &head.headers, length, context, date, id.map(RequestId::as_str))?;
+    let plan =
+        encode_response_head(out, head.status, &head.headers, length, context, date, id.map(RequestId::as_bytes))?;
     Ok((plan, Box::pin(body)))
 }
 

@@ -248,13 +248,13 @@ pub(super) async fn run<B>(
     pipe: Rc<Pipe>,
     context: ResponseContext,
     warning: Option<Warning>,
-    mut id: Option<RequestId>,
+    id: Option<RequestId>,
 ) where
     B: HttpBody<Data: Buf, Error: Into<BoxError>>,
 {
     let unfinished = Unfinished::new(pipe);
     let pipe = &unfinished.0;
-    let response = match answered(call, pipe, &mut id).await {
+    let response = match answered(call, pipe, id.as_ref()).await {
         Ok(response) => response,
         Err(error) => return say_unsendable(&*error),
     };
@@ -262,7 +262,7 @@ pub(super) async fn run<B>(
     let context = pipe.board.context(context, kept);
     let (mut front, mut queue) = (Vec::with_capacity(FRONT_BYTES_TYPICAL), VecDeque::new());
     let date = pipe.board.date();
-    let Some(answer) = encode(response, warning.as_ref(), context, &date, &mut id, &mut front, &mut queue) else {
+    let Some(answer) = encode(response, warning.as_ref(), context, &date, id.as_ref(), &mut front, &mut queue) else {
         return;
     };
     let Answer { status, keep_alive, extent, rest } = answer;
@@ -273,7 +273,7 @@ pub(super) async fn run<B>(
 }
 
 /// Waits for the app's answer, and tells the engine what layers of its route say.
-async fn answered<B>(mut call: Call<B>, pipe: &Pipe, id: &mut Option<RequestId>) -> Result<Response<B>, BoxError> {
+async fn answered<B>(mut call: Call<B>, pipe: &Pipe, id: Option<&RequestId>) -> Result<Response<B>, BoxError> {
     let mut is_refused = false;
     poll_fn(|cx| {
         // The engine ends the task.
@@ -301,7 +301,7 @@ where
     pump(Some(rest), &unfinished.0, keep_alive, id).await;
 }
 
-async fn pump<B>(mut rest: Option<Rest<B>>, pipe: &Pipe, keep_alive: bool, mut id: Option<RequestId>)
+async fn pump<B>(mut rest: Option<Rest<B>>, pipe: &Pipe, keep_alive: bool, id: Option<RequestId>)
 where
     B: HttpBody<Data: Buf, Error: Into<BoxError>>,
 {
@@ -309,7 +309,7 @@ where
         poll_fn(|cx| pipe.poll_credit(cx)).await;
         let frame = poll_fn(|cx| {
             let recorder = pipe.board.recorder.as_ref();
-            let poll = || within(&mut id, || body.as_mut().poll_frame(cx));
+            let poll = || within(id.as_ref(), || body.as_mut().poll_frame(cx));
             let polled = Recorder::timed(recorder, &pipe.route, poll);
             if polled.is_pending() {
                 pipe.is_stream.set(true);

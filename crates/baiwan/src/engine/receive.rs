@@ -367,7 +367,7 @@ fn answer<D: Driver, A: App>(
             // What was answered before leaves first; then this head is looked at once more.
             return (Wait::Turn, position);
         }
-        let id = request_id(&terms.settings, || table[index].peer.peer(), &head.request);
+        let id = request_id(&terms.settings, || table[index].peer.peer(), &head.request, head.is_named);
         let admitted = admit(terms, table, index, flags, switches, head);
         if let Ok(left) = admitted
             && switches

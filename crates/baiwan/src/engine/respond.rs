@@ -110,7 +110,7 @@ pub(super) fn begin_exchange<S, A: App>(
     let head_request = request.method() == Method::HEAD;
     // What may switch protocols has left the engine.
     let context = ResponseContext { head_request, version: request.version(), keep_alive, may_switch: false };
-    let mut id = received.id;
+    let id = received.id;
     let mut draft = begin_record(terms, table, index, &request, received.head_bytes, id.as_ref());
     let token = || table.token(index);
     let (body, mut feed, body_bytes) = match begin_body(terms, token, framing, expects_continue, received.rest) {
@@ -127,7 +127,7 @@ pub(super) fn begin_exchange<S, A: App>(
     let route = Cell::default();
     // Whatever the app does in here, it costs this request alone: calling it, polling it, and dropping what is its own.
     let called = catch_unwind(AssertUnwindSafe(|| match by_itself {
-        true => answer_without_app(terms, out, feed.as_ref(), context, &mut id),
+        true => answer_without_app(terms, out, feed.as_ref(), context, id.as_ref()),
         false => call(
             terms,
             out,
@@ -135,7 +135,7 @@ pub(super) fn begin_exchange<S, A: App>(
             request,
             feed.as_mut(),
             &route,
-            Answering { context, left: received.left, id: &mut id },
+            Answering { context, left: received.left, id: id.as_ref() },
         ),
     }));
     if let Some(draft) = &mut draft {
@@ -315,7 +315,7 @@ struct Answering<'a> {
     /// What is left of its client's limit, if it should say so.
     left: Option<Left>,
     /// What its request is called.
-    id: &'a mut Option<RequestId>,
+    id: Option<&'a RequestId>,
 }
 
 /// Calls the app, polls the call once, and encodes what is there. Its `route` is written as soon as it is known.
@@ -376,7 +376,7 @@ fn answer_without_app<B>(
     out: &mut Vec<u8>,
     feed: Option<&Feed>,
     context: ResponseContext,
-    id: &mut Option<RequestId>,
+    id: Option<&RequestId>,
 ) -> Called<B> {
     let context = terms.board.context(context, keeps_alive(feed));
     let mut response = Response::new(Body::empty());

@@ -164,11 +164,11 @@ impl<A: App> Connection<A> {
             Some(_) => identify(&self.settings, &self.status, self.index, || peer, &mut request),
             None => identify_again(&self.settings, peer, &mut request),
         }
-        let mut id = request_id(&self.settings, || peer, &request);
+        let id = request_id(&self.settings, || peer, &request, true);
         let admitted = self.admit(&request, peer, switch);
         // What breaks a rule of the engine's was not read by that.
         let is_unread = matches!(admitted, Err(Refused { after: After::End(CloseReason::Refused), .. }));
-        id = id.filter(|_| !is_unread);
+        let id = id.filter(|_| !is_unread);
         switch.asked.replace(Some(Asked::of(&self.settings, &request, id.clone())));
         if let Some(exchanges) = switch.record.exchanges() {
             match is_unread {
@@ -328,16 +328,16 @@ impl<A: App> Connection<A> {
     async fn call(
         &self,
         request: Request<Body>,
-        mut id: Option<RequestId>,
+        id: Option<RequestId>,
     ) -> Result<Option<Response<A::ResponseBody>>, BoxError> {
         let panicked = || add(&self.core().handler_panics, 1);
         let Ok(mut call) =
-            catch_unwind(AssertUnwindSafe(|| within(&mut id, || call_when_ready(self.app.clone(), request))))
+            catch_unwind(AssertUnwindSafe(|| within(id.as_ref(), || call_when_ready(self.app.clone(), request))))
         else {
             panicked();
             return Ok(None);
         };
-        poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| within(&mut id, || call.as_mut().poll(cx)))) {
+        poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| within(id.as_ref(), || call.as_mut().poll(cx)))) {
             Ok(polled) => polled.map_ok(Some),
             Err(_) => {
                 panicked();

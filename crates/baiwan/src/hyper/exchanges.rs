@@ -291,7 +291,7 @@ impl<B: Body + Unpin> Body for Told<B> {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = &mut *self;
-        let polled = within(&mut this.id, || Pin::new(&mut this.body).poll_frame(cx));
+        let polled = within(this.id.as_ref(), || Pin::new(&mut this.body).poll_frame(cx));
         if polled.is_pending()
             && !self.waited
             && let Some(exchanges) = &self.exchanges

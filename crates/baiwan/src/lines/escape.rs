@@ -101,7 +101,7 @@ mod tests {
     ];
 
     #[test]
-    fn whatever_is_sent_is_one_line_of_printable_ascii_and_reads_as_what_it_was() {
+    fn row_62_whatever_is_sent_is_one_line_of_printable_ascii_and_reads_as_what_it_was() {
         for (sent, expected) in CASES {
             let mut line = Vec::new();
             push_json(&mut line, sent);

@@ -8,64 +8,55 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{CGROUP, MOUNTS, UNLIMITED_BYTES, Version, number};
+use super::CONTROLLER;
+use crate::cgroups::{Group, Version, groups};
 
 /// The cgroups of the process that limit its memory, each with all groups below it.
 #[derive(Debug)]
-pub(crate) struct LimitedGroups(Vec<(Version, PathBuf)>);
+pub struct LimitedGroups(Vec<Group>);
 
 /// What one group uses, in bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Usage {
-    pub(crate) used: u64,
-    pub(crate) limit: u64,
+pub struct Usage {
+    /// What the group and those below it use.
+    pub used: u64,
+    /// What they may use.
+    pub limit: u64,
     /// The group.
-    pub(crate) folder: PathBuf,
+    pub folder: PathBuf,
 }
 
 impl LimitedGroups {
     /// Those that the files below `root` (`/`, tests apart) name. `None` if no group has a limit.
-    pub(crate) fn find(root: &Path) -> Option<Self> {
-        let groups = fs::read_to_string(root.join(CGROUP)).unwrap_or_default();
-        let mounts = fs::read_to_string(root.join(MOUNTS)).unwrap_or_default();
-        let mut limited = Vec::new();
-        for version in [Version::One, Version::Two] {
-            let Some((mount, group)) = version.place(&groups, &mounts) else { continue };
-            let mount = root.join(mount.strip_prefix("/").unwrap_or(&mount));
-            let folders = group.ancestors().map(|group| mount.join(group));
-            limited.extend(folders.filter(|folder| version.limit(folder).is_some()).map(|folder| (version, folder)));
-        }
+    pub fn find(root: &Path) -> Option<Self> {
+        let limited: Vec<_> = groups(root, CONTROLLER).into_iter().filter(|group| group.limit().is_some()).collect();
         (!limited.is_empty()).then_some(Self(limited))
     }
 
     /// The use of the group that is nearest to its limit, which may have changed. `None` if no group can be asked.
-    pub(crate) fn usage(&self) -> Option<Usage> {
-        let usages = self.0.iter().filter_map(|(version, folder)| {
-            let (used, limit) = (version.used(folder)?, version.limit(folder)?);
-            Some(Usage { used, limit, folder: folder.clone() })
+    pub fn usage(&self) -> Option<Usage> {
+        let usages = self.0.iter().filter_map(|group| {
+            let (used, limit) = (group.used()?, group.limit()?);
+            Some(Usage { used, limit, folder: group.folder.clone() })
         });
         usages.max_by_key(|usage| u128::from(usage.used) * 10_000 / u128::from(usage.limit.max(1)))
     }
 }
 
-impl Version {
-    fn limit(self, folder: &Path) -> Option<u64> {
-        number(&folder.join(self.limit_file())).filter(|bytes| *bytes < UNLIMITED_BYTES)
-    }
-
-    /// What the groups from `folder` on use, less what can be had back.
-    fn used(self, folder: &Path) -> Option<u64> {
+impl Group {
+    /// What the groups from this one on use, less what can be had back.
+    fn used(&self) -> Option<u64> {
         // Only the names that begin with `total_` count the groups below in version 1, which does not tell of its slabs.
-        let (file, reclaimable): (_, &[&str]) = match self {
-            Self::One => ("memory.usage_in_bytes", &["total_inactive_file", "total_active_file"]),
-            Self::Two => ("memory.current", &["inactive_file", "active_file", "slab_reclaimable"]),
+        let (file, reclaimable): (_, &[&str]) = match self.version {
+            Version::One => ("memory.usage_in_bytes", &["total_inactive_file", "total_active_file"]),
+            Version::Two => ("memory.current", &["inactive_file", "active_file", "slab_reclaimable"]),
         };
-        let statistics = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+        let statistics = fs::read_to_string(self.folder.join("memory.stat")).unwrap_or_default();
         let bytes = statistics.lines().filter_map(|line| {
             let (name, bytes) = line.split_once(' ')?;
             reclaimable.contains(&name).then(|| bytes.trim().parse::<u64>().ok())?
         });
-        Some(number(&folder.join(file))?.saturating_sub(bytes.fold(0, u64::saturating_add)))
+        Some(self.number(file)?.saturating_sub(bytes.fold(0, u64::saturating_add)))
     }
 }
 

@@ -1,73 +1,112 @@
 //! Whose request is being polled on this thread.
 //!
-//! A loop opens a scope around each poll of a call and of an answer's body, and moves the id in and out: nothing is copied, and no request
-//! has an extension or a span for it.
+//! A loop opens a scope around each poll of a call and of an answer's body. The id is copied, some tens of bytes, so that no request has an
+//! extension, a span or an allocation for it.
 //!
 //! The invariant: an id is here only while its request is being polled, whether that panics or not.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 
-use super::RequestId;
+use super::trace_context::KNOWN_BYTES;
+use super::{ID_BYTES_MAX, Name, RequestId, TraceContext};
 
 thread_local! {
-    static CURRENT: Cell<Option<RequestId>> = const { Cell::new(None) };
+    static CURRENT: RefCell<Current> = const { RefCell::new(Current::NOBODY) };
+}
+
+/// The id of a request, and the trace that it named.
+#[derive(Clone)]
+struct Current {
+    id: [u8; ID_BYTES_MAX],
+    /// 0 where no request is being polled.
+    id_bytes: usize,
+    trace: [u8; KNOWN_BYTES],
+    has_trace: bool,
+}
+
+impl Current {
+    const NOBODY: Self = Self { id: [0; ID_BYTES_MAX], id_bytes: 0, trace: [0; KNOWN_BYTES], has_trace: false };
+
+    #[inline]
+    fn set(&mut self, request: &RequestId) {
+        let id = request.as_bytes();
+        self.id[..id.len()].copy_from_slice(id);
+        self.id_bytes = id.len();
+        self.has_trace = request.trace.is_some();
+        if let Some(trace) = &request.trace {
+            self.trace.copy_from_slice(trace.known());
+        }
+    }
+
+    fn get(&self) -> Option<RequestId> {
+        let id = &self.id[..self.id_bytes];
+        let trace = if self.has_trace { TraceContext::of_known(&self.trace) } else { None };
+        let name = match <[u8; 32]>::try_from(id) {
+            _ if id.is_empty() => return None,
+            Ok(digits) => Name::Made(digits),
+            Err(_) => Name::Sent(http::HeaderValue::from_bytes(id).ok()?),
+        };
+        Some(RequestId { name, trace })
+    }
 }
 
 /// Polls something of a request that is called `id`, if the server gives ids.
 #[inline]
-pub(crate) fn within<T>(id: &mut Option<RequestId>, poll: impl FnOnce() -> T) -> T {
-    if id.is_none() {
-        return poll();
-    }
-    let _open = Open { outer: CURRENT.replace(id.take()), id };
+pub(crate) fn within<T>(id: Option<&RequestId>, poll: impl FnOnce() -> T) -> T {
+    let Some(id) = id else { return poll() };
+    let _open = CURRENT.with_borrow_mut(|current| {
+        // A server within the handler of another, on one thread.
+        let outer = (current.id_bytes > 0).then(|| Box::new(current.clone()));
+        current.set(id);
+        Open(outer)
+    });
     poll()
 }
 
-/// Puts the id back where it came from, in a panic, too.
-struct Open<'a> {
-    outer: Option<RequestId>,
-    id: &'a mut Option<RequestId>,
-}
+/// Puts back what was there before, in a panic, too.
+struct Open(Option<Box<Current>>);
 
-impl Drop for Open<'_> {
+impl Drop for Open {
+    #[inline]
     fn drop(&mut self) {
-        *self.id = CURRENT.replace(self.outer.take());
+        CURRENT.with_borrow_mut(|current| match self.0.take() {
+            None => current.id_bytes = 0,
+            Some(outer) => *current = *outer,
+        });
     }
 }
 
-/// That of the request that is being polled. None while a thread ends.
+/// That of the request that is being polled.
 pub(super) fn current() -> Option<RequestId> {
-    let read = |cell: &Cell<Option<RequestId>>| {
-        let id = cell.take();
-        cell.set(id.clone());
-        id
-    };
-    CURRENT.try_with(read).ok().flatten()
+    CURRENT.with_borrow(Current::get)
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
+    use http::{HeaderMap, HeaderName, HeaderValue};
 
     use super::*;
 
+    /// The id of a request with this field.
+    fn id(name: &'static str, value: &'static str) -> RequestId {
+        let fields = [(HeaderName::from_static(name), HeaderValue::from_static(value))];
+        RequestId::of(&HeaderMap::from_iter(fields), true)
+    }
+
     #[test]
     fn an_id_is_there_while_its_request_is_polled_and_no_longer() {
-        let id = || Some(RequestId::of(&HeaderMap::new(), true));
-        let (mut outer, mut inner) = (id(), id());
-        let (named_outer, named_inner) = (outer.clone(), inner.clone());
-        within(&mut outer, || {
-            assert_eq!(current(), named_outer);
-            within(&mut inner, || assert_eq!(current(), named_inner));
-            within(&mut None, || {
-                assert_eq!(current(), named_outer, "ids are off, or on, for all requests of a server")
+        let sent = id("x-request-id", "abc");
+        let traced = id("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        for outer in [&sent, &traced, &RequestId::made(), &id("x-request-id", "of-32-letters-and-no-hexadecimal")] {
+            within(Some(outer), || {
+                assert_eq!(current().as_ref(), Some(outer));
+                within(Some(&sent), || assert_eq!(current().as_ref(), Some(&sent)));
+                assert_eq!(current().as_ref(), Some(outer));
             });
-            assert_eq!(current(), named_outer);
-        });
-        assert_eq!(current(), None);
-        let panicked =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| within(&mut outer, || panic!("on purpose"))));
-        assert!(panicked.is_err());
-        assert_eq!((current(), outer), (None, named_outer));
+            assert_eq!(current(), None);
+            let panics = || within(Some(outer), || panic!("on purpose"));
+            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+            assert_eq!(current(), None);
+        }
     }
 }

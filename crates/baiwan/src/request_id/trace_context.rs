@@ -12,12 +12,32 @@ const FIELD: HeaderName = HeaderName::from_static("traceparent");
 const TRACE: std::ops::Range<usize> = 3..35;
 const PARENT: std::ops::Range<usize> = 36..52;
 const FLAGS: std::ops::Range<usize> = 53..55;
+/// What is known of the field.
+pub(super) const KNOWN_BYTES: usize = FLAGS.end;
 
 /// The trace that a request is a part of, as its `traceparent` says. See [`RequestId::trace_context`](crate::RequestId::trace_context).
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct TraceContext(HeaderValue);
 
+impl PartialEq for TraceContext {
+    fn eq(&self, other: &Self) -> bool {
+        self.known() == other.known()
+    }
+}
+
+impl Eq for TraceContext {}
+
 impl TraceContext {
+    /// What this version of the recommendation knows of the field.
+    pub(super) fn known(&self) -> &[u8] {
+        &self.0.as_bytes()[..FLAGS.end]
+    }
+
+    /// Of what [`known`](Self::known) gave.
+    pub(super) fn of_known(known: &[u8]) -> Option<Self> {
+        HeaderValue::from_bytes(known).ok().map(Self)
+    }
+
     /// What these fields say, if they say it as they must. Of two fields nobody knows which.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let value = headers.get(FIELD)?;

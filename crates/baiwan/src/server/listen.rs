@@ -75,6 +75,20 @@ pub(crate) fn bind(sources: Vec<Source>, cores: usize, reuse_port: bool) -> Resu
     Ok(bound)
 }
 
+/// Whether all could be bound now, without listening: who connects meanwhile is refused as before. Paths of Unix sockets are not tried.
+pub(crate) fn rehearse(sources: &[Source], reuse_port: bool) -> Result<(), Error> {
+    for source in sources {
+        let Source::Address(text) = source else { continue };
+        let address = parse(text)?;
+        let is_free = match &address {
+            Address::Tcp(_) if !reuse_port => probe(&address),
+            _ => Ok(()),
+        };
+        is_free.map_err(|error| refusal(text.clone(), &address, error, &[]))?;
+    }
+    Ok(())
+}
+
 fn parse(text: &str) -> Result<Address, Error> {
     text.parse().map_err(|error: AddressError| match error.host_unknown() {
         Some(why) => Error::Host { address: text.to_owned(), why: why.to_owned() },
@@ -121,6 +135,16 @@ fn covers(all: &Address, one: &Address) -> Option<Option<&'static str>> {
         true if all.is_ipv6() == one.is_ipv6() => Some(None),
         _ => None,
     }
+}
+
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+fn probe(address: &Address) -> io::Result<()> {
+    BoundListener::probe(address)
+}
+
+#[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
+fn probe(address: &Address) -> io::Result<()> {
+    BoundListener::bind(address).map(drop)
 }
 
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]

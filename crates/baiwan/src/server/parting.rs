@@ -78,20 +78,30 @@ impl Drop for Place {
 }
 
 #[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
-pub(crate) use elsewhere::Listeners;
+pub(crate) use elsewhere::{Listeners, rehearse};
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
-pub(crate) use linux::Listeners;
+pub(crate) use linux::{Listeners, rehearse};
 
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod linux {
     use std::io;
     use std::sync::Arc;
+    use std::thread;
 
     use baiwan_driver::Handover;
 
     use super::{BoundListener, FdTables};
     use crate::Error;
     use crate::fd_tables::Table;
+
+    /// Whether threads may have tables of their own here, if they shall: one that ends at once tries it.
+    pub(crate) fn rehearse(fd_tables: FdTables) -> Result<(), Error> {
+        if fd_tables == FdTables::Shared {
+            return Ok(());
+        }
+        let parted = thread::Builder::new().spawn(Table::part).map_err(Error::Thread)?;
+        parted.join().unwrap_or_else(|_| Err(io::Error::other("its thread panicked"))).map_err(Error::Unshare)
+    }
 
     /// The listeners of one core, before its thread has them.
     #[derive(Debug)]
@@ -152,6 +162,11 @@ mod linux {
 mod elsewhere {
     use super::{BoundListener, FdTables};
     use crate::Error;
+
+    /// What is not possible here was refused before.
+    pub(crate) fn rehearse(_fd_tables: FdTables) -> Result<(), Error> {
+        Ok(())
+    }
 
     #[derive(Debug)]
     pub(crate) struct Listeners(Vec<BoundListener>);

@@ -9,14 +9,16 @@ use tokio::sync::oneshot;
 use super::beside::Beside;
 use super::core_thread::CoreThread;
 use super::finish_line::FinishLine;
+use super::listen::Source;
 use super::parting::{Home, Listeners, Place};
 use super::shutdown::{Stop, StopRequests, StopSignals};
 use super::signals::Listening;
 use super::start_line::{Start, start_all};
-use super::{Builder, Running, listen};
+use super::{Builder, Running, listen, parting};
 use crate::Error;
 use crate::access_log;
 use crate::app::App;
+use crate::backlog;
 use crate::capacity::{self, Capacity};
 use crate::fd_tables::FdTables;
 use crate::files::Files;
@@ -101,21 +103,73 @@ impl Builder {
         self.sources.iter().filter(|source| !source.is_bound()).count()
     }
 
-    /// Decides how many connections there may be, and says it where that is trouble.
-    fn capacity(&self, workers: usize) -> Result<Capacity, Error> {
-        let files = Files::of_process(self.settings.fd_tables, self.files_to_open());
+    /// Decides how many connections there may be, where as many files will be open beside those that are open now.
+    fn capacity(&self, workers: usize, files_to_come: u64) -> Result<Capacity, Error> {
+        let root = Path::new("/");
+        let files = Files::of_process(self.settings.fd_tables, self.files_to_open()).with(files_to_come);
         #[cfg(feature = "admin")]
         let files = match self.admin {
             // Where each core has a table of its own, they are in none of those.
             Some(_) if self.settings.fd_tables == FdTables::Shared => files.with(crate::admin::ADMIN_FILES),
             _ => files,
         };
-        let memory = MemoryLimit::read(Path::new("/"));
-        let capacity = capacity::decide(&self.prefix, self.settings.max_connections, workers, files, memory.as_ref())?;
+        let memory = MemoryLimit::read(root);
+        let wanted = self.settings.max_connections;
+        let mut capacity = capacity::decide(&self.prefix, wanted, workers, files, memory.as_ref())?;
+        // Of those alone is the length known that was asked for.
+        if self.sources.iter().any(|source| matches!(source, Source::Address(_))) {
+            capacity.notes.extend(backlog::note(root, capacity.max_connections));
+        }
+        Ok(capacity)
+    }
+
+    /// The capacity that is in force from here on; says it where that is trouble.
+    fn capacity_in_force(&self, workers: usize) -> Result<Capacity, Error> {
+        let capacity = self.capacity(workers, 0)?;
         for warning in &capacity.warnings {
             say(|| tracing::warn!("{warning}"));
         }
         Ok(capacity)
+    }
+
+    /// Refuses what [`start`](Self::start) would refuse here and now, in the same words, and starts nothing: for `check-config --here`.
+    /// As many files as `files_to_come` will be open at the start beside those that are open now. Gives what would be in force.
+    ///
+    /// # Errors
+    /// Each that the start would have: only the first of them, if it is about settings, and else all.
+    #[doc(hidden)]
+    pub fn rehearse(self, files_to_come: u64) -> Result<Capacity, Vec<Error>> {
+        self.resolve_event_loop().and_then(|_| self.check()).map_err(|error| vec![error])?;
+        let tables = parting::rehearse(self.settings.fd_tables);
+        let capacity = self.capacity(self.settings.worker_count(), files_to_come);
+        let listening = listen::rehearse(&self.sources, self.reuse_port);
+        #[cfg(feature = "admin")]
+        let admin = self.admin.map_or(Ok(None), crate::admin::Admin::rehearse);
+        #[cfg(not(feature = "admin"))]
+        let admin: Result<Option<String>, Error> = Ok(None);
+        match (tables, capacity, listening, admin) {
+            (Ok(()), Ok(mut capacity), Ok(()), Ok(absence)) => {
+                capacity.notes.extend(absence);
+                Ok(capacity)
+            }
+            (tables, capacity, listening, admin) => {
+                Err([tables.err(), capacity.err(), listening.err(), admin.err()].into_iter().flatten().collect())
+            }
+        }
+    }
+
+    /// The event loop to use, if this system and the other settings have it.
+    fn resolve_event_loop(&self) -> Result<EventLoop, Error> {
+        let event_loop = self.settings.event_loop.resolve();
+        if event_loop == EventLoop::Epoll && !cfg!(all(target_os = "linux", not(baiwan_portable))) {
+            return Err(Error::EventLoop(event_loop.name()));
+        }
+        if self.settings.fd_tables == FdTables::PerCore && event_loop == EventLoop::Portable {
+            return Err(Error::FdTables(
+                "EVENT_LOOP=portable has one table; use shared, or another event loop, on Linux",
+            ));
+        }
+        Ok(event_loop)
     }
 
     /// Refuses what a program has set and no other door would take, in the same words.
@@ -135,31 +189,20 @@ impl Builder {
         }
     }
 
-    /// Where the server must be waited for, if that matters.
-    fn home(&self, event_loop: EventLoop) -> Result<Option<Home>, Error> {
-        match self.settings.fd_tables {
-            FdTables::Shared => Ok(None),
-            FdTables::PerCore if event_loop == EventLoop::Portable => {
-                Err(Error::FdTables("EVENT_LOOP=portable has one table; use shared, or another event loop, on Linux"))
-            }
-            FdTables::PerCore => Home::here().map(Some),
-        }
-    }
-
     fn start_cores<A, M>(self, makers: Vec<M>) -> Result<Running, Error>
     where
         A: App,
         M: FnOnce() -> A + Send + 'static,
     {
         let workers = makers.len();
-        let event_loop = self.settings.event_loop.resolve();
-        if event_loop == EventLoop::Epoll && !cfg!(all(target_os = "linux", not(baiwan_portable))) {
-            return Err(Error::EventLoop(event_loop.name()));
-        }
-        let home = self.home(event_loop)?;
+        let event_loop = self.resolve_event_loop()?;
+        let home = match self.settings.fd_tables {
+            FdTables::Shared => None,
+            FdTables::PerCore => Some(Home::here()?),
+        };
         self.check()?;
         let place = Arc::new(Place::take(self.settings.fd_tables)?);
-        let capacity = self.capacity(workers)?;
+        let capacity = self.capacity_in_force(workers)?;
         let bound = listen::bind(self.sources, workers, self.reuse_port)?;
         if !self.settings.tcp_nodelay {
             bound.set_tcp_nodelay(false).map_err(Error::Start)?;
@@ -228,20 +271,6 @@ impl Builder {
     }
 }
 
-/// Has the metrics say what does not change while the server runs.
-#[cfg(feature = "metrics")]
-fn begin_metrics(settings: &Settings, status: &Arc<Status>, event_loop: EventLoop) {
-    let Some(metrics) = &settings.metrics else { return };
-    let quota = settings.rate_limit.quota_in_force().ok().flatten();
-    let facts = crate::metrics::Facts {
-        event_loop: event_loop.name(),
-        fd_tables: settings.fd_tables.name(),
-        rate_limit_per_second: quota.map(|quota| f64::from(quota.requests()) / quota.window().as_secs_f64()),
-        memory_limit_bytes: MemoryLimit::read(Path::new("/")).map(|limit| limit.bytes),
-    };
-    metrics.begin(status, facts);
-}
-
 /// Starts the writer of the access log, if there is to be one. Its thread has the fd table of this one, whatever tables the cores have.
 fn begin_access_log(
     settings: &mut Settings,
@@ -256,6 +285,20 @@ fn begin_access_log(
     let _ = status.access_log.set(Arc::clone(&in_force.counts));
     settings.access_log_in_force = Some(in_force);
     Ok(Some(writer))
+}
+
+/// Has the metrics say what does not change while the server runs.
+#[cfg(feature = "metrics")]
+fn begin_metrics(settings: &Settings, status: &Arc<Status>, event_loop: EventLoop) {
+    let Some(metrics) = &settings.metrics else { return };
+    let quota = settings.rate_limit.quota_in_force().ok().flatten();
+    let facts = crate::metrics::Facts {
+        event_loop: event_loop.name(),
+        fd_tables: settings.fd_tables.name(),
+        rate_limit_per_second: quota.map(|quota| f64::from(quota.requests()) / quota.window().as_secs_f64()),
+        memory_limit_bytes: MemoryLimit::read(Path::new("/")).map(|limit| limit.bytes),
+    };
+    metrics.begin(status, facts);
 }
 
 #[cfg(test)]

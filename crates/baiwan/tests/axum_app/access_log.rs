@@ -82,7 +82,7 @@ pub(crate) fn every_exchange_is_a_line_when_the_server_has_stopped(event_loop: E
     assert_eq!(lines.iter().filter(|line| line["http.response.status_code"] == 400).count(), 20);
 }
 
-pub(crate) fn failures_are_always_there_and_the_rest_in_part(event_loop: EventLoop) {
+pub(crate) fn row_62_failures_are_always_there_and_the_rest_in_part(event_loop: EventLoop) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("access.log");
     let rig = Rig::start(server(event_loop).access_log(AccessLog::file(&path).sample_above(Some(1))), app());
@@ -107,7 +107,7 @@ pub(crate) fn failures_are_always_there_and_the_rest_in_part(event_loop: EventLo
     assert!(failed.iter().all(|line| line["sampled"].is_null()));
 }
 
-pub(crate) fn nothing_that_a_client_sends_breaks_a_line(event_loop: EventLoop) {
+pub(crate) fn row_62_nothing_that_a_client_sends_breaks_a_line(event_loop: EventLoop) {
     let long = "x".repeat(2000);
     let megabyte = "y".repeat(1 << 20);
     let directory = tempfile::tempdir().unwrap();

@@ -156,8 +156,8 @@ on_both_event_loops! {
     access_log:
         a_line_says_what_an_exchange_was,
         every_exchange_is_a_line_when_the_server_has_stopped,
-        failures_are_always_there_and_the_rest_in_part,
-        nothing_that_a_client_sends_breaks_a_line,
+        row_62_failures_are_always_there_and_the_rest_in_part,
+        row_62_nothing_that_a_client_sends_breaks_a_line,
         a_file_that_was_moved_away_is_opened_anew,
         a_file_that_cannot_be_opened_costs_its_lines_and_is_tried_again,
         the_log_of_a_switched_connection_has_its_101;

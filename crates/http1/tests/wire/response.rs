@@ -72,8 +72,8 @@ fn a_date_of_the_application_is_kept() {
 #[test]
 fn what_a_request_is_called_is_said_unless_the_application_has_said_it() {
     for (pairs, id, expected) in [
-        (&[][..], Some("abc"), "x-request-id: abc\r\n"),
-        (&[("x-request-id", "mine")], Some("abc"), "x-request-id: mine\r\n"),
+        (&[][..], Some(&b"abc"[..]), "x-request-id: abc\r\n"),
+        (&[("x-request-id", "mine")], Some(&b"abc"[..]), "x-request-id: mine\r\n"),
         (&[("x-request-id", "mine")], None, "x-request-id: mine\r\n"),
         (&[], None, ""),
     ] {

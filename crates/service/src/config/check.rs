@@ -1,18 +1,14 @@
 //! `baiwan check-config`: the settings in force and where each was set. It opens neither the database nor the network.
 //! Invariant: it shows no secret.
 
-use std::ffi::OsStr;
-
 use super::Config;
 use super::settings::{self, on_one_line};
 use super::sources::Values;
 
-/// A table of all settings, one a line, for standard output. `config` was made of `values`; for `state_directory` see
-/// [`Config::location`].
-pub(crate) fn table(config: &Config, values: &Values, state_directory: Option<&OsStr>) -> String {
+/// A table of all settings, one a line, for standard output. `config` was made of `values`.
+pub(crate) fn table(config: &Config, values: &Values) -> String {
     // Where the database really is, not as it was written.
-    let database = config.location(state_directory).unwrap_or_else(|_| config.database.clone());
-    let config = Config { database, ..config.clone() };
+    let config = Config { database: config.place(), ..config.clone() };
     let mut rows = vec![["VARIABLE", "VALUE", "SOURCE"].map(ToOwned::to_owned)];
     for (row, value) in settings::values(&config) {
         rows.push([row.name.to_owned(), on_one_line(&value).into_owned(), values.source(row)]);

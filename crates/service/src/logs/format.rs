@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_said_is_one_line() {
+    fn row_62_whatever_is_said_is_one_line() {
         for (json, colours) in [(true, false), (false, false), (false, true)] {
             let said = lines(json, colours, say_hostile);
             let [line] = &said[..] else { panic!("{said:?}") };

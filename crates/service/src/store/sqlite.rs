@@ -63,6 +63,15 @@ impl Sqlite {
         Ok(Self { files, cache_kib: schema::cache_kib(cores), readers: None, writer })
     }
 
+    /// Refuses what [`open`](Self::open) would refuse, as far as that shows without opening the file as a database.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`].
+    pub fn look(path: &Path) -> Result<(), OpenError> {
+        schema::look(path)
+    }
+
     /// Has `count` threads read, at least one, instead of the cores themselves: for cores with fd tables of their own. They
     /// have the table of the calling thread, which must be that of [`open`](Self::open).
     ///

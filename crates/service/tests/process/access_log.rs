@@ -48,7 +48,7 @@ fn id(answer: &Answer) -> &str {
 }
 
 #[test]
-fn whatever_becomes_of_the_access_log_no_request_fails_and_it_stops_with_0() {
+fn row_62_whatever_becomes_of_the_access_log_no_request_fails_and_it_stops_with_0() {
     let (_one, blocking) = full_pipe(false);
     let (_other, non_blocking) = full_pipe(true);
     for (what, stdout) in [
@@ -69,7 +69,7 @@ fn whatever_becomes_of_the_access_log_no_request_fails_and_it_stops_with_0() {
 }
 
 #[test]
-fn a_file_that_is_a_full_device_or_a_pipe_without_a_reader_or_is_not_there_costs_its_lines() {
+fn row_62_a_file_that_is_a_full_device_or_a_pipe_without_a_reader_or_is_not_there_costs_its_lines() {
     let directory = tempfile::tempdir().unwrap();
     let pipe = directory.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -86,7 +86,7 @@ fn a_file_that_is_a_full_device_or_a_pipe_without_a_reader_or_is_not_there_costs
 }
 
 #[test]
-fn a_reader_that_pauses_gets_every_line_or_is_told_how_many_are_missing() {
+fn row_62_a_reader_that_pauses_gets_every_line_or_is_told_how_many_are_missing() {
     let directory = tempfile::tempdir().unwrap();
     let (mut reader, writer) = full_pipe(false);
     let mut command = with_log(directory.path(), "on");

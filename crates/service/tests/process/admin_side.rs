@@ -12,7 +12,7 @@ use crate::running::{Answer, Client, Running, command, eventually};
 const TOKEN: &str = "0123456789abcdef";
 
 /// The service with an admin side on a free port.
-fn with_admin(directory: &Path) -> Command {
+pub(crate) fn with_admin(directory: &Path) -> Command {
     let mut command = command(directory);
     command.env_remove("ADMIN_HOST").env("ADMIN_PORT", "0");
     command
@@ -28,7 +28,7 @@ impl Running {
         ask(self.admin_address(), path, line).unwrap()
     }
 
-    fn admin(&self, path: &str) -> Answer {
+    pub(crate) fn admin(&self, path: &str) -> Answer {
         self.ask_admin(path, "x: y")
     }
 }
@@ -253,6 +253,29 @@ fn it_goes_on_while_the_service_drains() {
     let (status, log) = service.wait();
     assert!(status.success(), "{log}");
     assert!(ask(address, "/health", "x: y").is_err());
+}
+
+/// Whoever watches the cores looks at what they say of themselves: none of them wakes up for that.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+#[test]
+fn nobody_wakes_a_core_that_is_idle() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = Running::start(with_admin(directory.path()));
+    let woken = |name: &str| -> u64 {
+        let count = |task: std::path::PathBuf| -> Option<u64> {
+            let is_it = std::fs::read_to_string(task.join("comm")).ok()?.trim().starts_with(name);
+            let status = std::fs::read_to_string(task.join("status")).ok().filter(|_| is_it)?;
+            status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?.trim().parse().ok()
+        };
+        let tasks = std::fs::read_dir(service.in_proc("task")).unwrap();
+        tasks.filter_map(|task| count(task.unwrap().path())).sum()
+    };
+    // What the start has left to do may still be going on.
+    eventually("there are four looks in which no core wakes up", || {
+        let (looks, cores) = (woken("baiwan-turns"), woken("baiwan-core-"));
+        eventually("it looks", || woken("baiwan-turns") >= looks + 4);
+        woken("baiwan-core-") == cores
+    });
 }
 
 /// The listener of the admin side would stay open in the tables of the cores, had it been in one when they parted.

@@ -12,6 +12,9 @@ mod accounting;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod deaths;
 mod demo;
+// It looks at limits that only Linux tells.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+mod doctor;
 mod durability;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod honest;
@@ -22,6 +25,9 @@ mod kernel;
 mod limits;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod load;
+// Some of what it looks for only Linux tells.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+mod metrics;
 #[path = "../stores/postgres.rs"]
 #[allow(dead_code, reason = "other tests need other parts of it")]
 mod postgres;

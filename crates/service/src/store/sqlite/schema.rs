@@ -4,11 +4,13 @@
 //! of it changes. Migrations run once, at start, in one transaction together with the `user_version` that counts
 //! them, so that a crash leaves either the old schema or the new one.
 
+use std::fs::OpenOptions;
 use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rustix::fs::{Access, access};
 
 use super::error::OpenError;
 
@@ -33,6 +35,8 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);",
 ];
 
+/// What is wrong with a file that SQLite opens, but may not write.
+const READ_ONLY: &str = "it is read-only";
 /// The writer waits this long for another process that writes (a backup, an operator's shell).
 const WRITER_BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// A reader blocks its core while it waits, and in WAL mode it has next to nothing to wait for.
@@ -47,6 +51,29 @@ const LOG_SIZE_MAX: u32 = 64 << 20;
 
 /// Opens at start: creates, checks whose file it is, migrates. The connection is the writer's.
 pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
+    refuse_place(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(|error| OpenError::at_start(path, &error))?;
+    prepare(path, &mut connection)?;
+    Ok(connection)
+}
+
+/// Refuses what [`open`] would refuse, as far as that shows without opening a database, which could create or change one.
+pub(super) fn look(path: &Path) -> Result<(), OpenError> {
+    refuse_place(path)?;
+    let reason = if path.exists() {
+        let open = |write| OpenOptions::new().read(true).write(write).open(path).map(drop);
+        // What may not be written is opened by SQLite to be read.
+        open(true).err().map(|refused| open(false).map_or(refused.to_string(), |()| READ_ONLY.to_owned()))
+    } else {
+        let refused = path.parent().is_some_and(|folder| access(folder, Access::WRITE_OK | Access::EXEC_OK).is_err());
+        refused.then(|| format!("unable to open database file: {}", path.display()))
+    };
+    reason.map_or(Ok(()), |reason| Err(OpenError::NotWritable { path: path.to_owned(), reason }))
+}
+
+/// What is wrong with a place for a database, and shows before it is opened.
+fn refuse_place(path: &Path) -> Result<(), OpenError> {
     if path.is_dir() {
         return Err(OpenError::IsDirectory(path.to_owned()));
     }
@@ -57,11 +84,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
     if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
         return Err(OpenError::NoDirectory(directory.to_owned()));
     }
-    refuse_foreign_header(path)?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags).map_err(|error| OpenError::at_start(path, &error))?;
-    prepare(path, &mut connection)?;
-    Ok(connection)
+    refuse_foreign_header(path)
 }
 
 /// Merely opening another program's database could move its write-ahead log into the file, so the header is read
@@ -82,7 +105,7 @@ fn prepare(path: &Path, connection: &mut Connection) -> Result<(), OpenError> {
     // Nothing may be written before it is known whose file this is.
     identify(path, connection)?;
     if connection.is_readonly("main").map_err(failed)? {
-        return Err(OpenError::NotWritable { path: path.to_owned(), reason: "it is read-only".to_owned() });
+        return Err(OpenError::NotWritable { path: path.to_owned(), reason: READ_ONLY.to_owned() });
     }
     set_up_writer(connection).map_err(failed)?;
     // Before the log is switched on, so that the file's own header says whose it is, not only the log.

@@ -84,13 +84,13 @@ impl fmt::Debug for Metrics {
 impl Metrics {
     /// All metrics in the text format of Prometheus, version 0.0.4: what is sent as [`TEXT`].
     pub fn render(&self) -> String {
-        self.write(|text, registry| prometheus_text::encode(text, registry))
+        self.write(prometheus_text::encode)
     }
 
     /// All metrics in the text format of OpenMetrics 1.0: what is sent as [`OPENMETRICS`] to those who accept
     /// `application/openmetrics-text`.
     pub fn render_openmetrics(&self) -> String {
-        let mut all = self.write(|text, registry| text::encode_registry(text, registry));
+        let mut all = self.write(text::encode_registry);
         all.push_str("# EOF\n");
         all
     }

@@ -9,7 +9,7 @@
 //!
 //! Which of the three it is, the compiler infers: `IntoApp` has a parameter that stands for the kind.
 
-use std::any::TypeId;
+use std::any::{Any, TypeId};
 use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
+use axum::Router;
 use axum::body::Body as AxumBody;
 use axum::extract::ConnectInfo;
 use axum::extract::connect_info::{Connected, IntoMakeServiceWithConnectInfo};
@@ -322,6 +323,25 @@ where
             Stage::Connected(_) => self.clone(),
         }
     }
+}
+
+/// Changes an app that is a `Router`, as itself or as what `axum::serve` takes; any other is given back as the error.
+pub(crate) fn change_router<A: App>(mut app: A, change: impl FnOnce(Router) -> Router) -> Result<A, A> {
+    let any: &mut dyn Any = &mut app;
+    let router = match any.downcast_mut::<Router>() {
+        Some(router) => router,
+        None => match any.downcast_mut::<AxumApp<Router>>() {
+            Some(AxumApp { service: router }) => router,
+            None => return Err(app),
+        },
+    };
+    *router = change(std::mem::take(router));
+    Ok(app)
+}
+
+/// Has a `Router` make its handlers into services once, and not for each request, as `Router::into_make_service` has it for `axum::serve`.
+pub(crate) fn make_ready<A: App>(app: A) -> A {
+    change_router(app, |router| router.with_state(())).unwrap_or_else(|app| app)
 }
 
 /// What one of axum's makers makes: they are ready at once.

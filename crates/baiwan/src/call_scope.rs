@@ -50,6 +50,8 @@ thread_local! {
     static TOLD: Cell<Told> = const { Cell::new(Told { limits: RouteLimits::NONE, is_too_large: false }) };
     /// The route of the call that is being polled; none where nobody makes records.
     static ROUTE: Cell<Option<RouteNumber>> = const { Cell::new(None) };
+    /// Where the route of the path will be kept that was asked for last, if it is told in the scope that follows.
+    static ASKED: Cell<Option<u16>> = const { Cell::new(None) };
     static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
 }
 
@@ -58,9 +60,14 @@ struct Here {
     recorder: Arc<Recorder>,
     /// What its templates are numbered.
     numbers: HashMap<Box<str>, RouteNumber, BuildHasherDefault<TemplateHasher>>,
+    paths: KnownPaths,
 }
 
 impl Here {
+    fn new(recorder: &Arc<Recorder>) -> Self {
+        Self { recorder: Arc::clone(recorder), numbers: HashMap::default(), paths: KnownPaths::default() }
+    }
+
     fn number(&mut self, template: &str) -> RouteNumber {
         if let Some(number) = self.numbers.get(template) {
             return *number;
@@ -70,6 +77,61 @@ impl Here {
             self.numbers.insert(template.into(), number);
         }
         number
+    }
+}
+
+/// Paths that a core remembers.
+const PATHS_MAX: usize = 512;
+/// Longer ones are not remembered.
+const PATH_BYTES_MAX: usize = 54;
+
+/// The routes of some paths that were asked for: one for each place, which the path's hash decides, so that a client that asks for any number
+/// of paths takes no memory, and no time but its own.
+#[derive(Default)]
+struct KnownPaths {
+    /// Made for the first.
+    places: Vec<KnownPath>,
+}
+
+#[derive(Clone, Copy)]
+struct KnownPath {
+    bytes: [u8; PATH_BYTES_MAX],
+    length: u8,
+    route: Option<RouteNumber>,
+}
+
+impl KnownPaths {
+    fn find(&mut self, path: &str) -> Option<RouteNumber> {
+        ASKED.set(None);
+        let path = path.as_bytes();
+        if path.len() > PATH_BYTES_MAX {
+            return None;
+        }
+        if self.places.is_empty() {
+            let none = KnownPath { bytes: [0; PATH_BYTES_MAX], length: 0, route: None };
+            self.places = vec![none; PATHS_MAX];
+        }
+        let mut hasher = TemplateHasher::default();
+        hasher.write(path);
+        let place = hasher.finish() as usize % PATHS_MAX;
+        let known = &mut self.places[place];
+        if known.bytes[..usize::from(known.length)] == *path {
+            if let Some(route) = known.route {
+                return Some(route);
+            }
+        } else {
+            known.bytes[..path.len()].copy_from_slice(path);
+            (known.length, known.route) = (path.len() as u8, None);
+        }
+        ASKED.set(Some(place as u16));
+        None
+    }
+
+    /// The path that was asked for last has this route.
+    fn learn(&mut self, route: RouteNumber) {
+        if let Some(place) = ASKED.take() {
+            self.places[usize::from(place)].route = Some(route);
+        }
     }
 }
 
@@ -113,6 +175,7 @@ impl Drop for Close<'_> {
         SCOPE.set(Scope::Closed);
         if let Some(recorder) = self.recorder {
             self.route.set(ROUTE.take().unwrap_or_default());
+            ASKED.set(None);
             recorder.end_poll();
         }
     }
@@ -142,9 +205,28 @@ fn begin(recorder: &Arc<Recorder>, route: RouteNumber) {
     recorder.begin_poll(route);
     HERE.with_borrow_mut(|here| {
         if !here.as_ref().is_some_and(|here| Arc::ptr_eq(&here.recorder, recorder)) {
-            *here = Some(Here { recorder: Arc::clone(recorder), numbers: HashMap::default() });
+            *here = Some(Here::new(recorder));
         }
     });
+}
+
+/// The route of a request for this path, if that is known from an earlier one: the app need not tell then. If it is not, the next scope may
+/// tell ([`tell_route_of_path`]).
+#[inline]
+pub(crate) fn known_route(recorder: &Arc<Recorder>, path: &str) -> Option<RouteNumber> {
+    HERE.with_borrow_mut(|here| match here {
+        Some(here) if Arc::ptr_eq(&here.recorder, recorder) => here.paths.find(path),
+        _ => {
+            *here = Some(Here::new(recorder));
+            None
+        }
+    })
+}
+
+/// The scope that follows is not that of the request whose path was asked for last.
+#[inline]
+pub(crate) fn forget_path() {
+    ASKED.set(None);
 }
 
 /// What was said so far of limits in the poll that goes on.
@@ -177,6 +259,16 @@ pub(crate) fn wants_route() -> bool {
 
 /// Says which route the call is that is being polled. Of several, the first stands.
 pub(crate) fn tell_route(template: &str) {
+    say_route(template, false);
+}
+
+/// The same, by who decides by the path alone: other requests for the path have this route, too.
+#[cfg(feature = "matched-path")]
+pub(crate) fn tell_route_of_path(template: &str) {
+    say_route(template, true);
+}
+
+fn say_route(template: &str, is_of_path: bool) {
     if !wants_route() {
         return;
     }
@@ -185,6 +277,9 @@ pub(crate) fn tell_route(template: &str) {
             let route = here.number(template);
             ROUTE.set(Some(route));
             here.recorder.begin_poll_of(route);
+            if is_of_path {
+                here.paths.learn(route);
+            }
         }
     });
 }

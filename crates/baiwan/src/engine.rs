@@ -173,8 +173,12 @@ impl<D: Driver, A: App> Engine<D, A> {
         bound: Vec<D::Bound>,
     ) -> io::Result<Self> {
         let recorder = settings.recorder(&status, index);
+        #[cfg(feature = "axum")]
+        let app = crate::axum_app::make_ready(app);
         #[cfg(feature = "matched-path")]
-        let app = if recorder.is_some() { crate::routes::with_routes(app) } else { app };
+        let telling = recorder.as_ref().and_then(|_| crate::routes::with_routes(app.clone()));
+        #[cfg(not(feature = "matched-path"))]
+        let telling = None;
         let clock = Clock::start();
         let listeners = Listeners::new(&mut driver, bound)?;
         let transports = Transports::new(&settings, Arc::clone(&status), index, recorder.clone());
@@ -185,7 +189,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         Ok(Self {
             ports: Ports::new(driver, transports, clock.now()),
             table,
-            apps: Apps::new(app),
+            apps: Apps::new(app, telling),
             listeners,
             events: Events::with_capacity(TURN_EVENTS_MAX),
             batch: Batch::default(),

@@ -47,6 +47,7 @@ mod app;
 mod axum_app;
 mod backlog;
 mod body;
+#[cfg_attr(not(feature = "matched-path"), allow(dead_code, reason = "only layers of axum's routers tell routes"))]
 mod call_scope;
 mod capacity;
 mod cgroups;
@@ -85,6 +86,7 @@ mod rate_limit;
 mod recorder;
 mod request_id;
 mod route_limits;
+#[cfg_attr(not(feature = "matched-path"), allow(dead_code, reason = "only layers of axum's routers tell routes"))]
 mod route_table;
 #[cfg(feature = "matched-path")]
 mod routes;

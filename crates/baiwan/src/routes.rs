@@ -1,17 +1,15 @@
 //! How the template of a route reaches the record of its exchange.
 
-use std::any::Any;
 use std::task::{Context, Poll};
 
-use axum::Router;
 use axum::extract::MatchedPath;
 use http::Request;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::app::App;
-use crate::axum_app::AxumApp;
-use crate::call_scope::{tell_route, wants_route};
+use crate::axum_app::change_router;
+use crate::call_scope::{tell_route, tell_route_of_path, wants_route};
 
 /// Tells whoever makes use of the records of exchanges ([`Builder::observe`](crate::Builder::observe), metrics) which route of an axum
 /// `Router` a request has matched.
@@ -76,13 +74,46 @@ where
     }
 }
 
-/// The app with the layer, if it is a `Router`, as itself or as what `axum::serve` takes.
-pub(crate) fn with_routes<A: App>(mut app: A) -> A {
-    let any: &mut dyn Any = &mut app;
-    if let Some(router) = any.downcast_mut::<Router>() {
-        *router = std::mem::take(router).layer(RouteLayer);
-    } else if let Some(AxumApp { service: router }) = any.downcast_mut::<AxumApp<Router>>() {
-        *router = std::mem::take(router).layer(RouteLayer);
+/// The app as it tells the route of each request, if it is a `Router`, as itself or as what `axum::serve` takes.
+pub(crate) fn with_routes<A: App>(app: A) -> Option<A> {
+    change_router(app, |router| router.layer(WholeRouteLayer).with_state(())).ok()
+}
+
+/// As [`RouteLayer`], around all of the app: there the path of a request decides alone what its route is.
+#[derive(Clone)]
+struct WholeRouteLayer;
+
+impl<S> Layer<S> for WholeRouteLayer {
+    type Service = WholeRouteService<S>;
+
+    fn layer(&self, inner: S) -> WholeRouteService<S> {
+        WholeRouteService { inner }
     }
-    app
+}
+
+#[derive(Clone)]
+struct WholeRouteService<S> {
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for WholeRouteService<S>
+where
+    S: Service<Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> S::Future {
+        if wants_route()
+            && let Some(path) = request.extensions().get::<MatchedPath>()
+        {
+            tell_route_of_path(path.as_str());
+        }
+        self.inner.call(request)
+    }
 }

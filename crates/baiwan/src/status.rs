@@ -220,6 +220,7 @@ impl Status {
     }
 
     /// Open connections by state, in the order of [`ConnectionState::ALL`].
+    #[cfg(feature = "metrics")]
     pub(crate) fn connections_by_state(&self) -> [u64; ConnectionState::ALL.len()] {
         let mut sums = [0; ConnectionState::ALL.len()];
         for core in &self.cores {
@@ -235,6 +236,7 @@ impl Status {
     }
 
     /// Requests that the rate limit has counted and let through.
+    #[cfg(feature = "metrics")]
     pub(crate) fn rate_limit_allowed(&self) -> u64 {
         self.cores.iter().map(|core| core.rate_limit_allowed.load(Relaxed)).sum()
     }

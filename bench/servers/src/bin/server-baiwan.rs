@@ -1,6 +1,7 @@
 //! The app on Baiwan, one worker. Deadlines stay on, as in production. Only rows with stalled connections come near one, and
-//! may set it (`HEADER_TIMEOUT`, `BODY_TIMEOUT`). Clients are limited if `RATE_LIMIT` says so, and requests
-//! have ids and lines in the file `ACCESS_LOG`. Several processes may share one `ADDRESS`
+//! may set it (`HEADER_TIMEOUT`, `BODY_TIMEOUT`). Clients are limited if `RATE_LIMIT` says so; requests are
+//! counted if `METRICS` is set and the feature `metrics` is on, and have ids and lines in the file `ACCESS_LOG`. Several processes may
+//! share one `ADDRESS`
 //! (`REUSE_PORT`). After the stop it says how many requests it has received.
 
 use std::time::Duration;
@@ -30,6 +31,10 @@ async fn main() -> anyhow::Result<()> {
     }
     if let Some(path) = std::env::var_os("ACCESS_LOG") {
         builder = builder.request_ids(true).access_log(baiwan::AccessLog::file(path).sample_above(None));
+    }
+    #[cfg(feature = "metrics")]
+    if std::env::var_os("METRICS").is_some() {
+        builder.metrics();
     }
     let health = builder.health();
     // As `baiwan::serve` does it.

@@ -8,12 +8,17 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use baiwan_driver::{Driver, Token};
+use http::Uri;
 
 use super::table::{Flags, Table};
 use crate::app::App;
+use crate::call_scope::known_route;
 use crate::incoming::IncomingStream;
+use crate::recorder::Recorder;
+use crate::route_table::RouteNumber;
 
 /// Room for this many apps is never given back; a map of them has up to twice as much.
 const ROOM_KEPT: usize = 1024;
@@ -22,15 +27,47 @@ const ROOM_FACTOR: usize = 4;
 
 /// The apps of a core.
 pub(super) struct Apps<A> {
-    /// What the others are made of.
+    /// What the others are made of. Where records are made and it is a router, it tells the route of each request.
     shared: A,
+    /// The same app without that, for requests whose route is known from an earlier one of the same path.
+    silent: Option<A>,
     /// Those of connections, by their tokens. Empty unless the app is one for each connection.
     own: HashMap<Token, A>,
 }
 
 impl<A: App> Apps<A> {
-    pub(super) fn new(app: A) -> Self {
-        Self { shared: app, own: HashMap::new() }
+    /// `telling` is the app as it tells routes, if it does.
+    pub(super) fn new(app: A, telling: Option<A>) -> Self {
+        let (shared, silent) = match telling {
+            Some(telling) => (telling, Some(app)),
+            None => (app, None),
+        };
+        Self { shared, silent, own: HashMap::new() }
+    }
+
+    /// The route of a request, if it is known from an earlier one of the same path. Call it before the app is called, and nothing else is.
+    #[inline]
+    pub(super) fn known_route(&self, recorder: Option<&Arc<Recorder>>, target: &Uri) -> Option<RouteNumber> {
+        self.silent.as_ref()?;
+        known_route(recorder?, target.path())
+    }
+
+    /// The app of a connection, which is about to be called with a request of this route, if that is known. `None` if it panicked when it
+    /// was made.
+    ///
+    /// # Panics
+    /// If the slot is free.
+    #[inline]
+    pub(super) fn of_route<D: Driver>(
+        &mut self,
+        table: &mut Table<D::Socket>,
+        index: u32,
+        route: Option<RouteNumber>,
+    ) -> Option<&mut A> {
+        match route {
+            Some(_) if self.silent.is_some() => self.silent.as_mut(),
+            _ => self.of::<D>(table, index),
+        }
     }
 
     /// The app of a connection, which is about to be called. `None` if it panicked when it was made.

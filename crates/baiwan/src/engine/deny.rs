@@ -39,13 +39,13 @@ pub(super) fn deny<D: Driver>(
     let settings = &terms.settings;
     let Received { head_bytes, rest, id, .. } = received;
     let asked = Asked::of(settings, &head.request, id);
-    let draft = begin_record(terms, table, index, &head.request, head_bytes, asked.id.as_ref());
+    let mut draft = begin_record(terms, table, index, &head.request, head_bytes, asked.id.as_ref());
     let head_request = head.request.method() == Method::HEAD;
     if !denial.stays {
         if head.framing != BodyFraming::None {
             table[index].flags.set(Flags::UPLOADING);
         }
-        keep_record(table, index, draft, None);
+        keep_record(table, index, &mut draft, None);
         table.activate(index).asked = asked;
         // It waits for room: a peer that has asked before may not have taken all of its answers, and is not to lose them.
         answer_and_close(terms, table, index, denial.status, denial.text, denial.reason);
@@ -56,7 +56,7 @@ pub(super) fn deny<D: Driver>(
     let Skipped { unread, bytes, keeps_alive } = match skip_body(head, rest, &settings.http) {
         Ok(skipped) => skipped,
         Err(refusal) => {
-            keep_record(table, index, draft, None);
+            keep_record(table, index, &mut draft, None);
             table.activate(index).asked = asked;
             refuse(terms, table, index, refusal, rest);
             return Step::Over;

@@ -23,7 +23,7 @@ use super::feed::{Feed, keeps_alive};
 use super::terms::Board;
 use crate::BoxError;
 use crate::app::Call;
-use crate::call_scope::{Told, listen};
+use crate::call_scope::{Told, forget_path, listen};
 use crate::rate_limit::Warning;
 use crate::recorder::{Draft, Recorder};
 use crate::request_id::{RequestId, within};
@@ -280,6 +280,7 @@ async fn answered<B>(mut call: Call<B>, pipe: &Pipe, id: Option<&RequestId>) -> 
         if is_refused {
             return Poll::Pending;
         }
+        forget_path();
         let recorder = pipe.board.recorder.as_ref();
         let poll = || within(id, || call.as_mut().poll(cx));
         let (polled, told) = Recorder::timed(recorder, &pipe.route, || listen(recorder, &pipe.route, poll));

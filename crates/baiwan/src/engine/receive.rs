@@ -380,12 +380,13 @@ fn answer<D: Driver, A: App>(
             return (Wait::Turn, position);
         }
         position += consumed;
+        let route = admitted.as_ref().ok().and_then(|_| apps.known_route(terms.recorder(), head.request.uri()));
         let (rest, left) = (&input[position..], admitted.unwrap_or_default());
         head.keep_alive &= !take_request(terms, table, index, head.framing, rest);
-        let received = Received { head_bytes: consumed, rest, left, id };
+        let received = Received { head_bytes: consumed, rest, left, route, id };
         let step = match admitted {
             Err(denial) => deny(terms, ports, table, index, &denial, head, received),
-            Ok(_) => match apps.of::<D>(table, index) {
+            Ok(_) => match apps.of_route::<D>(table, index, route) {
                 Some(app) => {
                     let Ok(Some((head, _))) = decoded else { unreachable!("a head was decoded") };
                     begin_exchange(terms, &mut ports.outbox.bytes, table, app, index, head, received)
@@ -417,8 +418,8 @@ fn record_without_app<S>(
     head_bytes: usize,
     id: Option<RequestId>,
 ) {
-    let draft = begin_record(terms, table, index, request, head_bytes, id.as_ref());
-    keep_record(table, index, draft, id);
+    let mut draft = begin_record(terms, table, index, request, head_bytes, id.as_ref());
+    keep_record(table, index, &mut draft, id);
 }
 
 /// Answers a request whose head has begun, instead of waiting for the rest of it: the memory is short.

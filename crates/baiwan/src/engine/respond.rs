@@ -67,7 +67,7 @@ enum Called<B> {
 }
 
 /// What is left of a request whose answer has begun.
-struct Underway {
+struct Underway<'a> {
     /// Its body, if more of that is to come.
     feed: Option<Feed>,
     /// What was received of its body with its head.
@@ -77,7 +77,7 @@ struct Underway {
     /// What layers of its route have said.
     told: Option<Told>,
     /// Its record, if somebody wants one.
-    draft: Option<Draft>,
+    draft: &'a mut Option<Draft>,
     /// What it is called.
     id: Option<RequestId>,
 }
@@ -92,6 +92,8 @@ pub(super) struct Received<'a> {
     pub(super) left: Option<Left>,
     /// What it is called, where the server gives ids.
     pub(super) id: Option<RequestId>,
+    /// Its route, if that is known before the app is called.
+    pub(super) route: Option<RouteNumber>,
 }
 
 /// Runs the handler for a request. An answer that is there goes to `out`.
@@ -116,7 +118,7 @@ pub(super) fn begin_exchange<S, A: App>(
     let (body, mut feed, body_bytes) = match begin_body(terms, token, framing, expects_continue, received.rest) {
         Ok(begun) => begun,
         Err(refusal) => {
-            keep_record(table, index, draft, id);
+            keep_record(table, index, &mut draft, id);
             refuse(terms, table, index, refusal, received.rest);
             return Step::Over;
         }
@@ -124,7 +126,7 @@ pub(super) fn begin_exchange<S, A: App>(
     let by_itself = is_for_server(&request) && !terms.settings.options_asterisk;
     let (request, ending) = for_app(terms, table, index, request.map(|()| body), framing);
     let begin = out.len();
-    let route = Cell::default();
+    let route = Cell::new(received.route.unwrap_or_default());
     // Whatever the app does in here, it costs this request alone: calling it, polling it, and dropping what is its own.
     let called = catch_unwind(AssertUnwindSafe(|| match by_itself {
         true => answer_without_app(terms, out, feed.as_ref(), context, id.as_ref()),
@@ -144,7 +146,7 @@ pub(super) fn begin_exchange<S, A: App>(
     }
     match called {
         Ok(Called::Pending(call, told)) => {
-            keep_record(table, index, draft, id.clone());
+            keep_record(table, index, &mut draft, id.clone());
             let pipe = Pipe::new(table.token(index), Rc::clone(&terms.board), Progress::Waiting, feed, 0);
             pipe.begin_route(route.get());
             let warning = warning(terms, received.left);
@@ -155,10 +157,11 @@ pub(super) fn begin_exchange<S, A: App>(
             Step::Pending { body_bytes }
         }
         Ok(Called::Answered(answer, queue, told)) => {
+            let draft = &mut draft;
             send_answer(terms, table, index, answer, queue, Underway { feed, body_bytes, ending, told, draft, id })
         }
         Ok(Called::TooLarge) => {
-            keep_record(table, index, draft, id);
+            keep_record(table, index, &mut draft, id);
             refuse(terms, table, index, Refusal::BodyTooLarge, &[]);
             Step::Over
         }
@@ -168,7 +171,7 @@ pub(super) fn begin_exchange<S, A: App>(
             }
             // Nothing has left yet, so there can be a proper answer instead.
             out.truncate(begin);
-            keep_record(table, index, draft, id);
+            keep_record(table, index, &mut draft, id);
             note_upload(table, index, feed.as_ref());
             fail(terms, table, index);
             Step::Over
@@ -207,7 +210,11 @@ pub(super) fn begin_record<S>(
     id: Option<&RequestId>,
 ) -> Option<Draft> {
     let recorder = terms.recorder()?;
-    let client = recorded(table[index].peer.peer(), request);
+    let peer = table[index].peer;
+    let client = match terms.settings.proxies.is_empty() {
+        true => peer.expand(),
+        false => recorded(peer.peer(), request),
+    };
     let mut draft = Draft::of_request(recorder, request, client, id, terms.recent_time().into_std());
     draft.bytes_in = head_bytes as u64;
     Some(draft)
@@ -215,8 +222,8 @@ pub(super) fn begin_record<S>(
 
 /// Has a connection hold the record of an exchange that has not ended, and what its request is called, which an answer of the server's own
 /// would say.
-pub(super) fn keep_record<S>(table: &mut Table<S>, index: u32, draft: Option<Draft>, id: Option<RequestId>) {
-    if let Some(draft) = draft {
+pub(super) fn keep_record<S>(table: &mut Table<S>, index: u32, draft: &mut Option<Draft>, id: Option<RequestId>) {
+    if let Some(draft) = draft.take() {
         table.activate(index).draft = Some(Box::new(draft));
     }
     if id.is_some() {
@@ -247,7 +254,7 @@ fn send_answer<S, B>(
     index: u32,
     answer: Answer<B>,
     queue: VecDeque<Bytes>,
-    request: Underway,
+    request: Underway<'_>,
 ) -> Step
 where
     B: HttpBody<Data: Buf, Error: Into<BoxError>> + 'static,
@@ -260,12 +267,12 @@ where
     }
     let feed = feed.filter(|feed| rest.is_some() || !feed.decoder.is_complete());
     let Some(rest) = rest else {
-        match (draft, terms.recorder()) {
+        match (&draft, terms.recorder()) {
             // What is in the area leaves with those of other connections, and is the kernel's as far as the record says.
             (Some(draft), Some(recorder)) if keep_alive && feed.is_none() && owed == 0 => {
                 draft.finish(recorder, None, terms.recent_time().into_std());
             }
-            (draft, _) => keep_record(table, index, draft, None),
+            _ => keep_record(table, index, draft, None),
         }
         return complete(terms, table, index, feed, keep_alive, body_bytes);
     };

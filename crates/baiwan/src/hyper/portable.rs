@@ -59,7 +59,12 @@ impl<A: App> Portable<A> {
     ) -> io::Result<Self> {
         let recorder = settings.recorder(&status, index);
         #[cfg(feature = "matched-path")]
-        let app = if recorder.is_some() { crate::routes::with_routes(app) } else { app };
+        let app = match &recorder {
+            Some(_) => crate::routes::with_routes(app.clone()).unwrap_or(app),
+            None => app,
+        };
+        #[cfg(feature = "axum")]
+        let app = crate::axum_app::make_ready(app);
         let listeners = sockets.into_iter().map(|(address, socket)| match address {
             Address::Tcp(_) => {
                 let listener = StdTcpListener::from(socket);

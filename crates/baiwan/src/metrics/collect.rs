@@ -155,10 +155,6 @@ impl Scrape<'_> {
         }
         self.counter("baiwan_handler_panics_total", counts.handler_panics)?;
         self.counter("baiwan_core_panics_total", counts.core_panics)?;
-        if !counts.access_log_writer_cpu.is_zero() {
-            let seconds = counts.access_log_writer_cpu.as_secs_f64();
-            self.counter("baiwan_access_log_writer_cpu_seconds_total", seconds)?;
-        }
         self.counter("baiwan_accept_failures_total", counts.accept_failures)
     }
 

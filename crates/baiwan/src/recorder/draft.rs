@@ -107,7 +107,7 @@ impl Draft {
 
     /// The exchange has ended, at the time `ended`. `last` is why its connection ends with it, if it does.
     #[inline]
-    pub(crate) fn finish(self, recorder: &Recorder, last: Option<CloseReason>, ended: Instant) {
+    pub(crate) fn finish(&self, recorder: &Recorder, last: Option<CloseReason>, ended: Instant) {
         let outcome = match last {
             None | Some(CloseReason::Complete | CloseReason::Age) if self.goes_on => Outcome::Denied,
             None | Some(CloseReason::Complete | CloseReason::Age) => Outcome::Answered,

@@ -268,7 +268,7 @@ pub(crate) fn neither_paths_nor_methods_make_series(event_loop: EventLoop) {
     let ask = |method: &str, path: &str| {
         let request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n\r\n");
         let mut client = rig.connect();
-        client.send(request);
+        client.send(&request);
         client.answer(method == "HEAD").status
     };
     for path in ["/users/0", "/inner/0", "/nowhere"] {

@@ -142,3 +142,64 @@ async fn nobody_posts_what_is_polled_where_nobody_wants_records() {
     assert_eq!(seen.take().0, ["nobody", "nobody"]);
     assert_eq!(rig.status.cores[0].polls.load(Relaxed), 0);
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_path_that_was_asked_for_before_has_the_route_that_it_had() {
+    let seen = Seen::default();
+    let rig = Rig::with(seen.router(), seen.settings(), 1000, 1 << 16);
+    seen.status.set(Arc::clone(&rig.status)).unwrap();
+    let long = format!("/now/{}", "x".repeat(100));
+    for path in ["/now/1", "/now/1", "/later/1", "/nowhere", "/later/1", "/now/2", "/now/1", &long, &long, "/nowhere"] {
+        rig.exchange(&get(path)).await;
+        let (polled, routes) = seen.take();
+        let expected = match path.split_at(4).0 {
+            "/now" if path != "/nowhere" => (vec!["/now/{id}"], "/now/{id}"),
+            "/lat" => (vec!["/later/{id}"; 2], "/later/{id}"),
+            _ => (vec![], "unmatched"),
+        };
+        assert_eq!((polled.iter().map(String::as_str).collect(), routes[0].as_str()), expected, "{path}");
+    }
+    // Two paths of one place: neither has the other's route.
+    for number in 0..2000 {
+        let (path, route) = match number % 3 {
+            0 => (format!("/now/{number}"), "/now/{id}"),
+            1 => (format!("/later/{number}"), "/later/{id}"),
+            _ => (format!("/none/{number}"), "unmatched"),
+        };
+        rig.exchange(&(get(&path) + &get(&path))).await;
+        assert_eq!(seen.take().1, [route, route], "{path}");
+    }
+}
+
+/// Serves with the router that a field names.
+#[derive(Clone)]
+struct ByField(Router, Router);
+
+impl Service<Request<axum::body::Body>> for ByField {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = axum::routing::future::RouteFuture<Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<axum::body::Body>) -> Self::Future {
+        match request.headers().contains_key("other") {
+            false => self.0.call(request),
+            true => self.1.call(request),
+        }
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_route_that_not_the_path_alone_decides_is_told_by_each_request() {
+    let seen = Seen::default();
+    let inner = |template: &str| Router::new().route(template, route_get(|| async { "inner" })).layer(RouteLayer);
+    let app = seen.router().fallback_service(ByField(inner("/{one}"), inner("/{two}")));
+    let rig = Rig::with(app, seen.settings(), 1000, 1 << 16);
+    for (fields, route) in [("", "/{one}"), ("Other: 1\r\n", "/{two}"), ("", "/{one}"), ("Other: 1\r\n", "/{two}")] {
+        rig.exchange(&format!("GET /x HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).await;
+        assert_eq!(seen.take().1, [route]);
+    }
+}

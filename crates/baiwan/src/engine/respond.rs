@@ -27,7 +27,7 @@ use super::lifetime::{self, reason_after_answer};
 use super::ports::Ports;
 use super::refuse::refuse;
 use super::route::obey_route;
-use super::table::{Flags, Pending, State, Table};
+use super::table::{CompactPeer, Flags, Pending, State, Table};
 use super::terms::Terms;
 use crate::app::{App, Call, add_peer, call_when_ready, is_for_server, limit_buffered_body};
 use crate::body::Inlet;
@@ -37,7 +37,7 @@ use crate::clock::Tick;
 use crate::ending::OfConnection;
 use crate::pace::Pace;
 use crate::rate_limit::{Left, Warning};
-use crate::recorder::Draft;
+use crate::recorder::{Draft, Recorder};
 use crate::request_id::{RequestId, within};
 use crate::route_limits::RouteLimits;
 use crate::route_table::RouteNumber;
@@ -203,7 +203,7 @@ fn for_app<S>(
 }
 
 /// Begins the record of a request, if somebody wants one.
-#[inline]
+#[inline(always)]
 pub(super) fn begin_record<S>(
     terms: &Terms,
     table: &Table<S>,
@@ -212,22 +212,35 @@ pub(super) fn begin_record<S>(
     head_bytes: usize,
     id: Option<&RequestId>,
 ) -> Option<Draft> {
-    let recorder = terms.recorder()?;
-    let peer = table[index].peer;
+    match terms.recorder() {
+        None => None,
+        Some(recorder) => Some(draft_of(recorder, terms, table[index].peer, request, head_bytes, id)),
+    }
+}
+
+fn draft_of(
+    recorder: &Recorder,
+    terms: &Terms,
+    peer: CompactPeer,
+    request: &Request<()>,
+    head_bytes: usize,
+    id: Option<&RequestId>,
+) -> Draft {
     let client = match terms.settings.proxies.is_empty() {
         true => peer.expand(),
         false => recorded(peer.peer(), request),
     };
     let mut draft = Draft::of_request(recorder, request, client, id, terms.recent_time().into_std());
     draft.bytes_in = head_bytes as u64;
-    Some(draft)
+    draft
 }
 
 /// Has a connection hold the record of an exchange that has not ended, and what its request is called, which an answer of the server's own
 /// would say.
+#[inline(always)]
 pub(super) fn keep_record<S>(table: &mut Table<S>, index: u32, draft: &mut Option<Draft>, id: Option<RequestId>) {
-    if let Some(draft) = draft.take() {
-        table.activate(index).draft = Some(Box::new(draft));
+    if draft.is_some() {
+        table.activate(index).draft = draft.take().map(Box::new);
     }
     if id.is_some() {
         table.activate(index).asked.id = id;

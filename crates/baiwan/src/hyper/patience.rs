@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::{Sleep, sleep};
 
 use super::record::Record;
-use crate::call_scope::listen;
+use crate::call_scope::{forget_path, listen};
 use crate::recorder::Recorder;
 use crate::route_table::RouteNumber;
 
@@ -30,6 +30,7 @@ pub(super) async fn within_time<T>(
     let recorder = record.exchanges().map(|exchanges| exchanges.recorder());
     let (route, mut is_route_told) = (Cell::default(), false);
     poll_fn(|cx| {
+        forget_path();
         let (polled, told) = Recorder::timed(recorder, &route, || listen(recorder, &route, || call.as_mut().poll(cx)));
         if let Some(exchanges) = record.exchanges()
             && route.get() != RouteNumber::UNMATCHED

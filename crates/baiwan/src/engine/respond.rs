@@ -183,10 +183,7 @@ pub(super) fn begin_record<S>(
     request: &Request<()>,
     head_bytes: usize,
 ) -> Option<Draft> {
-    match terms.recorder() {
-        None => None,
-        Some(recorder) => Some(draft_of(recorder, terms, table[index].peer, request, head_bytes)),
-    }
+    terms.recorder().map(|recorder| draft_of(recorder, terms, table[index].peer, request, head_bytes))
 }
 
 fn draft_of(recorder: &Recorder, terms: &Terms, peer: CompactPeer, request: &Request<()>, head_bytes: usize) -> Draft {

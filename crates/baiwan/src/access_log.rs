@@ -120,7 +120,7 @@ impl AccessLog {
     }
 
     /// Above this number of exchanges a second, all cores together, a part of them is written so that there are about as many lines; `None`
-    /// writes all. Default 10,000. Every status of 500 or more is written all the same. A line that stands for others says for how many
+    /// writes all. Default 10,000. Every answer of the app's with a status of 500 or more is written all the same. A line that stands for others says for how many
     /// (`sampled`): the sum of those numbers is the number of exchanges.
     pub fn sample_above(mut self, lines_per_second: Option<u64>) -> Self {
         self.sample_above = lines_per_second.map(|lines| lines.max(1));

@@ -131,8 +131,8 @@ impl Metrics {
         Snapshot::of(&self.0)
     }
 
-    /// The clients that have asked most and those that were refused most since the start, in no order: a few hundred, of whom those with many
-    /// requests are certain.
+    /// The clients that have asked most and those that were refused most since the start, in no order: a few hundred. One
+    /// request in eight is looked at, at random, so numbers of requests are estimates; each refusal counts.
     pub fn clients(&self) -> Vec<Client> {
         self.0.clients().into_values().collect()
     }

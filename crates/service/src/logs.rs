@@ -28,7 +28,7 @@ pub use self::level::{log_level, set_log_level};
 
 /// How long the end of the process waits for a standard error that takes nothing.
 const LAST_LINES_PATIENCE: Duration = Duration::from_secs(1);
-/// How long a thread that panics waits for its line to be written, because the process may end by that panic.
+/// How long a panic that ends the process waits for its line to be written.
 const PANIC_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The lines of this process, once logging was started.
@@ -154,9 +154,19 @@ fn say_panic(json: bool, panic: &PanicHookInfo<'_>) {
         let _ = write!(message, "\n{backtrace}");
     }
     print_to_stderr(&line(json, "ERROR", &message, &[]));
-    if let Some(queue) = QUEUE.get() {
+    if ends_process(thread.name(), why)
+        && let Some(queue) = QUEUE.get()
+    {
         queue.flush_unless_stuck(PANIC_PATIENCE);
     }
+}
+
+/// Whether nobody can catch this panic, so that its line would be lost. Those of cores, of blocking calls and of every other thread cost what
+/// they were in, and a core that waited for each of them would stand still while the log is slow.
+fn ends_process(thread: Option<&str>, why: &str) -> bool {
+    // The standard library calls the main thread so, and says the others before it aborts.
+    let cannot_unwind = ["panic in a function that cannot unwind", "panic in a destructor during cleanup"];
+    cfg!(panic = "abort") || thread == Some("main") || cannot_unwind.contains(&why)
 }
 
 #[cfg(test)]
@@ -164,6 +174,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn only_a_panic_that_ends_the_process_waits_for_its_line() {
+        for (thread, why, ends) in [
+            (Some("baiwan-core-0"), "on purpose", false),
+            (Some("tokio-rt-worker"), "on purpose", false),
+            (None, "on purpose", false),
+            (Some("main"), "on purpose", true),
+            (Some("baiwan-core-0"), "panic in a destructor during cleanup", true),
+            (Some("baiwan-core-0"), "panic in a function that cannot unwind", true),
+        ] {
+            assert_eq!(ends_process(thread, why), ends, "{thread:?} {why}");
+        }
+    }
 
     #[test]
     fn a_line_of_ours_looks_like_any_other_of_the_log() {

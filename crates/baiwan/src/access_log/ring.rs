@@ -20,6 +20,9 @@ use crate::status::AccessLogCounts;
 /// Of each core: some 6,000 records of usual length.
 pub(super) const RING_BYTES: usize = 1 << 20;
 
+/// The last of them are for failures, which a flood of anything else must not push out.
+const FAILURE_BYTES: usize = RING_BYTES / 8;
+
 const _: () = assert!(RECORD_BYTES_MAX < RING_BYTES / 100);
 
 /// What cores and writer tell each other.
@@ -115,7 +118,8 @@ impl Producer {
         let counts = &self.figures.counts.cores[self.core];
         ring.exchanges += 1;
         counts.exchanges.store(ring.exchanges, Relaxed);
-        let has_failed = exchange.status.is_some_and(|status| status.is_server_error());
+        // What a limit refuses is no failure: there may be floods of it.
+        let has_failed = exchange.denied.is_none() && exchange.status.is_some_and(|status| status.is_server_error());
         let weight = match has_failed {
             true => 1,
             false if ring.left_out + 1 < self.figures.one_in.load(Relaxed) => {
@@ -124,7 +128,8 @@ impl Producer {
             }
             false => std::mem::take(&mut ring.left_out) + 1,
         };
-        if !ring.push(&record(exchange, weight, self.figures.begun)) {
+        let kept_free = if has_failed { 0 } else { FAILURE_BYTES };
+        if !ring.push(&record(exchange, weight, self.figures.begun), kept_free) {
             ring.lost += weight;
             counts.lost.store(ring.lost, Relaxed);
         }
@@ -150,11 +155,13 @@ impl Drop for Producer {
 }
 
 impl Ring {
-    /// Returns whether there was room.
-    fn push(&mut self, record: &Record<'_>) -> bool {
+    /// Returns whether there was room, of which this number of bytes is not for this record.
+    fn push(&mut self, record: &Record<'_>, kept_free: usize) -> bool {
         self.record.clear();
         record.encode(&mut self.record);
-        self.records.as_mut().is_some_and(|records| records.push_entire_slice(&self.record).is_ok())
+        let needed = self.record.len() + kept_free;
+        let records = self.records.as_mut().filter(|records| records.slots() >= needed);
+        records.is_some_and(|records| records.push_entire_slice(&self.record).is_ok())
     }
 
     fn is_half_full(&self) -> bool {

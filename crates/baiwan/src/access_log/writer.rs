@@ -44,9 +44,9 @@ impl Writer {
     /// Starts the thread, and gives each core what it notes its exchanges with.
     ///
     /// # Errors
-    /// The system has no thread left, or no descriptor.
+    /// The system has no thread left.
     pub(crate) fn start(log: &AccessLog, cores: usize) -> io::Result<(Self, Arc<AccessLogInForce>)> {
-        let (desk, producers) = Desk::new(log, cores)?;
+        let (desk, producers) = Desk::new(log, cores);
         let figures = Arc::clone(&desk.figures);
         let (flushed_sender, flushed) = watch::channel(0);
         let body = move || desk.run(&flushed_sender);
@@ -109,8 +109,8 @@ enum LineOf {
 
 impl Desk {
     /// What the thread works with, and what each core notes its exchanges with.
-    fn new(log: &AccessLog, cores: usize) -> io::Result<(Self, Vec<Producer>)> {
-        let (output, is_terminal) = Output::new(&log.to)?;
+    fn new(log: &AccessLog, cores: usize) -> (Self, Vec<Producer>) {
+        let (output, is_terminal) = Output::new(&log.to);
         let is_json = match log.format {
             AccessLogFormat::Auto => !is_terminal,
             AccessLogFormat::Json => true,
@@ -130,7 +130,7 @@ impl Desk {
             is_failing: false,
             warned: None,
         };
-        Ok((desk, producers))
+        (desk, producers)
     }
 
     fn run(mut self, flushed: &watch::Sender<u64>) {
@@ -141,7 +141,8 @@ impl Desk {
             let is_over = self.cores.iter().all(|core| core.ring.is_abandoned());
             let found = self.look(is_flush || is_over);
             if found {
-                self.figures.counts.cpu_us.store(baiwan_driver::thread_cpu_time().as_micros() as u64, Relaxed);
+                // The system says nothing where no file can be opened, and a counter never falls.
+                self.figures.counts.cpu_us.fetch_max(baiwan_driver::thread_cpu_time().as_micros() as u64, Relaxed);
             }
             flushed.send_replace(wanted);
             if is_over {
@@ -171,6 +172,8 @@ impl Desk {
     /// Writes what is in the rings. Returns whether there was anything. `is_last` tells of what was lost, even if no line follows.
     fn look(&mut self, is_last: bool) -> bool {
         let time = now();
+        // The wall time at which the log was begun, as the clock has it now: a disk may let the next look at the file wait.
+        let begun_us = wall_time_us() - microseconds(time.saturating_duration_since(self.figures.begun));
         let exchanges = self.figures.counts.exchanges();
         let one_in = self.sampling.handle_count(time, exchanges - self.exchanges_seen);
         let found = exchanges > self.exchanges_seen;
@@ -181,8 +184,6 @@ impl Desk {
         {
             self.note_failure(&error);
         }
-        // The wall time at which the log was begun, as the clock has it now.
-        let begun_us = wall_time_us() - microseconds(time.saturating_duration_since(self.figures.begun));
         for index in 0..self.cores.len() {
             let core = &mut self.cores[index];
             let lost = self.figures.counts.cores[index].lost.load(Relaxed);
@@ -237,6 +238,7 @@ impl Desk {
         self.piece.lines.clear();
         match written {
             Err(unwritten) => self.note_failure(&unwritten.error),
+            Ok(()) if self.output.is_astray() => {}
             Ok(()) if std::mem::take(&mut self.is_failing) => say(|| tracing::info!("the access log is written again")),
             Ok(()) => {}
         }
@@ -248,9 +250,8 @@ impl Desk {
         let is_due = self.warned.is_none_or(|warned| now.duration_since(warned) >= WARNING_PAUSE);
         if is_due && !self.is_failing {
             (self.is_failing, self.warned) = (true, Some(now));
-            say(
-                || tracing::warn!(%error, "the access log cannot be written: until it can, its lines are lost and counted"),
-            );
+            const MEANWHILE: &str = "until it can, its lines are lost and counted, or in the file that was moved away";
+            say(|| tracing::warn!(%error, "the access log cannot be written: {MEANWHILE}"));
         }
     }
 }
@@ -288,10 +289,14 @@ mod tests {
     use crate::route_table::RouteNumber;
 
     fn desk(path: &Path, sample_above: Option<u64>) -> (Desk, Vec<Producer>) {
-        Desk::new(&AccessLog::file(path).sample_above(sample_above), 2).unwrap()
+        Desk::new(&AccessLog::file(path).sample_above(sample_above), 2)
     }
 
     fn note(core: &Producer, path: &str, status: StatusCode) {
+        note_denied(core, path, status, None);
+    }
+
+    fn note_denied(core: &Producer, path: &str, status: StatusCode, denied: Option<&'static str>) {
         let now = now();
         core.note(&Exchange {
             method: Some(&Method::GET),
@@ -305,7 +310,7 @@ mod tests {
             ended: now,
             client: SocketAddr::from(([192, 0, 2, 1], 80)),
             outcome: Outcome::Answered,
-            denied: None,
+            denied,
             request_id: None,
             trace_id: None,
             core: 0,
@@ -338,6 +343,27 @@ mod tests {
         let paths: Vec<_> = lines[gap + 1..].iter().map(|line| line["url.path"].as_str().unwrap()).collect();
         assert_eq!(paths, ["/other", "/after", "/after", "/after"]);
         assert_eq!(desk.figures.counts.dropped(), lost);
+    }
+
+    #[test]
+    fn what_a_limit_refuses_is_sampled_and_pushes_no_failure_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let (mut desk, cores) = desk(&path, Some(10));
+        let flood = |count| {
+            (0..count)
+                .for_each(|_| note_denied(&cores[0], "/", StatusCode::SERVICE_UNAVAILABLE, Some("memory-pressure")));
+        };
+        flood(RING_BYTES / 80);
+        (0..3).for_each(|_| note(&cores[0], "/failed", StatusCode::INTERNAL_SERVER_ERROR));
+        desk.look(false);
+        let failed = lines(&path).iter().filter(|line| line["url.path"] == "/failed").count();
+        assert_eq!(failed, 3);
+        let before = lines(&path).len();
+        flood(10_000);
+        desk.look(false);
+        let after = lines(&path).len() - before;
+        assert!((1..100).contains(&after), "{after} lines");
     }
 
     #[test]

@@ -36,6 +36,11 @@ impl<W: Write> LineOutput<W> {
         &mut self.output
     }
 
+    /// What is written to ends within a line that somebody else has begun: the next line begins on one of its own.
+    pub fn handle_torn(&mut self) {
+        self.is_torn = true;
+    }
+
     /// Writes all of `lines`, and waits for as long as the output does. One that does not block is asked again every 10 ms.
     ///
     /// # Errors

@@ -2,7 +2,9 @@
 //!
 //! Whoever tells of an exchange holds the core's own lock, which is free but for connections that end on other threads: so counters are
 //! written with plain loads and stores. A scrape reads the same atomics without that lock, from the lists of series, which only grow;
-//! their locks are taken when a series is new, and for a moment by a scrape.
+//! their locks are taken when a series is new, and for a moment by a scrape. What is kept as a whole, the sketch of clients and the last
+//! failures, has a lock that a core only tries: while somebody reads, which may take as long as the scheduler likes, a request is not
+//! among them.
 //!
 //! The invariant: a core has at most `SERIES_MAX` series of requests, and those of the route `other`.
 
@@ -10,12 +12,12 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use http::StatusCode;
 
-use super::clients::{Client, Clients};
+use super::clients::{Client, Clients, SAMPLED, Sampler};
 use super::failures::{Failed, Failures};
 use super::histogram::{Histogram, REQUEST_BOUNDS, STREAM_BOUNDS, TURN_BOUNDS};
 use super::labels::{Labels, NumberHasher};
@@ -69,6 +71,7 @@ pub(super) struct Stream {
 #[repr(align(128))]
 pub(crate) struct Core {
     own: Mutex<Own>,
+    kept: Mutex<Kept>,
     series: Mutex<Vec<Arc<Series>>>,
     streams: Mutex<Vec<Arc<Stream>>>,
     pub(super) denied: [AtomicU64; DENIALS.len()],
@@ -89,6 +92,12 @@ pub(crate) struct Core {
 struct Own {
     series: HashMap<u32, Arc<Series>, BuildHasherDefault<NumberHasher>>,
     streams: HashMap<RouteNumber, Arc<Stream>, BuildHasherDefault<NumberHasher>>,
+    sampler: Sampler,
+}
+
+/// What others read as a whole.
+#[derive(Debug, Default)]
+struct Kept {
     clients: Clients,
     failures: Failures,
 }
@@ -97,6 +106,7 @@ impl Core {
     pub(super) fn new() -> Self {
         Self {
             own: Mutex::default(),
+            kept: Mutex::default(),
             series: Mutex::default(),
             streams: Mutex::default(),
             denied: [const { AtomicU64::new(0) }; DENIALS.len()],
@@ -134,8 +144,21 @@ impl Core {
         if let Some(place) = denial {
             add(&self.denied[place], 1);
         }
-        own.clients.note(exchange.client.ip(), denial.is_some());
-        own.failures.note(exchange, duration);
+        let is_sampled = own.sampler.is_due();
+        if is_sampled || denial.is_some() || Failures::is_one(exchange) {
+            self.keep(exchange, duration, is_sampled, denial.is_some());
+        }
+    }
+
+    fn keep(&self, exchange: &Exchange<'_>, duration: Duration, is_sampled: bool, is_refused: bool) {
+        let mut kept = match self.kept.try_lock() {
+            Ok(kept) => kept,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let requests = if is_sampled { SAMPLED } else { 0 };
+        kept.clients.note(exchange.client.ip(), requests, is_refused);
+        kept.failures.note(exchange, duration);
     }
 
     /// Counts a connection that had switched protocols and has ended.
@@ -185,18 +208,60 @@ impl Core {
         lock(&self.streams).clone()
     }
 
-    /// Adds up which clients were seen. Holds the core's lock for as long as it takes to read 512 places.
+    /// Adds up which clients were seen.
     pub(super) fn add_clients(&self, all: &mut HashMap<IpAddr, Client>) {
-        lock(&self.own).clients.add_to(all);
+        lock(&self.kept).clients.add_to(all);
     }
 
     /// The last failures.
     pub(super) fn failures(&self) -> Vec<Failed> {
-        lock(&self.own).failures.kept().cloned().collect()
+        lock(&self.kept).failures.kept().cloned().collect()
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing panics while one of these locks is held but where memory ends, and what they guard is valid at every moment.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use http::Method;
+
+    use super::*;
+    use crate::observe::Outcome;
+
+    #[test]
+    fn whoever_reads_what_is_kept_holds_no_request_up() {
+        let core = Core::new();
+        let now = crate::recorder::now();
+        let failed = Exchange {
+            method: Some(&Method::GET),
+            path: None,
+            route: "unmatched",
+            status: Some(StatusCode::INTERNAL_SERVER_ERROR),
+            bytes_in: 1,
+            bytes_out: 2,
+            begun: now,
+            answered: Some(now),
+            ended: now,
+            client: SocketAddr::from(([192, 0, 2, 1], 80)),
+            outcome: Outcome::Answered,
+            denied: None,
+            request_id: None,
+            trace_id: None,
+            core: 0,
+            is_stream: false,
+            route_number: RouteNumber::UNMATCHED,
+        };
+        let reading = lock(&core.kept);
+        (0..100).for_each(|_| core.tell(&failed));
+        drop(reading);
+        assert_eq!(core.series()[0].count.load(std::sync::atomic::Ordering::Relaxed), 100);
+        assert!(core.failures().is_empty());
+        core.tell(&failed);
+        assert_eq!(core.failures().len(), 1);
+    }
 }

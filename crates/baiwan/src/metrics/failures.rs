@@ -34,19 +34,22 @@ pub(super) struct Failed {
 }
 
 impl Failures {
-    /// Notes an exchange, if it is one of those.
+    /// Whether an exchange is one of those.
     #[inline]
+    pub(super) fn is_one(exchange: &Exchange<'_>) -> bool {
+        // What a limit refuses under load is no failure, and would leave no room for those that are.
+        exchange.denied.is_none() && exchange.status.is_some_and(|status| status.is_server_error())
+    }
+
+    /// Notes an exchange, if it is one of those.
     pub(super) fn note(&mut self, exchange: &Exchange<'_>, duration: Duration) {
         if let Some(status) = exchange.status
-            && status.is_server_error()
-            // What a limit refuses under load is no failure, and would leave no room for those that are.
-            && exchange.denied.is_none()
+            && Self::is_one(exchange)
         {
             self.keep(exchange, status, duration);
         }
     }
 
-    #[cold]
     fn keep(&mut self, exchange: &Exchange<'_>, status: StatusCode, duration: Duration) {
         if self.kept.back().is_some_and(|last| exchange.ended.saturating_duration_since(last.ended) < PAUSE) {
             return;

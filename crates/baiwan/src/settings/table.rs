@@ -337,8 +337,8 @@ pub static TABLE: &[Setting<Settings>] = &[
         row: Row::new(
             "ACCESS_LOG_SAMPLE",
             "COUNT",
-            "Lines a second of `ACCESS_LOG`; above it a part of the requests is written, and every status of 500 or more all the \
-             same; `off` writes all",
+            "Lines a second of `ACCESS_LOG`; above it a part of the requests is written, and every failure of the app (a status \
+             of 500 or more) all the same; `off` writes all",
         ),
         set: |settings, text| store(&mut settings.access_log.sample_above, parse_lines(text)),
         show: |settings| settings.access_log.sample_above.map_or(OFF.to_owned(), |lines| lines.to_string()),

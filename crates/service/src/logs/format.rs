@@ -111,11 +111,8 @@ impl Said {
                 self.push_name(name);
                 match self.json {
                     true => push_json_text(&mut self.fields, text),
-                    false if text.contains(' ') || text.is_empty() => {
-                        self.fields.push('"');
-                        push_readable(&mut self.fields, text);
-                        self.fields.push('"');
-                    }
+                    // What a client has sent must not look like another field.
+                    false if text.is_empty() || text.contains(needs_quotes) => push_quoted(&mut self.fields, text),
                     false => push_readable(&mut self.fields, text),
                 }
             }
@@ -159,6 +156,24 @@ impl Visit for Said {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.push_text(field, &format!("{value:?}"));
     }
+}
+
+fn needs_quotes(char: char) -> bool {
+    char.is_whitespace() || matches!(char, '=' | '"' | '\\')
+}
+
+/// Appends `text` in quotes, which end where it ends.
+fn push_quoted(line: &mut String, text: &str) {
+    line.push('"');
+    for part in text.split_inclusive(['"', '\\']) {
+        let plain = part.trim_end_matches(['"', '\\']);
+        push_readable(line, plain);
+        if plain.len() < part.len() {
+            line.push('\\');
+            *line += &part[plain.len()..];
+        }
+    }
+    line.push('"');
 }
 
 fn push_json_text(line: &mut String, text: &str) {
@@ -250,6 +265,23 @@ mod tests {
         let members: Value = serde_json::from_str(line).unwrap();
         assert_eq!(members["field"], "a\r\nb\u{1b}[2J\u{202e}\u{2028}\0\"\\é");
         assert_eq!((&members["message"], &members["shown"]), (&members["field"], &members["field"]));
+    }
+
+    #[test]
+    fn no_text_looks_like_another_field_to_people() {
+        for (text, expected) in [
+            (r#"x y" request_id="4bf9"#, r#" field="x y\" request_id=\"4bf9""#),
+            ("a=b", r#" field="a=b""#),
+            (r#"""#, r#" field="\"""#),
+            (r#"\" a=b"#, r#" field="\\\" a=b""#),
+            ("ends\\", r#" field="ends\\""#),
+            ("a\nb", r#" field="a\nb""#),
+            ("plain/1", " field=plain/1"),
+            ("", r#" field="""#),
+        ] {
+            let said = lines(false, false, || tracing::warn!(target: "here", field = text, "said"));
+            assert!(said[0].ends_with(&format!("here: said{expected}")), "{said:?}, not {expected}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use baiwan_limits::{MemoryLevel, MemoryPressure};
+
 use super::*;
 
 /// Files of a machine that holds two million connections with two cores.
@@ -128,8 +130,8 @@ fn each_value_that_is_too_small_is_named_with_what_to_set() {
         ("proc/meminfo", "MemTotal: 2097152 kB\n", "memory", Fails, "more memory"),
         ("proc/meminfo", "MemTotal: 9999999 kB\nMemAvailable: 9 kB\n", "free memory", Warning, "stop what uses it"),
         ("sys/kernel/mm/transparent_hugepage/enabled", "[always] madvise never", "huge pages", Warning, "echo madvise"),
-        ("sys/fs/cgroup/above/own/memory.max", "67108864\n", "memory", Fails, "MemoryMax=3919M"),
-        ("sys/fs/cgroup/above/memory.max", "67108864\n", "memory", Fails, "--memory 3919m"),
+        ("sys/fs/cgroup/above/own/memory.max", "67108864\n", "memory", Fails, "MemoryMax=4610M"),
+        ("sys/fs/cgroup/above/memory.max", "67108864\n", "memory", Fails, "--memory 4610m"),
         ("sys/fs/cgroup/above/memory.high", "67108864\n", "memory.high", Warning, "MemoryHigh=3919M"),
         ("sys/fs/cgroup/above/cpu.max", "150000 100000\n", "CPU quota", Warning, "WORKERS=1, or a quota of 2 CPUs"),
         ("sys/fs/cgroup/above/own/cpu.max", "50000 100000\n", "CPU quota", Warning, "at least one CPU"),
@@ -211,7 +213,7 @@ fn limits_of_version_1_and_of_groups_above_count() {
         machine.set(&format!("sys/fs/cgroup/pids/{above}/pids.max"), "100\n");
         machine.set(&format!("sys/fs/cgroup/pids/{above}/pids.current"), "90\n");
         let report = machine.million();
-        assert_eq!(report.possible, (64 << 20) / 4096);
+        assert_eq!(report.possible, 10_854);
         for (name, verdict, present) in [
             ("memory", Verdict::Fails, "64 MiB"),
             ("CPU quota", Verdict::Warning, "1.000 CPUs"),
@@ -258,6 +260,29 @@ fn what_the_doctor_says_to_set_is_enough() {
             report.text()
         );
     }
+}
+
+#[test]
+fn memory_that_is_enough_is_below_the_servers_own_memory_pressure() {
+    let (report, file) = (|machine: &Machine| machine.million(), "sys/fs/cgroup/above/own/memory.max");
+    for (mib, can_be_held) in [(3907_u64, false), (4609, false), (4610, true)] {
+        let report = report(&Machine::with(file, &(mib << 20).to_string()));
+        assert_eq!(
+            (report.can_be_held(), report.possible == 1_000_000),
+            (can_be_held, can_be_held),
+            "{}",
+            report.text()
+        );
+    }
+    // Slots, sockets, epoll and the server itself, all of it charged to the group.
+    let used = 1_000_000 * 3_912 + (12 << 20);
+    assert_eq!(MemoryPressure::default().next(used, 4610 << 20).level, MemoryLevel::Enough);
+    assert_ne!(MemoryPressure::default().next(used, 3919 << 20).level, MemoryLevel::Enough);
+    // What is free is free below the pressure, too.
+    let machine = Machine::with(file, &(4610_u64 << 20).to_string());
+    machine.set("sys/fs/cgroup/above/own/memory.current", &(8 << 20).to_string());
+    machine.set("sys/fs/cgroup/above/own/memory.stat", "inactive_file 0\nactive_file 0\n");
+    assert_eq!(machine.verdict("free memory").0, Verdict::Warning);
 }
 
 #[test]

@@ -19,6 +19,11 @@ fn asked(words: &[&str], directory: &Path, variables: &[(&str, &str)]) -> Output
     command.env("LOG_FORMAT", "text").envs(variables.iter().copied()).args(words).output().unwrap()
 }
 
+/// A port on which nobody listens.
+fn free_port() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
@@ -68,6 +73,12 @@ fn what_the_start_would_refuse_is_refused_before_in_the_same_words() {
     assert!(said.contains("the port is in use"), "{said}");
     let said = refused_before(directory.path(), &[("ADMIN_HOST", "127.0.0.1"), ("ADMIN_PORT", &port)]);
     assert!(said.contains("the admin side cannot listen") && said.contains(&port), "{said}");
+    let own = free_port();
+    for host in ["127.0.0.1", "0.0.0.0", "::"] {
+        let variables = [("HOST", host), ("PORT", &own), ("ADMIN_HOST", "127.0.0.1"), ("ADMIN_PORT", &own)];
+        let said = refused_before(directory.path(), &variables);
+        assert!(said.contains("the server itself listens there") && said.contains(&own), "{said}");
+    }
     let said = refused_before(directory.path(), &[("MAX_CONNECTIONS", "100000000")]);
     assert!(said.contains("MAX_CONNECTIONS=100000000 cannot be had"), "{said}");
     let said = refused_before(directory.path(), &[("HOST", "192.0.2.1")]);

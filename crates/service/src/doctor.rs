@@ -68,7 +68,7 @@ pub struct Question {
     pub fd_tables: FdTables,
     /// Whether there is an admin side, which has files of its own.
     pub has_admin: bool,
-    /// Where the store is. A path must be absolute.
+    /// Where the store is. A path that is not absolute is in a working directory that cannot be read.
     pub database: Location,
 }
 

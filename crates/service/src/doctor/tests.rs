@@ -135,7 +135,9 @@ fn each_value_that_is_too_small_is_named_with_what_to_set() {
         ("sys/fs/cgroup/above/memory.high", "67108864\n", "memory.high", Warning, "MemoryHigh=3919M"),
         ("sys/fs/cgroup/above/cpu.max", "150000 100000\n", "CPU quota", Warning, "WORKERS=1, or a quota of 2 CPUs"),
         ("sys/fs/cgroup/above/own/cpu.max", "50000 100000\n", "CPU quota", Warning, "at least one CPU"),
-        ("sys/fs/cgroup/above/pids.max", "17\n", "threads", Fails, "TasksMax=infinity"),
+        ("sys/fs/cgroup/above/pids.max", "9\n", "threads", Fails, "TasksMax=infinity"),
+        ("sys/fs/cgroup/above/pids.max", "10\n", "threads", Warning, "TasksMax=infinity"),
+        ("sys/fs/cgroup/above/pids.max", "17\n", "threads", Warning, "--pids-limit -1"),
     ] {
         let machine = Machine::with(file, text);
         let (found, said) = machine.verdict(name);
@@ -199,6 +201,32 @@ fn what_is_absent_or_garbage_is_said_so_and_fails_nothing() {
 }
 
 #[test]
+fn of_two_limits_of_threads_both_are_named() {
+    let machine = Machine::with("proc/self/limits", "Max processes 9 9 x\nMax open files 1 4000000 files\n");
+    machine.set("sys/fs/cgroup/above/pids.max", "9\n");
+    let (verdict, said) = machine.verdict("threads");
+    assert_eq!(verdict, Verdict::Fails);
+    for expected in ["9 more in the cgroup", "9 for this user", "TasksMax=infinity", "ulimit -u 18"] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+}
+
+#[test]
+fn the_files_of_the_system_do_not_stop_who_has_cap_sys_admin() {
+    let machine = Machine::with("proc/sys/fs/file-max", "1000606\n");
+    for (capabilities, verdict) in [
+        ("000001ffffffffff", Verdict::Warning),
+        ("0000000000200000", Verdict::Warning),
+        ("000001ffffdfffff", Verdict::Fails),
+        ("0000000000000000", Verdict::Fails),
+        ("much", Verdict::Fails),
+    ] {
+        machine.set("proc/self/status", &format!("Name:\tbaiwan\nCapEff:\t{capabilities}\n"));
+        assert_eq!(machine.verdict("fs.file-max").0, verdict, "{capabilities}");
+    }
+}
+
+#[test]
 fn limits_of_version_1_and_of_groups_above_count() {
     let mounts = ["memory", "cpu", "pids"].map(|controller| {
         format!("35 31 0:32 / /sys/fs/cgroup/{controller} rw,relatime - cgroup cgroup rw,{controller}\n")
@@ -210,14 +238,14 @@ fn limits_of_version_1_and_of_groups_above_count() {
         machine.set(&format!("sys/fs/cgroup/memory/{above}/memory.limit_in_bytes"), "67108864\n");
         machine.set(&format!("sys/fs/cgroup/cpu/{above}/cpu.cfs_quota_us"), "100000\n");
         machine.set(&format!("sys/fs/cgroup/cpu/{above}/cpu.cfs_period_us"), "100000\n");
-        machine.set(&format!("sys/fs/cgroup/pids/{above}/pids.max"), "100\n");
+        machine.set(&format!("sys/fs/cgroup/pids/{above}/pids.max"), "99\n");
         machine.set(&format!("sys/fs/cgroup/pids/{above}/pids.current"), "90\n");
         let report = machine.million();
         assert_eq!(report.possible, 10_854);
         for (name, verdict, present) in [
             ("memory", Verdict::Fails, "64 MiB"),
             ("CPU quota", Verdict::Warning, "1.000 CPUs"),
-            ("threads", Verdict::Fails, "10 more"),
+            ("threads", Verdict::Fails, "9 more"),
         ] {
             let check = check(&report, name);
             assert!(check.verdict == verdict && check.present.contains(present), "{above}: {}", check.lines());
@@ -308,6 +336,13 @@ fn the_database_needs_a_directory_and_room() {
     let full = Question { database: Location::Sqlite("/proc/self/baiwan.db".into()), ..question(5) };
     #[cfg(target_os = "linux")]
     assert_eq!(check(&examine(Path::new("/"), &full), "database").verdict, Verdict::Fails);
+    let relative = Question { database: Location::Sqlite("data/here/baiwan.db".into()), ..full.clone() };
+    let report = Machine::good().ask(&relative);
+    assert!(
+        !report.can_be_held() && check(&report, "database").lines().contains("working directory"),
+        "{}",
+        report.text()
+    );
     let server = Question { database: "postgres://ada:secret@h/x".parse().unwrap(), ..full };
     let said = check(&Machine::good().ask(&server), "database").lines();
     assert!(said.contains("postgres://ada@h:5432/x") && !said.contains("secret"), "{said}");

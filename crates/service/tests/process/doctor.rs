@@ -97,6 +97,23 @@ fn what_the_start_would_refuse_is_refused_before_in_the_same_words() {
 }
 
 #[test]
+fn a_working_directory_that_is_gone_is_refused_before_in_the_same_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let said = |words: &str| {
+        let script = format!("mkdir gone && cd gone && rmdir ../gone && exec {} {words}", env!("CARGO_BIN_EXE_baiwan"));
+        let mut command = with_settings(Command::new("sh"), directory.path());
+        command.current_dir(directory.path()).env("LOG_FORMAT", "text").env("STATE_DIRECTORY", "");
+        let output = command.args(["-c", &script]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}{}", text(&output.stdout), text(&output.stderr));
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let (here, serve) = (said("check-config --here").1, said("serve").1);
+    assert!(here == serve && here.contains("the working directory cannot be read"), "{here}\n{serve}");
+    let doctor = said("doctor --for 10").0;
+    assert!(doctor.contains("baiwan.db is in the working directory, which cannot be read"), "{doctor}");
+}
+
+#[test]
 fn a_directory_or_file_that_may_not_be_written_is_refused_before_in_the_same_words() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();

@@ -38,6 +38,7 @@ mod side;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use baiwan_driver::Address;
@@ -195,13 +196,16 @@ impl Admin {
         self
     }
 
-    /// Listens on the address; nothing is accepted yet. None if the address is in use and nobody has asked for it.
-    pub(crate) fn listen(self) -> Result<Option<Listening>, Error> {
+    /// Listens on the address; nothing is accepted yet. None if the address is in use and nobody has asked for it. `taken_by`
+    /// says which address of the server itself takes one from it.
+    pub(crate) fn listen(self, taken_by: impl Fn(&Address) -> Option<Address>) -> Result<Option<Listening>, Error> {
         let failed = |source| Error::Admin { address: self.address.clone(), source };
-        let Ok(Address::Tcp(address)) = self.address.parse() else {
-            return Err(Error::AdminAddress { address: self.address });
-        };
-        match TcpListener::bind(address) {
+        let address = self.tcp_address()?;
+        let bound = TcpListener::bind(address).map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => taken_by(&Address::Tcp(address)).map_or(error, |server| taken(&server)),
+            _ => error,
+        });
+        match bound {
             Ok(listener) => {
                 let address = listener.local_addr().map_err(failed)?;
                 Ok(Some(Listening { listener, address, admin: self }))
@@ -215,15 +219,34 @@ impl Admin {
         }
     }
 
-    /// Whether it could listen now; it listens for a moment. If not, and if nobody has asked for it, that is a sentence.
-    pub(crate) fn rehearse(mut self) -> Result<Option<String>, Error> {
+    fn tcp_address(&self) -> Result<SocketAddr, Error> {
+        match self.address.parse() {
+            Ok(Address::Tcp(address)) => Ok(address),
+            _ => Err(Error::AdminAddress { address: self.address.clone() }),
+        }
+    }
+
+    /// Whether it could listen beside the server; it listens for a moment. If not, and if nobody has asked for it, that is a sentence.
+    /// `taken_by` is as for [`listen`](Self::listen).
+    pub(crate) fn rehearse(mut self, taken_by: impl Fn(&Address) -> Option<Address>) -> Result<Option<String>, Error> {
         let setting = self.optional.take();
-        match (self.listen(), setting) {
-            (Ok(_), _) => Ok(None),
+        let address = Address::Tcp(self.tcp_address()?);
+        let outcome = match taken_by(&address) {
+            Some(server) => Err(Error::Admin { address: self.address, source: taken(&server) }),
+            None => self.listen(taken_by).map(drop),
+        };
+        match (outcome, setting) {
+            (Ok(()), _) => Ok(None),
             (Err(error @ Error::Admin { .. }), Some(setting)) => Ok(Some(absence(&error, setting))),
             (Err(error), _) => Err(error),
         }
     }
+}
+
+/// The server itself is who listens there.
+fn taken(server: &Address) -> io::Error {
+    let said = format!("the server itself listens there, on {server}; choose another port for one of the two");
+    io::Error::new(io::ErrorKind::AddrInUse, said)
 }
 
 /// What is said of an admin side that there is not.

@@ -1,5 +1,7 @@
 //! How many connections this process can hold: the lesser of what files and memory allow.
 
+use baiwan_limits::MEMORY_SHORT_PERCENT;
+
 use crate::Error;
 use crate::fd_tables::FdTables;
 use crate::files::Files;
@@ -69,6 +71,7 @@ pub fn decide(
         }
         _ => {}
     }
+    capacity.notes.extend(memory.and_then(|memory| memory_note(memory, cores, capacity.max_connections)));
     capacity.max_connections_per_core = match files.tables {
         FdTables::Shared => capacity.max_connections,
         FdTables::PerCore => in_a_table.min(capacity.max_connections),
@@ -79,6 +82,27 @@ pub fn decide(
 /// Memory of the server itself, without connections, in bytes.
 pub fn bytes_of_server(cores: u64) -> u64 {
     BYTES_NEEDED + BYTES_NEEDED_PER_CORE * cores
+}
+
+/// Idle connections that the memory holds without memory pressure, which would end them sooner. On a machine without a cgroup's limit
+/// there is none.
+pub fn undisturbed(memory: &MemoryLimit, cores: u64) -> u64 {
+    let of_connections = match memory.is_of_machine() {
+        true => memory.usable(),
+        false => memory.usable().saturating_sub(bytes_of_server(cores)),
+    };
+    of_connections / BYTES_PER_CONNECTION
+}
+
+/// Where memory pressure comes before the maximum. The maximum stays: kernels before Linux 6.13 charge less of a connection to the cgroup.
+fn memory_note(memory: &MemoryLimit, cores: u64, max_connections: u64) -> Option<String> {
+    let undisturbed = undisturbed(memory, cores);
+    (!memory.is_of_machine() && undisturbed < max_connections).then(|| {
+        format!(
+            "from about {undisturbed} connections on, {MEMORY_SHORT_PERCENT} % of the memory limit may be in use, and idle connections end \
+             sooner"
+        )
+    })
 }
 
 /// What to do about a memory limit of which too little is left for connections. `None` if it is large enough.
@@ -111,8 +135,22 @@ mod tests {
         assert_eq!(capacity.max_connections, (64 << 20) / 4096);
         let note =
             "MAX_CONNECTIONS was lowered from 1000000 to 16384: the memory limit is 64 MiB (/sys/fs/cgroup/memory.max)";
-        assert_eq!((capacity.notes, capacity.warnings), (vec![note.to_owned()], Vec::new()));
+        let pressure =
+            "from about 10854 connections on, 85 % of the memory limit may be in use, and idle connections end sooner";
+        assert_eq!((capacity.notes, capacity.warnings), (vec![note.to_owned(), pressure.to_owned()], Vec::new()));
         assert_eq!(decide("", None, 2, shared(u64::MAX), None).unwrap().notes, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_maximum_beyond_memory_pressure_is_said_and_one_below_is_not() {
+        let notes = |wanted, memory| decide("", Some(wanted), 2, shared(u64::MAX), Some(memory)).unwrap().notes;
+        let group = memory(64);
+        assert_eq!(undisturbed(&group, 2), 10_854);
+        assert_eq!(notes(10_854, &group), Vec::<String>::new());
+        assert!(notes(10_855, &group)[0].contains("from about 10854 connections on"));
+        // The server watches cgroups alone.
+        let machine = MemoryLimit { file: "/proc/meminfo".into(), ..group };
+        assert_eq!((undisturbed(&machine, 2), notes(16_384, &machine)), (16_384, Vec::<String>::new()));
     }
 
     #[test]

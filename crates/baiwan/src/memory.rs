@@ -8,6 +8,7 @@ mod usage;
 use std::path::{Path, PathBuf};
 
 use baiwan_driver::read_kilobytes;
+use baiwan_limits::MEMORY_SHORT_PERCENT;
 
 use crate::cgroups::{Group, Version, groups};
 
@@ -38,14 +39,37 @@ impl MemoryLimit {
         limits.chain(machine(root)).min_by_key(|limit| limit.bytes)
     }
 
+    /// Whether it is what the machine has, and not the limit of a cgroup. Memory pressure is that of cgroups alone.
+    pub fn is_of_machine(&self) -> bool {
+        self.file.ends_with(MACHINE)
+    }
+
+    /// Bytes that can be in use before the server closes connections for it.
+    pub fn usable(&self) -> u64 {
+        match self.is_of_machine() {
+            true => self.bytes,
+            false => usable(self.bytes),
+        }
+    }
+
     /// What the limit is, in words.
     pub fn limit(&self) -> String {
         let (mib, file) = (self.bytes >> 20, self.file.display());
-        match self.file.ends_with(MACHINE) {
+        match self.is_of_machine() {
             true => format!("the machine has {mib} MiB of memory ({file})"),
             false => format!("the memory limit is {mib} MiB ({file})"),
         }
     }
+}
+
+/// Bytes of a cgroup's limit that can be in use before memory is called short, which ends idle connections sooner.
+pub fn usable(limit: u64) -> u64 {
+    (u128::from(limit) * u128::from(MEMORY_SHORT_PERCENT) / 100) as u64
+}
+
+/// The limit of a cgroup of which so many bytes are [`usable`].
+pub fn limit_for(bytes: u64) -> u64 {
+    u64::try_from((u128::from(bytes) * 100).div_ceil(u128::from(MEMORY_SHORT_PERCENT))).unwrap_or(u64::MAX)
 }
 
 /// The file of a group that says its limit.

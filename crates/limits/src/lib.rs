@@ -44,7 +44,7 @@ pub use event_source::{EVENT_STREAM, accepts_event_stream, is_event_source, retr
 pub use fields::{Fields, Numbers, PROBLEM_MEDIA_TYPE};
 pub use limited_body::LimitedBody;
 pub use limiter::{Limiter, Moment};
-pub use memory_pressure::{MemoryLevel, MemoryPressure};
+pub use memory_pressure::{MEMORY_SHORT_PERCENT, MemoryLevel, MemoryPressure};
 pub use networks::{NETWORKS_MAX, Networks, NetworksError};
 pub use proxies::{Client, Proxies, ProxiesError, proxy_field};
 pub use proxy_protocol::{PROXY_HEADER_BYTES_MAX, ProxyHeader, ProxyHeaderError};

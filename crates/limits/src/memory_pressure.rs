@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// The percentages at which [`MemoryLevel`]s begin, in their order.
 const BEGINS: [u8; 3] = [85, 92, 95];
+/// Percent of the limit in use from which on memory is short.
+pub const MEMORY_SHORT_PERCENT: u8 = BEGINS[0];
 /// How many points below its beginning a level ends.
 const HYSTERESIS: u8 = 3;
 /// How long a connection may be idle when requests are refused.

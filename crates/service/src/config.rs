@@ -25,6 +25,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use baiwan::settings::{Settings, TABLE};
 use baiwan::{AccessLog, Quota};
 use http::HeaderValue;
@@ -141,10 +142,19 @@ impl Config {
         judge.verdict().map(|()| config)
     }
 
-    /// Where the database is, as far as the environment of this process and its working directory say.
+    /// Where the database is, as far as the environment of this process and its working directory say: as it was set where that cannot be read.
     pub(crate) fn place(&self) -> Location {
-        let state_directory = std::env::var_os("STATE_DIRECTORY");
-        self.location(state_directory.as_deref()).unwrap_or_else(|_| self.database.clone())
+        self.location_here().unwrap_or_else(|_| self.database.clone())
+    }
+
+    /// Where the database is, by the environment of this process and its working directory.
+    ///
+    /// # Errors
+    ///
+    /// A line that says what to do.
+    pub(crate) fn location_here(&self) -> anyhow::Result<Location> {
+        self.location(std::env::var_os("STATE_DIRECTORY").as_deref())
+            .context("the working directory cannot be read; set DATABASE_URL to an absolute path")
     }
 
     /// Where the database is: for SQLite an absolute path. `state_directory` is the value of `$STATE_DIRECTORY`, a

@@ -21,7 +21,7 @@ mod source;
 use std::path::Path;
 
 use baiwan::FdTables;
-use baiwan::machine::{CONNECTIONS_DEFAULT, MemoryLimit, decide};
+use baiwan::machine::{CONNECTIONS_DEFAULT, MemoryLimit, decide, undisturbed};
 use baiwan::settings::{CONNECTIONS_MAX, parse_count};
 use clap::Args;
 
@@ -68,7 +68,7 @@ pub struct Question {
     pub fd_tables: FdTables,
     /// Whether there is an admin side, which has files of its own.
     pub has_admin: bool,
-    /// Where the store is. A path must be absolute.
+    /// Where the store is. A path that is not absolute is in a working directory that cannot be read.
     pub database: Location,
 }
 
@@ -100,15 +100,17 @@ pub fn examine(root: &Path, question: &Question) -> Report {
     Report { connections: question.connections, possible: possible(&source, question), checks }
 }
 
-/// How many of the connections there can be, as the start of the server would decide.
+/// How many of the connections there can be, as the start of the server would decide, and hold without memory pressure.
 fn possible(source: &Source<'_>, question: &Question) -> u64 {
     let memory = MemoryLimit::read(source.root());
     let files = files::limits(source, question);
     let by_setting = question.connections_max.unwrap_or(u64::MAX).min(question.connections);
-    match decide("", Some(by_setting), question.cores, files, memory.as_ref()) {
+    let undisturbed = memory.as_ref().map_or(u64::MAX, |memory| undisturbed(memory, question.cores as u64));
+    let possible = match decide("", Some(by_setting), question.cores, files, memory.as_ref()) {
         Err(baiwan::Error::MaxConnections { possible, .. }) => possible,
         _ => by_setting,
-    }
+    };
+    possible.min(undisturbed)
 }
 
 /// A maximum that was set to less.

@@ -10,7 +10,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use baiwan::{AccessLogFormat, Builder, CloseReason, FdTables, Server};
 use baiwan_task::{FailureKind, Handle, TaskGroup};
 use tracing::{info, warn};
@@ -44,9 +44,7 @@ impl Probe for baiwan::Health {
 pub fn run(config: &Config) -> anyhow::Result<()> {
     let json = logs::start(&config.log_level, config.log_format)?;
     let uptime = Uptime::start();
-    let location = config
-        .location(std::env::var_os("STATE_DIRECTORY").as_deref())
-        .context("the working directory cannot be read; set DATABASE_URL to an absolute path")?;
+    let location = config.location_here()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(baiwan::Error::Start)?;
     let ignored = runtime.block_on(async { signals::ignore() }).map_err(baiwan::Error::Signals)?;
     let cores = config.server.worker_count();

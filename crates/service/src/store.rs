@@ -245,12 +245,13 @@ impl CoreStore {
     ///
     /// [`StoreError::Unavailable`].
     pub async fn watch(&self) -> Result<(), StoreError> {
+        let under_check = self.counter.begin_check();
         let outcome = match timeout("a check", WATCH_PATIENCE, self.check()).await {
             Ok(Err(StoreError::QueueFull)) => Ok(()),
             Ok(outcome) => outcome,
             Err(_late) => Err(StoreError::Unavailable),
         };
-        self.counter.set_up(outcome.is_ok());
+        under_check.end(outcome.is_ok());
         outcome
     }
 }

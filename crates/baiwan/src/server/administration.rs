@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener};
 use baiwan_driver::Address;
 
 use super::Builder;
-use super::listen::BoundListener;
+use super::listen::{BoundListener, taken_by};
 use super::parting::Listeners;
 use crate::Error;
 use crate::admin::{Admin, AdminSide, Told};
@@ -25,9 +25,15 @@ pub(super) struct Administration {
 }
 
 impl Administration {
-    /// Listens on the address and starts the thread. None where the address is in use and nobody has asked for it.
-    pub(super) fn begin(admin: Admin, told: Told, fd_tables: FdTables) -> Result<Option<Self>, Error> {
-        let Some(listening) = admin.listen()? else { return Ok(None) };
+    /// Listens on the address and starts the thread. None where the address is in use and nobody has asked for it. The
+    /// server itself listens on `servers`.
+    pub(super) fn begin(
+        admin: Admin,
+        told: Told,
+        fd_tables: FdTables,
+        servers: &[Address],
+    ) -> Result<Option<Self>, Error> {
+        let Some(listening) = admin.listen(|address| taken_by(address, servers))? else { return Ok(None) };
         let (mut side, listener) = listening.start(told)?;
         if fd_tables == FdTables::Shared {
             side.listen(listener);

@@ -89,6 +89,26 @@ pub(crate) fn rehearse(sources: &[Source], reuse_port: bool) -> Result<(), Error
     Ok(())
 }
 
+/// The TCP addresses among those that are not bound yet. What cannot be parsed is refused elsewhere.
+#[cfg(feature = "admin")]
+pub(crate) fn unbound(sources: &[Source]) -> Vec<Address> {
+    let address = |source: &Source| match source {
+        Source::Address(text) => text.parse().ok().filter(|address| matches!(address, Address::Tcp(_))),
+        Source::Socket(_) | Source::Bound(_) => None,
+    };
+    sources.iter().filter_map(address).collect()
+}
+
+/// Which of the addresses `given` takes `address` from whoever else would listen there. Port 0 is a free port for each.
+#[cfg(feature = "admin")]
+pub(crate) fn taken_by(address: &Address, given: &[Address]) -> Option<Address> {
+    let is_any_port = matches!(address, Address::Tcp(address) if address.port() == 0);
+    let takes = |taken: &&Address| {
+        is_same(address, taken) || covers(address, taken).is_some() || covers(taken, address).is_some()
+    };
+    given.iter().filter(|_| !is_any_port).find(takes).cloned()
+}
+
 fn parse(text: &str) -> Result<Address, Error> {
     text.parse().map_err(|error: AddressError| match error.host_unknown() {
         Some(why) => Error::Host { address: text.to_owned(), why: why.to_owned() },

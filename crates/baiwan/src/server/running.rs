@@ -87,7 +87,7 @@ impl Running {
             ipv6_prefix: self.settings.rate_limit.scope.ipv6_prefix,
             facts: self.facts(),
         };
-        self.beside.admin = Administration::begin(admin, told, self.settings.fd_tables)?;
+        self.beside.admin = Administration::begin(admin, told, self.settings.fd_tables, &self.addresses)?;
         Ok(())
     }
 

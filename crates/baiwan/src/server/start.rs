@@ -144,7 +144,10 @@ impl Builder {
         let capacity = self.capacity(self.settings.worker_count(), files_to_come);
         let listening = listen::rehearse(&self.sources, self.reuse_port);
         #[cfg(feature = "admin")]
-        let admin = self.admin.map_or(Ok(None), crate::admin::Admin::rehearse);
+        let admin = self.admin.map_or(Ok(None), |admin| {
+            let servers = listen::unbound(&self.sources);
+            admin.rehearse(|address| listen::taken_by(address, &servers))
+        });
         #[cfg(not(feature = "admin"))]
         let admin: Result<Option<String>, Error> = Ok(None);
         match (tables, capacity, listening, admin) {

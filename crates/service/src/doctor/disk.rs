@@ -17,6 +17,11 @@ pub(super) fn check(source: &Source<'_>, database: &Location) -> Check {
         Location::Postgres(url) => {
             Check::new(NAME, format!("{url}, which was not asked"), "a server that can be reached")
         }
+        Location::Sqlite(path) if path.is_relative() => {
+            let present = format!("{} is in the working directory, which cannot be read", path.display());
+            let remedy = "DATABASE_URL to an absolute path, or STATE_DIRECTORY to a directory";
+            Check::new(NAME, present, "a directory that may be written").fails([remedy.to_owned()])
+        }
         Location::Sqlite(path) => of_file(source, path),
     }
 }

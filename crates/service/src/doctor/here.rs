@@ -17,7 +17,10 @@ use crate::store::Store;
 pub fn look(config: &Config) -> (String, Vec<anyhow::Error>) {
     let database = config.place();
     let mut refusals = Vec::new();
-    refusals.extend(Store::look(&database).map_err(anyhow::Error::new).err());
+    match config.location_here() {
+        Ok(location) => refusals.extend(Store::look(&location).map_err(anyhow::Error::new).err()),
+        Err(refusal) => refusals.push(refusal),
+    }
     let server = Server::from_settings(config.server.clone());
     let server = match config.admin.admin() {
         Some(admin) => server.admin(admin),

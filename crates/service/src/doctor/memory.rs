@@ -1,6 +1,9 @@
 //! Memory: the limits of cgroups and of the machine, what of it others use, and huge pages.
 
-use baiwan::machine::{BYTES_PER_CONNECTION, LimitedGroups, MemoryLimit, Version, bytes_of_server, groups};
+use baiwan::machine::{
+    BYTES_PER_CONNECTION, LimitedGroups, MEMORY_SHORT_PERCENT, MemoryLimit, Version, bytes_of_server, groups,
+    limit_for, usable,
+};
 
 use super::Question;
 use super::report::Check;
@@ -26,23 +29,32 @@ fn mib(bytes: u64) -> u64 {
 
 fn limit(source: &Source<'_>, question: &Question) -> Check {
     const NAME: &str = "memory";
-    let (needed, of_server) = needed(question);
-    let need = format!(
-        "{} MiB: {BYTES_PER_CONNECTION} bytes for each idle connection (3,640 of sockets, 208 of epoll, a slot of 64, rounded up); the server \
-         itself has some {} MiB",
-        mib(needed),
-        mib(of_server)
+    let (of_connections, of_server) = needed(question);
+    let law = format!(
+        "{BYTES_PER_CONNECTION} bytes for each idle connection (3,640 of sockets, 208 of epoll, a slot of 64, rounded up)"
     );
     let Some(limit) = MemoryLimit::read(source.root()) else {
         let why = Unknown::new("not known: neither cgroups nor /proc/meminfo say how much there is");
-        return Check::unknown(NAME, &why, need);
+        return Check::unknown(NAME, &why, format!("{} MiB: {law}", mib(of_connections)));
+    };
+    let (needed, need) = match limit.is_of_machine() {
+        true => {
+            let of_server = mib(of_server);
+            (of_connections, format!("{} MiB: {law}; the server itself has some {of_server} MiB", mib(of_connections)))
+        }
+        false => {
+            let needed = limit_for(of_connections.saturating_add(of_server));
+            let beside =
+                format!("{} MiB for the server, and from {MEMORY_SHORT_PERCENT} % of the limit on", mib(of_server));
+            (needed, format!("{} MiB: {law}, {beside} it closes idle connections sooner", mib(needed)))
+        }
     };
     let check = Check::new(NAME, limit.limit(), need).numbers(Some(limit.bytes), Some(needed));
     if limit.bytes >= needed {
         return check;
     }
-    let enough = mib(needed.saturating_add(of_server));
-    check.fails(match limit.file.ends_with("proc/meminfo") {
+    let enough = mib(needed);
+    check.fails(match limit.is_of_machine() {
         true => vec!["more memory, or several machines".to_owned()],
         false => vec![
             format!("MemoryMax={enough}M in the unit, where systemd starts it"),
@@ -62,7 +74,10 @@ fn free(source: &Source<'_>, question: &Question) -> Check {
         Ok((kib.saturating_mul(1024), MACHINE.to_owned()))
     });
     let of_groups = LimitedGroups::find(source.root()).and_then(|groups| groups.usage());
-    let of_groups = of_groups.map(|usage| (usage.limit.saturating_sub(usage.used), usage.folder.display().to_string()));
+    let of_groups = of_groups.map(|usage| {
+        let place = format!("below {MEMORY_SHORT_PERCENT} % of the limit in {}", usage.folder.display());
+        (usable(usage.limit).saturating_sub(usage.used), place)
+    });
     match of_machine.ok().into_iter().chain(of_groups).min_by_key(|(bytes, _)| *bytes) {
         None => Check::unknown(NAME, &Unknown::new(format!("not known: {MACHINE} does not say it")), need),
         Some((bytes, place)) => {

@@ -8,8 +8,11 @@ use super::files::{process_limit, shown};
 use super::report::Check;
 use super::source::Source;
 
-/// Threads beside the workers: of the log, the store, the admin side, of blocking calls.
-const THREADS_BESIDE: u64 = 16;
+/// Threads that a start makes beside the workers: of the log, the access log, the store, the admin side with a check of its own, and those that
+/// watch signals, cores and memory.
+const THREADS_OF_START: u64 = 8;
+/// Threads for blocking calls, which come when they are needed.
+const THREADS_LATER: u64 = 8;
 
 pub(super) fn checks(source: &Source<'_>, question: &Question) -> [Check; 3] {
     [quota(source, question), threads(source, question), io_uring(source)]
@@ -52,36 +55,42 @@ fn quota(source: &Source<'_>, question: &Question) -> Check {
 }
 
 fn threads(source: &Source<'_>, question: &Question) -> Check {
-    let needed = question.cores as u64 + THREADS_BESIDE;
-    let need = format!("{needed}: {} worker threads and {THREADS_BESIDE} others", question.cores);
-    let of_user = process_limit(source, "Max processes");
+    const NAME: &str = "threads";
+    let cores = question.cores as u64;
+    let (of_start, needed) = (cores + THREADS_OF_START, cores + THREADS_OF_START + THREADS_LATER);
+    let need = format!(
+        "{needed}: {cores} worker threads, {THREADS_OF_START} others from the start on, and {THREADS_LATER} for blocking calls"
+    );
     let left =
         |group: &Group| Some(group.number("pids.max")?.saturating_sub(group.number("pids.current").unwrap_or(0)));
     let of_groups = groups(source.root(), "pids").into_iter().filter_map(|group| Some((left(&group)?, group.folder)));
+    let of_groups = of_groups.min_by_key(|(left, _)| *left);
+    let of_user = process_limit(source, "Max processes");
     let words = of_user
         .as_ref()
         .map_or_else(ToString::to_string, |[soft, _]| format!("{} for this user (ulimit -u)", shown(*soft)));
-    if let Some((left, folder)) = of_groups.min_by_key(|(left, _)| *left) {
-        let present = format!("{left} more in the cgroup ({}); {words}", folder.join("pids.max").display());
-        let check = Check::new("threads", present, need.clone()).numbers(Some(left), Some(needed));
-        if left < needed {
-            return check.fails([
-                "TasksMax=infinity in the unit, where systemd starts it".to_owned(),
-                "--pids-limit -1 where Docker does".to_owned(),
-            ]);
-        }
+    let present = match &of_groups {
+        Some((left, folder)) => format!("{left} more in the cgroup ({}); {words}", folder.join("pids.max").display()),
+        None => words,
+    };
+    let of_groups = of_groups.map(|(left, _)| left);
+    let soft = of_user.as_ref().ok().map(|[soft, _]| *soft);
+    let least = of_groups.into_iter().chain(soft).min().filter(|least| *least != u64::MAX);
+    let check = Check::new(NAME, present, need.clone()).numbers(least, Some(needed));
+    let mut remedies = Vec::new();
+    if of_groups.is_some_and(|left| left < needed) {
+        remedies.push("TasksMax=infinity in the unit, where systemd starts it".to_owned());
+        remedies.push("--pids-limit -1 where Docker does".to_owned());
+    }
+    if soft.is_some_and(|soft| soft < needed) {
+        remedies.push(format!("ulimit -u {needed}, or LimitNPROC={needed} in the unit"));
     }
     match of_user {
-        Err(why) => Check::unknown("threads", &why, need),
-        Ok([soft, _]) => {
-            let check =
-                Check::new("threads", words, need).numbers(Some(soft).filter(|soft| *soft != u64::MAX), Some(needed));
-            if soft < needed {
-                check.warns([format!("ulimit -u {needed}, or LimitNPROC={needed} in the unit")])
-            } else {
-                check
-            }
-        }
+        // What the user may have is not asked of root, and counts the threads of all its processes.
+        _ if of_groups.is_some_and(|left| left < of_start) => check.fails(remedies),
+        _ if !remedies.is_empty() => check.warns(remedies),
+        Err(why) => Check::unknown(NAME, &why, need),
+        Ok(_) => check,
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use baiwan_limits::{MemoryLevel, MemoryPressure};
+
 use super::*;
 
 /// Files of a machine that holds two million connections with two cores.
@@ -128,12 +130,14 @@ fn each_value_that_is_too_small_is_named_with_what_to_set() {
         ("proc/meminfo", "MemTotal: 2097152 kB\n", "memory", Fails, "more memory"),
         ("proc/meminfo", "MemTotal: 9999999 kB\nMemAvailable: 9 kB\n", "free memory", Warning, "stop what uses it"),
         ("sys/kernel/mm/transparent_hugepage/enabled", "[always] madvise never", "huge pages", Warning, "echo madvise"),
-        ("sys/fs/cgroup/above/own/memory.max", "67108864\n", "memory", Fails, "MemoryMax=3919M"),
-        ("sys/fs/cgroup/above/memory.max", "67108864\n", "memory", Fails, "--memory 3919m"),
+        ("sys/fs/cgroup/above/own/memory.max", "67108864\n", "memory", Fails, "MemoryMax=4610M"),
+        ("sys/fs/cgroup/above/memory.max", "67108864\n", "memory", Fails, "--memory 4610m"),
         ("sys/fs/cgroup/above/memory.high", "67108864\n", "memory.high", Warning, "MemoryHigh=3919M"),
         ("sys/fs/cgroup/above/cpu.max", "150000 100000\n", "CPU quota", Warning, "WORKERS=1, or a quota of 2 CPUs"),
         ("sys/fs/cgroup/above/own/cpu.max", "50000 100000\n", "CPU quota", Warning, "at least one CPU"),
-        ("sys/fs/cgroup/above/pids.max", "17\n", "threads", Fails, "TasksMax=infinity"),
+        ("sys/fs/cgroup/above/pids.max", "9\n", "threads", Fails, "TasksMax=infinity"),
+        ("sys/fs/cgroup/above/pids.max", "10\n", "threads", Warning, "TasksMax=infinity"),
+        ("sys/fs/cgroup/above/pids.max", "17\n", "threads", Warning, "--pids-limit -1"),
     ] {
         let machine = Machine::with(file, text);
         let (found, said) = machine.verdict(name);
@@ -197,6 +201,32 @@ fn what_is_absent_or_garbage_is_said_so_and_fails_nothing() {
 }
 
 #[test]
+fn of_two_limits_of_threads_both_are_named() {
+    let machine = Machine::with("proc/self/limits", "Max processes 9 9 x\nMax open files 1 4000000 files\n");
+    machine.set("sys/fs/cgroup/above/pids.max", "9\n");
+    let (verdict, said) = machine.verdict("threads");
+    assert_eq!(verdict, Verdict::Fails);
+    for expected in ["9 more in the cgroup", "9 for this user", "TasksMax=infinity", "ulimit -u 18"] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+}
+
+#[test]
+fn the_files_of_the_system_do_not_stop_who_has_cap_sys_admin() {
+    let machine = Machine::with("proc/sys/fs/file-max", "1000606\n");
+    for (capabilities, verdict) in [
+        ("000001ffffffffff", Verdict::Warning),
+        ("0000000000200000", Verdict::Warning),
+        ("000001ffffdfffff", Verdict::Fails),
+        ("0000000000000000", Verdict::Fails),
+        ("much", Verdict::Fails),
+    ] {
+        machine.set("proc/self/status", &format!("Name:\tbaiwan\nCapEff:\t{capabilities}\n"));
+        assert_eq!(machine.verdict("fs.file-max").0, verdict, "{capabilities}");
+    }
+}
+
+#[test]
 fn limits_of_version_1_and_of_groups_above_count() {
     let mounts = ["memory", "cpu", "pids"].map(|controller| {
         format!("35 31 0:32 / /sys/fs/cgroup/{controller} rw,relatime - cgroup cgroup rw,{controller}\n")
@@ -208,14 +238,14 @@ fn limits_of_version_1_and_of_groups_above_count() {
         machine.set(&format!("sys/fs/cgroup/memory/{above}/memory.limit_in_bytes"), "67108864\n");
         machine.set(&format!("sys/fs/cgroup/cpu/{above}/cpu.cfs_quota_us"), "100000\n");
         machine.set(&format!("sys/fs/cgroup/cpu/{above}/cpu.cfs_period_us"), "100000\n");
-        machine.set(&format!("sys/fs/cgroup/pids/{above}/pids.max"), "100\n");
+        machine.set(&format!("sys/fs/cgroup/pids/{above}/pids.max"), "99\n");
         machine.set(&format!("sys/fs/cgroup/pids/{above}/pids.current"), "90\n");
         let report = machine.million();
-        assert_eq!(report.possible, (64 << 20) / 4096);
+        assert_eq!(report.possible, 10_854);
         for (name, verdict, present) in [
             ("memory", Verdict::Fails, "64 MiB"),
             ("CPU quota", Verdict::Warning, "1.000 CPUs"),
-            ("threads", Verdict::Fails, "10 more"),
+            ("threads", Verdict::Fails, "9 more"),
         ] {
             let check = check(&report, name);
             assert!(check.verdict == verdict && check.present.contains(present), "{above}: {}", check.lines());
@@ -261,6 +291,29 @@ fn what_the_doctor_says_to_set_is_enough() {
 }
 
 #[test]
+fn memory_that_is_enough_is_below_the_servers_own_memory_pressure() {
+    let (report, file) = (|machine: &Machine| machine.million(), "sys/fs/cgroup/above/own/memory.max");
+    for (mib, can_be_held) in [(3907_u64, false), (4609, false), (4610, true)] {
+        let report = report(&Machine::with(file, &(mib << 20).to_string()));
+        assert_eq!(
+            (report.can_be_held(), report.possible == 1_000_000),
+            (can_be_held, can_be_held),
+            "{}",
+            report.text()
+        );
+    }
+    // Slots, sockets, epoll and the server itself, all of it charged to the group.
+    let used = 1_000_000 * 3_912 + (12 << 20);
+    assert_eq!(MemoryPressure::default().next(used, 4610 << 20).level, MemoryLevel::Enough);
+    assert_ne!(MemoryPressure::default().next(used, 3919 << 20).level, MemoryLevel::Enough);
+    // What is free is free below the pressure, too.
+    let machine = Machine::with(file, &(4610_u64 << 20).to_string());
+    machine.set("sys/fs/cgroup/above/own/memory.current", &(8 << 20).to_string());
+    machine.set("sys/fs/cgroup/above/own/memory.stat", "inactive_file 0\nactive_file 0\n");
+    assert_eq!(machine.verdict("free memory").0, Verdict::Warning);
+}
+
+#[test]
 fn the_maximum_that_was_set_counts() {
     let machine = Machine::good();
     let lower = Question { connections_max: Some(10), ..question(1_000_000) };
@@ -283,6 +336,13 @@ fn the_database_needs_a_directory_and_room() {
     let full = Question { database: Location::Sqlite("/proc/self/baiwan.db".into()), ..question(5) };
     #[cfg(target_os = "linux")]
     assert_eq!(check(&examine(Path::new("/"), &full), "database").verdict, Verdict::Fails);
+    let relative = Question { database: Location::Sqlite("data/here/baiwan.db".into()), ..full.clone() };
+    let report = Machine::good().ask(&relative);
+    assert!(
+        !report.can_be_held() && check(&report, "database").lines().contains("working directory"),
+        "{}",
+        report.text()
+    );
     let server = Question { database: "postgres://ada:secret@h/x".parse().unwrap(), ..full };
     let said = check(&Machine::good().ask(&server), "database").lines();
     assert!(said.contains("postgres://ada@h:5432/x") && !said.contains("secret"), "{said}");

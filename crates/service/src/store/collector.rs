@@ -54,7 +54,7 @@ mod tests {
         let counter = Counter::of_core(&counts, 0);
         let _ = counter.begin(Operation::Change).end::<()>(Err(StoreError::QueueFull));
         let waiting = counter.begin(Operation::Read);
-        counter.set_up(false);
+        counter.begin_check().end(false);
         let mut registry = Registry::default();
         registry.register_collector(Box::new(StoreCollector(Arc::clone(&counts))));
         let mut text = String::new();

@@ -5,13 +5,13 @@
 //!
 //! The invariant: an operation that was begun is counted out exactly once, also when its caller goes away.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{PATIENCE, StoreError};
+use super::{PATIENCE, StoreError, WATCH_PATIENCE};
 
 /// Bounds in seconds of how long an operation was waited for; the last is when it is given up.
 pub(super) const BOUNDS: [f64; 13] =
@@ -34,6 +34,8 @@ pub(super) const ERRORS: [&str; 2] = ["queue-full", "unavailable"];
 pub(super) struct Counts {
     cores: Box<[CoreCounts]>,
     is_up: AtomicBool,
+    /// Since when a check waits for the store. One that blocks its thread comes to no end of its own.
+    checked_since: Mutex<Option<Instant>>,
 }
 
 /// Of one core; aligned so that no two cores write to one cache line (two, as processors fetch them in pairs).
@@ -74,11 +76,23 @@ impl Counts {
         Arc::new(Self {
             cores: (0..cores.max(1)).map(|_| CoreCounts::default()).collect(),
             is_up: AtomicBool::new(true),
+            checked_since: Mutex::new(None),
         })
     }
 
+    fn checked_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        // Nothing panics while the lock is held.
+        self.checked_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the last check has found, unless one that is late finds the store blocked now.
+    fn is_up(&self) -> bool {
+        let is_late = self.checked_since().is_some_and(|since| since.elapsed() > WATCH_PATIENCE);
+        self.is_up.load(Relaxed) && !is_late
+    }
+
     pub(super) fn sums(&self) -> Sums {
-        let mut sums = Sums { is_up: self.is_up.load(Relaxed), ..Sums::default() };
+        let mut sums = Sums { is_up: self.is_up(), ..Sums::default() };
         for core in &self.cores {
             sums.under_way += core.under_way.load(Relaxed);
             sums.errors.iter_mut().zip(&core.errors).for_each(|(sum, count)| *sum += count.load(Relaxed));
@@ -103,9 +117,10 @@ impl Counter {
         Self { counts: Arc::clone(counts), core: core % counts.cores.len() }
     }
 
-    /// What a check has found, for the whole process.
-    pub(super) fn set_up(&self, is_up: bool) {
-        self.counts.is_up.store(is_up, Relaxed);
+    /// A check begins; its end says for the whole process whether the store is up. Until then, one that is late says that it is not.
+    pub(super) fn begin_check(&self) -> UnderCheck<'_> {
+        *self.counts.checked_since() = Some(Instant::now());
+        UnderCheck(&self.counts)
     }
 
     /// Counts an operation in; what is returned counts it out.
@@ -113,6 +128,23 @@ impl Counter {
         let core = &self.counts.cores[self.core];
         core.under_way.fetch_add(1, Relaxed);
         UnderWay { core, operation, begun: Instant::now() }
+    }
+}
+
+/// A check that waits for the store.
+#[derive(Debug)]
+pub(super) struct UnderCheck<'a>(&'a Counts);
+
+impl UnderCheck<'_> {
+    /// What the check has found.
+    pub(super) fn end(self, is_up: bool) {
+        self.0.is_up.store(is_up, Relaxed);
+    }
+}
+
+impl Drop for UnderCheck<'_> {
+    fn drop(&mut self) {
+        *self.0.checked_since() = None;
     }
 }
 
@@ -155,6 +187,26 @@ impl Waits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_whose_check_does_not_return_is_not_up_until_one_does() {
+        let counts = Counts::new(1);
+        let counter = Counter::of_core(&counts, 0);
+        let is_up = || counts.sums().is_up;
+        let check = counter.begin_check();
+        tokio::time::advance(WATCH_PATIENCE).await;
+        assert!(is_up(), "it is not late yet");
+        // Nobody polls it: it is within a call to a disk that does not answer.
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(!is_up());
+        check.end(true);
+        assert!(is_up());
+        counter.begin_check().end(false);
+        let check = counter.begin_check();
+        assert!(!is_up(), "the next one has found nothing yet");
+        check.end(true);
+        assert!(is_up());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_operation_is_counted_with_its_wait_and_its_error() {

@@ -19,6 +19,11 @@ fn asked(words: &[&str], directory: &Path, variables: &[(&str, &str)]) -> Output
     command.env("LOG_FORMAT", "text").envs(variables.iter().copied()).args(words).output().unwrap()
 }
 
+/// A port on which nobody listens.
+fn free_port() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
@@ -68,6 +73,12 @@ fn what_the_start_would_refuse_is_refused_before_in_the_same_words() {
     assert!(said.contains("the port is in use"), "{said}");
     let said = refused_before(directory.path(), &[("ADMIN_HOST", "127.0.0.1"), ("ADMIN_PORT", &port)]);
     assert!(said.contains("the admin side cannot listen") && said.contains(&port), "{said}");
+    let own = free_port();
+    for host in ["127.0.0.1", "0.0.0.0", "::"] {
+        let variables = [("HOST", host), ("PORT", &own), ("ADMIN_HOST", "127.0.0.1"), ("ADMIN_PORT", &own)];
+        let said = refused_before(directory.path(), &variables);
+        assert!(said.contains("the server itself listens there") && said.contains(&own), "{said}");
+    }
     let said = refused_before(directory.path(), &[("MAX_CONNECTIONS", "100000000")]);
     assert!(said.contains("MAX_CONNECTIONS=100000000 cannot be had"), "{said}");
     let said = refused_before(directory.path(), &[("HOST", "192.0.2.1")]);
@@ -83,6 +94,23 @@ fn what_the_start_would_refuse_is_refused_before_in_the_same_words() {
     std::fs::write(directory.path().join("baiwan.db"), [&b"SQLite format 3\0"[..], &[1; 100]].concat()).unwrap();
     let said = refused_before(directory.path(), &[]);
     assert!(said.contains("the database of another program"), "{said}");
+}
+
+#[test]
+fn a_working_directory_that_is_gone_is_refused_before_in_the_same_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let said = |words: &str| {
+        let script = format!("mkdir gone && cd gone && rmdir ../gone && exec {} {words}", env!("CARGO_BIN_EXE_baiwan"));
+        let mut command = with_settings(Command::new("sh"), directory.path());
+        command.current_dir(directory.path()).env("LOG_FORMAT", "text").env("STATE_DIRECTORY", "");
+        let output = command.args(["-c", &script]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}{}", text(&output.stdout), text(&output.stderr));
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let (here, serve) = (said("check-config --here").1, said("serve").1);
+    assert!(here == serve && here.contains("the working directory cannot be read"), "{here}\n{serve}");
+    let doctor = said("doctor --for 10").0;
+    assert!(doctor.contains("baiwan.db is in the working directory, which cannot be read"), "{doctor}");
 }
 
 #[test]

@@ -23,7 +23,7 @@ use super::feed::{Feed, keeps_alive};
 use super::terms::Board;
 use crate::BoxError;
 use crate::app::Call;
-use crate::call_scope::{Told, forget_path, listen};
+use crate::call_scope::{Told, Whose, listen};
 use crate::rate_limit::Warning;
 use crate::recorder::{Draft, Recorder};
 use crate::request_id::{RequestId, within};
@@ -281,10 +281,9 @@ async fn answered<B>(mut call: Call<B>, pipe: &Pipe, id: Option<&RequestId>) -> 
         if is_refused {
             return Poll::Pending;
         }
-        forget_path();
         let recorder = pipe.board.recorder.as_ref();
-        let poll = || within(id, || call.as_mut().poll(cx));
-        let (polled, told) = Recorder::timed(recorder, &pipe.route, || listen(recorder, &pipe.route, poll));
+        let poll = || listen(recorder, &pipe.route, Whose::Other, || within(id, || call.as_mut().poll(cx)));
+        let (polled, told) = Recorder::timed(recorder, &pipe.route, poll);
         if let Some(told) = told {
             pipe.tell(&told);
             is_refused = told.is_too_large;

@@ -31,7 +31,7 @@ use super::table::{CompactPeer, Flags, Pending, State, Table};
 use super::terms::Terms;
 use crate::app::{App, Call, add_peer, call_when_ready, is_for_server, limit_buffered_body};
 use crate::body::Inlet;
-use crate::call_scope::{Told, listen};
+use crate::call_scope::{Told, Whose, listen};
 use crate::client::recorded;
 use crate::clock::Tick;
 use crate::ending::OfConnection;
@@ -364,7 +364,7 @@ fn call<A: App>(
             call_when_ready(std::mem::replace(app, fresh), request)
         }
     };
-    let (polled, told) = listen(terms.recorder(), route, || within(id, || call.as_mut().poll(cx)));
+    let (polled, told) = listen(terms.recorder(), route, Whose::Asked, || within(id, || call.as_mut().poll(cx)));
     if let Some(told) = &told
         && (!feed.as_mut().is_none_or(|feed| feed.obey(&told.limits)) || told.is_too_large)
     {

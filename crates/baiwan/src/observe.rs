@@ -37,7 +37,8 @@ pub struct Exchange<'a> {
     /// answer that was there at once counts when it is made, and may be lost on its way if its connection fails a moment later. So
     /// may one, with [`EventLoop::Portable`](crate::EventLoop::Portable), whose client has sent its next request already.
     pub bytes_out: u64,
-    /// When the head of the request was complete, or was given up.
+    /// When the head of the request was complete, or was given up: when it was received, however many other requests were answered before
+    /// it came to its turn; with [`Overload::Auto`](crate::Overload::Auto), since when its connection was ready.
     pub begun: Instant,
     /// When the head of the answer was made.
     pub answered: Option<Instant>,

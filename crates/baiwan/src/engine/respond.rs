@@ -18,6 +18,7 @@ use baiwan_http1::{BodyDecoder, BodyFraming, Refusal, RequestHead, ResponseConte
 use bytes::{Buf, Bytes};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
+use tokio::time::Instant;
 
 use super::answer::{Answer, encode, say_unsendable};
 use super::close::{cut_answer, end_after_flush, end_exchange, enter, fail, flush, note_upload, take_exchange};
@@ -127,6 +128,8 @@ pub(super) fn begin_exchange<S, A: App>(
     let (request, ending) = for_app(terms, table, index, request.map(|()| body), framing);
     let begin = out.len();
     let route = Cell::new(received.route.unwrap_or_default());
+    // Whoever was answered before in this batch has had time since it was received.
+    let called_at = terms.recent_time();
     // Whatever the app does in here, it costs this request alone: calling it, polling it, and dropping what is its own.
     let called = catch_unwind(AssertUnwindSafe(|| match by_itself {
         true => answer_without_app(terms, out, feed.as_ref(), context, id.as_ref()),
@@ -142,7 +145,7 @@ pub(super) fn begin_exchange<S, A: App>(
     }));
     if let Some(draft) = &mut draft {
         draft.route = route.get();
-        note_called(terms, draft, body_bytes, out.len() - begin, called.as_ref().ok());
+        note_called(terms, draft, called_at, body_bytes, out.len() - begin, called.as_ref().ok());
     }
     match called {
         Ok(Called::Pending(call, told)) => {
@@ -230,7 +233,7 @@ fn draft_of(
         true => peer.expand(),
         false => recorded(peer.peer(), request),
     };
-    let mut draft = Draft::of_request(recorder, request, client, id, terms.recent_time().into_std());
+    let mut draft = Draft::of_request(recorder, request, client, id, terms.arrival().into_std());
     draft.bytes_in = head_bytes as u64;
     draft
 }
@@ -247,11 +250,19 @@ pub(super) fn keep_record<S>(table: &mut Table<S>, index: u32, draft: &mut Optio
     }
 }
 
-/// Notes in the record what came of the call: of the request's body `body_bytes`, of the answer `bytes` that are in the area.
-fn note_called<B>(terms: &Terms, draft: &mut Draft, body_bytes: usize, bytes: usize, called: Option<&Called<B>>) {
+/// Notes in the record what came of the call, which was made no earlier than `called_at`: of the request's body `body_bytes`, of the answer
+/// `bytes` that are in the area.
+fn note_called<B>(
+    terms: &Terms,
+    draft: &mut Draft,
+    called_at: Instant,
+    body_bytes: usize,
+    bytes: usize,
+    called: Option<&Called<B>>,
+) {
     let now = terms.precise_time().into_std();
     if let Some(recorder) = terms.recorder() {
-        draft.handle_polled(recorder, now);
+        recorder.handle_polled(draft.route, called_at.into_std(), now);
     }
     draft.bytes_in += body_bytes as u64;
     if let Some(Called::Answered(answer, queue, _)) = called {

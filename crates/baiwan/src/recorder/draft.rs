@@ -79,12 +79,6 @@ impl Draft {
         self.is_stream |= status == StatusCode::SWITCHING_PROTOCOLS;
     }
 
-    /// The app was called and polled, until `now`.
-    #[inline]
-    pub(crate) fn handle_polled(&self, recorder: &Recorder, now: Instant) {
-        recorder.handle_polled(self.route, self.begun, now);
-    }
-
     /// The server answers by itself, because of what has this name.
     pub(crate) fn handle_denied(&mut self, name: &'static str) {
         self.denied = Some(name);

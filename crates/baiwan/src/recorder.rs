@@ -42,6 +42,15 @@ impl Audience {
     }
 }
 
+/// Says that nothing is polled any more, in a panic, too.
+struct EndPoll<'a>(&'a Recorder);
+
+impl Drop for EndPoll<'_> {
+    fn drop(&mut self) {
+        self.0.end_poll();
+    }
+}
+
 /// Whoever is told of the exchanges of one core, all behind one branch. Connections that hyper or the app holds may tell from other
 /// threads.
 #[derive(Debug)]
@@ -98,6 +107,20 @@ impl Recorder {
     #[inline]
     pub(crate) fn end_poll(&self) {
         self.core_status().polling.store(0, Relaxed);
+    }
+
+    /// Polls the body of an answer of this route, which others see as they see the handler.
+    #[inline]
+    pub(crate) fn posted<T>(recorder: Option<&Arc<Self>>, route: RouteNumber, poll: impl FnOnce() -> T) -> T {
+        let Some(recorder) = recorder else { return poll() };
+        recorder.begin_poll_of(route);
+        let _end = EndPoll(recorder);
+        poll()
+    }
+
+    /// The same, and counts it if that takes too long.
+    pub(crate) fn posted_and_timed<T>(recorder: Option<&Arc<Self>>, route: RouteNumber, poll: impl FnOnce() -> T) -> T {
+        Self::timed(recorder, &Cell::new(route), || Self::posted(recorder, route, poll))
     }
 
     /// What is being polled, as others see it.

@@ -262,9 +262,10 @@ pub(super) async fn run<B>(
     let context = pipe.board.context(context, kept);
     let (mut front, mut queue) = (Vec::with_capacity(FRONT_BYTES_TYPICAL), VecDeque::new());
     let date = pipe.board.date();
-    let Some(answer) = encode(response, warning.as_ref(), context, &date, id.as_ref(), &mut front, &mut queue) else {
-        return;
-    };
+    let encode = || encode(response, warning.as_ref(), context, &date, id.as_ref(), &mut front, &mut queue);
+    // The first frame of its body is polled.
+    let encoded = Recorder::posted_and_timed(pipe.board.recorder.as_ref(), pipe.route.get(), encode);
+    let Some(answer) = encoded else { return };
     let Answer { status, keep_alive, extent, rest } = answer;
     pipe.shared.borrow_mut().status = Some(status);
     pipe.send(front, queue);
@@ -312,7 +313,7 @@ where
             pipe.board.note_task();
             let recorder = pipe.board.recorder.as_ref();
             let poll = || within(id.as_ref(), || body.as_mut().poll_frame(cx));
-            let polled = Recorder::timed(recorder, &pipe.route, poll);
+            let polled = Recorder::posted_and_timed(recorder, pipe.route.get(), poll);
             if polled.is_pending() {
                 pipe.is_stream.set(true);
             }

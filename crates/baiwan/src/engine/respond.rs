@@ -363,19 +363,28 @@ fn call<A: App>(
     Answering { context, left, id }: Answering<'_>,
 ) -> Called<A::ResponseBody> {
     let cx = &mut Context::from_waker(Waker::noop());
-    let mut call = match app.poll_ready(cx) {
-        Poll::Ready(Ok(())) => within(id, || app.call(request)),
+    let is_ready = match app.poll_ready(cx) {
+        Poll::Ready(Ok(())) => true,
         Poll::Ready(Err(error)) => {
             say_unsendable(&*error);
             return Called::Failed;
         }
-        // What was polled has its place in whatever it waits for, so it is this one that must wait on.
-        Poll::Pending => {
-            let fresh = app.clone();
-            call_when_ready(std::mem::replace(app, fresh), request)
-        }
+        Poll::Pending => false,
     };
-    let (polled, told) = listen(terms.recorder(), route, Whose::Asked, || within(id, || call.as_mut().poll(cx)));
+    let call_and_poll = || {
+        let mut call = match is_ready {
+            true => app.call(request),
+            // What was polled has its place in whatever it waits for, so it is this one that must wait on.
+            false => {
+                let fresh = app.clone();
+                call_when_ready(std::mem::replace(app, fresh), request)
+            }
+        };
+        let polled = call.as_mut().poll(cx);
+        (call, polled)
+    };
+    // An app may do its work when it is called, and layers may tell then.
+    let ((call, polled), told) = listen(terms.recorder(), route, Whose::Asked, || within(id, call_and_poll));
     if let Some(told) = &told
         && (!feed.as_mut().is_none_or(|feed| feed.obey(&told.limits)) || told.is_too_large)
     {
@@ -392,7 +401,9 @@ fn call<A: App>(
     let context = terms.board.context(context, keeps_alive(feed.as_deref()));
     let mut queue = VecDeque::new();
     let warning = warning(terms, left);
-    match encode(response, warning.as_ref(), context, terms.clock.date(), id, out, &mut queue) {
+    let encode = || encode(response, warning.as_ref(), context, terms.clock.date(), id, out, &mut queue);
+    // The first frame of its body is polled.
+    match Recorder::posted(terms.recorder(), route.get(), encode) {
         Some(answer) => Called::Answered(answer, queue, told),
         None => Called::Failed,
     }

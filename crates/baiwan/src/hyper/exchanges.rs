@@ -143,8 +143,8 @@ impl Exchanges {
         }
     }
 
-    /// The answer has a head.
-    pub(super) fn handle_head(&self, status: StatusCode) {
+    /// The answer has a head. Returns the route of its request.
+    pub(super) fn handle_head(&self, status: StatusCode) -> RouteNumber {
         let mut state = self.state();
         let now = now();
         let mut route = None;
@@ -156,6 +156,7 @@ impl Exchanges {
             state.over = true;
             state.switched = route.map(|route| (route, now));
         }
+        route.unwrap_or_default()
     }
 
     /// hyper has all of the answer.
@@ -263,6 +264,7 @@ pub(super) struct Told<B> {
     body: B,
     /// Those of the connection, if somebody wants them.
     exchanges: Option<Arc<Exchanges>>,
+    route: RouteNumber,
     failed: bool,
     /// A piece of it had to be waited for.
     waited: bool,
@@ -277,11 +279,11 @@ impl<B> Told<B> {
         response: Response<B>,
         id: Option<RequestId>,
     ) -> Response<Self> {
-        if let Some(exchanges) = exchanges {
+        let route = exchanges.map_or_else(RouteNumber::default, |exchanges| {
             let stands_for = response.extensions().get::<StandsFor>();
-            exchanges.handle_head(stands_for.map_or(response.status(), |own| own.0));
-        }
-        response.map(|body| Self { body, exchanges: exchanges.cloned(), failed: false, waited: false, id })
+            exchanges.handle_head(stands_for.map_or(response.status(), |own| own.0))
+        });
+        response.map(|body| Self { body, exchanges: exchanges.cloned(), route, failed: false, waited: false, id })
     }
 }
 
@@ -291,7 +293,9 @@ impl<B: Body + Unpin> Body for Told<B> {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = &mut *self;
-        let polled = within(this.id.as_ref(), || Pin::new(&mut this.body).poll_frame(cx));
+        let recorder = this.exchanges.as_ref().map(|exchanges| exchanges.recorder());
+        let poll = || within(this.id.as_ref(), || Pin::new(&mut this.body).poll_frame(cx));
+        let polled = Recorder::posted_and_timed(recorder, this.route, poll);
         if polled.is_pending()
             && !self.waited
             && let Some(exchanges) = &self.exchanges
@@ -351,6 +355,25 @@ mod tests {
         run(&exchanges);
         exchanges.end(reason);
         std::mem::take(&mut *lines.lock().unwrap())
+    }
+
+    #[test]
+    fn a_body_is_seen_by_its_route_while_it_is_polled() {
+        let exchanges = Exchanges::new(Recorder::of_observer(Observer::new(|_| {})), CLIENT);
+        let recorder = Arc::clone(exchanges.recorder());
+        let route = recorder.routes().intern("/body");
+        exchanges.begin(&Request::new(()), CLIENT, None);
+        exchanges.handle_route(route);
+        let seen = Arc::clone(&recorder);
+        let frames = futures_util::stream::once(async move {
+            assert_eq!(seen.polling(), Some(route));
+            Ok::<_, std::convert::Infallible>(Frame::data(bytes::Bytes::new()))
+        });
+        let body = http_body_util::StreamBody::new(Box::pin(frames));
+        let mut body = Told::answer(Some(&exchanges), Response::new(body), None).into_body();
+        let polled = Pin::new(&mut body).poll_frame(&mut Context::from_waker(std::task::Waker::noop()));
+        assert!(polled.is_ready());
+        assert_eq!(recorder.polling(), None);
     }
 
     fn ask_and_answer(exchanges: &Exchanges) {

@@ -58,8 +58,8 @@ pub(crate) struct Recorder {
     status: Arc<Status>,
     core: usize,
     audience: Audience,
-    /// Somebody wants to know paths.
-    wants_path: bool,
+    /// So much of a path is wanted, at the most: [`path_bytes_max`](Self::path_bytes_max).
+    path_bytes_max: usize,
 }
 
 impl Recorder {
@@ -68,8 +68,12 @@ impl Recorder {
         if audience.is_empty() {
             return None;
         }
-        let wants_path = audience.app.is_some() || audience.access_log.is_some();
-        Some(Arc::new(Self { status: Arc::clone(status), core, wants_path, audience }))
+        let path_bytes_max = match (&audience.app, &audience.access_log) {
+            (Some(_), _) => usize::MAX,
+            (None, Some(_)) => access_log::PATH_BYTES_MAX,
+            (None, None) => 0,
+        };
+        Some(Arc::new(Self { status: Arc::clone(status), core, path_bytes_max, audience }))
     }
 
     /// One that tells an observer alone, and posts to no server.
@@ -79,9 +83,9 @@ impl Recorder {
             .expect("somebody observes")
     }
 
-    /// Whether records say the path of their request.
-    pub(crate) fn wants_path(&self) -> bool {
-        self.wants_path
+    /// How many bytes of the path of their request records can say; 0 if nobody wants to know.
+    pub(crate) fn path_bytes_max(&self) -> usize {
+        self.path_bytes_max
     }
 
     /// The numbers of templates, which all cores of a server share.

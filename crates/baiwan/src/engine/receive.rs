@@ -422,7 +422,7 @@ fn record_without_app<S>(
     id: Option<RequestId>,
 ) {
     let mut draft = begin_record(terms, table, index, request, head_bytes, id.as_ref());
-    keep_record(table, index, &mut draft, id);
+    keep_record(terms, table, index, &mut draft, id);
 }
 
 /// Answers a request whose head has begun, instead of waiting for the rest of it: the memory is short.

@@ -119,7 +119,7 @@ pub(super) fn begin_exchange<S, A: App>(
     let (body, mut feed, body_bytes) = match begin_body(terms, token, framing, expects_continue, received.rest) {
         Ok(begun) => begun,
         Err(refusal) => {
-            keep_record(table, index, &mut draft, id);
+            keep_record(terms, table, index, &mut draft, id);
             refuse(terms, table, index, refusal, received.rest);
             return Step::Over;
         }
@@ -149,7 +149,7 @@ pub(super) fn begin_exchange<S, A: App>(
     }
     match called {
         Ok(Called::Pending(call, told)) => {
-            keep_record(table, index, &mut draft, id.clone());
+            keep_record(terms, table, index, &mut draft, id.clone());
             let pipe = Pipe::new(table.token(index), Rc::clone(&terms.board), Progress::Waiting, feed, 0);
             pipe.begin_route(route.get());
             let warning = warning(terms, received.left);
@@ -167,7 +167,7 @@ pub(super) fn begin_exchange<S, A: App>(
             send_answer(terms, table, index, answer, queue, Underway { feed, body_bytes, ending, told, draft, id })
         }
         Ok(Called::TooLarge) => {
-            keep_record(table, index, &mut draft, id);
+            keep_record(terms, table, index, &mut draft, id);
             refuse(terms, table, index, Refusal::BodyTooLarge, &[]);
             Step::Over
         }
@@ -177,7 +177,7 @@ pub(super) fn begin_exchange<S, A: App>(
             }
             // Nothing has left yet, so there can be a proper answer instead.
             out.truncate(begin);
-            keep_record(table, index, &mut draft, id);
+            keep_record(terms, table, index, &mut draft, id);
             note_upload(table, index, feed.as_ref());
             fail(terms, table, index);
             Step::Over
@@ -241,9 +241,17 @@ fn draft_of(
 /// Has a connection hold the record of an exchange that has not ended, and what its request is called, which an answer of the server's own
 /// would say.
 #[inline(always)]
-pub(super) fn keep_record<S>(table: &mut Table<S>, index: u32, draft: &mut Option<Draft>, id: Option<RequestId>) {
-    if draft.is_some() {
-        table.activate(index).draft = draft.take().map(Box::new);
+pub(super) fn keep_record<S>(
+    terms: &Terms,
+    table: &mut Table<S>,
+    index: u32,
+    draft: &mut Option<Draft>,
+    id: Option<RequestId>,
+) {
+    if let Some(recorder) = terms.recorder()
+        && let Some(draft) = draft.take()
+    {
+        table.activate(index).draft = Some(draft.into_kept(recorder));
     }
     if id.is_some() {
         table.activate(index).asked.id = id;
@@ -299,12 +307,12 @@ where
             (Some(draft), Some(recorder)) if keep_alive && feed.is_none() && owed == 0 => {
                 draft.finish(recorder, None, terms.recent_time().into_std());
             }
-            _ => keep_record(table, index, draft, None),
+            _ => keep_record(terms, table, index, draft, None),
         }
         return complete(terms, table, index, feed, keep_alive, body_bytes);
     };
     let route = draft.as_ref().map_or_else(RouteNumber::default, |draft| draft.route);
-    keep_record(table, index, draft, None);
+    keep_record(terms, table, index, draft, None);
     let progress = Progress::Responding { extent };
     let pipe = Pipe::new(table.token(index), Rc::clone(&terms.board), progress, feed, owed);
     pipe.begin_route(route);

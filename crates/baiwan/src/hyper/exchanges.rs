@@ -103,7 +103,7 @@ impl Exchanges {
                 // hyper may go on to the next request with an answer in its buffer: that one has ended as far as anybody knows.
                 let before = self.take(&mut state);
                 self.recorder.begin_handling();
-                state.open = Some(Open::new(Box::new(draft()), true));
+                state.open = Some(Open::new(draft().into_kept(&self.recorder), true));
                 drop(state);
                 self.finish(before, None);
             }

@@ -60,8 +60,9 @@ pub struct Exchange<'a> {
     pub trace_id: Option<&'a str>,
     /// The number of the core that served it, from 0 on.
     pub core: usize,
-    /// The answer was no matter of a moment: a piece of its body had to be waited for when others were sent, as with Server-Sent Events,
-    /// or the connection switched protocols (101).
+    /// The answer was no matter of a moment: a piece of its body had to be waited for after the first; or it was one of Server-Sent Events
+    /// (`text/event-stream`, without a length); or the connection switched protocols (101). One whose first piece was waited for, and no
+    /// other, is no stream.
     pub is_stream: bool,
     /// The number of `route`.
     #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "metrics alone are found by it"))]

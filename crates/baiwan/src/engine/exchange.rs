@@ -47,7 +47,7 @@ pub(super) struct Pipe {
     last: Cell<bool>,
     /// The route of its request, as soon as that is known, where records are made.
     route: Cell<RouteNumber>,
-    /// A piece of its answer had to be waited for when others were on their way.
+    /// Its answer is a stream: `Exchange::is_stream`.
     is_stream: Cell<bool>,
 }
 
@@ -268,6 +268,7 @@ pub(super) async fn run<B>(
     let Some(answer) = encoded else { return };
     let Answer { status, keep_alive, extent, rest } = answer;
     pipe.shared.borrow_mut().status = Some(status);
+    pipe.is_stream.set(extent == Extent::Endless);
     pipe.send(front, queue);
     pipe.advance(Progress::Responding { extent });
     pump(rest, pipe, keep_alive, id).await;
@@ -307,19 +308,25 @@ async fn pump<B>(mut rest: Option<Rest<B>>, pipe: &Pipe, keep_alive: bool, id: O
 where
     B: HttpBody<Data: Buf, Error: Into<BoxError>>,
 {
-    while let Some(Rest { body, writer }) = rest.as_mut().filter(|rest| !rest.writer.is_complete()) {
+    while let Some(Rest { body, writer, has_begun }) = rest.as_mut().filter(|rest| !rest.writer.is_complete()) {
         poll_fn(|cx| pipe.poll_credit(cx)).await;
+        let was_stream = pipe.is_stream.get();
         let frame = poll_fn(|cx| {
             pipe.board.note_task();
             let recorder = pipe.board.recorder.as_ref();
             let poll = || within(id.as_ref(), || body.as_mut().poll_frame(cx));
             let polled = Recorder::posted_and_timed(recorder, pipe.route.get(), poll);
-            if polled.is_pending() {
+            if polled.is_pending() && *has_begun {
                 pipe.is_stream.set(true);
             }
             polled
         })
         .await;
+        *has_begun = true;
+        if frame.is_none() {
+            // It was only the end that was waited for, as with files.
+            pipe.is_stream.set(was_stream);
+        }
         let (mut front, mut queue) = (Vec::new(), VecDeque::new());
         let written = writer.write(frame, body.is_end_stream(), &mut front, &mut queue);
         pipe.send(front, queue);

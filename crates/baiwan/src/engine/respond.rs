@@ -20,7 +20,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use tokio::time::Instant;
 
-use super::answer::{Answer, encode, say_unsendable};
+use super::answer::{Answer, Extent, encode, say_unsendable};
 use super::close::{cut_answer, end_after_flush, end_exchange, enter, fail, flush, note_upload, take_exchange};
 use super::exchange::{self, Pipe, Progress};
 use super::feed::{Feed, FeedInlet, decode_body, keeps_alive};
@@ -275,6 +275,7 @@ fn note_called<B>(
     draft.bytes_in += body_bytes as u64;
     if let Some(Called::Answered(answer, queue, _)) = called {
         draft.handle_head(answer.status, now);
+        draft.is_stream |= answer.extent == Extent::Endless;
         draft.bytes_out = bytes as u64;
         if answer.rest.is_none() {
             draft.bytes_out += queue.iter().map(|bytes| bytes.len() as u64).sum::<u64>();

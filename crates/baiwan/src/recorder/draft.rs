@@ -50,7 +50,7 @@ pub(crate) struct Draft {
     denied: Option<&'static str>,
     /// The server answered by itself, and the connection goes on.
     goes_on: bool,
-    /// A piece of the answer was waited for, or the connection switches protocols.
+    /// See `Exchange::is_stream`.
     pub(crate) is_stream: bool,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,

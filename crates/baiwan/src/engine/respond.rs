@@ -126,8 +126,7 @@ pub(super) fn begin_exchange<S, A: App>(
     };
     let by_itself = is_for_server(&request) && !terms.settings.options_asterisk;
     let (request, ending) = for_app(terms, table, index, request.map(|()| body), framing);
-    let begin = out.len();
-    let route = Cell::new(received.route.unwrap_or_default());
+    let (begin, route) = (out.len(), Cell::new(received.route.unwrap_or_default()));
     // Whoever was answered before in this batch has had time since it was received.
     let called_at = terms.recent_time();
     // Whatever the app does in here, it costs this request alone: calling it, polling it, and dropping what is its own.

@@ -1,6 +1,6 @@
 //! Metrics of a server, for Prometheus and for whoever asks in the process.
 //!
-//! Each core counts for itself ([`core`]); at a scrape the counts are added up, on the thread of whoever asks (`sums`), and written by
+//! Each core counts for itself (`core`); at a scrape the counts are added up, on the thread of whoever asks (`sums`), and written by
 //! `prometheus-client` (`collect`). What is counted, and under which name, stands in [`METRICS`].
 //!
 //! | file | part |

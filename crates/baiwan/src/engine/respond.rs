@@ -214,10 +214,7 @@ pub(super) fn begin_record<S>(
     head_bytes: usize,
     id: Option<&RequestId>,
 ) -> Option<Draft> {
-    match terms.recorder() {
-        None => None,
-        Some(recorder) => Some(draft_of(recorder, terms, table[index].peer, request, head_bytes, id)),
-    }
+    terms.recorder().map(|recorder| draft_of(recorder, terms, table[index].peer, request, head_bytes, id))
 }
 
 fn draft_of(

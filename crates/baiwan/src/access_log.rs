@@ -29,6 +29,7 @@ mod writer;
 
 use std::path::PathBuf;
 
+pub(crate) use self::record::PATH_BYTES_MAX;
 pub(crate) use self::ring::{AccessLogInForce, Producer};
 pub(crate) use self::writer::Writer;
 

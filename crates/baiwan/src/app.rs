@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::{Method, Request, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -114,6 +115,13 @@ pub(crate) fn call_when_ready<A: App>(mut app: A, request: Request<Body>) -> Cal
         std::future::poll_fn(|cx| app.poll_ready(cx)).await?;
         app.call(request).await
     })
+}
+
+/// Whether an answer with these fields is one of Server-Sent Events.
+#[inline]
+pub(crate) fn is_of_events(headers: &HeaderMap) -> bool {
+    let is_of_events = |value: &HeaderValue| value.as_bytes().starts_with(b"text/event-stream");
+    headers.get(CONTENT_TYPE).is_some_and(is_of_events)
 }
 
 /// Whether a request asks about the server as a whole: `OPTIONS *` (RFC 9110, section 9.3.7). No other target is an asterisk.

@@ -138,7 +138,8 @@ impl KnownPaths {
     }
 }
 
-/// FNV-1a by words instead of bytes: templates are the app's own, so nobody can choose them to collide.
+/// FNV-1a by words instead of bytes. Templates are the app's own, so nobody can choose them to collide; paths are clients', and one that
+/// collides takes a place from another, which its core must be told again.
 #[derive(Default)]
 struct TemplateHasher(u64);
 
@@ -184,15 +185,28 @@ impl Drop for Close<'_> {
     }
 }
 
+/// Whose call a scope is, as far as paths are concerned whose route is not known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// That of the request whose path was asked for last ([`known_route`]): what is said of its route is so of the path, too.
+    Asked,
+    /// That of any other.
+    Other,
+}
+
 /// Polls a call. Returns what layers said of limits that it reached; where records are made, the route is written to `route` as soon as
 /// it is known, and stays there should the call panic.
 #[inline]
 pub(crate) fn listen<T>(
     recorder: Option<&Arc<Recorder>>,
     route: &Cell<RouteNumber>,
+    whose: Whose,
     poll: impl FnOnce() -> T,
 ) -> (T, Option<Told>) {
     SCOPE.set(Scope::Open);
+    if whose == Whose::Other {
+        ASKED.set(None);
+    }
     if let Some(recorder) = recorder {
         begin(recorder, route.get());
     }
@@ -213,23 +227,18 @@ fn begin(recorder: &Arc<Recorder>, route: RouteNumber) {
     });
 }
 
-/// The route of a request for this path, if that is known from an earlier one: the app need not tell then. If it is not, the next scope may
-/// tell ([`tell_route_of_path`]).
+/// The route of a request for this path, if that is known from an earlier one: the app need not tell then. If it is not, the scope
+/// that is this request's may tell ([`Whose::Asked`]).
 #[inline]
 pub(crate) fn known_route(recorder: &Arc<Recorder>, path: &str) -> Option<RouteNumber> {
     HERE.with_borrow_mut(|here| match here {
         Some(here) if Arc::ptr_eq(&here.recorder, recorder) => here.paths.find(path),
         _ => {
+            ASKED.set(None);
             *here = Some(Here::new(recorder));
             None
         }
     })
-}
-
-/// The scope that follows is not that of the request whose path was asked for last.
-#[inline]
-pub(crate) fn forget_path() {
-    ASKED.set(None);
 }
 
 /// What was said so far of limits in the poll that goes on.
@@ -297,7 +306,7 @@ mod tests {
     }
 
     fn listen<T>(poll: impl FnOnce() -> T) -> (T, Option<Told>) {
-        super::listen(None, &Cell::default(), poll)
+        super::listen(None, &Cell::default(), Whose::Other, poll)
     }
 
     #[test]
@@ -317,7 +326,7 @@ mod tests {
     fn a_route_is_told_to_whoever_makes_records_and_stays_known_after_a_panic() {
         let [one, two] = [(); 2].map(|()| Recorder::of_observer(Observer::new(|_| {})));
         let route = Cell::default();
-        super::listen(Some(&one), &route, || {
+        super::listen(Some(&one), &route, Whose::Other, || {
             assert_eq!(one.polling(), Some(RouteNumber::UNMATCHED));
             tell_route("/users/{id}");
             tell_route("/inside");
@@ -325,7 +334,7 @@ mod tests {
         });
         assert_eq!((route.get(), one.polling()), (route_of(&one, "/users/{id}"), None));
         // A later poll of the same call: what is known stays.
-        super::listen(Some(&one), &route, || {
+        super::listen(Some(&one), &route, Whose::Other, || {
             assert_eq!(one.polling(), Some(route.get()));
             tell_route("/inside");
         });
@@ -333,7 +342,7 @@ mod tests {
         // Another server on the same thread has numbers of its own.
         let route = Cell::default();
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            super::listen(Some(&two), &route, || {
+            super::listen(Some(&two), &route, Whose::Other, || {
                 tell_route("/panics");
                 std::panic::resume_unwind(Box::new("on purpose"))
             })
@@ -345,6 +354,27 @@ mod tests {
             assert!(!wants_route());
             tell_route("/unheard");
         });
+    }
+
+    #[test]
+    fn a_path_has_the_route_of_the_request_that_asked_for_it_and_of_no_other() {
+        let [one, two] = [(); 2].map(|()| Recorder::of_observer(Observer::new(|_| {})));
+        let say = |recorder, whose, template: &str| {
+            super::listen(Some(recorder), &Cell::default(), whose, || say_route(template, true));
+        };
+        assert_eq!(known_route(&one, "/first"), None, "the first of a core is not kept");
+        for answered_by_the_server in ["/a", "/b"] {
+            assert_eq!(known_route(&one, answered_by_the_server), None);
+            say(&one, Whose::Other, "/health");
+            assert_eq!(known_route(&one, answered_by_the_server), None);
+        }
+        say(&one, Whose::Asked, "/{letter}");
+        assert_eq!(known_route(&one, "/b"), Some(route_of(&one, "/{letter}")));
+        assert_eq!(known_route(&one, "/a"), None);
+        // Another server on the same thread begins with nothing.
+        assert_eq!(known_route(&two, "/a"), None);
+        say(&two, Whose::Asked, "/health");
+        assert_eq!(known_route(&two, "/a"), None);
     }
 
     fn route_of(recorder: &Recorder, template: &str) -> RouteNumber {

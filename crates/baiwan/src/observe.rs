@@ -37,7 +37,8 @@ pub struct Exchange<'a> {
     /// answer that was there at once counts when it is made, and may be lost on its way if its connection fails a moment later. So
     /// may one, with [`EventLoop::Portable`](crate::EventLoop::Portable), whose client has sent its next request already.
     pub bytes_out: u64,
-    /// When the head of the request was complete, or was given up.
+    /// When the head of the request was complete, or was given up: when it was received, however many other requests were answered before
+    /// it came to its turn; with [`Overload::Auto`](crate::Overload::Auto), since when its connection was ready.
     pub begun: Instant,
     /// When the head of the answer was made.
     pub answered: Option<Instant>,
@@ -59,8 +60,9 @@ pub struct Exchange<'a> {
     pub trace_id: Option<&'a str>,
     /// The number of the core that served it, from 0 on.
     pub core: usize,
-    /// The answer was no matter of a moment: a piece of its body had to be waited for when others were sent, as with Server-Sent Events,
-    /// or the connection switched protocols (101).
+    /// The answer was no matter of a moment: a piece of its body had to be waited for after the first; or it was one of Server-Sent Events
+    /// (`text/event-stream`, without a length); or the connection switched protocols (101). One whose first piece was waited for, and no
+    /// other, is no stream.
     pub is_stream: bool,
     /// The number of `route`.
     #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "metrics alone are found by it"))]

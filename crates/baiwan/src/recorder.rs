@@ -42,6 +42,15 @@ impl Audience {
     }
 }
 
+/// Says that nothing is polled any more, in a panic, too.
+struct EndPoll<'a>(&'a Recorder);
+
+impl Drop for EndPoll<'_> {
+    fn drop(&mut self) {
+        self.0.end_poll();
+    }
+}
+
 /// Whoever is told of the exchanges of one core, all behind one branch. Connections that hyper or the app holds may tell from other
 /// threads.
 #[derive(Debug)]
@@ -49,8 +58,8 @@ pub(crate) struct Recorder {
     status: Arc<Status>,
     core: usize,
     audience: Audience,
-    /// Somebody wants to know paths.
-    wants_path: bool,
+    /// So much of a path is wanted, at the most: [`path_bytes_max`](Self::path_bytes_max).
+    path_bytes_max: usize,
 }
 
 impl Recorder {
@@ -59,8 +68,12 @@ impl Recorder {
         if audience.is_empty() {
             return None;
         }
-        let wants_path = audience.app.is_some() || audience.access_log.is_some();
-        Some(Arc::new(Self { status: Arc::clone(status), core, wants_path, audience }))
+        let path_bytes_max = match (&audience.app, &audience.access_log) {
+            (Some(_), _) => usize::MAX,
+            (None, Some(_)) => access_log::PATH_BYTES_MAX,
+            (None, None) => 0,
+        };
+        Some(Arc::new(Self { status: Arc::clone(status), core, path_bytes_max, audience }))
     }
 
     /// One that tells an observer alone, and posts to no server.
@@ -70,9 +83,9 @@ impl Recorder {
             .expect("somebody observes")
     }
 
-    /// Whether records say the path of their request.
-    pub(crate) fn wants_path(&self) -> bool {
-        self.wants_path
+    /// How many bytes of the path of their request records can say; 0 if nobody wants to know.
+    pub(crate) fn path_bytes_max(&self) -> usize {
+        self.path_bytes_max
     }
 
     /// The numbers of templates, which all cores of a server share.
@@ -98,6 +111,20 @@ impl Recorder {
     #[inline]
     pub(crate) fn end_poll(&self) {
         self.core_status().polling.store(0, Relaxed);
+    }
+
+    /// Polls the body of an answer of this route, which others see as they see the handler.
+    #[inline]
+    pub(crate) fn posted<T>(recorder: Option<&Arc<Self>>, route: RouteNumber, poll: impl FnOnce() -> T) -> T {
+        let Some(recorder) = recorder else { return poll() };
+        recorder.begin_poll_of(route);
+        let _end = EndPoll(recorder);
+        poll()
+    }
+
+    /// The same, and counts it if that takes too long.
+    pub(crate) fn posted_and_timed<T>(recorder: Option<&Arc<Self>>, route: RouteNumber, poll: impl FnOnce() -> T) -> T {
+        Self::timed(recorder, &Cell::new(route), || Self::posted(recorder, route, poll))
     }
 
     /// What is being polled, as others see it.

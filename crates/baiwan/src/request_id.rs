@@ -16,6 +16,7 @@ mod scope;
 mod trace_context;
 
 use std::fmt;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -65,8 +66,8 @@ pub struct RequestId {
 enum Name {
     /// The server has made it.
     Made([u8; made::DIGITS]),
-    /// The request has brought it: [`is_safe`].
-    Sent(HeaderValue),
+    /// The request has brought it: [`is_safe`]. A copy, because it may outlive the head that it came with, which is far larger.
+    Sent(Arc<[u8]>),
     /// It is that of the trace.
     Trace,
 }
@@ -106,7 +107,7 @@ impl RequestId {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         match &self.name {
             Name::Made(digits) => digits,
-            Name::Sent(value) => value.as_bytes(),
+            Name::Sent(id) => id,
             Name::Trace => self.trace.as_ref().map_or(&[], |trace| trace.trace_id().as_bytes()),
         }
     }
@@ -118,10 +119,7 @@ impl RequestId {
 
     /// The id as the value of a field.
     pub(crate) fn to_value(&self) -> Option<HeaderValue> {
-        match &self.name {
-            Name::Sent(value) => Some(value.clone()),
-            Name::Made(_) | Name::Trace => HeaderValue::from_str(self.as_str()).ok(),
-        }
+        HeaderValue::from_bytes(self.as_bytes()).ok()
     }
 }
 
@@ -146,10 +144,10 @@ impl fmt::Debug for RequestId {
 }
 
 /// The id that a request has brought, if it may be one. Of two nobody knows which.
-fn sent(headers: &HeaderMap) -> Option<HeaderValue> {
+fn sent(headers: &HeaderMap) -> Option<Arc<[u8]>> {
     let value = headers.get(FIELD)?;
     let is_one = headers.get_all(FIELD).iter().nth(1).is_none();
-    (is_one && is_safe(value.as_bytes())).then(|| value.clone())
+    (is_one && is_safe(value.as_bytes())).then(|| value.as_bytes().into())
 }
 
 fn is_safe(id: &[u8]) -> bool {
@@ -206,6 +204,18 @@ mod tests {
         assert!(is_safe(id.as_str().as_bytes()));
         let trace = id.trace_context().map(|trace| trace.trace_id().to_owned());
         (if let Name::Made(_) = id.name { "made".to_owned() } else { id.to_string() }, trace)
+    }
+
+    #[test]
+    fn an_id_holds_on_to_nothing_of_its_head() {
+        let head = bytes::Bytes::from(format!("{PARENT}-of-a-later-version").replacen("00", "01", 1) + "abc");
+        let value = |range| HeaderValue::from_maybe_shared(head.slice(range)).unwrap();
+        let (at, id) = (head.len() - 3, HeaderName::from_static(FIELD_NAME));
+        let fields = [(HeaderName::from_static("traceparent"), value(0..at)), (id, value(at..at + 3))];
+        let ids = [&fields[..], &fields[1..]].map(|fields| RequestId::of(&HeaderMap::from_iter(fields.to_vec()), true));
+        assert_eq!(ids.each_ref().map(RequestId::as_str), [TRACE, "abc"]);
+        drop(fields);
+        assert!(head.is_unique());
     }
 
     #[test]

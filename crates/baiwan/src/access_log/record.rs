@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use crate::status::CloseReason;
 
 /// Bytes of a path that are kept.
-pub(super) const PATH_BYTES_MAX: usize = 256;
+pub(crate) const PATH_BYTES_MAX: usize = 256;
 /// Bytes of any other text that are kept.
 const TEXT_BYTES_MAX: usize = 255;
 /// No record is longer.

@@ -14,11 +14,11 @@ use baiwan_http1::{
     encode_response_head,
 };
 use bytes::{Buf, Bytes};
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, response};
+use http::{HeaderMap, Response, StatusCode, response};
 use http_body::Body as HttpBody;
 
 use super::has_budget;
+use crate::app::is_of_events;
 use crate::clock::Date;
 use crate::rate_limit::Warning;
 use crate::request_id::{RequestId, within};
@@ -40,6 +40,8 @@ pub(super) struct Answer<B> {
 pub(super) struct Rest<B> {
     pub(super) body: Pin<Box<B>>,
     pub(super) writer: BodyWriter,
+    /// A frame of it is written.
+    pub(super) has_begun: bool,
 }
 
 /// The one way from a response to bytes: its head, with what is said of its client's limit and what its request is called, and of its body what is there at once. Small data follows the head in `front`,
@@ -68,16 +70,17 @@ where
             return None;
         }
     };
-    let mut writer = BodyWriter::new(plan.framing);
+    let (mut writer, mut has_begun) = (BodyWriter::new(plan.framing), false);
     if !writer.is_complete()
         && has_budget()
         && let Poll::Ready(frame) = within(id, || body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop())))
     {
         let last = body.is_end_stream();
         writer.write(frame, last, front, queue).ok()?;
+        has_begun = true;
     }
     let extent = Extent::of(plan.framing, &head.headers);
-    let rest = (!writer.is_complete()).then_some(Rest { body, writer });
+    let rest = (!writer.is_complete()).then_some(Rest { body, writer, has_begun });
     Some(Answer { status: head.status, keep_alive: plan.keep_alive, extent, rest })
 }
 
@@ -192,10 +195,9 @@ pub(super) enum Extent {
 
 impl Extent {
     pub(super) fn of(framing: ResponseFraming, headers: &HeaderMap) -> Self {
-        let is_of_events = |value: &HeaderValue| value.as_bytes().starts_with(b"text/event-stream");
         match framing {
             ResponseFraming::NoBody | ResponseFraming::Length(_) => Self::Known,
-            _ if headers.get(CONTENT_TYPE).is_some_and(is_of_events) => Self::Endless,
+            _ if is_of_events(headers) => Self::Endless,
             ResponseFraming::Chunked => Self::Open,
             ResponseFraming::UntilClose => Self::UntilClose,
         }

@@ -47,7 +47,7 @@ pub(super) fn deny<D: Driver>(
         if head.framing != BodyFraming::None {
             table[index].flags.set(Flags::UPLOADING);
         }
-        keep_record(table, index, &mut draft, None);
+        keep_record(terms, table, index, &mut draft, None);
         table.activate(index).asked = asked;
         // It waits for room: a peer that has asked before may not have taken all of its answers, and is not to lose them.
         answer_and_close(terms, table, index, denial.status, denial.text, denial.reason);
@@ -58,7 +58,7 @@ pub(super) fn deny<D: Driver>(
     let Skipped { unread, bytes, keeps_alive } = match skip_body(head, rest, &settings.http) {
         Ok(skipped) => skipped,
         Err(refusal) => {
-            keep_record(table, index, &mut draft, None);
+            keep_record(terms, table, index, &mut draft, None);
             table.activate(index).asked = asked;
             refuse(terms, table, index, refusal, rest);
             return Step::Over;

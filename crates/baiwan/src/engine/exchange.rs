@@ -23,7 +23,7 @@ use super::feed::{Feed, keeps_alive};
 use super::terms::Board;
 use crate::BoxError;
 use crate::app::Call;
-use crate::call_scope::{Told, forget_path, listen};
+use crate::call_scope::{Told, Whose, listen};
 use crate::rate_limit::Warning;
 use crate::recorder::{Draft, Recorder};
 use crate::request_id::{RequestId, within};
@@ -47,7 +47,7 @@ pub(super) struct Pipe {
     last: Cell<bool>,
     /// The route of its request, as soon as that is known, where records are made.
     route: Cell<RouteNumber>,
-    /// A piece of its answer had to be waited for when others were on their way.
+    /// Its answer is a stream: `Exchange::is_stream`.
     is_stream: Cell<bool>,
 }
 
@@ -262,11 +262,13 @@ pub(super) async fn run<B>(
     let context = pipe.board.context(context, kept);
     let (mut front, mut queue) = (Vec::with_capacity(FRONT_BYTES_TYPICAL), VecDeque::new());
     let date = pipe.board.date();
-    let Some(answer) = encode(response, warning.as_ref(), context, &date, id.as_ref(), &mut front, &mut queue) else {
-        return;
-    };
+    let encode = || encode(response, warning.as_ref(), context, &date, id.as_ref(), &mut front, &mut queue);
+    // The first frame of its body is polled.
+    let encoded = Recorder::posted_and_timed(pipe.board.recorder.as_ref(), pipe.route.get(), encode);
+    let Some(answer) = encoded else { return };
     let Answer { status, keep_alive, extent, rest } = answer;
     pipe.shared.borrow_mut().status = Some(status);
+    pipe.is_stream.set(extent == Extent::Endless);
     pipe.send(front, queue);
     pipe.advance(Progress::Responding { extent });
     pump(rest, pipe, keep_alive, id).await;
@@ -281,10 +283,9 @@ async fn answered<B>(mut call: Call<B>, pipe: &Pipe, id: Option<&RequestId>) -> 
         if is_refused {
             return Poll::Pending;
         }
-        forget_path();
         let recorder = pipe.board.recorder.as_ref();
-        let poll = || within(id, || call.as_mut().poll(cx));
-        let (polled, told) = Recorder::timed(recorder, &pipe.route, || listen(recorder, &pipe.route, poll));
+        let poll = || listen(recorder, &pipe.route, Whose::Other, || within(id, || call.as_mut().poll(cx)));
+        let (polled, told) = Recorder::timed(recorder, &pipe.route, poll);
         if let Some(told) = told {
             pipe.tell(&told);
             is_refused = told.is_too_large;
@@ -307,19 +308,25 @@ async fn pump<B>(mut rest: Option<Rest<B>>, pipe: &Pipe, keep_alive: bool, id: O
 where
     B: HttpBody<Data: Buf, Error: Into<BoxError>>,
 {
-    while let Some(Rest { body, writer }) = rest.as_mut().filter(|rest| !rest.writer.is_complete()) {
+    while let Some(Rest { body, writer, has_begun }) = rest.as_mut().filter(|rest| !rest.writer.is_complete()) {
         poll_fn(|cx| pipe.poll_credit(cx)).await;
+        let was_stream = pipe.is_stream.get();
         let frame = poll_fn(|cx| {
             pipe.board.note_task();
             let recorder = pipe.board.recorder.as_ref();
             let poll = || within(id.as_ref(), || body.as_mut().poll_frame(cx));
-            let polled = Recorder::timed(recorder, &pipe.route, poll);
-            if polled.is_pending() {
+            let polled = Recorder::posted_and_timed(recorder, pipe.route.get(), poll);
+            if polled.is_pending() && *has_begun {
                 pipe.is_stream.set(true);
             }
             polled
         })
         .await;
+        *has_begun = true;
+        if frame.is_none() {
+            // It was only the end that was waited for, as with files.
+            pipe.is_stream.set(was_stream);
+        }
         let (mut front, mut queue) = (Vec::new(), VecDeque::new());
         let written = writer.write(frame, body.is_end_stream(), &mut front, &mut queue);
         pipe.send(front, queue);

@@ -206,6 +206,7 @@ fn close_if_silent<D: Driver, A: App>(
     let Some(count) = outcome.ok().filter(|count| *count > 0) else {
         return end_silent(terms, ports, table, index, reason, is_there);
     };
+    terms.note_arrival();
     process(terms, ports, table, apps, index, &area[..count]);
     transmit(terms, ports, table);
     let now = terms.clock.tick();

@@ -152,11 +152,14 @@ pub(super) fn serve_waiting<D: Driver, A: App>(
         if !is_first && !may_serve_another(terms, table, &pressure.control, next, now) {
             break;
         }
+        let since = table.waiting_since(next);
         let index = table.next_waiting(next);
         pressure.handle_lag(terms, waited(table, End::Oldest, now), now);
         if let Some(index) = index {
             is_first = false;
+            terms.note_waiting(since);
             serve_one(terms, ports, table, apps, batch, area, index);
+            terms.note_waiting(None);
         }
     }
     transmit(terms, ports, table);
@@ -190,12 +193,15 @@ fn refuse_late<D: Driver, A: App>(
     let now = terms.precise_time();
     table.stamp_waiting(now);
     for _ in 0..TURN_REFUSALS_MAX {
+        let since = table.waiting_since(End::Oldest);
         if table.waiting() < 2 || !control.is_late(waited(table, End::Oldest, now)) {
             return;
         }
         let Some(index) = table.next_waiting(End::Oldest) else { continue };
         table[index].flags.set(Flags::LATE);
+        terms.note_waiting(since);
         serve_one(terms, ports, table, apps, batch, area, index);
+        terms.note_waiting(None);
         if table.get(index).is_some() {
             table[index].flags.clear(Flags::LATE);
         }

@@ -133,6 +133,7 @@ fn visit<D: Driver, A: App>(
         _ if owes => {}
         State::Flush { .. } => handle_flushed(terms, ports, table, index),
         _ if flags.has(Flags::INPUT) => {
+            terms.note_earlier_arrival(table.busy_mut(index).and_then(|busy| busy.arrived.take()));
             process(terms, ports, table, apps, index, &[]);
             enqueue_if_readable(table, index);
             transmit_if_late(terms, ports, table);
@@ -160,10 +161,7 @@ fn receive_batch<D: Driver, A: App>(
     let Batch { indexes, received } = batch;
     let sockets = indexes.iter().map(|index| &table[*index].socket);
     ports.driver.receive(sockets, RECEIVE_BYTES_MAX, area, received);
-    if terms.recorder().is_some() {
-        // What was received has come by now: so records begin.
-        terms.precise_time();
-    }
+    terms.note_arrival();
     debug_assert_eq!(received.len(), indexes.len(), "the area has room for a whole batch");
     for (index, driver::Received { start, outcome }) in indexes.drain(..).zip(received.drain(..)) {
         let arrival = Arrival::note(&mut table[index], outcome, RECEIVE_BYTES_MAX);
@@ -243,6 +241,7 @@ pub(super) fn receive_rest_of_head<D: Driver, A: App>(
     let bytes_max = terms.set_aside_bytes_max() - waiting;
     debug_assert!(bytes_max > 0);
     let arrival = receive_once(&mut ports.driver, table, index, &mut area[..bytes_max]);
+    terms.note_arrival();
     handle_arrival(terms, ports, table, apps, index, arrival, area);
 }
 
@@ -307,6 +306,11 @@ pub(super) fn process<D: Driver, A: App>(
         }
         Wait::Turn => {
             table[index].flags.set(Flags::INPUT);
+            if terms.recorder().is_some()
+                && let Some(busy) = table.busy_mut(index)
+            {
+                busy.arrived = Some(terms.arrival());
+            }
             // A head that has begun keeps its deadline, however busy the core is.
             if was != State::Head || position > 0 {
                 enter(terms, table, index, State::Idle);
@@ -418,7 +422,7 @@ fn record_without_app<S>(
     id: Option<RequestId>,
 ) {
     let mut draft = begin_record(terms, table, index, request, head_bytes, id.as_ref());
-    keep_record(table, index, &mut draft, id);
+    keep_record(terms, table, index, &mut draft, id);
 }
 
 /// Answers a request whose head has begun, instead of waiting for the rest of it: the memory is short.

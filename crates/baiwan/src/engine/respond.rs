@@ -18,8 +18,9 @@ use baiwan_http1::{BodyDecoder, BodyFraming, Refusal, RequestHead, ResponseConte
 use bytes::{Buf, Bytes};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
+use tokio::time::Instant;
 
-use super::answer::{Answer, encode, say_unsendable};
+use super::answer::{Answer, Extent, encode, say_unsendable};
 use super::close::{cut_answer, end_after_flush, end_exchange, enter, fail, flush, note_upload, take_exchange};
 use super::exchange::{self, Pipe, Progress};
 use super::feed::{Feed, FeedInlet, decode_body, keeps_alive};
@@ -31,7 +32,7 @@ use super::table::{CompactPeer, Flags, Pending, State, Table};
 use super::terms::Terms;
 use crate::app::{App, Call, add_peer, call_when_ready, is_for_server, limit_buffered_body};
 use crate::body::Inlet;
-use crate::call_scope::{Told, listen};
+use crate::call_scope::{Told, Whose, listen};
 use crate::client::recorded;
 use crate::clock::Tick;
 use crate::ending::OfConnection;
@@ -118,15 +119,16 @@ pub(super) fn begin_exchange<S, A: App>(
     let (body, mut feed, body_bytes) = match begin_body(terms, token, framing, expects_continue, received.rest) {
         Ok(begun) => begun,
         Err(refusal) => {
-            keep_record(table, index, &mut draft, id);
+            keep_record(terms, table, index, &mut draft, id);
             refuse(terms, table, index, refusal, received.rest);
             return Step::Over;
         }
     };
     let by_itself = is_for_server(&request) && !terms.settings.options_asterisk;
     let (request, ending) = for_app(terms, table, index, request.map(|()| body), framing);
-    let begin = out.len();
-    let route = Cell::new(received.route.unwrap_or_default());
+    let (begin, route) = (out.len(), Cell::new(received.route.unwrap_or_default()));
+    // Whoever was answered before in this batch has had time since it was received.
+    let called_at = terms.recent_time();
     // Whatever the app does in here, it costs this request alone: calling it, polling it, and dropping what is its own.
     let called = catch_unwind(AssertUnwindSafe(|| match by_itself {
         true => answer_without_app(terms, out, feed.as_ref(), context, id.as_ref()),
@@ -142,11 +144,11 @@ pub(super) fn begin_exchange<S, A: App>(
     }));
     if let Some(draft) = &mut draft {
         draft.route = route.get();
-        note_called(terms, draft, body_bytes, out.len() - begin, called.as_ref().ok());
+        note_called(terms, draft, called_at, body_bytes, out.len() - begin, called.as_ref().ok());
     }
     match called {
         Ok(Called::Pending(call, told)) => {
-            keep_record(table, index, &mut draft, id.clone());
+            keep_record(terms, table, index, &mut draft, id.clone());
             let pipe = Pipe::new(table.token(index), Rc::clone(&terms.board), Progress::Waiting, feed, 0);
             pipe.begin_route(route.get());
             let warning = warning(terms, received.left);
@@ -164,7 +166,7 @@ pub(super) fn begin_exchange<S, A: App>(
             send_answer(terms, table, index, answer, queue, Underway { feed, body_bytes, ending, told, draft, id })
         }
         Ok(Called::TooLarge) => {
-            keep_record(table, index, &mut draft, id);
+            keep_record(terms, table, index, &mut draft, id);
             refuse(terms, table, index, Refusal::BodyTooLarge, &[]);
             Step::Over
         }
@@ -174,7 +176,7 @@ pub(super) fn begin_exchange<S, A: App>(
             }
             // Nothing has left yet, so there can be a proper answer instead.
             out.truncate(begin);
-            keep_record(table, index, &mut draft, id);
+            keep_record(terms, table, index, &mut draft, id);
             note_upload(table, index, feed.as_ref());
             fail(terms, table, index);
             Step::Over
@@ -227,7 +229,7 @@ fn draft_of(
         true => peer.expand(),
         false => recorded(peer.peer(), request),
     };
-    let mut draft = Draft::of_request(recorder, request, client, id, terms.recent_time().into_std());
+    let mut draft = Draft::of_request(recorder, request, client, id, terms.arrival().into_std());
     draft.bytes_in = head_bytes as u64;
     draft
 }
@@ -235,24 +237,41 @@ fn draft_of(
 /// Has a connection hold the record of an exchange that has not ended, and what its request is called, which an answer of the server's own
 /// would say.
 #[inline(always)]
-pub(super) fn keep_record<S>(table: &mut Table<S>, index: u32, draft: &mut Option<Draft>, id: Option<RequestId>) {
-    if draft.is_some() {
-        table.activate(index).draft = draft.take().map(Box::new);
+pub(super) fn keep_record<S>(
+    terms: &Terms,
+    table: &mut Table<S>,
+    index: u32,
+    draft: &mut Option<Draft>,
+    id: Option<RequestId>,
+) {
+    if let Some(recorder) = terms.recorder()
+        && let Some(draft) = draft.take()
+    {
+        table.activate(index).draft = Some(draft.into_kept(recorder));
     }
     if id.is_some() {
         table.activate(index).asked.id = id;
     }
 }
 
-/// Notes in the record what came of the call: of the request's body `body_bytes`, of the answer `bytes` that are in the area.
-fn note_called<B>(terms: &Terms, draft: &mut Draft, body_bytes: usize, bytes: usize, called: Option<&Called<B>>) {
+/// Notes in the record what came of the call, which was made no earlier than `called_at`: of the request's body `body_bytes`, of the answer
+/// `bytes` that are in the area.
+fn note_called<B>(
+    terms: &Terms,
+    draft: &mut Draft,
+    called_at: Instant,
+    body_bytes: usize,
+    bytes: usize,
+    called: Option<&Called<B>>,
+) {
     let now = terms.precise_time().into_std();
     if let Some(recorder) = terms.recorder() {
-        draft.handle_polled(recorder, now);
+        recorder.handle_polled(draft.route, called_at.into_std(), now);
     }
     draft.bytes_in += body_bytes as u64;
     if let Some(Called::Answered(answer, queue, _)) = called {
         draft.handle_head(answer.status, now);
+        draft.is_stream |= answer.extent == Extent::Endless;
         draft.bytes_out = bytes as u64;
         if answer.rest.is_none() {
             draft.bytes_out += queue.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
@@ -285,12 +304,12 @@ where
             (Some(draft), Some(recorder)) if keep_alive && feed.is_none() && owed == 0 => {
                 draft.finish(recorder, None, terms.recent_time().into_std());
             }
-            _ => keep_record(table, index, draft, None),
+            _ => keep_record(terms, table, index, draft, None),
         }
         return complete(terms, table, index, feed, keep_alive, body_bytes);
     };
     let route = draft.as_ref().map_or_else(RouteNumber::default, |draft| draft.route);
-    keep_record(table, index, draft, None);
+    keep_record(terms, table, index, draft, None);
     let progress = Progress::Responding { extent };
     let pipe = Pipe::new(table.token(index), Rc::clone(&terms.board), progress, feed, owed);
     pipe.begin_route(route);
@@ -349,19 +368,28 @@ fn call<A: App>(
     Answering { context, left, id }: Answering<'_>,
 ) -> Called<A::ResponseBody> {
     let cx = &mut Context::from_waker(Waker::noop());
-    let mut call = match app.poll_ready(cx) {
-        Poll::Ready(Ok(())) => within(id, || app.call(request)),
+    let is_ready = match app.poll_ready(cx) {
+        Poll::Ready(Ok(())) => true,
         Poll::Ready(Err(error)) => {
             say_unsendable(&*error);
             return Called::Failed;
         }
-        // What was polled has its place in whatever it waits for, so it is this one that must wait on.
-        Poll::Pending => {
-            let fresh = app.clone();
-            call_when_ready(std::mem::replace(app, fresh), request)
-        }
+        Poll::Pending => false,
     };
-    let (polled, told) = listen(terms.recorder(), route, || within(id, || call.as_mut().poll(cx)));
+    let call_and_poll = || {
+        let mut call = match is_ready {
+            true => app.call(request),
+            // What was polled has its place in whatever it waits for, so it is this one that must wait on.
+            false => {
+                let fresh = app.clone();
+                call_when_ready(std::mem::replace(app, fresh), request)
+            }
+        };
+        let polled = call.as_mut().poll(cx);
+        (call, polled)
+    };
+    // An app may do its work when it is called, and layers may tell then.
+    let ((call, polled), told) = listen(terms.recorder(), route, Whose::Asked, || within(id, call_and_poll));
     if let Some(told) = &told
         && (!feed.as_mut().is_none_or(|feed| feed.obey(&told.limits)) || told.is_too_large)
     {
@@ -378,7 +406,9 @@ fn call<A: App>(
     let context = terms.board.context(context, keeps_alive(feed.as_deref()));
     let mut queue = VecDeque::new();
     let warning = warning(terms, left);
-    match encode(response, warning.as_ref(), context, terms.clock.date(), id, out, &mut queue) {
+    let encode = || encode(response, warning.as_ref(), context, terms.clock.date(), id, out, &mut queue);
+    // The first frame of its body is polled.
+    match Recorder::posted(terms.recorder(), route.get(), encode) {
         Some(answer) => Called::Answered(answer, queue, told),
         None => Called::Failed,
     }

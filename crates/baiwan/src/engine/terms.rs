@@ -27,6 +27,10 @@ pub(super) struct Terms {
     pub(super) moment: Option<Moment>,
     /// When somebody last looked at the clock, at the beginning of the turn or within.
     looked: Cell<Instant>,
+    /// When the requests had come that are being read: records begin then, however many handlers run before theirs.
+    arrived: Cell<Instant>,
+    /// Since when the connection waits that is being served, where a core watches for overload.
+    waits_since: Cell<Option<Instant>>,
     /// Until when a connection may be idle that becomes that in this turn.
     pub(super) idle_due: Tick,
     /// Something is asked of every request of this turn before it is let through, or has to be kept of it, beside what the rate limit asks.
@@ -41,14 +45,17 @@ impl Terms {
         let limit = settings.rate_limit_in_force.as_ref().filter(|_| settings.refusal_cors.is_off());
         let refusal =
             limit.map(|limit| ShortAnswerTemplate::new(&limit.refusal(&[], &[limit.fields().begin_of_lines()])));
-        let looked = Cell::new(clock.now());
-        Self { settings, clock, board, moment: None, looked, idle_due: Tick::NEVER, asks_more: true, refusal }
+        let [looked, arrived] = [(); 2].map(|()| Cell::new(clock.now()));
+        let (moment, waits_since, idle_due) = (None, Cell::new(None), Tick::NEVER);
+        Self { settings, clock, board, moment, looked, arrived, waits_since, idle_due, asks_more: true, refusal }
     }
 
     /// Reads the time. Called once at the beginning of a turn.
     pub(super) fn read_clock(&mut self) {
         self.clock.read();
         self.looked.set(self.clock.now());
+        // A loop that panicked has left it.
+        self.waits_since.set(None);
         if let Some(limit) = &self.settings.rate_limit_in_force {
             self.moment = Some(limit.moment(self.clock.now().into_std()));
         }
@@ -77,6 +84,32 @@ impl Terms {
     #[inline]
     pub(super) fn recent_time(&self) -> Instant {
         self.looked.get()
+    }
+
+    /// Something was received just now, which is going to be read. It had come by now, or when its connection began to wait.
+    #[inline]
+    pub(super) fn note_arrival(&self) {
+        if self.recorder().is_some() {
+            self.arrived.set(self.waits_since.get().unwrap_or_else(|| self.precise_time()));
+        }
+    }
+
+    /// What was received in an earlier turn is going to be read. Where nobody knows when it came, it has waited for this turn at the least.
+    #[inline]
+    pub(super) fn note_earlier_arrival(&self, at: Option<Instant>) {
+        self.arrived.set(at.or(self.waits_since.get()).unwrap_or(self.clock.now()));
+    }
+
+    /// Since when the connection waits that is going to be served; `None` when it was served.
+    #[inline]
+    pub(super) fn note_waiting(&self, since: Option<Instant>) {
+        self.waits_since.set(since);
+    }
+
+    /// When the request had come whose head was just read.
+    #[inline]
+    pub(super) fn arrival(&self) -> Instant {
+        self.arrived.get()
     }
 
     /// The tick until which something may take `timeout`, from now on.

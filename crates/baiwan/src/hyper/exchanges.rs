@@ -16,6 +16,7 @@ use std::time::Instant;
 use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
+use crate::app::is_of_events;
 use crate::own_answer::StandsFor;
 use crate::recorder::{Draft, Recorder, now};
 use crate::request_id::{RequestId, within};
@@ -42,7 +43,7 @@ struct State {
     bytes_in: u64,
     /// No exchange follows: the app has answered 101, or hyper has refused what came.
     over: bool,
-    /// The route and the moment of the 101.
+    /// The route and the moment of the 101, which is not sent yet while an exchange is open.
     switched: Option<(RouteNumber, Instant)>,
 }
 
@@ -103,7 +104,7 @@ impl Exchanges {
                 // hyper may go on to the next request with an answer in its buffer: that one has ended as far as anybody knows.
                 let before = self.take(&mut state);
                 self.recorder.begin_handling();
-                state.open = Some(Open::new(Box::new(draft()), true));
+                state.open = Some(Open::new(draft().into_kept(&self.recorder), true));
                 drop(state);
                 self.finish(before, None);
             }
@@ -117,10 +118,10 @@ impl Exchanges {
         }
     }
 
-    /// A piece of the answer has to be waited for.
-    fn handle_wait(&self) {
+    /// Whether the answer is a stream: `Exchange::is_stream`.
+    fn handle_stream(&self, is_stream: bool) {
         if let Some(open) = &mut self.state().open {
-            open.draft.is_stream = true;
+            open.draft.is_stream = is_stream;
         }
     }
 
@@ -143,8 +144,8 @@ impl Exchanges {
         }
     }
 
-    /// The answer has a head.
-    pub(super) fn handle_head(&self, status: StatusCode) {
+    /// The answer has a head. Returns the route of its request.
+    pub(super) fn handle_head(&self, status: StatusCode) -> RouteNumber {
         let mut state = self.state();
         let now = now();
         let mut route = None;
@@ -156,6 +157,7 @@ impl Exchanges {
             state.over = true;
             state.switched = route.map(|route| (route, now));
         }
+        route.unwrap_or_default()
     }
 
     /// hyper has all of the answer.
@@ -223,8 +225,10 @@ impl Exchanges {
     pub(super) fn end(&self, reason: CloseReason) {
         let mut state = self.state();
         let is_whole = state.open.as_ref().is_some_and(|open| open.whole);
+        // A 101 that was not sent has switched nothing.
+        let is_sent = state.open.is_none();
         let ended = self.take(&mut state);
-        let switched = state.switched.take();
+        let switched = state.switched.take().filter(|_| is_sent);
         drop(state);
         if let Some((route, at)) = switched {
             self.recorder.tell_upgrade(route, now().saturating_duration_since(at));
@@ -263,25 +267,35 @@ pub(super) struct Told<B> {
     body: B,
     /// Those of the connection, if somebody wants them.
     exchanges: Option<Arc<Exchanges>>,
+    route: RouteNumber,
     failed: bool,
-    /// A piece of it had to be waited for.
-    waited: bool,
+    /// hyper has a frame of it.
+    has_begun: bool,
+    /// It is known to be a stream, or taken to be one because what follows is waited for.
+    is_stream: bool,
+    /// What follows is waited for, and it was no stream before.
+    waits: bool,
     /// What its request is called.
     id: Option<RequestId>,
 }
 
-impl<B> Told<B> {
+impl<B: Body> Told<B> {
     /// An answer that is about to be given to hyper.
     pub(super) fn answer(
         exchanges: Option<&Arc<Exchanges>>,
         response: Response<B>,
         id: Option<RequestId>,
     ) -> Response<Self> {
-        if let Some(exchanges) = exchanges {
+        let route = exchanges.map_or_else(RouteNumber::default, |exchanges| {
             let stands_for = response.extensions().get::<StandsFor>();
-            exchanges.handle_head(stands_for.map_or(response.status(), |own| own.0));
+            exchanges.handle_head(stands_for.map_or(response.status(), |own| own.0))
+        });
+        let is_stream = is_of_events(response.headers()) && response.body().size_hint().exact().is_none();
+        if let Some(exchanges) = exchanges.filter(|_| is_stream) {
+            exchanges.handle_stream(true);
         }
-        response.map(|body| Self { body, exchanges: exchanges.cloned(), failed: false, waited: false, id })
+        let (exchanges, failed, has_begun, waits) = (exchanges.cloned(), false, false, false);
+        response.map(|body| Self { body, exchanges, route, failed, has_begun, is_stream, waits, id })
     }
 }
 
@@ -291,15 +305,26 @@ impl<B: Body + Unpin> Body for Told<B> {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = &mut *self;
-        let polled = within(this.id.as_ref(), || Pin::new(&mut this.body).poll_frame(cx));
+        let recorder = this.exchanges.as_ref().map(|exchanges| exchanges.recorder());
+        let poll = || within(this.id.as_ref(), || Pin::new(&mut this.body).poll_frame(cx));
+        let polled = Recorder::posted_and_timed(recorder, this.route, poll);
         if polled.is_pending()
-            && !self.waited
+            && self.has_begun
+            && !self.is_stream
             && let Some(exchanges) = &self.exchanges
         {
-            exchanges.handle_wait();
-            self.waited = true;
+            exchanges.handle_stream(true);
+            (self.is_stream, self.waits) = (true, true);
         }
         let frame = ready!(polled);
+        self.has_begun = true;
+        if std::mem::take(&mut self.waits)
+            && frame.is_none()
+            && let Some(exchanges) = &self.exchanges
+        {
+            // It was only the end that was waited for, as with files.
+            exchanges.handle_stream(false);
+        }
         self.failed = matches!(frame, Some(Err(_)));
         Poll::Ready(frame)
     }
@@ -351,6 +376,82 @@ mod tests {
         run(&exchanges);
         exchanges.end(reason);
         std::mem::take(&mut *lines.lock().unwrap())
+    }
+
+    #[test]
+    fn a_body_is_seen_by_its_route_while_it_is_polled() {
+        let exchanges = Exchanges::new(Recorder::of_observer(Observer::new(|_| {})), CLIENT);
+        let recorder = Arc::clone(exchanges.recorder());
+        let route = recorder.routes().intern("/body");
+        exchanges.begin(&Request::new(()), CLIENT, None);
+        exchanges.handle_route(route);
+        let seen = Arc::clone(&recorder);
+        let frames = futures_util::stream::once(async move {
+            assert_eq!(seen.polling(), Some(route));
+            Ok::<_, std::convert::Infallible>(Frame::data(bytes::Bytes::new()))
+        });
+        let body = http_body_util::StreamBody::new(Box::pin(frames));
+        let mut body = Told::answer(Some(&exchanges), Response::new(body), None).into_body();
+        let polled = Pin::new(&mut body).poll_frame(&mut Context::from_waker(std::task::Waker::noop()));
+        assert!(polled.is_ready());
+        assert_eq!(recorder.polling(), None);
+    }
+
+    #[tokio::test(flavor = "local", start_paused = true)]
+    async fn an_answer_of_which_a_later_piece_was_waited_for_is_a_stream() {
+        for (waits, of_events, expected) in [
+            ([false; 3], false, false),
+            ([true, false, false], false, false),
+            ([true, false, true], false, false),
+            ([false, true, false], false, true),
+            ([false, true, true], false, true),
+            ([false; 3], true, true),
+            ([false, false, true], true, true),
+        ] {
+            let seen = Arc::new(Mutex::new(Vec::new()));
+            let streams = Arc::clone(&seen);
+            let observer =
+                Observer::new(move |exchange: &Exchange<'_>| streams.lock().unwrap().push(exchange.is_stream));
+            let exchanges = Exchanges::new(Recorder::of_observer(observer), CLIENT);
+            exchanges.begin(&Request::new(()), CLIENT, None);
+            let frames = futures_util::stream::unfold(0, move |count: usize| async move {
+                if waits[count] {
+                    tokio::task::yield_now().await;
+                }
+                let frame = Frame::data(bytes::Bytes::from_static(b"frame"));
+                (count < 2).then_some((Ok::<_, std::convert::Infallible>(frame), count + 1))
+            });
+            let mut response = Response::new(http_body_util::StreamBody::new(Box::pin(frames)));
+            if of_events {
+                let kind = http::HeaderValue::from_static("text/event-stream;charset=utf-8");
+                response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+            }
+            let body = Told::answer(Some(&exchanges), response, None).into_body();
+            http_body_util::BodyExt::collect(body).await.unwrap();
+            exchanges.end(CloseReason::Complete);
+            assert_eq!(*seen.lock().unwrap(), [expected], "{waits:?} {of_events}");
+        }
+    }
+
+    #[cfg(feature = "metrics")]
+    #[test]
+    fn an_answer_of_101_that_was_not_sent_has_switched_nothing() {
+        for (is_sent, expected) in [(true, 1), (false, 0)] {
+            let metrics = crate::metrics::Metrics::default();
+            let settings =
+                crate::settings::Settings { metrics: Some(metrics.clone()), ..crate::settings::Settings::default() };
+            let status = crate::status::Status::new(1, 1, 1);
+            let exchanges = Exchanges::new(settings.recorder(&status, 0).unwrap(), CLIENT);
+            exchanges.begin(&Request::new(()), CLIENT, None);
+            exchanges.handle_head(StatusCode::SWITCHING_PROTOCOLS);
+            exchanges.handle_whole();
+            if is_sent {
+                exchanges.handle_sent(b"HTTP/1.1 101 Switching Protocols", 50);
+                exchanges.handle_flushed();
+            }
+            exchanges.end(CloseReason::Reset);
+            assert_eq!(metrics.snapshot().streams.count(), expected);
+        }
     }
 
     fn ask_and_answer(exchanges: &Exchanges) {

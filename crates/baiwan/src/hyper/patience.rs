@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::{Sleep, sleep};
 
 use super::record::Record;
-use crate::call_scope::{forget_path, listen};
+use crate::call_scope::{Whose, listen};
 use crate::recorder::Recorder;
 use crate::route_table::RouteNumber;
 
@@ -30,8 +30,8 @@ pub(super) async fn within_time<T>(
     let recorder = record.exchanges().map(|exchanges| exchanges.recorder());
     let (route, mut is_route_told) = (Cell::default(), false);
     poll_fn(|cx| {
-        forget_path();
-        let (polled, told) = Recorder::timed(recorder, &route, || listen(recorder, &route, || call.as_mut().poll(cx)));
+        let poll = || listen(recorder, &route, Whose::Other, || call.as_mut().poll(cx));
+        let (polled, told) = Recorder::timed(recorder, &route, poll);
         if let Some(exchanges) = record.exchanges()
             && route.get() != RouteNumber::UNMATCHED
             && !is_route_told

@@ -65,9 +65,9 @@ pub static METRICS: &[Metric] = metrics! {
     Counter "http_requests_total" ["method", "route", "status"]:
         "Exchanges that have ended: answered by the app or by the server itself, or cut; status is none where nothing was answered"
     Histogram "http_request_duration_seconds" ["method", "route", "status"] "seconds":
-        "From the head of a request to the last byte of its answer; streams and switched protocols apart"
+        "From the head of a request to the last byte of its answer; without streams, which baiwan_stream_duration_seconds has, and switched protocols"
     Histogram "baiwan_stream_duration_seconds" ["route"] "seconds":
-        "How long answers lasted whose body had to be waited for, such as Server-Sent Events, and connections that had switched protocols"
+        "How long streams lasted: answers of which a piece after the first had to be waited for, Server-Sent Events, and connections that had switched protocols"
     Gauge "baiwan_requests_in_flight" []:
         "Requests whose handler is waited for, or whose answer is being sent"
     Gauge "baiwan_connections" ["state"]:

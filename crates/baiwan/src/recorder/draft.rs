@@ -15,11 +15,32 @@ use crate::request_id::{RequestId, TraceContext};
 use crate::route_table::RouteNumber;
 use crate::status::CloseReason;
 
+/// What was asked for.
+#[derive(Debug)]
+enum Target {
+    /// Nobody wants to know, or no head was read.
+    Unknown,
+    /// A part of the head, which it holds on to.
+    Whole(PathAndQuery),
+    /// Its path, or the beginning of that.
+    Path(Box<str>),
+}
+
+impl Target {
+    fn path(&self) -> Option<&str> {
+        match self {
+            Self::Unknown => None,
+            Self::Whole(target) => Some(target.path()),
+            Self::Path(path) => Some(path),
+        }
+    }
+}
+
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Draft {
     method: Option<Method>,
-    target: Option<PathAndQuery>,
+    target: Target,
     pub(crate) request_id: Option<RequestId>,
     pub(crate) route: RouteNumber,
     client: SocketAddr,
@@ -29,7 +50,7 @@ pub(crate) struct Draft {
     denied: Option<&'static str>,
     /// The server answered by itself, and the connection goes on.
     goes_on: bool,
-    /// A piece of the answer was waited for, or the connection switches protocols.
+    /// See `Exchange::is_stream`.
     pub(crate) is_stream: bool,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
@@ -41,7 +62,7 @@ impl Draft {
     pub(crate) fn begin(method: Option<Method>, client: SocketAddr, begun: Instant) -> Self {
         Self {
             method,
-            target: None,
+            target: Target::Unknown,
             request_id: None,
             route: RouteNumber::UNMATCHED,
             client,
@@ -65,11 +86,23 @@ impl Draft {
         begun: Instant,
     ) -> Self {
         let mut draft = Self::begin(Some(request.method().clone()), client, begun);
-        if recorder.wants_path() {
-            draft.target = request.uri().path_and_query().cloned();
+        if recorder.path_bytes_max() > 0
+            && let Some(target) = request.uri().path_and_query()
+        {
+            draft.target = Target::Whole(target.clone());
         }
         draft.request_id = id.cloned();
         draft
+    }
+
+    /// It has to wait: what it knows of its request is its own from now on, and as much as it can say, so that the head can go.
+    pub(crate) fn into_kept(mut self, recorder: &Recorder) -> Box<Self> {
+        if let Some(path) = self.target.path() {
+            // No character is cut in two.
+            let end = (recorder.path_bytes_max()..path.len()).find(|at| path.is_char_boundary(*at));
+            self.target = Target::Path(path[..end.unwrap_or(path.len())].into());
+        }
+        Box::new(self)
     }
 
     /// An answer has a head, since `at`. What the server says instead of the app's answer comes later and counts.
@@ -77,12 +110,6 @@ impl Draft {
     pub(crate) fn handle_head(&mut self, status: StatusCode, at: Instant) {
         self.answered = Some((status, at));
         self.is_stream |= status == StatusCode::SWITCHING_PROTOCOLS;
-    }
-
-    /// The app was called and polled, until `now`.
-    #[inline]
-    pub(crate) fn handle_polled(&self, recorder: &Recorder, now: Instant) {
-        recorder.handle_polled(self.route, self.begun, now);
     }
 
     /// The server answers by itself, because of what has this name.
@@ -115,7 +142,7 @@ impl Draft {
         };
         recorder.tell(&Exchange {
             method: self.method.as_ref(),
-            path: self.target.as_ref().map(PathAndQuery::path),
+            path: self.target.path(),
             route: recorder.routes().template(self.route),
             status: self.answered.map(|(status, _)| status),
             bytes_in: self.bytes_in,
@@ -138,4 +165,26 @@ impl Draft {
 /// The time, for whoever has none of a turn.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::observe::Observer;
+
+    #[test]
+    fn a_record_that_waits_holds_on_to_nothing_of_its_head() {
+        let recorder = Recorder::of_observer(Observer::new(|_| {}));
+        let head = Bytes::from("/a/path?and=query".to_owned() + &"x".repeat(100));
+        let mut request = Request::new(());
+        *request.uri_mut() = PathAndQuery::from_maybe_shared(head.clone()).unwrap().into();
+        let draft = Draft::of_request(&recorder, &request, "192.0.2.1:80".parse().unwrap(), None, now());
+        drop(request);
+        assert!(!head.is_unique(), "one that does not wait copies nothing");
+        let kept = draft.into_kept(&recorder);
+        assert!(head.is_unique());
+        assert_eq!(kept.target.path(), Some("/a/path"));
+    }
 }

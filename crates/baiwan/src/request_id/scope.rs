@@ -40,11 +40,11 @@ impl Current {
 
     fn get(&self) -> Option<RequestId> {
         let id = &self.id[..self.id_bytes];
-        let trace = if self.has_trace { TraceContext::of_known(&self.trace) } else { None };
+        let trace = self.has_trace.then(|| TraceContext::of_known(&self.trace));
         let name = match <[u8; 32]>::try_from(id) {
             _ if id.is_empty() => return None,
             Ok(digits) => Name::Made(digits),
-            Err(_) => Name::Sent(http::HeaderValue::from_bytes(id).ok()?),
+            Err(_) => Name::Sent(id.into()),
         };
         Some(RequestId { name, trace })
     }

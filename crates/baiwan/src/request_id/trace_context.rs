@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 
 const FIELD: HeaderName = HeaderName::from_static("traceparent");
 
@@ -16,38 +16,32 @@ const FLAGS: std::ops::Range<usize> = 53..55;
 pub(super) const KNOWN_BYTES: usize = FLAGS.end;
 
 /// The trace that a request is a part of, as its `traceparent` says. See [`RequestId::trace_context`](crate::RequestId::trace_context).
-#[derive(Clone)]
-pub struct TraceContext(HeaderValue);
-
-impl PartialEq for TraceContext {
-    fn eq(&self, other: &Self) -> bool {
-        self.known() == other.known()
-    }
-}
-
-impl Eq for TraceContext {}
+// A copy of what is known of the field: it may outlive the head that it came with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TraceContext([u8; KNOWN_BYTES]);
 
 impl TraceContext {
     /// What this version of the recommendation knows of the field.
-    pub(super) fn known(&self) -> &[u8] {
-        &self.0.as_bytes()[..FLAGS.end]
+    pub(super) fn known(&self) -> &[u8; KNOWN_BYTES] {
+        &self.0
     }
 
     /// Of what [`known`](Self::known) gave.
-    pub(super) fn of_known(known: &[u8]) -> Option<Self> {
-        HeaderValue::from_bytes(known).ok().map(Self)
+    pub(super) fn of_known(known: &[u8; KNOWN_BYTES]) -> Self {
+        Self(*known)
     }
 
     /// What these fields say, if they say it as they must. Of two fields nobody knows which.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let value = headers.get(FIELD)?;
         let is_one = headers.get_all(FIELD).iter().nth(1).is_none();
-        (is_one && is_valid(value.as_bytes())).then(|| Self(value.clone()))
+        let known = value.as_bytes().first_chunk().filter(|_| is_one && is_valid(value.as_bytes()))?;
+        Some(Self(*known))
     }
 
     fn part(&self, range: std::ops::Range<usize>) -> &str {
         // It was checked, so all of it is there and is ASCII.
-        self.0.as_bytes().get(range).and_then(|part| std::str::from_utf8(part).ok()).unwrap_or_default()
+        self.0.get(range).and_then(|part| std::str::from_utf8(part).ok()).unwrap_or_default()
     }
 
     /// The trace: 32 lower-case hexadecimal digits, not all of them 0.
@@ -73,7 +67,7 @@ impl TraceContext {
 
 impl fmt::Debug for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("TraceContext").field(&self.0).finish()
+        f.debug_tuple("TraceContext").field(&self.part(0..KNOWN_BYTES)).finish()
     }
 }
 
@@ -94,6 +88,8 @@ fn is_valid(value: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]

@@ -8,6 +8,7 @@ use baiwan_driver::Peer;
 use baiwan_http1::{BodyDecoder, HeadDecoder};
 use bytes::Bytes;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::peer::CompactPeer;
 use super::slab::Slab;
@@ -128,6 +129,8 @@ pub(in crate::engine) struct Busy {
     pub(in crate::engine) set_aside: Vec<u8>,
     /// How much of `set_aside` is checked already.
     pub(in crate::engine) head: HeadDecoder,
+    /// When requests in `set_aside` had come that wait for the next turn, if somebody wants records.
+    pub(in crate::engine) arrived: Option<Instant>,
     /// Owed to the peer, in order.
     pub(in crate::engine) output: VecDeque<Bytes>,
     pub(in crate::engine) exchange: Option<Pending>,
@@ -169,6 +172,7 @@ impl Busy {
         Self {
             set_aside: Vec::new(),
             head: HeadDecoder::default(),
+            arrived: None,
             output: VecDeque::new(),
             exchange: None,
             draft: None,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
+use axum::extract::Path;
 use axum::routing::{get as route_get, post};
 use baiwan_limits::{MemoryLevel, MemoryPressure};
 
@@ -78,6 +79,48 @@ async fn failures_of_each_kind_are_counted_once() {
     assert_eq!(snapshot.failures.len(), 20, "each 503 is more than 10 ms after the one before");
     assert!(snapshot.failures.iter().all(|failure| failure.status == 503 && failure.route == "/never"));
     assert_eq!(snapshot.counts.closed_by(CloseReason::Refused), 40);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_answer_of_which_a_later_piece_was_waited_for_is_a_stream() {
+    /// Waits before some of two pieces and the end, which the path says.
+    async fn pieces(Path((kind, waits)): Path<(String, String)>) -> ([(&'static str, String); 1], Body) {
+        let pieces = futures_util::stream::unfold(0, move |count| {
+            let waits = waits.as_bytes()[count] == b'1';
+            async move {
+                if waits {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                (count < 2).then_some((Ok::<_, std::convert::Infallible>("piece"), count + 1))
+            }
+        });
+        ([("content-type", format!("text/{kind}"))], Body::from_stream(pieces))
+    }
+    let metrics = Metrics::default();
+    let app = Router::new().route("/{kind}/{waits}", route_get(pieces));
+    let settings = Settings { metrics: Some(metrics.clone()), ..Settings::default() };
+    let rig = Rig::with(app, settings, 1000, 1 << 20);
+    let mut expected = [0, 0];
+    for (path, is_stream) in [
+        ("/plain/000", false),
+        ("/plain/100", false),
+        ("/plain/101", false),
+        ("/plain/001", false),
+        ("/plain/010", true),
+        ("/plain/011", true),
+        ("/plain/110", true),
+        ("/event-stream/000", true),
+        ("/event-stream/100", true),
+        ("/event-stream/001", true),
+    ] {
+        let mut peer = rig.connect();
+        peer.send(get(path));
+        rig.pass(Duration::from_secs(4)).await;
+        assert_eq!(statuses(&peer.receive()), [200], "{path}");
+        expected[usize::from(is_stream)] += 1;
+        let snapshot = metrics.snapshot();
+        assert_eq!([snapshot.durations.count(), snapshot.streams.count()], expected, "{path}");
+    }
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

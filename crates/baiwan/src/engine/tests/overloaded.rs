@@ -21,7 +21,7 @@ const COST: Duration = Duration::from_millis(5);
 const FLOOD: usize = 60;
 
 /// Uses the core for a while.
-async fn burn(time: Duration) {
+pub(super) async fn burn(time: Duration) {
     let mut passes = pin!(tokio::time::advance(time));
     std::future::poll_fn(|cx| {
         // The time has passed when it is polled once; the rest of it would give other tasks a turn.

@@ -7,17 +7,19 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 
 use axum::Router;
+use axum::extract::Path;
 use axum::response::Response;
 use axum::routing::get as route_get;
 use http::Request;
+use tower_layer::Layer;
 use tower_service::Service;
 
-use super::rig::{Rig, get};
+use super::rig::{Rig, get, statuses};
 use crate::observe::{Exchange, Observer};
 use crate::route_table::RouteNumber;
 use crate::settings::Settings;
 use crate::status::Status;
-use crate::{Body, RouteLayer};
+use crate::{Body, RouteLayer, RouteLimits};
 
 /// Calls a router when it was polled once already, as a middleware does that asks somebody first.
 #[derive(Clone)]
@@ -63,7 +65,7 @@ impl Seen {
     }
 
     fn router(&self) -> Router {
-        let (one, two) = (self.clone(), self.clone());
+        let (one, two, three) = (self.clone(), self.clone(), self.clone());
         let at_once = move || async move {
             one.note();
             "at once"
@@ -74,6 +76,23 @@ impl Seen {
             two.note();
             "later"
         };
+        // Two frames, one of which is there at once; and how often it waits before it answers.
+        let body = move |Path(waits): Path<usize>| async move {
+            for _ in 0..waits {
+                tokio::task::yield_now().await;
+            }
+            axum::body::Body::from_stream(futures_util::stream::unfold(0, move |count| {
+                let seen = three.clone();
+                async move {
+                    seen.note();
+                    if count > 0 {
+                        tokio::task::yield_now().await;
+                        seen.note();
+                    }
+                    (count < 2).then_some((Ok::<_, Infallible>("frame"), count + 1))
+                }
+            }))
+        };
         let panics = || async {
             if true {
                 std::panic::resume_unwind(Box::new("on purpose"))
@@ -82,6 +101,7 @@ impl Seen {
         Router::new()
             .route("/now/{id}", route_get(at_once))
             .route("/later/{id}", route_get(later))
+            .route("/body/{waits}", route_get(body))
             .route("/panics", route_get(panics))
     }
 
@@ -118,6 +138,18 @@ async fn a_handler_is_seen_by_its_route_at_its_first_poll_and_at_every_other() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn a_body_is_seen_by_the_route_of_its_handler_at_each_of_its_polls() {
+    let seen = Seen::default();
+    let rig = Rig::with(seen.router(), seen.settings(), 1000, 1 << 16);
+    seen.status.set(Arc::clone(&rig.status)).unwrap();
+    for path in ["/body/0", "/body/1"] {
+        rig.exchange(&get(path)).await;
+        assert_eq!(seen.take().0, ["/body/{waits}"; 5], "{path}");
+        assert_eq!(seen.look(), None, "nobody is polled between turns");
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn a_layer_that_is_reached_late_tells_its_route_all_the_same() {
     let seen = Seen::default();
     let app = Delayed(seen.router().layer(RouteLayer));
@@ -130,6 +162,38 @@ async fn a_layer_that_is_reached_late_tells_its_route_all_the_same() {
     ] {
         rig.exchange(&get(path)).await;
         assert_eq!(seen.take(), (polled.iter().map(ToString::to_string).collect(), vec![route.to_owned()]), "{path}");
+    }
+}
+
+/// Does its work when it is called, not when that is polled.
+#[derive(Clone)]
+struct Eager(Seen);
+
+impl Service<Request<Body>> for Eager {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Body>) -> Self::Future {
+        self.0.note();
+        std::future::ready(Ok(Response::default()))
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_app_that_works_when_it_is_called_is_seen_and_its_layers_are_heard() {
+    let seen = Seen::default();
+    let app = RouteLimits::new().body_limit(3).layer(Eager(seen.clone()));
+    let rig = Rig::with(app, seen.settings(), 1000, 1 << 16);
+    seen.status.set(Arc::clone(&rig.status)).unwrap();
+    for (body, status, polled) in [("123", 200, &["unmatched"][..]), ("1234", 413, &[])] {
+        let request = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        assert_eq!(statuses(&rig.exchange(&request).await), [status]);
+        assert_eq!(seen.take().0, polled);
     }
 }
 

@@ -9,9 +9,10 @@ use axum::body::{Body, Bytes};
 use axum::routing::{get as route_get, post};
 use futures_util::stream;
 
+use super::overloaded::burn;
 use super::rig::{Rig, get, statuses};
 use crate::observe::{Exchange, Observer, Outcome};
-use crate::settings::Settings;
+use crate::settings::{Overload, Settings};
 use crate::status::CloseReason;
 
 /// What a record says that does not depend on the time.
@@ -88,6 +89,7 @@ fn app() -> Router {
                 }
             }),
         )
+        .route("/work", route_get(|| burn(Duration::from_millis(5))))
         .route("/never", route_get(std::future::pending::<&str>))
         .route("/large", route_get(|| async { "x".repeat(200_000) }))
         .route("/frames", route_get(move || async move { frames() }))
@@ -133,6 +135,26 @@ async fn an_answer_has_one_record_whether_it_was_there_at_once_or_not() {
     rig.settle().await;
     assert_eq!(lines.one().bytes_in, head.len() as u64 + 8);
     assert_eq!(rig.counts().requests, 9);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_request_lasts_from_when_it_had_come_whoever_is_answered_before_it() {
+    for overload in [Overload::Off, Overload::Auto] {
+        let (rig, lines) = rig(Settings { overload, ..Settings::default() }, 1 << 20);
+        let lasted = || lines.take().into_iter().map(|line| line.times[1].as_millis()).collect::<Vec<_>>();
+        let mut peers = [(); 3].map(|()| rig.connect());
+        peers.iter_mut().for_each(|peer| peer.send(get("/work")));
+        rig.settle().await;
+        assert_eq!(lasted(), [5, 10, 15], "{overload:?}: one batch");
+        peers[0].send(get("/work").repeat(3));
+        rig.settle().await;
+        assert_eq!(lasted(), [5, 10, 15], "{overload:?}: one behind the other");
+        peers[0].send(get("/work").split_at(5).0);
+        rig.pass(Duration::from_secs(1)).await;
+        peers[0].send(get("/work").split_at(5).1);
+        rig.settle().await;
+        assert_eq!(lasted(), [5], "{overload:?}: its head was late");
+    }
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

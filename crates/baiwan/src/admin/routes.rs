@@ -4,11 +4,13 @@
 //! even what there is.
 
 use std::fmt;
+use std::time::Duration;
 
 use http::header::ACCEPT;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use tokio::time::interval;
 
 use super::access::Access;
 use super::answer::{Answer, answer, denied, not_found, problem, wrong_method};
@@ -20,6 +22,9 @@ use crate::say::say;
 
 /// Bytes of a request's body: the longest filter of a log is shorter.
 const BODY_BYTES_MAX: usize = 4096;
+
+/// Between two looks whether the server has started.
+const START_LOOKS: Duration = Duration::from_millis(20);
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -53,6 +58,14 @@ impl Site {
     /// Looks after the server, for as long as this is polled.
     pub(super) async fn watch(&self) {
         self.board.watch(&self.condition, &self.metrics).await;
+    }
+
+    /// Waits until every core runs.
+    pub(super) async fn until_started(&self) {
+        let mut looks = interval(START_LOOKS);
+        while !self.condition.is_started() {
+            looks.tick().await;
+        }
     }
 
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Answer {

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! With an fd table for each core, the runtime must be there before the first table parts, so that cores can wake what waits on it; and
-//! the listener must be in no table then, or it would stay open in theirs. So the caller holds it until that has happened.
+//! the listener must be in no table then, or it would stay open in theirs. So the caller holds it until that has happened. What checks
+//! open must be in no table either: they begin when the server has started, and so have what the cores connect to.
 //!
 //! The invariant: when a side was dropped, nobody listens any more, unless something blocks its thread for longer than [`END_MAX`].
 
@@ -19,8 +20,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-use super::checks::Checks;
+use super::checks::{Checks, RunsEnd};
 use super::connections::serve;
 use super::routes::Site;
 use crate::Error;
@@ -63,13 +65,17 @@ impl AdminSide {
                 Err(error) => return drop(report.send(Err(Error::Start(error)))),
             };
             let _ = report.send(Ok(()));
-            runtime.block_on(async {
+            let left = runtime.block_on(async {
+                let checks_end = RunsEnd::new();
                 tokio::select! {
                     _ = is_ended => {}
-                    () = run(listeners, checks, make) => {}
+                    () = run(listeners, checks, &checks_end, make) => {}
                 }
+                let begin = Instant::now();
+                checks_end.come(CALLS_END_MAX).await;
+                CALLS_END_MAX.saturating_sub(begin.elapsed())
             });
-            runtime.shutdown_timeout(CALLS_END_MAX);
+            runtime.shutdown_timeout(left);
         };
         thread::Builder::new().name("baiwan-admin".to_owned()).spawn(body).map_err(Error::Thread)?;
         reports.recv().unwrap_or(Ok(()))?;
@@ -98,12 +104,21 @@ impl Drop for AdminSide {
     }
 }
 
-async fn run(listener: oneshot::Receiver<StdTcpListener>, checks: Checks, make: impl FnOnce() -> Site) {
+async fn run(
+    listener: oneshot::Receiver<StdTcpListener>,
+    checks: Checks,
+    checks_end: &RunsEnd,
+    make: impl FnOnce() -> Site,
+) {
     let site = Rc::new(make());
-    checks.begin();
     let watched = Rc::clone(&site);
     drop(tokio::task::spawn_local(async move { watched.watch().await }));
     let Ok(listener) = listener.await else { return std::future::pending().await };
+    let (starting, checks_end) = (Rc::clone(&site), checks_end.clone());
+    drop(tokio::task::spawn_local(async move {
+        starting.until_started().await;
+        checks.begin(&checks_end);
+    }));
     let listener = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
     match listener {
         Ok(listener) => match serve(&listener, &site).await {},

@@ -38,6 +38,7 @@ mod side;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
 use baiwan_driver::Address;
@@ -57,7 +58,7 @@ use crate::say::say;
 use crate::status::Health;
 
 pub(crate) use self::moment::wall_ms;
-pub use self::secret::Secret;
+pub use self::secret::{Secret, TOKEN_FORM};
 pub(crate) use self::side::AdminSide;
 
 /// Files of an admin side that are not open before the server starts: its connections, and what its checks open.
@@ -107,6 +108,8 @@ pub const ADMIN_FILES: u64 = CONNECTIONS_MAX as u64 + 8;
 pub struct Admin {
     address: String,
     token: Option<Secret>,
+    /// Somebody gave a token that cannot be one.
+    has_wrong_token: bool,
     checks: Checks,
     log_level: Option<LogLevel>,
     /// What to change when the address is in use, where nobody has asked for it: then the server does without.
@@ -128,21 +131,33 @@ impl Admin {
     /// An admin side on an address, `HOST:PORT` or `[IPV6]:PORT`. Port 0 is a free port; see
     /// [`Running::admin_address`](crate::Running::admin_address). An address that cannot be listened on is an error at start.
     pub fn bind(address: impl fmt::Display) -> Self {
-        Self { address: address.to_string(), token: None, checks: Checks::default(), log_level: None, optional: None }
+        Self {
+            address: address.to_string(),
+            token: None,
+            has_wrong_token: false,
+            checks: Checks::default(),
+            log_level: None,
+            optional: None,
+        }
     }
 
     /// Demands this token for everything but metrics and health, on loopback addresses, too: as `Authorization: Bearer TOKEN`, or as the
     /// password of any user, which is what browsers ask for. Choose one that cannot be guessed, such as `openssl rand -hex 32` makes.
+    ///
+    /// Anything but 16 to 512 characters of `A-Z a-z 0-9 - . _ ~ + /` and, at the end, `=` is [an error](Error::AdminToken) at start; so is
+    /// the empty text that a variable which is not set often becomes.
     #[must_use]
-    pub fn token(self, token: &str) -> Self {
-        self.secret(Secret::new(token))
+    pub fn token(mut self, token: &str) -> Self {
+        self.token = Secret::of_token(token);
+        self.has_wrong_token = self.token.is_none();
+        self
     }
 
     /// As [`token`](Self::token).
     #[doc(hidden)]
     #[must_use]
     pub fn secret(mut self, token: Secret) -> Self {
-        self.token = Some(token);
+        (self.token, self.has_wrong_token) = (Some(token), false);
         self
     }
 
@@ -197,6 +212,9 @@ impl Admin {
 
     /// Listens on the address; nothing is accepted yet. None if the address is in use and nobody has asked for it.
     pub(crate) fn listen(self) -> Result<Option<Listening>, Error> {
+        if self.has_wrong_token {
+            return Err(Error::AdminToken { allowed: TOKEN_FORM });
+        }
         let failed = |source| Error::Admin { address: self.address.clone(), source };
         let Ok(Address::Tcp(address)) = self.address.parse() else {
             return Err(Error::AdminAddress { address: self.address });
@@ -207,8 +225,8 @@ impl Admin {
                 Ok(Some(Listening { listener, address, admin: self }))
             }
             Err(source) => {
-                let Some(setting) = self.optional else { return Err(failed(source)) };
-                let absence = absence(&failed(source), setting);
+                let error = failed(source);
+                let absence = self.optional.and_then(|setting| absence(&error, setting)).ok_or(error)?;
                 say(|| tracing::warn!("{absence}"));
                 Ok(None)
             }
@@ -218,17 +236,15 @@ impl Admin {
     /// Whether it could listen now; it listens for a moment. If not, and if nobody has asked for it, that is a sentence.
     pub(crate) fn rehearse(mut self) -> Result<Option<String>, Error> {
         let setting = self.optional.take();
-        match (self.listen(), setting) {
-            (Ok(_), _) => Ok(None),
-            (Err(error @ Error::Admin { .. }), Some(setting)) => Ok(Some(absence(&error, setting))),
-            (Err(error), _) => Err(error),
-        }
+        let Err(error) = self.listen() else { return Ok(None) };
+        setting.and_then(|setting| absence(&error, setting)).map(Some).ok_or(error)
     }
 }
 
-/// What is said of an admin side that there is not.
-fn absence(error: &Error, setting: &str) -> String {
-    format!("there is no admin side: {error}; {setting} says where it shall be, or that it is off")
+/// What is said of an admin side that nobody has asked for, and that is not there because its address is in use. None if it was not that.
+fn absence(error: &Error, setting: &str) -> Option<String> {
+    let is_in_use = matches!(error, Error::Admin { source, .. } if source.kind() == ErrorKind::AddrInUse);
+    is_in_use.then(|| format!("there is no admin side: {error}; {setting} says where it shall be, or that it is off"))
 }
 
 /// An admin side whose address is bound.

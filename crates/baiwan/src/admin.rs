@@ -13,6 +13,7 @@
 //! | `side` | the thread, from before the first core to after the last one |
 //! | `connections` | which connections there are |
 //! | `routes` | from a request to what answers it |
+//! | `scrapes` | the texts of `/metrics`, which everybody may ask for |
 //! | `access`, `secret` | who may see what |
 //! | `health`, `checks` | `/health` and what is below; the app's own checks |
 //! | `shown` | what a scrape shows of them |
@@ -32,6 +33,7 @@ mod health;
 mod held;
 mod moment;
 mod routes;
+mod scrapes;
 mod secret;
 mod shown;
 mod side;
@@ -50,6 +52,7 @@ use self::connections::CONNECTIONS_MAX;
 use self::dashboard::Board;
 use self::health::Condition;
 use self::routes::{LogLevel, Site};
+use self::scrapes::Scrapes;
 use self::shown::Shown;
 use crate::Error;
 use crate::dashboard::Facts;
@@ -81,7 +84,9 @@ pub const ADMIN_FILES: u64 = CONNECTIONS_MAX as u64 + 8;
 /// | `GET /` | the dashboard: a page with the last 15 minutes, live | the operator |
 ///
 /// The operator is whoever brings the [token](Self::token). Without a token it is whoever asks on a loopback address, by a loopback name,
-/// and not from the page of another site; elsewhere the operator's part is not there then.
+/// not from the page of another site, and not through a proxy that says so (`Forwarded`, `X-Forwarded-For`, `Via`); elsewhere the
+/// operator's part is not there then. Metrics and health need no token: everybody who reaches the address can read them, and metrics show
+/// the routes and how much they are used.
 ///
 /// # Example
 /// ```
@@ -191,7 +196,8 @@ impl Admin {
     }
 
     /// Lets the operator see and change the level of the log: what `get` says, and what `set` makes of the body of a `PUT`. The error of
-    /// `set` says what is allowed, such as `error, warn, info, debug or trace`.
+    /// `set` says what is allowed, such as `error, warn, info, debug or trace`. Both are called on the thread that answers probes, so they must
+    /// not block it.
     #[must_use]
     pub fn log_level(
         mut self,
@@ -279,6 +285,7 @@ impl Listening {
         let make = move || Site {
             access: Access { token, bound: address },
             condition: Condition::new(health, verdicts),
+            scrapes: Scrapes::new(metrics.clone()),
             metrics,
             clients: Clients::new(ports, ipv6_prefix),
             board: Board::new(facts),

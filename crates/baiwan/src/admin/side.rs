@@ -13,14 +13,14 @@
 
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::rc::Rc;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::checks::{Checks, RunsEnd};
 use super::connections::serve;
@@ -42,6 +42,8 @@ pub(crate) struct AdminSide {
     listener: Option<oneshot::Sender<StdTcpListener>>,
     end: Option<oneshot::Sender<()>>,
     ended: Receiver<()>,
+    /// As `ended`, for whoever waits without blocking. None if somebody has.
+    is_ended: Option<oneshot::Receiver<()>>,
 }
 
 impl AdminSide {
@@ -55,11 +57,12 @@ impl AdminSide {
         make: impl FnOnce() -> Site + Send + 'static,
     ) -> Result<Self, Error> {
         let (report, reports) = sync_channel(1);
-        let (end, is_ended) = oneshot::channel();
+        let (end, ends) = oneshot::channel();
         let (listener, listeners) = oneshot::channel();
         let (alive, ended) = sync_channel(1);
+        let (alive_too, is_ended) = oneshot::channel();
         let body = move || {
-            let _alive = alive;
+            let _alive: (SyncSender<()>, oneshot::Sender<()>) = (alive, alive_too);
             let runtime = match Builder::new_current_thread().enable_all().build_local(Default::default()) {
                 Ok(runtime) => runtime,
                 Err(error) => return drop(report.send(Err(Error::Start(error)))),
@@ -68,7 +71,7 @@ impl AdminSide {
             let left = runtime.block_on(async {
                 let checks_end = RunsEnd::new();
                 tokio::select! {
-                    _ = is_ended => {}
+                    _ = ends => {}
                     () = run(listeners, checks, &checks_end, make) => {}
                 }
                 let begin = Instant::now();
@@ -79,7 +82,7 @@ impl AdminSide {
         };
         thread::Builder::new().name("baiwan-admin".to_owned()).spawn(body).map_err(Error::Thread)?;
         reports.recv().unwrap_or(Ok(()))?;
-        Ok(Self { address, listener: Some(listener), end: Some(end), ended })
+        Ok(Self { address, listener: Some(listener), end: Some(end), ended, is_ended: Some(is_ended) })
     }
 
     /// Gives it the socket on which it listens.
@@ -87,6 +90,16 @@ impl AdminSide {
         if let Some(way) = self.listener.take() {
             // A thread that has ended by a panic accepts nothing.
             let _ = way.send(listener);
+        }
+    }
+
+    /// Ends it, and waits until it has ended, but for no longer than [`END_MAX`].
+    pub(crate) async fn end(&mut self) {
+        drop(self.end.take());
+        if let Some(is_ended) = &mut self.is_ended {
+            // Nothing is ever sent, as below.
+            let _ = timeout(END_MAX, is_ended).await;
+            self.is_ended = None;
         }
     }
 
@@ -99,8 +112,10 @@ impl AdminSide {
 impl Drop for AdminSide {
     fn drop(&mut self) {
         drop(self.end.take());
+        // Whoever has waited need not wait again.
+        let length = if self.is_ended.is_some() { END_MAX } else { Duration::ZERO };
         // Nothing is ever sent: it is the end of the thread that is waited for.
-        let _ = self.ended.recv_timeout(END_MAX);
+        let _ = self.ended.recv_timeout(length);
     }
 }
 

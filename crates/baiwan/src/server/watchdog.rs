@@ -19,13 +19,12 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::thread;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 
+use super::side_thread::{Pauses, SideThread};
 use crate::metrics::{Metrics, describe};
 use crate::route_table::RouteNumber;
 use crate::say::say;
@@ -42,7 +41,7 @@ const PAUSE_MIN_MS: u64 = 10;
 
 /// Ends the watch when it is dropped.
 #[derive(Debug)]
-pub(super) struct Watchdog(#[expect(dead_code, reason = "that it is dropped is what matters")] SyncSender<()>);
+pub(super) struct Watchdog(#[expect(dead_code, reason = "that it is dropped is what matters")] SideThread);
 
 impl Watchdog {
     /// Begins to watch, if anybody has asked for metrics; these say then what it has seen.
@@ -60,18 +59,16 @@ impl Watchdog {
     /// # Errors
     /// When the system has no thread for it.
     fn begin(status: Arc<Status>) -> io::Result<Self> {
-        let (end, ended) = sync_channel::<()>(0);
-        let body = move || {
+        let body = move |pauses: Pauses| {
             let mut watch = Watch::new(&status);
             let mut pause_ms = PAUSE_MS;
-            while ended.recv_timeout(Duration::from_millis(pause_ms)) == Err(RecvTimeoutError::Timeout) {
+            while pauses.pause(Duration::from_millis(pause_ms)) {
                 if status.phase() >= Phase::Serving {
                     pause_ms = watch.look(&status, status.now_ms());
                 }
             }
         };
-        thread::Builder::new().name("baiwan-turns".to_owned()).spawn(body)?;
-        Ok(Self(end))
+        SideThread::begin("baiwan-turns", body).map(Self)
     }
 }
 
@@ -134,6 +131,9 @@ impl Watch {
             }
             let due_ms = if watched.hang.is_some() { PAUSE_STUCK_MS } else { STUCK_AFTER_MS - waited_ms };
             pause_ms = pause_ms.min(due_ms.max(PAUSE_MIN_MS));
+        }
+        for (core, watched) in status.cores.iter().zip(&self.cores) {
+            core.is_blocked.store(watched.hang.is_some(), Relaxed);
         }
         status.set_stuck_cores(self.cores.iter().filter(|watched| watched.hang.is_some()).count() as u64);
         pause_ms
@@ -235,6 +235,7 @@ mod tests {
             }
             let before = status.stuck_cores();
             watch.look(&status, now_ms);
+            assert_eq!(status.cores[0].is_blocked.load(Relaxed), status.stuck_cores() == 1);
             if status.stuck_cores() != before {
                 named.push((now_ms, status.stuck_cores()));
             }
@@ -276,12 +277,6 @@ mod tests {
         let status = Status::new(1, 1, 1);
         let watchdog = Watchdog::begin(Arc::clone(&status)).unwrap();
         drop(watchdog);
-        for _ in 0..20_000 {
-            if Arc::strong_count(&status) == 1 {
-                return;
-            }
-            thread::park_timeout(Duration::from_millis(1));
-        }
-        panic!("its thread goes on");
+        assert_eq!(Arc::strong_count(&status), 1, "its thread has ended, which held the other");
     }
 }

@@ -13,6 +13,7 @@
 //! | `side` | the thread, from before the first core to after the last one |
 //! | `connections` | which connections there are |
 //! | `routes` | from a request to what answers it |
+//! | `scrapes` | the texts of `/metrics`, which everybody may ask for |
 //! | `access`, `secret` | who may see what |
 //! | `health`, `checks` | `/health` and what is below; the app's own checks |
 //! | `shown` | what a scrape shows of them |
@@ -32,13 +33,14 @@ mod health;
 mod held;
 mod moment;
 mod routes;
+mod scrapes;
 mod secret;
 mod shown;
 mod side;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 
 use baiwan_driver::Address;
@@ -50,6 +52,7 @@ use self::connections::CONNECTIONS_MAX;
 use self::dashboard::Board;
 use self::health::Condition;
 use self::routes::{LogLevel, Site};
+use self::scrapes::Scrapes;
 use self::shown::Shown;
 use crate::Error;
 use crate::dashboard::Facts;
@@ -58,7 +61,7 @@ use crate::say::say;
 use crate::status::Health;
 
 pub(crate) use self::moment::wall_ms;
-pub use self::secret::Secret;
+pub use self::secret::{Secret, TOKEN_FORM};
 pub(crate) use self::side::AdminSide;
 
 /// Files of an admin side that are not open before the server starts: its connections, and what its checks open.
@@ -81,7 +84,9 @@ pub const ADMIN_FILES: u64 = CONNECTIONS_MAX as u64 + 8;
 /// | `GET /` | the dashboard: a page with the last 15 minutes, live | the operator |
 ///
 /// The operator is whoever brings the [token](Self::token). Without a token it is whoever asks on a loopback address, by a loopback name,
-/// and not from the page of another site; elsewhere the operator's part is not there then.
+/// not from the page of another site, and not through a proxy that says so (`Forwarded`, `X-Forwarded-For`, `Via`); elsewhere the
+/// operator's part is not there then. Metrics and health need no token: everybody who reaches the address can read them, and metrics show
+/// the routes and how much they are used.
 ///
 /// # Example
 /// ```
@@ -108,6 +113,8 @@ pub const ADMIN_FILES: u64 = CONNECTIONS_MAX as u64 + 8;
 pub struct Admin {
     address: String,
     token: Option<Secret>,
+    /// Somebody gave a token that cannot be one.
+    has_wrong_token: bool,
     checks: Checks,
     log_level: Option<LogLevel>,
     /// What to change when the address is in use, where nobody has asked for it: then the server does without.
@@ -129,21 +136,33 @@ impl Admin {
     /// An admin side on an address, `HOST:PORT` or `[IPV6]:PORT`. Port 0 is a free port; see
     /// [`Running::admin_address`](crate::Running::admin_address). An address that cannot be listened on is an error at start.
     pub fn bind(address: impl fmt::Display) -> Self {
-        Self { address: address.to_string(), token: None, checks: Checks::default(), log_level: None, optional: None }
+        Self {
+            address: address.to_string(),
+            token: None,
+            has_wrong_token: false,
+            checks: Checks::default(),
+            log_level: None,
+            optional: None,
+        }
     }
 
     /// Demands this token for everything but metrics and health, on loopback addresses, too: as `Authorization: Bearer TOKEN`, or as the
     /// password of any user, which is what browsers ask for. Choose one that cannot be guessed, such as `openssl rand -hex 32` makes.
+    ///
+    /// Anything but 16 to 512 characters of `A-Z a-z 0-9 - . _ ~ + /` and, at the end, `=` is [an error](Error::AdminToken) at start; so is
+    /// the empty text that a variable which is not set often becomes.
     #[must_use]
-    pub fn token(self, token: &str) -> Self {
-        self.secret(Secret::new(token))
+    pub fn token(mut self, token: &str) -> Self {
+        self.token = Secret::of_token(token);
+        self.has_wrong_token = self.token.is_none();
+        self
     }
 
     /// As [`token`](Self::token).
     #[doc(hidden)]
     #[must_use]
     pub fn secret(mut self, token: Secret) -> Self {
-        self.token = Some(token);
+        (self.token, self.has_wrong_token) = (Some(token), false);
         self
     }
 
@@ -177,7 +196,8 @@ impl Admin {
     }
 
     /// Lets the operator see and change the level of the log: what `get` says, and what `set` makes of the body of a `PUT`. The error of
-    /// `set` says what is allowed, such as `error, warn, info, debug or trace`.
+    /// `set` says what is allowed, such as `error, warn, info, debug or trace`. Both are called on the thread that answers probes, so they must
+    /// not block it.
     #[must_use]
     pub fn log_level(
         mut self,
@@ -199,10 +219,13 @@ impl Admin {
     /// Listens on the address; nothing is accepted yet. None if the address is in use and nobody has asked for it. `taken_by`
     /// says which address of the server itself takes one from it.
     pub(crate) fn listen(self, taken_by: impl Fn(&Address) -> Option<Address>) -> Result<Option<Listening>, Error> {
+        if self.has_wrong_token {
+            return Err(Error::AdminToken { allowed: TOKEN_FORM });
+        }
         let failed = |source| Error::Admin { address: self.address.clone(), source };
         let address = self.tcp_address()?;
         let bound = TcpListener::bind(address).map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => taken_by(&Address::Tcp(address)).map_or(error, |server| taken(&server)),
+            ErrorKind::AddrInUse => taken_by(&Address::Tcp(address)).map_or(error, |server| taken(&server)),
             _ => error,
         });
         match bound {
@@ -211,8 +234,8 @@ impl Admin {
                 Ok(Some(Listening { listener, address, admin: self }))
             }
             Err(source) => {
-                let Some(setting) = self.optional else { return Err(failed(source)) };
-                let absence = absence(&failed(source), setting);
+                let error = failed(source);
+                let absence = self.optional.and_then(|setting| absence(&error, setting)).ok_or(error)?;
                 say(|| tracing::warn!("{absence}"));
                 Ok(None)
             }
@@ -235,23 +258,21 @@ impl Admin {
             Some(server) => Err(Error::Admin { address: self.address, source: taken(&server) }),
             None => self.listen(taken_by).map(drop),
         };
-        match (outcome, setting) {
-            (Ok(()), _) => Ok(None),
-            (Err(error @ Error::Admin { .. }), Some(setting)) => Ok(Some(absence(&error, setting))),
-            (Err(error), _) => Err(error),
-        }
+        let Err(error) = outcome else { return Ok(None) };
+        setting.and_then(|setting| absence(&error, setting)).map(Some).ok_or(error)
     }
 }
 
 /// The server itself is who listens there.
 fn taken(server: &Address) -> io::Error {
     let said = format!("the server itself listens there, on {server}; choose another port for one of the two");
-    io::Error::new(io::ErrorKind::AddrInUse, said)
+    io::Error::new(ErrorKind::AddrInUse, said)
 }
 
-/// What is said of an admin side that there is not.
-fn absence(error: &Error, setting: &str) -> String {
-    format!("there is no admin side: {error}; {setting} says where it shall be, or that it is off")
+/// What is said of an admin side that nobody has asked for, and that is not there because its address is in use. None if it was not that.
+fn absence(error: &Error, setting: &str) -> Option<String> {
+    let is_in_use = matches!(error, Error::Admin { source, .. } if source.kind() == ErrorKind::AddrInUse);
+    is_in_use.then(|| format!("there is no admin side: {error}; {setting} says where it shall be, or that it is off"))
 }
 
 /// An admin side whose address is bound.
@@ -286,6 +307,7 @@ impl Listening {
         let make = move || Site {
             access: Access { token, bound: address },
             condition: Condition::new(health, verdicts),
+            scrapes: Scrapes::new(metrics.clone()),
             metrics,
             clients: Clients::new(ports, ipv6_prefix),
             board: Board::new(facts),

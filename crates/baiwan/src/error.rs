@@ -66,6 +66,13 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The token of the admin side cannot be one. It is not shown.
+    #[cfg(feature = "admin")]
+    #[error("the token of the admin side must be {allowed}")]
+    AdminToken {
+        /// What a token is, in words.
+        allowed: &'static str,
+    },
     /// No address and no listener was given.
     #[error("there is nothing to listen on: give an address with `bind` or a socket with `listener`")]
     NoListener,
@@ -152,6 +159,8 @@ impl Error {
             | Self::Thread(source)
             | Self::Signals(source)
             | Self::Core(source) => source.kind(),
+            #[cfg(feature = "admin")]
+            Self::AdminToken { .. } => io::ErrorKind::InvalidInput,
             Self::Address { .. }
             | Self::AdminAddress { .. }
             | Self::Variable { .. }

@@ -120,7 +120,7 @@ pub use access_log::{AccessLog, AccessLogFormat};
 pub use admin::Admin;
 #[cfg(feature = "admin")]
 #[doc(hidden)]
-pub use admin::Secret;
+pub use admin::{Secret, TOKEN_FORM};
 pub use app::{App, BoxError};
 #[cfg(feature = "axum")]
 pub use axum_app::{AxumApp, ConnectInfoApp, FromIncomingStream, IntoApp, axum_app};

@@ -27,6 +27,7 @@ mod memory_watch;
 mod parting;
 mod running;
 mod shutdown;
+mod side_thread;
 mod signals;
 mod start;
 mod start_line;

@@ -144,6 +144,9 @@ pub(crate) struct CoreStatus {
     turn_asked_ms: AtomicU64,
     /// The core's thread sleeps until something happens, so nothing blocks it. Written only where somebody watches.
     asleep: AtomicBool,
+    /// The watchdog has named it, and it has neither turned nor begun a poll since. Written twice a second, by the watchdog.
+    #[cfg(feature = "metrics")]
+    pub(crate) is_blocked: AtomicBool,
 }
 
 impl Status {

@@ -3,11 +3,13 @@
 //! | the admin side | what a request must bring |
 //! |---|---|
 //! | has a token | the token, from wherever it comes |
-//! | has none, on a loopback address | a `Host` that is a loopback name or address |
+//! | has none, on a loopback address | a `Host` that is a loopback name or address, and no field of a proxy |
 //! | has none, on any other address | nothing helps: the rest is not there |
 //!
 //! In all cases a browser must not say that the page of another site asks. So neither a page that sends requests through the operator's
-//! browser (cross-site request forgery) nor one whose name is made to resolve to this machine (DNS rebinding) gets anywhere.
+//! browser (cross-site request forgery) nor one whose name is made to resolve to this machine (DNS rebinding) gets anywhere. A proxy on this
+//! machine asks on a loopback address, and often by a loopback name, whoever asks it: so without a token nothing is for those who come
+//! through one that says so. One that says nothing cannot be told from a program here.
 //!
 //! The invariant: nothing is read but the head, and nothing is remembered.
 
@@ -15,11 +17,13 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
+use http::header::{AUTHORIZATION, FORWARDED, HOST, HeaderName, ORIGIN, VIA};
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::secret::Secret;
 
+/// What a proxy adds to say that it is one (RFC 7239; RFC 9110, section 7.6.3).
+const OF_PROXIES: [HeaderName; 3] = [FORWARDED, HeaderName::from_static("x-forwarded-for"), VIA];
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
@@ -39,6 +43,8 @@ pub(super) enum Denied {
     OtherSite,
     /// `Host` names no loopback address.
     OtherHost,
+    /// A proxy says that it hands on what somebody else asks.
+    Proxied,
     /// The token is demanded, and there is none or a wrong one.
     Token,
     /// Off loopback, without a token, there is nothing.
@@ -53,6 +59,7 @@ impl Access {
         match &self.token {
             Some(token) => has_token(fields, token).then_some(()).ok_or(Denied::Token),
             None if !self.bound.ip().to_canonical().is_loopback() => Err(Denied::NotThere),
+            None if OF_PROXIES.iter().any(|name| fields.contains_key(name)) => Err(Denied::Proxied),
             None => one(fields, &HOST).is_some_and(is_loopback_host).then_some(()).ok_or(Denied::OtherHost),
         }
     }
@@ -182,6 +189,24 @@ mod tests {
             assert_eq!(check(bound, false, &[]), Err(Denied::OtherHost), "HTTP/1.0 without a Host");
             let twice = [("host", "localhost"), ("host", "localhost")];
             assert_eq!(check(bound, false, &twice), Err(Denied::OtherHost));
+        }
+    }
+
+    #[test]
+    fn without_a_token_nothing_is_for_who_comes_through_a_proxy() {
+        for line in [
+            ("forwarded", "for=192.0.2.1"),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x-forwarded-for", ""),
+            ("via", "1.1 proxy"),
+        ] {
+            let lines = [("host", "127.0.0.1:9090"), line];
+            assert_eq!(check("127.0.0.1:9090", false, &lines), Err(Denied::Proxied), "{line:?}");
+            assert_eq!(check("0.0.0.0:9090", false, &lines), Err(Denied::NotThere), "{line:?}");
+            assert_eq!(check("127.0.0.1:9090", true, &lines), Err(Denied::Token), "{line:?}");
+            let credentials = format!("Bearer {TOKEN}");
+            let lines = [("host", "admin.example.org"), line, ("authorization", &*credentials)];
+            assert_eq!(check("127.0.0.1:9090", true, &lines), Ok(()), "{line:?}");
         }
     }
 

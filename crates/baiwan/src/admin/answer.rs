@@ -75,6 +75,10 @@ pub(super) fn denied(denied: Denied) -> Answer {
             StatusCode::FORBIDDEN,
             "Without a token the admin side is for this machine: ask for localhost or 127.0.0.1 by that name, or set a token.",
         ),
+        Denied::Proxied => (
+            StatusCode::FORBIDDEN,
+            "Without a token the admin side is for this machine, and not for whoever comes through a proxy: set one (the service takes it from ADMIN_TOKEN).",
+        ),
         Denied::Token => {
             (StatusCode::UNAUTHORIZED, "Bring the token, as a bearer token or as the password of any user.")
         }

@@ -7,6 +7,9 @@
 //! A check is the app's code, so it may hang, block its thread, or panic. That costs its own verdict: it runs on a thread of the admin
 //! runtime's, never on the one that answers, and has a second. One that has not returned is not run again until it has.
 //!
+//! At the end, checks that wait are dropped while the runtime still drives what they wait for: a timer or socket that is polled after
+//! its runtime has ended panics.
+//!
 //! The invariant: whoever asks for a verdict does not wait for a check.
 
 use std::fmt;
@@ -16,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::watch::{self, Receiver};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
@@ -37,6 +41,10 @@ pub(super) struct Checks {
     runs: Vec<Run>,
     verdicts: Vec<Arc<Verdict>>,
 }
+
+/// Ends the runs of checks. Whatever a run is waiting for is dropped then, and no verdict comes of it.
+#[derive(Clone, Debug)]
+pub(super) struct RunsEnd(watch::Sender<bool>);
 
 /// What is known of one check.
 #[derive(Debug)]
@@ -83,10 +91,24 @@ impl Checks {
     }
 
     /// Has all be run from now on, on the local runtime within which this is called.
-    pub(super) fn begin(self) {
+    pub(super) fn begin(self, end: &RunsEnd) {
         for (run, verdict) in self.runs.into_iter().zip(self.verdicts) {
-            drop(tokio::task::spawn_local(watch(run, verdict)));
+            drop(tokio::task::spawn_local(watch(run, verdict, end.clone())));
         }
+    }
+}
+
+impl RunsEnd {
+    pub(super) fn new() -> Self {
+        Self(watch::channel(false).0)
+    }
+
+    /// Ends all runs, and waits until they have ended; but for no longer than `max`, because one that blocks its thread does not.
+    pub(super) async fn come(&self, max: Duration) {
+        let Self(end) = self;
+        end.send_replace(true);
+        // Each run holds a receiver.
+        let _ = timeout(max, end.closed()).await;
     }
 }
 
@@ -136,16 +158,17 @@ impl Verdict {
     }
 }
 
-/// Runs one check again and again.
-async fn watch(run: Run, verdict: Arc<Verdict>) {
+/// Runs one check again and again, until the end.
+async fn watch(run: Run, verdict: Arc<Verdict>, end: RunsEnd) {
     let mut pause = interval(PAUSE);
     pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut running: Option<JoinHandle<Outcome>> = None;
+    let mut running: Option<JoinHandle<Option<Outcome>>> = None;
     loop {
         pause.tick().await;
-        let mut run_of_it = running.take().unwrap_or_else(|| begin(&run));
+        let mut run_of_it = running.take().unwrap_or_else(|| begin(&run, &end));
         let outcome = match timeout(DEADLINE + RETURN_MAX, &mut run_of_it).await {
-            Ok(Ok(outcome)) => outcome,
+            Ok(Ok(Some(outcome))) => outcome,
+            Ok(Ok(None)) => return,
             Ok(Err(_)) => Err("it panicked".to_owned()),
             Err(_) => {
                 running = Some(run_of_it);
@@ -156,21 +179,35 @@ async fn watch(run: Run, verdict: Arc<Verdict>) {
     }
 }
 
-fn begin(run: &Run) -> JoinHandle<Outcome> {
-    let run = Arc::clone(run);
+/// Runs a check once. None if the end comes first.
+fn begin(run: &Run, RunsEnd(end): &RunsEnd) -> JoinHandle<Option<Outcome>> {
+    let (run, ended) = (Arc::clone(run), end.subscribe());
     spawn_blocking(move || {
         let begin = Instant::now();
-        let outcome = Handle::current().block_on(async { timeout(DEADLINE, run()).await });
+        let outcome = Handle::current().block_on(until_end(ended, async { timeout(DEADLINE, run()).await }))?;
         // One that blocks its thread is not stopped by the timeout, and ends when it likes.
-        match outcome {
+        Some(match outcome {
             Ok(outcome) if begin.elapsed() <= DEADLINE + RETURN_MAX => outcome,
             _ => Err(format!("no answer within {} s", DEADLINE.as_secs())),
-        }
+        })
     })
+}
+
+/// What comes of a run, unless the end comes first.
+async fn until_end<T>(mut ended: Receiver<bool>, run: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        // An error says that nobody is left who could end it otherwise.
+        _ = ended.wait_for(|ended| *ended) => None,
+        outcome = run => Some(outcome),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering::Relaxed;
+
     use super::*;
 
     fn verdict() -> Verdict {
@@ -211,7 +248,7 @@ mod tests {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()).unwrap();
         let good = runtime.block_on(async {
-            checks.begin();
+            checks.begin(&RunsEnd::new());
             while verdicts.iter().any(|verdict| verdict.is_good().is_none()) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
@@ -224,5 +261,44 @@ mod tests {
         };
         assert_eq!([1, 2, 3, 4].map(reason), ["away", "no answer within 1 s", "it panicked", "it blocks its thread"]);
         drop(release);
+    }
+
+    /// Sets what it has when it is dropped, within a runtime that still turns.
+    struct DroppedInTime(Arc<AtomicBool>);
+
+    impl Drop for DroppedInTime {
+        fn drop(&mut self) {
+            self.0.store(!std::thread::panicking(), Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_check_that_waits_ends_with_the_runs_and_without_a_verdict() {
+        let (begun, has_begun) = std::sync::mpsc::sync_channel::<()>(1);
+        let is_dropped = Arc::new(AtomicBool::new(false));
+        let held = Arc::clone(&is_dropped);
+        let mut checks = Checks::default();
+        checks.add("waiting".to_owned(), true, move || {
+            let (begun, held) = (begun.clone(), DroppedInTime(Arc::clone(&held)));
+            async move {
+                let _held = held;
+                let _ = begun.try_send(());
+                tokio::time::sleep(Duration::from_secs(3_600)).await;
+                Ok::<_, String>(())
+            }
+        });
+        let verdicts = checks.verdicts();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()).unwrap();
+        runtime.block_on(async {
+            let end = RunsEnd::new();
+            checks.begin(&end);
+            while has_begun.try_recv().is_err() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            end.come(Duration::from_secs(3_600)).await;
+            assert!(is_dropped.load(Relaxed), "it was dropped while the runtime turned");
+        });
+        assert_eq!(verdicts[0].is_good(), None);
     }
 }

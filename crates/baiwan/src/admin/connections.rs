@@ -1,7 +1,9 @@
 //! The connections of the admin side: few, and never so many that one more is not served.
 //!
 //! hyper reads and writes; here it is decided which connections there are. When there is one too many, the one ends that has asked for
-//! nothing for the longest time. So whoever opens all of them, and sends nothing or half a request, holds nobody up.
+//! nothing for the longest time, and those that are being answered end after all others. So whoever opens all of them, and sends nothing or
+//! half a request, holds nobody up. It is no defence against one who goes on opening: then a connection has until the next
+//! [`CONNECTIONS_MAX`] to send its request; nor against an operator who holds all of them with bodies that never come.
 //!
 //! The invariant: at most [`CONNECTIONS_MAX`] connections, and each has asked for something within [`QUIET_MAX`].
 

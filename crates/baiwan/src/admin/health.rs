@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use http::StatusCode;
 use serde::Serialize;
@@ -18,14 +19,15 @@ use tokio::time::Instant;
 
 use super::answer::{Answer, json};
 use super::checks::Verdict;
+use super::moment::wall_ms;
 use crate::dashboard::{self, Check};
-use crate::status::Health;
+use crate::status::{CoreStatus, Health};
 
 /// The name under which the server itself stands among the checks.
 const SERVER: &str = "server";
 
-/// A core that was asked for a turn this long ago is said to be blocked.
-const BLOCKED_AFTER_MS: u64 = 2_000;
+/// What holds a core up is said when it was asked for a turn this long ago.
+const LATE_AFTER_MS: u64 = 2_000;
 /// From here on idle connections end sooner.
 const MEMORY_SHORT_PERCENT: u8 = 85;
 
@@ -83,6 +85,7 @@ impl Condition {
         let check =
             |check: &Arc<Verdict>| Check { name: check.name.clone(), is_up: check.is_good(), reason: check.failure() };
         dashboard::State {
+            now_ms: wall_ms(),
             phase: self.health.phase().name(),
             is_live: self.health.is_live(),
             is_ready: self.is_ready(),
@@ -94,16 +97,18 @@ impl Condition {
     /// What is wrong with the server itself, in whole sentences.
     fn warnings(&self) -> Vec<String> {
         let Some(status) = self.health.0.get() else { return Vec::new() };
-        let blocked = |core: &crate::status::CoreStatus| {
-            let blocked_ms = status.now_ms().saturating_sub(core.turn_asked_ms()?);
-            (blocked_ms >= BLOCKED_AFTER_MS).then_some(blocked_ms / 1000)
+        let late_seconds = |core: &CoreStatus| {
+            let late_ms = status.now_ms().saturating_sub(core.turn_asked_ms()?);
+            (late_ms >= LATE_AFTER_MS).then_some(late_ms / 1000)
         };
-        let cores = status.cores.iter().enumerate().filter_map(|(index, core)| Some((index, blocked(core)?)));
-        let mut warnings: Vec<String> = cores
-            .map(|(core, seconds)| {
-                format!("Core {core} is blocked since {seconds} s: a handler does not return to its thread.")
-            })
-            .collect();
+        let late = status.cores.iter().enumerate().filter_map(|(index, core)| Some((index, core, late_seconds(core)?)));
+        let warning = |(index, core, seconds): (usize, &CoreStatus, u64)| match core.is_blocked.load(Relaxed) {
+            true => format!("Core {index} is blocked since {seconds} s: a handler does not return to its thread."),
+            false => format!(
+                "Core {index} is busy with one turn since {seconds} s: its handlers take too long, one after another."
+            ),
+        };
+        let mut warnings: Vec<String> = late.map(warning).collect();
         if let Some(percent) = self.health.memory_percent().filter(|percent| *percent >= MEMORY_SHORT_PERCENT) {
             warnings.push(format!(
                 "{percent} % of the memory that the process may have is used. Idle connections end sooner; from 95 % on requests are refused."

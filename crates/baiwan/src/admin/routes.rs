@@ -4,22 +4,28 @@
 //! even what there is.
 
 use std::fmt;
+use std::time::Duration;
 
 use http::header::ACCEPT;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use tokio::time::interval;
 
 use super::access::Access;
 use super::answer::{Answer, answer, denied, not_found, problem, wrong_method};
 use super::clients::Clients;
 use super::dashboard::Board;
 use super::health::Condition;
-use crate::metrics::{self, Metrics};
+use super::scrapes::{Form, Scrapes};
+use crate::metrics::Metrics;
 use crate::say::say;
 
 /// Bytes of a request's body: the longest filter of a log is shorter.
 const BODY_BYTES_MAX: usize = 4096;
+
+/// Between two looks whether the server has started.
+const START_LOOKS: Duration = Duration::from_millis(20);
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -29,6 +35,7 @@ pub(super) struct Site {
     pub(super) access: Access,
     pub(super) condition: Condition,
     pub(super) metrics: Metrics,
+    pub(super) scrapes: Scrapes,
     pub(super) clients: Clients,
     pub(super) board: Board,
     pub(super) log_level: Option<LogLevel>,
@@ -55,18 +62,27 @@ impl Site {
         self.board.watch(&self.condition, &self.metrics).await;
     }
 
+    /// Waits until every core runs.
+    pub(super) async fn until_started(&self) {
+        let mut looks = interval(START_LOOKS);
+        while !self.condition.is_started() {
+            looks.tick().await;
+        }
+    }
+
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Answer {
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-        let open: Option<fn(&Self, &HeaderMap) -> Answer> = match request.uri().path() {
-            "/metrics" => Some(Self::metrics),
-            "/health" => Some(|site, _| site.condition.whole()),
-            "/health/live" => Some(|site, _| site.condition.live()),
-            "/health/ready" => Some(|site, _| site.condition.ready()),
-            "/health/startup" => Some(|site, _| site.condition.startup()),
+        let open: Option<fn(&Condition) -> Answer> = match request.uri().path() {
+            "/metrics" if is_read => return self.scrapes.page(form(request.headers())).await,
+            "/metrics" => return wrong_method("GET, HEAD"),
+            "/health" => Some(Condition::whole),
+            "/health/live" => Some(Condition::live),
+            "/health/ready" => Some(Condition::ready),
+            "/health/startup" => Some(Condition::startup),
             _ => None,
         };
         match open {
-            Some(answer) if is_read => answer(self, request.headers()),
+            Some(answer) if is_read => answer(&self.condition),
             Some(_) => wrong_method("GET, HEAD"),
             None => match self.access.check(request.method(), request.headers()) {
                 Ok(()) => self.answer_to_operator(request, is_read).await,
@@ -95,14 +111,13 @@ impl Site {
             },
         }
     }
+}
 
-    fn metrics(&self, fields: &HeaderMap) -> Answer {
-        match quality_of(fields, "application/openmetrics-text") {
-            Some(quality) if quality >= quality_of(fields, "text/plain").unwrap_or(0) => {
-                answer(StatusCode::OK, metrics::OPENMETRICS, self.metrics.render_openmetrics())
-            }
-            _ => answer(StatusCode::OK, metrics::TEXT, self.metrics.render()),
-        }
+/// What a scraper likes best.
+fn form(fields: &HeaderMap) -> Form {
+    match quality_of(fields, "application/openmetrics-text") {
+        Some(quality) if quality >= quality_of(fields, "text/plain").unwrap_or(0) => Form::OpenMetrics,
+        _ => Form::Prometheus,
     }
 }
 
@@ -154,11 +169,7 @@ mod tests {
 
     #[test]
     fn the_form_of_metrics_is_what_the_scraper_likes_best() {
-        let is_openmetrics = |text: &str| {
-            let fields = accept(text);
-            let openmetrics = quality_of(&fields, "application/openmetrics-text");
-            openmetrics.is_some_and(|quality| quality >= quality_of(&fields, "text/plain").unwrap_or(0))
-        };
+        let is_openmetrics = |text: &str| form(&accept(text)) == Form::OpenMetrics;
         for text in [
             "application/openmetrics-text",
             "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",

@@ -34,6 +34,8 @@ pub(crate) struct Facts {
 /// How the server is at the moment.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct State {
+    /// By the clock that `started_ms` is of: that of a browser may be another.
+    pub(crate) now_ms: u64,
     /// The name of a [`Phase`](crate::Phase).
     pub(crate) phase: &'static str,
     pub(crate) is_live: bool,
@@ -178,7 +180,7 @@ mod tests {
     }
 
     fn data(dashboard: &Dashboard, after: Option<u64>) -> Value {
-        let state = State { phase: "serving", is_live: true, is_ready: true, ..State::default() };
+        let state = State { now_ms: 1_061_000, phase: "serving", is_live: true, is_ready: true, ..State::default() };
         serde_json::from_slice(&dashboard.data(after, &state)).unwrap()
     }
 
@@ -190,6 +192,7 @@ mod tests {
         assert_eq!(data["seconds"]["connections"].as_object().unwrap().len(), STATES.len());
         assert_eq!((&data["routes"], &data["errors"]), (&json!([]), &json!([])));
         assert_eq!((&data["server"]["phase"], &data["server"]["version"]), (&json!("serving"), &json!("0.1.0")));
+        assert_eq!((&data["server"]["started_ms"], &data["server"]["now_ms"]), (&json!(1_000_000), &json!(1_061_000)));
         assert_eq!(data["in_force"], json!([["workers", "2"]]));
     }
 

@@ -49,6 +49,11 @@ impl Administration {
         self.side.address()
     }
 
+    /// Waits until it has ended.
+    pub(super) async fn end(&mut self) {
+        self.side.end().await;
+    }
+
     /// Every core has the table that it will have.
     pub(super) fn handle_parted(&mut self) -> Result<(), Error> {
         for listener in self.on_its_way.take().map(Listeners::take).transpose()?.into_iter().flatten() {

@@ -1,7 +1,8 @@
 //! What runs beside the cores, on threads of its own, for as long as the server does: whoever watches memory and cores, and the admin
 //! side.
 //!
-//! The invariant: all of it is there before the first core starts, and has ended when the server is dropped.
+//! The invariant: all of it is there before the first core starts, and has ended when the server was dropped, unless something blocks a
+//! thread of it for longer than a second.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -51,6 +52,15 @@ impl Beside {
         return self.watchdog.is_some();
         #[cfg(not(feature = "metrics"))]
         false
+    }
+
+    /// Waits until the admin side has ended, which may take half a second where checks block their threads: so that whoever drops this
+    /// afterwards does not wait for it.
+    pub(super) async fn end(&mut self) {
+        #[cfg(feature = "admin")]
+        if let Some(admin) = &mut self.admin {
+            admin.end().await;
+        }
     }
 
     /// Every core has the fd table that it will have.

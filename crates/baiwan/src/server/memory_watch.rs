@@ -8,12 +8,11 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::thread;
 use std::time::Duration;
 
 use baiwan_limits::{MemoryLevel, MemoryPressure};
 
+use super::side_thread::{Pauses, SideThread};
 use crate::memory::{LimitedGroups, Usage};
 use crate::say::say;
 use crate::status::Status;
@@ -25,7 +24,7 @@ const PAUSES: [(u8, Duration); 3] =
 
 /// Ends the watch when it is dropped.
 #[derive(Debug)]
-pub(super) struct MemoryWatch(#[expect(dead_code, reason = "that it is dropped is what matters")] SyncSender<()>);
+pub(super) struct MemoryWatch(#[expect(dead_code, reason = "that it is dropped is what matters")] SideThread);
 
 impl MemoryWatch {
     /// Begins to watch, if the files below `root` (`/`, tests apart) name a cgroup with a limit.
@@ -34,17 +33,15 @@ impl MemoryWatch {
     /// When the system has no thread for it.
     pub(super) fn begin(root: &Path, status: Arc<Status>) -> io::Result<Option<Self>> {
         let Some(groups) = LimitedGroups::find(root) else { return Ok(None) };
-        let (end, ended) = sync_channel::<()>(0);
-        let watch = move || {
+        let watch = move |pauses: Pauses| {
             loop {
                 look(&groups, &status);
-                if ended.recv_timeout(pause(status.memory_pressure().percent)) != Err(RecvTimeoutError::Timeout) {
+                if !pauses.pause(pause(status.memory_pressure().percent)) {
                     return;
                 }
             }
         };
-        thread::Builder::new().name("baiwan-memory".to_owned()).spawn(watch)?;
-        Ok(Some(Self(end)))
+        SideThread::begin("baiwan-memory", watch).map(|thread| Some(Self(thread)))
     }
 }
 
@@ -94,7 +91,7 @@ mod tests {
             if condition() {
                 return;
             }
-            thread::park_timeout(Duration::from_millis(1));
+            std::thread::park_timeout(Duration::from_millis(1));
         }
         panic!("it did not come to pass");
     }
@@ -132,8 +129,7 @@ mod tests {
         let watch = MemoryWatch::begin(tree.root(), Arc::clone(&status)).unwrap().expect("there is a limit");
         eventually(|| status.memory_pressure().level == MemoryLevel::Refusing);
         drop(watch);
-        // The thread holds the other handle.
-        eventually(|| Arc::strong_count(&status) == 1);
+        assert_eq!(Arc::strong_count(&status), 1, "its thread has ended, which held the other");
         assert!(MemoryWatch::begin(Path::new("/nowhere"), status).unwrap().is_none());
     }
 }

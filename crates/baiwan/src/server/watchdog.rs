@@ -6,9 +6,12 @@
 //! [`Health::is_live`](crate::Health::is_live), which asks every core.)
 //!
 //! ```text
-//!   awake ── asked for a turn ──▶ turns ──────────────────────────────────▶ is asked again at the next look
-//!                            └──▶ has not turned for 2 s ─▶ named ─▶ turns ─▶ the log says how long it took
+//!   awake ── asked for a turn ──▶ turns ──────────────────────────────────────────────────────▶ is asked again at the next look
+//!                            └──▶ for 2 s no turn, and no poll began ─▶ named ─▶ turns or polls ─▶ the log says how long it took
 //! ```
+//!
+//! A turn may be long without a handler that does not return: it polls many, one after another. So a core is blocked only if, for those
+//! 2 seconds, it has begun no poll either. How long turns take is in `baiwan_turn_duration_seconds`.
 //!
 //! The invariant: a core is named once for each time that it is blocked.
 
@@ -16,19 +19,18 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::thread;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 
+use super::side_thread::{Pauses, SideThread};
 use crate::metrics::{Metrics, describe};
 use crate::route_table::RouteNumber;
 use crate::say::say;
 use crate::status::{Phase, Status};
 
-/// A core that has not turned for this long after it was asked to is named.
+/// A core that has not turned for this long after it was asked to, and has begun no poll in that time, is named.
 const STUCK_AFTER_MS: u64 = 2_000;
 /// Between two looks while nothing is due. With the time above, a core is named within 3 s of the handler's beginning.
 const PAUSE_MS: u64 = 500;
@@ -39,7 +41,7 @@ const PAUSE_MIN_MS: u64 = 10;
 
 /// Ends the watch when it is dropped.
 #[derive(Debug)]
-pub(super) struct Watchdog(#[expect(dead_code, reason = "that it is dropped is what matters")] SyncSender<()>);
+pub(super) struct Watchdog(#[expect(dead_code, reason = "that it is dropped is what matters")] SideThread);
 
 impl Watchdog {
     /// Begins to watch, if anybody has asked for metrics; these say then what it has seen.
@@ -57,69 +59,94 @@ impl Watchdog {
     /// # Errors
     /// When the system has no thread for it.
     fn begin(status: Arc<Status>) -> io::Result<Self> {
-        let (end, ended) = sync_channel::<()>(0);
-        let body = move || {
+        let body = move |pauses: Pauses| {
             let mut watch = Watch::new(&status);
             let mut pause_ms = PAUSE_MS;
-            while ended.recv_timeout(Duration::from_millis(pause_ms)) == Err(RecvTimeoutError::Timeout) {
+            while pauses.pause(Duration::from_millis(pause_ms)) {
                 if status.phase() >= Phase::Serving {
                     pause_ms = watch.look(&status, status.now_ms());
                 }
             }
         };
-        thread::Builder::new().name("baiwan-turns".to_owned()).spawn(body)?;
-        Ok(Self(end))
+        SideThread::begin("baiwan-turns", body).map(Self)
     }
 }
 
 /// What is known of each core.
 #[derive(Debug)]
 struct Watch {
-    hangs: Box<[Option<Hang>]>,
+    cores: Box<[Watched]>,
+}
+
+/// What is known of one core.
+#[derive(Debug, Default)]
+struct Watched {
+    /// How many polls it had begun at the last look.
+    polls: u32,
+    /// When a look saw first that these had begun and no more.
+    polls_since_ms: u64,
+    /// There while it is named.
+    hang: Option<Hang>,
 }
 
 /// A core that was named.
 #[derive(Debug)]
 struct Hang {
-    asked_ms: u64,
+    since_ms: u64,
     route: String,
 }
 
 impl Watch {
     fn new(status: &Status) -> Self {
-        Self { hangs: status.cores.iter().map(|_| None).collect() }
+        Self { cores: status.cores.iter().map(|_| Watched::default()).collect() }
     }
 
     /// Looks at all cores. Returns how many milliseconds may pass until the next look.
     fn look(&mut self, status: &Status, now_ms: u64) -> u64 {
         let mut pause_ms = PAUSE_MS;
-        for (index, (core, hang)) in status.cores.iter().zip(&mut self.hangs).enumerate() {
+        for (index, (core, watched)) in status.cores.iter().zip(&mut self.cores).enumerate() {
             // One that has ended turns no more.
             let is_over = core.is_asleep() && status.phase() >= Phase::Draining;
             let asked_ms = core.turn_asked_ms().filter(|_| !is_over);
-            if let Some(before) = hang.take_if(|hang| Some(hang.asked_ms) != asked_ms) {
+            let since_ms =
+                asked_ms.map(|asked_ms| asked_ms.max(watched.handle_polls(core.polls.load(Relaxed), now_ms)));
+            if let Some(before) = watched.hang.take_if(|hang| Some(hang.since_ms) != since_ms) {
                 say_turned(index, &before, now_ms);
             }
-            let Some(asked_ms) = asked_ms else {
+            let Some(since_ms) = since_ms else {
                 if !core.is_asleep() {
                     core.ask_for_turn(now_ms);
                 }
                 continue;
             };
-            let waited_ms = now_ms.saturating_sub(asked_ms);
-            if hang.is_none() && waited_ms >= STUCK_AFTER_MS {
-                // What is not polled as a request's handler is a task that a handler has spawned, or the app's own factory or clone.
+            let waited_ms = now_ms.saturating_sub(since_ms);
+            if watched.hang.is_none() && waited_ms >= STUCK_AFTER_MS {
+                // What is not polled as a request's handler is a task that a handler has spawned, a service's `call`, or the app's own
+                // factory or clone.
                 let route = RouteNumber::from_polling(core.polling.load(Relaxed)).unwrap_or_default();
                 status.stuck.add(route);
                 let route = status.routes.template(route).to_owned();
                 say_stuck(index, &route, waited_ms);
-                *hang = Some(Hang { asked_ms, route });
+                watched.hang = Some(Hang { since_ms, route });
             }
-            let due_ms = if hang.is_some() { PAUSE_STUCK_MS } else { STUCK_AFTER_MS - waited_ms };
+            let due_ms = if watched.hang.is_some() { PAUSE_STUCK_MS } else { STUCK_AFTER_MS - waited_ms };
             pause_ms = pause_ms.min(due_ms.max(PAUSE_MIN_MS));
         }
-        status.set_stuck_cores(self.hangs.iter().flatten().count() as u64);
+        for (core, watched) in status.cores.iter().zip(&self.cores) {
+            core.is_blocked.store(watched.hang.is_some(), Relaxed);
+        }
+        status.set_stuck_cores(self.cores.iter().filter(|watched| watched.hang.is_some()).count() as u64);
         pause_ms
+    }
+}
+
+impl Watched {
+    /// Takes in how many polls have begun. Returns since when no other has, as far as looks have seen.
+    fn handle_polls(&mut self, polls: u32, now_ms: u64) -> u64 {
+        if self.polls != polls {
+            (self.polls, self.polls_since_ms) = (polls, now_ms);
+        }
+        self.polls_since_ms
     }
 }
 
@@ -149,7 +176,7 @@ fn say_stuck(core: usize, route: &str, blocked_ms: u64) {
 }
 
 fn say_turned(core: usize, hang: &Hang, now_ms: u64) {
-    let (route, blocked_ms) = (&hang.route, now_ms.saturating_sub(hang.asked_ms));
+    let (route, blocked_ms) = (&hang.route, now_ms.saturating_sub(hang.since_ms));
     say(|| tracing::warn!(core, route, blocked_ms, "a core turns again that was blocked"));
 }
 
@@ -193,6 +220,31 @@ mod tests {
         assert_eq!(status.stuck.all(), [(RouteNumber::UNMATCHED, 1), (route, 1)]);
     }
 
+    /// Polls of 300 ms each, in one turn of 6 s; then one of 3 s in a turn that goes on, and again many.
+    #[test]
+    fn a_turn_of_many_polls_is_not_blocked_but_one_poll_within_it_can_be() {
+        let (status, mut watch) = watch();
+        status.cores[1].set_asleep(true);
+        let route = status.routes.intern("/slow");
+        let (polls, polling) = (&status.cores[0].polls, &status.cores[0].polling);
+        let mut named = Vec::new();
+        for now_ms in (1..=12_000).step_by(100) {
+            if !(6_001..9_001).contains(&now_ms) && now_ms % 300 == 1 {
+                polls.fetch_add(1, Relaxed);
+                polling.store(route.as_polling(), Relaxed);
+            }
+            let before = status.stuck_cores();
+            watch.look(&status, now_ms);
+            assert_eq!(status.cores[0].is_blocked.load(Relaxed), status.stuck_cores() == 1);
+            if status.stuck_cores() != before {
+                named.push((now_ms, status.stuck_cores()));
+            }
+        }
+        // The last poll before began at 5,701.
+        assert_eq!(named, [(7_701, 1), (9_001, 0)]);
+        assert_eq!(status.stuck.all(), [(route, 1)]);
+    }
+
     #[test]
     fn a_core_that_sleeps_is_not_asked() {
         let (status, mut watch) = watch();
@@ -225,12 +277,6 @@ mod tests {
         let status = Status::new(1, 1, 1);
         let watchdog = Watchdog::begin(Arc::clone(&status)).unwrap();
         drop(watchdog);
-        for _ in 0..20_000 {
-            if Arc::strong_count(&status) == 1 {
-                return;
-            }
-            thread::park_timeout(Duration::from_millis(1));
-        }
-        panic!("its thread goes on");
+        assert_eq!(Arc::strong_count(&status), 1, "its thread has ended, which held the other");
     }
 }

@@ -39,11 +39,12 @@ fn is_problem(answer: &Answer, words: &str) -> bool {
 
 #[test]
 fn metrics_and_health_are_for_all_and_the_rest_for_whoever_may() {
-    let cases: [(Admin, &str, u16); 8] = [
+    let cases: [(Admin, &str, u16); 9] = [
         (admin(), "Host: localhost\r\n", 200),
         (admin(), "Host: evil.example\r\n", 403),
         (admin(), "Host: localhost\r\nOrigin: http://evil.example\r\n", 403),
         (admin(), "Host: localhost\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n", 403),
+        (admin(), "Host: 127.0.0.1:9090\r\nX-Forwarded-For: 192.0.2.1\r\n", 403),
         (admin().token(TOKEN), "Host: localhost\r\n", 401),
         (admin().token(TOKEN), "Host: admin.example\r\nAuthorization: Bearer 0123456789abcdef\r\n", 200),
         // The password of whoever: `ada:0123456789abcdef`.
@@ -69,6 +70,7 @@ fn a_browser_is_asked_for_the_token_and_a_refusal_says_what_helps() {
     drop(rig);
     let rig = start(admin());
     assert!(is_problem(&ask(&rig, "GET", "/", "Host: a.example\r\n", ""), "localhost"));
+    assert!(is_problem(&ask(&rig, "GET", "/", "Host: localhost\r\nVia: 1.1 proxy\r\n", ""), "ADMIN_TOKEN"));
     assert!(is_problem(&get(&rig, "/nothing"), "nothing at this path"));
     let answer = ask(&rig, "POST", "/metrics", "Host: localhost\r\n", "");
     assert_eq!((answer.status, answer.field("allow")), (405, Some("GET, HEAD")));

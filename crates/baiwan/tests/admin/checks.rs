@@ -1,7 +1,7 @@
 //! Checks of the app's own, as `/health` shows them.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -42,6 +42,34 @@ fn a_check_that_fails_is_named_and_one_that_is_required_makes_the_server_not_rea
     is_there.store(true, Relaxed);
     eventually("it is back", || get(&rig, "/health").status == 200);
     assert_eq!(lines(&["INFO", "a health check succeeds again", "queue-of-this-test"]).len(), 1);
+}
+
+/// Says when it was dropped, and whether by a panic.
+struct Dropped(SyncSender<bool>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(std::thread::panicking());
+    }
+}
+
+/// A timer that is polled after its runtime has ended panics.
+#[test]
+fn a_check_that_hangs_ends_with_the_server_and_without_a_panic() {
+    let ((begun, begins), (end, ends)) = (sync_channel(1), sync_channel(1));
+    let hang = move || {
+        let dropped = Dropped(end.clone());
+        let begun = begun.clone();
+        async move {
+            let _dropped = dropped;
+            let _ = begun.try_send(());
+            std::future::pending::<Result<(), String>>().await
+        }
+    };
+    let rig = Rig::start(server(EventLoop::Auto).admin(admin().check("hangs", hang)), Router::new());
+    begins.recv().unwrap();
+    rig.stop();
+    assert_eq!(ends.try_recv(), Ok(false), "it has ended, and did not panic");
 }
 
 #[test]

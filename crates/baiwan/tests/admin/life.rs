@@ -55,6 +55,11 @@ fn a_port_that_was_asked_for_and_is_in_use_is_an_error() {
         let error = server(EventLoop::Auto).admin(Admin::bind(wrong)).start(Router::new()).unwrap_err();
         assert!(matches!(&error, Error::AdminAddress { .. }), "{error}");
     }
+    for wrong in ["", "0123456789abcde"] {
+        let error = server(EventLoop::Auto).admin(admin().token(wrong)).start(Router::new()).unwrap_err();
+        assert!(matches!(&error, Error::AdminToken { .. }), "{error}");
+        assert!(error.to_string().contains("16 to 512 characters"), "{error}");
+    }
 }
 
 #[test]
@@ -66,6 +71,14 @@ fn a_port_that_nobody_asked_for_and_is_in_use_is_a_warning() {
     assert_eq!(rig.running.admin_address(), None);
     assert_eq!(rig.connect().get("/").status, 404);
     assert_eq!(lines(&["WARN", "there is no admin side", "CHAT_PORT", &address.to_string()]).len(), 1);
+}
+
+#[test]
+fn an_address_that_nobody_asked_for_and_that_fails_otherwise_is_an_error() {
+    // Reserved for documents (RFC 5737): no machine has it.
+    let admin = Admin::bind("192.0.2.1:9090").optional("CHAT_PORT");
+    let error = server(EventLoop::Auto).admin(admin).start(Router::new()).unwrap_err();
+    assert!(matches!(&error, Error::Admin { .. }), "{error}");
 }
 
 #[test]

@@ -186,7 +186,7 @@ function showState() {
   document.title = `${look === "good" ? "" : "! "}${open === null || look === "bad" ? text : `${write.short(open)} connections`} · Baiwan`;
   if (!server || page.lastAnswer === null) return;
   const paused = page.paused ? ` · paused at ${write.time(page.lastAnswer)}` : "";
-  setText(byId("about"), `${server.version} · up ${span(page.lastAnswer - server.started_ms)}${paused}`);
+  setText(byId("about"), `${server.version} · up ${span(server.now_ms - server.started_ms)}${paused}`);
 }
 
 function span(ms) {
@@ -255,7 +255,7 @@ function tile(label, value, beside) {
 function findings() {
   const { store, data } = page;
   const found = data.server.warnings.map((text) => ["bad", text]);
-  if (page.startedAnew !== null && page.lastAnswer - page.startedAnew < SECONDS_MAX * 1000) {
+  if (page.startedAnew !== null && data.server.now_ms - page.startedAnew < SECONDS_MAX * 1000) {
     found.push(["warn", `The server started anew at ${write.time(page.startedAnew)}.`]);
   }
   const failing = data.checks.filter((check) => check.is_up === false);

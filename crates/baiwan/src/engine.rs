@@ -20,6 +20,7 @@
 //! | `receive` | ready connections: bytes to heads and bodies |
 //! | `admit` | a head to the gate's verdict |
 //! | `respond` | a head to an answer, or to a task |
+//! | `call` | the app's call, polled once |
 //! | `apps` | the app that a connection's requests are for |
 //! | `upload` | a request's body: received, or discarded |
 //! | `transmit` | answers to bytes on the wire |
@@ -45,6 +46,7 @@ mod admit;
 mod answer;
 mod apps;
 mod arrival;
+mod call;
 mod close;
 mod deny;
 mod exchange;

@@ -11,35 +11,35 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 use baiwan_driver::{Driver, Token};
 use baiwan_http1::{BodyDecoder, BodyFraming, Refusal, RequestHead, ResponseContext};
 use bytes::{Buf, Bytes};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request};
 use http_body::Body as HttpBody;
 use tokio::time::Instant;
 
-use super::answer::{Answer, Extent, encode, say_unsendable};
+use super::answer::{Answer, Extent};
+use super::call::{Answering, Called, answer_without_app, call, warning};
 use super::close::{cut_answer, end_after_flush, end_exchange, enter, fail, flush, note_upload, take_exchange};
 use super::exchange::{self, Pipe, Progress};
-use super::feed::{Feed, FeedInlet, decode_body, keeps_alive};
+use super::feed::{Feed, FeedInlet, decode_body};
 use super::lifetime::{self, reason_after_answer};
 use super::ports::Ports;
 use super::refuse::refuse;
 use super::route::obey_route;
 use super::table::{CompactPeer, Flags, Pending, State, Table};
 use super::terms::Terms;
-use crate::app::{App, Call, add_peer, call_when_ready, is_for_server, limit_buffered_body};
+use crate::app::{App, add_peer, is_for_server, limit_buffered_body};
 use crate::body::Inlet;
-use crate::call_scope::{Told, Whose, listen};
+use crate::call_scope::Told;
 use crate::client::recorded;
 use crate::clock::Tick;
 use crate::ending::OfConnection;
 use crate::pace::Pace;
-use crate::rate_limit::{Left, Warning};
+use crate::rate_limit::Left;
 use crate::recorder::{Draft, Recorder};
-use crate::request_id::{RequestId, within};
+use crate::request_id::RequestId;
 use crate::route_limits::RouteLimits;
 use crate::route_table::RouteNumber;
 use crate::status::{CloseReason, add};
@@ -53,18 +53,6 @@ pub(super) enum Step {
     Pending { body_bytes: usize },
     /// The connection takes no further request, or not yet.
     Over,
-}
-
-/// What the app made of a request.
-enum Called<B> {
-    /// Nothing yet; and what layers of its route have said.
-    Pending(Call<B>, Option<Told>),
-    /// An answer that is encoded, but for the rest of its body; of that what is sent from where it is; and what layers of its route have said.
-    Answered(Answer<B>, VecDeque<Bytes>, Option<Told>),
-    /// The server answers instead: the body is beyond the limit of its route.
-    TooLarge,
-    /// Nothing that can be sent.
-    Failed,
 }
 
 /// What is left of a request whose answer has begun.
@@ -346,97 +334,6 @@ fn begin_body(
     let body = Body::from_inlet(inlet.share());
     let (rate_min, bytes_max) = (terms.settings.body_rate_min, terms.settings.http.body_bytes_max);
     Ok((body, Some(Feed { decoder, inlet, continue_due, rate_min, bytes_max }), decoded.consumed))
-}
-
-/// How an answer is given.
-struct Answering<'a> {
-    context: ResponseContext,
-    /// What is left of its client's limit, if it should say so.
-    left: Option<Left>,
-    /// What its request is called.
-    id: Option<&'a RequestId>,
-}
-
-/// Calls the app, polls the call once, and encodes what is there. Its `route` is written as soon as it is known.
-fn call<A: App>(
-    terms: &Terms,
-    out: &mut Vec<u8>,
-    app: &mut A,
-    request: Request<Body>,
-    mut feed: Option<&mut Feed>,
-    route: &Cell<RouteNumber>,
-    Answering { context, left, id }: Answering<'_>,
-) -> Called<A::ResponseBody> {
-    let cx = &mut Context::from_waker(Waker::noop());
-    let is_ready = match app.poll_ready(cx) {
-        Poll::Ready(Ok(())) => true,
-        Poll::Ready(Err(error)) => {
-            say_unsendable(&*error);
-            return Called::Failed;
-        }
-        Poll::Pending => false,
-    };
-    let call_and_poll = || {
-        let mut call = match is_ready {
-            true => app.call(request),
-            // What was polled has its place in whatever it waits for, so it is this one that must wait on.
-            false => {
-                let fresh = app.clone();
-                call_when_ready(std::mem::replace(app, fresh), request)
-            }
-        };
-        let polled = call.as_mut().poll(cx);
-        (call, polled)
-    };
-    // An app may do its work when it is called, and layers may tell then.
-    let ((call, polled), told) = listen(terms.recorder(), route, Whose::Asked, || within(id, call_and_poll));
-    if let Some(told) = &told
-        && (!feed.as_mut().is_none_or(|feed| feed.obey(&told.limits)) || told.is_too_large)
-    {
-        return Called::TooLarge;
-    }
-    let response = match polled {
-        Poll::Pending => return Called::Pending(call, told),
-        Poll::Ready(Ok(response)) => response,
-        Poll::Ready(Err(error)) => {
-            say_unsendable(&*error);
-            return Called::Failed;
-        }
-    };
-    let context = terms.board.context(context, keeps_alive(feed.as_deref()));
-    let mut queue = VecDeque::new();
-    let warning = warning(terms, left);
-    let encode = || encode(response, warning.as_ref(), context, terms.clock.date(), id, out, &mut queue);
-    // The first frame of its body is polled.
-    match Recorder::posted(terms.recorder(), route.get(), encode) {
-        Some(answer) => Called::Answered(answer, queue, told),
-        None => Called::Failed,
-    }
-}
-
-/// What an answer says of a limit of which little is left.
-#[inline]
-fn warning(terms: &Terms, left: Option<Left>) -> Option<Warning> {
-    Some(terms.settings.rate_limit_in_force.as_ref()?.warning(left?))
-}
-
-/// Answers what is asked about the server as a whole: it is there.
-fn answer_without_app<B>(
-    terms: &Terms,
-    out: &mut Vec<u8>,
-    feed: Option<&Feed>,
-    context: ResponseContext,
-    id: Option<&RequestId>,
-) -> Called<B> {
-    let context = terms.board.context(context, keeps_alive(feed));
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    match encode(response, None, context, terms.clock.date(), id, out, &mut VecDeque::new()) {
-        Some(Answer { status, keep_alive, extent, .. }) => {
-            Called::Answered(Answer { status, keep_alive, extent, rest: None }, VecDeque::new(), None)
-        }
-        None => Called::Failed,
-    }
 }
 
 /// The whole answer is encoded; `feed` is there if the request's body is not.

@@ -2,7 +2,8 @@
 //! somebody asks, and no core does anything for it.
 //!
 //! The table is that of the network namespace; what counts is what came in at a port of the server. It is text, a hundred and fifty
-//! bytes for each connection, so a look has an end: after a time it says what it has seen.
+//! bytes for each connection, so a look has an end: after a time it says what it has seen. The kernel gives it in parts, so one that
+//! changes meanwhile may show a connection twice.
 //!
 //! The invariant: a look is bounded in time and in memory, and says whether it has seen all.
 

@@ -103,6 +103,7 @@ fn a_machine_that_allows_it_holds_the_connections_and_nothing_is_to_be_set() {
 #[test]
 fn each_value_that_is_too_small_is_named_with_what_to_set() {
     use Verdict::{Fails, Warning};
+    let somaxconn = format!("sysctl -w net.core.somaxconn={}", baiwan::machine::BACKLOG_MAX);
     for (file, text, name, verdict, remedy) in [
         ("proc/self/limits", "Max open files 1024 20000 files\n", "open files", Fails, "LimitNOFILE=1000"),
         (
@@ -123,7 +124,7 @@ fn each_value_that_is_too_small_is_named_with_what_to_set() {
         ("proc/sys/fs/nr_open", "1000000\n", "fs.nr_open", Fails, "sysctl -w fs.nr_open=1000"),
         ("proc/sys/fs/file-max", "1000606\n", "fs.file-max", Fails, "sysctl -w fs.file-max=1000607"),
         ("proc/sys/fs/epoll/max_user_watches", "1000001\n", "fs.epoll.max_user_watches", Fails, "=1000002"),
-        ("proc/sys/net/core/somaxconn", "4096\n", "net.core.somaxconn", Warning, "sysctl -w net.core.somaxconn=65535"),
+        ("proc/sys/net/core/somaxconn", "128\n", "net.core.somaxconn", Warning, &somaxconn),
         ("proc/sys/net/ipv4/tcp_syncookies", "0\n", "net.ipv4.tcp_syncookies", Warning, "tcp_syncookies=1"),
         ("proc/sys/net/ipv4/tcp_mem", "1 2 999999", "net.ipv4.tcp_mem", Warning, "tcp_mem=\"500000 750000 1000000\""),
         ("proc/sys/net/netfilter/nf_conntrack_max", "1000006", "nf_conntrack_max", Fails, "nf_conntrack_max=1000007"),

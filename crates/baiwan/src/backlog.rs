@@ -11,8 +11,8 @@ pub const BACKLOG_MAX: u32 = 4096;
 
 const SOMAXCONN: &str = "proc/sys/net/core/somaxconn";
 
-/// The queue that a server needs which may hold so many connections: all of them may come at once, and no listener asks for more than
-/// [`BACKLOG_MAX`].
+/// How long a listener's queue must be for a server that may hold this number of connections: all of them may come at once, and no listener
+/// asks for more than [`BACKLOG_MAX`].
 pub fn backlog_wanted(connections: u64) -> u64 {
     connections.min(BACKLOG_MAX.into())
 }

@@ -127,7 +127,8 @@ mod tests {
     const RATE: u32 = 500;
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Has a peer be looked at when it is due, until `time` is over. `excess` is what the kernel holds beyond its window after so many seconds.
+    /// Has a peer be looked at when it is due, until `time` is over. `excess` is what the kernel holds beyond its window, by the seconds
+    /// that have passed.
     /// Returns the looks, each with its second.
     async fn looks(
         delivery: &mut Delivery,

@@ -69,7 +69,7 @@ impl Files {
         self.max.saturating_sub(self.needed(cores) + self.spare(cores)).max(1)
     }
 
-    /// The least limit with which one table has room for so many connections, whatever the limit is now.
+    /// The least limit on open files with which one table has room for `connections`, whatever the limit is now.
     pub fn limit_for(self, connections: u64, cores: u64) -> u64 {
         let used = connections.saturating_add(self.needed(cores));
         // Where the spare part is `limit / SPARE_DIVISOR`, rounded down, and where it is all that is ever kept.

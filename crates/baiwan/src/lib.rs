@@ -77,7 +77,7 @@ mod memory;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 #[cfg(feature = "admin")]
-mod narrow;
+mod narrow_buckets;
 mod observe;
 mod own_answer;
 mod pace;

@@ -67,7 +67,7 @@ pub fn usable(limit: u64) -> u64 {
     (u128::from(limit) * u128::from(MEMORY_SHORT_PERCENT) / 100) as u64
 }
 
-/// The limit of a cgroup of which so many bytes are [`usable`].
+/// The limit that a cgroup needs so that `bytes` of it are [`usable`].
 pub fn limit_for(bytes: u64) -> u64 {
     u64::try_from((u128::from(bytes) * 100).div_ceil(u128::from(MEMORY_SHORT_PERCENT))).unwrap_or(u64::MAX)
 }

@@ -45,7 +45,7 @@ use self::shared::Shared;
 pub use self::snapshot::{CoreTurns, Failure, Route, Snapshot};
 pub use self::table::{Kind, METRICS, Metric};
 #[cfg(feature = "admin")]
-use crate::narrow::{BUCKETS, Tallies};
+use crate::narrow_buckets::{BUCKETS, Tallies};
 use crate::say::say;
 use crate::status::Status;
 

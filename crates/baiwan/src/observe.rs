@@ -106,3 +106,30 @@ impl Observer {
         }
     }
 }
+
+#[cfg(test)]
+impl Exchange<'static> {
+    /// A GET that was answered with `status` at once.
+    pub(crate) fn answered(status: StatusCode) -> Self {
+        let now = tokio::time::Instant::now().into_std();
+        Self {
+            method: Some(&Method::GET),
+            path: None,
+            route: "unmatched",
+            status: Some(status),
+            bytes_in: 1,
+            bytes_out: 2,
+            begun: now,
+            answered: Some(now),
+            ended: now,
+            client: SocketAddr::from(([192, 0, 2, 1], 80)),
+            outcome: Outcome::Answered,
+            denied: None,
+            request_id: None,
+            trace_id: None,
+            core: 0,
+            is_stream: false,
+            route_number: RouteNumber::UNMATCHED,
+        }
+    }
+}

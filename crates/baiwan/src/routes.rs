@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use axum::extract::MatchedPath;
 use http::Request;
-use tower_layer::Layer;
+use tower_layer::{Layer, layer_fn};
 use tower_service::Service;
 
 use crate::app::App;
@@ -42,7 +42,7 @@ impl<S> Layer<S> for RouteLayer {
     type Service = RouteService<S>;
 
     fn layer(&self, inner: S) -> RouteService<S> {
-        RouteService { inner }
+        RouteService { inner, tell: tell_route }
     }
 }
 
@@ -50,6 +50,8 @@ impl<S> Layer<S> for RouteLayer {
 #[derive(Clone, Debug)]
 pub struct RouteService<S> {
     inner: S,
+    /// Takes the template.
+    tell: fn(&str),
 }
 
 impl<S, B> Service<Request<B>> for RouteService<S>
@@ -68,7 +70,7 @@ where
         if wants_route()
             && let Some(path) = request.extensions().get::<MatchedPath>()
         {
-            tell_route(path.as_str());
+            (self.tell)(path.as_str());
         }
         self.inner.call(request)
     }
@@ -76,44 +78,7 @@ where
 
 /// The app as it tells the route of each request, if it is a `Router`, as itself or as what `axum::serve` takes.
 pub(crate) fn with_routes<A: App>(app: A) -> Option<A> {
-    change_router(app, |router| router.layer(WholeRouteLayer).with_state(())).ok()
-}
-
-/// As [`RouteLayer`], around all of the app: there the path of a request decides alone what its route is.
-#[derive(Clone)]
-struct WholeRouteLayer;
-
-impl<S> Layer<S> for WholeRouteLayer {
-    type Service = WholeRouteService<S>;
-
-    fn layer(&self, inner: S) -> WholeRouteService<S> {
-        WholeRouteService { inner }
-    }
-}
-
-#[derive(Clone)]
-struct WholeRouteService<S> {
-    inner: S,
-}
-
-impl<S, B> Service<Request<B>> for WholeRouteService<S>
-where
-    S: Service<Request<B>>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> S::Future {
-        if wants_route()
-            && let Some(path) = request.extensions().get::<MatchedPath>()
-        {
-            tell_route_of_path(path.as_str());
-        }
-        self.inner.call(request)
-    }
+    // Around all of the app, the path of a request decides alone what its route is.
+    let layer = layer_fn(|inner| RouteService { inner, tell: tell_route_of_path });
+    change_router(app, |router| router.layer(layer).with_state(())).ok()
 }

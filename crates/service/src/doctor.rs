@@ -73,7 +73,8 @@ pub struct Question {
 }
 
 impl Question {
-    /// Whether the settings `config` can be had, for so many connections or for as many as they ask for. `database` is where the store is.
+    /// Whether the settings `config` can be had with this number of connections; without one, with as many as the settings ask for. `database`
+    /// is where the store is.
     pub fn new(config: &Config, database: Location, connections: Option<u64>) -> Self {
         let connections_max = config.server.max_connections;
         Self {
@@ -124,7 +125,7 @@ fn maximum(question: &Question) -> Option<Check> {
     })
 }
 
-/// Asks this machine about the settings `config`, for so many connections or for as many as they ask for.
+/// Asks whether this machine can hold this number of connections with the settings `config`; without one, as many as the settings ask for.
 pub fn examine_here(config: &Config, connections: Option<u64>) -> Report {
     examine(Path::new("/"), &Question::new(config, config.place(), connections))
 }

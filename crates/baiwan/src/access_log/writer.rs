@@ -277,16 +277,14 @@ fn now() -> Instant {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
     use std::path::Path;
 
-    use http::{Method, StatusCode};
+    use http::StatusCode;
     use serde_json::Value;
 
     use super::super::ring::RING_BYTES;
     use super::*;
-    use crate::observe::{Exchange, Outcome};
-    use crate::route_table::RouteNumber;
+    use crate::observe::Exchange;
 
     fn desk(path: &Path, sample_above: Option<u64>) -> (Desk, Vec<Producer>) {
         Desk::new(&AccessLog::file(path).sample_above(sample_above), 2)
@@ -297,26 +295,7 @@ mod tests {
     }
 
     fn note_denied(core: &Producer, path: &str, status: StatusCode, denied: Option<&'static str>) {
-        let now = now();
-        core.note(&Exchange {
-            method: Some(&Method::GET),
-            path: Some(path),
-            route: "unmatched",
-            status: Some(status),
-            bytes_in: 1,
-            bytes_out: 2,
-            begun: now,
-            answered: Some(now),
-            ended: now,
-            client: SocketAddr::from(([192, 0, 2, 1], 80)),
-            outcome: Outcome::Answered,
-            denied,
-            request_id: None,
-            trace_id: None,
-            core: 0,
-            is_stream: false,
-            route_number: RouteNumber::UNMATCHED,
-        });
+        core.note(&Exchange { path: Some(path), denied, ..Exchange::answered(status) });
     }
 
     fn lines(path: &Path) -> Vec<Value> {

@@ -1,4 +1,4 @@
-//! The connections of the admin side: few, and never so many that one more is not served.
+//! The connections of the admin side: at most a fixed number, and one more is served all the same.
 //!
 //! hyper reads and writes; here it is decided which connections there are. When there is one too many, the one ends that has asked for
 //! nothing for the longest time, and those that are being answered end after all others. So whoever opens all of them, and sends nothing or

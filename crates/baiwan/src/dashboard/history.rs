@@ -10,13 +10,13 @@ use std::collections::VecDeque;
 use serde::Serialize;
 
 use super::routes::RouteCounts;
-use crate::narrow::{Tallies, between, percentile};
+use crate::narrow_buckets::{Tallies, between, percentile};
 
 /// Fifteen minutes.
 pub(super) const SECONDS_MAX: usize = 900;
 /// Cores whose lag is kept; of those beyond, nothing is.
 const CORES_MAX: usize = 64;
-/// Memory per connection is told from so many on: with fewer, what the process has anyway would be shared out among them.
+/// Memory per connection is shown from this number of connections on: with fewer, what the process has anyway would be shared out among them.
 pub(super) const CONNECTIONS_FOR_MEMORY: u64 = 10_000;
 
 /// States of connections, in the order of [`Moment::connections`].
@@ -195,7 +195,7 @@ fn clamped(number: u64) -> u32 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::narrow::BUCKETS;
+    use crate::narrow_buckets::BUCKETS;
 
     /// A moment in which nothing has happened yet.
     pub(in crate::dashboard) fn moment(monotonic_ms: u64, cores: usize) -> Moment {

@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 /// Clients that a sketch keeps.
 const PLACES: usize = 256;
-/// One request in so many is looked at, on average.
+/// On average, one of this number of requests is looked at.
 pub(super) const SAMPLED: u64 = 8;
 
 /// The clients of a core.

@@ -22,7 +22,7 @@ use super::failures::{Failed, Failures};
 use super::histogram::{Histogram, REQUEST_BOUNDS, STREAM_BOUNDS, TURN_BOUNDS};
 use super::labels::{Labels, NumberHasher};
 #[cfg(feature = "admin")]
-use crate::narrow::Narrow;
+use crate::narrow_buckets::Narrow;
 use crate::observe::Exchange;
 use crate::route_table::RouteNumber;
 use crate::status::add;
@@ -226,36 +226,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
-    use http::Method;
-
     use super::*;
-    use crate::observe::Outcome;
 
     #[test]
     fn whoever_reads_what_is_kept_holds_no_request_up() {
         let core = Core::new();
-        let now = crate::recorder::now();
-        let failed = Exchange {
-            method: Some(&Method::GET),
-            path: None,
-            route: "unmatched",
-            status: Some(StatusCode::INTERNAL_SERVER_ERROR),
-            bytes_in: 1,
-            bytes_out: 2,
-            begun: now,
-            answered: Some(now),
-            ended: now,
-            client: SocketAddr::from(([192, 0, 2, 1], 80)),
-            outcome: Outcome::Answered,
-            denied: None,
-            request_id: None,
-            trace_id: None,
-            core: 0,
-            is_stream: false,
-            route_number: RouteNumber::UNMATCHED,
-        };
+        let failed = Exchange::answered(StatusCode::INTERNAL_SERVER_ERROR);
         let reading = lock(&core.kept);
         (0..100).for_each(|_| core.tell(&failed));
         drop(reading);

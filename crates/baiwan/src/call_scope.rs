@@ -241,6 +241,12 @@ pub(crate) fn known_route(recorder: &Arc<Recorder>, path: &str) -> Option<RouteN
     })
 }
 
+/// The core of this thread has ended: nothing of it is held here any longer. Otherwise it would be until the thread ends, and what its access
+/// log has left out would be told after the server's end.
+pub(crate) fn leave_core() {
+    drop(HERE.take());
+}
+
 /// What was said so far of limits in the poll that goes on.
 #[inline]
 pub(crate) fn heard() -> Option<Told> {
@@ -320,6 +326,15 @@ mod tests {
         assert!(panicked.is_err());
         assert!(!say(RouteLimits::new()));
         assert!(listen(|| ()).1.is_none());
+    }
+
+    #[test]
+    fn a_core_that_has_ended_leaves_nothing_with_its_thread() {
+        let recorder = Recorder::of_observer(Observer::new(|_| {}));
+        super::listen(Some(&recorder), &Cell::default(), Whose::Other, || tell_route("/users/{id}"));
+        assert_eq!(Arc::strong_count(&recorder), 2, "the thread knows its routes by number");
+        leave_core();
+        assert_eq!(Arc::strong_count(&recorder), 1);
     }
 
     #[test]

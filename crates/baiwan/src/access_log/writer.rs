@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -59,7 +59,7 @@ impl Writer {
 
     /// Waits until everything that was noted so far is written or lost, for a second at most.
     pub(crate) async fn flush(&mut self) {
-        let wanted = self.figures.flushes_wanted.fetch_add(1, Relaxed) + 1;
+        let wanted = self.figures.flushes_wanted.fetch_add(1, AcqRel) + 1;
         self.figures.wake();
         // A thread that has ended has written all.
         let _ = tokio::time::timeout(LAST_LINES_PATIENCE, self.flushed.wait_for(|done| *done >= wanted)).await;
@@ -136,7 +136,8 @@ impl Desk {
     fn run(mut self, flushed: &watch::Sender<u64>) {
         let mut vain_looks = 0;
         loop {
-            let wanted = self.figures.flushes_wanted.load(Relaxed);
+            // What cores have noted and counted before somebody asked is visible with it.
+            let wanted = self.figures.flushes_wanted.load(Acquire);
             let is_flush = wanted > *flushed.borrow();
             let is_over = self.cores.iter().all(|core| core.ring.is_abandoned());
             let found = self.look(is_flush || is_over);

@@ -17,6 +17,7 @@ use super::signals::Listening;
 use super::start_line::StartLine;
 use crate::Error;
 use crate::app::App;
+use crate::call_scope::leave_core;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 use crate::engine::Engine;
 use crate::hyper::Portable;
@@ -77,6 +78,7 @@ impl CoreThread {
             follower.abort();
         }
         runtime.shutdown_timeout(left);
+        leave_core();
         drop(listening);
         outcome
     }

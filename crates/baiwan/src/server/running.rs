@@ -31,7 +31,7 @@ const CUT_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// A server that serves. Dropping it cuts every connection and ends its cores.
 ///
 /// Dropping it also ends the threads beside the cores, and waits for them: no time worth mentioning, but up to a second each for an
-/// [admin side](crate::Builder::admin) of which a check blocks its thread, and for whoever is just writing to a log that nobody reads. The
+/// admin side of which a check blocks its thread, and for whoever is just writing to a log that nobody reads. The
 /// thread on which it is dropped does nothing else meanwhile. [`wait`](Self::wait) waits for the admin side without blocking its thread.
 #[derive(Debug)]
 pub struct Running {

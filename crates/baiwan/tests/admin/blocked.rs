@@ -75,13 +75,15 @@ fn blocked(event_loop: EventLoop, live_timeout: Duration) -> (Rig, Vec<Client<st
     let builder = server(event_loop).workers(CORES).max_connections(CLIENTS as u64).live_timeout(live_timeout);
     let rig = Rig::start(builder.admin(admin()), app);
     let address = rig.address();
-    // Where cores share one listener, a core that is not blocked yet may take all that have come: so each asks at once.
-    let clients = (0..CLIENTS).map(|_| {
+    let ask = || {
         let mut client = Client::connect(&address);
         client.send("GET /block/all HTTP/1.1\r\nHost: test\r\n\r\n");
         client
-    });
-    let clients: Vec<_> = clients.collect();
+    };
+    // Where cores share one listener, one core may take all that have come at once. When it is blocked, the rest is the other's.
+    let first = ask();
+    eventually("a core is blocked", || !blocked.cores.lock().unwrap().is_empty());
+    let clients: Vec<_> = std::iter::once(first).chain((1..CLIENTS).map(|_| ask())).collect();
     eventually("every core is blocked", || blocked.cores.lock().unwrap().len() == CORES);
     (rig, clients, release)
 }

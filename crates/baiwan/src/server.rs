@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   environment ─► builder ─► start ─► running ─► shutdown
-//!                               │ listen, parting
+//!                               │ listen, takeover, parting
 //!                               └─► core, a thread each: start line ─► engine, or portable loop ─► finish line
 //! ```
 //!
@@ -31,6 +31,11 @@ mod side_thread;
 mod signals;
 mod start;
 mod start_line;
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+mod takeover;
+#[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
+#[path = "server/takeover_elsewhere.rs"]
+mod takeover;
 #[cfg(feature = "metrics")]
 mod watchdog;
 

@@ -38,6 +38,8 @@ mod machine;
 mod name;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod option;
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+mod rights;
 pub mod sim;
 
 use bytes::Bytes;
@@ -55,6 +57,8 @@ pub use machine::{open_files, read_kilobytes, thread_cpu_time};
 pub use name::{local_address, local_unix_address, peer_unix_address};
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub use option::{excess_bytes, held_bytes};
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+pub use rights::{MESSAGE_FDS_MAX, effective_user, receive_fds, send_fds};
 
 /// The interface between an engine and the sockets of one core.
 ///

@@ -11,6 +11,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, ipproto, sockopt};
 
@@ -84,16 +85,26 @@ impl BoundListener {
     /// # Errors
     /// `InvalidInput` if it does not listen; otherwise what the system says.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        let listener = Self::moved(fd)?;
+        if let Address::Tcp(_) = listener.address {
+            hand_down(&listener.fd)?;
+        }
+        Ok(listener)
+    }
+
+    /// As [`from_fd`](Self::from_fd), for a socket that has its options already: one that comes from another fd table, or from a process
+    /// that still listens on it.
+    ///
+    /// # Errors
+    /// As [`from_fd`](Self::from_fd).
+    pub fn moved(fd: OwnedFd) -> io::Result<Self> {
         if !sockopt::socket_acceptconn(&fd)? {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket does not listen"));
         }
         rustix::io::ioctl_fionbio(&fd, true)?;
         let name = net::getsockname(&fd)?;
         let address = match SocketAddr::try_from(name.clone()) {
-            Ok(address) => {
-                hand_down(&fd)?;
-                Address::Tcp(address)
-            }
+            Ok(address) => Address::Tcp(address),
             Err(_) => {
                 let name = SocketAddrUnix::try_from(name)?;
                 let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
@@ -131,6 +142,28 @@ impl BoundListener {
         }
     }
 
+    /// Which socket it is: the same for every handle on it, in all processes (its inode; proc(5), `/proc/PID/fd`).
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn identity(&self) -> io::Result<u64> {
+        Ok(rustix::fs::fstat(&self.fd)?.st_ino)
+    }
+
+    /// Listens at a path of the file system to which no other user may connect: the file has mode 0600 from its first moment on. What stands
+    /// there is replaced as by [`bind`](Self::bind).
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub fn bind_privately(path: &Path) -> io::Result<Self> {
+        let fd = unix_socket()?;
+        // The file gets the mode that its socket has (unix(7) is silent; `unix_bind` of Linux).
+        rustix::fs::fchmod(&fd, Mode::RUSR | Mode::WUSR)?;
+        bind_path(&fd, path)?;
+        net::listen(&fd, BACKLOG_MAX as i32)?;
+        Self::moved(fd)
+    }
+
     /// The descriptor, for whoever serves it by other means.
     pub fn into_fd(self) -> OwnedFd {
         self.fd
@@ -160,14 +193,8 @@ fn open(address: &Address, options: ListenOptions) -> io::Result<OwnedFd> {
             Ok(fd)
         }
         Address::Unix(path) => {
-            let (fd, name) = (unix_socket()?, SocketAddrUnix::new(path.as_path())?);
-            match net::bind(&fd, &name) {
-                Err(Errno::ADDRINUSE) => {
-                    make_room(path, &name)?;
-                    net::bind(&fd, &name)?;
-                }
-                outcome => outcome?,
-            }
+            let fd = unix_socket()?;
+            bind_path(&fd, path)?;
             Ok(fd)
         }
         Address::Abstract(name) => {
@@ -180,6 +207,18 @@ fn open(address: &Address, options: ListenOptions) -> io::Result<OwnedFd> {
 
 fn unix_socket() -> io::Result<OwnedFd> {
     Ok(net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?)
+}
+
+/// Binds a Unix socket at a path, in the place of one that nobody listens on any more.
+fn bind_path(fd: &OwnedFd, path: &Path) -> io::Result<()> {
+    let name = SocketAddrUnix::new(path)?;
+    match net::bind(fd, &name) {
+        Err(Errno::ADDRINUSE) => {
+            make_room(path, &name)?;
+            Ok(net::bind(fd, &name)?)
+        }
+        outcome => Ok(outcome?),
+    }
 }
 
 /// Removes the file of a socket that nobody listens on any more. Whatever else stands at the path stays: it is somebody's data,

@@ -22,7 +22,7 @@ use crate::call_scope::leave_core;
 use crate::engine::Engine;
 use crate::hyper::Portable;
 use crate::settings::{EventLoop, Settings};
-use crate::status::Status;
+use crate::status::{Phase, Status};
 
 /// What the thread of a core needs to know.
 pub(super) struct CoreThread {
@@ -36,6 +36,8 @@ pub(super) struct CoreThread {
     pub(super) signals: Option<StopSignals>,
     /// Somebody watches whether the core turns.
     pub(super) is_watched: bool,
+    /// Another process serves until this one does.
+    pub(super) is_heir: bool,
 }
 
 impl CoreThread {
@@ -110,7 +112,15 @@ impl CoreThread {
         listeners: Vec<BoundListener>,
         line: &StartLine,
     ) -> io::Result<()> {
-        let Self { index, event_loop, settings, status, .. } = self;
+        let Self { index, event_loop, settings, status, is_heir, .. } = self;
+        let board = Arc::clone(&status);
+        let may_serve = async || {
+            if is_heir {
+                board.cores[index].until(|| board.phase() != Phase::Starting).await;
+            }
+            // The start of another core has failed, or the other process serves on: nothing was accepted here.
+            !(is_heir && board.phase() == Phase::Stopping)
+        };
         let app = make();
         #[cfg(all(target_os = "linux", not(baiwan_portable)))]
         if event_loop == EventLoop::Epoll {
@@ -119,13 +129,13 @@ impl CoreThread {
                 .map_err(Error::Start);
             let Some(engine) = line.check(engine) else { return Ok(()) };
             line.report(Ok(()));
-            return engine.run().await;
+            return if may_serve().await { engine.run().await } else { Ok(()) };
         }
         debug_assert_eq!(event_loop, EventLoop::Portable, "another loop was refused before");
         let sockets = listeners.into_iter().map(|listener| (listener.address().clone(), listener.into_fd())).collect();
         let portable = Portable::new(app, settings, status, index, sockets).map_err(Error::Start);
         let Some(portable) = line.check(portable) else { return Ok(()) };
         line.report(Ok(()));
-        portable.run().await
+        if may_serve().await { portable.run().await } else { Ok(()) }
     }
 }

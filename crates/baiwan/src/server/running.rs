@@ -16,6 +16,8 @@ use super::beside::Beside;
 use super::parting::Home;
 use super::shutdown::StopRequests;
 use super::signals::{Listening, StopSignal};
+#[cfg(feature = "admin")]
+use super::takeover::Inheritance;
 use crate::Error;
 use crate::access_log;
 #[cfg(feature = "admin")]
@@ -82,7 +84,12 @@ impl Running {
 
     /// Starts the admin side, if there shall be one.
     #[cfg(feature = "admin")]
-    pub(super) fn begin_admin(&mut self, admin: Option<crate::Admin>, health: crate::Health) -> Result<(), Error> {
+    pub(super) fn begin_admin(
+        &mut self,
+        admin: Option<crate::Admin>,
+        health: crate::Health,
+        inheritance: Option<&mut Inheritance>,
+    ) -> Result<(), Error> {
         let (Some(admin), Some(metrics)) = (admin, &self.settings.metrics) else { return Ok(()) };
         let told = Told {
             health,
@@ -90,8 +97,9 @@ impl Running {
             ports: ports(&self.addresses),
             ipv6_prefix: self.settings.rate_limit.scope.ipv6_prefix,
             facts: self.facts(),
+            awaits_start: inheritance.as_ref().is_some_and(|inheritance| inheritance.is_heir()),
         };
-        self.beside.admin = Administration::begin(admin, told, self.settings.fd_tables, &self.addresses)?;
+        self.beside.admin = Administration::begin(admin, told, self.settings.fd_tables, &self.addresses, inheritance)?;
         Ok(())
     }
 
@@ -125,6 +133,8 @@ impl Running {
             // Without a stop, cores end only by failing.
             outcome = all_ended(&mut cores) => return outcome,
             signal = self.stops.next() => self.handle_signal(signal),
+            // Its stop has begun then.
+            () = self.status.succession.until_handed_over() => tokio::task::yield_now().await,
         }
         tokio::select! {
             outcome = all_ended(&mut cores) => return outcome,

@@ -14,6 +14,7 @@ use super::parting::{Home, Listeners, Place};
 use super::shutdown::{Stop, StopRequests, StopSignals};
 use super::signals::Listening;
 use super::start_line::{Start, start_all};
+use super::takeover;
 use super::{Builder, Running, listen, parting};
 use crate::Error;
 use crate::access_log;
@@ -103,10 +104,22 @@ impl Builder {
         self.sources.iter().filter(|source| !source.is_bound()).count()
     }
 
+    /// Files of a server that another process can take over from.
+    fn files_to_keep(&self, workers: usize) -> u64 {
+        // A thread's runtime, the door and two processes at it, and the admin side's socket, beside those of the cores.
+        const FILES: u64 = 8;
+        self.settings.takeover.as_ref().map_or(0, |_| FILES + self.sources.len() as u64 * workers as u64)
+    }
+
     /// Decides how many connections there may be, where as many files will be open beside those that are open now.
     fn capacity(&self, workers: usize, files_to_come: u64) -> Result<Capacity, Error> {
         let root = Path::new("/");
         let files = Files::of_process(self.settings.fd_tables, self.files_to_open()).with(files_to_come);
+        // Where each core has a table of its own, those are in none of them.
+        let files = match self.settings.fd_tables {
+            FdTables::Shared => files.with(self.files_to_keep(workers)),
+            FdTables::PerCore => files,
+        };
         #[cfg(feature = "admin")]
         let files = match self.admin {
             // Where each core has a table of its own, they are in none of those.
@@ -142,9 +155,11 @@ impl Builder {
         self.resolve_event_loop().and_then(|_| self.check()).map_err(|error| vec![error])?;
         let tables = parting::rehearse(self.settings.fd_tables);
         let capacity = self.capacity(self.settings.worker_count(), files_to_come);
-        let listening = listen::rehearse(&self.sources, self.reuse_port);
+        // The process that serves would hand over its sockets.
+        let is_served = self.settings.takeover.as_deref().is_some_and(takeover::is_served);
+        let listening = if is_served { Ok(()) } else { listen::rehearse(&self.sources, self.reuse_port) };
         #[cfg(feature = "admin")]
-        let admin = self.admin.map_or(Ok(None), |admin| {
+        let admin = self.admin.filter(|_| !is_served).map_or(Ok(None), |admin| {
             let servers = listen::unbound(&self.sources);
             admin.rehearse(|address| listen::taken_by(address, &servers))
         });
@@ -206,7 +221,8 @@ impl Builder {
         self.check()?;
         let place = Arc::new(Place::take(self.settings.fd_tables)?);
         let capacity = self.capacity_in_force(workers)?;
-        let bound = listen::bind(self.sources, workers, self.reuse_port)?;
+        let (bound, mut inheritance) =
+            takeover::listen(self.settings.takeover.as_deref(), self.sources, workers, self.reuse_port)?;
         if !self.settings.tcp_nodelay {
             bound.set_tcp_nodelay(false).map_err(Error::Start)?;
         }
@@ -238,8 +254,11 @@ impl Builder {
             listening: listening.as_ref().map(Arc::downgrade).unwrap_or_default(),
         };
         #[cfg(feature = "admin")]
-        running.begin_admin(self.admin, self.health.clone())?;
+        running.begin_admin(self.admin, self.health.clone(), inheritance.as_mut())?;
+        let keeper = inheritance.as_mut().map(|inheritance| inheritance.begin_keeper(settings.fd_tables, &status));
+        running.beside.keeper = keeper.transpose()?;
         let is_watched = running.beside.watches_cores();
+        let is_heir = inheritance.as_ref().is_some_and(takeover::Inheritance::is_heir);
         // Both hear of every signal from here on; until the server serves, one ends the process.
         let mut signals = listening.is_some().then(StopSignals::listen).transpose()?;
         let mut starts = Vec::new();
@@ -249,7 +268,7 @@ impl Builder {
             let (settings, status, place) = (Arc::clone(&settings), Arc::clone(&status), Arc::clone(&place));
             let finish = finish_line.finish(index);
             let (listening, signals) = (listening.clone(), signals.take());
-            let core = CoreThread { index, event_loop, settings, status, listening, signals, is_watched };
+            let core = CoreThread { index, event_loop, settings, status, listening, signals, is_watched, is_heir };
             let body = move || {
                 let outcome = core.run(make, listeners, &line, finish);
                 // Whoever hears of the end may start the next server.
@@ -264,10 +283,12 @@ impl Builder {
         drop(place);
         start_all(&starts)?;
         running.beside.handle_parted()?;
+        inheritance.map_or(Ok(()), takeover::Inheritance::finish)?;
         if let Some(listening) = listening {
             listening.serve();
         }
         status.advance(Phase::Serving);
+        running.beside.handle_serving()?;
         // The handle was made with this builder, which starts one server.
         let _ = self.health.0.set(status);
         Ok(running)

@@ -142,7 +142,7 @@ impl Builder {
         self.resolve_event_loop().and_then(|_| self.check()).map_err(|error| vec![error])?;
         let tables = parting::rehearse(self.settings.fd_tables);
         let capacity = self.capacity(self.settings.worker_count(), files_to_come);
-        let listening = listen::rehearse(&self.sources, self.reuse_port);
+        let listening = self.listen_options().and_then(|options| listen::rehearse(&self.sources, options));
         #[cfg(feature = "admin")]
         let admin = self.admin.map_or(Ok(None), |admin| {
             let servers = listen::unbound(&self.sources);
@@ -206,7 +206,8 @@ impl Builder {
         self.check()?;
         let place = Arc::new(Place::take(self.settings.fd_tables)?);
         let capacity = self.capacity_in_force(workers)?;
-        let bound = listen::bind(self.sources, workers, self.reuse_port)?;
+        let options = self.listen_options()?;
+        let bound = listen::bind(self.sources, workers, options)?;
         if !self.settings.tcp_nodelay {
             bound.set_tcp_nodelay(false).map_err(Error::Start)?;
         }
@@ -215,6 +216,7 @@ impl Builder {
         let _ways: Vec<_> = listeners.iter().filter_map(Listeners::way).collect();
         let status =
             Status::with(self.settings.bounds(), workers, capacity.max_connections, capacity.max_connections_per_core);
+        status.socket_files.put(bound.files);
         let mut settings = Settings { turned_away_max: capacity.turned_away_max, ..self.settings }.in_force();
         let access_log = begin_access_log(&mut settings, &status, workers)?;
         let settings = Arc::new(settings);

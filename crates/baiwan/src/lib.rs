@@ -96,6 +96,7 @@ mod serve;
 mod server;
 #[doc(hidden)]
 pub mod settings;
+mod socket_files;
 mod status;
 
 /// The whole server on a network in memory; for tests and fuzzers of this crate.
@@ -124,6 +125,8 @@ pub use admin::{Secret, TOKEN_FORM};
 pub use app::{App, BoxError};
 #[cfg(feature = "axum")]
 pub use axum_app::{AxumApp, ConnectInfoApp, FromIncomingStream, IntoApp, axum_app};
+/// Sockets that a service manager has opened for this process.
+pub use baiwan_driver::{ActivatedSocket, activated_sockets};
 /// Layers that limit who may ask how often, for one route or all: the crate `baiwan-limits`.
 pub use baiwan_limits as limits;
 #[cfg(feature = "axum")]

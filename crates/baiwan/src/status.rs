@@ -41,6 +41,7 @@ use crate::hints::Hints;
 use crate::inbox::Inbox;
 use crate::per_client::PerClient;
 use crate::route_table::RouteTable;
+use crate::socket_files::SocketFiles;
 
 use self::counts::Tally;
 
@@ -92,6 +93,8 @@ pub(crate) struct Status {
     /// When the cores were told to end their connections.
     draining_since: OnceLock<Instant>,
     pub(crate) succession: Succession,
+    /// Of the Unix sockets that were bound.
+    pub(crate) socket_files: SocketFiles,
 }
 
 /// What bounds each connection, the connections of each client, and each turn of a core.
@@ -182,6 +185,7 @@ impl Status {
             access_log: OnceLock::new(),
             draining_since: OnceLock::new(),
             succession: Succession::default(),
+            socket_files: SocketFiles::default(),
         })
     }
 
@@ -215,6 +219,9 @@ impl Status {
     pub(crate) fn advance(&self, phase: Phase) {
         if phase == Phase::Draining {
             self.draining_since.get_or_init(Instant::now);
+        }
+        if phase >= Phase::Draining {
+            self.socket_files.remove();
         }
         self.phase.fetch_max(phase as u8, Relaxed);
         self.wake_cores();

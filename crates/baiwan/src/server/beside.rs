@@ -68,8 +68,10 @@ impl Beside {
     }
 
     /// Every core has the fd table that it will have, and the server serves.
-    pub(super) fn handle_serving(&mut self) -> Result<(), Error> {
-        self.keeper.as_mut().map_or(Ok(()), Keeper::handle_serving)
+    pub(super) fn handle_serving(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.handle_serving();
+        }
     }
 
     /// Every core has the fd table that it will have.

@@ -157,7 +157,10 @@ impl Builder {
         let capacity = self.capacity(self.settings.worker_count(), files_to_come);
         // The process that serves would hand over its sockets.
         let is_served = self.settings.takeover.as_deref().is_some_and(takeover::is_served);
-        let listening = if is_served { Ok(()) } else { listen::rehearse(&self.sources, self.reuse_port) };
+        let listening = self.listen_options().and_then(|options| match is_served {
+            true => Ok(()),
+            false => listen::rehearse(&self.sources, options),
+        });
         #[cfg(feature = "admin")]
         let admin = self.admin.filter(|_| !is_served).map_or(Ok(None), |admin| {
             let servers = listen::unbound(&self.sources);
@@ -221,8 +224,9 @@ impl Builder {
         self.check()?;
         let place = Arc::new(Place::take(self.settings.fd_tables)?);
         let capacity = self.capacity_in_force(workers)?;
+        let options = self.listen_options()?;
         let (bound, mut inheritance) =
-            takeover::listen(self.settings.takeover.as_deref(), self.sources, workers, self.reuse_port)?;
+            takeover::listen(self.settings.takeover.as_deref(), self.sources, workers, options)?;
         if !self.settings.tcp_nodelay {
             bound.set_tcp_nodelay(false).map_err(Error::Start)?;
         }
@@ -231,6 +235,7 @@ impl Builder {
         let _ways: Vec<_> = listeners.iter().filter_map(Listeners::way).collect();
         let status =
             Status::with(self.settings.bounds(), workers, capacity.max_connections, capacity.max_connections_per_core);
+        status.socket_files.put(bound.files);
         let mut settings = Settings { turned_away_max: capacity.turned_away_max, ..self.settings }.in_force();
         let access_log = begin_access_log(&mut settings, &status, workers)?;
         let settings = Arc::new(settings);
@@ -248,6 +253,7 @@ impl Builder {
             event_loop,
             home,
             capacity,
+            predecessor: None,
             stops: StopRequests::listen(self.stop)?,
             access_log,
             beside: Beside::begin(&settings, &status)?,
@@ -255,10 +261,8 @@ impl Builder {
         };
         #[cfg(feature = "admin")]
         running.begin_admin(self.admin, self.health.clone(), inheritance.as_mut())?;
-        let keeper = inheritance.as_mut().map(|inheritance| inheritance.begin_keeper(settings.fd_tables, &status));
-        running.beside.keeper = keeper.transpose()?;
-        let is_watched = running.beside.watches_cores();
-        let is_heir = inheritance.as_ref().is_some_and(takeover::Inheritance::is_heir);
+        running.begin_succession(inheritance.as_mut())?;
+        let (is_watched, is_heir) = (running.beside.watches_cores(), running.predecessor.is_some());
         // Both hear of every signal from here on; until the server serves, one ends the process.
         let mut signals = listening.is_some().then(StopSignals::listen).transpose()?;
         let mut starts = Vec::new();
@@ -283,12 +287,12 @@ impl Builder {
         drop(place);
         start_all(&starts)?;
         running.beside.handle_parted()?;
-        inheritance.map_or(Ok(()), takeover::Inheritance::finish)?;
+        inheritance.map_or(Ok(()), |inheritance| inheritance.finish(&status))?;
         if let Some(listening) = listening {
             listening.serve();
         }
         status.advance(Phase::Serving);
-        running.beside.handle_serving()?;
+        running.beside.handle_serving();
         // The handle was made with this builder, which starts one server.
         let _ = self.health.0.set(status);
         Ok(running)

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use baiwan_driver::ListenOptions;
+
 use super::listen::{self, Bound, BoundListener, Source};
 use crate::Error;
 use crate::fd_tables::FdTables;
@@ -24,10 +26,10 @@ pub(super) fn listen(
     path: Option<&Path>,
     sources: Vec<Source>,
     cores: usize,
-    reuse_port: bool,
+    options: ListenOptions,
 ) -> Result<(Bound, Option<Inheritance>), Error> {
     match path {
-        None => Ok((listen::bind(sources, cores, reuse_port)?, None)),
+        None => Ok((listen::bind(sources, cores, options)?, None)),
         Some(path) => {
             let why = "it needs Linux; use off".to_owned();
             Err(Error::Takeover { path: path.display().to_string(), why })
@@ -54,17 +56,17 @@ impl Inheritance {
         match *self {}
     }
 
-    pub(super) fn is_heir(&self) -> bool {
+    pub(super) fn predecessor(&self) -> Option<u32> {
         match *self {}
     }
 
-    pub(super) fn finish(self) -> Result<(), Error> {
+    pub(super) fn finish(self, _status: &Status) -> Result<(), Error> {
         match self {}
     }
 }
 
 impl Keeper {
-    pub(super) fn handle_serving(&mut self) -> Result<(), Error> {
+    pub(super) fn handle_serving(&mut self) {
         match *self {}
     }
 }

@@ -115,6 +115,7 @@ impl Group {
         Ok(Source::Bound(Bound {
             cores: spread(self.sockets, cores, BoundListener::try_clone)?,
             addresses: vec![self.address],
+            files: Vec::new(),
         }))
     }
 }

@@ -26,7 +26,7 @@ use crate::say::say;
 pub(super) struct Heir {
     way: Way,
     /// The process that serves.
-    pid: u32,
+    pub(super) pid: u32,
     /// Listening sockets of the server, those of one address in the order of its cores.
     pub(super) servers: Vec<BoundListener>,
     /// That of the admin side.
@@ -112,23 +112,24 @@ impl Heir {
         Ok(heir)
     }
 
-    /// Says that this process serves as soon as it may, and waits until it may: the other one accepts no more from here on.
+    /// Says that this process serves as soon as it may, and waits until it may: the other one accepts no more from here on. Returns where
+    /// the files of Unix sockets are that are left to this process.
     ///
     /// # Errors
     /// [`Error::Takeover`] when the other process has given this one up and serves on.
-    pub(super) fn finish(mut self) -> Result<(), Error> {
+    pub(super) fn finish(mut self) -> Result<Vec<PathBuf>, Error> {
         self.way.wait_at_most(RELEASE_MAX)?;
         self.way.send(&Message::Ready);
         let pid = self.pid;
         match self.way.receive(&mut Vec::new()) {
-            Ok(Message::Released) => {
+            Ok(Message::Released(files)) => {
                 say(|| tracing::info!(pid, "has taken over: that process finishes what it has, and ends"));
-                Ok(())
+                Ok(files.into_iter().map(PathBuf::from).collect())
             }
             // Nobody else serves the sockets, so this process does.
             Err(Silence::Gone) => {
                 say(|| tracing::warn!(pid, "has taken over from a process that ended meanwhile"));
-                Ok(())
+                Ok(Vec::new())
             }
             Ok(other) => Err(self.way.refuse(other.unexpected())),
             Err(silence) => Err(self.way.failed(silence)),

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use baiwan_driver::BoundListener;
+use baiwan_driver::{Address, BoundListener, FileAccess, ListenOptions, SocketFile};
 
 use super::super::listen::{self, Bound, Source};
 use super::heir::Heir;
@@ -25,6 +25,8 @@ pub(in super::super) struct Inheritance {
     heir: Option<Heir>,
     /// A handle on each socket that listens, for the next process, until the keeper has them.
     kept: Vec<(Role, BoundListener)>,
+    /// Where the server listens.
+    addresses: Vec<Address>,
 }
 
 /// Binds all sources, with listening sockets for `cores` cores, or nothing: those of the process that listens at `path`, if one does, where it
@@ -36,22 +38,24 @@ pub(in super::super) fn listen(
     path: Option<&Path>,
     sources: Vec<Source>,
     cores: usize,
-    reuse_port: bool,
+    options: ListenOptions,
 ) -> Result<(Bound, Option<Inheritance>), Error> {
-    let Some(path) = path else { return Ok((listen::bind(sources, cores, reuse_port)?, None)) };
+    let Some(path) = path else { return Ok((listen::bind(sources, cores, options)?, None)) };
     let mut heir = Heir::ask(Some(path))?;
     let (sources, shares_ports) = match &mut heir {
         Some(heir) => heir.claim(sources, cores)?,
         None => (sources, false),
     };
-    let bound = listen::bind(sources, cores, reuse_port || shares_ports)?;
+    let options = ListenOptions { reuse_port: options.reuse_port || shares_ports, ..options };
+    let bound = listen::bind(sources, cores, options)?;
     let kept = handles(&bound).map_err(Error::Start)?;
     if kept.len() + 2 > SOCKETS_MAX {
         let why = format!("{} listening sockets are too many to be handed over", kept.len());
         return Err(Error::Takeover { path: path.display().to_string(), why });
     }
     let kept = kept.into_iter().map(|listener| (Role::Server, listener)).collect();
-    Ok((bound, Some(Inheritance { path: path.to_owned(), heir, kept })))
+    let addresses = bound.addresses.clone();
+    Ok((bound, Some(Inheritance { path: path.to_owned(), heir, kept, addresses })))
 }
 
 /// One handle on each socket, in the order of the cores. Some cores share one.
@@ -91,28 +95,42 @@ impl Inheritance {
     ) -> Result<Keeper, Error> {
         let door = match self.heir.as_mut().and_then(|heir| heir.door.take()) {
             Some(door) => door,
-            None => BoundListener::bind_privately(&self.path).map_err(|error| Error::Takeover {
+            None => bind_door(&self.path).map_err(|error| Error::Takeover {
                 path: self.path.display().to_string(),
                 why: format!("cannot listen there: {}", bind_hint(&error)),
             })?,
         };
         let mut kept = std::mem::take(&mut self.kept);
         kept.push((Role::Door, door));
-        Keeper::begin(kept, fd_tables, status)
+        Keeper::begin(self.path.clone(), kept, fd_tables, status)
     }
 
-    /// Whether the process before serves until this one does, so that cores may not accept yet.
-    pub(in super::super) fn is_heir(&self) -> bool {
-        self.heir.is_some()
+    /// The process before, which serves until this one does, so that cores may not accept yet.
+    pub(in super::super) fn predecessor(&self) -> Option<u32> {
+        self.heir.as_ref().map(|heir| heir.pid)
     }
 
-    /// Every core is up: has the process before accept no more.
+    /// Every core is up: has the process before accept no more. The files of its Unix sockets are this server's from here on; those that it does
+    /// not listen at are removed.
     ///
     /// # Errors
     /// [`Error::Takeover`] when it serves on.
-    pub(in super::super) fn finish(self) -> Result<(), Error> {
-        self.heir.map_or(Ok(()), Heir::finish)
+    pub(in super::super) fn finish(self, status: &Status) -> Result<(), Error> {
+        let files = self.heir.map_or(Ok(Vec::new()), Heir::finish)?;
+        let files = files.into_iter().filter_map(|path| SocketFile::taken_over(&path).ok());
+        let is_served = |file: &SocketFile| {
+            let at_path = Address::Unix(file.path().to_owned());
+            self.addresses.iter().any(|address| listen::is_same(address, &at_path))
+        };
+        status.socket_files.put(files.filter(is_served).collect());
+        Ok(())
     }
+}
+
+/// Listens at a path to which no other user may connect.
+fn bind_door(path: &Path) -> io::Result<BoundListener> {
+    let file = FileAccess { mode: Some(0o600), ..FileAccess::default() };
+    BoundListener::bind(&Address::Unix(path.to_owned()), ListenOptions { file, ..ListenOptions::default() })
 }
 
 fn bind_hint(error: &io::Error) -> String {

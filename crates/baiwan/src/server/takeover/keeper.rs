@@ -17,10 +17,11 @@ use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use baiwan_driver::{BoundListener, MESSAGE_FDS_MAX, effective_user, send_fds};
+use baiwan_driver::{BoundListener, MESSAGE_FDS_MAX, SocketFile, effective_user, send_fds};
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::{Builder, LocalRuntime};
@@ -30,16 +31,18 @@ use tokio::time::{sleep, timeout};
 use super::super::parting::Listeners;
 use super::super::side_thread::SideThread;
 use super::ATTEMPT_MAX;
-use super::message::{Message, Role};
+use super::message::{FILE_BYTES_MAX, FILES_MAX, Message, Role};
 use crate::Error;
 use crate::fd_tables::FdTables;
 use crate::files::{ACCEPT_PAUSE, explain};
 use crate::say::say;
+use crate::socket_files::SocketFiles;
 use crate::status::{Phase, Status};
 
 /// The keeper of a server that starts or runs. It ends when this is dropped.
 #[derive(Debug)]
 pub(in super::super) struct Keeper {
+    path: PathBuf,
     roles: Vec<Role>,
     /// The sockets, until the server serves, and so every core has the table that it will have.
     on_its_way: Vec<Listeners>,
@@ -53,11 +56,16 @@ pub(in super::super) struct Keeper {
 
 /// What is handed over.
 #[derive(Debug)]
-struct Sockets(Vec<(Role, BoundListener)>);
+struct Sockets {
+    /// That of the door: removed before the door is closed, unless it is handed over.
+    file: Option<SocketFile>,
+    all: Vec<(Role, BoundListener)>,
+}
 
 impl Keeper {
-    /// Starts the thread, which waits until the server [serves](Self::handle_serving).
+    /// Starts the thread, which waits until the server [serves](Self::handle_serving). The door is at `path`.
     pub(super) fn begin(
+        path: PathBuf,
         kept: Vec<(Role, BoundListener)>,
         fd_tables: FdTables,
         status: &Arc<Status>,
@@ -83,21 +91,24 @@ impl Keeper {
         });
         let thread = thread.map_err(Error::Thread)?;
         reports.recv().unwrap_or(Ok(()))?;
-        Ok(Self { roles, on_its_way, arrival: Some(arrival), end, thread })
+        Ok(Self { path, roles, on_its_way, arrival: Some(arrival), end, thread })
     }
 
-    /// The server serves: from here on another process may take over.
-    pub(in super::super) fn handle_serving(&mut self) -> Result<(), Error> {
+    /// The server serves: from here on another process may take over. One that came this far does not fail.
+    pub(in super::super) fn handle_serving(&mut self) {
         let mut sockets = Vec::with_capacity(self.roles.len());
         for listeners in std::mem::take(&mut self.on_its_way) {
-            sockets.extend(listeners.take()?);
+            match listeners.take() {
+                Ok(listeners) => sockets.extend(listeners),
+                Err(error) => return say(|| tracing::error!(%error, "no other process can take over")),
+            }
         }
-        let sockets = Sockets(self.roles.iter().copied().zip(sockets).collect());
+        let all = self.roles.iter().copied().zip(sockets).collect();
+        let sockets = Sockets { file: SocketFile::taken_over(&self.path).ok(), all };
         if let Some(arrival) = self.arrival.take() {
             // A thread that has ended by a panic hands over nothing.
             let _ = arrival.send(sockets);
         }
-        Ok(())
     }
 }
 
@@ -114,7 +125,7 @@ fn run(
         tokio::select! {
             _ = ends => None,
             () = status.succession.until_closing() => None,
-            pid = keep(sockets) => pid,
+            pid = keep(sockets, &status.socket_files) => pid,
         }
     });
     // No handle is left: `keep` has ended, or was dropped.
@@ -135,7 +146,7 @@ fn run(
 }
 
 /// Waits for a process that takes over, and returns its number when one has. None where the system has no files for that.
-async fn keep(sockets: Sockets) -> Option<u32> {
+async fn keep(sockets: Sockets, files: &SocketFiles) -> Option<u32> {
     let door = match sockets.door() {
         Ok(door) => door,
         Err(error) => {
@@ -146,14 +157,18 @@ async fn keep(sockets: Sockets) -> Option<u32> {
     };
     loop {
         let mut peer = Peer::next(&door).await;
-        let attempt = within(ATTEMPT_MAX, attempt(&mut peer, &sockets));
+        let attempt = within(ATTEMPT_MAX, attempt(&mut peer, &sockets, files));
         let outcome = tokio::select! {
             outcome = attempt => outcome,
             never = refuse_others(&door) => match never {},
         };
         let pid = peer.pid;
         match outcome {
-            Ok(()) => return Some(pid),
+            Ok(()) => {
+                sockets.file.map(SocketFile::keep);
+                files.keep();
+                return Some(pid);
+            }
             // Somebody has only looked whether anybody listens.
             Err(Failure::Silent) => {}
             Err(failure) => {
@@ -191,7 +206,7 @@ async fn within(length: Duration, attempt: impl Future<Output = Result<(), Failu
 }
 
 /// Takes one process from its first word to its last. When this is `Ok`, there is no way back.
-async fn attempt(peer: &mut Peer, sockets: &Sockets) -> Result<(), Failure> {
+async fn attempt(peer: &mut Peer, sockets: &Sockets, files: &SocketFiles) -> Result<(), Failure> {
     if !is_trusted(peer.user, effective_user()) {
         return Err(Failure::Foreign(peer.user));
     }
@@ -199,17 +214,23 @@ async fn attempt(peer: &mut Peer, sockets: &Sockets) -> Result<(), Failure> {
         Failure::Gone if peer.received.is_empty() => Failure::Silent,
         failure => failure,
     })?;
-    let (pid, count) = (peer.pid, sockets.0.len());
+    let (pid, count) = (peer.pid, sockets.all.len());
     say(|| {
         tracing::info!(pid, sockets = count, "another process takes over: this one serves on until that one is ready")
     });
-    for chunk in sockets.0.chunks(MESSAGE_FDS_MAX) {
+    for chunk in sockets.all.chunks(MESSAGE_FDS_MAX) {
         let roles = chunk.iter().map(|(role, _)| *role).collect();
         let fds: Vec<_> = chunk.iter().map(|(_, listener)| listener.as_fd()).collect();
         peer.send(&Message::Sockets { pid: std::process::id(), total: count, roles }, &fds).await?;
     }
     peer.expect(&Message::Ready).await?;
-    peer.send(&Message::Released, &[]).await
+    peer.send(&Message::Released(as_lines(files.paths())), &[]).await
+}
+
+/// Those paths that can be told in a line.
+fn as_lines(paths: Vec<PathBuf>) -> Vec<String> {
+    let lines = paths.into_iter().filter_map(|path| path.into_os_string().into_string().ok());
+    lines.filter(|path| !path.contains('\n') && path.len() <= FILE_BYTES_MAX).take(FILES_MAX).collect()
 }
 
 /// Goes on until it is dropped.
@@ -228,7 +249,7 @@ pub(super) fn is_trusted(user: u32, own: u32) -> bool {
 impl Sockets {
     /// The door, to accept at.
     fn door(&self) -> io::Result<UnixListener> {
-        let mut doors = self.0.iter().filter(|(role, _)| *role == Role::Door);
+        let mut doors = self.all.iter().filter(|(role, _)| *role == Role::Door);
         let door = doors.next().ok_or(io::ErrorKind::NotFound)?.1.try_clone()?;
         UnixListener::from_std(StdUnixListener::from(door.into_fd()))
     }

@@ -30,6 +30,11 @@ pub(super) const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// Sockets that are handed over in all.
 pub(super) const SOCKETS_MAX: usize = 16 * 1024;
 
+/// Files of Unix sockets that are handed over, and bytes of the path of one; others stay where they are at the end.
+pub(super) const FILES_MAX: usize = 60;
+pub(super) const FILE_BYTES_MAX: usize = 256;
+const _: () = assert!(FILES_MAX * (FILE_BYTES_MAX + 1) < MESSAGE_BYTES_MAX);
+
 const END: &str = "\n\n";
 
 /// What listens on a socket that is handed over.
@@ -53,8 +58,8 @@ pub(super) enum Message {
     Sockets { pid: u32, total: usize, roles: Vec<Role> },
     /// The new process serves as soon as it may.
     Ready,
-    /// The new process may, and the old one accepts no more.
-    Released,
+    /// The new process may, and the old one accepts no more. The files of its Unix sockets, by their absolute paths, are left to the new one.
+    Released(Vec<String>),
     /// It comes to nothing, and why.
     Refused(String),
 }
@@ -67,7 +72,10 @@ impl Message {
         let _ = match self {
             Self::Hello => write!(text, "hello"),
             Self::Ready => write!(text, "ready"),
-            Self::Released => write!(text, "released"),
+            Self::Released(files) => {
+                text += "released";
+                files.iter().try_for_each(|file| write!(text, "\n{file}"))
+            }
             Self::Refused(why) => write!(text, "refused\n{}", why.replace('\n', " ")),
             Self::Sockets { pid, total, roles } => {
                 let _ = write!(text, "sockets\npid {pid}\ntotal {total}");
@@ -105,7 +113,9 @@ impl Message {
         match (kind, &lines[..]) {
             ("hello", []) => Ok(Self::Hello),
             ("ready", []) => Ok(Self::Ready),
-            ("released", []) => Ok(Self::Released),
+            ("released", files) if files.iter().all(|file| file.starts_with('/')) => {
+                Ok(Self::Released(files.iter().map(|file| (*file).to_owned()).collect()))
+            }
             ("refused", [why]) => Ok(Self::Refused((*why).to_owned())),
             ("sockets", [pid, total, roles @ ..]) => Self::parse_sockets(pid, total, roles),
             _ => Err(format!("a message {kind:.20?} that cannot be read")),
@@ -160,7 +170,8 @@ mod tests {
     fn every_message_is_read_as_it_was_meant_byte_by_byte_too() {
         let sockets = Message::Sockets { pid: 7, total: 300, roles: vec![Role::Server, Role::Admin, Role::Door] };
         let refused = Message::Refused("a reason".to_owned());
-        for message in [Message::Hello, sockets, Message::Ready, Message::Released, refused] {
+        let released = Message::Released(vec!["/run/a b.sock".to_owned(), "/run/c".to_owned()]);
+        for message in [Message::Hello, sockets, Message::Ready, Message::Released(Vec::new()), released, refused] {
             let text = message.encode();
             let mut received = Vec::new();
             for byte in &text[..text.len() - 1] {
@@ -186,6 +197,7 @@ mod tests {
             ("\n\n", "something else"),
             ("baiwan-takeover 1 hello\nmore\n\n", "\"hello\""),
             ("baiwan-takeover 1 goodbye\n\n", "\"goodbye\""),
+            ("baiwan-takeover 1 released\na.sock\n\n", "\"released\""),
             ("baiwan-takeover 1 sockets\n\n", "\"sockets\""),
             ("baiwan-takeover 1 sockets\npid -1\ntotal 1\nserver\n\n", "without pid"),
             ("baiwan-takeover 1 sockets\npid 1\nserver\n\n", "without total"),

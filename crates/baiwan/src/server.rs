@@ -35,12 +35,14 @@ mod start_line;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod takeover;
 #[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
-#[path = "server/takeover_elsewhere.rs"]
-mod takeover;
+mod takeover_elsewhere;
 #[cfg(feature = "metrics")]
 mod watchdog;
 
 use crate::settings::Settings;
+
+#[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
+use self::takeover_elsewhere as takeover;
 
 pub use self::builder::Builder;
 #[cfg(feature = "axum")]

@@ -2,16 +2,18 @@
 
 use std::io;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 use baiwan_driver::epoll::EpollDriver;
 use tokio::runtime::LocalRuntime;
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::finish_line::Finish;
 use super::listen::BoundListener;
-use super::parting::Listeners;
+use super::parting::{Listeners, Place};
 use super::shutdown::StopSignals;
 use super::signals::Listening;
 use super::start_line::StartLine;
@@ -41,8 +43,30 @@ pub(super) struct CoreThread {
 }
 
 impl CoreThread {
+    /// Starts the thread; what is returned yields how it has ended. It holds the server's `place` until then.
+    pub(super) fn spawn<A: App>(
+        self,
+        make: impl FnOnce() -> A + Send + 'static,
+        listeners: Listeners,
+        line: StartLine,
+        finish: Finish,
+        place: Arc<Place>,
+    ) -> Result<oneshot::Receiver<io::Result<()>>, Error> {
+        let (done, is_done) = oneshot::channel();
+        let name = format!("baiwan-core-{}", self.index);
+        let body = move || {
+            let outcome = self.run(make, listeners, &line, finish);
+            // Whoever hears of the end may start the next server.
+            drop(place);
+            // Nobody listens any more if the server was dropped.
+            let _ = done.send(outcome);
+        };
+        thread::Builder::new().name(name).spawn(body).map_err(Error::Thread)?;
+        Ok(is_done)
+    }
+
     /// Starts the core together with the others, and serves until it is stopped.
-    pub(super) fn run<A: App>(
+    fn run<A: App>(
         mut self,
         make: impl FnOnce() -> A,
         listeners: Listeners,

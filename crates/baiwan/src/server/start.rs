@@ -2,9 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
-
-use tokio::sync::oneshot;
 
 use super::beside::Beside;
 use super::core_thread::CoreThread;
@@ -268,20 +265,11 @@ impl Builder {
         let mut starts = Vec::new();
         for (index, (make, listeners)) in makers.into_iter().zip(listeners).enumerate() {
             let (start, line) = Start::new(index);
-            let (done, is_done) = oneshot::channel();
             let (settings, status, place) = (Arc::clone(&settings), Arc::clone(&status), Arc::clone(&place));
             let finish = finish_line.finish(index);
             let (listening, signals) = (listening.clone(), signals.take());
             let core = CoreThread { index, event_loop, settings, status, listening, signals, is_watched, is_heir };
-            let body = move || {
-                let outcome = core.run(make, listeners, &line, finish);
-                // Whoever hears of the end may start the next server.
-                drop(place);
-                // Nobody listens any more if the server was dropped.
-                let _ = done.send(outcome);
-            };
-            thread::Builder::new().name(format!("baiwan-core-{index}")).spawn(body).map_err(Error::Thread)?;
-            running.cores.push(is_done);
+            running.cores.push(core.spawn(make, listeners, line, finish, place)?);
             starts.push(start);
         }
         drop(place);

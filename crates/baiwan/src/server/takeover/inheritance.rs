@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -79,7 +78,8 @@ impl Inheritance {
     /// Keeps a handle on the listening socket of the admin side for the next process.
     #[cfg(feature = "admin")]
     pub(in super::super) fn keep_admin(&mut self, listener: &std::net::TcpListener) -> Result<(), Error> {
-        let handle = listener.try_clone().and_then(|listener| BoundListener::moved(OwnedFd::from(listener)));
+        let handle =
+            listener.try_clone().and_then(|listener| BoundListener::moved(std::os::fd::OwnedFd::from(listener)));
         self.kept.push((Role::Admin, handle.map_err(Error::Start)?));
         Ok(())
     }

@@ -165,7 +165,9 @@ async fn keep(sockets: Sockets, files: &SocketFiles) -> Option<u32> {
         let pid = peer.pid;
         match outcome {
             Ok(()) => {
-                sockets.file.map(SocketFile::keep);
+                if let Some(file) = sockets.file {
+                    file.keep();
+                }
                 files.keep();
                 return Some(pid);
             }
@@ -315,5 +317,55 @@ impl Peer {
     /// Says why it comes to nothing. One that does not read is not waited for.
     async fn refuse(&self, why: &str) {
         let _ = timeout(ACCEPT_PAUSE, self.send(&Message::Refused(why.to_owned()), &[])).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process of that user, which has said hello and goes on to be there; and the other end of its connection.
+    fn peer(user: u32) -> (Peer, UnixStream) {
+        let (stream, other) = UnixStream::pair().unwrap();
+        (Peer { stream, received: Message::Hello.encode(), user, pid: 7 }, other)
+    }
+
+    async fn outcome(peer: &mut Peer) -> Result<(), Failure> {
+        let sockets = Sockets { file: None, all: Vec::new() };
+        within(ATTEMPT_MAX, attempt(peer, &sockets, &SocketFiles::default())).await
+    }
+
+    #[test]
+    fn processes_of_the_same_user_and_of_root_are_trusted() {
+        assert!(is_trusted(1000, 1000) && is_trusted(0, 1000) && is_trusted(0, 0));
+        assert!(!is_trusted(1001, 1000) && !is_trusted(1000, 0));
+    }
+
+    #[tokio::test]
+    async fn a_process_of_another_user_is_sent_nothing() {
+        let (mut peer, other) = peer(effective_user() + 1);
+        assert!(matches!(outcome(&mut peer).await, Err(Failure::Foreign(_))));
+        drop(peer);
+        let sent = other.async_io(Interest::READABLE, || other.try_read(&mut [0])).await;
+        assert_eq!(sent.unwrap(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_does_not_become_ready_is_given_up() {
+        let (mut peer, _other) = peer(effective_user());
+        let failure = outcome(&mut peer).await.unwrap_err();
+        assert_eq!(failure.to_string(), "it was not ready within 60s");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_ends_or_declines_before_it_is_ready_is_not_waited_for() {
+        let refused = Message::Refused("a reason".to_owned());
+        for (said, expected) in [(None, "it ended before it was ready"), (Some(refused), "it gave up: a reason")] {
+            let (mut peer, other) = peer(effective_user());
+            peer.received.extend(said.iter().flat_map(Message::encode));
+            let _other = Some(other).filter(|_| said.is_some());
+            let failure = outcome(&mut peer).await.unwrap_err();
+            assert_eq!(failure.to_string(), expected);
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Unix sockets at a path: who may connect from the first moment on, and what becomes of the file.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -303,7 +303,7 @@ mod tests {
         let startup = Startup { config: &config, ..startup };
         assert_eq!(startup.block(), expected.replace("  workers", "  fd tables   per-core\n  workers"));
         let startup = Startup { given: Given { server: true, admin: false }, ..startup };
-        let said = "sockets of the service manager (LISTEN_FDS); HOST, PORT and BIND are not used";
+        let said = "sockets of the service manager (LISTEN_FDS), so HOST, PORT and BIND are not used";
         assert!(startup.block().contains(&format!("\n              {said}\n  admin ")), "{}", startup.block());
         let mut config = Config {
             api_token: Some(Secret::new("0123456789abcdef")),

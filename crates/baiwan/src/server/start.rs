@@ -244,6 +244,8 @@ impl Builder {
         let is_watched = running.beside.watches_cores();
         // Both hear of every signal from here on; until the server serves, one ends the process.
         let mut signals = listening.is_some().then(StopSignals::listen).transpose()?;
+        // The handle was made with this builder, which starts one server. A core may answer before the last one runs.
+        let _ = self.health.0.set(Arc::clone(&status));
         let mut starts = Vec::new();
         for (index, (make, listeners)) in makers.into_iter().zip(listeners).enumerate() {
             let (start, line) = Start::new(index);
@@ -270,8 +272,6 @@ impl Builder {
             listening.serve();
         }
         status.advance(Phase::Serving);
-        // The handle was made with this builder, which starts one server.
-        let _ = self.health.0.set(status);
         Ok(running)
     }
 }

@@ -71,10 +71,10 @@ pub struct Given {
 impl Given {
     /// What the start says of it.
     pub fn notes(self) -> Vec<&'static str> {
-        let server = "sockets of the service manager (LISTEN_FDS); HOST, PORT and BIND are not used";
-        let admin = "the admin side's, too; ADMIN_HOST and ADMIN_PORT are not used";
+        let server = "sockets of the service manager (LISTEN_FDS), so HOST, PORT and BIND are not used";
+        let admin = "the admin side's socket, too, so ADMIN_HOST and ADMIN_PORT are not used";
         let admin_alone =
-            "the admin side's socket is the service manager's (LISTEN_FDS); ADMIN_HOST and ADMIN_PORT are not used";
+            "the admin side's socket is the service manager's (LISTEN_FDS), so ADMIN_HOST and ADMIN_PORT are not used";
         match (self.server, self.admin) {
             (true, true) => vec![server, admin],
             (true, false) => vec![server],

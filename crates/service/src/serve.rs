@@ -47,8 +47,8 @@ impl Probe for baiwan::Health {
 pub fn run(config: &Config) -> anyhow::Result<()> {
     let sockets = Sockets::take(config.admin.host.is_some())?;
     let json = logs::start(&config.log_level, config.log_format)?;
-    let _heartbeat = notify::begin();
     sockets.say();
+    let _heartbeat = notify::begin();
     let uptime = Uptime::start();
     let location = config.location_here()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(baiwan::Error::Start)?;

@@ -69,7 +69,7 @@ impl Builder {
     }
 
     /// Takes over a socket that listens already: a [`std::net::TcpListener`], a [`std::os::unix::net::UnixListener`], or one
-    /// inherited from a supervisor. For a listener of Tokio's, pass `listener.into_std()?`. The cores share it: each connection wakes all
+    /// from a service manager ([`activated_sockets`](crate::activated_sockets)). The file of a Unix socket stays at the end. For a listener of Tokio's, pass `listener.into_std()?`. The cores share it: each connection wakes all
     /// that sleep, and the first to accept has it. That is the price of losing no connection that waits when this server stops and the
     /// next takes over; with many cores it shows, and an address to [`bind`](Self::bind) costs less.
     ///

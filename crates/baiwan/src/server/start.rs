@@ -262,6 +262,8 @@ impl Builder {
         let (is_watched, is_heir) = (running.beside.watches_cores(), running.predecessor.is_some());
         // Both hear of every signal from here on; until the server serves, one ends the process.
         let mut signals = listening.is_some().then(StopSignals::listen).transpose()?;
+        // The handle was made with this builder, which starts one server. A core may answer before the last one runs.
+        let _ = self.health.0.set(Arc::clone(&status));
         let mut starts = Vec::new();
         for (index, (make, listeners)) in makers.into_iter().zip(listeners).enumerate() {
             let (start, line) = Start::new(index);
@@ -281,8 +283,6 @@ impl Builder {
         }
         status.advance(Phase::Serving);
         running.beside.handle_serving();
-        // The handle was made with this builder, which starts one server.
-        let _ = self.health.0.set(status);
         Ok(running)
     }
 }

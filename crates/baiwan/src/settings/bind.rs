@@ -76,6 +76,11 @@ impl Binding {
         if self.addresses.is_empty() { vec![self.tcp().to_string()] } else { self.addresses.clone() }
     }
 
+    /// Those of them that are TCP.
+    pub fn tcp_addresses(&self) -> Vec<SocketAddr> {
+        self.addresses().iter().filter_map(|address| address.parse().ok()).collect()
+    }
+
     /// See [`Settings::conflicts`](super::Settings::conflicts).
     pub(super) fn conflicts(&self, prefix: &str) -> Vec<([&'static str; 2], String)> {
         let mut conflicts = Vec::new();
@@ -231,6 +236,7 @@ mod tests {
         assert_eq!(names, [("BIND", "HOST"), ("BIND", "PORT")]);
         assert_eq!(binding.conflicts("X_")[1].1, "this or X_HOST and X_PORT, and X_PORT is set too");
         assert_eq!((&*binding.shown_host(), &*binding.shown_port()), (REPLACED, REPLACED));
+        assert!(binding.tcp_addresses().is_empty());
         let mut binding = Binding::default();
         binding.set_addresses("unix:@a,127.0.0.1:0").unwrap();
         binding.access.mode = Some(0o660);

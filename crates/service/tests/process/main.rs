@@ -28,8 +28,8 @@ mod kernel;
 mod limits;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod load;
-// Abstract sockets are Linux's.
-#[cfg(target_os = "linux")]
+// Abstract sockets and fd tables are Linux's.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod listening;
 // Some of what it looks for only Linux tells.
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use baiwan_driver::ListenOptions;
 
-use super::listen::{self, Bound, BoundListener, Source};
+use super::listen::{self, Bound, Source};
 use crate::Error;
 use crate::fd_tables::FdTables;
 use crate::status::Status;
@@ -43,7 +43,7 @@ pub(super) fn is_served(_path: &Path) -> bool {
 
 impl Inheritance {
     #[cfg(feature = "admin")]
-    pub(super) fn take_admin(&mut self) -> Option<BoundListener> {
+    pub(super) fn take_admin(&mut self) -> Option<super::listen::BoundListener> {
         match *self {}
     }
 

@@ -12,6 +12,7 @@ pub mod config;
 pub mod doctor;
 pub mod load;
 pub mod logs;
+mod orphans;
 pub mod problem;
 mod refusals;
 pub mod routes;

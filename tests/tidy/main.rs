@@ -8,6 +8,7 @@
 //! | `documents` | that documents name what exists |
 //! | `threats`, `rfc` | that threats and rules have tests |
 //! | `licences` | the licences of dependencies |
+//! | `packages` | what is published, and what is not |
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
@@ -17,6 +18,7 @@ mod house;
 mod imports;
 mod layers;
 mod licences;
+mod packages;
 mod rfc;
 mod threats;
 mod tree;

@@ -9,6 +9,7 @@
 //! | `threats`, `rfc` | that threats and rules have tests |
 //! | `licences` | the licences of dependencies |
 //! | `packages` | what is published, and what is not |
+//! | `translation` | that the Chinese README says what the English one says |
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
@@ -21,4 +22,5 @@ mod licences;
 mod packages;
 mod rfc;
 mod threats;
+mod translation;
 mod tree;

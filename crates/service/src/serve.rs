@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use crate::clock::Uptime;
 use crate::config::{Config, LogFormat, ReadyRequires};
 use crate::logs;
+use crate::notify;
 use crate::refusals::Refusals;
 use crate::routes::{HandlerState, JSON_BODY_MAX, Policy, Probe, router};
 use crate::shared_limit::take_shared;
@@ -43,6 +44,7 @@ impl Probe for baiwan::Health {
 /// What keeps it from starting or from stopping cleanly, in one line that says what to do.
 pub fn run(config: &Config) -> anyhow::Result<()> {
     let json = logs::start(&config.log_level, config.log_format)?;
+    let _heartbeat = notify::begin();
     let uptime = Uptime::start();
     let location = config.location_here()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(baiwan::Error::Start)?;
@@ -60,6 +62,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let builder = builder.refusal_cors(config.cors_origins.for_refusals());
     let builder = with_admin(builder, config, &store);
     let health = builder.health();
+    notify::watch(&health);
     let probe = Arc::new(health.clone());
     let policy = Arc::new(Policy { shared_limit: shared_limit.clone(), ..Policy::from(config) });
     let stores: Vec<_> = (0..cores).map(|core| store.for_core(core)).collect();

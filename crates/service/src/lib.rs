@@ -13,7 +13,11 @@ pub mod config;
 pub mod doctor;
 pub mod load;
 pub mod logs;
+<<<<<<< HEAD
+mod orphans;
+=======
 pub mod notify;
+>>>>>>> main
 pub mod problem;
 mod refusals;
 pub mod routes;

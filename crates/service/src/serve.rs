@@ -21,6 +21,7 @@ use crate::clock::Uptime;
 use crate::config::{Config, LogFormat, ReadyRequires};
 use crate::logs;
 use crate::notify;
+use crate::orphans;
 use crate::refusals::Refusals;
 use crate::routes::{HandlerState, JSON_BODY_MAX, Policy, Probe, router};
 use crate::shared_limit::take_shared;
@@ -53,6 +54,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let location = config.location_here()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(baiwan::Error::Start)?;
     let ignored = runtime.block_on(async { signals::ignore() }).map_err(baiwan::Error::Signals)?;
+    orphans::adopt(&runtime).map_err(baiwan::Error::Signals)?;
     let cores = config.server.worker_count();
     let store = runtime.block_on(open_store(config, &location, cores))?;
     let mut server = config.server.clone();

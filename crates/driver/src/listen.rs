@@ -73,7 +73,7 @@ impl BoundListener {
     /// As [`bind`](Self::bind).
     pub fn probe(address: &Address, options: ListenOptions) -> io::Result<()> {
         match address {
-            Address::Unix(path) => socket_file::probe(path),
+            Address::Unix(path) => socket_file::probe(path, options.file),
             _ => open(address, ListenOptions { reuse_port: false, ..options }).map(drop),
         }
     }

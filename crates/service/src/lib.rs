@@ -13,11 +13,8 @@ pub mod config;
 pub mod doctor;
 pub mod load;
 pub mod logs;
-<<<<<<< HEAD
-mod orphans;
-=======
 pub mod notify;
->>>>>>> main
+mod orphans;
 pub mod problem;
 mod refusals;
 pub mod routes;

@@ -84,6 +84,10 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         router(HandlerState { store, probe, uptime, policy })
     })?;
     drop(within);
+    if running.predecessor().is_some() {
+        // systemd has started another one.
+        notify::main_pid(std::process::id());
+    }
     let startup = startup(config, &running, given, &location);
     let mut said = Said {
         refusals: Refusals::new(health.clone(), shared_limit),

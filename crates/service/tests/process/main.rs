@@ -52,6 +52,9 @@ mod streams;
 // Only Linux has fd tables for threads.
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod tables;
+// Only Linux hands sockets from process to process.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+mod takeover;
 mod traversal;
 
 use std::io::Read;

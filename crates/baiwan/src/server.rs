@@ -3,6 +3,7 @@
 //! ```text
 //!   environment ─► builder ─► start ─► running ─► shutdown
 //!                               │ listen, parting
+//!                               │                reloader: settings that change meanwhile
 //!                               └─► core, a thread each: start line ─► engine, or portable loop ─► finish line
 //! ```
 //!
@@ -25,6 +26,7 @@ mod in_force;
 mod listen;
 mod memory_watch;
 mod parting;
+mod reloader;
 mod running;
 mod shutdown;
 mod side_thread;
@@ -39,6 +41,7 @@ use crate::settings::Settings;
 pub use self::builder::Builder;
 #[cfg(feature = "axum")]
 pub(crate) use self::listen::Source;
+pub use self::reloader::Reloader;
 pub use self::running::Running;
 
 /// The way to a [`Builder`].

@@ -13,6 +13,8 @@ use super::memory_watch::MemoryWatch;
 #[cfg(feature = "metrics")]
 use super::watchdog::Watchdog;
 use crate::Error;
+#[cfg(feature = "admin")]
+use crate::dashboard::Rows;
 use crate::settings::Settings;
 use crate::status::Status;
 
@@ -28,6 +30,9 @@ pub(super) struct Beside {
     /// None where the program has not asked for one.
     #[cfg(feature = "admin")]
     pub(super) admin: Option<Administration>,
+    /// What the dashboard shows of the settings.
+    #[cfg(feature = "admin")]
+    pub(super) in_force: Rows,
 }
 
 impl Beside {
@@ -43,6 +48,8 @@ impl Beside {
             watchdog: Watchdog::begin_for(settings.metrics.as_ref(), status).map_err(Error::Thread)?,
             #[cfg(feature = "admin")]
             admin: None,
+            #[cfg(feature = "admin")]
+            in_force: Rows::default(),
         })
     }
 

@@ -21,14 +21,18 @@ use crate::call_scope::leave_core;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 use crate::engine::Engine;
 use crate::hyper::Portable;
-use crate::settings::{EventLoop, Settings};
+use crate::reload::{InForce, Remake};
+use crate::settings::EventLoop;
 use crate::status::Status;
+
+/// The app of a core, and what makes it anew, where the program gave a way to.
+pub(super) type Made<A> = (A, Option<Remake<A>>);
 
 /// What the thread of a core needs to know.
 pub(super) struct CoreThread {
     pub(super) index: usize,
     pub(super) event_loop: EventLoop,
-    pub(super) settings: Arc<Settings>,
+    pub(super) in_force: Arc<InForce>,
     pub(super) status: Arc<Status>,
     /// Where signals stop the server.
     pub(super) listening: Option<Arc<Listening>>,
@@ -42,7 +46,7 @@ impl CoreThread {
     /// Starts the core together with the others, and serves until it is stopped.
     pub(super) fn run<A: App>(
         mut self,
-        make: impl FnOnce() -> A,
+        make: impl FnOnce() -> Made<A>,
         listeners: Listeners,
         line: &StartLine,
         finish: Finish,
@@ -95,7 +99,7 @@ impl CoreThread {
     /// Has the first core follow the signals that stop the server, until the end.
     fn follow_signals(&mut self, runtime: &LocalRuntime, finish: &Finish) -> Option<AbortHandle> {
         let (listening, signals) = (self.listening.clone()?, self.signals.take()?);
-        let (status, settings) = (Arc::clone(&self.status), Arc::clone(&self.settings));
+        let (status, settings) = (Arc::clone(&self.status), self.in_force.settings());
         let own_task = finish.begin_own_task();
         let follower = runtime.spawn_local(async move {
             let _own_task = own_task;
@@ -106,16 +110,17 @@ impl CoreThread {
 
     async fn serve<A: App>(
         self,
-        make: impl FnOnce() -> A,
+        make: impl FnOnce() -> Made<A>,
         listeners: Vec<BoundListener>,
         line: &StartLine,
     ) -> io::Result<()> {
-        let Self { index, event_loop, settings, status, .. } = self;
-        let app = make();
+        let Self { index, event_loop, in_force, status, .. } = self;
+        let (app, remake) = make();
         #[cfg(all(target_os = "linux", not(baiwan_portable)))]
         if event_loop == EventLoop::Epoll {
             let engine = EpollDriver::new()
-                .and_then(|driver| Engine::new(driver, app, settings, status, index, listeners))
+                .and_then(|driver| Engine::new(driver, app, &in_force, status, index, listeners))
+                .map(|engine| engine.remaking(remake))
                 .map_err(Error::Start);
             let Some(engine) = line.check(engine) else { return Ok(()) };
             line.report(Ok(()));
@@ -123,7 +128,7 @@ impl CoreThread {
         }
         debug_assert_eq!(event_loop, EventLoop::Portable, "another loop was refused before");
         let sockets = listeners.into_iter().map(|listener| (listener.address().clone(), listener.into_fd())).collect();
-        let portable = Portable::new(app, settings, status, index, sockets).map_err(Error::Start);
+        let portable = Portable::new(app, remake, &in_force, status, index, sockets).map_err(Error::Start);
         let Some(portable) = line.check(portable) else { return Ok(()) };
         line.report(Ok(()));
         portable.run().await

@@ -2,8 +2,8 @@
 
 use super::Running;
 use crate::admin::wall_ms;
-use crate::dashboard::Facts;
-use crate::settings::TABLE;
+use crate::dashboard::{Facts, Rows};
+use crate::settings::{Settings, TABLE};
 
 /// Settings that are shown, in this order.
 const SHOWN: [&str; 17] = [
@@ -26,6 +26,14 @@ const SHOWN: [&str; 17] = [
     "SHUTDOWN_TIMEOUT",
 ];
 
+/// Has the rows of settings show these.
+pub(super) fn show(rows: &Rows, settings: &Settings) {
+    rows.change(|label| {
+        let setting = TABLE.iter().find(|setting| setting.row.name == label)?;
+        Some((setting.show)(settings))
+    });
+}
+
 impl Running {
     /// What the dashboard shows of this server that stays as it is.
     pub(super) fn facts(&self) -> Facts {
@@ -35,7 +43,7 @@ impl Running {
             instance: format!("{}-{started_ms}", std::process::id()),
             started_ms,
             connections_max: self.capacity.max_connections,
-            in_force: self.in_force(),
+            in_force: Rows::new(self.in_force()),
         }
     }
 

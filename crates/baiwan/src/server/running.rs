@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::administration::{Administration, ports};
 use super::beside::Beside;
 use super::parting::Home;
+use super::reloader::Reloader;
 use super::shutdown::StopRequests;
 use super::signals::{Listening, StopSignal};
 use crate::Error;
@@ -21,6 +22,7 @@ use crate::access_log;
 #[cfg(feature = "admin")]
 use crate::admin::Told;
 use crate::capacity::Capacity;
+use crate::reload::InForce;
 use crate::say::say;
 use crate::settings::{EventLoop, Settings};
 use crate::status::{Phase, Status};
@@ -36,7 +38,11 @@ const CUT_PAUSE_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Running {
     pub(super) status: Arc<Status>,
+    /// Those of the start.
     pub(super) settings: Arc<Settings>,
+    pub(super) in_force: Arc<InForce>,
+    /// What the names of variables begin with.
+    pub(super) prefix: String,
     pub(super) cores: Vec<oneshot::Receiver<io::Result<()>>>,
     pub(super) addresses: Vec<Address>,
     pub(super) event_loop: EventLoop,
@@ -80,16 +86,23 @@ impl Running {
         self.beside.admin.as_ref().map(Administration::address)
     }
 
+    /// A handle that changes settings of this server while it runs.
+    pub fn reloader(&self) -> Reloader {
+        Reloader::new(self)
+    }
+
     /// Starts the admin side, if there shall be one.
     #[cfg(feature = "admin")]
     pub(super) fn begin_admin(&mut self, admin: Option<crate::Admin>, health: crate::Health) -> Result<(), Error> {
         let (Some(admin), Some(metrics)) = (admin, &self.settings.metrics) else { return Ok(()) };
+        let facts = self.facts();
+        self.beside.in_force = facts.in_force.clone();
         let told = Told {
             health,
             metrics: metrics.clone(),
             ports: ports(&self.addresses),
             ipv6_prefix: self.settings.rate_limit.scope.ipv6_prefix,
-            facts: self.facts(),
+            facts,
         };
         self.beside.admin = Administration::begin(admin, told, self.settings.fd_tables, &self.addresses)?;
         Ok(())

@@ -8,19 +8,22 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use anyhow::anyhow;
-use baiwan::{AccessLogFormat, Builder, CloseReason, FdTables, Server};
+use baiwan::{AdminToken, Builder, CloseReason, FdTables};
 use baiwan_task::{FailureKind, Handle, TaskGroup};
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use crate::clock::Uptime;
-use crate::config::{Config, LogFormat, ReadyRequires};
+use crate::config::{Config, Reading, ReadyRequires};
 use crate::logs;
 use crate::refusals::Refusals;
-use crate::routes::{HandlerState, JSON_BODY_MAX, Policy, Probe, router};
-use crate::shared_limit::take_shared;
+use crate::reload::{Outcome, OutcomeCollector, Policies, Reload};
+use crate::routes::{HandlerState, Policy, Probe, router};
+use crate::server;
+use crate::shared_limit::SharedLimits;
 use crate::signals;
 use crate::startup::Startup;
 use crate::stopping::Stopping;
@@ -41,59 +44,67 @@ impl Probe for baiwan::Health {
 /// # Errors
 ///
 /// What keeps it from starting or from stopping cleanly, in one line that says what to do.
-pub fn run(config: &Config) -> anyhow::Result<()> {
+pub fn run(config: &Config, reading: Reading) -> anyhow::Result<()> {
     let json = logs::start(&config.log_level, config.log_format)?;
     let uptime = Uptime::start();
     let location = config.location_here()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(baiwan::Error::Start)?;
-    let ignored = runtime.block_on(async { signals::ignore() }).map_err(baiwan::Error::Signals)?;
+    let (ignored, hangups) =
+        runtime.block_on(async { Ok((signals::ignore()?, signals::hangups()?)) }).map_err(baiwan::Error::Signals)?;
     let cores = config.server.worker_count();
     let store = runtime.block_on(open_store(config, &location, cores))?;
-    let mut server = config.server.clone();
-    server.access_log = server.access_log.format(match config.log_format {
-        LogFormat::Auto => AccessLogFormat::Auto,
-        LogFormat::Json => AccessLogFormat::Json,
-        LogFormat::Text => AccessLogFormat::Text,
-    });
-    let shared_limit = take_shared(config, &mut server);
-    let builder = Server::from_settings(server).workers(cores).buffered_body_limit(JSON_BODY_MAX).request_ids(true);
-    let builder = builder.refusal_cors(config.cors_origins.for_refusals());
-    let builder = with_admin(builder, config, &store);
+    let mut settings = config.server.clone();
+    let shared_limit = SharedLimits::open(config);
+    let limit = shared_limit.as_ref().and_then(|limits| limits.take(&mut settings));
+    let outcome = Outcome::of_start();
+    let builder = server::of(config, settings).workers(cores);
+    let (builder, admin_token) = with_admin(builder, config, &store, &outcome);
     let health = builder.health();
     let probe = Arc::new(health.clone());
-    let policy = Arc::new(Policy { shared_limit: shared_limit.clone(), ..Policy::from(config) });
-    let stores: Vec<_> = (0..cores).map(|core| store.for_core(core)).collect();
+    let policies = Policies::new(Policy { shared_limit: limit, ..Policy::from(config) });
+    let stores: Vec<_> = (0..cores).map(|core| (store.for_core(core), Once::new())).collect();
     let within = runtime.enter();
     signals::handle_stops().map_err(baiwan::Error::Signals)?;
+    let of_routes = Arc::clone(&policies);
+    // Called once more by each core when the settings have changed.
     let running = builder.start_with(move |core| {
-        let store = stores[core].clone();
-        store.open();
-        let (probe, policy) = (Arc::<baiwan::Health>::clone(&probe), Arc::clone(&policy));
+        let (store, opened) = &stores[core];
+        opened.call_once(|| store.open());
+        let (store, probe, policy) = (store.clone(), Arc::<baiwan::Health>::clone(&probe), of_routes.now());
         router(HandlerState { store, probe, uptime, policy })
     })?;
     drop(within);
-    let limits = running.limits();
-    let startup = Startup {
-        config,
-        addresses: running.addresses(),
-        admin: running.admin_address(),
-        event_loop: running.event_loop().name().to_owned(),
-        workers: running.workers(),
-        connections_max: limits.max_connections,
-        notes: limits.notes.clone(),
-        database: location.to_string(),
+    let startup = startup(config, &running, &location);
+    let reload = Reload {
+        again: Arc::new(reading.again),
+        config: config.clone(),
+        traces: reading.traces,
+        reloader: running.reloader(),
+        policies,
+        admin_token,
+        shared_limit: shared_limit.clone(),
+        outcome,
+        health: health.clone(),
     };
     let mut said = Said {
         refusals: Refusals::new(health.clone(), shared_limit),
         stopping: Stopping::new(health.clone(), config, running.event_loop()),
     };
     let drained = runtime.block_on(TaskGroup::new().name("serve").scope(async |group| {
-        let mut saying = Vec::new();
+        let mut followed = Vec::new();
         for signal in ignored {
-            saying.push(group.spawn(signal.say()).await);
+            followed.push(group.spawn(signal.say()).await);
         }
-        wait(running, &mut said, || startup.announce(json)).await?;
-        saying.iter().for_each(Handle::cancel);
+        let started = Arc::new(Notify::new());
+        if let Some(hangups) = hangups {
+            followed.push(group.spawn(reload.follow(hangups, Arc::clone(&started))).await);
+        }
+        let announce = || {
+            startup.announce(json);
+            started.notify_one();
+        };
+        wait(running, &mut said, announce).await?;
+        followed.iter().for_each(Handle::cancel);
         Ok(())
     }));
     said.refusals.say();
@@ -108,12 +119,34 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// With the admin side, which looks after the store as well.
-fn with_admin(mut builder: Builder, config: &Config, store: &Store) -> Builder {
-    let Some(admin) = config.admin.admin() else { return builder };
+/// What came out of the start.
+fn startup<'a>(config: &'a Config, running: &baiwan::Running, location: &Location) -> Startup<'a> {
+    let limits = running.limits();
+    Startup {
+        config,
+        addresses: running.addresses(),
+        admin: running.admin_address(),
+        event_loop: running.event_loop().name().to_owned(),
+        workers: running.workers(),
+        connections_max: limits.max_connections,
+        notes: limits.notes.clone(),
+        database: location.to_string(),
+    }
+}
+
+/// With the admin side, which looks after the store as well, and the token that it demands.
+fn with_admin(
+    mut builder: Builder,
+    config: &Config,
+    store: &Store,
+    outcome: &Arc<Outcome>,
+) -> (Builder, Option<AdminToken>) {
+    let Some(admin) = config.admin.admin() else { return (builder, None) };
     let metrics = builder.metrics();
     metrics.add_part(store.collector());
+    metrics.add_part(OutcomeCollector(Arc::clone(outcome)));
     metrics.main_log_dropped(logs::lost_lines);
+    let token = admin.token_in_force();
     let admin = admin.log_level(|| logs::log_level().unwrap_or_default(), logs::set_log_level);
     // It has a connection of its own to an SQLite file, and shares those of the first core to PostgreSQL.
     let store = Arc::new(store.for_core(0));
@@ -121,10 +154,11 @@ fn with_admin(mut builder: Builder, config: &Config, store: &Store) -> Builder {
         let store = Arc::clone(&store);
         async move { store.watch().await }
     };
-    builder.admin(match config.ready_requires {
+    let builder = builder.admin(match config.ready_requires {
         ReadyRequires::Store => admin.required_check("store", check),
         ReadyRequires::Nothing => admin.check("store", check),
-    })
+    });
+    (builder, Some(token))
 }
 
 /// The last lines of the log.

@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn the_block_is_aligned_and_names_what_was_lowered() {
         let arguments = ["baiwan", "serve", "--request-timeout", "0", "--shutdown-delay", "500ms"];
-        let Ok(Command::Serve(config)) = cli::parse(arguments.map(Into::into)) else {
+        let Ok(Command::Serve(config, _)) = cli::parse(arguments.map(Into::into)) else {
             panic!("the settings are right")
         };
         let startup = Startup {

@@ -222,8 +222,9 @@ fn read(values: &Values, demo: bool, format: LogFormat) -> Result<Box<Config>, R
     Config::read(values, demo).map(Box::new).map_err(|lines| Refusal::Settings { lines, format })
 }
 
-/// The commands as clap knows them. `doctor` takes the settings too, but its help would be lost among theirs.
-fn command() -> clap::Command {
+/// The commands as clap knows them, which man pages and completions are made of, too. `doctor` takes the settings as well, but its help would
+/// be lost among theirs.
+pub fn command() -> clap::Command {
     let is_setting = |argument: &clap::Arg| config::rows().any(|row| argument.get_id() == row.flag().as_str());
     let hidden = |argument: clap::Arg| if is_setting(&argument) { argument.hide(true) } else { argument };
     Cli::command().mut_subcommand("doctor", |doctor| doctor.mut_args(hidden))

@@ -12,6 +12,7 @@ pub mod config;
 pub mod doctor;
 pub mod load;
 pub mod logs;
+pub mod notify;
 pub mod problem;
 mod refusals;
 mod reload;

@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use crate::clock::Uptime;
 use crate::config::{Config, Reading, ReadyRequires};
 use crate::logs;
+use crate::notify;
 use crate::refusals::Refusals;
 use crate::reload::{Outcome, OutcomeCollector, Policies, Reload};
 use crate::routes::{HandlerState, Policy, Probe, router};
@@ -46,6 +47,7 @@ impl Probe for baiwan::Health {
 /// What keeps it from starting or from stopping cleanly, in one line that says what to do.
 pub fn run(config: &Config, reading: Reading) -> anyhow::Result<()> {
     let json = logs::start(&config.log_level, config.log_format)?;
+    let _heartbeat = notify::begin();
     let uptime = Uptime::start();
     let location = config.location_here()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(baiwan::Error::Start)?;
@@ -60,6 +62,7 @@ pub fn run(config: &Config, reading: Reading) -> anyhow::Result<()> {
     let builder = server::of(config, settings).workers(cores);
     let (builder, admin_token) = with_admin(builder, config, &store, &outcome);
     let health = builder.health();
+    notify::watch(&health);
     let probe = Arc::new(health.clone());
     let policies = Policies::new(Policy { shared_limit: limit, ..Policy::from(config) });
     let stores: Vec<_> = (0..cores).map(|core| (store.for_core(core), Once::new())).collect();

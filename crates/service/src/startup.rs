@@ -9,6 +9,7 @@ use tracing::info;
 
 use crate::config::{Config, CorsOrigins, LimitStore, ReadyRequires};
 use crate::logs;
+use crate::notify;
 use crate::store::Location;
 
 /// What came out of the start: the settings as they are in force.
@@ -37,8 +38,19 @@ const METRICS_ONLY: &str = "not set: metrics and health only";
 const HOW_TO_STOP: &str = "Ctrl-C or SIGTERM";
 
 impl Startup<'_> {
-    /// Says it on standard error, in the format of the log.
+    /// Says it on standard error, in the format of the log, and then to systemd.
     pub fn announce(&self, json: bool) {
+        self.say(json);
+        notify::ready(&self.status());
+    }
+
+    /// What `systemctl status` shows.
+    fn status(&self) -> String {
+        let (links, admin) = (self.links().join(" "), self.admin_link());
+        format!("serving at most {} connections on {links}; admin side: {admin}", self.connections_max)
+    }
+
+    fn say(&self, json: bool) {
         if !json {
             logs::print_to_stderr(&self.block());
             return;

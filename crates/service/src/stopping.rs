@@ -1,5 +1,5 @@
 //! What an operator hears of a stop: at once that it has begun, what is waited for and for how long; then once a second what is
-//! left, if anything is; and that a second signal has come.
+//! left, if anything is; and that a second signal has come. systemd hears that it has begun.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,6 +11,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::info;
 
 use crate::config::Config;
+use crate::notify;
 
 /// Between two lines about what is left.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -63,7 +64,10 @@ impl Stopping {
         if self.said < step {
             self.said = step;
             let now = Instant::now();
-            let ends = *self.ends.get_or_insert(now + self.timeout);
+            let ends = *self.ends.get_or_insert_with(|| {
+                notify::stopping(self.timeout);
+                now + self.timeout
+            });
             self.say(step, seconds(ends - now));
             if step == Step::Closing {
                 self.next = Some(Box::pin(sleep_until(now + INTERVAL)));

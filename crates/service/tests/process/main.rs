@@ -28,6 +28,9 @@ mod load;
 // Some of what it looks for only Linux tells.
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod metrics;
+// systemd is Linux's, and so are abstract sockets.
+#[cfg(target_os = "linux")]
+mod notify;
 #[path = "../stores/postgres.rs"]
 #[allow(dead_code, reason = "other tests need other parts of it")]
 mod postgres;

@@ -17,6 +17,7 @@ mod blocking_threads;
 #[cfg(feature = "axum")]
 mod bound;
 mod builder;
+mod check;
 mod clients;
 mod core_thread;
 mod environment;

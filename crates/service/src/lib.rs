@@ -16,6 +16,7 @@ pub mod notify;
 pub mod problem;
 mod refusals;
 mod reload;
+mod reload_outcome;
 pub mod routes;
 pub mod serve;
 mod server;

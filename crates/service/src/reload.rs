@@ -8,8 +8,6 @@
 //! Which settings can change, and what an operator is told of the others, is `config`'s business. The invariant: everything that can fail is
 //! done before anything changes.
 
-mod outcome;
-
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,11 +18,11 @@ use tracing::{error, info, warn};
 
 use crate::config::{Again, Change, Config, Traces};
 use crate::logs;
+use crate::notify;
+use crate::reload_outcome::Outcome;
 use crate::routes::Policy;
 use crate::server;
 use crate::shared_limit::SharedLimits;
-
-pub(crate) use self::outcome::{Outcome, OutcomeCollector};
 
 /// Between two readings, at least: signals that come meanwhile become one.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -43,6 +41,8 @@ pub(crate) struct Reload {
     pub(crate) shared_limit: Option<Arc<SharedLimits>>,
     pub(crate) outcome: Arc<Outcome>,
     pub(crate) health: Health,
+    /// What systemd shows of a service that is ready.
+    pub(crate) status: String,
 }
 
 /// What the operator has decided about the routes, which each core reads when it makes its router.
@@ -78,6 +78,7 @@ impl Reload {
     }
 
     async fn reload(&mut self) {
+        notify::reloading();
         let outcome = self.change().await;
         self.outcome.note(outcome.is_ok());
         match outcome {
@@ -88,6 +89,10 @@ impl Reload {
                 }
                 error!(wrong = wrong.len(), "the settings were refused as a whole: those in force stay");
             }
+        }
+        // A failure is in the log and in the metrics: systemd knows none of a reload. To a service that stops meanwhile it is told no more.
+        if self.health.phase() == Phase::Serving {
+            notify::ready(&self.status);
         }
     }
 

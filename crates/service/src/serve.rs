@@ -13,6 +13,7 @@ use std::sync::{Arc, Once};
 use anyhow::anyhow;
 use baiwan::{AdminToken, Builder, CloseReason, FdTables};
 use baiwan_task::{FailureKind, Handle, TaskGroup};
+use tokio::signal::unix::Signal;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
@@ -21,7 +22,8 @@ use crate::config::{Config, Reading, ReadyRequires};
 use crate::logs;
 use crate::notify;
 use crate::refusals::Refusals;
-use crate::reload::{Outcome, OutcomeCollector, Policies, Reload};
+use crate::reload::{Policies, Reload};
+use crate::reload_outcome::{Outcome, OutcomeCollector};
 use crate::routes::{HandlerState, Policy, Probe, router};
 use crate::server;
 use crate::shared_limit::SharedLimits;
@@ -88,36 +90,18 @@ pub fn run(config: &Config, reading: Reading) -> anyhow::Result<()> {
         shared_limit: shared_limit.clone(),
         outcome,
         health: health.clone(),
+        status: startup.status(),
     };
     let mut said = Said {
         refusals: Refusals::new(health.clone(), shared_limit),
         stopping: Stopping::new(health.clone(), config, running.event_loop()),
     };
-    let drained = runtime.block_on(TaskGroup::new().name("serve").scope(async |group| {
-        let mut followed = Vec::new();
-        for signal in ignored {
-            followed.push(group.spawn(signal.say()).await);
-        }
-        let started = Arc::new(Notify::new());
-        if let Some(hangups) = hangups {
-            followed.push(group.spawn(reload.follow(hangups, Arc::clone(&started))).await);
-        }
-        let announce = || {
-            startup.announce(json);
-            started.notify_one();
-        };
-        wait(running, &mut said, announce).await?;
-        followed.iter().for_each(Handle::cancel);
-        Ok(())
-    }));
+    let heard = Heard { ignored, reload: hangups.map(|hangups| (hangups, reload)) };
+    let drained = runtime.block_on(until_stopped(running, &mut said, heard, || startup.announce(json)));
     said.refusals.say();
     let changes = store.changes();
     store.close();
-    drained.map_err(|failures| match failures.into_first().into_kind() {
-        FailureKind::Error(error) => anyhow::Error::new(error),
-        FailureKind::Panicked(panic) => panic.resume(),
-        other => anyhow!("the service was given up: {other:?}"),
-    })?;
+    drained?;
     say_the_end(&health, uptime, changes);
     Ok(())
 }
@@ -193,6 +177,43 @@ async fn open_store(config: &Config, location: &Location, cores: usize) -> anyho
 struct Said {
     refusals: Refusals,
     stopping: Stopping,
+}
+
+/// The signals that are followed while the server runs.
+struct Heard {
+    ignored: Vec<signals::Ignored>,
+    reload: Option<(Signal, Reload)>,
+}
+
+/// Waits for the end, and follows signals meanwhile.
+async fn until_stopped(
+    running: baiwan::Running,
+    said: &mut Said,
+    heard: Heard,
+    announce: impl FnOnce(),
+) -> anyhow::Result<()> {
+    let outcome = TaskGroup::new().name("serve").scope(async |group| {
+        let mut followed = Vec::new();
+        for signal in heard.ignored {
+            followed.push(group.spawn(signal.say()).await);
+        }
+        let started = Arc::new(Notify::new());
+        if let Some((hangups, reload)) = heard.reload {
+            followed.push(group.spawn(reload.follow(hangups, Arc::clone(&started))).await);
+        }
+        let announce = || {
+            announce();
+            started.notify_one();
+        };
+        wait(running, said, announce).await?;
+        followed.iter().for_each(Handle::cancel);
+        Ok(())
+    });
+    outcome.await.map_err(|failures| match failures.into_first().into_kind() {
+        FailureKind::Error(error) => anyhow::Error::new(error),
+        FailureKind::Panicked(panic) => panic.resume(),
+        other => anyhow!("the service was given up: {other:?}"),
+    })
 }
 
 /// Waits for the end. Announces the start once somebody waits: whoever is told that the service is ready may stop it right away.

@@ -45,7 +45,7 @@ impl Startup<'_> {
     }
 
     /// What `systemctl status` shows.
-    fn status(&self) -> String {
+    pub(crate) fn status(&self) -> String {
         let (links, admin) = (self.links().join(" "), self.admin_link());
         format!("serving at most {} connections on {links}; admin side: {admin}", self.connections_max)
     }

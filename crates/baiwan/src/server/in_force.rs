@@ -3,7 +3,7 @@
 use super::Running;
 use crate::admin::wall_ms;
 use crate::dashboard::{Facts, Rows};
-use crate::settings::{Settings, TABLE};
+use crate::settings::TABLE;
 
 /// Settings that are shown, in this order.
 const SHOWN: [&str; 17] = [
@@ -25,14 +25,6 @@ const SHOWN: [&str; 17] = [
     "SLOW_POLL",
     "SHUTDOWN_TIMEOUT",
 ];
-
-/// Has the rows of settings show these.
-pub(super) fn show(rows: &Rows, settings: &Settings) {
-    rows.change(|label| {
-        let setting = TABLE.iter().find(|setting| setting.row.name == label)?;
-        Some((setting.show)(settings))
-    });
-}
 
 impl Running {
     /// What the dashboard shows of this server that stays as it is.

@@ -4,16 +4,18 @@
 
 use std::sync::Arc;
 
-use super::start::check;
-use super::{Builder, Running};
+use super::Builder;
+use super::check::check;
 use crate::Error;
 #[cfg(feature = "admin")]
 use crate::dashboard::Rows;
 use crate::reload::InForce;
 use crate::settings::Settings;
+#[cfg(feature = "admin")]
+use crate::settings::TABLE;
 use crate::status::Status;
 
-/// Changes settings of a server while it runs; from [`Running::reloader`]. Clones are handles on the same server.
+/// Changes settings of a server while it runs; from [`Running::reloader`](crate::Running::reloader). Clones are handles on the same server.
 ///
 /// What can change are limits, timeouts, and who is believed: the methods of [`Builder`] for heads, targets and fields, for the header,
 /// keep-alive, body, request and write timeouts, for the least rates, for [`rate_limit`](Builder::rate_limit) and its kin (but not
@@ -30,25 +32,16 @@ use crate::status::Status;
 ///   when a connection begins, and count for new ones.
 #[derive(Clone, Debug)]
 pub struct Reloader {
-    in_force: Arc<InForce>,
-    status: Arc<Status>,
-    prefix: String,
+    pub(super) in_force: Arc<InForce>,
+    pub(super) status: Arc<Status>,
+    /// What the names of variables begin with.
+    pub(super) prefix: String,
     /// What the dashboard shows.
     #[cfg(feature = "admin")]
-    rows: Rows,
+    pub(super) rows: Rows,
 }
 
 impl Reloader {
-    pub(super) fn new(running: &Running) -> Self {
-        Self {
-            in_force: Arc::clone(&running.in_force),
-            status: Arc::clone(&running.status),
-            prefix: running.prefix.clone(),
-            #[cfg(feature = "admin")]
-            rows: running.beside.in_force.clone(),
-        }
-    }
-
     /// Puts the settings of `server` in force, which may be made as the one that was started. Returns the names of those that have changed,
     /// as a [variable](crate::Server::from_env) is called; what has no variable is not among them.
     ///
@@ -123,7 +116,10 @@ impl Reloader {
             metrics.set_rate_limit(settings.rate_limit.per_second());
         }
         #[cfg(feature = "admin")]
-        super::in_force::show(&self.rows, &settings);
+        self.rows.change(|label| {
+            let setting = TABLE.iter().find(|setting| setting.row.name == label)?;
+            Some((setting.show)(&settings))
+        });
         self.status.wake_cores();
         Ok(names)
     }

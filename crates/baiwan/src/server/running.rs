@@ -88,7 +88,13 @@ impl Running {
 
     /// A handle that changes settings of this server while it runs.
     pub fn reloader(&self) -> Reloader {
-        Reloader::new(self)
+        Reloader {
+            in_force: Arc::clone(&self.in_force),
+            status: Arc::clone(&self.status),
+            prefix: self.prefix.clone(),
+            #[cfg(feature = "admin")]
+            rows: self.beside.in_force.clone(),
+        }
     }
 
     /// Starts the admin side, if there shall be one.

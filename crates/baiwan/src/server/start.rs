@@ -7,6 +7,7 @@ use std::thread;
 use tokio::sync::oneshot;
 
 use super::beside::Beside;
+use super::check::check;
 use super::core_thread::{CoreThread, Made};
 use super::finish_line::FinishLine;
 use super::listen::Source;
@@ -25,7 +26,7 @@ use crate::files::Files;
 use crate::memory::MemoryLimit;
 use crate::reload::InForce;
 use crate::say::say;
-use crate::settings::{CONNECTIONS_MAX, EventLoop, Settings, TABLE, parse_count, quoted};
+use crate::settings::{EventLoop, Settings};
 use crate::status::{Phase, Status};
 
 impl Builder {
@@ -204,12 +205,9 @@ impl Builder {
         let _ways: Vec<_> = listeners.iter().filter_map(Listeners::way).collect();
         let status =
             Status::with(self.settings.bounds(), workers, capacity.max_connections, capacity.max_connections_per_core);
-        let mut settings = Settings { turned_away_max: capacity.turned_away_max, ..self.settings }.in_force();
-        let access_log = begin_access_log(&mut settings, &status, workers)?;
-        let settings = Arc::new(settings);
-        let in_force = InForce::new(Arc::clone(&settings));
-        #[cfg(feature = "metrics")]
-        begin_metrics(&settings, &status, event_loop);
+        let settings = Settings { turned_away_max: capacity.turned_away_max, ..self.settings };
+        let (in_force, access_log) = begin_settings(settings, &status, workers, event_loop)?;
+        let settings = in_force.settings();
         let finish_line = FinishLine::new(Arc::clone(&status), Arc::clone(&settings));
         let stops_on_signals = matches!(self.stop, Stop::Signals);
         let listening = stops_on_signals.then(|| Listening::begin(settings.shutdown_timeout)).transpose()?;
@@ -266,6 +264,21 @@ impl Builder {
     }
 }
 
+/// Puts settings in force: what cores share of them is there, the access log is written, and metrics say what does not change.
+#[cfg_attr(not(feature = "metrics"), expect(unused_variables, reason = "only metrics say which event loop it is"))]
+fn begin_settings(
+    settings: Settings,
+    status: &Arc<Status>,
+    workers: usize,
+    event_loop: EventLoop,
+) -> Result<(Arc<InForce>, Option<access_log::Writer>), Error> {
+    let mut settings = settings.in_force();
+    let access_log = begin_access_log(&mut settings, status, workers)?;
+    #[cfg(feature = "metrics")]
+    begin_metrics(&settings, status, event_loop);
+    Ok((InForce::new(Arc::new(settings)), access_log))
+}
+
 /// Starts the writer of the access log, if there is to be one. Its thread has the fd table of this one, whatever tables the cores have.
 fn begin_access_log(
     settings: &mut Settings,
@@ -293,22 +306,6 @@ fn begin_metrics(settings: &Settings, status: &Arc<Status>, event_loop: EventLoo
     };
     metrics.begin(status, facts);
     metrics.set_rate_limit(settings.rate_limit.per_second());
-}
-
-/// Refuses settings that a program has set and no other door would take, in the same words.
-pub(super) fn check(settings: &Settings, prefix: &str) -> Result<(), Error> {
-    let wrong = |name: &str, allowed: String| {
-        let setting = TABLE.iter().find(|setting| setting.row.name == name);
-        let value = setting.map_or_else(String::new, |setting| quoted(&(setting.show)(settings)));
-        Error::Variable { name: format!("{prefix}{name}"), value, allowed }
-    };
-    if let Some(count @ 0) = settings.max_connections {
-        parse_count(&count.to_string(), CONNECTIONS_MAX).map_err(|allowed| wrong("MAX_CONNECTIONS", allowed))?;
-    }
-    match settings.conflicts(prefix).into_iter().next() {
-        Some(([name, _], allowed)) => Err(wrong(name, allowed)),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -272,7 +272,7 @@ fn a_signal_that_comes_during_the_start_is_obeyed_after_it() {
     database.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let command = with_file(directory.path(), "", &[]);
     std::thread::scope(|scope| {
-        let (tell, told) = std::sync::mpsc::channel();
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
         let starting = scope.spawn(move || Running::start_telling(command, |pid| tell.send(pid).unwrap()));
         let pid: i32 = told.recv().unwrap();
         // SIGHUP is the first bit of the signals that are caught.

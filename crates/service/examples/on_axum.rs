@@ -25,7 +25,7 @@ impl Probe for Always {
 }
 
 fn main() -> anyhow::Result<()> {
-    let Ok(Command::Serve(config)) = cli::parse(["on_axum", "serve"].map(Into::into)) else {
+    let Ok(Command::Serve(config, _)) = cli::parse(["on_axum", "serve"].map(Into::into)) else {
         anyhow::bail!("a setting is wrong: `baiwan check-config` says which");
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

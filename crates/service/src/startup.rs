@@ -48,7 +48,7 @@ impl Startup<'_> {
     }
 
     /// What `systemctl status` shows.
-    fn status(&self) -> String {
+    pub(crate) fn status(&self) -> String {
         let (links, admin) = (self.links().join(" "), self.admin_link());
         format!("serving at most {} connections on {links}; admin side: {admin}", self.connections_max)
     }
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn the_block_is_aligned_and_names_what_was_lowered() {
         let arguments = ["baiwan", "serve", "--request-timeout", "0", "--shutdown-delay", "500ms"];
-        let Ok(Command::Serve(config)) = cli::parse(arguments.map(Into::into)) else {
+        let Ok(Command::Serve(config, _)) = cli::parse(arguments.map(Into::into)) else {
             panic!("the settings are right")
         };
         let startup = Startup {

@@ -36,7 +36,8 @@ fn main() -> anyhow::Result<()> {
         let core = store.for_core(0);
         core.open();
         let policy = Arc::new(Policy::from(&*config));
-        let app = router(HandlerState { store: core, probe: Arc::new(Always), uptime: Uptime::start(), policy });
+        let app =
+            router(HandlerState { store: Arc::new(core), probe: Arc::new(Always), uptime: Uptime::start(), policy });
         let listener =
             tokio::net::TcpListener::bind(&*config.server.binding.tcp_addresses()).await.context("cannot listen")?;
         axum::serve(listener, app).await.context("cannot serve")

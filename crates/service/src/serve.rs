@@ -75,7 +75,7 @@ pub fn run(config: &Config, reading: Reading) -> anyhow::Result<()> {
     notify::watch(&health);
     let probe = Arc::new(health.clone());
     let policies = Policies::new(Policy { shared_limit: limit, ..Policy::from(config) });
-    let stores: Vec<_> = (0..cores).map(|core| (store.for_core(core), Once::new())).collect();
+    let stores: Vec<_> = (0..cores).map(|core| (Arc::new(store.for_core(core)), Once::new())).collect();
     let within = runtime.enter();
     signals::handle_stops().map_err(baiwan::Error::Signals)?;
     let of_routes = Arc::clone(&policies);
@@ -83,7 +83,7 @@ pub fn run(config: &Config, reading: Reading) -> anyhow::Result<()> {
     let running = builder.start_with(move |core| {
         let (store, opened) = &stores[core];
         opened.call_once(|| store.open());
-        let (store, probe, policy) = (store.clone(), Arc::<baiwan::Health>::clone(&probe), of_routes.now());
+        let (store, probe, policy) = (Arc::clone(store), Arc::<baiwan::Health>::clone(&probe), of_routes.now());
         router(HandlerState { store, probe, uptime, policy })
     })?;
     drop(within);

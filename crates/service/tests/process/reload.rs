@@ -122,7 +122,8 @@ fn each_class_of_settings_changes_on_connections_that_are_open() {
             client
         });
         service.reload("rate_limit = 'off'\nmax_connections_per_ip = 1\n");
-        let counted = service.running.connect();
+        let mut counted = service.running.connect();
+        assert_eq!(get(&mut counted, "x: y").status, 200);
         let mut refused = service.running.connect();
         assert_eq!(refused.answer("GET").unwrap().status, 429, "{event_loop}");
         drop((held, counted));

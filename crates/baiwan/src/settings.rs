@@ -126,7 +126,7 @@ pub struct Settings {
     pub overload: Overload,
     /// Whether each core has an fd table of its own.
     pub fd_tables: FdTables,
-    /// A core that has not turned for this long makes the server one that does not live.
+    /// A core that has neither turned nor come further for this long makes the server one that does not live.
     pub live_timeout: Duration,
     /// A poll of a handler that takes longer is counted, where there are metrics.
     pub slow_poll: Option<Duration>,

@@ -77,7 +77,7 @@ pub const ADMIN_FILES: u64 = CONNECTIONS_MAX as u64 + 8;
 /// |---|---|---|
 /// | `GET /metrics` | Prometheus's text format, or OpenMetrics for who accepts that | everybody |
 /// | `GET /health` | each check by name; 503 when one fails | everybody |
-/// | `GET /health/live` | 503 when a core has not turned for [`live_timeout`](crate::Builder::live_timeout) | everybody |
+/// | `GET /health/live` | 503 when one handler has held a core for [`live_timeout`](crate::Builder::live_timeout) | everybody |
 /// | `GET /health/ready` | 503 before the start, in a stop, when full, and when a required check fails | everybody |
 /// | `GET /health/startup` | 503 until the server has started | everybody |
 /// | `GET /clients` | the twenty who hold most connections, ask most, and are refused most | the operator |

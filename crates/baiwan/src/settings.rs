@@ -130,7 +130,7 @@ pub struct Settings {
     pub fd_tables: FdTables,
     /// The Unix socket through which the next process takes over the listening sockets. None: none can.
     pub takeover: Option<PathBuf>,
-    /// A core that has not turned for this long makes the server one that does not live.
+    /// A core that has neither turned nor come further for this long makes the server one that does not live.
     pub live_timeout: Duration,
     /// A poll of a handler that takes longer is counted, where there are metrics.
     pub slow_poll: Option<Duration>,

@@ -12,6 +12,7 @@
 //! | `connection_state` | what connections wait for |
 //! | `counts` | the counters, and their sums |
 //! | `health` | what anybody may ask |
+//! | `succession` | that another process has taken over, and that none may any more |
 //!
 //! Nothing is decided here but whether one more connection fits: who is let in is the gate's business.
 //!
@@ -24,6 +25,7 @@ mod connection_state;
 mod counts;
 mod health;
 mod phase;
+mod succession;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -39,6 +41,7 @@ use crate::hints::Hints;
 use crate::inbox::Inbox;
 use crate::per_client::ClientCounts;
 use crate::route_table::RouteTable;
+use crate::socket_files::SocketFiles;
 
 use self::counts::Tally;
 
@@ -50,9 +53,12 @@ pub use self::counts::Counts;
 pub(crate) use self::counts::{TransportCounts, add};
 pub use self::health::Health;
 pub use self::phase::Phase;
+pub(crate) use self::succession::Succession;
 
 /// How long a core may not turn, unless a program or setting says otherwise: a restart ends every connection.
 pub(crate) const LIVE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bits of [`CoreStatus::progress_seen`] that are a count; those above are milliseconds.
+const PROGRESS_BITS: u32 = 24;
 /// A server that was full has room again when fewer of its connections than this are taken.
 const ROOM_PERCENT: u128 = 95;
 
@@ -88,6 +94,9 @@ pub(crate) struct Status {
     pub(crate) access_log: OnceLock<Arc<AccessLogCounts>>,
     /// When the cores were told to end their connections.
     draining_since: OnceLock<Instant>,
+    pub(crate) succession: Succession,
+    /// Of the Unix sockets that were bound.
+    pub(crate) socket_files: SocketFiles,
 }
 
 /// What a client holds of the connections, and what bounds each turn of a core.
@@ -161,7 +170,7 @@ pub(crate) struct CoreStatus {
     pub(crate) untrusted_proxy_fields: AtomicU64,
     /// The route of the handler that is being polled (`RouteNumber::as_polling`), 0 while none is. Only where records are made.
     pub(crate) polling: AtomicU32,
-    /// How many polls have begun, so that two looks can tell one long poll from two.
+    /// How many polls have ended, so that two looks can tell one long poll from two. Only where records are made.
     pub(crate) polls: AtomicU32,
     /// With `connections`, the only counters here that other threads write too.
     pub(crate) transports: TransportCounts,
@@ -169,9 +178,11 @@ pub(crate) struct CoreStatus {
     refused: Tally<{ Refusal::ALL.len() }>,
     /// When somebody asked the core to take a turn, in milliseconds since the start, plus one; 0 when it has since.
     turn_asked_ms: AtomicU64,
+    /// How far the core had come at the last look, in `PROGRESS_BITS`, and above those when a look saw that first: whoever looks writes it.
+    progress_seen: AtomicU64,
     /// The core's thread sleeps until something happens, so nothing blocks it. Written only where somebody watches.
     asleep: AtomicBool,
-    /// The watchdog has named it, and it has neither turned nor begun a poll since. Written twice a second, by the watchdog.
+    /// The watchdog has named it, and it has neither turned nor ended a poll since. Written twice a second, by the watchdog.
     #[cfg(feature = "metrics")]
     pub(crate) is_blocked: AtomicBool,
 }
@@ -204,6 +215,8 @@ impl Status {
             slow_polls: ByRoute::default(),
             access_log: OnceLock::new(),
             draining_since: OnceLock::new(),
+            succession: Succession::default(),
+            socket_files: SocketFiles::default(),
         })
     }
 
@@ -237,6 +250,9 @@ impl Status {
     pub(crate) fn advance(&self, phase: Phase) {
         if phase == Phase::Draining {
             self.draining_since.get_or_init(Instant::now);
+        }
+        if phase >= Phase::Draining {
+            self.socket_files.remove();
         }
         self.phase.fetch_max(phase as u8, Relaxed);
         self.wake_cores();
@@ -397,8 +413,22 @@ impl CoreStatus {
     /// Asks for a turn, if nobody has.
     pub(crate) fn ask_for_turn(&self, now_ms: u64) {
         if self.turn_asked_ms.compare_exchange(0, now_ms, Relaxed, Relaxed).is_ok() {
+            self.progress_since_ms(now_ms);
             self.inbox.wake();
         }
+    }
+
+    /// Since when the core has begun no request and ended no poll, as far as looks have seen, of which this is one; as [`Status::now_ms`] is. A
+    /// turn may be long without a handler that does not return: it calls many, one after another, and each of them is progress.
+    pub(crate) fn progress_since_ms(&self, now_ms: u64) -> u64 {
+        let progress = self.requests.load(Relaxed).wrapping_add(self.polls.load(Relaxed).into());
+        let progress = progress & ((1 << PROGRESS_BITS) - 1);
+        let seen = self.progress_seen.load(Relaxed);
+        if seen & ((1 << PROGRESS_BITS) - 1) == progress {
+            return seen >> PROGRESS_BITS;
+        }
+        self.progress_seen.store(now_ms << PROGRESS_BITS | progress, Relaxed);
+        now_ms
     }
 
     /// Whether the core's thread sleeps until something happens.

@@ -39,7 +39,7 @@ fn main() -> anyhow::Result<()> {
         let app =
             router(HandlerState { store: Arc::new(core), probe: Arc::new(Always), uptime: Uptime::start(), policy });
         let listener =
-            tokio::net::TcpListener::bind((config.server.host, config.server.port)).await.context("cannot listen")?;
+            tokio::net::TcpListener::bind(&*config.server.binding.tcp_addresses()).await.context("cannot listen")?;
         axum::serve(listener, app).await.context("cannot serve")
     })
 }

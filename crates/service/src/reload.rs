@@ -125,7 +125,7 @@ impl Reload {
         if let Some(token) = &self.admin_token {
             token.set(config.admin.token.clone());
         }
-        let server = server::of(config, settings);
+        let server = server::of(config, settings, Vec::new());
         // What could be wrong with it was looked at before.
         self.reloader.reload_what_can_change(&server, true).map(drop).map_err(|error| vec![error.to_string()])
     }

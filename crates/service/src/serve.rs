@@ -7,20 +7,23 @@
 //! has an fd table of its own, it can wake nothing that came later.
 
 use std::future::{Future, poll_fn};
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::{Arc, Once};
 
 use anyhow::anyhow;
-use baiwan::{AdminToken, Builder, CloseReason, FdTables};
+use baiwan::{AdminToken, Builder, CloseReason, FdTables, Running};
 use baiwan_task::{FailureKind, Handle, TaskGroup};
 use tokio::signal::unix::Signal;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
+use crate::activation::{Given, Sockets};
 use crate::clock::Uptime;
 use crate::config::{Config, Reading, ReadyRequires};
 use crate::logs;
 use crate::notify;
+use crate::orphans;
 use crate::refusals::Refusals;
 use crate::reload::{Policies, Reload};
 use crate::reload_outcome::{Outcome, OutcomeCollector};
@@ -48,21 +51,26 @@ impl Probe for baiwan::Health {
 ///
 /// What keeps it from starting or from stopping cleanly, in one line that says what to do.
 pub fn run(config: &Config, reading: Reading) -> anyhow::Result<()> {
+    let sockets = Sockets::take(config.admin.host.is_some())?;
     let json = logs::start(&config.log_level, config.log_format)?;
+    sockets.say();
     let _heartbeat = notify::begin();
     let uptime = Uptime::start();
     let location = config.location_here()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(baiwan::Error::Start)?;
     let (ignored, hangups) =
         runtime.block_on(async { Ok((signals::ignore()?, signals::hangups()?)) }).map_err(baiwan::Error::Signals)?;
+    orphans::adopt(&runtime).map_err(baiwan::Error::Signals)?;
     let cores = config.server.worker_count();
     let store = runtime.block_on(open_store(config, &location, cores))?;
     let mut settings = config.server.clone();
     let shared_limit = SharedLimits::open(config);
     let limit = shared_limit.as_ref().and_then(|limits| limits.take(&mut settings));
     let outcome = Outcome::of_start();
-    let builder = server::of(config, settings).workers(cores);
-    let (builder, admin_token) = with_admin(builder, config, &store, &outcome);
+    let given = sockets.given();
+    let Sockets { servers, admin, .. } = sockets;
+    let builder = server::of(config, settings, servers).workers(cores);
+    let (builder, admin_token) = with_admin(builder, config, admin, &store, &outcome);
     let health = builder.health();
     notify::watch(&health);
     let probe = Arc::new(health.clone());
@@ -79,7 +87,11 @@ pub fn run(config: &Config, reading: Reading) -> anyhow::Result<()> {
         router(HandlerState { store, probe, uptime, policy })
     })?;
     drop(within);
-    let startup = startup(config, &running, &location);
+    if running.predecessor().is_some() {
+        // systemd has started another one.
+        notify::main_pid(std::process::id());
+    }
+    let startup = startup(config, &running, given, &location);
     let reload = Reload {
         again: Arc::new(reading.again),
         config: config.clone(),
@@ -107,12 +119,13 @@ pub fn run(config: &Config, reading: Reading) -> anyhow::Result<()> {
 }
 
 /// What came out of the start.
-fn startup<'a>(config: &'a Config, running: &baiwan::Running, location: &Location) -> Startup<'a> {
+fn startup<'a>(config: &'a Config, running: &Running, given: Given, location: &Location) -> Startup<'a> {
     let limits = running.limits();
     Startup {
         config,
         addresses: running.addresses(),
         admin: running.admin_address(),
+        given,
         event_loop: running.event_loop().name().to_owned(),
         workers: running.workers(),
         connections_max: limits.max_connections,
@@ -125,10 +138,11 @@ fn startup<'a>(config: &'a Config, running: &baiwan::Running, location: &Locatio
 fn with_admin(
     mut builder: Builder,
     config: &Config,
+    socket: Option<OwnedFd>,
     store: &Store,
     outcome: &Arc<Outcome>,
 ) -> (Builder, Option<AdminToken>) {
-    let Some(admin) = config.admin.admin() else { return (builder, None) };
+    let Some(admin) = config.admin.admin(socket) else { return (builder, None) };
     let metrics = builder.metrics();
     metrics.add_part(store.collector());
     metrics.add_part(OutcomeCollector(Arc::clone(outcome)));

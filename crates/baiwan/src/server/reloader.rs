@@ -74,7 +74,7 @@ impl Reloader {
         self.change(false, |before| {
             let mut new = server.settings;
             // A program says where it listens in another way, and has the others where it gives them away.
-            (new.host, new.port) = (before.host, before.port);
+            new.binding = before.binding.clone();
             new.access_log = before.access_log.clone();
             let changed = before.changed_to(&new);
             let names = changed.differences(&new);

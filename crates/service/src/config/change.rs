@@ -211,8 +211,8 @@ mod tests {
             [format!("header_timeout has changed in {file}:2, but the flag --header-timeout wins")]
         );
         assert_eq!(
-            (change.config.server.port, change.config.server.header_timeout),
-            (1, first.0.server.header_timeout)
+            (change.config.server.binding.addresses(), change.config.server.header_timeout),
+            (first.0.server.binding.addresses(), first.0.server.header_timeout)
         );
         let again = Change::between((&change.config, &second.2), (&second.0, &second.2), &second.1).unwrap();
         assert!(again.changed.is_empty() && again.overridden.is_empty(), "{again:?}");

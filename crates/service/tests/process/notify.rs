@@ -182,3 +182,30 @@ fn a_manager_that_reads_nothing_stops_neither_the_server_nor_its_stop() {
     let (status, log) = service.wait();
     assert_eq!(status.code(), Some(0), "{log}");
 }
+
+// Elsewhere no process takes over from another.
+#[cfg(not(baiwan_portable))]
+#[test]
+fn a_process_that_takes_over_becomes_the_main_one_and_the_one_before_ends_without_a_word() {
+    let directory = tempfile::tempdir().unwrap();
+    let manager = Manager::in_directory(directory.path());
+    let start = || {
+        let mut command = unit(directory.path(), &manager.name);
+        command.env("TAKEOVER", directory.path().join("takeover.sock"));
+        Running::start(command)
+    };
+    let first = start();
+    manager.message_with("READY=1");
+    let second = start();
+    let main = format!("MAINPID={}", second.pid().as_raw_nonzero());
+    let (status, log) = first.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    // Both have said it by then, and the second one that it is ready.
+    let mut said: Vec<Vec<String>> = (0..3).map(|_| manager.message()).collect();
+    said.sort();
+    assert_eq!(said[..2], [[main.clone()], [main]], "{said:?}");
+    assert_eq!(said[2][0], "READY=1", "{said:?}");
+    second.signal(Signal::TERM);
+    assert_eq!(manager.message()[0], "STOPPING=1");
+    assert_eq!(second.wait().0.code(), Some(0));
+}

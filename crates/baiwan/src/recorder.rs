@@ -135,7 +135,7 @@ impl Recorder {
 
     /// Polls something of the app's, and counts it if that takes too long.
     pub(crate) fn timed<T>(recorder: Option<&Arc<Self>>, route: &Cell<RouteNumber>, poll: impl FnOnce() -> T) -> T {
-        let Some(recorder) = recorder.filter(|recorder| recorder.status.bounds.slow_poll.is_some()) else {
+        let Some(recorder) = recorder.filter(|recorder| recorder.status.bounds.slow_poll().is_some()) else {
             return poll();
         };
         let begun = now();
@@ -147,7 +147,7 @@ impl Recorder {
     /// Something of the app's was polled. It began no earlier than `begun`, and has ended at the time `ended`.
     #[inline]
     pub(crate) fn handle_polled(&self, route: RouteNumber, begun: Instant, ended: Instant) {
-        if self.status.bounds.slow_poll.is_some_and(|max| ended.saturating_duration_since(begun) > max) {
+        if self.status.bounds.slow_poll().is_some_and(|max| ended.saturating_duration_since(begun) > max) {
             self.status.slow_polls.add(route);
         }
     }

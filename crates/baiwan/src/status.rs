@@ -12,6 +12,7 @@
 //! | `connection_state` | what connections wait for |
 //! | `counts` | the counters, and their sums |
 //! | `health` | what anybody may ask |
+//! | `succession` | that another process has taken over, and that none may any more |
 //!
 //! Nothing is decided here but whether one more connection fits: who is let in is the gate's business.
 //!
@@ -24,6 +25,7 @@ mod connection_state;
 mod counts;
 mod health;
 mod phase;
+mod succession;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -31,14 +33,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use baiwan_http1::Refusal;
-use baiwan_limits::{ConnectionAges, MemoryLevel, MemoryPressure};
+use baiwan_limits::{MemoryLevel, MemoryPressure};
 use tokio::time::Instant;
 
 use crate::files::PROBES_MAX;
 use crate::hints::Hints;
 use crate::inbox::Inbox;
-use crate::per_client::PerClient;
+use crate::per_client::ClientCounts;
 use crate::route_table::RouteTable;
+use crate::socket_files::SocketFiles;
 
 use self::counts::Tally;
 
@@ -50,6 +53,7 @@ pub use self::counts::Counts;
 pub(crate) use self::counts::{TransportCounts, add};
 pub use self::health::Health;
 pub use self::phase::Phase;
+pub(crate) use self::succession::Succession;
 
 /// How long a core may not turn, unless a program or setting says otherwise: a restart ends every connection.
 pub(crate) const LIVE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -88,24 +92,54 @@ pub(crate) struct Status {
     pub(crate) access_log: OnceLock<Arc<AccessLogCounts>>,
     /// When the cores were told to end their connections.
     draining_since: OnceLock<Instant>,
+    pub(crate) succession: Succession,
+    /// Of the Unix sockets that were bound.
+    pub(crate) socket_files: SocketFiles,
 }
 
-/// What bounds each connection, the connections of each client, and each turn of a core.
+/// What a client holds of the connections, and what bounds each turn of a core.
 #[derive(Debug)]
 pub(crate) struct Bounds {
-    /// How long connections may live, if not for ever.
-    pub(crate) ages: Option<ConnectionAges>,
-    /// What a client may have of the connections, if not all.
-    pub(crate) clients: Option<PerClient>,
-    /// How long a core may not turn until the server counts as dead.
-    pub(crate) live_timeout: Duration,
-    /// A poll of a handler that takes longer is counted. None where nobody counts.
-    pub(crate) slow_poll: Option<Duration>,
+    /// Of the connections that are limited.
+    pub(crate) clients: ClientCounts,
+    live_timeout_ms: AtomicU64,
+    /// 0 where nobody counts.
+    slow_poll_ns: AtomicU64,
 }
 
+impl Bounds {
+    pub(crate) fn new(clients: ClientCounts, live_timeout: Duration, slow_poll: Option<Duration>) -> Self {
+        let bounds = Self { clients, live_timeout_ms: AtomicU64::new(0), slow_poll_ns: AtomicU64::new(0) };
+        bounds.change(live_timeout, slow_poll);
+        bounds
+    }
+
+    /// Sets how long a core may not turn until the server counts as dead, and which polls of a handler are long enough to be counted.
+    pub(crate) fn change(&self, live_timeout: Duration, slow_poll: Option<Duration>) {
+        let whole = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
+        self.live_timeout_ms.store(whole(live_timeout.as_millis()), Relaxed);
+        // Longer than nothing takes is anything.
+        let slow_poll_ns = slow_poll.map_or(0, |max| whole(max.as_nanos()).max(1));
+        self.slow_poll_ns.store(slow_poll_ns, Relaxed);
+    }
+
+    /// How long a core may not turn until the server counts as dead, in milliseconds.
+    fn live_timeout_ms(&self) -> u64 {
+        self.live_timeout_ms.load(Relaxed)
+    }
+
+    /// A poll of a handler that takes longer is counted. None where nobody counts.
+    #[inline]
+    pub(crate) fn slow_poll(&self) -> Option<Duration> {
+        let max = self.slow_poll_ns.load(Relaxed);
+        (max > 0).then(|| Duration::from_nanos(max))
+    }
+}
+
+#[cfg(test)]
 impl Default for Bounds {
     fn default() -> Self {
-        Self { ages: None, clients: None, live_timeout: LIVE_TIMEOUT, slow_poll: None }
+        Self::new(ClientCounts::new(64), LIVE_TIMEOUT, None)
     }
 }
 
@@ -177,6 +211,8 @@ impl Status {
             slow_polls: ByRoute::default(),
             access_log: OnceLock::new(),
             draining_since: OnceLock::new(),
+            succession: Succession::default(),
+            socket_files: SocketFiles::default(),
         })
     }
 
@@ -210,6 +246,9 @@ impl Status {
     pub(crate) fn advance(&self, phase: Phase) {
         if phase == Phase::Draining {
             self.draining_since.get_or_init(Instant::now);
+        }
+        if phase >= Phase::Draining {
+            self.socket_files.remove();
         }
         self.phase.fetch_max(phase as u8, Relaxed);
         self.wake_cores();
@@ -272,11 +311,6 @@ impl Status {
     /// When the orderly stop that goes on began to end connections.
     pub(crate) fn draining_since(&self) -> Option<Instant> {
         (self.phase() == Phase::Draining).then(|| *self.draining_since.get_or_init(Instant::now))
-    }
-
-    /// How long a connection that begins now may live.
-    pub(crate) fn draw_age(&self) -> Option<Duration> {
-        self.bounds.ages.as_ref().map(ConnectionAges::draw)
     }
 
     /// The number of open connections.

@@ -13,7 +13,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::flags::{self, Flags};
 use crate::config::sources::Values;
-use crate::config::{self, Config, LogFormat, check};
+use crate::config::{self, Again, Config, LogFormat, Reading, Traces, check};
 use crate::doctor;
 use crate::load::arguments::Arguments;
 use crate::logs;
@@ -67,8 +67,8 @@ enum Asked {
 /// What `baiwan` is asked to do.
 #[derive(Debug)]
 pub enum Command {
-    /// Serve with these settings.
-    Serve(Box<Config>),
+    /// Serve with these settings, which can be read anew.
+    Serve(Box<Config>, Box<Reading>),
     /// Print this table of settings, which are all right.
     CheckConfig(String),
     /// Print it, and look whether the settings could be served here and now.
@@ -189,8 +189,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, R
         .map_err(|error| without_serve(&command, &given).unwrap_or_else(|| refusal(&command, &name, error)))?;
     match cli.asked {
         Some(Asked::Serve { flags, demo }) => {
-            let values = values(&flags);
-            Ok(Command::Serve(read(&values, demo, config::log_format(&values))?))
+            let again = Again::new(flags, demo);
+            let values = again.values();
+            let config = read(&values, demo, config::log_format(&values))?;
+            Ok(Command::Serve(config, Box::new(Reading { again, traces: Traces::of(&values) })))
         }
         Some(Asked::CheckConfig { flags, here, demo }) => {
             let values = values(&flags);
@@ -220,8 +222,9 @@ fn read(values: &Values, demo: bool, format: LogFormat) -> Result<Box<Config>, R
     Config::read(values, demo).map(Box::new).map_err(|lines| Refusal::Settings { lines, format })
 }
 
-/// The commands as clap knows them. `doctor` takes the settings too, but its help would be lost among theirs.
-fn command() -> clap::Command {
+/// The commands as clap knows them, which man pages and completions are made of, too. `doctor` takes the settings as well, but its help would
+/// be lost among theirs.
+pub fn command() -> clap::Command {
     let is_setting = |argument: &clap::Arg| config::rows().any(|row| argument.get_id() == row.flag().as_str());
     let hidden = |argument: clap::Arg| if is_setting(&argument) { argument.hide(true) } else { argument };
     Cli::command().mut_subcommand("doctor", |doctor| doctor.mut_args(hidden))

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use baiwan_service::cli::{self, Command, Refusal};
 use baiwan_service::config::{Config, LogFormat};
-use baiwan_service::{doctor, load, logs, serve};
+use baiwan_service::{doctor, load, logs, notify, serve};
 
 /// One line, whatever the causes were: they are joined with colons. An error of the engine says itself what its cause was.
 fn line(error: &anyhow::Error) -> String {
@@ -39,13 +39,15 @@ fn main() -> ExitCode {
         Err(refusal) => return refusal.print(),
     };
     match command {
-        Command::Serve(config) => {
+        Command::Serve(config, reading) => {
             // When a panic ends it, too.
             let _last_lines = logs::LastLines;
-            match serve::run(&config) {
+            match serve::run(&config, *reading) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
-                    logs::print_fatal(config.log_format, &[line(&error)]);
+                    let line = line(&error);
+                    notify::status(&line);
+                    logs::print_fatal(config.log_format, &[line]);
                     ExitCode::FAILURE
                 }
             }

@@ -7,8 +7,10 @@ use baiwan::settings::{OFF, Setting, Settings, TABLE};
 use baiwan::{FdTables, RateLimitMode};
 use tracing::info;
 
+use crate::activation::Given;
 use crate::config::{Config, CorsOrigins, LimitStore, ReadyRequires};
 use crate::logs;
+use crate::notify;
 use crate::store::Location;
 
 /// What came out of the start: the settings as they are in force.
@@ -20,6 +22,8 @@ pub struct Startup<'a> {
     pub addresses: Vec<String>,
     /// Where the admin side listens, if there is one.
     pub admin: Option<SocketAddr>,
+    /// Which of the sockets were opened by the service manager.
+    pub given: Given,
     /// The event loop that was chosen.
     pub event_loop: String,
     /// Worker threads.
@@ -37,8 +41,19 @@ const METRICS_ONLY: &str = "not set: metrics and health only";
 const HOW_TO_STOP: &str = "Ctrl-C or SIGTERM";
 
 impl Startup<'_> {
-    /// Says it on standard error, in the format of the log.
+    /// Says it on standard error, in the format of the log, and then to systemd.
     pub fn announce(&self, json: bool) {
+        self.say(json);
+        notify::ready(&self.status());
+    }
+
+    /// What `systemctl status` shows.
+    pub(crate) fn status(&self) -> String {
+        let (links, admin) = (self.links().join(" "), self.admin_link());
+        format!("serving at most {} connections on {links}; admin side: {admin}", self.connections_max)
+    }
+
+    fn say(&self, json: bool) {
         if !json {
             logs::print_to_stderr(&self.block());
             return;
@@ -48,6 +63,7 @@ impl Startup<'_> {
             addresses = self.links().join(" "),
             admin = self.admin_link(),
             admin_token = self.admin_token(),
+            sockets = self.sockets(),
             event_loop = self.event_loop,
             fd_tables = self.fd_tables(),
             workers = self.workers,
@@ -76,8 +92,10 @@ impl Startup<'_> {
         limits.push(self.rate_limit());
         let mut database = vec![self.database.clone()];
         database.extend(self.database_connections().map(|count| format!("{count} connections in all")));
+        let mut listening = self.links();
+        listening.extend(self.given.notes().into_iter().map(ToOwned::to_owned));
         let rows = [
-            ("listening", self.links()),
+            ("listening", listening),
             ("admin", vec![self.admin_row()]),
             ("event loop", vec![self.event_loop.clone()]),
             ("fd tables", self.fd_tables().map(ToOwned::to_owned).into_iter().collect()),
@@ -143,6 +161,11 @@ impl Startup<'_> {
             }
         }
         links
+    }
+
+    /// What is said of sockets from the service manager, if there are any.
+    fn sockets(&self) -> Option<String> {
+        Some(self.given.notes().join("; ")).filter(|notes| !notes.is_empty())
     }
 
     /// The address of the admin side as a browser opens it.
@@ -249,13 +272,14 @@ mod tests {
     #[test]
     fn the_block_is_aligned_and_names_what_was_lowered() {
         let arguments = ["baiwan", "serve", "--request-timeout", "0", "--shutdown-delay", "500ms"];
-        let Ok(Command::Serve(config)) = cli::parse(arguments.map(Into::into)) else {
+        let Ok(Command::Serve(config, _)) = cli::parse(arguments.map(Into::into)) else {
             panic!("the settings are right")
         };
         let startup = Startup {
             config: &config,
             addresses: vec!["0.0.0.0:8080".to_owned(), "[::1]:81".to_owned()],
             admin: Some(([127, 0, 0, 1], 9090).into()),
+            given: Given::default(),
             event_loop: "epoll".to_owned(),
             workers: 2,
             connections_max: 19_900,
@@ -320,6 +344,26 @@ mod tests {
     }
 
     #[test]
+    fn sockets_from_a_service_manager_are_said_beside_the_addresses() {
+        let startup = Startup {
+            config: &Config::default(),
+            addresses: vec!["unix:/run/baiwan.sock".to_owned()],
+            admin: None,
+            given: Given { server: true, admin: true },
+            event_loop: String::new(),
+            workers: 1,
+            connections_max: 1,
+            notes: Vec::new(),
+            database: String::new(),
+        };
+        let expected = "  listening   unix:/run/baiwan.sock
+              sockets of the service manager (LISTEN_FDS), so HOST, PORT and BIND are not used
+              the admin side's socket, too, so ADMIN_HOST and ADMIN_PORT are not used
+  admin ";
+        assert!(startup.block().contains(expected), "{}", startup.block());
+    }
+
+    #[test]
     fn the_admin_side_is_named_with_who_may_see_it() {
         let loopback = Some(([127, 0, 0, 1], 9090).into());
         for (admin, token, expected) in [
@@ -338,6 +382,7 @@ mod tests {
                 config: &config,
                 addresses: Vec::new(),
                 admin,
+                given: Given::default(),
                 event_loop: String::new(),
                 workers: 1,
                 connections_max: 1,

@@ -21,12 +21,12 @@ impl Health {
     /// regularly is a watchdog.
     pub fn is_live(&self) -> bool {
         let Some(status) = self.0.get() else { return false };
-        let (now_ms, timeout_ms) = (status.now_ms(), status.bounds.live_timeout.as_millis());
+        let (now_ms, timeout_ms) = (status.now_ms(), status.bounds.live_timeout_ms());
         let mut live = true;
         for core in &status.cores {
             match core.turn_asked_ms() {
                 None => core.ask_for_turn(now_ms),
-                Some(asked_ms) => live &= u128::from(now_ms.saturating_sub(asked_ms)) < timeout_ms,
+                Some(asked_ms) => live &= now_ms.saturating_sub(asked_ms) < timeout_ms,
             }
         }
         live
@@ -51,6 +51,12 @@ impl Health {
     /// is cut in [`Phase::Draining`].
     pub fn phase(&self) -> Phase {
         self.0.get().map_or(Phase::Starting, |status| status.phase())
+    }
+
+    /// The process that has taken over the listening sockets ([`Builder::takeover`](crate::Builder::takeover)), if one has: this server answers
+    /// what it has accepted, and ends.
+    pub fn successor(&self) -> Option<u32> {
+        self.0.get()?.succession.successor()
     }
 
     /// How many connections are open.

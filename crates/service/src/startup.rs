@@ -296,15 +296,13 @@ mod tests {
             panic!("the settings are right")
         };
         let startup = Startup {
-            config: &config,
             addresses: vec!["0.0.0.0:8080".to_owned(), "[::1]:81".to_owned()],
-            admin: Some(([127, 0, 0, 1], 9090).into()),
-            given: Given::default(),
             event_loop: "epoll".to_owned(),
             workers: 2,
             connections_max: 19_900,
             notes: vec!["lowered from 1000000: this process may open 20000 files".to_owned()],
             database: "sqlite:/var/lib/baiwan/baiwan.db".into(),
+            ..with(&config, Some(([127, 0, 0, 1], 9090).into()))
         };
         let expected = format!(
             "baiwan {} is ready

@@ -132,8 +132,7 @@ pub(super) fn begin_exchange<S, A: App>(
         ),
     }));
     if let Some(draft) = &mut draft {
-        draft.route = route.get();
-        note_called(terms, draft, called_at, body_bytes, out.len() - begin, called.as_ref().ok());
+        note_called(terms, draft, route.get(), called_at, body_bytes, out.len() - begin, called.as_ref().ok());
     }
     match called {
         Ok(Called::Pending(call, told)) => {
@@ -243,19 +242,21 @@ pub(super) fn keep_record<S>(
     }
 }
 
-/// Notes in the record what came of the call, which was made no earlier than `called_at`: of the request's body `body_bytes`, of the answer
+/// Notes in the record what came of the call, which was of this route and made no earlier than `called_at`: of the request's body `body_bytes`, of the answer
 /// `bytes` that are in the area.
 fn note_called<B>(
     terms: &Terms,
     draft: &mut Draft,
+    route: RouteNumber,
     called_at: Instant,
     body_bytes: usize,
     bytes: usize,
     called: Option<&Called<B>>,
 ) {
     let now = terms.precise_time().into_std();
+    draft.route = route;
     if let Some(recorder) = terms.recorder() {
-        recorder.handle_polled(draft.route, called_at.into_std(), now);
+        recorder.handle_polled(route, called_at.into_std(), now);
     }
     draft.bytes_in += body_bytes as u64;
     if let Some(Called::Answered(answer, queue, _)) = called {

@@ -32,6 +32,7 @@ pub(super) struct Current<A> {
 
 impl<A: App> Current<A> {
     /// What does not change any more.
+    #[cfg(any(test, all(target_os = "linux", not(baiwan_portable))))]
     pub(super) fn fixed(app: A, settings: Arc<Settings>) -> Rc<Self> {
         let now = RefCell::new(Rc::new(Serving { app, settings }));
         Rc::new(Self { now, follower: RefCell::new(None), remake: None, records: false })

@@ -23,12 +23,14 @@ const PATHS: usize = 100_000;
 /// With the portable loop, which is for development.
 const PATHS_PORTABLE: usize = 20_000;
 /// What other parts of a server say, which are not here.
-const OF_OTHER_PARTS: [&str; 10] = [
+const OF_OTHER_PARTS: [&str; 12] = [
     "baiwan_log_lines_dropped_total",
     "baiwan_access_log_writer_cpu_seconds_total",
     "baiwan_live",
     "baiwan_ready",
     "baiwan_health_check_up",
+    "baiwan_config_last_reload_successful",
+    "baiwan_config_last_reload_success_timestamp_seconds",
     "baiwan_store_up",
     "baiwan_store_queue_length",
     "baiwan_store_wait_seconds",

@@ -35,7 +35,7 @@ impl Crowd {
         let client = |number: usize| {
             let (ends, answers) = (Arc::clone(&ends), Arc::clone(&answers));
             std::thread::spawn(move || {
-                let keeps = number % 2 == 0;
+                let keeps = number.is_multiple_of(2);
                 let mut connection = None;
                 let mut created = 0;
                 while !ends.load(SeqCst) {

@@ -113,7 +113,9 @@ fn say_at(door: &Path, text: &str, until: &str) -> (UnixStream, String) {
 fn a_server_takes_over_and_the_one_before_answers_what_it_has_and_ends() {
     for event_loop in LOOPS {
         let rig = Rig::new();
-        let first = rig.start(rig.on_a_port().event_loop(event_loop), "first");
+        let builder = rig.on_a_port().event_loop(event_loop);
+        let of_first = builder.health();
+        let first = rig.start(builder, "first");
         let mode = std::fs::metadata(rig.door()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{event_loop:?}");
         let at = address(&first);
@@ -125,11 +127,17 @@ fn a_server_takes_over_and_the_one_before_answers_what_it_has_and_ends() {
             answer.push(0);
             kept.read_exact(answer.last_mut().map(std::slice::from_mut).unwrap()).unwrap();
         }
+        // Another connection was accepted, and its request is not sent yet.
+        let fresh = connect(at).unwrap();
+        while of_first.connections() < 2 {
+            std::thread::yield_now();
+        }
         let builder = rig.on_a_port().event_loop(event_loop);
         let health = builder.health();
         let second = rig.start(builder, "second");
         assert_eq!(address(&second), at, "{event_loop:?}");
         until_answered_by(at, "second");
+        assert_eq!(ask_on(fresh).unwrap().1, "first", "{event_loop:?}");
         kept.write_all(b"world").unwrap();
         let mut rest = [0; 5];
         kept.read_exact(&mut rest).unwrap();

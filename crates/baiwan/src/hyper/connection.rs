@@ -130,7 +130,7 @@ impl<A: App> Connection<A> {
         let _panics = CountPanic(self.core());
         let outcome = tokio::select! {
             outcome = until_switched(&mut connection, &switch) => outcome,
-            () = self.drain() => {
+            () = self.drain(&switch.record) => {
                 Pin::new(&mut connection).graceful_shutdown();
                 until_switched(&mut connection, &switch).await
             }
@@ -159,12 +159,17 @@ impl<A: App> Connection<A> {
         }
     }
 
-    /// Waits until the server stops.
-    async fn drain(&self) {
+    /// Waits until the server stops. A connection that has just been accepted has some time for its first request: hyper would close it.
+    async fn drain(&self, record: &Record) {
         match self.draining.clone() {
             // A sender that is gone says the same.
             Some(mut draining) => drop(draining.wait_for(|draining| *draining).await),
             None => std::future::pending().await,
+        }
+        if !record.has_received() {
+            // The answer to a request that comes meanwhile says that it is the last.
+            let patience = self.current.now().settings.shutdown_idle;
+            tokio::time::sleep(patience).await;
         }
     }
 

@@ -118,6 +118,7 @@ impl Transports {
             entry,
             age: Age::new(ends),
             active_ms: AtomicU64::new(self.now_ms()),
+            received: AtomicBool::new(false),
             ending: OnceLock::new(),
             told_ms: AtomicU64::new(NEVER),
             reason: AtomicU8::new(NONE),
@@ -213,6 +214,8 @@ pub(crate) struct Record {
     age: Age,
     /// When bytes were last received or sent, in milliseconds since the core's start.
     active_ms: AtomicU64,
+    /// Bytes were received.
+    received: AtomicBool,
     /// What the app may wait for; made when it is asked for.
     ending: OnceLock<Event>,
     /// When it was told of the stop, in milliseconds since the core's start.
@@ -304,6 +307,17 @@ impl Record {
             true => Linger::UPLOAD,
             false => Linger::SHORT,
         }
+    }
+
+    /// Records that bytes were received.
+    pub(super) fn handle_received(&self) {
+        self.received.store(true, Relaxed);
+        self.touch();
+    }
+
+    /// Whether bytes were ever received.
+    pub(super) fn has_received(&self) -> bool {
+        self.received.load(Relaxed)
     }
 
     /// Records that bytes were received or sent.

@@ -281,7 +281,7 @@ impl AsyncRead for Transport {
         };
         match &outcome {
             Ok(()) if buffer.filled().len() > before => {
-                record.touch();
+                record.handle_received();
                 if let Some(exchanges) = record.exchanges() {
                     exchanges.handle_received(buffer.filled().len() - before);
                 }

@@ -13,7 +13,7 @@ use crate::settings::Settings;
 use crate::status::{CloseReason, Counts, Health, Phase, Status};
 
 pub(super) struct Rig {
-    net: SimNet,
+    pub(super) net: SimNet,
     pub(super) status: Arc<Status>,
     pub(super) health: Health,
     pub(super) engine: tokio::task::JoinHandle<std::io::Result<()>>,

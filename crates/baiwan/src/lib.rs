@@ -84,6 +84,7 @@ mod pace;
 mod per_client;
 mod rate_limit;
 mod recorder;
+mod reload;
 mod request_id;
 mod route_limits;
 #[cfg_attr(not(feature = "matched-path"), allow(dead_code, reason = "only layers of axum's routers tell routes"))]
@@ -96,6 +97,7 @@ mod serve;
 mod server;
 #[doc(hidden)]
 pub mod settings;
+mod socket_files;
 mod status;
 
 /// The whole server on a network in memory; for tests and fuzzers of this crate.
@@ -130,10 +132,23 @@ pub use access_log::{AccessLog, AccessLogFormat};
 pub use admin::Admin;
 #[cfg(feature = "admin")]
 #[doc(hidden)]
-pub use admin::{Secret, TOKEN_FORM};
+pub use admin::{AdminToken, Secret, TOKEN_FORM};
 pub use app::{App, BoxError};
 #[cfg(feature = "axum")]
 pub use axum_app::{AxumApp, ConnectInfoApp, FromIncomingStream, IntoApp, axum_app};
+pub use baiwan_driver::ActivatedSocket;
+/// For [`Builder::listener`]; [`Admin::listener`] takes one, too.
+///
+/// ```
+/// // Those of a socket unit of systemd; an address of its own without one.
+/// let sockets = baiwan::activated_sockets()?;
+/// let builder = baiwan::Server::builder();
+/// let builder = if sockets.is_empty() { builder.bind("127.0.0.1:0") } else { builder };
+/// let server = sockets.into_iter().fold(builder, baiwan::Builder::listener);
+/// # drop(server);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub use baiwan_driver::activated_sockets;
 /// Layers that limit who may ask how often, for one route or all: the crate `baiwan-limits`.
 pub use baiwan_limits as limits;
 #[cfg(feature = "axum")]
@@ -160,6 +175,6 @@ pub use route_limits::RouteLimits;
 pub use routes::{RouteLayer, RouteService};
 #[cfg(feature = "axum")]
 pub use serve::{Listen, Serve, ServeFuture, serve};
-pub use server::{Builder, Running, Server};
+pub use server::{Builder, Reloader, Running, Server};
 pub use settings::{EventLoop, Overload, parse_timeout};
 pub use status::{CloseReason, Counts, Health, Phase};

@@ -10,6 +10,8 @@
 //! The invariant: what a setting is called, how it is written and what it may be stands in one row of [`TABLE`], so that a text
 //! that is refused at one door is refused at every door, in the same words. What a program sets through `Builder` has a type instead. The default is in [`Settings::default`].
 
+mod bind;
+mod change;
 mod event_loop;
 mod limits;
 mod overload;
@@ -17,8 +19,8 @@ mod setting;
 mod table;
 mod value;
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,11 +34,13 @@ use crate::files::TURNED_AWAY_MAX;
 #[cfg(feature = "metrics")]
 use crate::metrics::Metrics;
 use crate::observe::Observer;
-use crate::per_client::PerClient;
+use crate::per_client::{ClientCounts, PerClient};
 use crate::rate_limit::RateLimit;
 use crate::recorder::{Audience, Recorder};
 use crate::status::{Bounds, LIVE_TIMEOUT, Status};
 
+pub use self::bind::Binding;
+pub(crate) use self::bind::{MODE_ALLOWED, SocketAccess, can_connect, parse_account, shown_mode};
 pub use self::event_loop::EventLoop;
 pub use self::limits::RateLimits;
 pub(crate) use self::limits::nearest_ipv6_prefix;
@@ -76,10 +80,8 @@ impl Linger {
 /// The settings of a server: the same for every core.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The address to listen on; `::` is both IP versions.
-    pub host: IpAddr,
-    /// The TCP port; 0 takes a free one.
-    pub port: u16,
+    /// Where to listen.
+    pub binding: Binding,
     /// Worker threads; `None` is one for each core.
     pub workers: Option<usize>,
     /// Connections held at once. `None` is the default, which may be lowered, while a number must be had.
@@ -126,7 +128,9 @@ pub struct Settings {
     pub overload: Overload,
     /// Whether each core has an fd table of its own.
     pub fd_tables: FdTables,
-    /// A core that has not turned for this long makes the server one that does not live.
+    /// The Unix socket through which the next process takes over the listening sockets. None: none can.
+    pub takeover: Option<PathBuf>,
+    /// A core that has neither turned nor come further for this long makes the server one that does not live.
     pub live_timeout: Duration,
     /// A poll of a handler that takes longer is counted, where there are metrics.
     pub slow_poll: Option<Duration>,
@@ -140,6 +144,10 @@ pub struct Settings {
     pub(crate) request_ids: bool,
     /// The limit in force, once the server starts.
     pub(crate) rate_limit_in_force: Option<Arc<RateLimit>>,
+    /// What one client may have of the connections, once the server starts, if that is limited.
+    pub(crate) clients_in_force: Option<Arc<PerClient>>,
+    /// How long connections may live, once the server starts, if not for ever.
+    pub(crate) ages_in_force: Option<Arc<ConnectionAges>>,
     /// Of heads and bodies.
     pub(crate) http: Limits,
     /// Bytes of a request's body that axum's extractors collect, unless a route says otherwise. Streams are not concerned.
@@ -162,8 +170,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            host: Ipv4Addr::UNSPECIFIED.into(),
-            port: 8080,
+            binding: Binding::default(),
             workers: None,
             max_connections: None,
             proxies: Proxies::default(),
@@ -187,6 +194,7 @@ impl Default for Settings {
             event_loop: EventLoop::Auto,
             overload: Overload::Off,
             fd_tables: FdTables::Shared,
+            takeover: None,
             live_timeout: LIVE_TIMEOUT,
             slow_poll: Some(Duration::from_millis(100)),
             rate_limit: RateLimits::default(),
@@ -194,6 +202,8 @@ impl Default for Settings {
             access_log_in_force: None,
             request_ids: false,
             rate_limit_in_force: None,
+            clients_in_force: None,
+            ages_in_force: None,
             http: Limits::default(),
             // As with axum alone.
             buffered_body_bytes_max: 2_097_152,
@@ -220,7 +230,7 @@ impl Settings {
     }
 
     /// How long a poll of a handler may take until it is counted, if anybody counts.
-    fn slow_poll_counted(&self) -> Option<Duration> {
+    pub(crate) fn slow_poll_counted(&self) -> Option<Duration> {
         #[cfg(feature = "metrics")]
         return self.slow_poll.filter(|_| self.metrics.is_some());
         #[cfg(not(feature = "metrics"))]
@@ -229,8 +239,18 @@ impl Settings {
 
     /// With what cores share that is made of settings.
     pub(crate) fn in_force(mut self) -> Self {
-        self.rate_limit_in_force = self.rate_limit.in_force();
+        self.rate_limit_in_force = self.rate_limit.in_force(None);
+        self.clients_in_force = self.clients(None).map(Arc::new);
+        self.ages_in_force = self.ages();
         self
+    }
+
+    fn clients(&self, before: Option<&PerClient>) -> Option<PerClient> {
+        PerClient::new(self.max_connections_per_ip, self.new_connections_per_ip, &self.proxies, before)
+    }
+
+    fn ages(&self) -> Option<Arc<ConnectionAges>> {
+        self.max_connection_age.map(|age| Arc::new(ConnectionAges::new(age)))
     }
 
     /// Who is told of the exchanges of the `core`-th core, if anybody wants to know.
@@ -244,25 +264,21 @@ impl Settings {
         Recorder::of_core(audience, status, core)
     }
 
-    /// What bounds each connection, and the connections of each client.
+    /// What is counted of clients, and what bounds each turn of a core.
     pub(crate) fn bounds(&self) -> Bounds {
-        Bounds {
-            ages: self.max_connection_age.map(ConnectionAges::new),
-            clients: PerClient::new(
-                self.max_connections_per_ip,
-                self.new_connections_per_ip,
-                &self.proxies,
-                self.rate_limit.scope.ipv6_prefix,
-            ),
-            live_timeout: self.live_timeout,
-            slow_poll: self.slow_poll_counted(),
-        }
+        let clients = ClientCounts::new(self.rate_limit.scope.ipv6_prefix);
+        Bounds::new(clients, self.live_timeout, self.slow_poll_counted())
+    }
+
+    /// How long a connection that begins now may live.
+    pub(crate) fn draw_age(&self) -> Option<Duration> {
+        self.ages_in_force.as_deref().map(ConnectionAges::draw)
     }
 
     /// What no value shows alone: settings that do not go together, the one to change first, and what is allowed for it.
     /// `prefix` stands before the names of settings.
     pub fn conflicts(&self, prefix: &str) -> Vec<([&'static str; 2], String)> {
-        let mut conflicts = Vec::new();
+        let mut conflicts = self.binding.conflicts(prefix);
         if self.shutdown_delay >= self.shutdown_timeout {
             let timeout = value::shown_span(self.shutdown_timeout);
             let allowed = format!("less than {prefix}SHUTDOWN_TIMEOUT, which is {timeout}");

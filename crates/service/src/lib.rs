@@ -6,6 +6,7 @@
 //! [`doctor`] looks whether a machine can hold the connections. No rule of HTTP/1.1 lives here: framing,
 //! deadlines, limits and draining are the engine's.
 
+pub mod activation;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -13,10 +14,14 @@ pub mod doctor;
 pub mod load;
 pub mod logs;
 pub mod notify;
+mod orphans;
 pub mod problem;
 mod refusals;
+mod reload;
+mod reload_outcome;
 pub mod routes;
 pub mod serve;
+mod server;
 mod shared_limit;
 mod signals;
 pub mod startup;

@@ -12,6 +12,10 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("CONFIG_FILE", "/none/such.toml", "a file that can be read"),
     ("HOST", "example.org", "an IP address"),
     ("PORT", "65536", "0 to 65535"),
+    ("BIND", "0.0.0.0:8080,example.org:80", "\"example.org:80\" is none of them"),
+    ("BIND_MODE", "660", "a 0 and three octal digits"),
+    ("BIND_OWNER", "www data", "a name such as www-data"),
+    ("BIND_GROUP", "-1", "a number from 0"),
     ("WORKERS", "0", "1 to 1024"),
     ("MAX_CONNECTIONS", "many", "a whole number"),
     ("MAX_CONNECTIONS_PER_IP", "0.5", "1 to 4294967295; or off"),
@@ -62,6 +66,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("ACCESS_LOG_SAMPLE", "-1", "1 to 1000000000; or off"),
     ("EVENT_LOOP", "kqueue", "auto, epoll or portable"),
     ("FD_TABLES", "per-thread", "shared or per-core"),
+    ("TAKEOVER", "on", "off, or the path of a Unix socket: with a / in it, and of at most 107 bytes"),
     ("LIVE_TIMEOUT", "0", "from 1ms to 24h"),
     ("SLOW_POLL", "fast", "500ms, 10s or 2m; or off"),
 ];
@@ -109,7 +114,9 @@ fn checked(flags: &[&str], variables: &[(&str, &str)]) -> String {
 fn row(table: &str, variable: &str) -> (String, String) {
     let mut rows = table.lines().filter_map(|line| line.strip_prefix(&format!("{variable} ")));
     let row = rows.next().unwrap_or_else(|| panic!("{variable} is not in\n{table}"));
-    let (value, source) = row.trim().split_once("  ").unwrap_or_else(|| panic!("{row:?} has no two columns"));
+    let (value, rest) = row.trim().split_once("  ").unwrap_or_else(|| panic!("{row:?} has no three columns"));
+    let (source, changes_by) = rest.trim().rsplit_once("  ").unwrap_or_else(|| panic!("{row:?} has no three columns"));
+    assert!(["reload", "restart"].contains(&changes_by), "{row:?}");
     (value.to_owned(), source.trim().to_owned())
 }
 
@@ -146,6 +153,10 @@ const WRONG_AT_BOTH_DOORS: &[(&str, &[(&str, &str)])] = &[
     ("FIELDS_LIMIT", &[("FIELDS_LIMIT", "0")]),
     ("HOST", &[("HOST", "localhost:80")]),
     ("PORT", &[("PORT", "tcp://10.0.0.1:80")]),
+    ("BIND", &[("BIND", "unix:@name"), ("PORT", "8080")]),
+    ("BIND", &[("BIND", "[::]:80"), ("HOST", "::")]),
+    ("BIND_MODE", &[("BIND_MODE", "0660")]),
+    ("BIND_OWNER", &[("BIND_OWNER", "0"), ("BIND", "unix:@name,0.0.0.0:8080")]),
     ("HEADER_TIMEOUT", &[("HEADER_TIMEOUT", "25h")]),
     ("BODY_MIN_RATE", &[("BODY_MIN_RATE", "4294967296")]),
     ("SHUTDOWN_IDLE", &[("SHUTDOWN_IDLE", "off")]),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,7 +15,9 @@ use crate::fd_tables::FdTables;
 #[cfg(feature = "metrics")]
 use crate::metrics::Metrics;
 use crate::observe::{Exchange, Observer};
-use crate::settings::{EventLoop, FIELDS_LIMITS, HEAD_LIMITS, Overload, Settings, TARGET_LIMITS, nearest};
+use crate::settings::{
+    EventLoop, FIELDS_LIMITS, HEAD_LIMITS, Overload, Settings, SocketAccess, TARGET_LIMITS, nearest,
+};
 use crate::status::Health;
 
 /// A server that was not started yet. Timeouts that are `None` are off.
@@ -28,6 +31,8 @@ pub struct Builder {
     /// What the names of variables begin with.
     pub(super) prefix: String,
     pub(super) reuse_port: bool,
+    /// Who may connect to Unix sockets.
+    pub(super) access: SocketAccess,
     pub(super) stop: Stop,
     pub(super) health: Health,
     #[cfg(feature = "admin")]
@@ -42,6 +47,7 @@ impl Builder {
             prefix: String::new(),
             tables_by_environment: false,
             reuse_port: false,
+            access: SocketAccess::default(),
             stop: Stop::Signals,
             health: Health(Arc::new(OnceLock::new())),
             #[cfg(feature = "admin")]
@@ -52,7 +58,10 @@ impl Builder {
     /// Listens on an address: `HOST:PORT`, `[IPV6]:PORT`, `unix:/path` or `unix:@name`. May be called several times. Port 0 is a
     /// free port; see [`Running::addresses`](crate::Running::addresses).
     ///
-    /// At a path, a socket that nobody listens on any more is replaced, and nothing else. A name with `@` is one of an abstract
+    /// `[::]:PORT` serves both IP versions, or IPv6 alone where `0.0.0.0:PORT` is given too.
+    ///
+    /// At a path, a socket that nobody listens on any more is replaced, and nothing else; [`bind_mode`](Self::bind_mode) says who may
+    /// connect. The file goes when a stop ends connections, unless another process has replaced it. A name with `@` is one of an abstract
     /// socket (Linux): there is no file, and so no permissions; any process of the same network namespace may connect.
     pub fn bind(mut self, address: impl fmt::Display) -> Self {
         self.sources.push(Source::Address(address.to_string()));
@@ -60,7 +69,7 @@ impl Builder {
     }
 
     /// Takes over a socket that listens already: a [`std::net::TcpListener`], a [`std::os::unix::net::UnixListener`], or one
-    /// inherited from a supervisor. For a listener of Tokio's, pass `listener.into_std()?`. The cores share it: each connection wakes all
+    /// from a service manager ([`activated_sockets`](crate::activated_sockets)). The file of a Unix socket stays at the end. For a listener of Tokio's, pass `listener.into_std()?`. The cores share it: each connection wakes all
     /// that sleep, and the first to accept has it. That is the price of losing no connection that waits when this server stops and the
     /// next takes over; with many cores it shows, and an address to [`bind`](Self::bind) costs less.
     ///
@@ -399,6 +408,36 @@ impl Builder {
     /// what [`FdTables::PerCore`] forbids an app before you ask for it.
     pub fn fd_tables(mut self, fd_tables: FdTables) -> Self {
         (self.settings.fd_tables, self.tables_by_environment) = (fd_tables, false);
+        self
+    }
+
+    /// Has the next process take over the listening sockets of this one without losing a connection, through a Unix socket at `path`
+    /// (Linux). Default: none can. Every process, the first one too, is started with the same path.
+    ///
+    /// Where nobody listens at `path`, this is the first process: it binds its addresses, and listens at `path` too, for processes of its
+    /// own user and of root. Else [`start`](Self::start) asks the process that listens there for its sockets, and starts with those of the
+    /// addresses that this builder [binds](Self::bind), the admin side's included; port 0 is the port that it had. When all cores are up, the
+    /// other process accepts no more, and this one begins to; the other one answers what it has accepted, as in any stop but without
+    /// its [delay](Self::shutdown_delay), and ends. A start that fails leaves it serving as if nothing had happened.
+    ///
+    /// With another number of [`workers`](Self::workers) no socket is closed: cores have several, or share one until the next start without
+    /// another process. Both processes write to the same log files meanwhile. [`Health::successor`](crate::Health::successor) says that a
+    /// process has taken over, and which.
+    ///
+    /// # Example
+    /// ```
+    /// # let folder = std::env::temp_dir();
+    /// # let path = folder.join(format!("baiwan-takeover-{}", std::process::id()));
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").takeover(&path);
+    /// # if cfg!(target_os = "linux") {
+    /// # let running = server.start(axum::Router::new())?;
+    /// # drop(running);
+    /// # }
+    /// # let _ = std::fs::remove_file(path);
+    /// # Ok::<(), baiwan::Error>(())
+    /// ```
+    pub fn takeover(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.takeover = Some(path.into());
         self
     }
 

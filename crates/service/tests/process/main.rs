@@ -5,6 +5,9 @@
 // It needs outputs that fail as those of Linux do.
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod access_log;
+// A shell passes descriptors on as those of Linux do.
+#[cfg(target_os = "linux")]
+mod activation;
 mod admin_side;
 // Those of `baiwan load`, which runs on Linux only.
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
@@ -25,6 +28,9 @@ mod kernel;
 mod limits;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod load;
+// Abstract sockets and fd tables are Linux's.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+mod listening;
 // Some of what it looks for only Linux tells.
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod metrics;
@@ -36,6 +42,7 @@ mod notify;
 mod postgres;
 #[cfg_attr(baiwan_portable, allow(dead_code, reason = "the tests of the engine need all of it"))]
 mod rate_limit;
+mod reload;
 mod running;
 #[cfg(target_os = "linux")]
 mod shared_limit;
@@ -46,6 +53,9 @@ mod streams;
 // Only Linux has fd tables for threads.
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod tables;
+// Only Linux hands sockets from process to process.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+mod takeover;
 mod traversal;
 
 use std::io::Read;

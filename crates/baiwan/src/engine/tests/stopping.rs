@@ -102,7 +102,10 @@ async fn a_connection_that_comes_in_the_stops_first_turn_is_served() {
     let mut late = LATE.take().expect("the handler has run");
     let answer = late.receive();
     assert!(answer.contains("connection: close") && answer.ends_with("hello"), "{answer}");
+    drop((busy, late));
+    rig.settle().await;
     assert!(rig.engine.is_finished());
+    rig.assert_empty();
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

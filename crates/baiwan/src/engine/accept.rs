@@ -88,25 +88,12 @@ impl<D: Driver> Listeners<D> {
         }
     }
 
-    /// Lets go of the listeners whose backlog is empty: what comes now finds nobody.
-    pub(super) fn drop_emptied(&mut self, driver: &mut D) {
-        self.drop_where(driver, |listener| !listener.ready);
-    }
-
     pub(super) fn drop_all(&mut self, driver: &mut D) {
-        self.drop_where(driver, |_| true);
-    }
-
-    fn drop_where(&mut self, driver: &mut D, goes: impl Fn(&Listener<D>) -> bool) {
-        self.all.retain(|listener| {
-            let goes = goes(listener);
-            if goes {
-                // It may be held by somebody else too, and would be reported to us for as long: so it is taken out first. One
-                // that rested was taken out already.
-                let _ = driver.set_listening(&listener.listener, listener.token, false);
-            }
-            !goes
-        });
+        for listener in self.all.drain(..) {
+            // It may be held by somebody else too, and would be reported to us for as long: so it is taken out first. One that rested was
+            // taken out already.
+            let _ = driver.set_listening(&listener.listener, listener.token, false);
+        }
     }
 
     /// The loop begins anew after a panic: what was accepted and not counted yet is closed, what waits is looked for.
@@ -177,6 +164,37 @@ pub(super) fn accept<D: Driver>(
         }
         listeners.accepted = accepted;
     }
+}
+
+/// The stop: lets go of the listeners whose backlog is empty. What comes now finds nobody.
+///
+/// The kernel resets what is in a backlog when its listener is closed, and a proxy that has sent a request by then cannot send it
+/// again if it is a POST. So each listener is looked at once more, with nothing between that look and the close.
+pub(super) fn drop_emptied<D: Driver>(
+    terms: &Terms,
+    listeners: &mut Listeners<D>,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+) {
+    let max = TURN_ACCEPTS_MAX.min(terms.settings.turned_away_max);
+    let mut accepted = std::mem::take(&mut listeners.accepted);
+    listeners.all.retain_mut(|Listener { listener, token, ready, .. }| {
+        if *ready {
+            return true;
+        }
+        // It may be held by somebody else too, and would be reported to us for as long.
+        let _ = ports.driver.set_listening(listener, *token, false);
+        if let AcceptEnd::Drained = ports.driver.accept(listener, max, &mut accepted) {
+            return false;
+        }
+        *ready = true;
+        let _ = ports.driver.set_listening(listener, *token, true);
+        true
+    });
+    for connection in accepted.drain(..) {
+        open(terms, listeners, ports, table, connection);
+    }
+    listeners.accepted = accepted;
 }
 
 /// Gives an accepted connection a slot and has it watched.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use baiwan_driver::Driver;
 use tokio::time::Instant;
 
-use super::accept::Listeners;
+use super::accept::{Listeners, drop_emptied};
 use super::close::close_all;
 use super::ports::Ports;
 use super::table::{Slot, State, Table};
@@ -88,8 +88,8 @@ pub(super) fn has_stopped<D: Driver>(
     table: &mut Table<D::Socket>,
 ) -> bool {
     let Some(drain) = drain else { return false };
-    // What was in a backlog has been accepted; what comes now finds nobody.
-    listeners.drop_emptied(&mut ports.driver);
+    // What was in a backlog has been accepted.
+    drop_emptied(terms, listeners, ports, table);
     if terms.board.server.phase() == Phase::Stopping || terms.clock.now() >= drain.ends {
         listeners.drop_all(&mut ports.driver);
         close_all(terms, ports, table, CloseReason::DrainTimeout);

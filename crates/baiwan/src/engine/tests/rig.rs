@@ -14,7 +14,7 @@ use crate::settings::Settings;
 use crate::status::{CloseReason, Counts, Health, Phase, Status};
 
 pub(super) struct Rig {
-    net: SimNet,
+    pub(super) net: SimNet,
     pub(super) status: Arc<Status>,
     pub(super) health: Health,
     pub(super) in_force: Arc<InForce>,

@@ -1,11 +1,13 @@
 //! The stop: what was received is answered, what is idle is closed, and at the end everything is over.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get as route_get;
+use baiwan_driver::sim::SimNet;
 
-use super::rig::{Rig, get, statuses};
+use super::rig::{Peer, Rig, address, get, statuses};
 use crate::settings::Settings;
 use crate::status::{CloseReason, Phase};
 
@@ -73,6 +75,37 @@ async fn a_connection_that_was_in_the_backlog_gets_its_time_to_ask() {
         drop(queued);
         rig.assert_empty();
     }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_connection_that_comes_in_the_stops_first_turn_is_served() {
+    thread_local! {
+        static NET: RefCell<Option<SimNet>> = const { RefCell::new(None) };
+        static LATE: RefCell<Option<Peer>> = const { RefCell::new(None) };
+    }
+    // Handlers run after the turn has accepted what there was.
+    let connects = || async {
+        let net = NET.take().expect("set below");
+        let mut late = Peer(net.connect(address()).expect("the server still listens"));
+        late.send(get("/"));
+        LATE.set(Some(late));
+        "connected"
+    };
+    let rig = Rig::new(app().route("/connects", route_get(connects)));
+    NET.set(Some(rig.net.clone()));
+    let mut busy = rig.connect();
+    rig.settle().await;
+    rig.status.advance(Phase::Draining);
+    busy.send(get("/connects"));
+    rig.settle().await;
+    assert!(busy.receive().ends_with("connected"));
+    let mut late = LATE.take().expect("the handler has run");
+    let answer = late.receive();
+    assert!(answer.contains("connection: close") && answer.ends_with("hello"), "{answer}");
+    drop((busy, late));
+    rig.settle().await;
+    assert!(rig.engine.is_finished());
+    rig.assert_empty();
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

@@ -88,6 +88,11 @@ impl Recorder {
         self.path_bytes_max
     }
 
+    /// Whether the program is told of every exchange.
+    fn has_observer(&self) -> bool {
+        self.audience.app.is_some()
+    }
+
     /// The numbers of templates, which all cores of a server share.
     pub(crate) fn routes(&self) -> &RouteTable {
         &self.status.routes

@@ -15,6 +15,7 @@ use rtrb::RingBuffer;
 
 use super::record::{End, RECORD_BYTES_MAX, Record};
 use crate::observe::{Exchange, Outcome};
+use crate::request_id::{RequestId, TraceContext};
 use crate::status::AccessLogCounts;
 
 /// Of each core: some 6,000 records of usual length.
@@ -175,7 +176,7 @@ fn record<'a>(exchange: &Exchange<'a>, weight: u64, begun: Instant) -> Record<'a
     let nanoseconds = |duration: Duration| duration.as_secs() * 1_000_000_000 + u64::from(duration.subsec_nanos());
     Record {
         ended_ns: nanoseconds(exchange.ended.saturating_duration_since(begun)),
-        duration_ns: nanoseconds(exchange.ended.saturating_duration_since(exchange.begun)),
+        duration_ns: nanoseconds(exchange.lasted),
         bytes_in: exchange.bytes_in,
         bytes_out: exchange.bytes_out,
         weight,
@@ -189,8 +190,8 @@ fn record<'a>(exchange: &Exchange<'a>, weight: u64, begun: Instant) -> Record<'a
         method: text(exchange.method.map(|method| method.as_str())),
         route: exchange.route.as_bytes(),
         path: text(exchange.path),
-        request_id: text(exchange.request_id),
-        trace_id: text(exchange.trace_id),
+        request_id: exchange.id.map(RequestId::as_bytes).unwrap_or_default(),
+        trace_id: text(exchange.id.and_then(RequestId::trace_context).map(TraceContext::trace_id)),
         denied: text(exchange.denied),
     }
 }

@@ -146,7 +146,8 @@ impl Recorder {
     /// Something of the app's was polled. It began no earlier than `begun`, and has ended at the time `ended`.
     #[inline]
     pub(crate) fn handle_polled(&self, route: RouteNumber, begun: Instant, ended: Instant) {
-        if self.status.bounds.slow_poll.is_some_and(|max| ended.saturating_duration_since(begun) > max) {
+        let due = self.status.bounds.slow_poll.and_then(|max| begun.checked_add(max));
+        if due.is_some_and(|due| ended > due) {
             self.status.slow_polls.add(route);
         }
     }

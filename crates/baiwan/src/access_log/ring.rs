@@ -63,7 +63,7 @@ struct Ring {
     /// None once the core has ended.
     records: Option<rtrb::Producer<u8>>,
     /// The record that is being made.
-    record: Vec<u8>,
+    record: Box<[u8; RECORD_BYTES_MAX]>,
     exchanges: u64,
     /// Exchanges since the last record that the next stands for.
     left_out: u64,
@@ -103,7 +103,7 @@ pub(super) fn rings(cores: usize, begun: Instant) -> (Arc<Figures>, Vec<Producer
     });
     let rings = (0..cores).map(|core| {
         let (records, consumer) = RingBuffer::new(RING_BYTES);
-        let record = Vec::with_capacity(RECORD_BYTES_MAX);
+        let record = Box::new([0; RECORD_BYTES_MAX]);
         let ring = Ring { records: Some(records), record, exchanges: 0, left_out: 0, lost: 0, has_urged: false };
         (Producer { ring: Mutex::new(ring), figures: Arc::clone(&figures), core }, consumer)
     });
@@ -158,11 +158,9 @@ impl Drop for Producer {
 impl Ring {
     /// Returns whether there was room, of which this number of bytes is not for this record.
     fn push(&mut self, record: &Record<'_>, kept_free: usize) -> bool {
-        self.record.clear();
-        record.encode(&mut self.record);
-        let needed = self.record.len() + kept_free;
-        let records = self.records.as_mut().filter(|records| records.slots() >= needed);
-        records.is_some_and(|records| records.push_entire_slice(&self.record).is_ok())
+        let length = record.encode(&mut self.record);
+        let records = self.records.as_mut().filter(|records| records.slots() >= length + kept_free);
+        records.is_some_and(|records| records.push_entire_slice(&self.record[..length]).is_ok())
     }
 
     fn is_half_full(&self) -> bool {

@@ -6,10 +6,11 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 
+use crate::request_id::RequestId;
 use crate::route_table::RouteNumber;
 use crate::say::say;
 use crate::status::CloseReason;
@@ -64,6 +65,10 @@ pub struct Exchange<'a> {
     /// (`text/event-stream`, without a length); or the connection switched protocols (101). One whose first piece was waited for, and no
     /// other, is no stream.
     pub is_stream: bool,
+    /// The same id, of which `request_id` and `trace_id` are told to the program alone: to have them as text takes time.
+    pub(crate) id: Option<&'a RequestId>,
+    /// From `begun` to `ended`.
+    pub(crate) lasted: Duration,
     /// The number of `route`.
     #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "metrics alone are found by it"))]
     pub(crate) route_number: RouteNumber,
@@ -129,6 +134,8 @@ impl Exchange<'static> {
             trace_id: None,
             core: 0,
             is_stream: false,
+            id: None,
+            lasted: Duration::ZERO,
             route_number: RouteNumber::UNMATCHED,
         }
     }

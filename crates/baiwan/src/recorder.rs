@@ -88,6 +88,11 @@ impl Recorder {
         self.path_bytes_max
     }
 
+    /// Whether the program is told of every exchange.
+    fn has_observer(&self) -> bool {
+        self.audience.app.is_some()
+    }
+
     /// The numbers of templates, which all cores of a server share.
     pub(crate) fn routes(&self) -> &RouteTable {
         &self.status.routes
@@ -141,7 +146,8 @@ impl Recorder {
     /// Something of the app's was polled. It began no earlier than `begun`, and has ended at the time `ended`.
     #[inline]
     pub(crate) fn handle_polled(&self, route: RouteNumber, begun: Instant, ended: Instant) {
-        if self.status.bounds.slow_poll().is_some_and(|max| ended.saturating_duration_since(begun) > max) {
+        let due = self.status.bounds.slow_poll().and_then(|max| begun.checked_add(max));
+        if due.is_some_and(|due| ended > due) {
             self.status.slow_polls.add(route);
         }
     }

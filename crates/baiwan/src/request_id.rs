@@ -59,7 +59,8 @@ const ID_BYTES_MAX: usize = 128;
 #[derive(Clone)]
 pub struct RequestId {
     name: Name,
-    trace: Option<TraceContext>,
+    /// Apart, because an id is moved often, and not every request is a part of a trace.
+    trace: Option<Arc<TraceContext>>,
 }
 
 #[derive(Clone)]
@@ -82,7 +83,7 @@ impl RequestId {
     /// That of a request with these fields. What clients say of it counts where they are believed; the trace that a request is a part of is
     /// known either way.
     pub(crate) fn of(headers: &HeaderMap, is_believed: bool) -> Self {
-        let trace = TraceContext::of(headers);
+        let trace = TraceContext::of(headers).map(Arc::new);
         let name = match is_believed {
             true if trace.is_some() => Name::Trace,
             true => sent(headers).map_or_else(|| Name::Made(made::next()), Name::Sent),
@@ -114,7 +115,7 @@ impl RequestId {
 
     /// The trace that the request is a part of, if it said so.
     pub fn trace_context(&self) -> Option<&TraceContext> {
-        self.trace.as_ref()
+        self.trace.as_deref()
     }
 
     /// The id as the value of a field.

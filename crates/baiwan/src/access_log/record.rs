@@ -92,13 +92,13 @@ mod place {
 }
 
 impl<'a> Record<'a> {
-    /// Appends it.
+    /// Writes it to the beginning of `out`. Returns its length.
     #[inline]
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(super) fn encode(&self, out: &mut [u8; RECORD_BYTES_MAX]) -> usize {
         let path = cut(self.path, PATH_BYTES_MAX);
         let texts = [self.method, self.route, self.request_id, self.trace_id, self.denied];
         let texts = texts.map(|text| cut(text, TEXT_BYTES_MAX));
-        let mut numbers = [0; place::ALL];
+        let (numbers, mut rest) = out.split_at_mut(place::ALL);
         for (place, number) in [
             (place::ENDED, self.ended_ns),
             (place::DURATION, self.duration_ns),
@@ -120,13 +120,16 @@ impl<'a> Record<'a> {
         }
         numbers[place::END] = self.end.number();
         numbers[place::LENGTHS].copy_from_slice(&texts.map(|text| text.len() as u8));
-        out.extend_from_slice(&numbers);
-        out.extend_from_slice(path);
-        for text in texts {
+        let [method, route, request_id, trace_id, denied] = texts;
+        let mut length = place::ALL;
+        for text in [path, method, route, request_id, trace_id, denied] {
             if !text.is_empty() {
-                out.extend_from_slice(text);
+                let (taken, left) = rest.split_at_mut(text.len());
+                taken.copy_from_slice(text);
+                (length, rest) = (length + text.len(), left);
             }
         }
+        length
     }
 
     /// Takes the first record off `input`. None where there is no whole one.
@@ -193,14 +196,19 @@ pub(super) mod tests {
         }
     }
 
+    fn encoded(record: &Record<'_>) -> Vec<u8> {
+        let mut bytes = [0xee; RECORD_BYTES_MAX];
+        let length = record.encode(&mut bytes);
+        bytes[..length].to_vec()
+    }
+
     #[test]
     fn what_is_read_is_what_was_written() {
         let ends = CloseReason::ALL.map(End::Closed).into_iter().chain([End::Answered, End::Denied]);
         let mut records: Vec<_> = ends.map(|end| Record { end, ..record() }).collect();
         records.push(Record { client: "[2001:db8::1]:1".parse().unwrap(), status: 0, method: b"", ..record() });
         records.push(Record { weight: u64::MAX, bytes_out: u64::MAX, path: &[0xff; PATH_BYTES_MAX], ..record() });
-        let mut bytes = Vec::new();
-        records.iter().for_each(|record| record.encode(&mut bytes));
+        let bytes: Vec<u8> = records.iter().flat_map(encoded).collect();
         let mut rest = &bytes[..];
         for record in &records {
             assert_eq!(Record::decode(&mut rest).as_ref(), Some(record));
@@ -221,9 +229,8 @@ pub(super) mod tests {
             denied: long,
             ..record()
         };
-        let mut bytes = Vec::new();
-        Record { client, ..texts }.encode(&mut bytes);
-        assert!(bytes.len() <= RECORD_BYTES_MAX, "{}", bytes.len());
+        let bytes = encoded(&Record { client, ..texts });
+        assert_eq!(bytes.len(), RECORD_BYTES_MAX);
         for end in 0..bytes.len() {
             assert_eq!(Record::decode(&mut &bytes[..end]), None);
         }

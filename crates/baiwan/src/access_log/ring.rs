@@ -15,6 +15,7 @@ use rtrb::RingBuffer;
 
 use super::record::{End, RECORD_BYTES_MAX, Record};
 use crate::observe::{Exchange, Outcome};
+use crate::request_id::{RequestId, TraceContext};
 use crate::status::AccessLogCounts;
 
 /// Of each core: some 6,000 records of usual length.
@@ -62,7 +63,7 @@ struct Ring {
     /// None once the core has ended.
     records: Option<rtrb::Producer<u8>>,
     /// The record that is being made.
-    record: Vec<u8>,
+    record: Box<[u8; RECORD_BYTES_MAX]>,
     exchanges: u64,
     /// Exchanges since the last record that the next stands for.
     left_out: u64,
@@ -102,7 +103,7 @@ pub(super) fn rings(cores: usize, begun: Instant) -> (Arc<Figures>, Vec<Producer
     });
     let rings = (0..cores).map(|core| {
         let (records, consumer) = RingBuffer::new(RING_BYTES);
-        let record = Vec::with_capacity(RECORD_BYTES_MAX);
+        let record = Box::new([0; RECORD_BYTES_MAX]);
         let ring = Ring { records: Some(records), record, exchanges: 0, left_out: 0, lost: 0, has_urged: false };
         (Producer { ring: Mutex::new(ring), figures: Arc::clone(&figures), core }, consumer)
     });
@@ -157,11 +158,9 @@ impl Drop for Producer {
 impl Ring {
     /// Returns whether there was room, of which this number of bytes is not for this record.
     fn push(&mut self, record: &Record<'_>, kept_free: usize) -> bool {
-        self.record.clear();
-        record.encode(&mut self.record);
-        let needed = self.record.len() + kept_free;
-        let records = self.records.as_mut().filter(|records| records.slots() >= needed);
-        records.is_some_and(|records| records.push_entire_slice(&self.record).is_ok())
+        let length = record.encode(&mut self.record);
+        let records = self.records.as_mut().filter(|records| records.slots() >= length + kept_free);
+        records.is_some_and(|records| records.push_entire_slice(&self.record[..length]).is_ok())
     }
 
     fn is_half_full(&self) -> bool {
@@ -175,7 +174,7 @@ fn record<'a>(exchange: &Exchange<'a>, weight: u64, begun: Instant) -> Record<'a
     let nanoseconds = |duration: Duration| duration.as_secs() * 1_000_000_000 + u64::from(duration.subsec_nanos());
     Record {
         ended_ns: nanoseconds(exchange.ended.saturating_duration_since(begun)),
-        duration_ns: nanoseconds(exchange.ended.saturating_duration_since(exchange.begun)),
+        duration_ns: nanoseconds(exchange.lasted),
         bytes_in: exchange.bytes_in,
         bytes_out: exchange.bytes_out,
         weight,
@@ -189,8 +188,8 @@ fn record<'a>(exchange: &Exchange<'a>, weight: u64, begun: Instant) -> Record<'a
         method: text(exchange.method.map(|method| method.as_str())),
         route: exchange.route.as_bytes(),
         path: text(exchange.path),
-        request_id: text(exchange.request_id),
-        trace_id: text(exchange.trace_id),
+        request_id: exchange.id.map(RequestId::as_bytes).unwrap_or_default(),
+        trace_id: text(exchange.id.and_then(RequestId::trace_context).map(TraceContext::trace_id)),
         denied: text(exchange.denied),
     }
 }

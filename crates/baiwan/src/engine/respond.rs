@@ -217,9 +217,7 @@ fn draft_of(
         true => peer.expand(),
         false => recorded(peer.peer(), request),
     };
-    let mut draft = Draft::of_request(recorder, request, client, id, terms.arrival().into_std());
-    draft.bytes_in = head_bytes as u64;
-    draft
+    Draft::of_request(recorder, request, client, id, terms.arrival().into_std(), head_bytes as u64)
 }
 
 /// Has a connection hold the record of an exchange that has not ended, and what its request is called, which an answer of the server's own

@@ -84,7 +84,7 @@ impl Exchanges {
 
     /// A request of `client` has come, whose head was read, and which is called `id`.
     pub(super) fn begin<B>(&self, request: &Request<B>, client: SocketAddr, id: Option<&RequestId>) {
-        self.begin_with(|| Draft::of_request(&self.recorder, request, client, id, now()));
+        self.begin_with(|| Draft::of_request(&self.recorder, request, client, id, now(), 0));
         // The engine may have begun the record, with an id of its own.
         if let Some(open) = &mut self.state().open {
             open.draft.request_id = id.cloned();

@@ -126,7 +126,7 @@ impl Core {
         let mut own = lock(&self.own);
         add(&self.received_bytes, exchange.bytes_in);
         add(&self.sent_bytes, exchange.bytes_out);
-        let duration = exchange.ended.saturating_duration_since(exchange.begun);
+        let duration = exchange.lasted;
         let labels = Labels::of(exchange);
         match own.series.get(&labels.key()) {
             Some(series) => series.count(exchange, duration),

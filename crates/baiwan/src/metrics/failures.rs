@@ -63,7 +63,7 @@ impl Failures {
             route: exchange.route_number,
             status,
             duration,
-            request_id: exchange.request_id.map(ToOwned::to_owned),
+            request_id: exchange.id.map(ToString::to_string),
             core: exchange.core,
         });
     }

@@ -76,7 +76,7 @@ impl Draft {
         }
     }
 
-    /// Begins the record of a request that came from `client`.
+    /// Begins the record of a request that came from `client`, of which `bytes_in` are there.
     #[inline]
     pub(crate) fn of_request<B>(
         recorder: &Recorder,
@@ -84,15 +84,15 @@ impl Draft {
         client: SocketAddr,
         id: Option<&RequestId>,
         begun: Instant,
+        bytes_in: u64,
     ) -> Self {
-        let mut draft = Self::begin(Some(request.method().clone()), client, begun);
-        if recorder.path_bytes_max() > 0
-            && let Some(target) = request.uri().path_and_query()
-        {
-            draft.target = Target::Whole(target.clone());
-        }
-        draft.request_id = id.cloned();
-        draft
+        let target = match request.uri().path_and_query().filter(|_| recorder.path_bytes_max() > 0) {
+            Some(target) => Target::Whole(target.clone()),
+            None => Target::Unknown,
+        };
+        // As a whole: it is large to be moved about.
+        let method = Some(request.method().clone());
+        Self { method, target, request_id: id.cloned(), bytes_in, ..Self::begin(None, client, begun) }
     }
 
     /// It has to wait: what it knows of its request is its own from now on, and as much as it can say, so that the head can go.
@@ -140,6 +140,8 @@ impl Draft {
             None | Some(CloseReason::Complete | CloseReason::Age) => Outcome::Answered,
             Some(reason) => Outcome::Ended(reason),
         };
+        let id = self.request_id.as_ref();
+        let told = id.filter(|_| recorder.has_observer());
         recorder.tell(&Exchange {
             method: self.method.as_ref(),
             path: self.target.path(),
@@ -153,10 +155,12 @@ impl Draft {
             client: self.client,
             outcome,
             denied: self.denied,
-            request_id: self.request_id.as_ref().map(RequestId::as_str),
-            trace_id: self.request_id.as_ref().and_then(RequestId::trace_context).map(TraceContext::trace_id),
+            request_id: told.map(RequestId::as_str),
+            trace_id: told.and_then(RequestId::trace_context).map(TraceContext::trace_id),
             core: recorder.core,
             is_stream: self.is_stream,
+            id,
+            lasted: ended.saturating_duration_since(self.begun),
             route_number: self.route,
         });
     }
@@ -180,7 +184,7 @@ mod tests {
         let head = Bytes::from("/a/path?and=query".to_owned() + &"x".repeat(100));
         let mut request = Request::new(());
         *request.uri_mut() = PathAndQuery::from_maybe_shared(head.clone()).unwrap().into();
-        let draft = Draft::of_request(&recorder, &request, "192.0.2.1:80".parse().unwrap(), None, now());
+        let draft = Draft::of_request(&recorder, &request, "192.0.2.1:80".parse().unwrap(), None, now(), 0);
         drop(request);
         assert!(!head.is_unique(), "one that does not wait copies nothing");
         let kept = draft.into_kept(&recorder);

@@ -6,6 +6,7 @@
 //! The invariant: an id is here only while its request is being polled, whether that panics or not.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use super::trace_context::KNOWN_BYTES;
 use super::{ID_BYTES_MAX, Name, RequestId, TraceContext};
@@ -40,7 +41,7 @@ impl Current {
 
     fn get(&self) -> Option<RequestId> {
         let id = &self.id[..self.id_bytes];
-        let trace = self.has_trace.then(|| TraceContext::of_known(&self.trace));
+        let trace = self.has_trace.then(|| Arc::new(TraceContext::of_known(&self.trace)));
         let name = match <[u8; 32]>::try_from(id) {
             _ if id.is_empty() => return None,
             Ok(digits) => Name::Made(digits),

@@ -68,6 +68,8 @@ fn row_46_without_files_nobody_notices_but_those_who_wait() {
     let first_free =
         (0..).zip(&files).find(|(number, file)| number != *file).map_or(files.len() as u64, |(free, _)| free);
     let limit = getrlimit(Resource::Nofile).current.unwrap();
+    #[allow(clippy::disallowed_methods, reason = "what is measured is another process's time")]
+    let lowered = std::time::Instant::now();
     service.limit_files(first_free);
 
     let mut waiting: Vec<Client> = (0..20).map(|_| service.connect()).collect();
@@ -94,6 +96,8 @@ fn row_46_without_files_nobody_notices_but_those_who_wait() {
         assert_eq!(client.answer("GET").unwrap().status, 200);
     }
     let recovery = raised.elapsed();
+    // A machine that is busy takes longer for the same.
+    let seconds = (raised - lowered).as_secs() as usize;
     println!("{used} hundredths of a second of CPU in {WITHOUT_FILES:?}; recovery in {recovery:?}");
     assert!(recovery < Duration::from_secs(5), "{recovery:?}");
     clients.iter_mut().for_each(|client| ask(client, "/health/live"));
@@ -105,7 +109,7 @@ fn row_46_without_files_nobody_notices_but_those_who_wait() {
     let cores = std::thread::available_parallelism().unwrap().get();
     assert!(log.contains("cannot accept connections for now"), "{log}");
     assert!(log.contains(&format!("no more than {first_free} files may be open")), "{log}");
-    assert!(warnings <= cores * (WITHOUT_FILES.as_secs() as usize + 5), "{warnings} lines");
+    assert!(warnings <= cores * (seconds + 5), "{warnings} lines in {seconds} s");
 }
 
 #[test]

@@ -178,7 +178,7 @@ fn a_scrape_of_a_thousand_routes_has_them_all_and_no_more() {
             let request = http::Request::new(());
             let now = crate::recorder::now();
             let client = "192.0.2.1:80".parse().unwrap();
-            let mut draft = crate::recorder::Draft::of_request(recorder, &request, client, None, now);
+            let mut draft = crate::recorder::Draft::of_request(recorder, &request, client, None, now, 0);
             draft.route = recorder.routes().intern(&format!("/routes/{number}/{{id}}"));
             draft.handle_head(http::StatusCode::OK, now);
             draft.finish(recorder, None, now + Duration::from_millis(7));

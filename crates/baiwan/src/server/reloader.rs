@@ -74,7 +74,7 @@ impl Reloader {
         self.change(false, |before| {
             let mut new = server.settings;
             // A program says where it listens in another way, and has the others where it gives them away.
-            new.binding = before.binding.clone();
+            (new.binding, new.takeover) = (before.binding.clone(), before.takeover.clone());
             new.access_log = before.access_log.clone();
             let changed = before.changed_to(&new);
             let names = changed.differences(&new);

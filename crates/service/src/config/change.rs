@@ -77,11 +77,17 @@ impl Change {
         for (row, old, new) in differences((in_force, before), (read, after)) {
             match row.reloadable {
                 true => changed.push(shown_change(row, &old, &new)),
+                false if old == new => {
+                    needs_restart.push(format!(
+                        "{} has changed ({}); that needs a restart",
+                        row.name,
+                        values.source(row)
+                    ));
+                }
                 false => needs_restart.push(format!(
-                    "{} has changed in {}; that needs a restart, and {} stays in force",
+                    "{} is now {new} ({}); that needs a restart, and {old} stays in force",
                     row.name,
-                    values.source(row),
-                    if old == new { "the value before" } else { &old }
+                    values.source(row)
                 )),
             }
         }
@@ -204,7 +210,7 @@ mod tests {
         let file = file.to_str().unwrap();
         assert_eq!(
             change.needs_restart,
-            [format!("PORT has changed in {file}:4; that needs a restart, and 1 stays in force")]
+            [format!("PORT is now 2 ({file}:4); that needs a restart, and 1 stays in force")]
         );
         assert_eq!(
             change.overridden,

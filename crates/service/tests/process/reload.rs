@@ -230,7 +230,7 @@ fn what_needs_a_restart_and_what_is_overridden_is_named_and_the_rest_changes() {
     let messages = |said: &[Value]| said.iter().map(|line| message(line).to_owned()).collect::<Vec<_>>();
     let file = file_in(service.directory.path());
     let said = service.reload("workers = 2\nheader_timeout = '7s'\nserver_header = 'ours'\n");
-    let restart = format!("WORKERS has changed in {}:1; that needs a restart, and 1 stays in force", file.display());
+    let restart = format!("WORKERS is now 2 ({}:1); that needs a restart, and 1 stays in force", file.display());
     assert_eq!(
         messages(&said),
         [

@@ -143,7 +143,7 @@ impl Admin {
         Self {
             address: address.to_string(),
             socket: None,
-                    token: AdminToken::default(),
+            token: AdminToken::default(),
             has_wrong_token: false,
             checks: Checks::default(),
             log_level: None,

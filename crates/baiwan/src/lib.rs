@@ -137,7 +137,7 @@ pub use app::{App, BoxError};
 #[cfg(feature = "axum")]
 pub use axum_app::{AxumApp, ConnectInfoApp, FromIncomingStream, IntoApp, axum_app};
 pub use baiwan_driver::ActivatedSocket;
-/// For [`Builder::listener`]; [`Admin::listener`] takes one, too.
+/// For [`Builder::listener`]; `Admin::listener` takes one, too.
 ///
 /// ```
 /// // Those of a socket unit of systemd; an address of its own without one.

@@ -62,7 +62,7 @@ use crate::say::say;
 use crate::status::Health;
 
 pub(crate) use self::moment::wall_ms;
-pub use self::secret::{Secret, TOKEN_FORM};
+pub use self::secret::{AdminToken, Secret, TOKEN_FORM};
 pub(crate) use self::side::AdminSide;
 
 /// Files of an admin side that are not open before the server starts: its connections, and what its checks open.
@@ -77,7 +77,7 @@ pub const ADMIN_FILES: u64 = CONNECTIONS_MAX as u64 + 8;
 /// |---|---|---|
 /// | `GET /metrics` | Prometheus's text format, or OpenMetrics for who accepts that | everybody |
 /// | `GET /health` | each check by name; 503 when one fails | everybody |
-/// | `GET /health/live` | 503 when a core has not turned for [`live_timeout`](crate::Builder::live_timeout) | everybody |
+/// | `GET /health/live` | 503 when one handler has held a core for [`live_timeout`](crate::Builder::live_timeout) | everybody |
 /// | `GET /health/ready` | 503 before the start, in a stop, when full, and when a required check fails | everybody |
 /// | `GET /health/startup` | 503 until the server has started | everybody |
 /// | `GET /clients` | the twenty who hold most connections, ask most, and are refused most | the operator |
@@ -116,7 +116,7 @@ pub struct Admin {
     address: String,
     /// The socket that was handed in, if one was.
     socket: Option<OwnedFd>,
-    token: Option<Secret>,
+    token: AdminToken,
     /// Somebody gave a token that cannot be one.
     has_wrong_token: bool,
     checks: Checks,
@@ -143,7 +143,7 @@ impl Admin {
         Self {
             address: address.to_string(),
             socket: None,
-            token: None,
+                    token: AdminToken::default(),
             has_wrong_token: false,
             checks: Checks::default(),
             log_level: None,
@@ -174,8 +174,9 @@ impl Admin {
     /// the empty text that a variable which is not set often becomes.
     #[must_use]
     pub fn token(mut self, token: &str) -> Self {
-        self.token = Secret::of_token(token);
-        self.has_wrong_token = self.token.is_none();
+        let token = Secret::of_token(token);
+        self.has_wrong_token = token.is_none();
+        self.token.set(token);
         self
     }
 
@@ -183,8 +184,16 @@ impl Admin {
     #[doc(hidden)]
     #[must_use]
     pub fn secret(mut self, token: Secret) -> Self {
-        (self.token, self.has_wrong_token) = (Some(token), false);
+        self.token.set(Some(token));
+        self.has_wrong_token = false;
         self
+    }
+
+    /// The token, to change it while the server runs.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn token_in_force(&self) -> AdminToken {
+        self.token.clone()
     }
 
     /// Runs a check every 5 seconds, away from the requests, and shows under this name in `/health` whether it succeeded. It may take a
@@ -237,9 +246,13 @@ impl Admin {
         self
     }
 
-    /// Listens on the address; nothing is accepted yet. None if the address is in use and nobody has asked for it. `taken_by`
-    /// says which address of the server itself takes one from it.
-    pub(crate) fn listen(mut self, taken_by: impl Fn(&Address) -> Option<Address>) -> Result<Option<Listening>, Error> {
+    /// Listens on the address, on the socket that was there `before` if it is one of that address; nothing is accepted yet. None if the
+    /// address is in use and nobody has asked for it. `taken_by` says which address of the server itself takes one from it.
+    pub(crate) fn listen(
+        mut self,
+        before: Option<TcpListener>,
+        taken_by: impl Fn(&Address) -> Option<Address>,
+    ) -> Result<Option<Listening>, Error> {
         if self.has_wrong_token {
             return Err(Error::AdminToken { allowed: TOKEN_FORM });
         }
@@ -248,7 +261,8 @@ impl Admin {
         }
         let failed = |source| Error::Admin { address: self.address.clone(), source };
         let address = self.tcp_address()?;
-        let bound = TcpListener::bind(address).map_err(|error| match error.kind() {
+        let before = before.filter(|before| before.local_addr().is_ok_and(|found| is_at(found, address)));
+        let bound = before.map_or_else(|| TcpListener::bind(address), Ok).map_err(|error| match error.kind() {
             ErrorKind::AddrInUse => taken_by(&Address::Tcp(address)).map_or(error, |server| taken(&server)),
             _ => error,
         });
@@ -292,16 +306,21 @@ impl Admin {
     pub(crate) fn rehearse(mut self, taken_by: impl Fn(&Address) -> Option<Address>) -> Result<Option<String>, Error> {
         let setting = self.optional.take();
         if self.socket.is_some() {
-            return self.listen(taken_by).map(|_| None);
+            return self.listen(None, taken_by).map(|_| None);
         }
         let address = Address::Tcp(self.tcp_address()?);
         let outcome = match taken_by(&address) {
             Some(server) => Err(Error::Admin { address: self.address, source: taken(&server) }),
-            None => self.listen(taken_by).map(drop),
+            None => self.listen(None, taken_by).map(drop),
         };
         let Err(error) = outcome else { return Ok(None) };
         setting.and_then(|setting| absence(&error, setting)).map(Some).ok_or(error)
     }
+}
+
+/// Whether a socket at `found` is one that `wanted` asks for; port 0 is any.
+fn is_at(found: SocketAddr, wanted: SocketAddr) -> bool {
+    found.ip() == wanted.ip() && (wanted.port() == 0 || found.port() == wanted.port())
 }
 
 /// The server itself is who listens there.
@@ -335,6 +354,8 @@ pub(crate) struct Told {
     pub(crate) ipv6_prefix: u8,
     /// What the dashboard shows that stays as it is.
     pub(crate) facts: Facts,
+    /// Nothing is accepted before the server serves: until then, another process answers at the same socket.
+    pub(crate) awaits_start: bool,
 }
 
 impl Listening {
@@ -342,7 +363,7 @@ impl Listening {
     pub(crate) fn start(self, told: Told) -> Result<(AdminSide, TcpListener), Error> {
         let Self { listener, address, admin } = self;
         let Admin { token, checks, log_level, .. } = admin;
-        let Told { health, metrics, ports, ipv6_prefix, facts } = told;
+        let Told { health, metrics, ports, ipv6_prefix, facts, awaits_start } = told;
         let verdicts = checks.verdicts();
         metrics.add_part(Shown { health: health.clone(), checks: verdicts.clone() });
         let make = move || Site {
@@ -354,6 +375,6 @@ impl Listening {
             board: Board::new(facts),
             log_level,
         };
-        Ok((AdminSide::start(address, checks, make)?, listener))
+        Ok((AdminSide::start(address, checks, make, awaits_start)?, listener))
     }
 }

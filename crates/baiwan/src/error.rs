@@ -77,6 +77,14 @@ pub enum Error {
     /// No address and no listener was given.
     #[error("there is nothing to listen on: give an address with `bind` or a socket with `listener`")]
     NoListener,
+    /// No process can take over through the path that was given, or this one cannot from the process that listens there, which serves on.
+    #[error("cannot take over through {path}: {why}")]
+    Takeover {
+        /// The path, as it was given.
+        path: String,
+        /// Why not.
+        why: String,
+    },
     /// More connections were asked for than can be had.
     #[error("{name}={wanted} cannot be had: {why}, which is enough for {possible}")]
     MaxConnections {
@@ -98,6 +106,12 @@ pub enum Error {
         value: String,
         /// What is allowed.
         allowed: String,
+    },
+    /// Settings that were to change while the server runs can only be set at its start. Nothing was changed.
+    #[error("{} cannot change while the server runs, so nothing was changed: that needs a restart", names.join(", "))]
+    NeedsRestart {
+        /// Their names.
+        names: Vec<String>,
     },
     /// The event loop that was asked for does not exist on this system.
     #[error("EVENT_LOOP={0} is not possible on this system: it needs Linux; use auto or portable")]
@@ -165,6 +179,7 @@ impl Error {
             Self::Address { .. }
             | Self::AdminAddress { .. }
             | Self::Variable { .. }
+            | Self::NeedsRestart { .. }
             | Self::Twice { .. }
             | Self::Covered { .. } => io::ErrorKind::InvalidInput,
             Self::EventLoop(_) | Self::FdTables(_) => io::ErrorKind::Unsupported,

@@ -84,6 +84,7 @@ mod pace;
 mod per_client;
 mod rate_limit;
 mod recorder;
+mod reload;
 mod request_id;
 mod route_limits;
 #[cfg_attr(not(feature = "matched-path"), allow(dead_code, reason = "only layers of axum's routers tell routes"))]
@@ -106,6 +107,16 @@ pub mod simulation {
     pub use crate::engine::simulation::{Outcome, Outcomes, at_call, every_call, replay, run, run_bytes};
 }
 
+/// The first page of this crate, whose program is compiled with the documentation's tests.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+/// The page for those who come from asyncio, whose programs are compiled as well.
+#[cfg(all(doctest, feature = "admin", feature = "matched-path"))]
+#[doc = include_str!("../../../docs/from-asyncio.md")]
+struct FromAsyncio;
+
 /// The page for those who come from `axum::serve`: its programs are compiled with the documentation's tests.
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../../../docs/from-axum-serve.md")]
@@ -121,7 +132,7 @@ pub use access_log::{AccessLog, AccessLogFormat};
 pub use admin::Admin;
 #[cfg(feature = "admin")]
 #[doc(hidden)]
-pub use admin::{Secret, TOKEN_FORM};
+pub use admin::{AdminToken, Secret, TOKEN_FORM};
 pub use app::{App, BoxError};
 #[cfg(feature = "axum")]
 pub use axum_app::{AxumApp, ConnectInfoApp, FromIncomingStream, IntoApp, axum_app};
@@ -164,6 +175,6 @@ pub use route_limits::RouteLimits;
 pub use routes::{RouteLayer, RouteService};
 #[cfg(feature = "axum")]
 pub use serve::{Listen, Serve, ServeFuture, serve};
-pub use server::{Builder, Running, Server};
+pub use server::{Builder, Reloader, Running, Server};
 pub use settings::{EventLoop, Overload, parse_timeout};
 pub use status::{CloseReason, Counts, Health, Phase};

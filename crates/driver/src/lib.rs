@@ -43,6 +43,8 @@ mod name;
 mod option;
 #[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
 mod portable_listen;
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+mod rights;
 pub mod sim;
 mod socket_file;
 
@@ -65,6 +67,8 @@ pub use name::{local_address, local_unix_address, peer_unix_address};
 pub use option::{excess_bytes, held_bytes};
 #[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
 pub use portable_listen::BoundListener;
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+pub use rights::{MESSAGE_FDS_MAX, effective_user, receive_fds, send_fds};
 pub use socket_file::{FileAccess, SocketFile};
 
 /// How to open a listening socket.

@@ -61,6 +61,14 @@ impl SocketFile {
         Self { path, identity: Some(identity) }
     }
 
+    /// The file at a path of a socket that another process has bound, and that this process has taken over.
+    ///
+    /// # Errors
+    /// What the system says, such as that nothing is there any more.
+    pub fn taken_over(path: &Path) -> io::Result<Self> {
+        Ok(Self::new(path, Identity::of(&std::fs::symlink_metadata(path)?)))
+    }
+
     /// Where it stands.
     pub fn path(&self) -> &Path {
         &self.path

@@ -122,7 +122,7 @@ pub fn reloading() {
     }
 }
 
-/// The stop begins, and takes at most so long, but for closing the store.
+/// The stop begins. It takes `at_most` this time, and what closing the store takes.
 pub fn stopping(at_most: Duration) {
     let extension = extension(at_most.saturating_add(STOP_MARGIN));
     let states = [NotifyState::Stopping, NotifyState::Status("stopping"), NotifyState::Custom(&extension)];

@@ -66,6 +66,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("ACCESS_LOG_SAMPLE", "-1", "1 to 1000000000; or off"),
     ("EVENT_LOOP", "kqueue", "auto, epoll or portable"),
     ("FD_TABLES", "per-thread", "shared or per-core"),
+    ("TAKEOVER", "on", "off, or the path of a Unix socket: with a / in it, and of at most 107 bytes"),
     ("LIVE_TIMEOUT", "0", "from 1ms to 24h"),
     ("SLOW_POLL", "fast", "500ms, 10s or 2m; or off"),
 ];
@@ -113,7 +114,9 @@ fn checked(flags: &[&str], variables: &[(&str, &str)]) -> String {
 fn row(table: &str, variable: &str) -> (String, String) {
     let mut rows = table.lines().filter_map(|line| line.strip_prefix(&format!("{variable} ")));
     let row = rows.next().unwrap_or_else(|| panic!("{variable} is not in\n{table}"));
-    let (value, source) = row.trim().split_once("  ").unwrap_or_else(|| panic!("{row:?} has no two columns"));
+    let (value, rest) = row.trim().split_once("  ").unwrap_or_else(|| panic!("{row:?} has no three columns"));
+    let (source, changes_by) = rest.trim().rsplit_once("  ").unwrap_or_else(|| panic!("{row:?} has no three columns"));
+    assert!(["reload", "restart"].contains(&changes_by), "{row:?}");
     (value.to_owned(), source.trim().to_owned())
 }
 

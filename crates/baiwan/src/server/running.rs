@@ -14,13 +14,16 @@ use tokio::sync::oneshot;
 use super::administration::{Administration, ports};
 use super::beside::Beside;
 use super::parting::Home;
+use super::reloader::Reloader;
 use super::shutdown::StopRequests;
 use super::signals::{Listening, StopSignal};
+use super::takeover::Inheritance;
 use crate::Error;
 use crate::access_log;
 #[cfg(feature = "admin")]
 use crate::admin::Told;
 use crate::capacity::Capacity;
+use crate::reload::InForce;
 use crate::say::say;
 use crate::settings::{EventLoop, Settings};
 use crate::status::{Phase, Status};
@@ -36,13 +39,19 @@ const CUT_PAUSE_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Running {
     pub(super) status: Arc<Status>,
+    /// Those of the start.
     pub(super) settings: Arc<Settings>,
+    pub(super) in_force: Arc<InForce>,
+    /// What the names of variables begin with.
+    pub(super) prefix: String,
     pub(super) cores: Vec<oneshot::Receiver<io::Result<()>>>,
     pub(super) addresses: Vec<Address>,
     pub(super) event_loop: EventLoop,
     /// Where it must be waited for, if that matters.
     pub(super) home: Option<Home>,
     pub(super) capacity: Capacity,
+    /// From which process it has taken over, if it has.
+    pub(super) predecessor: Option<u32>,
     pub(super) stops: StopRequests,
     /// Ends with the server.
     pub(super) beside: Beside,
@@ -74,24 +83,57 @@ impl Running {
         &self.capacity
     }
 
+    /// The process from which this one has taken over the listening sockets ([`Builder::takeover`](crate::Builder::takeover)), if it has: its number,
+    /// as that process knows it.
+    pub fn predecessor(&self) -> Option<u32> {
+        self.predecessor
+    }
+
     /// Where the [admin side](crate::Builder::admin) listens, with the port that the system chose. None where there is none.
     #[cfg(feature = "admin")]
     pub fn admin_address(&self) -> Option<std::net::SocketAddr> {
         self.beside.admin.as_ref().map(Administration::address)
     }
 
+    /// A handle that changes settings of this server while it runs.
+    pub fn reloader(&self) -> Reloader {
+        Reloader {
+            in_force: Arc::clone(&self.in_force),
+            status: Arc::clone(&self.status),
+            prefix: self.prefix.clone(),
+            #[cfg(feature = "admin")]
+            rows: self.beside.in_force.clone(),
+        }
+    }
+
     /// Starts the admin side, if there shall be one.
     #[cfg(feature = "admin")]
-    pub(super) fn begin_admin(&mut self, admin: Option<crate::Admin>, health: crate::Health) -> Result<(), Error> {
+    pub(super) fn begin_admin(
+        &mut self,
+        admin: Option<crate::Admin>,
+        health: crate::Health,
+        inheritance: Option<&mut Inheritance>,
+    ) -> Result<(), Error> {
         let (Some(admin), Some(metrics)) = (admin, &self.settings.metrics) else { return Ok(()) };
+        let facts = self.facts();
+        self.beside.in_force = facts.in_force.clone();
         let told = Told {
             health,
             metrics: metrics.clone(),
             ports: ports(&self.addresses),
             ipv6_prefix: self.settings.rate_limit.scope.ipv6_prefix,
-            facts: self.facts(),
+            facts,
+            awaits_start: inheritance.as_ref().is_some_and(|inheritance| inheritance.predecessor().is_some()),
         };
-        self.beside.admin = Administration::begin(admin, told, self.settings.fd_tables, &self.addresses)?;
+        self.beside.admin = Administration::begin(admin, told, self.settings.fd_tables, &self.addresses, inheritance)?;
+        Ok(())
+    }
+
+    /// Notes from whom the server takes over, and starts whoever hands over to the next process.
+    pub(super) fn begin_succession(&mut self, inheritance: Option<&mut Inheritance>) -> Result<(), Error> {
+        let Some(inheritance) = inheritance else { return Ok(()) };
+        self.predecessor = inheritance.predecessor();
+        self.beside.keeper = Some(inheritance.begin_keeper(self.settings.fd_tables, &self.status)?);
         Ok(())
     }
 
@@ -125,6 +167,8 @@ impl Running {
             // Without a stop, cores end only by failing.
             outcome = all_ended(&mut cores) => return outcome,
             signal = self.stops.next() => self.handle_signal(signal),
+            // Its stop has begun then.
+            () = self.status.succession.until_handed_over() => tokio::task::yield_now().await,
         }
         tokio::select! {
             outcome = all_ended(&mut cores) => return outcome,

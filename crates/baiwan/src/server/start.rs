@@ -2,18 +2,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
-
-use tokio::sync::oneshot;
 
 use super::beside::Beside;
-use super::core_thread::CoreThread;
+use super::check::check;
+use super::core_thread::{CoreThread, Made};
 use super::finish_line::FinishLine;
 use super::listen::Source;
 use super::parting::{Home, Listeners, Place};
 use super::shutdown::{Stop, StopRequests, StopSignals};
 use super::signals::Listening;
 use super::start_line::{Start, start_all};
+use super::takeover;
 use super::{Builder, Running, listen, parting};
 use crate::Error;
 use crate::access_log;
@@ -23,8 +22,9 @@ use crate::capacity::{self, Capacity};
 use crate::fd_tables::FdTables;
 use crate::files::Files;
 use crate::memory::MemoryLimit;
+use crate::reload::InForce;
 use crate::say::say;
-use crate::settings::{CONNECTIONS_MAX, EventLoop, Settings, TABLE, parse_count, quoted};
+use crate::settings::{EventLoop, Settings};
 use crate::status::{Phase, Status};
 
 impl Builder {
@@ -76,7 +76,7 @@ impl Builder {
             ));
         }
         let workers = self.settings.worker_count();
-        let makers = std::iter::repeat_n(app, workers).map(|app| move || app).collect();
+        let makers = std::iter::repeat_n(app, workers).map(|app| move || (app, None)).collect();
         self.start_cores(makers)
     }
 
@@ -92,7 +92,7 @@ impl Builder {
         let factory = Arc::new(factory);
         let maker = |core| {
             let factory = Arc::clone(&factory);
-            move || factory(core)
+            move || -> Made<A> { (factory(core), Some(Box::new(move || factory(core)))) }
         };
         let makers = (0..self.settings.worker_count()).map(maker).collect();
         self.start_cores(makers)
@@ -103,10 +103,22 @@ impl Builder {
         self.sources.iter().filter(|source| !source.is_bound()).count()
     }
 
+    /// Files of a server that another process can take over from.
+    fn files_to_keep(&self, workers: usize) -> u64 {
+        // A thread's runtime, the door and two processes at it, and the admin side's socket, beside those of the cores.
+        const FILES: u64 = 8;
+        self.settings.takeover.as_ref().map_or(0, |_| FILES + self.sources.len() as u64 * workers as u64)
+    }
+
     /// Decides how many connections there may be, where as many files will be open beside those that are open now.
     fn capacity(&self, workers: usize, files_to_come: u64) -> Result<Capacity, Error> {
         let root = Path::new("/");
         let files = Files::of_process(self.settings.fd_tables, self.files_to_open()).with(files_to_come);
+        // Where each core has a table of its own, those are in none of them.
+        let files = match self.settings.fd_tables {
+            FdTables::Shared => files.with(self.files_to_keep(workers)),
+            FdTables::PerCore => files,
+        };
         #[cfg(feature = "admin")]
         let files = match self.admin {
             // Where each core has a table of its own, they are in none of those.
@@ -142,9 +154,14 @@ impl Builder {
         self.resolve_event_loop().and_then(|_| self.check()).map_err(|error| vec![error])?;
         let tables = parting::rehearse(self.settings.fd_tables);
         let capacity = self.capacity(self.settings.worker_count(), files_to_come);
-        let listening = self.listen_options().and_then(|options| listen::rehearse(&self.sources, options));
+        // The process that serves would hand over its sockets.
+        let is_served = self.settings.takeover.as_deref().is_some_and(takeover::is_served);
+        let listening = self.listen_options().and_then(|options| match is_served {
+            true => Ok(()),
+            false => listen::rehearse(&self.sources, options),
+        });
         #[cfg(feature = "admin")]
-        let admin = self.admin.map_or(Ok(None), |admin| {
+        let admin = self.admin.filter(|_| !is_served).map_or(Ok(None), |admin| {
             let servers = listen::unbound(&self.sources);
             admin.rehearse(|address| listen::taken_by(address, &servers))
         });
@@ -177,25 +194,13 @@ impl Builder {
 
     /// Refuses what a program has set and no other door would take, in the same words.
     fn check(&self) -> Result<(), Error> {
-        let Self { settings, prefix, .. } = self;
-        let wrong = |name: &str, allowed: String| {
-            let setting = TABLE.iter().find(|setting| setting.row.name == name);
-            let value = setting.map_or_else(String::new, |setting| quoted(&(setting.show)(settings)));
-            Error::Variable { name: format!("{prefix}{name}"), value, allowed }
-        };
-        if let Some(count @ 0) = settings.max_connections {
-            parse_count(&count.to_string(), CONNECTIONS_MAX).map_err(|allowed| wrong("MAX_CONNECTIONS", allowed))?;
-        }
-        match settings.conflicts(prefix).into_iter().next() {
-            Some(([name, _], allowed)) => Err(wrong(name, allowed)),
-            None => Ok(()),
-        }
+        check(&self.settings, &self.prefix)
     }
 
     fn start_cores<A, M>(self, makers: Vec<M>) -> Result<Running, Error>
     where
         A: App,
-        M: FnOnce() -> A + Send + 'static,
+        M: FnOnce() -> Made<A> + Send + 'static,
     {
         let workers = makers.len();
         let event_loop = self.resolve_event_loop()?;
@@ -207,7 +212,8 @@ impl Builder {
         let place = Arc::new(Place::take(self.settings.fd_tables)?);
         let capacity = self.capacity_in_force(workers)?;
         let options = self.listen_options()?;
-        let bound = listen::bind(self.sources, workers, options)?;
+        let (bound, mut inheritance) =
+            takeover::listen(self.settings.takeover.as_deref(), self.sources, workers, options)?;
         if !self.settings.tcp_nodelay {
             bound.set_tcp_nodelay(false).map_err(Error::Start)?;
         }
@@ -217,11 +223,9 @@ impl Builder {
         let status =
             Status::with(self.settings.bounds(), workers, capacity.max_connections, capacity.max_connections_per_core);
         status.socket_files.put(bound.files);
-        let mut settings = Settings { turned_away_max: capacity.turned_away_max, ..self.settings }.in_force();
-        let access_log = begin_access_log(&mut settings, &status, workers)?;
-        let settings = Arc::new(settings);
-        #[cfg(feature = "metrics")]
-        begin_metrics(&settings, &status, event_loop);
+        let settings = Settings { turned_away_max: capacity.turned_away_max, ..self.settings };
+        let (in_force, access_log) = begin_settings(settings, &status, workers, event_loop)?;
+        let settings = in_force.settings();
         let finish_line = FinishLine::new(Arc::clone(&status), Arc::clone(&settings));
         let stops_on_signals = matches!(self.stop, Stop::Signals);
         let listening = stops_on_signals.then(|| Listening::begin(settings.shutdown_timeout)).transpose()?;
@@ -229,19 +233,23 @@ impl Builder {
         let mut running = Running {
             status: Arc::clone(&status),
             settings: Arc::clone(&settings),
+            in_force: Arc::clone(&in_force),
+            prefix: self.prefix,
             cores: Vec::new(),
             addresses: bound.addresses,
             event_loop,
             home,
             capacity,
+            predecessor: None,
             stops: StopRequests::listen(self.stop)?,
             access_log,
             beside: Beside::begin(&settings, &status)?,
             listening: listening.as_ref().map(Arc::downgrade).unwrap_or_default(),
         };
         #[cfg(feature = "admin")]
-        running.begin_admin(self.admin, self.health.clone())?;
-        let is_watched = running.beside.watches_cores();
+        running.begin_admin(self.admin, self.health.clone(), inheritance.as_mut())?;
+        running.begin_succession(inheritance.as_mut())?;
+        let (is_watched, is_heir) = (running.beside.watches_cores(), running.predecessor.is_some());
         // Both hear of every signal from here on; until the server serves, one ends the process.
         let mut signals = listening.is_some().then(StopSignals::listen).transpose()?;
         // The handle was made with this builder, which starts one server. A core may answer before the last one runs.
@@ -249,31 +257,39 @@ impl Builder {
         let mut starts = Vec::new();
         for (index, (make, listeners)) in makers.into_iter().zip(listeners).enumerate() {
             let (start, line) = Start::new(index);
-            let (done, is_done) = oneshot::channel();
-            let (settings, status, place) = (Arc::clone(&settings), Arc::clone(&status), Arc::clone(&place));
+            let (in_force, status, place) = (Arc::clone(&in_force), Arc::clone(&status), Arc::clone(&place));
             let finish = finish_line.finish(index);
             let (listening, signals) = (listening.clone(), signals.take());
-            let core = CoreThread { index, event_loop, settings, status, listening, signals, is_watched };
-            let body = move || {
-                let outcome = core.run(make, listeners, &line, finish);
-                // Whoever hears of the end may start the next server.
-                drop(place);
-                // Nobody listens any more if the server was dropped.
-                let _ = done.send(outcome);
-            };
-            thread::Builder::new().name(format!("baiwan-core-{index}")).spawn(body).map_err(Error::Thread)?;
-            running.cores.push(is_done);
+            let core = CoreThread { index, event_loop, in_force, status, listening, signals, is_watched, is_heir };
+            running.cores.push(core.spawn(make, listeners, line, finish, place)?);
             starts.push(start);
         }
         drop(place);
         start_all(&starts)?;
         running.beside.handle_parted()?;
+        inheritance.map_or(Ok(()), |inheritance| inheritance.finish(&status))?;
         if let Some(listening) = listening {
             listening.serve();
         }
         status.advance(Phase::Serving);
+        running.beside.handle_serving();
         Ok(running)
     }
+}
+
+/// Puts settings in force: what cores share of them is there, the access log is written, and metrics say what does not change.
+#[cfg_attr(not(feature = "metrics"), expect(unused_variables, reason = "only metrics say which event loop it is"))]
+fn begin_settings(
+    settings: Settings,
+    status: &Arc<Status>,
+    workers: usize,
+    event_loop: EventLoop,
+) -> Result<(Arc<InForce>, Option<access_log::Writer>), Error> {
+    let mut settings = settings.in_force();
+    let access_log = begin_access_log(&mut settings, status, workers)?;
+    #[cfg(feature = "metrics")]
+    begin_metrics(&settings, status, event_loop);
+    Ok((InForce::new(Arc::new(settings)), access_log))
 }
 
 /// Starts the writer of the access log, if there is to be one. Its thread has the fd table of this one, whatever tables the cores have.
@@ -296,14 +312,13 @@ fn begin_access_log(
 #[cfg(feature = "metrics")]
 fn begin_metrics(settings: &Settings, status: &Arc<Status>, event_loop: EventLoop) {
     let Some(metrics) = &settings.metrics else { return };
-    let quota = settings.rate_limit.quota_in_force().ok().flatten();
     let facts = crate::metrics::Facts {
         event_loop: event_loop.name(),
         fd_tables: settings.fd_tables.name(),
-        rate_limit_per_second: quota.map(|quota| f64::from(quota.requests()) / quota.window().as_secs_f64()),
         memory_limit_bytes: MemoryLimit::read(Path::new("/")).map(|limit| limit.bytes),
     };
     metrics.begin(status, facts);
+    metrics.set_rate_limit(settings.rate_limit.per_second());
 }
 
 #[cfg(test)]

@@ -42,6 +42,7 @@ mod notify;
 mod postgres;
 #[cfg_attr(baiwan_portable, allow(dead_code, reason = "the tests of the engine need all of it"))]
 mod rate_limit;
+mod reload;
 mod running;
 #[cfg(target_os = "linux")]
 mod shared_limit;
@@ -52,6 +53,9 @@ mod streams;
 // Only Linux has fd tables for threads.
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod tables;
+// Only Linux hands sockets from process to process.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+mod takeover;
 mod traversal;
 
 use std::io::Read;

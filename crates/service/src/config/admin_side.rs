@@ -45,6 +45,11 @@ impl AdminSettings {
         store(&mut self.port, parse_port(text))
     }
 
+    /// Whether it is refused at the start if its port is in use.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.is_asked_for
+    }
+
     /// The admin side that is wanted.
     pub(crate) fn admin(&self) -> Option<Admin> {
         let admin = Admin::bind(SocketAddr::new(self.host?, self.port));

@@ -42,8 +42,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 
-use baiwan_driver::Address;
+use baiwan_driver::{Address, BoundListener};
 
 use self::access::Access;
 use self::checks::Checks;
@@ -111,7 +112,10 @@ pub const ADMIN_FILES: u64 = CONNECTIONS_MAX as u64 + 8;
 /// # }
 /// ```
 pub struct Admin {
+    /// As it was given; words for a socket.
     address: String,
+    /// The socket that was handed in, if one was.
+    socket: Option<OwnedFd>,
     token: Option<Secret>,
     /// Somebody gave a token that cannot be one.
     has_wrong_token: bool,
@@ -138,12 +142,29 @@ impl Admin {
     pub fn bind(address: impl fmt::Display) -> Self {
         Self {
             address: address.to_string(),
+            socket: None,
             token: None,
             has_wrong_token: false,
             checks: Checks::default(),
             log_level: None,
             optional: None,
         }
+    }
+
+    /// An admin side on a socket over TCP that listens already, such as one from a supervisor. Who is the operator depends on the
+    /// address that it is bound to. A Unix socket is an error at start.
+    ///
+    /// # Example
+    /// ```
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let address = listener.local_addr()?;
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").admin(baiwan::Admin::listener(listener));
+    /// let running = server.start(axum::Router::new())?;
+    /// assert_eq!(running.admin_address(), Some(address));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn listener(listener: impl Into<OwnedFd>) -> Self {
+        Self { socket: Some(listener.into()), ..Self::bind("the given socket") }
     }
 
     /// Demands this token for everything but metrics and health, on loopback addresses, too: as `Authorization: Bearer TOKEN`, or as the
@@ -218,9 +239,12 @@ impl Admin {
 
     /// Listens on the address; nothing is accepted yet. None if the address is in use and nobody has asked for it. `taken_by`
     /// says which address of the server itself takes one from it.
-    pub(crate) fn listen(self, taken_by: impl Fn(&Address) -> Option<Address>) -> Result<Option<Listening>, Error> {
+    pub(crate) fn listen(mut self, taken_by: impl Fn(&Address) -> Option<Address>) -> Result<Option<Listening>, Error> {
         if self.has_wrong_token {
             return Err(Error::AdminToken { allowed: TOKEN_FORM });
+        }
+        if let Some(socket) = self.socket.take() {
+            return self.listen_on(socket).map(Some);
         }
         let failed = |source| Error::Admin { address: self.address.clone(), source };
         let address = self.tcp_address()?;
@@ -242,6 +266,20 @@ impl Admin {
         }
     }
 
+    fn listen_on(self, socket: OwnedFd) -> Result<Listening, Error> {
+        let bound = BoundListener::from_fd(socket).and_then(|bound| match *bound.address() {
+            Address::Tcp(address) => Ok((bound, address)),
+            _ => Err(io::Error::new(
+                ErrorKind::InvalidInput,
+                "it is a Unix socket, and the admin side needs one over TCP",
+            )),
+        });
+        match bound {
+            Ok((bound, address)) => Ok(Listening { listener: bound.into_fd().into(), address, admin: self }),
+            Err(source) => Err(Error::Admin { address: self.address, source }),
+        }
+    }
+
     fn tcp_address(&self) -> Result<SocketAddr, Error> {
         match self.address.parse() {
             Ok(Address::Tcp(address)) => Ok(address),
@@ -253,6 +291,9 @@ impl Admin {
     /// `taken_by` is as for [`listen`](Self::listen).
     pub(crate) fn rehearse(mut self, taken_by: impl Fn(&Address) -> Option<Address>) -> Result<Option<String>, Error> {
         let setting = self.optional.take();
+        if self.socket.is_some() {
+            return self.listen(taken_by).map(|_| None);
+        }
         let address = Address::Tcp(self.tcp_address()?);
         let outcome = match taken_by(&address) {
             Some(server) => Err(Error::Admin { address: self.address, source: taken(&server) }),

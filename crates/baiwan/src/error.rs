@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 use crate::files::explain;
 
@@ -191,7 +192,7 @@ fn other_way(address: &str, other: &str) -> String {
 
 /// What to do about an address that cannot be listened on: only what is so for this error and this kind of address.
 fn listen_hint(address: &str, error: &io::Error) -> String {
-    use io::ErrorKind::{AddrInUse, AddrNotAvailable, InvalidFilename, NotFound, PermissionDenied};
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, InvalidFilename, NotFound, PermissionDenied, ReadOnlyFilesystem};
 
     // An error that was made in this program says itself what to do.
     if error.get_ref().is_some() {
@@ -199,6 +200,9 @@ fn listen_hint(address: &str, error: &io::Error) -> String {
     }
     let is_unix = address.starts_with("unix:");
     let is_path = is_unix && !address.starts_with("unix:@");
+    let folder = address.strip_prefix("unix:").and_then(|path| Path::new(path).parent());
+    let folder = folder.map(Path::display).map_or_else(String::new, |folder| folder.to_string());
+    let folder = if folder.is_empty() { "the working directory".to_owned() } else { folder };
     let port = address.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
     let hint = match error.kind() {
         AddrInUse if is_unix && cfg!(all(target_os = "linux", not(baiwan_portable))) => {
@@ -212,12 +216,18 @@ fn listen_hint(address: &str, error: &io::Error) -> String {
             "the port is in use (`ss -ltnp` shows who listens, `ss -tnp` who is connected); stop that or choose another port"
         }
         AddrInUse => "the port is in use; stop what uses it or choose another port",
-        PermissionDenied if is_path => "permission denied: this user may not make the socket in that folder",
+        PermissionDenied if is_path => {
+            return format!(
+                "permission denied: this user may not make a socket in {folder}: choose a folder that it may write to (under systemd, \
+                 RuntimeDirectory=NAME makes /run/NAME for the service's user), or give it that one"
+            );
+        }
+        ReadOnlyFilesystem if is_path => return format!("{folder} is on a file system that is mounted read-only"),
         PermissionDenied if port.is_some_and(|port| port < 1024) => {
             "permission denied; ports below 1024 need root or CAP_NET_BIND_SERVICE, or choose a higher port"
         }
         PermissionDenied => "permission denied: a policy of this system forbids it (SELinux, AppArmor, seccomp)",
-        NotFound if is_path => "the folder for the socket does not exist",
+        NotFound if is_path => return format!("the folder for the socket does not exist: make {folder} before"),
         InvalidFilename if is_unix => "the path or name of a socket may have 107 bytes: choose a shorter one",
         AddrNotAvailable => "this machine does not have that address",
         _ => return explain(error),
@@ -239,7 +249,8 @@ mod tests {
         for address in ["0.0.0.0:8080", "unix:/run/app.sock", "unix:@app", "the given socket"] {
             assert!(!said(address, denied).contains("1024"), "{}", said(address, denied));
         }
-        assert!(said("unix:/run/app.sock", denied).contains("folder"));
+        assert!(said("unix:/run/app.sock", denied).contains("may not make a socket in /run: choose a folder"));
+        assert!(said("unix:app.sock", denied).contains("in the working directory"));
         assert!(!said("unix:@app", denied).contains("folder"), "it is in none");
         let in_use = io::ErrorKind::AddrInUse;
         assert!(said("0.0.0.0:8080", in_use).contains("choose another port"));

@@ -96,6 +96,7 @@ mod serve;
 mod server;
 #[doc(hidden)]
 pub mod settings;
+mod socket_files;
 mod status;
 
 /// The whole server on a network in memory; for tests and fuzzers of this crate.
@@ -124,6 +125,19 @@ pub use admin::{Secret, TOKEN_FORM};
 pub use app::{App, BoxError};
 #[cfg(feature = "axum")]
 pub use axum_app::{AxumApp, ConnectInfoApp, FromIncomingStream, IntoApp, axum_app};
+pub use baiwan_driver::ActivatedSocket;
+/// For [`Builder::listener`]; [`Admin::listener`] takes one, too.
+///
+/// ```
+/// // Those of a socket unit of systemd; an address of its own without one.
+/// let sockets = baiwan::activated_sockets()?;
+/// let builder = baiwan::Server::builder();
+/// let builder = if sockets.is_empty() { builder.bind("127.0.0.1:0") } else { builder };
+/// let server = sockets.into_iter().fold(builder, baiwan::Builder::listener);
+/// # drop(server);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub use baiwan_driver::activated_sockets;
 /// Layers that limit who may ask how often, for one route or all: the crate `baiwan-limits`.
 pub use baiwan_limits as limits;
 #[cfg(feature = "axum")]

@@ -35,8 +35,8 @@ use crate::server::{Builder, Server};
 /// own. A program that handles SIGTERM or SIGINT itself must install its handler before it calls this: see [`Builder::shutdown`].
 ///
 /// A listener that is handed over is changed for everybody who shares its socket, such as another process: it becomes non-blocking, and
-/// over TCP it gets keep-alive and `TCP_NODELAY`, which the connections inherit. The file of a Unix socket stays when the server has
-/// ended: a server that is given its path as text replaces it, a `UnixListener` cannot be bound there.
+/// over TCP it gets keep-alive and `TCP_NODELAY`, which the connections inherit. The file of its Unix socket stays when the server has
+/// ended; that of an address given as text is gone then, and one that a dead server has left is replaced.
 ///
 /// This needs the feature `axum`, which is a default one. Every setting has its default; [`Server::builder`] has methods to change
 /// them, and serves the same apps with [`axum_app`](crate::axum_app()).

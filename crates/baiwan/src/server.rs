@@ -29,6 +29,7 @@ mod running;
 mod shutdown;
 mod side_thread;
 mod signals;
+mod socket_access;
 mod start;
 mod start_line;
 #[cfg(feature = "metrics")]

@@ -10,6 +10,7 @@
 //! The invariant: what a setting is called, how it is written and what it may be stands in one row of [`TABLE`], so that a text
 //! that is refused at one door is refused at every door, in the same words. What a program sets through `Builder` has a type instead. The default is in [`Settings::default`].
 
+mod bind;
 mod event_loop;
 mod limits;
 mod overload;
@@ -17,7 +18,6 @@ mod setting;
 mod table;
 mod value;
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +37,8 @@ use crate::rate_limit::RateLimit;
 use crate::recorder::{Audience, Recorder};
 use crate::status::{Bounds, LIVE_TIMEOUT, Status};
 
+pub use self::bind::Binding;
+pub(crate) use self::bind::{MODE_ALLOWED, SocketAccess, can_connect, parse_account, shown_mode};
 pub use self::event_loop::EventLoop;
 pub use self::limits::RateLimits;
 pub(crate) use self::limits::nearest_ipv6_prefix;
@@ -76,10 +78,8 @@ impl Linger {
 /// The settings of a server: the same for every core.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The address to listen on; `::` is both IP versions.
-    pub host: IpAddr,
-    /// The TCP port; 0 takes a free one.
-    pub port: u16,
+    /// Where to listen.
+    pub binding: Binding,
     /// Worker threads; `None` is one for each core.
     pub workers: Option<usize>,
     /// Connections held at once. `None` is the default, which may be lowered, while a number must be had.
@@ -162,8 +162,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            host: Ipv4Addr::UNSPECIFIED.into(),
-            port: 8080,
+            binding: Binding::default(),
             workers: None,
             max_connections: None,
             proxies: Proxies::default(),
@@ -278,7 +277,7 @@ impl Settings {
     /// What no value shows alone: settings that do not go together, the one to change first, and what is allowed for it.
     /// `prefix` stands before the names of settings.
     pub fn conflicts(&self, prefix: &str) -> Vec<([&'static str; 2], String)> {
-        let mut conflicts = Vec::new();
+        let mut conflicts = self.binding.conflicts(prefix);
         if self.shutdown_delay >= self.shutdown_timeout {
             let timeout = value::shown_span(self.shutdown_timeout);
             let allowed = format!("less than {prefix}SHUTDOWN_TIMEOUT, which is {timeout}");

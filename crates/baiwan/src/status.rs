@@ -39,6 +39,7 @@ use crate::hints::Hints;
 use crate::inbox::Inbox;
 use crate::per_client::PerClient;
 use crate::route_table::RouteTable;
+use crate::socket_files::SocketFiles;
 
 use self::counts::Tally;
 
@@ -88,6 +89,8 @@ pub(crate) struct Status {
     pub(crate) access_log: OnceLock<Arc<AccessLogCounts>>,
     /// When the cores were told to end their connections.
     draining_since: OnceLock<Instant>,
+    /// Of the Unix sockets that were bound.
+    pub(crate) socket_files: SocketFiles,
 }
 
 /// What bounds each connection, the connections of each client, and each turn of a core.
@@ -177,6 +180,7 @@ impl Status {
             slow_polls: ByRoute::default(),
             access_log: OnceLock::new(),
             draining_since: OnceLock::new(),
+            socket_files: SocketFiles::default(),
         })
     }
 
@@ -210,6 +214,9 @@ impl Status {
     pub(crate) fn advance(&self, phase: Phase) {
         if phase == Phase::Draining {
             self.draining_since.get_or_init(Instant::now);
+        }
+        if phase >= Phase::Draining {
+            self.socket_files.remove();
         }
         self.phase.fetch_max(phase as u8, Relaxed);
         self.wake_cores();

@@ -25,6 +25,8 @@ use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::task::{Context, Poll};
 
+mod account;
+mod activation;
 mod address;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod alarm;
@@ -32,29 +34,50 @@ mod alarm;
 pub mod epoll;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod fd_table;
+mod kind;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
+mod listen;
+#[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
+#[path = "portable_listen.rs"]
 mod listen;
 mod machine;
 mod name;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod option;
 pub mod sim;
+mod socket_file;
 
 use bytes::Bytes;
 
+pub use account::{group_id, user_id};
+pub use activation::{ActivatedSocket, activated_sockets};
 pub use address::{Address, AddressError, Peer};
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub use alarm::Alarm;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub use fd_table::{Handover, unshare_fd_table};
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
-pub use listen::{BACKLOG_MAX, BoundListener, ListenOptions};
+pub use listen::BACKLOG_MAX;
+pub use listen::BoundListener;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub use machine::{FileLimit, raise_file_limit};
 pub use machine::{open_files, read_kilobytes, thread_cpu_time};
 pub use name::{local_address, local_unix_address, peer_unix_address};
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub use option::{excess_bytes, held_bytes};
+pub use socket_file::{FileAccess, SocketFile};
+
+/// How to open a listening socket.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct ListenOptions {
+    /// Several sockets may listen on the same port; the kernel spreads connections over them by hash. Ignored for Unix
+    /// sockets, and where there are no drivers but [`sim`].
+    pub reuse_port: bool,
+    /// `[::]` serves IPv6 alone; without it, both versions.
+    pub ipv6_only: bool,
+    /// Who may connect, where a Unix socket is bound at a path.
+    pub file: FileAccess,
+}
 
 /// The interface between an engine and the sockets of one core.
 ///

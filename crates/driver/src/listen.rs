@@ -3,19 +3,17 @@
 //! The options that every connection needs are set on the listener, because Linux hands them down to what it accepts: that
 //! saves a system call for each connection.
 
-use std::fs::FileType;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
 use std::time::Duration;
 
-use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, ipproto, sockopt};
 
-use crate::Address;
+use crate::kind::check_listening;
 use crate::option::{UNSENT_BYTES_MAX, set_unsent_max};
+use crate::socket_file::{self, Identity};
+use crate::{Address, ListenOptions, SocketFile};
 
 /// How many connections may wait to be accepted. The kernel lowers it to `net.core.somaxconn`.
 pub const BACKLOG_MAX: u32 = 65_535;
@@ -39,54 +37,53 @@ const _: () = assert!(
 
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
-/// How to open a listening socket.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct ListenOptions {
-    /// Several sockets may listen on the same port; the kernel spreads connections over them by hash. Ignored for Unix
-    /// sockets.
-    pub reuse_port: bool,
-}
-
 /// A listening socket that no driver has taken in yet.
 #[derive(Debug)]
 pub struct BoundListener {
     fd: OwnedFd,
     address: Address,
+    /// Of a Unix socket that was bound here.
+    file: Option<Identity>,
 }
 
 impl BoundListener {
     /// Binds and listens. Port 0 takes a free port: see [`address`](Self::address). A Unix socket's file that nobody
-    /// listens on any more is replaced; nothing else that stands at a path is.
+    /// listens on any more is replaced; nothing else that stands at a path is. Nobody can connect to a Unix socket before its file has
+    /// the mode, owner and group of the options.
     ///
     /// # Errors
     /// What the system says: `AddrInUse`, `PermissionDenied`, `AddrNotAvailable`, … Where something else than a server's socket
-    /// stands at a path, or a socket that cannot be asked, the error is a sentence that says so.
+    /// stands at a path, a socket that cannot be asked, or one that cannot be made accessible, the error is a sentence that says so.
     pub fn bind(address: &Address, options: ListenOptions) -> io::Result<Self> {
         let fd = open(address, options)?;
+        let Address::Unix(path) = address else {
+            net::listen(&fd, BACKLOG_MAX as i32)?;
+            return Self::from_fd(fd);
+        };
+        let file = socket_file::claim(path, options.file)?;
         net::listen(&fd, BACKLOG_MAX as i32)?;
-        Self::from_fd(fd)
+        socket_file::check(path, file)?;
+        Ok(Self { file: Some(file), ..Self::from_fd(fd)? })
     }
 
-    /// Whether `address` could be bound by a socket that does not share its port. Sockets with `reuse_port` would join a
+    /// Whether `address` could be bound now by a socket that does not share its port. Sockets with `reuse_port` would join a
     /// stranger's silently; asking first turns that into the error that an operator expects.
     ///
     /// # Errors
     /// As [`bind`](Self::bind).
-    pub fn probe(address: &Address) -> io::Result<()> {
+    pub fn probe(address: &Address, options: ListenOptions) -> io::Result<()> {
         match address {
-            Address::Tcp(_) => open(address, ListenOptions::default()).map(drop),
-            Address::Unix(_) | Address::Abstract(_) => Ok(()),
+            Address::Unix(path) => socket_file::probe(path),
+            _ => open(address, ListenOptions { reuse_port: false, ..options }).map(drop),
         }
     }
 
     /// Takes over a socket that already listens, such as one inherited from systemd or opened by the standard library.
     ///
     /// # Errors
-    /// `InvalidInput` if it does not listen; otherwise what the system says.
+    /// `InvalidInput` and a sentence if it is none, or one that cannot be accepted from; otherwise what the system says.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
-        if !sockopt::socket_acceptconn(&fd)? {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket does not listen"));
-        }
+        check_listening(&fd)?;
         rustix::io::ioctl_fionbio(&fd, true)?;
         let name = net::getsockname(&fd)?;
         let address = match SocketAddr::try_from(name.clone()) {
@@ -103,7 +100,7 @@ impl BoundListener {
                 }
             }
         };
-        Ok(Self { fd, address })
+        Ok(Self { fd, address, file: None })
     }
 
     /// Where it listens, with the port that the system chose.
@@ -116,7 +113,7 @@ impl BoundListener {
     /// # Errors
     /// When the process is out of files.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { fd: self.fd.try_clone()?, address: self.address.clone() })
+        Ok(Self { fd: self.fd.try_clone()?, address: self.address.clone(), file: None })
     }
 
     /// Sets whether connections that come in from here on send small amounts at once (`TCP_NODELAY`). They do unless this is
@@ -129,6 +126,12 @@ impl BoundListener {
             Address::Tcp(_) => Ok(sockopt::set_tcp_nodelay(&self.fd, on)?),
             Address::Unix(_) | Address::Abstract(_) => Ok(()),
         }
+    }
+
+    /// The file of a Unix socket that was [bound](Self::bind) at a path: whoever drops it removes the file.
+    pub fn socket_file(&self) -> Option<SocketFile> {
+        let (Address::Unix(path), Some(file)) = (&self.address, self.file) else { return None };
+        Some(SocketFile::new(path, file))
     }
 
     /// The descriptor, for whoever serves it by other means.
@@ -153,21 +156,15 @@ fn open(address: &Address, options: ListenOptions) -> io::Result<OwnedFd> {
                 sockopt::set_socket_reuseport(&fd, true)?;
             }
             if address.is_ipv6() {
-                // `[::]` serves both versions whatever the system's default is.
-                sockopt::set_ipv6_v6only(&fd, false)?;
+                // Else it depends on the system which versions `[::]` serves.
+                sockopt::set_ipv6_v6only(&fd, options.ipv6_only)?;
             }
             net::bind(&fd, address)?;
             Ok(fd)
         }
         Address::Unix(path) => {
-            let (fd, name) = (unix_socket()?, SocketAddrUnix::new(path.as_path())?);
-            match net::bind(&fd, &name) {
-                Err(Errno::ADDRINUSE) => {
-                    make_room(path, &name)?;
-                    net::bind(&fd, &name)?;
-                }
-                outcome => outcome?,
-            }
+            let fd = unix_socket()?;
+            socket_file::bind(&fd, path)?;
             Ok(fd)
         }
         Address::Abstract(name) => {
@@ -180,43 +177,6 @@ fn open(address: &Address, options: ListenOptions) -> io::Result<OwnedFd> {
 
 fn unix_socket() -> io::Result<OwnedFd> {
     Ok(net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?)
-}
-
-/// Removes the file of a socket that nobody listens on any more. Whatever else stands at the path stays: it is somebody's data,
-/// or somebody's server.
-fn make_room(path: &Path, name: &SocketAddrUnix) -> io::Result<()> {
-    let kind = match std::fs::symlink_metadata(path) {
-        Ok(metadata) => metadata.file_type(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    if !kind.is_socket() {
-        let (path, what) = (path.display(), name_of(kind));
-        let said = format!("{path} is {what}, and no socket: choose another path, or move it away");
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, said));
-    }
-    match net::connect(&unix_socket()?, name) {
-        Err(Errno::CONNREFUSED) => std::fs::remove_file(path),
-        Err(Errno::ACCESS) => {
-            let said = format!(
-                "{} is a socket that this user may not connect to, so nobody can say whether a server listens there: choose \
-                 another path, or remove it if none does",
-                path.display()
-            );
-            Err(io::Error::new(io::ErrorKind::PermissionDenied, said))
-        }
-        _ => Err(Errno::ADDRINUSE.into()),
-    }
-}
-
-fn name_of(kind: FileType) -> &'static str {
-    match kind {
-        _ if kind.is_file() => "a file",
-        _ if kind.is_dir() => "a directory",
-        _ if kind.is_symlink() => "a symbolic link",
-        _ if kind.is_fifo() => "a named pipe",
-        _ => "a device",
-    }
 }
 
 /// Sets what accepted connections inherit.

@@ -570,11 +570,11 @@ mod epoll {
 
     #[test]
     fn a_port_that_is_taken_is_noticed_although_ports_are_shared() {
-        let shared = ListenOptions { reuse_port: true };
+        let shared = ListenOptions { reuse_port: true, ..ListenOptions::default() };
         let first = BoundListener::bind(&"127.0.0.1:0".parse().unwrap(), shared).unwrap();
         let address = first.address().clone();
         BoundListener::bind(&address, shared).expect("a second socket of ours joins the port");
-        let probed = BoundListener::probe(&address).unwrap_err();
+        let probed = BoundListener::probe(&address, ListenOptions::default()).unwrap_err();
         assert_eq!(probed.kind(), io::ErrorKind::AddrInUse);
     }
 }

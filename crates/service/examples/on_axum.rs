@@ -38,7 +38,7 @@ fn main() -> anyhow::Result<()> {
         let policy = Arc::new(Policy::from(&*config));
         let app = router(HandlerState { store: core, probe: Arc::new(Always), uptime: Uptime::start(), policy });
         let listener =
-            tokio::net::TcpListener::bind((config.server.host, config.server.port)).await.context("cannot listen")?;
+            tokio::net::TcpListener::bind(&*config.server.binding.tcp_addresses()).await.context("cannot listen")?;
         axum::serve(listener, app).await.context("cannot serve")
     })
 }

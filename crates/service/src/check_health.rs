@@ -94,17 +94,22 @@ struct Candidate {
 /// The places to ask, in this order, for a service with the settings `config`. None where a port is 0, which is any.
 fn candidates(config: &Config) -> Vec<Candidate> {
     let mut candidates = Vec::new();
-    let mut add = |host: IpAddr, port: u16, is_optional: bool| {
-        for ip in addresses(host).into_iter().filter(|_| port != 0) {
-            let place = format!("http://{}", SocketAddr::new(ip, port)).parse();
-            candidates.extend(place.ok().map(|place| Candidate { place, is_optional }));
-        }
+    let mut add = |address: &str, is_optional: bool| {
+        candidates.extend(places(address).into_iter().map(|place| Candidate { place, is_optional }));
     };
     if let Some(host) = config.admin.host {
-        add(host, config.admin.port, !config.admin.is_asked_for());
+        add(&SocketAddr::new(host, config.admin.port).to_string(), !config.admin.is_asked_for());
     }
-    add(config.server.host, config.server.port, false);
+    config.server.binding.addresses().iter().for_each(|address| add(address, false));
     candidates
+}
+
+/// Where one connects to what listens at `address`, which is one as `BIND` has it.
+fn places(address: &str) -> Vec<Place> {
+    let Ok(address) = address.parse::<SocketAddr>() else { return address.parse().into_iter().collect() };
+    let port = address.port();
+    let ips = addresses(address.ip()).into_iter().filter(|_| port != 0);
+    ips.filter_map(|ip| format!("http://{}", SocketAddr::new(ip, port)).parse().ok()).collect()
 }
 
 /// Where one connects to what listens at `host`: nobody can connect to "all addresses".
@@ -137,8 +142,10 @@ pub fn run(url: Option<Place>, config: &Config) -> Result<Finding, String> {
         None => candidates(config),
     };
     if candidates.is_empty() {
-        return Err("the settings do not say where the service listens, because PORT is 0: give check-health its URL"
-            .to_owned());
+        return Err(
+            "the settings do not say where the service listens, because its port is 0: give check-health its URL"
+                .to_owned(),
+        );
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("no runtime can be started: {error}"))?;
@@ -242,6 +249,8 @@ mod tests {
         let both = ["http://[::1]:81/health/live", "http://127.0.0.1:81/health/live"];
         assert_eq!(asked(&["--admin-port", "0", "--host", "::", "--port", "81"]), both);
         assert_eq!(asked(&["--admin-port", "0", "--port", "0"]), [""; 0]);
+        let listed = ["http://127.0.0.1:81/health/live", "unix:/run/a.sock/health/live", "unix:@a/health/live"];
+        assert_eq!(asked(&["--admin-host", "off", "--bind", "0.0.0.0:81,unix:/run/a.sock,unix:@a"]), listed);
     }
 
     #[test]

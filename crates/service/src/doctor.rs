@@ -68,6 +68,8 @@ pub struct Question {
     pub fd_tables: FdTables,
     /// Whether there is an admin side, which has files of its own.
     pub has_admin: bool,
+    /// Addresses that each core listens on.
+    pub listeners: u64,
     /// Where the store is. A path that is not absolute is in a working directory that cannot be read.
     pub database: Location,
 }
@@ -83,6 +85,7 @@ impl Question {
             cores: config.server.worker_count(),
             fd_tables: config.server.fd_tables,
             has_admin: config.admin.host.is_some(),
+            listeners: config.server.binding.addresses().len() as u64,
             database,
         }
     }

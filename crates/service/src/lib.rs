@@ -6,6 +6,7 @@
 //! [`doctor`] looks whether a machine can hold the connections. No rule of HTTP/1.1 lives here: framing,
 //! deadlines, limits and draining are the engine's.
 
+pub mod activation;
 pub mod check_health;
 pub mod cli;
 pub mod clock;

@@ -7,14 +7,16 @@
 //! has an fd table of its own, it can wake nothing that came later.
 
 use std::future::{Future, poll_fn};
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use baiwan::{AccessLogFormat, Builder, CloseReason, FdTables, Server};
+use baiwan::{AccessLogFormat, Builder, CloseReason, FdTables, Running, Server};
 use baiwan_task::{FailureKind, Handle, TaskGroup};
 use tracing::{info, warn};
 
+use crate::activation::{Given, Sockets};
 use crate::clock::Uptime;
 use crate::config::{Config, LogFormat, ReadyRequires};
 use crate::logs;
@@ -42,7 +44,9 @@ impl Probe for baiwan::Health {
 ///
 /// What keeps it from starting or from stopping cleanly, in one line that says what to do.
 pub fn run(config: &Config) -> anyhow::Result<()> {
+    let sockets = Sockets::take(config.admin.host.is_some())?;
     let json = logs::start(&config.log_level, config.log_format)?;
+    sockets.say();
     let uptime = Uptime::start();
     let location = config.location_here()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(baiwan::Error::Start)?;
@@ -56,9 +60,12 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         LogFormat::Text => AccessLogFormat::Text,
     });
     let shared_limit = take_shared(config, &mut server);
-    let builder = Server::from_settings(server).workers(cores).buffered_body_limit(JSON_BODY_MAX).request_ids(true);
+    let given = sockets.given();
+    let Sockets { servers, admin, .. } = sockets;
+    let builder = Server::from_settings_on(server, servers).workers(cores);
+    let builder = builder.buffered_body_limit(JSON_BODY_MAX).request_ids(true);
     let builder = builder.refusal_cors(config.cors_origins.for_refusals());
-    let builder = with_admin(builder, config, &store);
+    let builder = with_admin(builder, config, admin, &store);
     let health = builder.health();
     let probe = Arc::new(health.clone());
     let policy = Arc::new(Policy { shared_limit: shared_limit.clone(), ..Policy::from(config) });
@@ -72,17 +79,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         router(HandlerState { store, probe, uptime, policy })
     })?;
     drop(within);
-    let limits = running.limits();
-    let startup = Startup {
-        config,
-        addresses: running.addresses(),
-        admin: running.admin_address(),
-        event_loop: running.event_loop().name().to_owned(),
-        workers: running.workers(),
-        connections_max: limits.max_connections,
-        notes: limits.notes.clone(),
-        database: location.to_string(),
-    };
+    let startup = startup(config, &running, given, &location);
     let mut said = Said {
         refusals: Refusals::new(health.clone(), shared_limit),
         stopping: Stopping::new(health.clone(), config, running.event_loop()),
@@ -108,9 +105,25 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What came out of the start.
+fn startup<'a>(config: &'a Config, running: &Running, given: Given, location: &Location) -> Startup<'a> {
+    let limits = running.limits();
+    Startup {
+        config,
+        addresses: running.addresses(),
+        admin: running.admin_address(),
+        given,
+        event_loop: running.event_loop().name().to_owned(),
+        workers: running.workers(),
+        connections_max: limits.max_connections,
+        notes: limits.notes.clone(),
+        database: location.to_string(),
+    }
+}
+
 /// With the admin side, which looks after the store as well.
-fn with_admin(mut builder: Builder, config: &Config, store: &Store) -> Builder {
-    let Some(admin) = config.admin.admin() else { return builder };
+fn with_admin(mut builder: Builder, config: &Config, socket: Option<OwnedFd>, store: &Store) -> Builder {
+    let Some(admin) = config.admin.admin(socket) else { return builder };
     let metrics = builder.metrics();
     metrics.add_part(store.collector());
     metrics.main_log_dropped(logs::lost_lines);

@@ -7,6 +7,7 @@ use baiwan::settings::{OFF, Setting, Settings, TABLE};
 use baiwan::{FdTables, RateLimitMode};
 use tracing::info;
 
+use crate::activation::Given;
 use crate::config::{Config, CorsOrigins, LimitStore, ReadyRequires};
 use crate::logs;
 use crate::store::Location;
@@ -20,6 +21,8 @@ pub struct Startup<'a> {
     pub addresses: Vec<String>,
     /// Where the admin side listens, if there is one.
     pub admin: Option<SocketAddr>,
+    /// Which of the sockets were opened by the service manager.
+    pub given: Given,
     /// The event loop that was chosen.
     pub event_loop: String,
     /// Worker threads.
@@ -48,6 +51,7 @@ impl Startup<'_> {
             addresses = self.links().join(" "),
             admin = self.admin_link(),
             admin_token = self.admin_token(),
+            sockets = self.sockets(),
             event_loop = self.event_loop,
             fd_tables = self.fd_tables(),
             workers = self.workers,
@@ -78,8 +82,10 @@ impl Startup<'_> {
         let mut database = vec![self.database.clone()];
         database.extend(self.database_connections().map(|count| format!("{count} connections in all")));
         database.extend(self.database_security());
+        let mut listening = self.links();
+        listening.extend(self.given.notes().into_iter().map(ToOwned::to_owned));
         let rows = [
-            ("listening", self.links()),
+            ("listening", listening),
             ("admin", vec![self.admin_row()]),
             ("event loop", vec![self.event_loop.clone()]),
             ("fd tables", self.fd_tables().map(ToOwned::to_owned).into_iter().collect()),
@@ -145,6 +151,11 @@ impl Startup<'_> {
             }
         }
         links
+    }
+
+    /// What is said of sockets from the service manager, if there are any.
+    fn sockets(&self) -> Option<String> {
+        Some(self.given.notes().join("; ")).filter(|notes| !notes.is_empty())
     }
 
     /// The address of the admin side as a browser opens it.
@@ -263,6 +274,7 @@ mod tests {
             config,
             addresses: Vec::new(),
             admin: None,
+            given: Given::default(),
             event_loop: String::new(),
             workers: 1,
             connections_max: 1,
@@ -281,6 +293,7 @@ mod tests {
             config: &config,
             addresses: vec!["0.0.0.0:8080".to_owned(), "[::1]:81".to_owned()],
             admin: Some(([127, 0, 0, 1], 9090).into()),
+            given: Given::default(),
             event_loop: "epoll".to_owned(),
             workers: 2,
             connections_max: 19_900,
@@ -315,6 +328,9 @@ mod tests {
         config.server.fd_tables = FdTables::PerCore;
         let startup = Startup { config: &config, ..startup };
         assert_eq!(startup.block(), expected.replace("  workers", "  fd tables   per-core\n  workers"));
+        let startup = Startup { given: Given { server: true, admin: false }, ..startup };
+        let said = "sockets of the service manager (LISTEN_FDS), so HOST, PORT and BIND are not used";
+        assert!(startup.block().contains(&format!("\n              {said}\n  admin ")), "{}", startup.block());
     }
 
     #[test]
@@ -371,7 +387,9 @@ mod tests {
     #[test]
     fn a_delay_that_nobody_has_set_is_said_to_be_the_default_in_kubernetes() {
         let mut config = Config::default();
-        assert!(startup(&config).block().contains("  shutdown    delay off, idle connections 5s, at most 25s in all\n"));
+        assert!(
+            startup(&config).block().contains("  shutdown    delay off, idle connections 5s, at most 25s in all\n")
+        );
         config.kubernetes_defaults = config.server.take_kubernetes_defaults(|_| false);
         let expected = "  shutdown    delay 5s (the default in Kubernetes), idle connections 5s, at most 25s in all\n";
         assert!(startup(&config).block().contains(expected));

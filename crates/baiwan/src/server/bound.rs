@@ -13,7 +13,8 @@ impl Builder {
     pub(crate) fn bind_now(mut self, source: Source) -> Result<Self, Error> {
         let workers = self.settings.worker_count();
         self.settings.workers = Some(workers);
-        self.sources.push(Source::Bound(listen::bind(vec![source], workers, self.reuse_port)?));
+        let options = self.listen_options()?;
+        self.sources.push(Source::Bound(listen::bind(vec![source], workers, options)?));
         Ok(self)
     }
 

@@ -14,7 +14,9 @@ use crate::fd_tables::FdTables;
 #[cfg(feature = "metrics")]
 use crate::metrics::Metrics;
 use crate::observe::{Exchange, Observer};
-use crate::settings::{EventLoop, FIELDS_LIMITS, HEAD_LIMITS, Overload, Settings, TARGET_LIMITS, nearest};
+use crate::settings::{
+    EventLoop, FIELDS_LIMITS, HEAD_LIMITS, Overload, Settings, SocketAccess, TARGET_LIMITS, nearest,
+};
 use crate::status::Health;
 
 /// A server that was not started yet. Timeouts that are `None` are off.
@@ -28,6 +30,8 @@ pub struct Builder {
     /// What the names of variables begin with.
     pub(super) prefix: String,
     pub(super) reuse_port: bool,
+    /// Who may connect to Unix sockets.
+    pub(super) access: SocketAccess,
     pub(super) stop: Stop,
     pub(super) health: Health,
     #[cfg(feature = "admin")]
@@ -42,6 +46,7 @@ impl Builder {
             prefix: String::new(),
             tables_by_environment: false,
             reuse_port: false,
+            access: SocketAccess::default(),
             stop: Stop::Signals,
             health: Health(Arc::new(OnceLock::new())),
             #[cfg(feature = "admin")]
@@ -52,7 +57,10 @@ impl Builder {
     /// Listens on an address: `HOST:PORT`, `[IPV6]:PORT`, `unix:/path` or `unix:@name`. May be called several times. Port 0 is a
     /// free port; see [`Running::addresses`](crate::Running::addresses).
     ///
-    /// At a path, a socket that nobody listens on any more is replaced, and nothing else. A name with `@` is one of an abstract
+    /// `[::]:PORT` serves both IP versions, or IPv6 alone where `0.0.0.0:PORT` is given too.
+    ///
+    /// At a path, a socket that nobody listens on any more is replaced, and nothing else; [`bind_mode`](Self::bind_mode) says who may
+    /// connect. The file goes when a stop ends connections, unless another process has replaced it. A name with `@` is one of an abstract
     /// socket (Linux): there is no file, and so no permissions; any process of the same network namespace may connect.
     pub fn bind(mut self, address: impl fmt::Display) -> Self {
         self.sources.push(Source::Address(address.to_string()));
@@ -60,7 +68,7 @@ impl Builder {
     }
 
     /// Takes over a socket that listens already: a [`std::net::TcpListener`], a [`std::os::unix::net::UnixListener`], or one
-    /// inherited from a supervisor. For a listener of Tokio's, pass `listener.into_std()?`. The cores share it: each connection wakes all
+    /// from a service manager ([`activated_sockets`](crate::activated_sockets)). The file of a Unix socket stays at the end. For a listener of Tokio's, pass `listener.into_std()?`. The cores share it: each connection wakes all
     /// that sleep, and the first to accept has it. That is the price of losing no connection that waits when this server stops and the
     /// next takes over; with many cores it shows, and an address to [`bind`](Self::bind) costs less.
     ///

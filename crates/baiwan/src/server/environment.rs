@@ -1,15 +1,15 @@
 //! A builder from what the environment says.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 use super::{Builder, Server};
 use crate::Error;
 use crate::settings::{KUBERNETES, Settings, TABLE, quoted};
 
 impl Server {
-    /// A builder with what the environment says: `HOST` and `PORT` (default `0.0.0.0` and `8080`), `WORKERS`,
-    /// `MAX_CONNECTIONS`, and the timeouts and other settings that `docs/settings.md` lists for the server. They are written as
+    /// A builder with what the environment says: `HOST` and `PORT` (default `0.0.0.0` and `8080`) or a list of addresses in their place
+    /// (`BIND`), `WORKERS`, `MAX_CONNECTIONS`, and the timeouts and other settings that `docs/settings.md` lists for the server. They are written as
     /// for `baiwan serve`, and what is wrong is refused in the same words. A variable that is empty counts as not set. Where
     /// `KUBERNETES_SERVICE_HOST` is set, the default of `SHUTDOWN_DELAY` is `5s`.
     ///
@@ -70,8 +70,16 @@ impl Server {
     /// A builder with these settings: for the ready service, which has more doors than the environment.
     #[doc(hidden)]
     pub fn from_settings(settings: Settings) -> Builder {
-        let address = SocketAddr::new(settings.host, settings.port);
-        Builder::new(settings).bind(address)
+        Self::from_settings_on(settings, Vec::new())
+    }
+
+    /// As [`from_settings`](Self::from_settings), on these listening sockets instead of where the settings say, unless there are none.
+    #[doc(hidden)]
+    pub fn from_settings_on(settings: Settings, listeners: Vec<OwnedFd>) -> Builder {
+        let addresses = if listeners.is_empty() { settings.binding.addresses() } else { Vec::new() };
+        let access = settings.binding.access.clone();
+        let builder = Builder { access, ..Builder::new(settings) };
+        listeners.into_iter().fold(addresses.into_iter().fold(builder, Builder::bind), Builder::listener)
     }
 }
 
@@ -98,6 +106,19 @@ mod tests {
         assert!(matches!(&builder.sources[..], [Source::Address(address)] if address == "[::1]:0"));
         assert_eq!(builder.settings.request_timeout, Some(Duration::from_secs(5)));
         assert_eq!(builder.settings.workers, None);
+    }
+
+    #[test]
+    fn a_list_of_addresses_is_bound_instead_of_host_and_port() {
+        let variables = [("BIND", "127.0.0.1:81, unix:/run/app.sock"), ("BIND_MODE", "0660"), ("HOST", "")];
+        let builder = from("", &variables).unwrap();
+        let addresses: Vec<_> = builder.sources.iter().map(|source| format!("{source:?}")).collect();
+        assert_eq!(addresses, [r#"Address("127.0.0.1:81")"#, r#"Address("unix:/run/app.sock")"#]);
+        assert_eq!(builder.access.mode, Some(0o660));
+        assert_eq!(
+            refused("CHAT_", &[("CHAT_BIND", "unix:@chat"), ("CHAT_PORT", "80"), ("PORT", "81")]),
+            "CHAT_BIND is \"unix:@chat\"; allowed is this or CHAT_HOST and CHAT_PORT, and CHAT_PORT is set too"
+        );
     }
 
     #[test]

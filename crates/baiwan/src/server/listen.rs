@@ -1,17 +1,15 @@
 //! From addresses to one set of listening sockets for each core.
 
 use std::io;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 
-use baiwan_driver::{Address, AddressError};
+use baiwan_driver::{Address, AddressError, ListenOptions, SocketFile};
 
 use crate::Error;
 
-#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub(crate) use baiwan_driver::BoundListener;
-#[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
-pub(crate) use elsewhere::BoundListener;
 
 /// Something to listen on, as the user gave it.
 #[derive(Debug)]
@@ -35,6 +33,8 @@ impl Source {
 pub(crate) struct Bound {
     pub(crate) cores: Vec<Vec<BoundListener>>,
     pub(crate) addresses: Vec<Address>,
+    /// Of the Unix sockets that were bound at a path; removed with this, unless they are taken out.
+    pub(crate) files: Vec<SocketFile>,
 }
 
 impl Bound {
@@ -47,20 +47,22 @@ impl Bound {
 /// Binds everything, with listening sockets for `cores` cores, or nothing.
 ///
 /// TCP addresses get a socket for each core, over which the kernel spreads connections. Sockets that were handed in, and Unix
-/// sockets, are shared by the cores.
-pub(crate) fn bind(sources: Vec<Source>, cores: usize, reuse_port: bool) -> Result<Bound, Error> {
+/// sockets, are shared by the cores. With `options.reuse_port`, others may listen on the same ports.
+pub(crate) fn bind(sources: Vec<Source>, cores: usize, options: ListenOptions) -> Result<Bound, Error> {
     if sources.is_empty() {
         return Err(Error::NoListener);
     }
-    let mut bound = Bound { cores: (0..cores).map(|_| Vec::new()).collect(), addresses: Vec::new() };
+    let shared = shared_ports(&sources);
+    let mut bound = Bound { cores: (0..cores).map(|_| Vec::new()).collect(), addresses: Vec::new(), files: Vec::new() };
     let mut given = Vec::new();
     for source in sources {
         match source {
             Source::Address(text) => {
                 let address = parse(&text)?;
-                match bind_address(&address, reuse_port, &mut bound) {
+                let options = ListenOptions { ipv6_only: is_beside_ipv4(&address, &shared), ..options };
+                match bind_address(&address, options, &mut bound) {
                     Ok(()) => given.extend(bound.addresses.last().map(|address| (text, address.clone()))),
-                    Err(error) => return Err(refusal(text, &address, error, &given)),
+                    Err(error) => return Err(refusal(text, &address, error, &given, &shared)),
                 }
             }
             Source::Socket(fd) => share(BoundListener::from_fd(fd), &mut bound)
@@ -69,24 +71,52 @@ pub(crate) fn bind(sources: Vec<Source>, cores: usize, reuse_port: bool) -> Resu
                 assert_eq!(before.cores.len(), cores, "each core has its listeners");
                 bound.cores.iter_mut().zip(before.cores).for_each(|(core, before)| core.extend(before));
                 bound.addresses.extend(before.addresses);
+                bound.files.extend(before.files);
             }
         }
     }
     Ok(bound)
 }
 
-/// Whether all could be bound now, without listening: who connects meanwhile is refused as before. Paths of Unix sockets are not tried.
-pub(crate) fn rehearse(sources: &[Source], reuse_port: bool) -> Result<(), Error> {
+/// Whether all could be bound now, without listening: who connects meanwhile is refused as before.
+pub(crate) fn rehearse(sources: &[Source], options: ListenOptions) -> Result<(), Error> {
+    let shared = shared_ports(sources);
+    let mut given: Vec<(String, Address)> = Vec::new();
     for source in sources {
         let Source::Address(text) = source else { continue };
         let address = parse(text)?;
+        let options = ListenOptions { ipv6_only: is_beside_ipv4(&address, &shared), ..options };
+        let is_taken = given.iter().any(|(_, taken)| clash(&address, taken, &shared));
         let is_free = match &address {
-            Address::Tcp(_) if !reuse_port => probe(&address),
-            _ => Ok(()),
+            _ if is_taken => Err(io::ErrorKind::AddrInUse.into()),
+            Address::Tcp(_) if options.reuse_port => Ok(()),
+            _ => BoundListener::probe(&address, options),
         };
-        is_free.map_err(|error| refusal(text.clone(), &address, error, &[]))?;
+        is_free.map_err(|error| refusal(text.clone(), &address, error, &given, &shared))?;
+        given.push((text.clone(), address));
     }
     Ok(())
+}
+
+/// Whether one listener cannot be beside the other. Port 0 is a free port for each.
+fn clash(one: &Address, other: &Address, shared: &[u16]) -> bool {
+    let is_any_port = matches!(one, Address::Tcp(address) if address.port() == 0);
+    !is_any_port && (is_same(one, other) || covers(one, other, shared).or(covers(other, one, shared)).is_some())
+}
+
+/// The ports, 0 apart, on which all IPv4 addresses are asked for: there `[::]` is IPv6 alone.
+fn shared_ports(sources: &[Source]) -> Vec<u16> {
+    let port = |source: &Source| {
+        let Source::Address(text) = source else { return None };
+        let address = text.parse::<SocketAddrV4>().ok()?;
+        (address.ip().is_unspecified() && address.port() != 0).then(|| address.port())
+    };
+    sources.iter().filter_map(port).collect()
+}
+
+fn is_beside_ipv4(address: &Address, shared: &[u16]) -> bool {
+    let Address::Tcp(SocketAddr::V6(address)) = address else { return false };
+    address.ip().is_unspecified() && shared.contains(&address.port())
 }
 
 /// The TCP addresses among those that are not bound yet. What cannot be parsed is refused elsewhere.
@@ -102,11 +132,7 @@ pub(crate) fn unbound(sources: &[Source]) -> Vec<Address> {
 /// Which of the addresses `given` takes `address` from whoever else would listen there. Port 0 is a free port for each.
 #[cfg(feature = "admin")]
 pub(crate) fn taken_by(address: &Address, given: &[Address]) -> Option<Address> {
-    let is_any_port = matches!(address, Address::Tcp(address) if address.port() == 0);
-    let takes = |taken: &&Address| {
-        is_same(address, taken) || covers(address, taken).is_some() || covers(taken, address).is_some()
-    };
-    given.iter().filter(|_| !is_any_port).find(takes).cloned()
+    given.iter().find(|taken| clash(address, taken, &[])).cloned()
 }
 
 fn parse(text: &str) -> Result<Address, Error> {
@@ -117,14 +143,14 @@ fn parse(text: &str) -> Result<Address, Error> {
 }
 
 /// Why an address cannot be listened on. What the system calls in use may be in use by an address that was given before.
-fn refusal(text: String, address: &Address, source: io::Error, given: &[(String, Address)]) -> Error {
+fn refusal(text: String, address: &Address, source: io::Error, given: &[(String, Address)], shared: &[u16]) -> Error {
     if source.kind() == io::ErrorKind::AddrInUse {
         for (other, taken) in given {
             if is_same(address, taken) {
                 return Error::Twice { address: text, other: other.clone() };
             }
             for (all, one, by, covered) in [(taken, address, other, &text), (address, taken, &text, other)] {
-                if let Some(what) = covers(all, one) {
+                if let Some(what) = covers(all, one, shared) {
                     let what = what.map_or_else(|| covered.clone(), ToOwned::to_owned);
                     return Error::Covered { address: covered.clone(), by: by.clone(), what };
                 }
@@ -148,39 +174,30 @@ fn is_same(one: &Address, other: &Address) -> bool {
 }
 
 /// Whether an address that stands for all covers `one`: as a kind (`Some(Some("IPv4"))`), or just as that one.
-fn covers(all: &Address, one: &Address) -> Option<Option<&'static str>> {
+/// On the ports that are `shared`, `[::]` leaves IPv4 to others.
+fn covers(all: &Address, one: &Address, shared: &[u16]) -> Option<Option<&'static str>> {
     let (Address::Tcp(all), Address::Tcp(one)) = (all, one) else { return None };
     match all.ip().is_unspecified() && all.port() == one.port() {
-        true if all.is_ipv6() && one.ip().to_canonical().is_ipv4() => Some(Some("IPv4")),
+        true if all.is_ipv6() && one.ip().to_canonical().is_ipv4() => {
+            (!shared.contains(&all.port())).then_some(Some("IPv4"))
+        }
         true if all.is_ipv6() == one.is_ipv6() => Some(None),
         _ => None,
     }
 }
 
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
-fn probe(address: &Address) -> io::Result<()> {
-    BoundListener::probe(address)
-}
-
-#[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
-fn probe(address: &Address) -> io::Result<()> {
-    BoundListener::bind(address).map(drop)
-}
-
-#[cfg(all(target_os = "linux", not(baiwan_portable)))]
-fn bind_address(address: &Address, reuse_port: bool, bound: &mut Bound) -> io::Result<()> {
-    use baiwan_driver::ListenOptions;
-
+fn bind_address(address: &Address, options: ListenOptions, bound: &mut Bound) -> io::Result<()> {
     if let Address::Unix(_) | Address::Abstract(_) = address {
-        return share(BoundListener::bind(address, ListenOptions::default()), bound);
+        return share(BoundListener::bind(address, options), bound);
     }
-    if !reuse_port {
-        BoundListener::probe(address)?;
+    if !options.reuse_port {
+        BoundListener::probe(address, options)?;
     }
     // The first socket decides the port, should it be 0.
     let mut address = address.clone();
     for core in &mut bound.cores {
-        let listener = BoundListener::bind(&address, ListenOptions { reuse_port: true })?;
+        let listener = BoundListener::bind(&address, ListenOptions { reuse_port: true, ..options })?;
         address = listener.address().clone();
         core.push(listener);
     }
@@ -189,95 +206,16 @@ fn bind_address(address: &Address, reuse_port: bool, bound: &mut Bound) -> io::R
 }
 
 #[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
-fn bind_address(address: &Address, _reuse_port: bool, bound: &mut Bound) -> io::Result<()> {
-    share(BoundListener::bind(address), bound)
+fn bind_address(address: &Address, options: ListenOptions, bound: &mut Bound) -> io::Result<()> {
+    share(BoundListener::bind(address, options), bound)
 }
 
 fn share(listener: io::Result<BoundListener>, bound: &mut Bound) -> io::Result<()> {
     let listener = listener?;
+    bound.files.extend(listener.socket_file());
     for core in &mut bound.cores {
         core.push(listener.try_clone()?);
     }
     bound.addresses.push(listener.address().clone());
     Ok(())
-}
-
-/// What the portable event loop needs on systems without the driver's listeners.
-#[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
-mod elsewhere {
-    use std::io;
-    use std::net::TcpListener;
-    use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-    use std::os::unix::fs::FileTypeExt;
-    use std::os::unix::net::{UnixListener, UnixStream};
-    use std::path::Path;
-
-    use baiwan_driver::Address;
-
-    #[derive(Debug)]
-    pub(crate) struct BoundListener {
-        fd: OwnedFd,
-        address: Address,
-    }
-
-    impl BoundListener {
-        pub(crate) fn bind(address: &Address) -> io::Result<Self> {
-            match address {
-                Address::Tcp(address) => Self::from_fd(TcpListener::bind(address)?.into()),
-                Address::Unix(path) => {
-                    let listener = UnixListener::bind(path).or_else(|error| match error.kind() {
-                        io::ErrorKind::AddrInUse if is_dead(path) => {
-                            std::fs::remove_file(path)?;
-                            UnixListener::bind(path)
-                        }
-                        _ => Err(error),
-                    });
-                    Ok(Self { fd: listener?.into(), address: Address::Unix(path.clone()) })
-                }
-                Address::Abstract(_) => {
-                    let said = "abstract sockets are there on Linux alone: write unix:/PATH";
-                    Err(io::Error::new(io::ErrorKind::Unsupported, said))
-                }
-            }
-        }
-
-        pub(crate) fn from_fd(fd: OwnedFd) -> io::Result<Self> {
-            let tcp = TcpListener::from(fd);
-            if let Ok(address) = tcp.local_addr() {
-                return Ok(Self { fd: tcp.into(), address: Address::Tcp(address) });
-            }
-            let unix = UnixListener::from(OwnedFd::from(tcp));
-            let path = unix.local_addr()?.as_pathname().unwrap_or(Path::new("")).to_owned();
-            Ok(Self { fd: unix.into(), address: Address::Unix(path) })
-        }
-
-        pub(crate) fn address(&self) -> &Address {
-            &self.address
-        }
-
-        pub(crate) fn try_clone(&self) -> io::Result<Self> {
-            Ok(Self { fd: self.fd.try_clone()?, address: self.address.clone() })
-        }
-
-        /// The portable event loop sets it on each connection.
-        pub(crate) fn set_tcp_nodelay(&self, _on: bool) -> io::Result<()> {
-            Ok(())
-        }
-
-        pub(crate) fn into_fd(self) -> OwnedFd {
-            self.fd
-        }
-    }
-
-    impl AsFd for BoundListener {
-        fn as_fd(&self) -> BorrowedFd<'_> {
-            self.fd.as_fd()
-        }
-    }
-
-    /// Whether a socket stands at a path that nobody listens on any more.
-    fn is_dead(path: &Path) -> bool {
-        let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-        is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-    }
 }

@@ -142,7 +142,7 @@ impl Builder {
         self.resolve_event_loop().and_then(|_| self.check()).map_err(|error| vec![error])?;
         let tables = parting::rehearse(self.settings.fd_tables);
         let capacity = self.capacity(self.settings.worker_count(), files_to_come);
-        let listening = listen::rehearse(&self.sources, self.reuse_port);
+        let listening = self.listen_options().and_then(|options| listen::rehearse(&self.sources, options));
         #[cfg(feature = "admin")]
         let admin = self.admin.map_or(Ok(None), |admin| {
             let servers = listen::unbound(&self.sources);
@@ -206,7 +206,8 @@ impl Builder {
         self.check()?;
         let place = Arc::new(Place::take(self.settings.fd_tables)?);
         let capacity = self.capacity_in_force(workers)?;
-        let bound = listen::bind(self.sources, workers, self.reuse_port)?;
+        let options = self.listen_options()?;
+        let bound = listen::bind(self.sources, workers, options)?;
         if !self.settings.tcp_nodelay {
             bound.set_tcp_nodelay(false).map_err(Error::Start)?;
         }
@@ -215,6 +216,7 @@ impl Builder {
         let _ways: Vec<_> = listeners.iter().filter_map(Listeners::way).collect();
         let status =
             Status::with(self.settings.bounds(), workers, capacity.max_connections, capacity.max_connections_per_core);
+        status.socket_files.put(bound.files);
         let mut settings = Settings { turned_away_max: capacity.turned_away_max, ..self.settings }.in_force();
         let access_log = begin_access_log(&mut settings, &status, workers)?;
         let settings = Arc::new(settings);
@@ -242,6 +244,8 @@ impl Builder {
         let is_watched = running.beside.watches_cores();
         // Both hear of every signal from here on; until the server serves, one ends the process.
         let mut signals = listening.is_some().then(StopSignals::listen).transpose()?;
+        // The handle was made with this builder, which starts one server. A core may answer before the last one runs.
+        let _ = self.health.0.set(Arc::clone(&status));
         let mut starts = Vec::new();
         for (index, (make, listeners)) in makers.into_iter().zip(listeners).enumerate() {
             let (start, line) = Start::new(index);
@@ -268,8 +272,6 @@ impl Builder {
             listening.serve();
         }
         status.advance(Phase::Serving);
-        // The handle was made with this builder, which starts one server.
-        let _ = self.health.0.set(status);
         Ok(running)
     }
 }

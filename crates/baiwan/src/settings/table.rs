@@ -8,13 +8,14 @@ use std::time::Duration;
 use baiwan_limits::RATE_MAX;
 
 use super::Settings;
+use super::bind::{BIND_DEFAULT, GROUP_DEFAULT, MODE_DEFAULT, OWNER_DEFAULT, parse_account, parse_mode, shown_mode};
 use super::limits::{parse_ipv6_prefix, parse_networks, shown_networks};
 use super::setting::{Kind, Row, Setting, store};
 use super::value::{
     CONNECTIONS_MAX, FIELDS_LIMITS, HEAD_LIMITS, OFF, TARGET_LIMITS, WORKERS_MAX, parse_count, parse_destination,
-    parse_field_name, parse_grace, parse_host, parse_length, parse_lines, parse_maximum, parse_port, parse_proxies,
-    parse_rate, parse_size, parse_span, parse_switch, parse_timeout, shown_destination, shown_grace, shown_maximum,
-    shown_proxies, shown_rate, shown_size, shown_span, shown_timeout,
+    parse_field_name, parse_grace, parse_length, parse_lines, parse_maximum, parse_proxies, parse_rate, parse_size,
+    parse_span, parse_switch, parse_timeout, shown_destination, shown_grace, shown_maximum, shown_proxies, shown_rate,
+    shown_size, shown_span, shown_timeout,
 };
 
 /// Every setting of a server.
@@ -25,13 +26,63 @@ pub static TABLE: &[Setting<Settings>] = &[
             "ADDRESS",
             "Address to listen on: an IP address or `localhost`; `::` serves both IP versions",
         ),
-        set: |settings, text| store(&mut settings.host, parse_host(text)),
-        show: |settings| settings.host.to_string(),
+        set: |settings, text| settings.binding.set_host(text),
+        show: |settings| settings.binding.shown_host(),
     },
     Setting {
         row: Row::new("PORT", "PORT", "TCP port; `0` takes a free one, which the start names"),
-        set: |settings, text| store(&mut settings.port, parse_port(text)),
-        show: |settings| settings.port.to_string(),
+        set: |settings, text| settings.binding.set_port(text),
+        show: |settings| settings.binding.shown_port(),
+    },
+    Setting {
+        row: Row {
+            default: Some(BIND_DEFAULT),
+            kind: Kind::List,
+            ..Row::new(
+                "BIND",
+                "ADDRESSES",
+                "Where to listen instead, separated by commas: `0.0.0.0:8080`, `[::]:8080`, `unix:/run/baiwan/http.sock`, or `unix:@name` \
+                 for a Unix socket without a file (Linux). Set together with `HOST` or `PORT`, it is refused",
+            )
+        },
+        set: |settings, text| settings.binding.set_addresses(text),
+        show: |settings| settings.binding.shown_addresses(),
+    },
+    Setting {
+        row: Row {
+            default: Some(MODE_DEFAULT),
+            ..Row::new(
+                "BIND_MODE",
+                "MODE",
+                "Permissions of the Unix sockets in `BIND`, such as `0660`: whoever may write may connect",
+            )
+        },
+        set: |settings, text| store(&mut settings.binding.access.mode, parse_mode(text)),
+        show: |settings| settings.binding.access.mode.map_or(MODE_DEFAULT.to_owned(), shown_mode),
+    },
+    Setting {
+        row: Row {
+            default: Some(OWNER_DEFAULT),
+            ..Row::new(
+                "BIND_OWNER",
+                "USER",
+                "Who owns the Unix sockets in `BIND`: a user's name or number. Another than the process's own needs root or `CAP_CHOWN`",
+            )
+        },
+        set: |settings, text| store(&mut settings.binding.access.owner, parse_account(text)),
+        show: |settings| settings.binding.access.owner.clone().unwrap_or(OWNER_DEFAULT.to_owned()),
+    },
+    Setting {
+        row: Row {
+            default: Some(GROUP_DEFAULT),
+            ..Row::new(
+                "BIND_GROUP",
+                "GROUP",
+                "Group of the Unix sockets in `BIND`, by name or number: one of the process's own, unless that is root",
+            )
+        },
+        set: |settings, text| store(&mut settings.binding.access.group, parse_account(text)),
+        show: |settings| settings.binding.access.group.clone().unwrap_or(GROUP_DEFAULT.to_owned()),
     },
     Setting {
         row: Row {

@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex};
@@ -34,12 +36,47 @@ pub(crate) fn a_unix_socket_is_served(event_loop: EventLoop) {
     rig.stop();
 }
 
+pub(crate) fn the_file_of_a_unix_socket_has_its_mode_and_goes_with_the_stop(event_loop: EventLoop) {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let bind = |name: &str| builder(event_loop).workers(2).bind(format!("unix:{}", at(name).display()));
+    let rig = Rig::start(bind("socket").bind_mode(0o660), app());
+    assert_eq!(std::fs::metadata(at("socket")).unwrap().permissions().mode() & 0o777, 0o660);
+    assert_eq!(Client::connect_unix(&at("socket")).get("/").status, 200);
+    rig.stop();
+    assert!(!at("socket").exists());
+    // Another server's, in its place, stays.
+    let rig = Rig::start(bind("socket"), app());
+    std::fs::remove_file(at("socket")).unwrap();
+    let other = UnixListener::bind(at("socket")).unwrap();
+    rig.stop();
+    assert!(at("socket").exists());
+    drop(other);
+    // So does the file of a socket that was handed in.
+    let given = UnixListener::bind(at("given")).unwrap();
+    Rig::start(builder(event_loop).listener(given), app()).stop();
+    assert!(at("given").exists());
+    // A server that was dropped, or does not start, leaves none.
+    drop(bind("dropped").start(app()).unwrap());
+    assert!(bind("refused").bind("unix:/nowhere/socket").start(app()).is_err());
+    assert!(!at("dropped").exists() && !at("refused").exists());
+    assert!(line(bind("mode").bind_mode(0o444)).starts_with("BIND_MODE is \"0444\"; allowed is a 0 and three octal"));
+}
+
+pub(crate) fn a_socket_that_cannot_be_served_is_named(event_loop: EventLoop) {
+    let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let said = line(builder(event_loop).listener(datagrams));
+    assert!(said.starts_with("cannot listen on the given socket: it is a datagram socket"), "{said}");
+    let file = std::fs::File::open("/dev/null").unwrap();
+    assert!(line(builder(event_loop).listener(file)).ends_with("it is no socket"));
+}
+
 pub(crate) fn a_socket_that_listens_already_is_taken_over(event_loop: EventLoop) {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = tcp.local_addr().unwrap().to_string();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
-    let unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let unix = UnixListener::bind(&path).unwrap();
     // It waits in the backlog of a socket that nobody serves yet.
     let mut early = Client::connect(&address);
     early.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
@@ -101,6 +138,19 @@ pub(crate) fn the_ipv6_wildcard_serves_both_versions(event_loop: EventLoop) {
     rig.stop();
 }
 
+pub(crate) fn both_wildcards_serve_a_port_together(event_loop: EventLoop) {
+    let port = free_port();
+    for addresses in [["0.0.0.0", "[::]"], ["[::]", "0.0.0.0"]] {
+        let builder = addresses
+            .iter()
+            .fold(builder(event_loop).workers(2), |builder, address| builder.bind(format!("{address}:{port}")));
+        let rig = Rig::start(builder, app());
+        assert_eq!(Client::connect(&format!("[::1]:{port}")).get("/").text(), "::1");
+        assert_eq!(Client::connect(&format!("127.0.0.1:{port}")).get("/").text(), "127.0.0.1", "not mapped to IPv6");
+        rig.stop();
+    }
+}
+
 /// What a server says that cannot start.
 pub(crate) fn line(builder: Builder) -> String {
     let line = builder.start(app()).unwrap_err().to_string();
@@ -122,12 +172,9 @@ pub(crate) fn free_port() -> u16 {
 
 pub(crate) fn an_address_that_another_one_covers_is_called_so(event_loop: EventLoop) {
     let free = free_port();
-    for (all, one, what) in [
-        ("[::]", "0.0.0.0", "IPv4"),
-        ("[::]", "127.0.0.1", "IPv4"),
-        ("[::]", "[::1]", "[::1]:PORT"),
-        ("0.0.0.0", "127.0.0.1", "127.0.0.1:PORT"),
-    ] {
+    for (all, one, what) in
+        [("[::]", "127.0.0.1", "IPv4"), ("[::]", "[::1]", "[::1]:PORT"), ("0.0.0.0", "127.0.0.1", "127.0.0.1:PORT")]
+    {
         let (all, one) = (format!("{all}:{free}"), format!("{one}:{free}"));
         let what = what.replace("PORT", &free.to_string());
         let expected = format!("{all} serves {what} too: leave {one} out");

@@ -181,9 +181,12 @@ on_both_event_loops! {
         the_record_has_the_route_of_a_router_inside_of_what_axum_serves;
     listening:
         a_unix_socket_is_served,
+        the_file_of_a_unix_socket_has_its_mode_and_goes_with_the_stop,
+        a_socket_that_cannot_be_served_is_named,
         a_socket_that_listens_already_is_taken_over,
         each_core_serves_a_listener_that_they_share,
         the_ipv6_wildcard_serves_both_versions,
+        both_wildcards_serve_a_port_together,
         an_address_that_another_one_covers_is_called_so,
         an_unknown_host_is_not_called_a_wrong_address,
         running_inside_a_runtime_is_an_error,

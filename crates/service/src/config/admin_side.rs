@@ -1,6 +1,7 @@
 //! What the settings say of the admin side.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use baiwan::settings::{is_off, parse_host, parse_port, store};
@@ -50,10 +51,14 @@ impl AdminSettings {
         self.is_asked_for
     }
 
-    /// The admin side that is wanted.
-    pub(crate) fn admin(&self) -> Option<Admin> {
-        let admin = Admin::bind(SocketAddr::new(self.host?, self.port));
-        let admin = if self.is_asked_for { admin } else { admin.optional("ADMIN_PORT") };
+    /// The admin side that is wanted, on `socket` if there is one.
+    pub(crate) fn admin(&self, socket: Option<OwnedFd>) -> Option<Admin> {
+        let address = SocketAddr::new(self.host?, self.port);
+        let admin = match socket {
+            Some(socket) => Admin::listener(socket),
+            None if self.is_asked_for => Admin::bind(address),
+            None => Admin::bind(address).optional("ADMIN_PORT"),
+        };
         Some(match &self.token {
             Some(token) => admin.secret(token.clone()),
             None => admin,

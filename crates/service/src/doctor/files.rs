@@ -24,7 +24,7 @@ pub(super) fn checks(source: &Source<'_>, question: &Question) -> [Check; 4] {
 pub(super) fn limits(source: &Source<'_>, question: &Question) -> Files {
     let max = process_limit(source, "Max open files").map_or(u64::MAX, |[_, hard]| hard);
     let open = source.entries("/proc/self/fd").unwrap_or_default() + FILES_OF_SERVICE;
-    let files = Files { max, tables: question.fd_tables, open, listeners: 1 };
+    let files = Files { max, tables: question.fd_tables, open, listeners: question.listeners };
     match question.has_admin && question.fd_tables == FdTables::Shared {
         true => files.with(ADMIN_FILES),
         false => files,

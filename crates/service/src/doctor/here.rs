@@ -22,7 +22,7 @@ pub fn look(config: &Config) -> (String, Vec<anyhow::Error>) {
         Err(refusal) => refusals.push(refusal),
     }
     let server = Server::from_settings(config.server.clone());
-    let server = match config.admin.admin() {
+    let server = match config.admin.admin(None) {
         Some(admin) => server.admin(admin),
         None => server,
     };

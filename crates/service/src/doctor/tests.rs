@@ -83,6 +83,7 @@ fn question(connections: u64) -> Question {
         cores: 2,
         fd_tables: FdTables::Shared,
         has_admin: true,
+        listeners: 1,
         database: Location::Sqlite("/data/baiwan.db".into()),
     }
 }

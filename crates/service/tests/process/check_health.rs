@@ -2,11 +2,10 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::running::{Running, command, with_settings};
+use crate::running::{Running, command, eventually, with_settings};
 
 /// Asks with the settings of [`command`], unless these flags or variables say otherwise.
 fn asked(words: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -94,16 +93,31 @@ fn a_service_that_is_not_healthy_is_not_there_or_says_nothing_is_exit_code_1() {
 }
 
 #[test]
-fn a_unix_socket_is_asked_by_its_path() {
+fn a_service_on_unix_sockets_is_asked_there() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("baiwan.sock");
-    let url = format!("unix:{}", path.display());
-    let listener = UnixListener::bind(&path).unwrap();
-    let healthy = std::thread::scope(|scope| {
-        scope.spawn(|| answer(listener.accept().unwrap().0, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
-        said(&asked(&[&url], &[]))
-    });
-    assert_eq!(healthy, (Some(0), format!("healthy: {url}/health/live answers 200")));
+    let path = directory.path().join("baiwan.sock").display().to_string();
+    let name = format!("unix:@baiwan-check-health-{}", std::process::id());
+    for address in [format!("unix:{path}"), name] {
+        let mut command = command(directory.path());
+        command.env_remove("HOST").env_remove("PORT").env("BIND", &address).env("WORKERS", "1");
+        let child = command.stdin(std::process::Stdio::null()).spawn().unwrap();
+        let _service = Ended(child);
+        let settings = [("BIND", &*address), ("HOST", ""), ("PORT", "")];
+        eventually("it is healthy", || said(&asked(&[], &settings)).0 == Some(0));
+        let line = format!("healthy: {address}/health/live answers 200");
+        assert_eq!(said(&asked(&[], &settings)), (Some(0), line.clone()));
+        assert_eq!(said(&asked(&[&address], &[])), (Some(0), line));
+    }
+}
+
+/// A process that ends with its test.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]

@@ -5,6 +5,9 @@
 // It needs outputs that fail as those of Linux do.
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod access_log;
+// A shell passes descriptors on as those of Linux do.
+#[cfg(target_os = "linux")]
+mod activation;
 mod admin_side;
 // Those of `baiwan load`, which runs on Linux only.
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
@@ -26,6 +29,9 @@ mod kernel;
 mod limits;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod load;
+// Abstract sockets and fd tables are Linux's.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+mod listening;
 // Some of what it looks for only Linux tells.
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod metrics;

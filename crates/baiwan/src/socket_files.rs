@@ -1,0 +1,28 @@
+//! The files of the Unix sockets that a server has bound: gone when its stop begins to end connections.
+//!
+//! They go before the sockets do: whoever connects after that finds no server at the path, or the next one, and whoever has connected
+//! before is still accepted. The invariant: a file that another process has put in the place of one stays.
+
+use std::sync::{Mutex, PoisonError};
+
+use baiwan_driver::SocketFile;
+
+/// Those of one server.
+#[derive(Debug, Default)]
+pub(crate) struct SocketFiles(Mutex<Vec<SocketFile>>);
+
+impl SocketFiles {
+    /// Has these removed with the others.
+    pub(crate) fn put(&self, files: Vec<SocketFile>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(files);
+    }
+
+    /// Removes them, once.
+    pub(crate) fn remove(&self) {
+        drop(self.take());
+    }
+
+    fn take(&self) -> Vec<SocketFile> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

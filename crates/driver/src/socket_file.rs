@@ -1,0 +1,244 @@
+//! The file of a Unix socket: what may stand in its place, who may connect, and who removes it.
+//!
+//! ```text
+//!   make room (a dead server's socket) ─▶ bind ─▶ mode, owner, group ─▶ listen ─▶ … ─▶ remove, if it is still this one
+//! ```
+//!
+//! The invariant: nobody can connect before mode, owner and group are what they shall be, because a socket that does not listen yet
+//! refuses everybody. So the umask, which belongs to all threads of the process, need not be changed.
+
+use std::fs::{FileType, Metadata};
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, Gid, Mode, Uid};
+use rustix::io::{Errno, FdFlags};
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketType};
+
+/// Who may connect to the Unix sockets that are bound. What is `None` is as the system makes it: the process's user and group, and all
+/// permissions that its umask leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct FileAccess {
+    /// The permission bits, 0 to 0o777. Linux lets those connect who may write.
+    pub mode: Option<u32>,
+    /// The id of the user who owns the file.
+    pub owner: Option<u32>,
+    /// The id of the file's group.
+    pub group: Option<u32>,
+}
+
+/// What tells a file from any other that is there at the same time: its device and its number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Identity(u64, u64);
+
+impl Identity {
+    fn of(metadata: &Metadata) -> Self {
+        Self(metadata.dev(), metadata.ino())
+    }
+
+    /// Whether this file stands at the path.
+    pub(crate) fn is_at(self, path: &Path) -> bool {
+        std::fs::symlink_metadata(path).is_ok_and(|metadata| Self::of(&metadata) == self)
+    }
+}
+
+/// The file of a socket that was bound by this process, which removes it when this is dropped.
+///
+/// Drop it while the socket is still open: the number of a file is unique only for as long as something holds the file, and by it a file
+/// is recognised that another process has put in the place of this one. That one stays.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    identity: Option<Identity>,
+}
+
+impl SocketFile {
+    pub(crate) fn new(path: &Path, identity: Identity) -> Self {
+        // A process whose working directory is gone has no paths but those that it was given.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Self { path, identity: Some(identity) }
+    }
+
+    /// Where it stands.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Leaves the file where it is: somebody else listens on the same socket from here on.
+    pub fn keep(mut self) {
+        self.identity = None;
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if self.identity.take().is_some_and(|identity| identity.is_at(&self.path)) {
+            // Where the process may not do so any more, the next server replaces the file.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Makes the file that was just bound accessible as it shall be. It is removed if that fails.
+pub(crate) fn claim(path: &Path, access: FileAccess) -> io::Result<Identity> {
+    let identity = Identity::of(&std::fs::symlink_metadata(path)?);
+    let file = SocketFile::new(path, identity);
+    open_to(path, access)?;
+    file.keep();
+    Ok(identity)
+}
+
+/// Fails if the file that was claimed is another one by now: whoever looked before the socket listened took it for a dead server's.
+pub(crate) fn check(path: &Path, claimed: Identity) -> io::Result<()> {
+    if claimed.is_at(path) { Ok(()) } else { Err(Errno::ADDRINUSE.into()) }
+}
+
+fn open_to(path: &Path, access: FileAccess) -> io::Result<()> {
+    let FileAccess { mode, owner, group } = access;
+    let failed = |what: String, error: Errno| io::Error::new(io::Error::from(error).kind(), what);
+    // First, because whoever has given the file away may not change its mode.
+    if let Some(mode) = mode {
+        set_mode(path, Mode::from_raw_mode(mode as _))
+            .map_err(|error| failed(format!("its mode cannot be set to {mode:04o}: {error}"), error))?;
+    }
+    if owner.is_none() && group.is_none() {
+        return Ok(());
+    }
+    let (user, of) = (owner.map(Uid::from_raw), group.map(Gid::from_raw));
+    set_owner(path, user, of).map_err(|error| {
+        let ids = [("user", owner), ("group", group)];
+        let ids: Vec<_> = ids.iter().filter_map(|(kind, id)| Some(format!("{kind} {}", (*id)?))).collect();
+        let advice = match error {
+            Errno::PERM if owner.is_some() => "; only root, or a process with CAP_CHOWN, may give it to another user",
+            Errno::PERM => {
+                "; this user is not in that group, and only root, or a process with CAP_CHOWN, may choose any"
+            }
+            _ => "",
+        };
+        failed(format!("it cannot be given to {}: {error}{advice}", ids.join(" and ")), error)
+    })
+}
+
+#[cfg(target_os = "linux")]
+use by_descriptor::{set_mode, set_owner};
+#[cfg(not(target_os = "linux"))]
+use by_path::{set_mode, set_owner};
+
+/// What is set is set for a socket, and not for a file that a link in its place leads to.
+#[cfg(target_os = "linux")]
+mod by_descriptor {
+    use std::os::fd::{AsRawFd, OwnedFd};
+    use std::path::Path;
+
+    use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+    use rustix::io::{Errno, Result};
+
+    pub(super) fn set_mode(path: &Path, mode: Mode) -> Result<()> {
+        let file = open_socket(path)?;
+        // What was opened with O_PATH has no mode to set but by this name (open(2)).
+        rustix::fs::chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), mode)
+    }
+
+    pub(super) fn set_owner(path: &Path, owner: Option<Uid>, group: Option<Gid>) -> Result<()> {
+        rustix::fs::chownat(open_socket(path)?, c"", owner, group, AtFlags::EMPTY_PATH)
+    }
+
+    fn open_socket(path: &Path) -> Result<OwnedFd> {
+        let file = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode).is_socket() {
+            true => Ok(file),
+            false => Err(Errno::NOTSOCK),
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod by_path {
+    use std::path::Path;
+
+    use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid};
+    use rustix::io::Result;
+
+    pub(super) fn set_mode(path: &Path, mode: Mode) -> Result<()> {
+        rustix::fs::chmod(path, mode)
+    }
+
+    pub(super) fn set_owner(path: &Path, owner: Option<Uid>, group: Option<Gid>) -> Result<()> {
+        rustix::fs::chownat(CWD, path, owner, group, AtFlags::SYMLINK_NOFOLLOW)
+    }
+}
+
+/// Binds a new socket to the path, in the place of one that nobody listens on any more.
+pub(crate) fn bind(fd: &OwnedFd, path: &Path) -> io::Result<()> {
+    let name = SocketAddrUnix::new(path)?;
+    match net::bind(fd, &name) {
+        Err(Errno::ADDRINUSE) => {
+            if is_dead(path, &name)? {
+                std::fs::remove_file(path)?;
+            }
+            Ok(net::bind(fd, &name)?)
+        }
+        outcome => Ok(outcome?),
+    }
+}
+
+/// Whether a socket could be bound to the path now, as far as can be known without making it.
+///
+/// # Errors
+/// As where it is bound.
+pub(crate) fn probe(path: &Path) -> io::Result<()> {
+    is_dead(path, &SocketAddrUnix::new(path)?)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+/// Whether the file of a socket stands there that nobody listens on any more. Whatever else stands there is an error: it is somebody's
+/// data, or somebody's server.
+fn is_dead(path: &Path, name: &SocketAddrUnix) -> io::Result<bool> {
+    let kind = match std::fs::symlink_metadata(path) {
+        Ok(metadata) => metadata.file_type(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if !kind.is_socket() {
+        let (path, what) = (path.display(), name_of(kind));
+        let said = format!("{path} is {what}, and no socket: choose another path, or move it away");
+        return Err(io::Error::new(ErrorKind::AlreadyExists, said));
+    }
+    // One whose backlog is full must not be waited for.
+    let asking = stream_socket(AddressFamily::UNIX)?;
+    rustix::io::ioctl_fionbio(&asking, true)?;
+    match net::connect(&asking, name) {
+        Err(Errno::CONNREFUSED) => Ok(true),
+        // It has just gone.
+        Err(Errno::NOENT) => Ok(false),
+        Err(Errno::ACCESS) => {
+            let said = format!(
+                "{} is a socket that this user may not connect to, so nobody can say whether a server listens there: choose \
+                 another path, or remove it if none does",
+                path.display()
+            );
+            Err(io::Error::new(ErrorKind::PermissionDenied, said))
+        }
+        _ => Err(Errno::ADDRINUSE.into()),
+    }
+}
+
+/// A stream socket that is closed where the process becomes another program.
+pub(crate) fn stream_socket(family: AddressFamily) -> io::Result<OwnedFd> {
+    let fd = net::socket(family, SocketType::STREAM, None)?;
+    rustix::io::fcntl_setfd(&fd, FdFlags::CLOEXEC)?;
+    Ok(fd)
+}
+
+fn name_of(kind: FileType) -> &'static str {
+    match kind {
+        _ if kind.is_file() => "a file",
+        _ if kind.is_dir() => "a directory",
+        _ if kind.is_symlink() => "a symbolic link",
+        _ if kind.is_fifo() => "a named pipe",
+        _ => "a device",
+    }
+}

@@ -1,0 +1,127 @@
+//! Unix sockets at a path: who may connect from the first moment on, and what becomes of the file.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use baiwan_driver::{Address, BoundListener, FileAccess, ListenOptions, group_id, user_id};
+
+/// A folder of its own, gone at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("baiwan-socket-{name}-{}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.0.join("socket")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn bind(path: &Path, file: FileAccess) -> std::io::Result<BoundListener> {
+    BoundListener::bind(&Address::Unix(path.to_owned()), ListenOptions { file, ..ListenOptions::default() })
+}
+
+#[test]
+fn the_file_has_the_mode_whatever_the_umask_is() {
+    let folder = Folder::new("mode");
+    for mode in [0o600, 0o660, 0o666, 0o622] {
+        let bound = bind(&folder.socket(), FileAccess { mode: Some(mode), ..FileAccess::default() }).unwrap();
+        let found = std::fs::metadata(folder.socket()).unwrap().permissions().mode();
+        assert_eq!(found & 0o7777, mode, "{mode:o}");
+        UnixStream::connect(folder.socket()).unwrap();
+        drop(bound.socket_file());
+    }
+}
+
+#[test]
+fn the_file_is_given_to_a_user_and_a_group_or_the_error_says_who_may_do_that() {
+    let folder = Folder::new("owner");
+    let mine = std::fs::metadata(&folder.0).unwrap();
+    let own = FileAccess { mode: Some(0o600), owner: Some(mine.uid()), group: Some(mine.gid()) };
+    drop(bind(&folder.socket(), own).unwrap().socket_file());
+    // Nobody's number on any system that tests run on.
+    let stranger = 4_000_000_000;
+    for access in
+        [FileAccess { owner: Some(stranger), ..own }, FileAccess { group: Some(stranger), owner: None, ..own }]
+    {
+        match bind(&folder.socket(), access) {
+            // Root may.
+            Ok(bound) => {
+                let found = std::fs::metadata(folder.socket()).unwrap();
+                assert_eq!(found.uid(), access.owner.unwrap_or(mine.uid()));
+                assert_eq!(found.gid(), access.group.unwrap_or(mine.gid()));
+                assert_eq!(found.permissions().mode() & 0o7777, 0o600);
+                drop(bound.socket_file());
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+                assert!(error.to_string().contains("CAP_CHOWN") && error.to_string().contains("4000000000"), "{error}");
+            }
+        }
+        assert!(!folder.socket().exists(), "nothing is left behind");
+    }
+}
+
+#[test]
+fn the_file_goes_with_its_guard_and_one_in_its_place_stays() {
+    let folder = Folder::new("end");
+    let path = folder.socket();
+    let bound = bind(&path, FileAccess::default()).unwrap();
+    let file = bound.socket_file().unwrap();
+    assert_eq!(file.path(), path);
+    drop(file);
+    assert!(!path.exists());
+
+    let file = bind(&path, FileAccess::default()).unwrap().socket_file().unwrap();
+    file.keep();
+    assert!(path.exists(), "somebody else listens there");
+
+    // The dead socket is replaced, and then another server replaces this one.
+    let bound = bind(&path, FileAccess::default()).unwrap();
+    let file = bound.socket_file().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let other = UnixListener::bind(&path).unwrap();
+    drop(file);
+    UnixStream::connect(&path).unwrap();
+    drop(other);
+    assert!(bound.try_clone().unwrap().socket_file().is_none(), "one guard is enough");
+    let given = BoundListener::from_fd(UnixListener::bind(folder.0.join("given")).unwrap().into()).unwrap();
+    assert!(given.socket_file().is_none(), "whoever has made it removes it");
+}
+
+#[test]
+fn a_probe_says_what_binding_would_and_leaves_nothing() {
+    let folder = Folder::new("probe");
+    let at = |name: &str| Address::Unix(folder.0.join(name));
+    let probe = |name: &str| BoundListener::probe(&at(name), ListenOptions::default());
+    probe("socket").unwrap();
+    assert!(!folder.socket().exists());
+    let live = UnixListener::bind(folder.socket()).unwrap();
+    assert_eq!(probe("socket").unwrap_err().kind(), ErrorKind::AddrInUse);
+    drop(live);
+    probe("socket").expect("a dead one would be replaced");
+    assert!(folder.socket().exists());
+    assert_eq!(probe("nowhere/socket").unwrap_err().kind(), ErrorKind::NotFound);
+    std::fs::write(folder.0.join("file"), "precious").unwrap();
+    assert!(probe("file").unwrap_err().to_string().contains("is a file, and no socket"));
+}
+
+#[test]
+fn names_are_those_of_this_machine() {
+    assert_eq!(user_id("root").unwrap(), Some(0));
+    assert_eq!(user_id("no such user").unwrap(), None);
+    assert_eq!(group_id("no such group").unwrap(), None);
+}

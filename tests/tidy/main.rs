@@ -8,6 +8,8 @@
 //! | `documents` | that documents name what exists |
 //! | `threats`, `rfc` | that threats and rules have tests |
 //! | `licences` | the licences of dependencies |
+//! | `packages` | what is published, and what is not |
+//! | `translation` | that the Chinese README says what the English one says |
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
@@ -17,6 +19,8 @@ mod house;
 mod imports;
 mod layers;
 mod licences;
+mod packages;
 mod rfc;
 mod threats;
+mod translation;
 mod tree;

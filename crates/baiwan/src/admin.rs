@@ -237,9 +237,13 @@ impl Admin {
         self
     }
 
-    /// Listens on the address; nothing is accepted yet. None if the address is in use and nobody has asked for it. `taken_by`
-    /// says which address of the server itself takes one from it.
-    pub(crate) fn listen(mut self, taken_by: impl Fn(&Address) -> Option<Address>) -> Result<Option<Listening>, Error> {
+    /// Listens on the address, on the socket that was there `before` if it is one of that address; nothing is accepted yet. None if the
+    /// address is in use and nobody has asked for it. `taken_by` says which address of the server itself takes one from it.
+    pub(crate) fn listen(
+        mut self,
+        before: Option<TcpListener>,
+        taken_by: impl Fn(&Address) -> Option<Address>,
+    ) -> Result<Option<Listening>, Error> {
         if self.has_wrong_token {
             return Err(Error::AdminToken { allowed: TOKEN_FORM });
         }
@@ -248,7 +252,8 @@ impl Admin {
         }
         let failed = |source| Error::Admin { address: self.address.clone(), source };
         let address = self.tcp_address()?;
-        let bound = TcpListener::bind(address).map_err(|error| match error.kind() {
+        let before = before.filter(|before| before.local_addr().is_ok_and(|found| is_at(found, address)));
+        let bound = before.map_or_else(|| TcpListener::bind(address), Ok).map_err(|error| match error.kind() {
             ErrorKind::AddrInUse => taken_by(&Address::Tcp(address)).map_or(error, |server| taken(&server)),
             _ => error,
         });
@@ -292,16 +297,21 @@ impl Admin {
     pub(crate) fn rehearse(mut self, taken_by: impl Fn(&Address) -> Option<Address>) -> Result<Option<String>, Error> {
         let setting = self.optional.take();
         if self.socket.is_some() {
-            return self.listen(taken_by).map(|_| None);
+            return self.listen(None, taken_by).map(|_| None);
         }
         let address = Address::Tcp(self.tcp_address()?);
         let outcome = match taken_by(&address) {
             Some(server) => Err(Error::Admin { address: self.address, source: taken(&server) }),
-            None => self.listen(taken_by).map(drop),
+            None => self.listen(None, taken_by).map(drop),
         };
         let Err(error) = outcome else { return Ok(None) };
         setting.and_then(|setting| absence(&error, setting)).map(Some).ok_or(error)
     }
+}
+
+/// Whether a socket at `found` is one that `wanted` asks for; port 0 is any.
+fn is_at(found: SocketAddr, wanted: SocketAddr) -> bool {
+    found.ip() == wanted.ip() && (wanted.port() == 0 || found.port() == wanted.port())
 }
 
 /// The server itself is who listens there.
@@ -335,6 +345,8 @@ pub(crate) struct Told {
     pub(crate) ipv6_prefix: u8,
     /// What the dashboard shows that stays as it is.
     pub(crate) facts: Facts,
+    /// Nothing is accepted before the server serves: until then, another process answers at the same socket.
+    pub(crate) awaits_start: bool,
 }
 
 impl Listening {
@@ -342,7 +354,7 @@ impl Listening {
     pub(crate) fn start(self, told: Told) -> Result<(AdminSide, TcpListener), Error> {
         let Self { listener, address, admin } = self;
         let Admin { token, checks, log_level, .. } = admin;
-        let Told { health, metrics, ports, ipv6_prefix, facts } = told;
+        let Told { health, metrics, ports, ipv6_prefix, facts, awaits_start } = told;
         let verdicts = checks.verdicts();
         metrics.add_part(Shown { health: health.clone(), checks: verdicts.clone() });
         let make = move || Site {
@@ -354,6 +366,6 @@ impl Listening {
             board: Board::new(facts),
             log_level,
         };
-        Ok((AdminSide::start(address, checks, make)?, listener))
+        Ok((AdminSide::start(address, checks, make, awaits_start)?, listener))
     }
 }

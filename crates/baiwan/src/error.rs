@@ -77,6 +77,14 @@ pub enum Error {
     /// No address and no listener was given.
     #[error("there is nothing to listen on: give an address with `bind` or a socket with `listener`")]
     NoListener,
+    /// No process can take over through the path that was given, or this one cannot from the process that listens there, which serves on.
+    #[error("cannot take over through {path}: {why}")]
+    Takeover {
+        /// The path, as it was given.
+        path: String,
+        /// Why not.
+        why: String,
+    },
     /// More connections were asked for than can be had.
     #[error("{name}={wanted} cannot be had: {why}, which is enough for {possible}")]
     MaxConnections {

@@ -106,6 +106,16 @@ pub mod simulation {
     pub use crate::engine::simulation::{Outcome, Outcomes, at_call, every_call, replay, run, run_bytes};
 }
 
+/// The first page of this crate, whose program is compiled with the documentation's tests.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+/// The page for those who come from asyncio, whose programs are compiled as well.
+#[cfg(all(doctest, feature = "admin", feature = "matched-path"))]
+#[doc = include_str!("../../../docs/from-asyncio.md")]
+struct FromAsyncio;
+
 /// The page for those who come from `axum::serve`: its programs are compiled with the documentation's tests.
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../../../docs/from-axum-serve.md")]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   environment ─► builder ─► start ─► running ─► shutdown
-//!                               │ listen, parting
+//!                               │ listen, takeover, parting
 //!                               └─► core, a thread each: start line ─► engine, or portable loop ─► finish line
 //! ```
 //!
@@ -32,10 +32,17 @@ mod signals;
 mod socket_access;
 mod start;
 mod start_line;
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+mod takeover;
+#[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
+mod takeover_elsewhere;
 #[cfg(feature = "metrics")]
 mod watchdog;
 
 use crate::settings::Settings;
+
+#[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
+use self::takeover_elsewhere as takeover;
 
 pub use self::builder::Builder;
 #[cfg(feature = "axum")]

@@ -19,6 +19,7 @@ mod table;
 mod value;
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,6 +127,8 @@ pub struct Settings {
     pub overload: Overload,
     /// Whether each core has an fd table of its own.
     pub fd_tables: FdTables,
+    /// The Unix socket through which the next process takes over the listening sockets. None: none can.
+    pub takeover: Option<PathBuf>,
     /// A core that has not turned for this long makes the server one that does not live.
     pub live_timeout: Duration,
     /// A poll of a handler that takes longer is counted, where there are metrics.
@@ -186,6 +189,7 @@ impl Default for Settings {
             event_loop: EventLoop::Auto,
             overload: Overload::Off,
             fd_tables: FdTables::Shared,
+            takeover: None,
             live_timeout: LIVE_TIMEOUT,
             slow_poll: Some(Duration::from_millis(100)),
             rate_limit: RateLimits::default(),

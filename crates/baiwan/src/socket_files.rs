@@ -3,6 +3,7 @@
 //! They go before the sockets do: whoever connects after that finds no server at the path, or the next one, and whoever has connected
 //! before is still accepted. The invariant: a file that another process has put in the place of one stays.
 
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use baiwan_driver::SocketFile;
@@ -20,6 +21,17 @@ impl SocketFiles {
     /// Removes them, once.
     pub(crate) fn remove(&self) {
         drop(self.take());
+    }
+
+    /// Where they are.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        let files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        files.iter().map(|file| file.path().to_owned()).collect()
+    }
+
+    /// Leaves them to the process that has taken over their sockets.
+    pub(crate) fn keep(&self) {
+        self.take().into_iter().for_each(SocketFile::keep);
     }
 
     fn take(&self) -> Vec<SocketFile> {

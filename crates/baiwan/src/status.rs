@@ -12,6 +12,7 @@
 //! | `connection_state` | what connections wait for |
 //! | `counts` | the counters, and their sums |
 //! | `health` | what anybody may ask |
+//! | `succession` | that another process has taken over, and that none may any more |
 //!
 //! Nothing is decided here but whether one more connection fits: who is let in is the gate's business.
 //!
@@ -24,6 +25,7 @@ mod connection_state;
 mod counts;
 mod health;
 mod phase;
+mod succession;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -51,6 +53,7 @@ pub use self::counts::Counts;
 pub(crate) use self::counts::{TransportCounts, add};
 pub use self::health::Health;
 pub use self::phase::Phase;
+pub(crate) use self::succession::Succession;
 
 /// How long a core may not turn, unless a program or setting says otherwise: a restart ends every connection.
 pub(crate) const LIVE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -89,6 +92,7 @@ pub(crate) struct Status {
     pub(crate) access_log: OnceLock<Arc<AccessLogCounts>>,
     /// When the cores were told to end their connections.
     draining_since: OnceLock<Instant>,
+    pub(crate) succession: Succession,
     /// Of the Unix sockets that were bound.
     pub(crate) socket_files: SocketFiles,
 }
@@ -180,6 +184,7 @@ impl Status {
             slow_polls: ByRoute::default(),
             access_log: OnceLock::new(),
             draining_since: OnceLock::new(),
+            succession: Succession::default(),
             socket_files: SocketFiles::default(),
         })
     }

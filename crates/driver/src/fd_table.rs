@@ -6,21 +6,16 @@
 //!
 //! The invariant of a [`Handover`]: what was put in and not taken is open in no table, so no table gets a copy of it.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
-};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::BoundListener;
+use crate::rights::{MESSAGE_FDS_MAX, receive, send};
 
-/// Descriptors that one message carries, at most (unix(7), `SCM_RIGHTS`).
-const MESSAGE_FDS_MAX: usize = 253;
 const _: () = assert!(MESSAGE_FDS_MAX <= u8::MAX as usize, "a message begins with their number");
 
 /// Gives the calling thread an fd table of its own, and so a limit on open files of its own. It begins as a copy of the
@@ -76,14 +71,7 @@ impl Handover {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "more than 253 listeners"));
         }
         let fds: Vec<BorrowedFd<'_>> = listeners.iter().map(AsFd::as_fd).collect();
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_FDS_MAX))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if !fds.is_empty() {
-            let fits = control.push(SendAncillaryMessage::ScmRights(&fds));
-            debug_assert!(fits, "the space is for the most that there may be");
-        }
-        let count = [fds.len() as u8];
-        sendmsg(&self.to, &[IoSlice::new(&count)], &mut control, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+        send(self.to.as_fd(), &[fds.len() as u8], &fds, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
         listeners.clear();
         Ok(())
     }
@@ -93,19 +81,9 @@ impl Handover {
     /// # Errors
     /// `WouldBlock` when none is; `EMFILE` when this table has no room for all of it: then it is lost.
     pub fn take(&self) -> io::Result<Vec<BoundListener>> {
-        let mut count = [0];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_FDS_MAX))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        recvmsg(&self.from, &mut [IoSliceMut::new(&mut count)], &mut control, flags)?;
-        let mut listeners = Vec::new();
-        for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(fds) = message {
-                for fd in fds {
-                    listeners.push(BoundListener::from_fd(fd)?);
-                }
-            }
-        }
+        let (mut count, mut fds) = ([0], Vec::new());
+        receive(self.from.as_fd(), &mut count, &mut fds, RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC)?;
+        let listeners = fds.into_iter().map(BoundListener::moved).collect::<io::Result<Vec<_>>>()?;
         match listeners.len() == usize::from(count[0]) {
             true => Ok(listeners),
             false => Err(Errno::MFILE.into()),

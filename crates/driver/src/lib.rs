@@ -37,13 +37,14 @@ mod fd_table;
 mod kind;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod listen;
-#[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
-#[path = "portable_listen.rs"]
-mod listen;
 mod machine;
 mod name;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod option;
+#[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
+mod portable_listen;
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+mod rights;
 pub mod sim;
 mod socket_file;
 
@@ -57,14 +58,17 @@ pub use alarm::Alarm;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub use fd_table::{Handover, unshare_fd_table};
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
-pub use listen::BACKLOG_MAX;
-pub use listen::BoundListener;
+pub use listen::{BACKLOG_MAX, BoundListener};
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub use machine::{FileLimit, raise_file_limit};
 pub use machine::{open_files, read_kilobytes, thread_cpu_time};
 pub use name::{local_address, local_unix_address, peer_unix_address};
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub use option::{excess_bytes, held_bytes};
+#[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
+pub use portable_listen::BoundListener;
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+pub use rights::{MESSAGE_FDS_MAX, effective_user, receive_fds, send_fds};
 pub use socket_file::{FileAccess, SocketFile};
 
 /// How to open a listening socket.

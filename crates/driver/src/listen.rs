@@ -73,7 +73,7 @@ impl BoundListener {
     /// As [`bind`](Self::bind).
     pub fn probe(address: &Address, options: ListenOptions) -> io::Result<()> {
         match address {
-            Address::Unix(path) => socket_file::probe(path),
+            Address::Unix(path) => socket_file::probe(path, options.file),
             _ => open(address, ListenOptions { reuse_port: false, ..options }).map(drop),
         }
     }
@@ -83,14 +83,24 @@ impl BoundListener {
     /// # Errors
     /// `InvalidInput` and a sentence if it is none, or one that cannot be accepted from; otherwise what the system says.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        let listener = Self::moved(fd)?;
+        if let Address::Tcp(_) = listener.address {
+            hand_down(&listener.fd)?;
+        }
+        Ok(listener)
+    }
+
+    /// As [`from_fd`](Self::from_fd), for a socket that has its options already: one that comes from another fd table, or from a process
+    /// that still listens on it.
+    ///
+    /// # Errors
+    /// As [`from_fd`](Self::from_fd).
+    pub fn moved(fd: OwnedFd) -> io::Result<Self> {
         check_listening(&fd)?;
         rustix::io::ioctl_fionbio(&fd, true)?;
         let name = net::getsockname(&fd)?;
         let address = match SocketAddr::try_from(name.clone()) {
-            Ok(address) => {
-                hand_down(&fd)?;
-                Address::Tcp(address)
-            }
+            Ok(address) => Address::Tcp(address),
             Err(_) => {
                 let name = SocketAddrUnix::try_from(name)?;
                 let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
@@ -126,6 +136,14 @@ impl BoundListener {
             Address::Tcp(_) => Ok(sockopt::set_tcp_nodelay(&self.fd, on)?),
             Address::Unix(_) | Address::Abstract(_) => Ok(()),
         }
+    }
+
+    /// Which socket it is: the same for every handle on it, in all processes (its inode; proc(5), `/proc/PID/fd`).
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn identity(&self) -> io::Result<u64> {
+        Ok(rustix::fs::fstat(&self.fd)?.st_ino)
     }
 
     /// The file of a Unix socket that was [bound](Self::bind) at a path: whoever drops it removes the file.

@@ -52,7 +52,7 @@ impl BoundListener {
     /// As [`bind`](Self::bind).
     pub fn probe(address: &Address, options: ListenOptions) -> io::Result<()> {
         match address {
-            Address::Unix(path) => socket_file::probe(path),
+            Address::Unix(path) => socket_file::probe(path, options.file),
             // Not all systems refuse it before somebody listens.
             _ => Self::bind(address, options).map(drop),
         }

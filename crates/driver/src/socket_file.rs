@@ -61,6 +61,14 @@ impl SocketFile {
         Self { path, identity: Some(identity) }
     }
 
+    /// The file at a path of a socket that another process has bound, and that this process has taken over.
+    ///
+    /// # Errors
+    /// What the system says, such as that nothing is there any more.
+    pub fn taken_over(path: &Path) -> io::Result<Self> {
+        Ok(Self::new(path, Identity::of(&std::fs::symlink_metadata(path)?)))
+    }
+
     /// Where it stands.
     pub fn path(&self) -> &Path {
         &self.path
@@ -184,14 +192,23 @@ pub(crate) fn bind(fd: &OwnedFd, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether a socket could be bound to the path now, as far as can be known without making it.
+/// Whether a socket could be bound to the path now, and made accessible so. Another one in the same folder, which is there for a moment,
+/// shows whom it can be given to.
 ///
 /// # Errors
 /// As where it is bound.
-pub(crate) fn probe(path: &Path) -> io::Result<()> {
+pub(crate) fn probe(path: &Path, access: FileAccess) -> io::Result<()> {
     is_dead(path, &SocketAddrUnix::new(path)?)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Ok(rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
+    rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)?;
+    let other = folder.join(format!(".baiwan-{}", std::process::id()));
+    // Its name may be too long where that of the socket is not.
+    if access == FileAccess::default() || SocketAddrUnix::new(&other).is_err() {
+        return Ok(());
+    }
+    let fd = stream_socket(AddressFamily::UNIX)?;
+    bind(&fd, &other)?;
+    claim(&other, access).map(|identity| drop(SocketFile::new(&other, identity)))
 }
 
 /// Whether the file of a socket stands there that nobody listens on any more. Whatever else stands there is an error: it is somebody's

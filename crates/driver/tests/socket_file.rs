@@ -117,6 +117,14 @@ fn a_probe_says_what_binding_would_and_leaves_nothing() {
     assert_eq!(probe("nowhere/socket").unwrap_err().kind(), ErrorKind::NotFound);
     std::fs::write(folder.0.join("file"), "precious").unwrap();
     assert!(probe("file").unwrap_err().to_string().contains("is a file, and no socket"));
+    // Whom a socket can be given to is the same for both.
+    let file = FileAccess { mode: Some(0o600), owner: Some(4_000_000_000), group: None };
+    let options = ListenOptions { file, ..ListenOptions::default() };
+    let probed = BoundListener::probe(&at("other"), options).map_err(|error| error.to_string());
+    let bound = BoundListener::bind(&at("other"), options).map(|bound| drop(bound.socket_file()));
+    assert_eq!(probed, bound.map_err(|error| error.to_string()));
+    let left: Vec<_> = std::fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
 }
 
 #[test]

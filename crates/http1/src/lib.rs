@@ -132,6 +132,11 @@ mod short_answer;
 mod target;
 mod trailers;
 
+/// The page of this crate, whose program is compiled with the documentation's tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use body::{BodyDecoder, BodyEvent, BodyStep};
 pub use body_encoder::{BodyEncoder, BodyLengthError, CHUNK_END, LAST_CHUNK, encode_chunk_head, encode_last_chunk};
 pub use head::{HeadDecoder, begins_request, is_head_request};

@@ -30,6 +30,11 @@ mod store;
 mod sync;
 mod table;
 
+/// The page of this crate, whose program is compiled with the documentation's tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use ages::ConnectionAges;
 #[cfg(feature = "axum")]
 pub use client_ip::ClientIpMissing;

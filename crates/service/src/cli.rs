@@ -110,7 +110,7 @@ const SETTINGS_HELP: &str = "A flag wins over its variable, a variable over the 
     Durations are a whole number with a unit: 500ms, 10s, 2m, 1h. What can be off takes off.";
 
 const HEALTH_HELP: &str = "It takes the flags, variables and file of `baiwan serve`: give it the same ones, so that it finds the service. \
-    It asks the admin side if there is one, else the server, and ends within 3 seconds.\n\
+    It asks the admin side if there is one, else the server, and ends within 2 seconds.\n\
     In a Dockerfile: HEALTHCHECK CMD [\"baiwan\", \"check-health\"]\n\
     Exit codes: 0 healthy; 1 not healthy, or no answer; 2 a wrong argument or setting.";
 
@@ -240,8 +240,9 @@ fn read(values: &Values, demo: bool, format: LogFormat) -> Result<Box<Config>, R
     Config::read(values, demo).map(Box::new).map_err(|lines| Refusal::Settings { lines, format })
 }
 
-/// The commands as clap knows them. `doctor` and `check-health` take the settings too, but their help would be lost among those.
-fn command() -> clap::Command {
+/// The commands as clap knows them, which man pages and completions are made of, too. `doctor` and `check-health` take the settings as
+/// well, but their help would be lost among those.
+pub fn command() -> clap::Command {
     let is_setting = |argument: &clap::Arg| config::rows().any(|row| argument.get_id() == row.flag().as_str());
     let hidden = |argument: clap::Arg| if is_setting(&argument) { argument.hide(true) } else { argument };
     ["doctor", "check-health"]

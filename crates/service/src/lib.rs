@@ -14,6 +14,8 @@ pub mod config;
 pub mod doctor;
 pub mod load;
 pub mod logs;
+pub mod notify;
+mod orphans;
 pub mod problem;
 mod refusals;
 pub mod routes;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use baiwan_service::cli::{self, Command, Refusal};
 use baiwan_service::config::{Config, LogFormat};
-use baiwan_service::{check_health, doctor, load, logs, serve};
+use baiwan_service::{check_health, doctor, load, logs, notify, serve};
 
 /// One line, whatever the causes were: they are joined with colons. An error of the engine says itself what its cause was.
 fn line(error: &anyhow::Error) -> String {
@@ -56,7 +56,9 @@ fn main() -> ExitCode {
             match serve::run(&config) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
-                    logs::print_fatal(config.log_format, &[line(&error)]);
+                    let line = line(&error);
+                    notify::status(&line);
+                    logs::print_fatal(config.log_format, &[line]);
                     ExitCode::FAILURE
                 }
             }

@@ -20,6 +20,8 @@ use crate::activation::{Given, Sockets};
 use crate::clock::Uptime;
 use crate::config::{Config, LogFormat, ReadyRequires};
 use crate::logs;
+use crate::notify;
+use crate::orphans;
 use crate::refusals::Refusals;
 use crate::routes::{HandlerState, JSON_BODY_MAX, Policy, Probe, router};
 use crate::shared_limit::take_shared;
@@ -47,10 +49,12 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let sockets = Sockets::take(config.admin.host.is_some())?;
     let json = logs::start(&config.log_level, config.log_format)?;
     sockets.say();
+    let _heartbeat = notify::begin();
     let uptime = Uptime::start();
     let location = config.location_here()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(baiwan::Error::Start)?;
     let ignored = runtime.block_on(async { signals::ignore() }).map_err(baiwan::Error::Signals)?;
+    orphans::adopt(&runtime).map_err(baiwan::Error::Signals)?;
     let cores = config.server.worker_count();
     let store = runtime.block_on(open_store(config, &location, cores))?;
     let mut server = config.server.clone();
@@ -67,6 +71,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let builder = builder.refusal_cors(config.cors_origins.for_refusals());
     let builder = with_admin(builder, config, admin, &store);
     let health = builder.health();
+    notify::watch(&health);
     let probe = Arc::new(health.clone());
     let policy = Arc::new(Policy { shared_limit: shared_limit.clone(), ..Policy::from(config) });
     let stores: Vec<_> = (0..cores).map(|core| store.for_core(core)).collect();
@@ -79,6 +84,10 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         router(HandlerState { store, probe, uptime, policy })
     })?;
     drop(within);
+    if running.predecessor().is_some() {
+        // systemd has started another one.
+        notify::main_pid(std::process::id());
+    }
     let startup = startup(config, &running, given, &location);
     let mut said = Said {
         refusals: Refusals::new(health.clone(), shared_limit),

@@ -10,6 +10,7 @@ use tracing::info;
 use crate::activation::Given;
 use crate::config::{Config, CorsOrigins, LimitStore, ReadyRequires};
 use crate::logs;
+use crate::notify;
 use crate::store::Location;
 
 /// What came out of the start: the settings as they are in force.
@@ -40,8 +41,19 @@ const METRICS_ONLY: &str = "not set: metrics and health only";
 const HOW_TO_STOP: &str = "Ctrl-C or SIGTERM";
 
 impl Startup<'_> {
-    /// Says it on standard error, in the format of the log.
+    /// Says it on standard error, in the format of the log, and then to systemd.
     pub fn announce(&self, json: bool) {
+        self.say(json);
+        notify::ready(&self.status());
+    }
+
+    /// What `systemctl status` shows.
+    fn status(&self) -> String {
+        let (links, admin) = (self.links().join(" "), self.admin_link());
+        format!("serving at most {} connections on {links}; admin side: {admin}", self.connections_max)
+    }
+
+    fn say(&self, json: bool) {
         if !json {
             logs::print_to_stderr(&self.block());
             return;
@@ -328,9 +340,6 @@ mod tests {
         config.server.fd_tables = FdTables::PerCore;
         let startup = Startup { config: &config, ..startup };
         assert_eq!(startup.block(), expected.replace("  workers", "  fd tables   per-core\n  workers"));
-        let startup = Startup { given: Given { server: true, admin: false }, ..startup };
-        let said = "sockets of the service manager (LISTEN_FDS), so HOST, PORT and BIND are not used";
-        assert!(startup.block().contains(&format!("\n              {said}\n  admin ")), "{}", startup.block());
     }
 
     #[test]
@@ -362,6 +371,26 @@ mod tests {
         let limit = "60/min burst 5 from each client (RATE_LIMIT; off turns it off), but not from 10.0.0.0/8,::1; only reported";
         assert!(block.contains(limit), "{block}");
         assert!(block.contains(rows) && !block.contains("secret"), "{block}");
+    }
+
+    #[test]
+    fn sockets_from_a_service_manager_are_said_beside_the_addresses() {
+        let startup = Startup {
+            config: &Config::default(),
+            addresses: vec!["unix:/run/baiwan.sock".to_owned()],
+            admin: None,
+            given: Given { server: true, admin: true },
+            event_loop: String::new(),
+            workers: 1,
+            connections_max: 1,
+            notes: Vec::new(),
+            database: String::new(),
+        };
+        let expected = "  listening   unix:/run/baiwan.sock
+              sockets of the service manager (LISTEN_FDS), so HOST, PORT and BIND are not used
+              the admin side's socket, too, so ADMIN_HOST and ADMIN_PORT are not used
+  admin ";
+        assert!(startup.block().contains(expected), "{}", startup.block());
     }
 
     #[test]

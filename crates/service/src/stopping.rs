@@ -1,5 +1,5 @@
 //! What an operator hears of a stop: at once that it has begun, what is waited for and for how long; then once a second what is
-//! left, if anything is; and that a second signal has come.
+//! left, if anything is; and that a second signal has come. systemd hears that it has begun.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,6 +11,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::info;
 
 use crate::config::Config;
+use crate::notify;
 
 /// Between two lines about what is left.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -36,6 +37,8 @@ pub(crate) struct Stopping {
     /// The portable event loop does not count what is being answered.
     counts_exchanges: bool,
     said: Step,
+    /// Another process has taken over, and systemd was told so.
+    is_handed_over: bool,
     /// When the stop is over at the latest; None before it has begun.
     ends: Option<Instant>,
     /// When what is left is said next.
@@ -52,6 +55,7 @@ impl Stopping {
             timeout: config.server.shutdown_timeout,
             counts_exchanges: event_loop != EventLoop::Portable,
             said: Step::Serving,
+            is_handed_over: false,
             ends: None,
             next: None,
         }
@@ -59,11 +63,15 @@ impl Stopping {
 
     /// Says what is new. To be called after each poll of the running server, in which its phase changes.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) {
+        self.tell_of_successor();
         let step = self.step(self.health.phase());
         if self.said < step {
             self.said = step;
             let now = Instant::now();
-            let ends = *self.ends.get_or_insert(now + self.timeout);
+            let ends = *self.ends.get_or_insert_with(|| {
+                notify::stopping(self.timeout);
+                now + self.timeout
+            });
             self.say(step, seconds(ends - now));
             if step == Step::Closing {
                 self.next = Some(Box::pin(sleep_until(now + INTERVAL)));
@@ -74,6 +82,21 @@ impl Stopping {
         {
             next.as_mut().reset(Instant::now() + INTERVAL);
             self.say_what_is_left(seconds(ends - Instant::now()));
+        }
+    }
+
+    /// Tells systemd of the process that has taken over: this one speaks for the service no more.
+    fn tell_of_successor(&mut self) {
+        if self.is_handed_over {
+            return;
+        }
+        if let Some(pid) = self.health.successor() {
+            self.is_handed_over = true;
+            // 0 is one that cannot be seen from here.
+            if pid > 0 {
+                notify::main_pid(pid);
+            }
+            notify::handed_over();
         }
     }
 

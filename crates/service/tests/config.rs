@@ -66,6 +66,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("ACCESS_LOG_SAMPLE", "-1", "1 to 1000000000; or off"),
     ("EVENT_LOOP", "kqueue", "auto, epoll or portable"),
     ("FD_TABLES", "per-thread", "shared or per-core"),
+    ("TAKEOVER", "on", "off, or the path of a Unix socket: with a / in it, and of at most 107 bytes"),
     ("LIVE_TIMEOUT", "0", "from 1ms to 24h"),
     ("SLOW_POLL", "fast", "500ms, 10s or 2m; or off"),
 ];

@@ -25,6 +25,11 @@ mod sync;
 mod timeout;
 mod turn;
 
+/// The page of this crate, whose program is compiled with the documentation's tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use group::{
     AsError, Cancelled, Failure, FailureKind, Failures, Group, Handle, TaskGroup, cancelled, is_cancelled,
 };

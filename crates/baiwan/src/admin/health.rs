@@ -138,6 +138,14 @@ impl Condition {
     pub(super) fn is_started(&self) -> bool {
         self.health.is_started()
     }
+
+    /// Waits until another process has taken over. The server has started.
+    pub(super) async fn until_handed_over(&self) {
+        match self.health.0.get() {
+            Some(status) => status.succession.until_handed_over().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 fn state(good: bool, [yes, no]: [&'static str; 2]) -> Answer {

@@ -70,6 +70,12 @@ impl Site {
         }
     }
 
+    /// Waits until another process has taken over the server's sockets.
+    pub(super) async fn until_handed_over(&self) {
+        self.until_started().await;
+        self.condition.until_handed_over().await;
+    }
+
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Answer {
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         let open: Option<fn(&Condition) -> Answer> = match request.uri().path() {

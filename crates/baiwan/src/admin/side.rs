@@ -47,7 +47,8 @@ pub(crate) struct AdminSide {
 }
 
 impl AdminSide {
-    /// Starts the thread, which waits for its [listener](Self::listen). `make` is called there.
+    /// Starts the thread, which waits for its [listener](Self::listen). `make` is called there. With `awaits_start`, it accepts nothing before
+    /// the server serves.
     ///
     /// # Errors
     /// When the system has no thread or no files for it.
@@ -55,6 +56,7 @@ impl AdminSide {
         address: SocketAddr,
         checks: Checks,
         make: impl FnOnce() -> Site + Send + 'static,
+        awaits_start: bool,
     ) -> Result<Self, Error> {
         let (report, reports) = sync_channel(1);
         let (end, ends) = oneshot::channel();
@@ -72,7 +74,7 @@ impl AdminSide {
                 let checks_end = RunsEnd::new();
                 tokio::select! {
                     _ = ends => {}
-                    () = run(listeners, checks, &checks_end, make) => {}
+                    () = run(listeners, checks, &checks_end, make, awaits_start) => {}
                 }
                 let begin = Instant::now();
                 checks_end.come(CALLS_END_MAX).await;
@@ -124,6 +126,7 @@ async fn run(
     checks: Checks,
     checks_end: &RunsEnd,
     make: impl FnOnce() -> Site,
+    awaits_start: bool,
 ) {
     let site = Rc::new(make());
     let watched = Rc::clone(&site);
@@ -134,9 +137,20 @@ async fn run(
         starting.until_started().await;
         checks.begin(&checks_end);
     }));
+    if awaits_start {
+        site.until_started().await;
+    }
     let listener = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
     match listener {
-        Ok(listener) => match serve(&listener, &site).await {},
+        Ok(listener) => {
+            tokio::select! {
+                never = serve(&listener, &site) => match never {},
+                () = site.until_handed_over() => {}
+            }
+            // The process that has taken over answers there; whoever is connected is answered here.
+            drop(listener);
+            std::future::pending().await
+        }
         Err(error) => {
             let error = explain(&error);
             say(|| tracing::error!(error, "the admin side cannot listen"));

@@ -113,7 +113,8 @@ pub(super) fn begin_exchange<S, A: App>(
         }
     };
     let by_itself = is_for_server(&request) && !terms.settings.options_asterisk;
-    let (request, ending) = for_app(terms, table, index, request.map(|()| body), framing);
+    let mut request = request.map(|()| body);
+    let ending = prepare_for_app(terms, table, index, &mut request, framing);
     let (begin, route) = (out.len(), Cell::new(received.route.unwrap_or_default()));
     // Whoever was answered before in this batch has had time since it was received.
     let called_at = terms.recent_time();
@@ -174,22 +175,22 @@ pub(super) fn begin_exchange<S, A: App>(
 
 /// Adds to a request what the app may ask of it; and returns what its handler may wait for.
 #[inline]
-fn for_app<S>(
+fn prepare_for_app<S>(
     terms: &Terms,
     table: &mut Table<S>,
     index: u32,
-    mut request: Request<Body>,
+    request: &mut Request<Body>,
     framing: BodyFraming,
-) -> (Request<Body>, Option<OfConnection>) {
+) -> Option<OfConnection> {
     if framing != BodyFraming::None {
-        limit_buffered_body(&mut request, terms.settings.buffered_body_bytes_max);
+        limit_buffered_body(request, terms.settings.buffered_body_bytes_max);
     }
-    add_peer(&mut request, table[index].peer.expand());
+    add_peer(request, table[index].peer.expand());
     let ending = lifetime::ending(terms, table, index);
     if let Some(ending) = &ending {
         request.extensions_mut().insert(ending.clone());
     }
-    (request, ending)
+    ending
 }
 
 /// Begins the record of a request, if somebody wants one.

@@ -12,6 +12,7 @@ use baiwan_driver::Address;
 use super::Builder;
 use super::listen::{BoundListener, taken_by};
 use super::parting::Listeners;
+use super::takeover::Inheritance;
 use crate::Error;
 use crate::admin::{Admin, AdminSide, Told};
 use crate::fd_tables::FdTables;
@@ -26,14 +27,18 @@ pub(super) struct Administration {
 
 impl Administration {
     /// Listens on the address and starts the thread. None where the address is in use and nobody has asked for it. The
-    /// server itself listens on `servers`.
+    /// server itself listens on `servers`; what the process before had, and what the next one gets, is in `inheritance`.
     pub(super) fn begin(
         admin: Admin,
         told: Told,
         fd_tables: FdTables,
         servers: &[Address],
+        mut inheritance: Option<&mut Inheritance>,
     ) -> Result<Option<Self>, Error> {
-        let Some(listening) = admin.listen(|address| taken_by(address, servers))? else { return Ok(None) };
+        let before = inheritance.as_mut().and_then(|inheritance| inheritance.take_admin());
+        let before = before.map(|listener| TcpListener::from(listener.into_fd()));
+        let Some(listening) = admin.listen(before, |address| taken_by(address, servers))? else { return Ok(None) };
+        inheritance.map_or(Ok(()), |inheritance| inheritance.keep_admin(&listening.listener))?;
         let (mut side, listener) = listening.start(told)?;
         if fd_tables == FdTables::Shared {
             side.listen(listener);

@@ -1,5 +1,5 @@
-//! What runs beside the cores, on threads of its own, for as long as the server does: whoever watches memory and cores, and the admin
-//! side.
+//! What runs beside the cores, on threads of its own, for as long as the server does: whoever watches memory and cores, the admin
+//! side, and whoever hands over to the next process.
 //!
 //! The invariant: all of it is there before the first core starts, and has ended when the server was dropped, unless something blocks a
 //! thread of it for longer than a second.
@@ -10,6 +10,7 @@ use std::sync::Arc;
 #[cfg(feature = "admin")]
 use super::administration::Administration;
 use super::memory_watch::MemoryWatch;
+use super::takeover::Keeper;
 #[cfg(feature = "metrics")]
 use super::watchdog::Watchdog;
 use crate::Error;
@@ -28,6 +29,8 @@ pub(super) struct Beside {
     /// None where the program has not asked for one.
     #[cfg(feature = "admin")]
     pub(super) admin: Option<Administration>,
+    /// None where no other process can take over.
+    pub(super) keeper: Option<Keeper>,
 }
 
 impl Beside {
@@ -43,6 +46,7 @@ impl Beside {
             watchdog: Watchdog::begin_for(settings.metrics.as_ref(), status).map_err(Error::Thread)?,
             #[cfg(feature = "admin")]
             admin: None,
+            keeper: None,
         })
     }
 
@@ -60,6 +64,13 @@ impl Beside {
         #[cfg(feature = "admin")]
         if let Some(admin) = &mut self.admin {
             admin.end().await;
+        }
+    }
+
+    /// Every core has the fd table that it will have, and the server serves.
+    pub(super) fn handle_serving(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.handle_serving();
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -407,6 +408,36 @@ impl Builder {
     /// what [`FdTables::PerCore`] forbids an app before you ask for it.
     pub fn fd_tables(mut self, fd_tables: FdTables) -> Self {
         (self.settings.fd_tables, self.tables_by_environment) = (fd_tables, false);
+        self
+    }
+
+    /// Has the next process take over the listening sockets of this one without losing a connection, through a Unix socket at `path`
+    /// (Linux). Default: none can. Every process, the first one too, is started with the same path.
+    ///
+    /// Where nobody listens at `path`, this is the first process: it binds its addresses, and listens at `path` too, for processes of its
+    /// own user and of root. Else [`start`](Self::start) asks the process that listens there for its sockets, and starts with those of the
+    /// addresses that this builder [binds](Self::bind), the admin side's included; port 0 is the port that it had. When all cores are up, the
+    /// other process accepts no more, and this one begins to; the other one answers what it has accepted, as in any stop but without
+    /// its [delay](Self::shutdown_delay), and ends. A start that fails leaves it serving as if nothing had happened.
+    ///
+    /// With another number of [`workers`](Self::workers) no socket is closed: cores have several, or share one until the next start without
+    /// another process. Both processes write to the same log files meanwhile. [`Health::successor`](crate::Health::successor) says that a
+    /// process has taken over, and which.
+    ///
+    /// # Example
+    /// ```
+    /// # let folder = std::env::temp_dir();
+    /// # let path = folder.join(format!("baiwan-takeover-{}", std::process::id()));
+    /// let server = baiwan::Server::builder().bind("127.0.0.1:0").takeover(&path);
+    /// # if cfg!(target_os = "linux") {
+    /// # let running = server.start(axum::Router::new())?;
+    /// # drop(running);
+    /// # }
+    /// # let _ = std::fs::remove_file(path);
+    /// # Ok::<(), baiwan::Error>(())
+    /// ```
+    pub fn takeover(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.takeover = Some(path.into());
         self
     }
 

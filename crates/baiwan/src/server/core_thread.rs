@@ -2,16 +2,18 @@
 
 use std::io;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 use baiwan_driver::epoll::EpollDriver;
 use tokio::runtime::LocalRuntime;
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::finish_line::Finish;
 use super::listen::BoundListener;
-use super::parting::Listeners;
+use super::parting::{Listeners, Place};
 use super::shutdown::StopSignals;
 use super::signals::Listening;
 use super::start_line::StartLine;
@@ -22,7 +24,7 @@ use crate::call_scope::leave_core;
 use crate::engine::Engine;
 use crate::hyper::Portable;
 use crate::settings::{EventLoop, Settings};
-use crate::status::Status;
+use crate::status::{Phase, Status};
 
 /// What the thread of a core needs to know.
 pub(super) struct CoreThread {
@@ -36,11 +38,35 @@ pub(super) struct CoreThread {
     pub(super) signals: Option<StopSignals>,
     /// Somebody watches whether the core turns.
     pub(super) is_watched: bool,
+    /// Another process serves until this one does.
+    pub(super) is_heir: bool,
 }
 
 impl CoreThread {
+    /// Starts the thread; what is returned yields how it has ended. It holds the server's `place` until then.
+    pub(super) fn spawn<A: App>(
+        self,
+        make: impl FnOnce() -> A + Send + 'static,
+        listeners: Listeners,
+        line: StartLine,
+        finish: Finish,
+        place: Arc<Place>,
+    ) -> Result<oneshot::Receiver<io::Result<()>>, Error> {
+        let (done, is_done) = oneshot::channel();
+        let name = format!("baiwan-core-{}", self.index);
+        let body = move || {
+            let outcome = self.run(make, listeners, &line, finish);
+            // Whoever hears of the end may start the next server.
+            drop(place);
+            // Nobody listens any more if the server was dropped.
+            let _ = done.send(outcome);
+        };
+        thread::Builder::new().name(name).spawn(body).map_err(Error::Thread)?;
+        Ok(is_done)
+    }
+
     /// Starts the core together with the others, and serves until it is stopped.
-    pub(super) fn run<A: App>(
+    fn run<A: App>(
         mut self,
         make: impl FnOnce() -> A,
         listeners: Listeners,
@@ -110,7 +136,15 @@ impl CoreThread {
         listeners: Vec<BoundListener>,
         line: &StartLine,
     ) -> io::Result<()> {
-        let Self { index, event_loop, settings, status, .. } = self;
+        let Self { index, event_loop, settings, status, is_heir, .. } = self;
+        let board = Arc::clone(&status);
+        let may_serve = async || {
+            if is_heir {
+                board.cores[index].until(|| board.phase() != Phase::Starting).await;
+            }
+            // The start of another core has failed, or the other process serves on: nothing was accepted here.
+            !(is_heir && board.phase() == Phase::Stopping)
+        };
         let app = make();
         #[cfg(all(target_os = "linux", not(baiwan_portable)))]
         if event_loop == EventLoop::Epoll {
@@ -119,13 +153,13 @@ impl CoreThread {
                 .map_err(Error::Start);
             let Some(engine) = line.check(engine) else { return Ok(()) };
             line.report(Ok(()));
-            return engine.run().await;
+            return if may_serve().await { engine.run().await } else { Ok(()) };
         }
         debug_assert_eq!(event_loop, EventLoop::Portable, "another loop was refused before");
         let sockets = listeners.into_iter().map(|listener| (listener.address().clone(), listener.into_fd())).collect();
         let portable = Portable::new(app, settings, status, index, sockets).map_err(Error::Start);
         let Some(portable) = line.check(portable) else { return Ok(()) };
         line.report(Ok(()));
-        portable.run().await
+        if may_serve().await { portable.run().await } else { Ok(()) }
     }
 }

@@ -17,11 +17,24 @@ pub(crate) enum Source {
     Address(String),
     Socket(OwnedFd),
     /// Bound before, for as many cores as there will be.
-    #[cfg_attr(not(feature = "axum"), allow(dead_code, reason = "only `serve` binds before the start"))]
+    #[cfg_attr(
+        not(any(feature = "axum", target_os = "linux")),
+        allow(dead_code, reason = "only `serve` binds before the start, and on Linux a process that hands over")
+    )]
     Bound(Bound),
 }
 
 impl Source {
+    /// The TCP address that it names, if it can be read.
+    #[cfg(all(target_os = "linux", not(baiwan_portable)))]
+    pub(crate) fn tcp_address(&self) -> Option<std::net::SocketAddr> {
+        let Self::Address(text) = self else { return None };
+        match text.parse() {
+            Ok(Address::Tcp(address)) => Some(address),
+            _ => None,
+        }
+    }
+
     /// Whether starting to listen on it opens no file: its sockets are counted among the open files already.
     pub(crate) fn is_bound(&self) -> bool {
         matches!(self, Self::Bound(_))
@@ -160,7 +173,8 @@ fn refusal(text: String, address: &Address, source: io::Error, given: &[(String,
     Error::Listen { address: text, source }
 }
 
-fn is_same(one: &Address, other: &Address) -> bool {
+/// Whether both stand for the same place to listen, however they are written.
+pub(crate) fn is_same(one: &Address, other: &Address) -> bool {
     match (one, other) {
         (Address::Tcp(one), Address::Tcp(other)) => {
             one.port() == other.port() && one.ip().to_canonical() == other.ip().to_canonical()

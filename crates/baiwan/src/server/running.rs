@@ -16,6 +16,7 @@ use super::beside::Beside;
 use super::parting::Home;
 use super::shutdown::StopRequests;
 use super::signals::{Listening, StopSignal};
+use super::takeover::Inheritance;
 use crate::Error;
 use crate::access_log;
 #[cfg(feature = "admin")]
@@ -43,6 +44,8 @@ pub struct Running {
     /// Where it must be waited for, if that matters.
     pub(super) home: Option<Home>,
     pub(super) capacity: Capacity,
+    /// From which process it has taken over, if it has.
+    pub(super) predecessor: Option<u32>,
     pub(super) stops: StopRequests,
     /// Ends with the server.
     pub(super) beside: Beside,
@@ -74,6 +77,12 @@ impl Running {
         &self.capacity
     }
 
+    /// The process from which this one has taken over the listening sockets ([`Builder::takeover`](crate::Builder::takeover)), if it has: its number,
+    /// as that process knows it.
+    pub fn predecessor(&self) -> Option<u32> {
+        self.predecessor
+    }
+
     /// Where the [admin side](crate::Builder::admin) listens, with the port that the system chose. None where there is none.
     #[cfg(feature = "admin")]
     pub fn admin_address(&self) -> Option<std::net::SocketAddr> {
@@ -82,7 +91,12 @@ impl Running {
 
     /// Starts the admin side, if there shall be one.
     #[cfg(feature = "admin")]
-    pub(super) fn begin_admin(&mut self, admin: Option<crate::Admin>, health: crate::Health) -> Result<(), Error> {
+    pub(super) fn begin_admin(
+        &mut self,
+        admin: Option<crate::Admin>,
+        health: crate::Health,
+        inheritance: Option<&mut Inheritance>,
+    ) -> Result<(), Error> {
         let (Some(admin), Some(metrics)) = (admin, &self.settings.metrics) else { return Ok(()) };
         let told = Told {
             health,
@@ -90,8 +104,17 @@ impl Running {
             ports: ports(&self.addresses),
             ipv6_prefix: self.settings.rate_limit.scope.ipv6_prefix,
             facts: self.facts(),
+            awaits_start: inheritance.as_ref().is_some_and(|inheritance| inheritance.predecessor().is_some()),
         };
-        self.beside.admin = Administration::begin(admin, told, self.settings.fd_tables, &self.addresses)?;
+        self.beside.admin = Administration::begin(admin, told, self.settings.fd_tables, &self.addresses, inheritance)?;
+        Ok(())
+    }
+
+    /// Notes from whom the server takes over, and starts whoever hands over to the next process.
+    pub(super) fn begin_succession(&mut self, inheritance: Option<&mut Inheritance>) -> Result<(), Error> {
+        let Some(inheritance) = inheritance else { return Ok(()) };
+        self.predecessor = inheritance.predecessor();
+        self.beside.keeper = Some(inheritance.begin_keeper(self.settings.fd_tables, &self.status)?);
         Ok(())
     }
 
@@ -125,6 +148,8 @@ impl Running {
             // Without a stop, cores end only by failing.
             outcome = all_ended(&mut cores) => return outcome,
             signal = self.stops.next() => self.handle_signal(signal),
+            // Its stop has begun then.
+            () = self.status.succession.until_handed_over() => tokio::task::yield_now().await,
         }
         tokio::select! {
             outcome = all_ended(&mut cores) => return outcome,

@@ -112,10 +112,16 @@ impl StopRequests {
 
     /// Takes the server through its stop, from its first request on, until it ends at once: after a second request.
     pub(super) async fn lead(&mut self, status: &Status, settings: &Settings) {
-        advance(status, Phase::NotReady).await;
-        tokio::select! {
-            _ = self.next() => return advance(status, Phase::Stopping).await,
-            () = tokio::time::sleep(settings.shutdown_delay) => advance(status, Phase::Draining).await,
+        status.succession.close().await;
+        if status.succession.successor().is_some() {
+            // Clients are served by the process that has taken over, and this one ends already: the first request changes nothing.
+            self.next().await;
+        } else {
+            advance(status, Phase::NotReady).await;
+            tokio::select! {
+                _ = self.next() => return advance(status, Phase::Stopping).await,
+                () = tokio::time::sleep(settings.shutdown_delay) => advance(status, Phase::Draining).await,
+            }
         }
         self.next().await;
         advance(status, Phase::Stopping).await;

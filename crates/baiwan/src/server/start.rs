@@ -2,9 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
-
-use tokio::sync::oneshot;
 
 use super::beside::Beside;
 use super::core_thread::CoreThread;
@@ -14,6 +11,7 @@ use super::parting::{Home, Listeners, Place};
 use super::shutdown::{Stop, StopRequests, StopSignals};
 use super::signals::Listening;
 use super::start_line::{Start, start_all};
+use super::takeover;
 use super::{Builder, Running, listen, parting};
 use crate::Error;
 use crate::access_log;
@@ -103,10 +101,22 @@ impl Builder {
         self.sources.iter().filter(|source| !source.is_bound()).count()
     }
 
+    /// Files of a server that another process can take over from.
+    fn files_to_keep(&self, workers: usize) -> u64 {
+        // A thread's runtime, the door and two processes at it, and the admin side's socket, beside those of the cores.
+        const FILES: u64 = 8;
+        self.settings.takeover.as_ref().map_or(0, |_| FILES + self.sources.len() as u64 * workers as u64)
+    }
+
     /// Decides how many connections there may be, where as many files will be open beside those that are open now.
     fn capacity(&self, workers: usize, files_to_come: u64) -> Result<Capacity, Error> {
         let root = Path::new("/");
         let files = Files::of_process(self.settings.fd_tables, self.files_to_open()).with(files_to_come);
+        // Where each core has a table of its own, those are in none of them.
+        let files = match self.settings.fd_tables {
+            FdTables::Shared => files.with(self.files_to_keep(workers)),
+            FdTables::PerCore => files,
+        };
         #[cfg(feature = "admin")]
         let files = match self.admin {
             // Where each core has a table of its own, they are in none of those.
@@ -142,9 +152,14 @@ impl Builder {
         self.resolve_event_loop().and_then(|_| self.check()).map_err(|error| vec![error])?;
         let tables = parting::rehearse(self.settings.fd_tables);
         let capacity = self.capacity(self.settings.worker_count(), files_to_come);
-        let listening = self.listen_options().and_then(|options| listen::rehearse(&self.sources, options));
+        // The process that serves would hand over its sockets.
+        let is_served = self.settings.takeover.as_deref().is_some_and(takeover::is_served);
+        let listening = self.listen_options().and_then(|options| match is_served {
+            true => Ok(()),
+            false => listen::rehearse(&self.sources, options),
+        });
         #[cfg(feature = "admin")]
-        let admin = self.admin.map_or(Ok(None), |admin| {
+        let admin = self.admin.filter(|_| !is_served).map_or(Ok(None), |admin| {
             let servers = listen::unbound(&self.sources);
             admin.rehearse(|address| listen::taken_by(address, &servers))
         });
@@ -207,7 +222,8 @@ impl Builder {
         let place = Arc::new(Place::take(self.settings.fd_tables)?);
         let capacity = self.capacity_in_force(workers)?;
         let options = self.listen_options()?;
-        let bound = listen::bind(self.sources, workers, options)?;
+        let (bound, mut inheritance) =
+            takeover::listen(self.settings.takeover.as_deref(), self.sources, workers, options)?;
         if !self.settings.tcp_nodelay {
             bound.set_tcp_nodelay(false).map_err(Error::Start)?;
         }
@@ -234,14 +250,16 @@ impl Builder {
             event_loop,
             home,
             capacity,
+            predecessor: None,
             stops: StopRequests::listen(self.stop)?,
             access_log,
             beside: Beside::begin(&settings, &status)?,
             listening: listening.as_ref().map(Arc::downgrade).unwrap_or_default(),
         };
         #[cfg(feature = "admin")]
-        running.begin_admin(self.admin, self.health.clone())?;
-        let is_watched = running.beside.watches_cores();
+        running.begin_admin(self.admin, self.health.clone(), inheritance.as_mut())?;
+        running.begin_succession(inheritance.as_mut())?;
+        let (is_watched, is_heir) = (running.beside.watches_cores(), running.predecessor.is_some());
         // Both hear of every signal from here on; until the server serves, one ends the process.
         let mut signals = listening.is_some().then(StopSignals::listen).transpose()?;
         // The handle was made with this builder, which starts one server. A core may answer before the last one runs.
@@ -249,29 +267,22 @@ impl Builder {
         let mut starts = Vec::new();
         for (index, (make, listeners)) in makers.into_iter().zip(listeners).enumerate() {
             let (start, line) = Start::new(index);
-            let (done, is_done) = oneshot::channel();
             let (settings, status, place) = (Arc::clone(&settings), Arc::clone(&status), Arc::clone(&place));
             let finish = finish_line.finish(index);
             let (listening, signals) = (listening.clone(), signals.take());
-            let core = CoreThread { index, event_loop, settings, status, listening, signals, is_watched };
-            let body = move || {
-                let outcome = core.run(make, listeners, &line, finish);
-                // Whoever hears of the end may start the next server.
-                drop(place);
-                // Nobody listens any more if the server was dropped.
-                let _ = done.send(outcome);
-            };
-            thread::Builder::new().name(format!("baiwan-core-{index}")).spawn(body).map_err(Error::Thread)?;
-            running.cores.push(is_done);
+            let core = CoreThread { index, event_loop, settings, status, listening, signals, is_watched, is_heir };
+            running.cores.push(core.spawn(make, listeners, line, finish, place)?);
             starts.push(start);
         }
         drop(place);
         start_all(&starts)?;
         running.beside.handle_parted()?;
+        inheritance.map_or(Ok(()), |inheritance| inheritance.finish(&status))?;
         if let Some(listening) = listening {
             listening.serve();
         }
         status.advance(Phase::Serving);
+        running.beside.handle_serving();
         Ok(running)
     }
 }

@@ -14,8 +14,8 @@ use super::setting::{Kind, Row, Setting, store};
 use super::value::{
     CONNECTIONS_MAX, FIELDS_LIMITS, HEAD_LIMITS, OFF, TARGET_LIMITS, WORKERS_MAX, parse_count, parse_destination,
     parse_field_name, parse_grace, parse_length, parse_lines, parse_maximum, parse_proxies, parse_rate, parse_size,
-    parse_span, parse_switch, parse_timeout, shown_destination, shown_grace, shown_maximum, shown_proxies, shown_rate,
-    shown_size, shown_span, shown_timeout,
+    parse_socket_path, parse_span, parse_switch, parse_timeout, shown_destination, shown_grace, shown_maximum,
+    shown_proxies, shown_rate, shown_size, shown_span, shown_timeout,
 };
 
 /// Every setting of a server.
@@ -416,6 +416,16 @@ pub static TABLE: &[Setting<Settings>] = &[
         ),
         set: |settings, text| store(&mut settings.fd_tables, text.parse()),
         show: |settings| settings.fd_tables.name().to_owned(),
+    },
+    Setting {
+        row: Row::new(
+            "TAKEOVER",
+            "PATH",
+            "Unix socket through which a process that is started with the same setting takes over the listening sockets of the one that \
+             serves, which then answers what it has accepted and ends; or `off` (Linux)",
+        ),
+        set: |settings, text| store(&mut settings.takeover, parse_socket_path(text)),
+        show: |settings| settings.takeover.as_ref().map_or(OFF.to_owned(), |path| path.display().to_string()),
     },
     Setting {
         row: Row::new(

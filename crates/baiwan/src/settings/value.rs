@@ -5,6 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use baiwan_http1::{FIELDS_CEILING, HEAD_BYTES_CEILING};
@@ -276,6 +277,18 @@ pub(super) fn shown_destination(destination: &Destination) -> String {
         Destination::Nowhere => OFF.to_owned(),
         Destination::Stdout => "on".to_owned(),
         Destination::File(path) => path.display().to_string(),
+    }
+}
+
+/// Bytes of the path of a Unix socket (unix(7), `sun_path`).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// The path of a Unix socket, or none.
+pub(super) fn parse_socket_path(text: &str) -> Result<Option<PathBuf>, &'static str> {
+    match text {
+        _ if is_off(text) => Ok(None),
+        _ if text.contains('/') && !text.ends_with('/') && text.len() <= SOCKET_PATH_BYTES_MAX => Ok(Some(text.into())),
+        _ => Err("off, or the path of a Unix socket: with a / in it, and of at most 107 bytes"),
     }
 }
 

@@ -53,6 +53,12 @@ impl Health {
         self.0.get().map_or(Phase::Starting, |status| status.phase())
     }
 
+    /// The process that has taken over the listening sockets ([`Builder::takeover`](crate::Builder::takeover)), if one has: this server answers
+    /// what it has accepted, and ends.
+    pub fn successor(&self) -> Option<u32> {
+        self.0.get()?.succession.successor()
+    }
+
     /// How many connections are open.
     pub fn connections(&self) -> u64 {
         self.0.get().map_or(0, |status| status.connections())

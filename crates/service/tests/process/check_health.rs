@@ -82,7 +82,7 @@ fn a_service_that_is_not_healthy_is_not_there_or_says_nothing_is_exit_code_1() {
     assert_eq!(code, Some(1));
     assert_eq!(
         line,
-        format!("unhealthy: {url}/health/live does not answer within 3 s"),
+        format!("unhealthy: {url}/health/live does not answer within 2 s"),
         "the kernel accepts, and nobody reads"
     );
     let port = listener.local_addr().unwrap().port().to_string();

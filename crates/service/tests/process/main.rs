@@ -35,6 +35,9 @@ mod listening;
 // Some of what it looks for only Linux tells.
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod metrics;
+// systemd is Linux's, and so are abstract sockets.
+#[cfg(target_os = "linux")]
+mod notify;
 #[path = "../stores/postgres.rs"]
 #[allow(dead_code, reason = "other tests need other parts of it")]
 mod postgres;
@@ -50,6 +53,9 @@ mod streams;
 // Only Linux has fd tables for threads.
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod tables;
+// Only Linux hands sockets from process to process.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+mod takeover;
 mod traversal;
 
 use std::io::Read;

@@ -1,8 +1,9 @@
 //! Two versions of this program share a database: what a later one has done to it, and whether this one goes on.
 
-use baiwan_service::store::{Condition, Store};
+use baiwan_service::store::{Condition, Location, OpenError, Store};
 
-use crate::stores::{Place, options};
+use crate::stores::postgres::{Server, Session, run};
+use crate::stores::{Place, options, settings};
 use crate::{Opened, fields};
 
 on_both_stores!(
@@ -114,4 +115,36 @@ async fn processes_that_start_together_migrate_once(place: Place) {
     assert!(version >= compatible_from && compatible_from > 0);
     assert_eq!(place.run("SELECT count(*) FROM schema_version"), [["1"]]);
     Opened::at(place).await.create("Ada").await.unwrap();
+}
+
+/// A store that is opened in a runtime of its own.
+fn open(location: &Location) -> Result<(), OpenError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(Store::open(location, &options(1))).map(drop)
+}
+
+#[test]
+#[cfg_attr(not(has_postgres), ignore = "initdb and postgres are not installed; Debian: apt-get install postgresql")]
+fn a_migration_that_waits_for_a_lock_lets_others_go_first() {
+    let (server, sql) = (Server::shared(), "SELECT version FROM baiwan.schema_version");
+    let database = server.database();
+    let location = settings(&["--database-url", &database.url]).database;
+    open(&location).unwrap();
+    let known = run(&database.keeper_url, sql);
+    let back =
+        "ALTER TABLE baiwan.schema_version DROP COLUMN compatible_from; UPDATE baiwan.schema_version SET version = 1";
+    run(&database.keeper_url, back);
+    // As a backup does for as long as it runs.
+    let backup = Session::open(&database.keeper_url);
+    backup.run("BEGIN; LOCK TABLE baiwan.schema_version IN ACCESS SHARE MODE");
+    let start = std::thread::spawn(move || open(&location));
+    let gave_up = |line: &str| line.starts_with(&database.name) && line.contains("lock timeout");
+    while !server.log().lines().any(gave_up) {
+        assert!(!start.is_finished(), "it has not waited: {}", server.log());
+        std::thread::park_timeout(crate::LOOK_INTERVAL);
+    }
+    assert_eq!(run(&database.keeper_url, sql), [["1"]], "what waited behind it is answered");
+    backup.run("COMMIT");
+    start.join().unwrap().unwrap();
+    assert_eq!(run(&database.keeper_url, sql), known);
 }

@@ -51,8 +51,11 @@ const MIGRATIONS: &[Step] = &[
 
 /// What is wrong with a file that SQLite opens, but may not write.
 const READ_ONLY: &str = "it is read-only";
-/// The writer waits this long for another process that writes (a backup, an operator's shell).
+/// The writer waits this long for another process that writes: a backup, an operator's shell, the service that hands over to this one.
 const WRITER_BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often it tries meanwhile. SQLite itself waits a tenth of a second between two tries; a service that writes all the time leaves the
+/// file alone for less than a millisecond at once, so that ten tries might all fail.
+const WRITER_BUSY_INTERVAL: Duration = Duration::from_millis(1);
 /// A reader blocks its core while it waits, and in WAL mode it has next to nothing to wait for.
 const READER_BUSY_TIMEOUT: Duration = Duration::from_millis(50);
 /// KiB of pages that all readers together may keep, which is a million users; what they do not have is copied from the kernel's
@@ -115,7 +118,7 @@ fn refuse_foreign_header(path: &Path) -> Result<(), OpenError> {
 
 fn prepare(path: &Path, connection: &mut Connection) -> Result<(), OpenError> {
     let failed = |error: rusqlite::Error| OpenError::at_start(path, &error);
-    connection.busy_timeout(WRITER_BUSY_TIMEOUT).map_err(failed)?;
+    connection.busy_handler(Some(wait_for_others)).map_err(failed)?;
     // Nothing may be written before it is known whose file this is.
     identify(path, connection)?;
     if connection.is_readonly("main").map_err(failed)? {
@@ -143,7 +146,16 @@ fn identify(path: &Path, connection: &Connection) -> Result<(), OpenError> {
     if owner != APPLICATION_ID && !is_new {
         return Err(OpenError::Foreign(path.to_owned()));
     }
-    standing(path, connection).map(drop)
+    let (found, standing) = standing(path, connection)?;
+    if standing == Standing::Ahead {
+        let known = migrations::version(MIGRATIONS);
+        info!(
+            found,
+            known,
+            "a later version of this program has added to the schema of the database; this one leaves it as it is"
+        );
+    }
+    Ok(())
 }
 
 /// The version that the file has, and what may be done with it. A file that this program cannot work with is refused.
@@ -164,19 +176,22 @@ fn standing(path: &Path, connection: &Connection) -> Result<(i32, Standing), Ope
     }
 }
 
+/// What the writer does when another process writes, for the `tries`th time: whether it tries again.
+fn wait_for_others(tries: i32) -> bool {
+    std::thread::park_timeout(WRITER_BUSY_INTERVAL);
+    WRITER_BUSY_INTERVAL * tries.unsigned_abs() < WRITER_BUSY_TIMEOUT
+}
+
 fn migrate(path: &Path, connection: &mut Connection) -> Result<(), OpenError> {
     let failed = |error: rusqlite::Error| OpenError::at_start(path, &error);
+    // A file without steps to be made is only read: the process that this one takes over from may be writing to it.
+    if standing(path, connection)?.1 != Standing::Behind {
+        return Ok(());
+    }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     // Read inside the transaction: another process may have migrated meanwhile.
     let (found, standing) = standing(path, &transaction)?;
     let known = migrations::version(MIGRATIONS);
-    if standing == Standing::Ahead {
-        info!(
-            found,
-            known,
-            "a later version of this program has added to the schema of the database; this one leaves it as it is"
-        );
-    }
     if standing == Standing::Behind {
         for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
             transaction.execute_batch(step.sql()).map_err(failed)?;
@@ -199,7 +214,7 @@ fn set_up_writer(connection: &Connection) -> rusqlite::Result<()> {
 pub(super) fn open_again(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(WRITER_BUSY_TIMEOUT)?;
+    connection.busy_handler(Some(wait_for_others))?;
     set_up_writer(&connection)?;
     Ok(connection)
 }
@@ -219,6 +234,12 @@ pub(super) fn open_reader(path: &Path, cache_kib: usize) -> rusqlite::Result<Con
     // A negative number is one of KiB.
     connection.pragma_update(None, "cache_size", format!("-{cache_kib}"))?;
     Ok(connection)
+}
+
+/// As [`checkpoint`], for a connection that ends: what another process keeps it from, that process does.
+pub(super) fn checkpoint_at_end(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::ZERO)?;
+    checkpoint(connection)
 }
 
 /// Moves the write-ahead log into the file and empties it.

@@ -166,7 +166,7 @@ impl State {
                 let _ = job.reply.send(outcome);
             }
         }
-        if let Err(error) = schema::checkpoint(&self.connection) {
+        if let Err(error) = schema::checkpoint_at_end(&self.connection) {
             warn!(%error, "the write-ahead log stays beside the database; the next start takes it in");
         }
     }

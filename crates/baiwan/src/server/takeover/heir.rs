@@ -1,0 +1,261 @@
+//! The new process: it asks at the door for the listening sockets, and says when it serves.
+//!
+//! It runs on the thread that starts the server, and blocks it: nothing else is there yet that could turn.
+//!
+//! The invariant: it has sent `ready` only when all that can fail at a start has not.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use baiwan_driver::{BoundListener, effective_user, receive_fds};
+
+use super::keeper::is_trusted;
+use super::message::{Message, Role, SOCKETS_MAX};
+use super::{ATTEMPT_MAX, RELEASE_MAX};
+use crate::Error;
+use crate::files::explain;
+use crate::say::say;
+
+/// A process that starts with the sockets of another one, which serves on meanwhile. Dropping it leaves that one as it was.
+#[derive(Debug)]
+pub(super) struct Heir {
+    way: Way,
+    /// The process that serves.
+    pub(super) pid: u32,
+    /// Listening sockets of the server, those of one address in the order of its cores.
+    pub(super) servers: Vec<BoundListener>,
+    /// That of the admin side.
+    pub(super) admin: Option<BoundListener>,
+    /// That of the door.
+    pub(super) door: Option<BoundListener>,
+}
+
+/// The connection to the other process.
+#[derive(Debug)]
+struct Way {
+    path: PathBuf,
+    stream: UnixStream,
+    received: Vec<u8>,
+}
+
+/// Why no message came.
+enum Silence {
+    /// The other process has closed the connection, or is no more.
+    Gone,
+    Other(String),
+}
+
+impl Heir {
+    /// Asks the process that listens at `path` for its sockets. None where there is no path, or nobody listens there: then this
+    /// process is the first one.
+    ///
+    /// # Errors
+    /// [`Error::Takeover`] when that process refuses, says something that is not understood, or nothing within a minute.
+    pub(super) fn ask(path: Option<&Path>) -> Result<Option<Self>, Error> {
+        let Some(path) = path else { return Ok(None) };
+        let stream = match UnixStream::connect(path) {
+            Ok(stream) => stream,
+            Err(error) if is_first(&error) => return Ok(None),
+            Err(error) => return Err(failed(path, connect_hint(&error))),
+        };
+        let owner = std::fs::metadata(path).map_err(|error| failed(path, explain(&error)))?.uid();
+        if !is_trusted(owner, effective_user()) {
+            return Err(failed(path, format!("the socket is one of the user {owner}, who is not trusted")));
+        }
+        let mut way = Way { path: path.to_owned(), stream, received: Vec::new() };
+        way.wait_at_most(ATTEMPT_MAX)?;
+        way.send(&Message::Hello);
+        let (mut roles, mut fds) = (Vec::new(), Vec::new());
+        let pid = loop {
+            let message = way.receive(&mut fds).map_err(|silence| way.failed(silence))?;
+            let Message::Sockets { pid, total, roles: some } = message else {
+                return Err(way.refuse(message.unexpected()));
+            };
+            roles.extend(some);
+            if roles.len() == total {
+                break pid;
+            }
+            if roles.len() > total || fds.len() > SOCKETS_MAX {
+                return Err(way.refuse(format!("more than the {total} sockets that it told of")));
+            }
+        };
+        Self::with(way, pid, &roles, fds).map(Some)
+    }
+
+    fn with(way: Way, pid: u32, roles: &[Role], fds: Vec<OwnedFd>) -> Result<Self, Error> {
+        if roles.len() != fds.len() {
+            let (came, all) = (fds.len(), roles.len());
+            return Err(
+                way.refuse(format!("{came} of {all} sockets came: this process may open too few files (ulimit -n)"))
+            );
+        }
+        let mut heir = Self { way, pid, servers: Vec::new(), admin: None, door: None };
+        for (role, fd) in roles.iter().zip(fds) {
+            let taken = match role {
+                // With the options of this version.
+                Role::Server => BoundListener::from_fd(fd).map(|listener| heir.servers.push(listener)),
+                Role::Admin => BoundListener::moved(fd).map(|listener| heir.admin = Some(listener)),
+                Role::Door => BoundListener::moved(fd).map(|listener| heir.door = Some(listener)),
+            };
+            taken.map_err(|error| heir.way.refuse(format!("one of its sockets: {}", explain(&error))))?;
+        }
+        if heir.door.is_none() {
+            return Err(heir.way.refuse("no socket for the next process".to_owned()));
+        }
+        let sockets = roles.len();
+        say(|| tracing::info!(pid, sockets, "starts with the listening sockets of the process that serves"));
+        Ok(heir)
+    }
+
+    /// Says that this process serves as soon as it may, and waits until it may: the other one accepts no more from here on. Returns where
+    /// the files of Unix sockets are that are left to this process.
+    ///
+    /// # Errors
+    /// [`Error::Takeover`] when the other process has given this one up and serves on.
+    pub(super) fn finish(mut self) -> Result<Vec<PathBuf>, Error> {
+        self.way.wait_at_most(RELEASE_MAX)?;
+        self.way.send(&Message::Ready);
+        let pid = self.pid;
+        match self.way.receive(&mut Vec::new()) {
+            Ok(Message::Released(files)) => {
+                say(|| tracing::info!(pid, "has taken over: that process finishes what it has, and ends"));
+                Ok(files.into_iter().map(PathBuf::from).collect())
+            }
+            // Nobody else serves the sockets, so this process does.
+            Err(Silence::Gone) => {
+                say(|| tracing::warn!(pid, "has taken over from a process that ended meanwhile"));
+                Ok(Vec::new())
+            }
+            Ok(other) => Err(self.way.refuse(other.unexpected())),
+            Err(silence) => Err(self.way.failed(silence)),
+        }
+    }
+}
+
+impl Way {
+    fn wait_at_most(&self, length: Duration) -> Result<(), Error> {
+        let set = self.stream.set_read_timeout(Some(length)).and_then(|()| self.stream.set_write_timeout(Some(length)));
+        set.map_err(|error| failed(&self.path, explain(&error)))
+    }
+
+    /// What cannot be sent finds nobody: then the next receive says why.
+    fn send(&self, message: &Message) {
+        let _ = io::Write::write_all(&mut &self.stream, &message.encode());
+    }
+
+    /// Waits for the next message, and takes the descriptors that come with it.
+    fn receive(&mut self, fds: &mut Vec<OwnedFd>) -> Result<Message, Silence> {
+        loop {
+            if let Some(message) = Message::take(&mut self.received).map_err(Silence::Other)? {
+                return Ok(message);
+            }
+            let mut buffer = [0; 4096];
+            match receive_fds(self.stream.as_fd(), &mut buffer, fds) {
+                Ok(0) => return Err(Silence::Gone),
+                Ok(taken) => self.received.extend(&buffer[..taken]),
+                Err(error) => match error.kind() {
+                    // It was closed with something in it that was not read.
+                    io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => return Err(Silence::Gone),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                        return Err(Silence::Other("it does not answer in time".to_owned()));
+                    }
+                    _ => return Err(Silence::Other(explain(&error))),
+                },
+            }
+        }
+    }
+
+    fn failed(&self, silence: Silence) -> Error {
+        match silence {
+            Silence::Gone => failed(&self.path, "the process that listens there ended, or closed the connection"),
+            Silence::Other(why) => self.refuse(why),
+        }
+    }
+
+    /// Gives up, and lets the other process know why.
+    fn refuse(&self, why: String) -> Error {
+        self.send(&Message::Refused(why.clone()));
+        let _ = self.stream.shutdown(Shutdown::Write);
+        failed(&self.path, why)
+    }
+}
+
+/// Whether somebody listens at the path, from whom a process that starts would take over.
+pub(in super::super) fn is_served(path: &Path) -> bool {
+    UnixStream::connect(path).is_ok()
+}
+
+/// Nobody listens there.
+fn is_first(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+fn connect_hint(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "permission denied: start it as the user of the process that serves, or as root".to_owned()
+        }
+        _ => explain(error),
+    }
+}
+
+fn failed(path: &Path, why: impl Into<String>) -> Error {
+    Error::Takeover { path: path.display().to_string(), why: why.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// What becomes of a process that asks one which answers `answer` to its hello.
+    fn asks(answer: &'static [u8]) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("door");
+        let door = UnixListener::bind(&path).unwrap();
+        let other = std::thread::spawn(move || {
+            let (mut stream, _) = door.accept().unwrap();
+            let mut hello = vec![0; Message::Hello.encode().len()];
+            stream.read_exact(&mut hello).unwrap();
+            stream.write_all(answer).unwrap();
+        });
+        let said = Heir::ask(Some(&path)).unwrap_err().to_string();
+        other.join().unwrap();
+        said
+    }
+
+    #[test]
+    fn without_a_path_or_without_a_process_there_it_is_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("door");
+        assert!(Heir::ask(None).unwrap().is_none());
+        assert!(Heir::ask(Some(&path)).unwrap().is_none());
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(Heir::ask(Some(&path)).unwrap().is_none(), "a socket that nobody listens on");
+    }
+
+    #[test]
+    fn what_the_other_process_says_instead_is_an_error_in_words() {
+        for (answer, expected) in [
+            (&b""[..], "ended, or closed"),
+            (b"baiwan-takeover 1 refused\nit is so\n\n", "it is so"),
+            (b"baiwan-takeover 9 refused\nit is so\n\n", "version 9"),
+            (b"HTTP/1.1 400 Bad Request\n\n", "something else"),
+            (b"baiwan-takeover 1 released\n\n", "at the wrong time"),
+            (b"baiwan-takeover 1 sockets\npid 1\ntotal 1\nserver\n\n", "0 of 1 sockets"),
+            (b"baiwan-takeover 1 sockets\npid 1\ntotal 2\nserver\n\n", "ended, or closed"),
+            (b"baiwan-takeover 1 sockets\npid 1\ntotal 0\n\n", "no socket for the next"),
+        ] {
+            let said = asks(answer);
+            assert!(said.contains(expected), "{said}");
+            assert!(said.contains("/door"), "it names the setting: {said}");
+        }
+    }
+}

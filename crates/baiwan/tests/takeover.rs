@@ -1,0 +1,322 @@
+//! Servers that take over from each other: in one process, which holds them all, so that a test sees each of them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+// Only Linux hands sockets from process to process.
+#![cfg(all(target_os = "linux", not(baiwan_portable)))]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use baiwan::{Admin, Builder, Error, EventLoop, Phase, Running, Server};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// A test that waits longer than this for a byte has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+const LOOPS: [EventLoop; 2] = [EventLoop::Epoll, EventLoop::Portable];
+
+/// A folder for the door, and a runtime for the servers.
+struct Rig {
+    folder: TempDir,
+    runtime: Runtime,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        Self { folder: tempfile::tempdir().unwrap(), runtime }
+    }
+
+    fn door(&self) -> PathBuf {
+        self.folder.path().join("door")
+    }
+
+    /// What each server is told, but for where it listens.
+    fn builder(&self) -> Builder {
+        Server::builder().takeover(self.door()).workers(2).shutdown(std::future::pending())
+    }
+
+    fn on_a_port(&self) -> Builder {
+        self.builder().bind("127.0.0.1:0")
+    }
+
+    fn start(&self, builder: Builder, name: &'static str) -> Running {
+        self.try_start(builder, name).unwrap()
+    }
+
+    fn try_start(&self, builder: Builder, name: &'static str) -> Result<Running, Error> {
+        let _within = self.runtime.enter();
+        let echo = |body: axum::body::Body| async { body };
+        builder.start(Router::new().route("/", get(move || async move { name }).post(echo)))
+    }
+
+    fn wait(&self, server: Running) {
+        self.runtime.block_on(server.wait()).unwrap();
+    }
+}
+
+fn address(server: &Running) -> SocketAddr {
+    server.addresses()[0].parse().unwrap()
+}
+
+fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// Asks once, and reads to the end: the head of the answer in lower case, and its text.
+fn ask_on(mut stream: impl Read + Write) -> std::io::Result<(String, String)> {
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, text) = answer.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    Ok((head.to_ascii_lowercase(), text.to_owned()))
+}
+
+fn ask(address: SocketAddr) -> std::io::Result<String> {
+    ask_on(connect(address)?).map(|(_, text)| text)
+}
+
+/// Waits until whoever answers is `name`: the one before may accept what came in the same moment.
+fn until_answered_by(address: SocketAddr, name: &str) {
+    while ask(address).unwrap() != name {
+        std::thread::yield_now();
+    }
+}
+
+/// Says something at the door, and reads until `until` has come or the other side ends.
+fn say_at(door: &Path, text: &str, until: &str) -> (UnixStream, String) {
+    let mut stream = UnixStream::connect(door).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(text.as_bytes()).unwrap();
+    let mut said = String::new();
+    let mut buffer = [0; 1024];
+    while !said.contains(until) {
+        match stream.read(&mut buffer).unwrap() {
+            0 => break,
+            taken => said += std::str::from_utf8(&buffer[..taken]).unwrap(),
+        }
+    }
+    (stream, said)
+}
+
+#[test]
+fn a_server_takes_over_and_the_one_before_answers_what_it_has_and_ends() {
+    for event_loop in LOOPS {
+        let rig = Rig::new();
+        let first = rig.start(rig.on_a_port().event_loop(event_loop), "first");
+        let mode = std::fs::metadata(rig.door()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{event_loop:?}");
+        let at = address(&first);
+        let mut kept = connect(at).unwrap();
+        // Half of the request's body is there, and a part of the answer, when the other server takes over.
+        kept.write_all(b"POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\nhello").unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"hello") {
+            answer.push(0);
+            kept.read_exact(answer.last_mut().map(std::slice::from_mut).unwrap()).unwrap();
+        }
+        let builder = rig.on_a_port().event_loop(event_loop);
+        let health = builder.health();
+        let second = rig.start(builder, "second");
+        assert_eq!(address(&second), at, "{event_loop:?}");
+        until_answered_by(at, "second");
+        kept.write_all(b"world").unwrap();
+        let mut rest = [0; 5];
+        kept.read_exact(&mut rest).unwrap();
+        assert_eq!(rest, *b"world", "{event_loop:?}");
+        drop(kept);
+        rig.wait(first);
+        assert_eq!(health.phase(), Phase::Serving, "{event_loop:?}");
+        assert_eq!(ask(at).unwrap(), "second", "{event_loop:?}");
+    }
+}
+
+#[test]
+fn who_connects_and_asks_all_the_time_notices_nothing() {
+    const TAKEOVERS: usize = 6;
+    const CLIENTS: usize = 4;
+    for event_loop in LOOPS {
+        let rig = Rig::new();
+        let mut server = rig.start(rig.on_a_port().event_loop(event_loop), "a server");
+        let at = address(&server);
+        let (ends, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let client = || {
+            let (ends, answers) = (Arc::clone(&ends), Arc::clone(&answers));
+            std::thread::spawn(move || {
+                while !ends.load(SeqCst) {
+                    assert_eq!(ask(at).unwrap(), "a server");
+                    answers.fetch_add(1, SeqCst);
+                }
+            })
+        };
+        let clients: Vec<_> = (0..CLIENTS).map(|_| client()).collect();
+        for number in 0..TAKEOVERS {
+            let before = answers.load(SeqCst);
+            // Fewer and more cores than before, by turns: from 2 to 1, 4, 3, ...
+            let workers = [1, 4, 3][number % 3];
+            let next = rig.start(rig.on_a_port().event_loop(event_loop).workers(workers), "a server");
+            rig.wait(std::mem::replace(&mut server, next));
+            while answers.load(SeqCst) < before + 50 {
+                assert!(!clients.iter().any(|client| client.is_finished()), "{event_loop:?}: a client has failed");
+                std::thread::yield_now();
+            }
+        }
+        ends.store(true, SeqCst);
+        clients.into_iter().for_each(|client| client.join().unwrap());
+    }
+}
+
+#[test]
+fn a_start_that_fails_leaves_the_server_as_it_was() {
+    for event_loop in LOOPS {
+        let rig = Rig::new();
+        let first = rig.start(rig.on_a_port().event_loop(event_loop), "first");
+        let at = address(&first);
+        for _ in 0..3 {
+            let builder = rig.on_a_port().event_loop(event_loop);
+            let error = rig.runtime.block_on(async {
+                builder.start_with(|core| match core {
+                    0 => Router::new().route("/", get(|| async { "second" })),
+                    _ => std::panic::resume_unwind(Box::new("as the test wants it")),
+                })
+            });
+            assert!(matches!(error, Err(Error::CorePanicked(1))), "{error:?}");
+            assert_eq!(ask(at).unwrap(), "first");
+        }
+        let second = rig.start(rig.on_a_port().event_loop(event_loop), "second");
+        until_answered_by(at, "second");
+        rig.wait(first);
+        drop(second);
+    }
+}
+
+#[test]
+fn a_process_that_is_no_successor_is_told_why_and_changes_nothing() {
+    let rig = Rig::new();
+    let first = rig.start(rig.on_a_port(), "first");
+    let at = address(&first);
+    for (text, expected) in [
+        ("GET / HTTP/1.1\r\nhost: test\n\n", "something else than baiwan-takeover"),
+        ("baiwan-takeover 99 hello\n\n", "version 99"),
+        ("baiwan-takeover 1 ready\n\n", "at the wrong time"),
+        ("baiwan-takeover 1 hello\n\nbaiwan-takeover 1 released\n\n", "at the wrong time"),
+    ] {
+        let (_, said) = say_at(&rig.door(), text, "refused\n");
+        assert!(said.contains("refused\n"), "{said}");
+        let (_, said) = say_at(&rig.door(), text, expected);
+        assert!(said.contains(expected), "{said}");
+        assert_eq!(ask(at).unwrap(), "first");
+    }
+    // One that dies after each step.
+    for (text, until) in [("", ""), ("baiwan-takeover 1 h", ""), ("baiwan-takeover 1 hello\n\n", "door\n\n")] {
+        drop(say_at(&rig.door(), text, until));
+        assert_eq!(ask(at).unwrap(), "first");
+    }
+    let second = rig.start(rig.on_a_port(), "second");
+    until_answered_by(at, "second");
+    rig.wait(first);
+    drop(second);
+}
+
+#[test]
+fn a_second_attempt_while_one_is_under_way_is_refused() {
+    let rig = Rig::new();
+    let first = rig.start(rig.on_a_port(), "first");
+    let (under_way, _) = say_at(&rig.door(), "baiwan-takeover 1 hello\n\n", "door\n\n");
+    let said = rig.try_start(rig.on_a_port(), "second").unwrap_err().to_string();
+    assert!(said.contains("already") && said.contains(rig.door().to_str().unwrap()), "{said}");
+    assert_eq!(ask(address(&first)).unwrap(), "first");
+    drop(under_way);
+}
+
+#[test]
+fn a_successor_may_die_as_soon_as_it_has_been_released() {
+    let rig = Rig::new();
+    let first = rig.start(rig.on_a_port(), "first");
+    let (stream, said) = say_at(&rig.door(), "baiwan-takeover 1 hello\n\nbaiwan-takeover 1 ready\n\n", "released\n\n");
+    assert!(said.ends_with("released\n\n"), "{said}");
+    drop(stream);
+    // It has promised to end.
+    rig.wait(first);
+}
+
+#[test]
+fn unix_sockets_and_the_admin_side_are_handed_over_too() {
+    let rig = Rig::new();
+    let path = rig.folder.path().join("app.sock");
+    let builder = |port: u16| {
+        let admin = Admin::bind(SocketAddr::from(([127, 0, 0, 1], port)));
+        rig.builder().bind(format!("unix:{}", path.display())).admin(admin)
+    };
+    let first = rig.start(builder(0), "first");
+    let admin = first.admin_address().unwrap();
+    let second = rig.start(builder(admin.port()), "second");
+    assert_eq!(second.admin_address(), Some(admin));
+    rig.wait(first);
+    for _ in 0..10 {
+        assert_eq!(ask_on(UnixStream::connect(&path).unwrap()).unwrap().1, "second");
+        let mut stream = connect(admin).unwrap();
+        stream.write_all(b"GET /health/ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    // The files are the second one's now: the end of the first has left them, its own takes them away.
+    drop(second);
+    assert!(!path.exists() && !rig.door().exists());
+}
+
+#[test]
+fn an_address_may_be_wanted_anew_or_not_any_more() {
+    let rig = Rig::new();
+    let first = rig.start(rig.builder().bind("127.0.0.1:0").bind("127.0.0.2:0"), "first");
+    let [kept, left] = [0, 1].map(|index| first.addresses()[index].parse::<SocketAddr>().unwrap());
+    let second = rig.start(rig.builder().bind(kept).bind("127.0.0.3:0"), "second");
+    let anew = second.addresses()[1].parse().unwrap();
+    rig.wait(first);
+    assert_eq!(second.addresses()[0], kept.to_string());
+    assert_eq!((ask(kept).unwrap().as_str(), ask(anew).unwrap().as_str()), ("second", "second"));
+    let refused = TcpStream::connect(left).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{refused}");
+    // One that stands for all addresses, in the place of one.
+    let third = rig.start(rig.builder().bind(format!("0.0.0.0:{}", kept.port())), "third");
+    rig.wait(second);
+    assert_eq!(ask(kept).unwrap(), "third");
+    drop(third);
+}
+
+#[test]
+fn a_server_that_stops_leaves_no_socket_open_for_a_successor() {
+    for event_loop in LOOPS {
+        let rig = Rig::new();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let builder = rig.on_a_port().event_loop(event_loop).shutdown(async { drop(stopped.await) });
+        let server = rig.start(builder, "first");
+        let at = address(&server);
+        let mut busy = connect(at).unwrap();
+        busy.write_all(b"GET / HTTP/1.1\r\nhost:").unwrap();
+        let ending = rig.runtime.spawn(server.wait());
+        stop.send(()).unwrap();
+        // While it drains, nobody listens.
+        while TcpStream::connect(at).is_ok() {
+            std::thread::yield_now();
+        }
+        assert!(UnixStream::connect(rig.door()).is_err(), "{event_loop:?}: nor at the door");
+        drop(busy);
+        rig.runtime.block_on(ending).unwrap().unwrap();
+        // The next one is the first again.
+        let next = rig.start(rig.builder().bind(at), "next");
+        assert_eq!(ask(at).unwrap(), "next");
+        drop(next);
+    }
+}

@@ -2,9 +2,11 @@
 """Runs the command of a systemd unit as the unit says, where no systemd runs: the unit's variables, user, directories, limits, capabilities,
 system calls and address families, and a file system that is read only but for its directories. Needs root.
 
-    tests/systemd/confined.py UNIT [--set NAME=VALUE ...] [--user UID:GID] [--directories DIR] [--strict] [-- COMMAND ...]
+    tests/systemd/confined.py UNIT [--set NAME=VALUE ...] [--user UID:GID] [--directories DIR] [--socket UNIT]
+        [--strict] [-- COMMAND ...]
 
-The command is the unit's ExecStart, unless another is given. `--set` adds a variable; `--directories` is the place of /var/lib and /run;
+The command is the unit's ExecStart, unless another is given. `--set` adds a variable; `--directories` is the place of /var/lib and /run; `--socket`
+is a unit of sockets that are opened and handed over;
 `--strict` ends a process by SIGSYS where systemd would have its system call fail. Not done is what takes systemd itself: ProtectProc,
 PrivateDevices, PrivateUsers, RestrictSUIDSGID, the watchdog's kill. The process that is started keeps this one's id.
 """
@@ -17,6 +19,7 @@ import pwd
 import re
 import resource
 import shlex
+import socket
 import subprocess
 import sys
 
@@ -196,6 +199,22 @@ def directories(unit, place, user, group):
     return named
 
 
+def sockets(unit):
+    """Opens the stream sockets of a socket unit, from descriptor 3 on. Returns the variables that say so (sd_listen_fds(3))."""
+    number = 3
+    for number, words in enumerate(unit.all("ListenStream", "Socket"), 3):
+        host, _, port = words.rpartition(":")
+        listener = socket.socket(socket.AF_INET if host else socket.AF_INET6)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host or "::", int(port)))
+        listener.listen(int(unit.all("Backlog", "Socket")[-1]))
+        os.dup2(listener.detach(), number)
+        # Where it was there already, nothing was copied.
+        os.set_inheritable(number, True)
+    names = ":".join(unit.all("FileDescriptorName", "Socket") * (number - 2))
+    return {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(number - 2), "LISTEN_FDNAMES": names}
+
+
 def confine(unit, user, group, writable, strict):
     if unit.one("ProtectSystem") == "strict":
         protect_file_system(writable)
@@ -225,6 +244,7 @@ def main():
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--user")
     parser.add_argument("--directories", default="")
+    parser.add_argument("--socket")
     parser.add_argument("--strict", action="store_true")
     separator = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     asked, command = parser.parse_args(sys.argv[1:separator]), sys.argv[separator + 1 :]
@@ -236,6 +256,8 @@ def main():
         user, group = account.pw_uid, account.pw_gid
     named = directories(unit, asked.directories, user, group)
     environment = {"PATH": os.defpath, **named, **unit.variables(), **dict(words.split("=", 1) for words in asked.set)}
+    if asked.socket:
+        environment.update(sockets(Unit(asked.socket)))
     command = command or shlex.split(unit.one("ExecStart"))
     confine(unit, user, group, list(named.values()), asked.strict)
     os.chdir("/")

@@ -1,4 +1,4 @@
-//! One connection of the generator: a request, its answer, the next.
+//! One connection: a request, its answer, the next.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,8 @@ use memchr::memmem;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n";
+/// What is asked of the app.
+pub(crate) const REQUEST: &str = "GET / HTTP/1.1\r\nHost: bench\r\n\r\n";
 const ANSWER_BYTES_MAX: usize = 4096;
 
 pub(crate) struct Connection {
@@ -23,8 +24,8 @@ impl Connection {
     }
 
     /// Sends a request; the status of its answer.
-    pub(crate) async fn ask(&mut self) -> anyhow::Result<u16> {
-        self.stream.write_all(REQUEST).await?;
+    pub(crate) async fn ask(&mut self, request: &str) -> anyhow::Result<u16> {
+        self.stream.write_all(request.as_bytes()).await?;
         self.received.clear();
         loop {
             ensure!(self.received.len() < ANSWER_BYTES_MAX, "an answer without an end");

@@ -11,12 +11,16 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, REQUEST};
 use crate::phase::{Outcome, PATIENCE, Record, figures};
+use crate::probe::{self, Answers, Probe};
 
-const CONNECTIONS: usize = 2000;
+/// As many as the servers take.
+pub(crate) const CONNECTIONS: usize = 2000;
 /// Times the capacity, one phase after the other.
 const MULTIPLES: [f64; 6] = [0.5, 1.0, 2.0, 5.0, 10.0, 0.5];
+/// The phase in which the server's health is asked for, too.
+const PROBED: usize = 4;
 
 /// A request, by its phase and when it was due.
 #[derive(Clone, Copy)]
@@ -57,7 +61,12 @@ impl Shared {
 
 /// Makes the load, and prints a line for each phase.
 #[expect(clippy::print_stdout, reason = "the figures are what this program is for")]
-pub(crate) async fn run(address: SocketAddr, capacity: f64, length: Duration) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    address: SocketAddr,
+    admin: Option<SocketAddr>,
+    capacity: f64,
+    length: Duration,
+) -> anyhow::Result<()> {
     let shared = Rc::new(Shared::default());
     let mut opened = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -68,6 +77,7 @@ pub(crate) async fn run(address: SocketAddr, capacity: f64, length: Duration) ->
     }
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
     let mut next = Instant::now() + Duration::from_millis(500);
+    let probes = probe_all(address, admin, next + length * PROBED as u32, length);
     for (phase, multiple) in MULTIPLES.into_iter().enumerate() {
         shared.begins.borrow_mut().push(next);
         let ends = next + length;
@@ -85,10 +95,31 @@ pub(crate) async fn run(address: SocketAddr, capacity: f64, length: Duration) ->
     while shared.open.get() > 0 && Instant::now() < ends {
         sleep_until(Instant::now() + Duration::from_millis(50)).await;
     }
-    for (multiple, records) in MULTIPLES.into_iter().zip(shared.records.borrow().iter()) {
-        println!("{}", figures(multiple, length, records));
+    for (phase, (multiple, records)) in MULTIPLES.into_iter().zip(shared.records.borrow().iter()).enumerate() {
+        let mut figures = figures(multiple, length, records);
+        if phase == PROBED {
+            let each = probes.iter().map(|(name, answers)| ((*name).to_owned(), probe::figures(&answers.borrow())));
+            figures["probes"] = each.collect::<serde_json::Map<_, _>>().into();
+        }
+        println!("{figures}");
     }
     Ok(())
+}
+
+/// Has the server's health asked for from `begins` on, and where the answers will be.
+fn probe_all(
+    address: SocketAddr,
+    admin: Option<SocketAddr>,
+    begins: Instant,
+    length: Duration,
+) -> Vec<(&'static str, Answers)> {
+    let all = [Some(Probe::of_server(address)), admin.map(Probe::of_admin)];
+    let begin = |probe: Probe| {
+        let answers = Answers::default();
+        tokio::task::spawn_local(probe::run(probe, begins, begins + length, Rc::clone(&answers)));
+        (probe.name, answers)
+    };
+    all.into_iter().flatten().map(begin).collect()
 }
 
 /// Sends requests that are due on one connection, one after the other, and opens it again where it was lost.
@@ -100,7 +131,7 @@ async fn serve_due(shared: Rc<Shared>, address: SocketAddr, connection: Connecti
             connection = Connection::open(address).await.ok();
         }
         let answer = match &mut connection {
-            Some(connection) => connection.ask().await.ok(),
+            Some(connection) => connection.ask(REQUEST).await.ok(),
             None => None,
         };
         match answer {

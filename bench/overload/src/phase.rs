@@ -46,17 +46,13 @@ pub(crate) fn figures(multiple: f64, length: Duration, records: &[Record]) -> Va
     let mut took: Vec<Duration> =
         records.iter().filter(|record| record.is_admitted()).map(|record| record.took).collect();
     took.sort_unstable();
-    let percentile = |share: f64| {
-        let last = took.len().checked_sub(1)?;
-        Some(took[(last as f64 * share).ceil() as usize].as_secs_f64() * 1000.0)
-    };
     let last_bad = records.iter().filter(|record| !record.is_good() || record.took > Duration::from_millis(100));
     json!({
         "multiple": multiple,
         "due": records.len(),
         "goodput": good as f64 / length.as_secs_f64(),
-        "p50_ms": percentile(0.5),
-        "p99_ms": percentile(0.99),
+        "p50_ms": milliseconds(&took, 0.5),
+        "p99_ms": milliseconds(&took, 0.99),
         "refused": count(Record::is_refused),
         "late": count(Record::is_admitted) - good,
         "unsent": count(|record| matches!(record.outcome, Outcome::Unsent)),
@@ -64,4 +60,10 @@ pub(crate) fn figures(multiple: f64, length: Duration, records: &[Record]) -> Va
         // The last request that was not answered with 200 within 100 ms was due then.
         "troubled_until_s": last_bad.map(|record| record.due.as_secs_f64()).fold(0.0, f64::max),
     })
+}
+
+/// The latency of which a share is not above, of latencies in ascending order.
+pub(crate) fn milliseconds(took: &[Duration], share: f64) -> Option<f64> {
+    let last = took.len().checked_sub(1)?;
+    Some(took[(last as f64 * share).ceil() as usize].as_secs_f64() * 1000.0)
 }

@@ -6,12 +6,14 @@ use anyhow::{Context, bail};
 use axum::Router;
 use axum::error_handling::HandleErrorLayer;
 use axum::http::StatusCode;
-use baiwan::Overload;
+use axum::routing::get;
+use baiwan::{Admin, Overload};
 use baiwan_limits::ConcurrencyLimit;
 use tokio::net::TcpListener;
 use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
+use crate::load::CONNECTIONS;
 use crate::work::{POOL, computing, waiting};
 
 /// Time in the queue for the pool, and its length: as many as leave it in that time.
@@ -38,10 +40,19 @@ pub(crate) async fn serve(variant: &str, work: &str) -> anyhow::Result<()> {
     }
 }
 
+/// The generator takes every connection: whoever asks for the health is one too many.
 async fn serve_with_baiwan(app: Router, overload: Overload) -> anyhow::Result<()> {
-    let running = baiwan::Server::builder().bind("127.0.0.1:0").workers(1).overload(overload).start(app)?;
-    say_address(running.addresses().first().context("it listens nowhere")?);
+    let builder = baiwan::Server::builder().bind("127.0.0.1:0").admin(Admin::bind("127.0.0.1:0"));
+    let builder = builder.workers(1).overload(overload).max_connections(CONNECTIONS as u64);
+    let running = builder.start(with_health(app))?;
+    let admin = running.admin_address().context("it has no admin side")?;
+    say_addresses(running.addresses().first().context("it listens nowhere")?, &admin.to_string());
     Ok(running.wait().await?)
+}
+
+/// Its health is beside what is limited.
+fn with_health(app: Router) -> Router {
+    app.route("/health", get(async || "healthy"))
 }
 
 async fn serve_with_axum(app: Router) -> anyhow::Result<()> {
@@ -50,11 +61,11 @@ async fn serve_with_axum(app: Router) -> anyhow::Result<()> {
     let limit = GlobalConcurrencyLimitLayer::new(POOL);
     let limits = ServiceBuilder::new().layer(overloaded).load_shed().layer(limit);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    say_address(&listener.local_addr()?.to_string());
-    Ok(axum::serve(listener, app.layer(limits)).await?)
+    say_addresses(&listener.local_addr()?.to_string(), "-");
+    Ok(axum::serve(listener, with_health(app.layer(limits))).await?)
 }
 
 #[expect(clippy::print_stdout, reason = "whoever has started the server reads it")]
-fn say_address(address: &str) {
-    println!("{address}");
+fn say_addresses(address: &str, admin: &str) {
+    println!("{address} {admin}");
 }

@@ -62,7 +62,7 @@ use crate::say::say;
 use crate::status::Health;
 
 pub(crate) use self::moment::wall_ms;
-pub use self::secret::{Secret, TOKEN_FORM};
+pub use self::secret::{AdminToken, Secret, TOKEN_FORM};
 pub(crate) use self::side::AdminSide;
 
 /// Files of an admin side that are not open before the server starts: its connections, and what its checks open.
@@ -77,7 +77,7 @@ pub const ADMIN_FILES: u64 = CONNECTIONS_MAX as u64 + 8;
 /// |---|---|---|
 /// | `GET /metrics` | Prometheus's text format, or OpenMetrics for who accepts that | everybody |
 /// | `GET /health` | each check by name; 503 when one fails | everybody |
-/// | `GET /health/live` | 503 when a core has not turned for [`live_timeout`](crate::Builder::live_timeout) | everybody |
+/// | `GET /health/live` | 503 when one handler has held a core for [`live_timeout`](crate::Builder::live_timeout) | everybody |
 /// | `GET /health/ready` | 503 before the start, in a stop, when full, and when a required check fails | everybody |
 /// | `GET /health/startup` | 503 until the server has started | everybody |
 /// | `GET /clients` | the twenty who hold most connections, ask most, and are refused most | the operator |
@@ -116,7 +116,7 @@ pub struct Admin {
     address: String,
     /// The socket that was handed in, if one was.
     socket: Option<OwnedFd>,
-    token: Option<Secret>,
+    token: AdminToken,
     /// Somebody gave a token that cannot be one.
     has_wrong_token: bool,
     checks: Checks,
@@ -143,7 +143,7 @@ impl Admin {
         Self {
             address: address.to_string(),
             socket: None,
-            token: None,
+            token: AdminToken::default(),
             has_wrong_token: false,
             checks: Checks::default(),
             log_level: None,
@@ -174,8 +174,9 @@ impl Admin {
     /// the empty text that a variable which is not set often becomes.
     #[must_use]
     pub fn token(mut self, token: &str) -> Self {
-        self.token = Secret::of_token(token);
-        self.has_wrong_token = self.token.is_none();
+        let token = Secret::of_token(token);
+        self.has_wrong_token = token.is_none();
+        self.token.set(token);
         self
     }
 
@@ -183,8 +184,16 @@ impl Admin {
     #[doc(hidden)]
     #[must_use]
     pub fn secret(mut self, token: Secret) -> Self {
-        (self.token, self.has_wrong_token) = (Some(token), false);
+        self.token.set(Some(token));
+        self.has_wrong_token = false;
         self
+    }
+
+    /// The token, to change it while the server runs.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn token_in_force(&self) -> AdminToken {
+        self.token.clone()
     }
 
     /// Runs a check every 5 seconds, away from the requests, and shows under this name in `/health` whether it succeeded. It may take a

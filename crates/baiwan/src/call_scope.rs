@@ -294,7 +294,7 @@ fn say_route(template: &str, is_of_path: bool) {
         if let Some(here) = here {
             let route = here.number(template);
             ROUTE.set(Some(route));
-            here.recorder.begin_poll_of(route);
+            here.recorder.begin_poll(route);
             if is_of_path {
                 here.paths.learn(route);
             }

@@ -25,7 +25,7 @@ mod wire;
 pub(crate) use self::assets::asset;
 pub(crate) use self::history::{Failure, Moment};
 pub(crate) use self::routes::RouteCounts;
-pub(crate) use self::wire::{Check, Facts, State};
+pub(crate) use self::wire::{Check, Facts, Rows, State};
 
 use self::history::History;
 use self::routes::Routes;

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `recover` | what is left of a core whose loop panicked |
 //! | `stop` | the server's stop |
+//! | `follow` | settings that change while the server runs |
 //! | `accept` | new connections, those too many, and a system that refuses them |
 //! | `expire` | deadlines that have passed |
 //! | `shrink` | connections that are idle when memory becomes short |
@@ -52,6 +53,7 @@ mod deny;
 mod exchange;
 mod expire;
 mod feed;
+mod follow;
 mod lifetime;
 mod overload;
 mod ports;
@@ -90,6 +92,7 @@ use self::accept::{Listeners, accept};
 use self::apps::Apps;
 use self::close::{close, close_all};
 use self::expire::expire;
+use self::follow::follow_settings;
 use self::overload::{Pressure, serve_waiting};
 use self::ports::Ports;
 use self::pulse::Pulse;
@@ -102,7 +105,7 @@ use self::terms::{Board, Terms};
 use crate::app::App;
 use crate::clock::Clock;
 use crate::hyper::Transports;
-use crate::settings::Settings;
+use crate::reload::{InForce, Remake};
 use crate::status::{CloseReason, Status};
 
 /// Events that one turn takes from the driver.
@@ -169,18 +172,14 @@ impl<D: Driver, A: App> Engine<D, A> {
     pub(crate) fn new(
         mut driver: D,
         app: A,
-        settings: Arc<Settings>,
+        in_force: &Arc<InForce>,
         status: Arc<Status>,
         index: usize,
         bound: Vec<D::Bound>,
     ) -> io::Result<Self> {
+        let (settings, follower) = in_force.follow();
         let recorder = settings.recorder(&status, index);
-        #[cfg(feature = "axum")]
-        let app = crate::axum_app::make_ready(app);
-        #[cfg(feature = "matched-path")]
-        let telling = recorder.as_ref().and_then(|_| crate::routes::with_routes(app.clone()));
-        #[cfg(not(feature = "matched-path"))]
-        let telling = None;
+        let apps = Apps::new(app, recorder.as_ref());
         let clock = Clock::start();
         let listeners = Listeners::new(&mut driver, bound)?;
         let transports = Transports::new(&settings, Arc::clone(&status), index, recorder.clone());
@@ -191,7 +190,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         Ok(Self {
             ports: Ports::new(driver, transports, clock.now()),
             table,
-            apps: Apps::new(app, telling),
+            apps,
             listeners,
             events: Events::with_capacity(TURN_EVENTS_MAX),
             batch: Batch::default(),
@@ -202,8 +201,14 @@ impl<D: Driver, A: App> Engine<D, A> {
             sweep: None,
             pressure,
             pulse,
-            terms: Terms::new(settings, clock, board),
+            terms: Terms::new(settings, follower, clock, board),
         })
+    }
+
+    /// The same, with a way to make its app anew.
+    pub(crate) fn remaking(mut self, remake: Option<Remake<A>>) -> Self {
+        self.apps.set_remake(remake);
+        self
     }
 
     /// Runs until the server has stopped and every connection of this core is closed.
@@ -258,9 +263,10 @@ impl<D: Driver, A: App> Engine<D, A> {
 
     /// Reads the time, once for the whole turn, and follows the server when it stops.
     fn begin_turn(&mut self) {
-        let Self { terms, ports, table, listeners, drain, sweep, .. } = self;
+        let Self { terms, ports, table, apps, listeners, drain, sweep, .. } = self;
         terms.board.inbox().begin_turn();
         terms.status().turned();
+        follow_settings(terms, ports, table, apps);
         terms.read_clock();
         terms.board.post_date(terms.clock.date());
         ports.outbox.begin_wait(terms.clock.now());

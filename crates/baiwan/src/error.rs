@@ -107,6 +107,12 @@ pub enum Error {
         /// What is allowed.
         allowed: String,
     },
+    /// Settings that were to change while the server runs can only be set at its start. Nothing was changed.
+    #[error("{} cannot change while the server runs, so nothing was changed: that needs a restart", names.join(", "))]
+    NeedsRestart {
+        /// Their names.
+        names: Vec<String>,
+    },
     /// The event loop that was asked for does not exist on this system.
     #[error("EVENT_LOOP={0} is not possible on this system: it needs Linux; use auto or portable")]
     EventLoop(&'static str),
@@ -173,6 +179,7 @@ impl Error {
             Self::Address { .. }
             | Self::AdminAddress { .. }
             | Self::Variable { .. }
+            | Self::NeedsRestart { .. }
             | Self::Twice { .. }
             | Self::Covered { .. } => io::ErrorKind::InvalidInput,
             Self::EventLoop(_) | Self::FdTables(_) => io::ErrorKind::Unsupported,

@@ -17,7 +17,7 @@ use http::{Method, Request, StatusCode, Uri};
 use crate::client::{UNKNOWN_CLIENT, client_key};
 use crate::cors::{Origin, RefusalCors};
 use crate::own_answer::OwnAnswer;
-use crate::per_client::TooMany;
+use crate::per_client::{PerClient, TooMany};
 use crate::rate_limit::{Left, RateLimit, Ruling};
 use crate::status::{CloseReason, CoreStatus, Phase, Status, add};
 
@@ -127,18 +127,21 @@ pub(crate) struct Beyond {
     pub(crate) max: usize,
 }
 
-/// Decides what becomes of a connection that a core has accepted from `peer` at the time `now`, and counts it in.
-pub(crate) fn admit_connection(
-    status: &Status,
-    core: usize,
-    beyond: Beyond,
-    peer: Peer,
-    now: tokio::time::Instant,
-) -> Entry {
+/// Who has connected, and when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Newcomer<'a> {
+    pub(crate) peer: Peer,
+    pub(crate) now: tokio::time::Instant,
+    /// What one client may have, if that is limited.
+    pub(crate) limits: Option<&'a PerClient>,
+}
+
+/// Decides what becomes of a connection that a core has accepted, and counts it in.
+pub(crate) fn admit_connection(status: &Status, core: usize, beyond: Beyond, newcomer: Newcomer<'_>) -> Entry {
     if status.phase() == Phase::Stopping {
         return Entry::Dropped(CloseReason::DrainTimeout);
     }
-    let client = match count_client(status, beyond, peer, now) {
+    let client = match count_client(status, beyond, newcomer) {
         Ok(client) => client,
         Err(entry) => return entry,
     };
@@ -153,17 +156,11 @@ pub(crate) fn admit_connection(
     }
 }
 
-/// Decides what becomes of a connection that was taken as that of a proxy, once the proxy has said that `client` has connected: from here
-/// on it is the client's. What is not taken any more is counted out.
+/// Decides what becomes of a connection that was taken as that of a proxy, once the proxy has said who has connected: from here
+/// on it is that client's. What is not taken any more is counted out.
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
-pub(crate) fn admit_client(
-    status: &Status,
-    core: usize,
-    beyond: Beyond,
-    client: Peer,
-    now: tokio::time::Instant,
-) -> Entry {
-    match count_client(status, beyond, client, now) {
+pub(crate) fn admit_client(status: &Status, core: usize, beyond: Beyond, client: Newcomer<'_>) -> Entry {
+    match count_client(status, beyond, client) {
         Ok(client) => Entry::Taken(client),
         Err(entry) => {
             leave(status, core, Entry::Taken(None));
@@ -176,14 +173,9 @@ pub(crate) fn admit_client(
 ///
 /// # Errors
 /// What becomes of it if its client has too many.
-fn count_client(
-    status: &Status,
-    beyond: Beyond,
-    client: Peer,
-    now: tokio::time::Instant,
-) -> Result<Option<ClientKey>, Entry> {
-    let Some(clients) = &status.bounds.clients else { return Ok(None) };
-    clients.try_open(client, now).map_err(|TooMany| match 2 * beyond.count >= beyond.max {
+fn count_client(status: &Status, beyond: Beyond, newcomer: Newcomer<'_>) -> Result<Option<ClientKey>, Entry> {
+    let Newcomer { peer, now, limits: Some(limits) } = newcomer else { return Ok(None) };
+    limits.try_open(&status.bounds.clients, peer, now).map_err(|TooMany| match 2 * beyond.count >= beyond.max {
         // Half of the room is for others: one client must not keep an orchestrator from asking for the health of a full server.
         true => Entry::Dropped(CloseReason::ClientOverLimit),
         false => Entry::Refused(Denial::TOO_MANY_CONNECTIONS_PER_CLIENT),
@@ -204,8 +196,8 @@ pub(crate) fn leave(status: &Status, core: usize, entry: Entry) {
 
 /// Counts a connection out that was one of its client's.
 fn leave_client(status: &Status, client: Option<ClientKey>) {
-    if let (Some(clients), Some(client)) = (&status.bounds.clients, client) {
-        clients.close(client);
+    if let Some(client) = client {
+        status.bounds.clients.close(client);
     }
 }
 
@@ -335,6 +327,11 @@ mod tests {
     use crate::files::PROBES_MAX;
     use crate::settings::Settings;
 
+    /// Somebody who connects while one client may have as much as it likes, unless `limits` say otherwise.
+    fn newcomer(peer: Peer, limits: Option<&PerClient>) -> Newcomer<'_> {
+        Newcomer { peer, now: tokio::time::Instant::now(), limits }
+    }
+
     const FREE: Beyond = Beyond { count: 0, max: 64 };
     /// Somebody against whom nothing speaks.
     const ASKER: Asker<'static> =
@@ -343,7 +340,7 @@ mod tests {
     #[test]
     fn connections_are_taken_up_to_the_maximum_then_read_for_a_moment_then_told_so_then_dropped() {
         let status = Status::new(1, 2, 2);
-        let admit = |beyond| admit_connection(&status, 0, beyond, Peer::Unix, tokio::time::Instant::now());
+        let admit = |beyond| admit_connection(&status, 0, beyond, newcomer(Peer::Unix, None));
         assert_eq!([admit(FREE), admit(FREE)], [Entry::Taken(None); 2]);
         let none_free = Beyond { count: 64, max: 64 };
         assert_eq!(admit(none_free), Entry::Dropped(CloseReason::OverLimit), "no more can be told");
@@ -357,10 +354,11 @@ mod tests {
 
     #[test]
     fn a_client_beyond_its_maximum_is_told_so_then_dropped_and_takes_no_place_of_others() {
-        let settings = Settings { max_connections_per_ip: NonZeroU32::new(1), ..Settings::default() };
+        let settings = Settings { max_connections_per_ip: NonZeroU32::new(1), ..Settings::default() }.in_force();
         let status = Status::with(settings.bounds(), 1, 1, 1);
+        let limits = settings.clients_in_force.as_deref();
         let admit = |address: &str, beyond| {
-            admit_connection(&status, 0, beyond, Peer::Ip(address.parse().unwrap()), tokio::time::Instant::now())
+            admit_connection(&status, 0, beyond, newcomer(Peer::Ip(address.parse().unwrap()), limits))
         };
         let first = admit("192.0.2.1:1", FREE);
         assert!(matches!(first, Entry::Taken(Some(_))));
@@ -385,7 +383,7 @@ mod tests {
     fn a_server_that_stops_takes_what_it_has_accepted_until_it_cuts_everything() {
         let status = Status::new(1, 2, 2);
         status.advance(Phase::Draining);
-        let admit = || admit_connection(&status, 0, FREE, Peer::Unix, tokio::time::Instant::now());
+        let admit = || admit_connection(&status, 0, FREE, newcomer(Peer::Unix, None));
         assert_eq!(admit(), Entry::Taken(None));
         status.advance(Phase::Stopping);
         assert_eq!(admit(), Entry::Dropped(CloseReason::DrainTimeout));

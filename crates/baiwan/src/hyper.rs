@@ -7,6 +7,7 @@
 //!           └───────► connection ◄─────────────┘     hyper around the app, for one connection
 //!                      │   │   └── switch, answer    101; bodies
 //!                      │   │       own               what the server answers by itself
+//!                      │   └── current               the app and the settings, which may change
 //!                      │   └── limits, upload        how long heads may be; a body on its way in, and its deadlines
 //!                  transport ── record               the socket, wherever it goes; what a core knows of all of them
 //!                                 └── exchanges      what an observer is told, if there is one
@@ -18,6 +19,7 @@
 
 mod answer;
 mod connection;
+mod current;
 mod exchanges;
 mod limits;
 mod own;

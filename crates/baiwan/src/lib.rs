@@ -84,6 +84,7 @@ mod pace;
 mod per_client;
 mod rate_limit;
 mod recorder;
+mod reload;
 mod request_id;
 mod route_limits;
 #[cfg_attr(not(feature = "matched-path"), allow(dead_code, reason = "only layers of axum's routers tell routes"))]
@@ -131,7 +132,7 @@ pub use access_log::{AccessLog, AccessLogFormat};
 pub use admin::Admin;
 #[cfg(feature = "admin")]
 #[doc(hidden)]
-pub use admin::{Secret, TOKEN_FORM};
+pub use admin::{AdminToken, Secret, TOKEN_FORM};
 pub use app::{App, BoxError};
 #[cfg(feature = "axum")]
 pub use axum_app::{AxumApp, ConnectInfoApp, FromIncomingStream, IntoApp, axum_app};
@@ -174,6 +175,6 @@ pub use route_limits::RouteLimits;
 pub use routes::{RouteLayer, RouteService};
 #[cfg(feature = "axum")]
 pub use serve::{Listen, Serve, ServeFuture, serve};
-pub use server::{Builder, Running, Server};
+pub use server::{Builder, Reloader, Running, Server};
 pub use settings::{EventLoop, Overload, parse_timeout};
 pub use status::{CloseReason, Counts, Health, Phase};

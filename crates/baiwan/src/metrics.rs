@@ -168,6 +168,11 @@ impl Metrics {
         self.0.begin(status, facts);
     }
 
+    /// The rate limit in force is this one from now on.
+    pub(crate) fn set_rate_limit(&self, per_second: Option<f64>) {
+        self.0.set_rate_limit(per_second);
+    }
+
     /// Where the `index`-th core counts.
     pub(crate) fn core(&self, status: &Arc<Status>, index: usize) -> Arc<Core> {
         self.0.core(status, index)

@@ -132,9 +132,17 @@ impl Warning {
 
 impl RateLimit {
     pub(crate) fn new(quota: Quota, mode: RateLimitMode, scope: Scope) -> Arc<Self> {
-        let report = Report { said_ms: AtomicU64::new(0), unsaid: AtomicU64::new(0) };
         // A table of its own: the limits of an app, and other servers of the process, may have other clocks.
-        let limiter = Limiter::with_table(NAME, quota, Arc::new(Table::new()));
+        Self::with(Limiter::with_table(NAME, quota, Arc::new(Table::new())), mode, scope)
+    }
+
+    /// The limit that takes the place of this one: what clients owe, they owe it ([`Limiter::with_quota`]).
+    pub(crate) fn changed(&self, quota: Quota, mode: RateLimitMode, scope: Scope) -> Arc<Self> {
+        Self::with(self.limiter.with_quota(quota), mode, scope)
+    }
+
+    fn with(limiter: Limiter, mode: RateLimitMode, scope: Scope) -> Arc<Self> {
+        let report = Report { said_ms: AtomicU64::new(0), unsaid: AtomicU64::new(0) };
         Arc::new(Self { limiter, mode, scope, report })
     }
 

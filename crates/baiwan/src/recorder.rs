@@ -93,31 +93,25 @@ impl Recorder {
         &self.status.routes
     }
 
-    /// A handler is about to be polled, of a route that may not be known yet.
+    /// A handler is about to be polled, of a route that may not be known yet, or turns out to be one of this route.
     #[inline]
     pub(crate) fn begin_poll(&self, route: RouteNumber) {
-        let status = self.core_status();
-        status.polls.store(status.polls.load(Relaxed).wrapping_add(1), Relaxed);
-        self.begin_poll_of(route);
-    }
-
-    /// The handler that is being polled is one of this route.
-    #[inline]
-    pub(crate) fn begin_poll_of(&self, route: RouteNumber) {
         self.core_status().polling.store(route.as_polling(), Relaxed);
     }
 
     /// No handler is being polled any more.
     #[inline]
     pub(crate) fn end_poll(&self) {
-        self.core_status().polling.store(0, Relaxed);
+        let status = self.core_status();
+        status.polls.store(status.polls.load(Relaxed).wrapping_add(1), Relaxed);
+        status.polling.store(0, Relaxed);
     }
 
     /// Polls the body of an answer of this route, which others see as they see the handler.
     #[inline]
     pub(crate) fn posted<T>(recorder: Option<&Arc<Self>>, route: RouteNumber, poll: impl FnOnce() -> T) -> T {
         let Some(recorder) = recorder else { return poll() };
-        recorder.begin_poll_of(route);
+        recorder.begin_poll(route);
         let _end = EndPoll(recorder);
         poll()
     }
@@ -135,7 +129,7 @@ impl Recorder {
 
     /// Polls something of the app's, and counts it if that takes too long.
     pub(crate) fn timed<T>(recorder: Option<&Arc<Self>>, route: &Cell<RouteNumber>, poll: impl FnOnce() -> T) -> T {
-        let Some(recorder) = recorder.filter(|recorder| recorder.status.bounds.slow_poll.is_some()) else {
+        let Some(recorder) = recorder.filter(|recorder| recorder.status.bounds.slow_poll().is_some()) else {
             return poll();
         };
         let begun = now();
@@ -147,7 +141,7 @@ impl Recorder {
     /// Something of the app's was polled. It began no earlier than `begun`, and has ended at the time `ended`.
     #[inline]
     pub(crate) fn handle_polled(&self, route: RouteNumber, begun: Instant, ended: Instant) {
-        if self.status.bounds.slow_poll.is_some_and(|max| ended.saturating_duration_since(begun) > max) {
+        if self.status.bounds.slow_poll().is_some_and(|max| ended.saturating_duration_since(begun) > max) {
             self.status.slow_polls.add(route);
         }
     }

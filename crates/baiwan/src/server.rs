@@ -3,6 +3,7 @@
 //! ```text
 //!   environment ─► builder ─► start ─► running ─► shutdown
 //!                               │ listen, takeover, parting
+//!                               │                reloader: settings that change meanwhile
 //!                               └─► core, a thread each: start line ─► engine, or portable loop ─► finish line
 //! ```
 //!
@@ -16,6 +17,7 @@ mod blocking_threads;
 #[cfg(feature = "axum")]
 mod bound;
 mod builder;
+mod check;
 mod clients;
 mod core_thread;
 mod environment;
@@ -25,6 +27,7 @@ mod in_force;
 mod listen;
 mod memory_watch;
 mod parting;
+mod reloader;
 mod running;
 mod shutdown;
 mod side_thread;
@@ -47,6 +50,7 @@ use self::takeover_elsewhere as takeover;
 pub use self::builder::Builder;
 #[cfg(feature = "axum")]
 pub(crate) use self::listen::Source;
+pub use self::reloader::Reloader;
 pub use self::running::Running;
 
 /// The way to a [`Builder`].

@@ -11,6 +11,7 @@
 //! that is refused at one door is refused at every door, in the same words. What a program sets through `Builder` has a type instead. The default is in [`Settings::default`].
 
 mod bind;
+mod change;
 mod event_loop;
 mod limits;
 mod overload;
@@ -33,7 +34,7 @@ use crate::files::TURNED_AWAY_MAX;
 #[cfg(feature = "metrics")]
 use crate::metrics::Metrics;
 use crate::observe::Observer;
-use crate::per_client::PerClient;
+use crate::per_client::{ClientCounts, PerClient};
 use crate::rate_limit::RateLimit;
 use crate::recorder::{Audience, Recorder};
 use crate::status::{Bounds, LIVE_TIMEOUT, Status};
@@ -129,7 +130,7 @@ pub struct Settings {
     pub fd_tables: FdTables,
     /// The Unix socket through which the next process takes over the listening sockets. None: none can.
     pub takeover: Option<PathBuf>,
-    /// A core that has not turned for this long makes the server one that does not live.
+    /// A core that has neither turned nor come further for this long makes the server one that does not live.
     pub live_timeout: Duration,
     /// A poll of a handler that takes longer is counted, where there are metrics.
     pub slow_poll: Option<Duration>,
@@ -143,6 +144,10 @@ pub struct Settings {
     pub(crate) request_ids: bool,
     /// The limit in force, once the server starts.
     pub(crate) rate_limit_in_force: Option<Arc<RateLimit>>,
+    /// What one client may have of the connections, once the server starts, if that is limited.
+    pub(crate) clients_in_force: Option<Arc<PerClient>>,
+    /// How long connections may live, once the server starts, if not for ever.
+    pub(crate) ages_in_force: Option<Arc<ConnectionAges>>,
     /// Of heads and bodies.
     pub(crate) http: Limits,
     /// Bytes of a request's body that axum's extractors collect, unless a route says otherwise. Streams are not concerned.
@@ -197,6 +202,8 @@ impl Default for Settings {
             access_log_in_force: None,
             request_ids: false,
             rate_limit_in_force: None,
+            clients_in_force: None,
+            ages_in_force: None,
             http: Limits::default(),
             // As with axum alone.
             buffered_body_bytes_max: 2_097_152,
@@ -223,7 +230,7 @@ impl Settings {
     }
 
     /// How long a poll of a handler may take until it is counted, if anybody counts.
-    fn slow_poll_counted(&self) -> Option<Duration> {
+    pub(crate) fn slow_poll_counted(&self) -> Option<Duration> {
         #[cfg(feature = "metrics")]
         return self.slow_poll.filter(|_| self.metrics.is_some());
         #[cfg(not(feature = "metrics"))]
@@ -232,8 +239,18 @@ impl Settings {
 
     /// With what cores share that is made of settings.
     pub(crate) fn in_force(mut self) -> Self {
-        self.rate_limit_in_force = self.rate_limit.in_force();
+        self.rate_limit_in_force = self.rate_limit.in_force(None);
+        self.clients_in_force = self.clients(None).map(Arc::new);
+        self.ages_in_force = self.ages();
         self
+    }
+
+    fn clients(&self, before: Option<&PerClient>) -> Option<PerClient> {
+        PerClient::new(self.max_connections_per_ip, self.new_connections_per_ip, &self.proxies, before)
+    }
+
+    fn ages(&self) -> Option<Arc<ConnectionAges>> {
+        self.max_connection_age.map(|age| Arc::new(ConnectionAges::new(age)))
     }
 
     /// Who is told of the exchanges of the `core`-th core, if anybody wants to know.
@@ -247,19 +264,15 @@ impl Settings {
         Recorder::of_core(audience, status, core)
     }
 
-    /// What bounds each connection, and the connections of each client.
+    /// What is counted of clients, and what bounds each turn of a core.
     pub(crate) fn bounds(&self) -> Bounds {
-        Bounds {
-            ages: self.max_connection_age.map(ConnectionAges::new),
-            clients: PerClient::new(
-                self.max_connections_per_ip,
-                self.new_connections_per_ip,
-                &self.proxies,
-                self.rate_limit.scope.ipv6_prefix,
-            ),
-            live_timeout: self.live_timeout,
-            slow_poll: self.slow_poll_counted(),
-        }
+        let clients = ClientCounts::new(self.rate_limit.scope.ipv6_prefix);
+        Bounds::new(clients, self.live_timeout, self.slow_poll_counted())
+    }
+
+    /// How long a connection that begins now may live.
+    pub(crate) fn draw_age(&self) -> Option<Duration> {
+        self.ages_in_force.as_deref().map(ConnectionAges::draw)
     }
 
     /// Takes the defaults that hold in Kubernetes, and names the settings whose defaults these are. What was given is left as it is, and

@@ -33,13 +33,13 @@ use std::task::Poll;
 use std::time::Duration;
 
 use baiwan_http1::Refusal;
-use baiwan_limits::{ConnectionAges, MemoryLevel, MemoryPressure};
+use baiwan_limits::{MemoryLevel, MemoryPressure};
 use tokio::time::Instant;
 
 use crate::files::PROBES_MAX;
 use crate::hints::Hints;
 use crate::inbox::Inbox;
-use crate::per_client::PerClient;
+use crate::per_client::ClientCounts;
 use crate::route_table::RouteTable;
 use crate::socket_files::SocketFiles;
 
@@ -57,6 +57,8 @@ pub(crate) use self::succession::Succession;
 
 /// How long a core may not turn, unless a program or setting says otherwise: a restart ends every connection.
 pub(crate) const LIVE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bits of [`CoreStatus::progress_seen`] that are a count; those above are milliseconds.
+const PROGRESS_BITS: u32 = 24;
 /// A server that was full has room again when fewer of its connections than this are taken.
 const ROOM_PERCENT: u128 = 95;
 
@@ -97,22 +99,49 @@ pub(crate) struct Status {
     pub(crate) socket_files: SocketFiles,
 }
 
-/// What bounds each connection, the connections of each client, and each turn of a core.
+/// What a client holds of the connections, and what bounds each turn of a core.
 #[derive(Debug)]
 pub(crate) struct Bounds {
-    /// How long connections may live, if not for ever.
-    pub(crate) ages: Option<ConnectionAges>,
-    /// What a client may have of the connections, if not all.
-    pub(crate) clients: Option<PerClient>,
-    /// How long a core may not turn until the server counts as dead.
-    pub(crate) live_timeout: Duration,
-    /// A poll of a handler that takes longer is counted. None where nobody counts.
-    pub(crate) slow_poll: Option<Duration>,
+    /// Of the connections that are limited.
+    pub(crate) clients: ClientCounts,
+    live_timeout_ms: AtomicU64,
+    /// 0 where nobody counts.
+    slow_poll_ns: AtomicU64,
 }
 
+impl Bounds {
+    pub(crate) fn new(clients: ClientCounts, live_timeout: Duration, slow_poll: Option<Duration>) -> Self {
+        let bounds = Self { clients, live_timeout_ms: AtomicU64::new(0), slow_poll_ns: AtomicU64::new(0) };
+        bounds.change(live_timeout, slow_poll);
+        bounds
+    }
+
+    /// Sets how long a core may not turn until the server counts as dead, and which polls of a handler are long enough to be counted.
+    pub(crate) fn change(&self, live_timeout: Duration, slow_poll: Option<Duration>) {
+        let whole = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
+        self.live_timeout_ms.store(whole(live_timeout.as_millis()), Relaxed);
+        // Longer than nothing takes is anything.
+        let slow_poll_ns = slow_poll.map_or(0, |max| whole(max.as_nanos()).max(1));
+        self.slow_poll_ns.store(slow_poll_ns, Relaxed);
+    }
+
+    /// How long a core may not turn until the server counts as dead, in milliseconds.
+    fn live_timeout_ms(&self) -> u64 {
+        self.live_timeout_ms.load(Relaxed)
+    }
+
+    /// A poll of a handler that takes longer is counted. None where nobody counts.
+    #[inline]
+    pub(crate) fn slow_poll(&self) -> Option<Duration> {
+        let max = self.slow_poll_ns.load(Relaxed);
+        (max > 0).then(|| Duration::from_nanos(max))
+    }
+}
+
+#[cfg(test)]
 impl Default for Bounds {
     fn default() -> Self {
-        Self { ages: None, clients: None, live_timeout: LIVE_TIMEOUT, slow_poll: None }
+        Self::new(ClientCounts::new(64), LIVE_TIMEOUT, None)
     }
 }
 
@@ -141,7 +170,7 @@ pub(crate) struct CoreStatus {
     pub(crate) untrusted_proxy_fields: AtomicU64,
     /// The route of the handler that is being polled (`RouteNumber::as_polling`), 0 while none is. Only where records are made.
     pub(crate) polling: AtomicU32,
-    /// How many polls have begun, so that two looks can tell one long poll from two.
+    /// How many polls have ended, so that two looks can tell one long poll from two. Only where records are made.
     pub(crate) polls: AtomicU32,
     /// With `connections`, the only counters here that other threads write too.
     pub(crate) transports: TransportCounts,
@@ -149,9 +178,11 @@ pub(crate) struct CoreStatus {
     refused: Tally<{ Refusal::ALL.len() }>,
     /// When somebody asked the core to take a turn, in milliseconds since the start, plus one; 0 when it has since.
     turn_asked_ms: AtomicU64,
+    /// How far the core had come at the last look, in `PROGRESS_BITS`, and above those when a look saw that first: whoever looks writes it.
+    progress_seen: AtomicU64,
     /// The core's thread sleeps until something happens, so nothing blocks it. Written only where somebody watches.
     asleep: AtomicBool,
-    /// The watchdog has named it, and it has neither turned nor begun a poll since. Written twice a second, by the watchdog.
+    /// The watchdog has named it, and it has neither turned nor ended a poll since. Written twice a second, by the watchdog.
     #[cfg(feature = "metrics")]
     pub(crate) is_blocked: AtomicBool,
 }
@@ -286,11 +317,6 @@ impl Status {
         (self.phase() == Phase::Draining).then(|| *self.draining_since.get_or_init(Instant::now))
     }
 
-    /// How long a connection that begins now may live.
-    pub(crate) fn draw_age(&self) -> Option<Duration> {
-        self.bounds.ages.as_ref().map(ConnectionAges::draw)
-    }
-
     /// The number of open connections.
     pub(crate) fn connections(&self) -> u64 {
         self.connections.load(Relaxed)
@@ -387,8 +413,22 @@ impl CoreStatus {
     /// Asks for a turn, if nobody has.
     pub(crate) fn ask_for_turn(&self, now_ms: u64) {
         if self.turn_asked_ms.compare_exchange(0, now_ms, Relaxed, Relaxed).is_ok() {
+            self.progress_since_ms(now_ms);
             self.inbox.wake();
         }
+    }
+
+    /// Since when the core has begun no request and ended no poll, as far as looks have seen, of which this is one; as [`Status::now_ms`] is. A
+    /// turn may be long without a handler that does not return: it calls many, one after another, and each of them is progress.
+    pub(crate) fn progress_since_ms(&self, now_ms: u64) -> u64 {
+        let progress = self.requests.load(Relaxed).wrapping_add(self.polls.load(Relaxed).into());
+        let progress = progress & ((1 << PROGRESS_BITS) - 1);
+        let seen = self.progress_seen.load(Relaxed);
+        if seen & ((1 << PROGRESS_BITS) - 1) == progress {
+            return seen >> PROGRESS_BITS;
+        }
+        self.progress_seen.store(now_ms << PROGRESS_BITS | progress, Relaxed);
+        now_ms
     }
 
     /// Whether the core's thread sleeps until something happens.

@@ -45,7 +45,7 @@ impl TrailerDecoder {
             }
             (false, b'\n') => Err(Refusal::BareLineFeed),
             (false, byte) if !octet::is(byte, octet::FIELD) => Err(Refusal::ControlByte),
-            (false, _) if self.line.is_empty() && self.count == limits.fields() => Err(Refusal::TrailersTooMany),
+            (false, _) if self.line.is_empty() && self.count >= limits.fields() => Err(Refusal::TrailersTooMany),
             (false, byte) => {
                 if !self.named && !octet::is(byte, octet::TOKEN) {
                     check_name_end(self.line.len(), byte)?;

@@ -50,11 +50,24 @@ impl<K: Hash + Eq> ConnectionCounts<K> {
 
     /// Counts a connection of a client in; `false`, and not counted, if that would be one too many.
     pub fn try_open(&self, client: K) -> bool {
+        self.try_open_up_to(client, self.max)
+    }
+
+    /// As [`try_open`](Self::try_open), but for at most `max` connections, whatever the table was made for: for a maximum that changes.
+    /// Connections that are more than a smaller maximum stay counted until they end.
+    pub fn try_open_up_to(&self, client: K, max: NonZeroU32) -> bool {
         let mut stripe = self.stripe(&client);
-        let count = stripe.entry(client).or_insert(0);
-        let free = *count < self.max.get();
-        *count += u32::from(free);
-        free
+        match stripe.entry(client) {
+            Entry::Occupied(mut entry) => {
+                let free = *entry.get() < max.get();
+                *entry.get_mut() += u32::from(free);
+                free
+            }
+            Entry::Vacant(entry) => {
+                entry.insert(1);
+                true
+            }
+        }
     }
 
     /// Counts a connection of a client out. Each that was counted in is to be counted out once.
@@ -122,6 +135,16 @@ mod tests {
                 prop_assert_eq!(counts.clients(), model.values().filter(|held| **held > 0).count());
             }
         }
+    }
+
+    #[test]
+    fn a_maximum_that_changes_counts_those_that_are_open() {
+        let (counts, max) = (counts(u32::MAX), |max| NonZeroU32::new(max).unwrap());
+        assert!((0..3).all(|_| counts.try_open_up_to(7, max(3))));
+        assert!(!counts.try_open_up_to(7, max(3)) && !counts.try_open_up_to(7, max(1)));
+        counts.close(7);
+        assert!(!counts.try_open_up_to(7, max(2)), "two are open");
+        assert!(counts.try_open_up_to(7, max(3)));
     }
 
     #[test]

@@ -82,7 +82,22 @@ impl Limiter {
     pub fn with_table(name: &str, quota: Quota, table: Arc<Table>) -> Self {
         let mut hasher = table.hasher();
         ("limit", NEXT_ID.fetch_add(1, Ordering::Relaxed)).hash(&mut hasher);
-        let name: Box<str> = name.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
+        let name = name.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
+        Self::counting(name, quota, table, hasher.finish())
+    }
+
+    /// The same limit with another quota: for one that changes while it is in use. Both may be asked at the same time, as long as some of
+    /// the callers have not heard of the change.
+    ///
+    /// What a key owes is kept as the time at which its burst will be whole again, and that time stays. So a key that owes a second of an
+    /// old quota of 100 a second, which is 100 requests, owes a second of the new one: 10 requests at 10 a second, 1000 at 1000. A key that
+    /// owes more time than the whole burst of the new quota takes to come back begins anew, with a whole burst.
+    #[must_use]
+    pub fn with_quota(&self, quota: Quota) -> Self {
+        Self::counting(self.name.clone(), quota, Arc::clone(&self.table), self.offset)
+    }
+
+    fn counting(name: Box<str>, quota: Quota, table: Arc<Table>, offset: u64) -> Self {
         // At most an hour for one request: a burst of at least 1 comes back within an hour.
         let period = (quota.window().as_secs() * TICKS).div_ceil(quota.requests().into());
         let tolerance = period * u64::from(quota.burst());
@@ -90,7 +105,7 @@ impl Limiter {
             fields: Fields::new(&name, quota),
             name,
             quota,
-            offset: hasher.finish(),
+            offset,
             period,
             tolerance,
             // As `Fields::are_due` has it, in requests.

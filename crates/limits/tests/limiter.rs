@@ -75,6 +75,27 @@ fn a_cost_of_nothing_is_always_allowed_and_one_above_the_burst_never() {
 }
 
 #[test]
+fn another_quota_takes_over_what_keys_owe_as_time() {
+    let (limiter, start) = (limiter("128/s"), start());
+    assert!((0..128).all(|_| limiter.check(&1, 1, start).allowed));
+    assert!(!limiter.check(&1, 1, start).allowed);
+    // A second is owed, which was all of the burst; of these bursts it is as much as comes back in a second.
+    let slower = limiter.with_quota("60/min".parse().unwrap());
+    assert_eq!((slower.name(), slower.check(&1, 1, start).remaining), ("test", 58));
+    assert_eq!(slower.check(&2, 1, start).remaining, 59, "who owes nothing has a whole burst");
+    // 59 seconds more than that are owed now, which is more than the whole burst of this one.
+    assert!(slower.check(&1, 58, start).allowed && !slower.check(&1, 1, start).allowed);
+    let faster = slower.with_quota("10/s".parse().unwrap());
+    assert_eq!(
+        faster.check(&1, 1, start).remaining,
+        9,
+        "such a debt is forgotten: nobody waits longer than the new limit says"
+    );
+    let back = faster.with_quota("60/min".parse().unwrap());
+    assert!(!back.check(&1, 1, start).allowed, "a change to and fro gives nothing away");
+}
+
+#[test]
 fn limits_that_share_a_table_count_apart() {
     let (table, start) = (Arc::new(Table::with_entries(8)), start());
     let slow = Limiter::with_table("slow", "1/h".parse().unwrap(), Arc::clone(&table));

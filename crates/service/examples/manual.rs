@@ -27,13 +27,13 @@ fn main() -> anyhow::Result<()> {
     let (pages, completions) = (directory.join("man1"), directory.join("completions"));
     fs::create_dir_all(&pages)?;
     fs::create_dir_all(&completions)?;
-    let mut command = without_hidden(&cli::command());
+    let mut completed = without_hidden(&cli::command());
     for (shell, name) in [(Shell::Bash, "baiwan"), (Shell::Zsh, "_baiwan"), (Shell::Fish, "baiwan.fish")] {
         let mut script = Vec::new();
-        clap_complete::generate(shell, &mut command, "baiwan", &mut script);
+        clap_complete::generate(shell, &mut completed, "baiwan", &mut script);
         fs::write(completions.join(name), script)?;
     }
-    let mut command = command.disable_help_subcommand(true);
+    let mut command = without_hidden(&cli::command()).disable_help_subcommand(true);
     command.build();
     write_page(&command, &pages)?;
     command.get_subcommands().try_for_each(|subcommand| write_page(subcommand, &pages))?;

@@ -25,7 +25,7 @@ impl Probe for Always {
 }
 
 fn main() -> anyhow::Result<()> {
-    let Ok(Command::Serve(config)) = cli::parse(["on_axum", "serve"].map(Into::into)) else {
+    let Ok(Command::Serve(config, _)) = cli::parse(["on_axum", "serve"].map(Into::into)) else {
         anyhow::bail!("a setting is wrong: `baiwan check-config` says which");
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -36,7 +36,8 @@ fn main() -> anyhow::Result<()> {
         let core = store.for_core(0);
         core.open();
         let policy = Arc::new(Policy::from(&*config));
-        let app = router(HandlerState { store: core, probe: Arc::new(Always), uptime: Uptime::start(), policy });
+        let app =
+            router(HandlerState { store: Arc::new(core), probe: Arc::new(Always), uptime: Uptime::start(), policy });
         let listener =
             tokio::net::TcpListener::bind(&*config.server.binding.tcp_addresses()).await.context("cannot listen")?;
         axum::serve(listener, app).await.context("cannot serve")

@@ -233,7 +233,7 @@ mod tests {
 
     fn asked(flags: &[&str]) -> Vec<String> {
         let words = ["baiwan", "serve"].iter().chain(flags).map(OsString::from);
-        let Ok(Command::Serve(config)) = cli::parse(words) else { panic!("the settings are wrong: {flags:?}") };
+        let Ok(Command::Serve(config, _)) = cli::parse(words) else { panic!("the settings are wrong: {flags:?}") };
         candidates(&config).into_iter().map(|candidate| candidate.place.to_string()).collect()
     }
 

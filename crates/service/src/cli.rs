@@ -14,7 +14,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::check_health::{self, Place};
 use crate::config::flags::{self, Flags};
 use crate::config::sources::Values;
-use crate::config::{self, Config, LogFormat, check};
+use crate::config::{self, Again, Config, LogFormat, Reading, Traces, check};
 use crate::doctor;
 use crate::load::arguments::Arguments;
 use crate::logs;
@@ -71,8 +71,8 @@ enum Asked {
 /// What `baiwan` is asked to do.
 #[derive(Debug)]
 pub enum Command {
-    /// Serve with these settings.
-    Serve(Box<Config>),
+    /// Serve with these settings, which can be read anew.
+    Serve(Box<Config>, Box<Reading>),
     /// Print this table of settings, which are all right.
     CheckConfig(String),
     /// Print it, and look whether the settings could be served here and now.
@@ -205,8 +205,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, R
         .map_err(|error| without_serve(&command, &given).unwrap_or_else(|| refusal(&command, &name, error)))?;
     match cli.asked {
         Some(Asked::Serve { flags, demo }) => {
-            let values = values(&flags);
-            Ok(Command::Serve(read(&values, demo, config::log_format(&values))?))
+            let again = Again::new(flags, demo);
+            let values = again.values();
+            let config = read(&values, demo, config::log_format(&values))?;
+            Ok(Command::Serve(config, Box::new(Reading { again, traces: Traces::of(&values) })))
         }
         Some(Asked::CheckConfig { flags, here, demo }) => {
             let values = values(&flags);

@@ -17,6 +17,11 @@ pub fn past_rfc3339(ago: jiff::SignedDuration) -> String {
     format!("{:.3}", jiff::Timestamp::now() - ago)
 }
 
+/// The wall time, in seconds since 1970.
+pub(crate) fn now_seconds() -> f64 {
+    jiff::Timestamp::now().as_millisecond() as f64 / 1000.0
+}
+
 /// The start of the process, for showing how long it runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Uptime(Instant);

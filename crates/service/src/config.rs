@@ -10,12 +10,14 @@
 //! Invariant: everything that is wrong is said at once, one line each, and no line repeats a secret.
 
 mod admin_side;
+mod change;
 pub(crate) mod check;
 mod file;
 pub(crate) mod flags;
 mod judge;
 mod limit_store;
 mod parsers;
+mod reading;
 mod secret_file;
 mod settings;
 pub(crate) mod sources;
@@ -36,9 +38,12 @@ use self::sources::Values;
 use crate::store::Location;
 
 pub use self::admin_side::AdminSettings;
+pub(crate) use self::change::{Change, Traces};
 pub use self::limit_store::LimitStore;
 pub(crate) use self::parsers::parse_log_level;
 pub use self::parsers::{CorsOrigins, DATABASE_CONNECTIONS_MAX, LogFormat, ORIGINS_MAX, ReadyRequires};
+pub(crate) use self::reading::Again;
+pub use self::reading::Reading;
 pub use self::settings::{defaults, rows};
 /// A secret that requests must know.
 pub use baiwan::Secret;

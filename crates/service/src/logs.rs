@@ -16,11 +16,10 @@ use std::panic::PanicHookInfo;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use baiwan::lines::push_readable;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use self::format::{Lines, object};
+use self::format::{Lines, object, push_message};
 use self::queue::Queue;
 use crate::config::LogFormat;
 
@@ -146,7 +145,7 @@ fn say_panic(json: bool, panic: &PanicHookInfo<'_>) {
     let mut message = format!("thread '{name}' panicked{place}: ");
     match json {
         true => message += why,
-        false => push_readable(&mut message, why),
+        false => push_message(&mut message, why),
     }
     // Captured where RUST_BACKTRACE asks for it.
     let backtrace = Backtrace::capture();

@@ -50,10 +50,10 @@ fn main() -> ExitCode {
         Err(refusal) => return refusal.print(),
     };
     match command {
-        Command::Serve(config) => {
+        Command::Serve(config, reading) => {
             // When a panic ends it, too.
             let _last_lines = logs::LastLines;
-            match serve::run(&config) {
+            match serve::run(&config, *reading) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     let line = line(&error);

@@ -82,8 +82,8 @@ impl From<&Config> for Policy {
 
 /// What the handlers of one core share.
 pub struct HandlerState {
-    /// The core's part of the database.
-    pub store: CoreStore,
+    /// The core's part of the database. A router that takes the place of another has the same.
+    pub store: Arc<CoreStore>,
     /// What the engine says about itself.
     pub probe: Arc<dyn Probe>,
     /// Since when the process runs.

@@ -9,22 +9,27 @@
 use std::future::{Future, poll_fn};
 use std::os::fd::OwnedFd;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use anyhow::anyhow;
-use baiwan::{AccessLogFormat, Builder, CloseReason, FdTables, Running, Server};
+use baiwan::{AdminToken, Builder, CloseReason, FdTables, Running};
 use baiwan_task::{FailureKind, Handle, TaskGroup};
+use tokio::signal::unix::Signal;
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use crate::activation::{Given, Sockets};
 use crate::clock::Uptime;
-use crate::config::{Config, LogFormat, ReadyRequires};
+use crate::config::{Config, Reading, ReadyRequires};
 use crate::logs;
 use crate::notify;
 use crate::orphans;
 use crate::refusals::Refusals;
-use crate::routes::{HandlerState, JSON_BODY_MAX, Policy, Probe, router};
-use crate::shared_limit::take_shared;
+use crate::reload::{Policies, Reload};
+use crate::reload_outcome::{Outcome, OutcomeCollector};
+use crate::routes::{HandlerState, Policy, Probe, router};
+use crate::server;
+use crate::shared_limit::SharedLimits;
 use crate::signals;
 use crate::startup::Startup;
 use crate::stopping::Stopping;
@@ -45,7 +50,7 @@ impl Probe for baiwan::Health {
 /// # Errors
 ///
 /// What keeps it from starting or from stopping cleanly, in one line that says what to do.
-pub fn run(config: &Config) -> anyhow::Result<()> {
+pub fn run(config: &Config, reading: Reading) -> anyhow::Result<()> {
     let sockets = Sockets::take(config.admin.host.is_some())?;
     let json = logs::start(&config.log_level, config.log_format)?;
     sockets.say();
@@ -53,34 +58,32 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let uptime = Uptime::start();
     let location = config.location_here()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(baiwan::Error::Start)?;
-    let ignored = runtime.block_on(async { signals::ignore() }).map_err(baiwan::Error::Signals)?;
+    let (ignored, hangups) =
+        runtime.block_on(async { Ok((signals::ignore()?, signals::hangups()?)) }).map_err(baiwan::Error::Signals)?;
     orphans::adopt(&runtime).map_err(baiwan::Error::Signals)?;
     let cores = config.server.worker_count();
     let store = runtime.block_on(open_store(config, &location, cores))?;
-    let mut server = config.server.clone();
-    server.access_log = server.access_log.format(match config.log_format {
-        LogFormat::Auto => AccessLogFormat::Auto,
-        LogFormat::Json => AccessLogFormat::Json,
-        LogFormat::Text => AccessLogFormat::Text,
-    });
-    let shared_limit = take_shared(config, &mut server);
+    let mut settings = config.server.clone();
+    let shared_limit = SharedLimits::open(config);
+    let limit = shared_limit.as_ref().and_then(|limits| limits.take(&mut settings));
+    let outcome = Outcome::of_start();
     let given = sockets.given();
     let Sockets { servers, admin, .. } = sockets;
-    let builder = Server::from_settings_on(server, servers).workers(cores);
-    let builder = builder.buffered_body_limit(JSON_BODY_MAX).request_ids(true);
-    let builder = builder.refusal_cors(config.cors_origins.for_refusals());
-    let builder = with_admin(builder, config, admin, &store);
+    let builder = server::of(config, settings, servers).workers(cores);
+    let (builder, admin_token) = with_admin(builder, config, admin, &store, &outcome);
     let health = builder.health();
     notify::watch(&health);
     let probe = Arc::new(health.clone());
-    let policy = Arc::new(Policy { shared_limit: shared_limit.clone(), ..Policy::from(config) });
-    let stores: Vec<_> = (0..cores).map(|core| store.for_core(core)).collect();
+    let policies = Policies::new(Policy { shared_limit: limit, ..Policy::from(config) });
+    let stores: Vec<_> = (0..cores).map(|core| (Arc::new(store.for_core(core)), Once::new())).collect();
     let within = runtime.enter();
     signals::handle_stops().map_err(baiwan::Error::Signals)?;
+    let of_routes = Arc::clone(&policies);
+    // Called once more by each core when the settings have changed.
     let running = builder.start_with(move |core| {
-        let store = stores[core].clone();
-        store.open();
-        let (probe, policy) = (Arc::<baiwan::Health>::clone(&probe), Arc::clone(&policy));
+        let (store, opened) = &stores[core];
+        opened.call_once(|| store.open());
+        let (store, probe, policy) = (Arc::clone(store), Arc::<baiwan::Health>::clone(&probe), of_routes.now());
         router(HandlerState { store, probe, uptime, policy })
     })?;
     drop(within);
@@ -89,27 +92,28 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
         notify::main_pid(std::process::id());
     }
     let startup = startup(config, &running, given, &location);
+    let reload = Reload {
+        again: Arc::new(reading.again),
+        config: config.clone(),
+        traces: reading.traces,
+        reloader: running.reloader(),
+        policies,
+        admin_token,
+        shared_limit: shared_limit.clone(),
+        outcome,
+        health: health.clone(),
+        status: startup.status(),
+    };
     let mut said = Said {
         refusals: Refusals::new(health.clone(), shared_limit),
         stopping: Stopping::new(health.clone(), config, running.event_loop()),
     };
-    let drained = runtime.block_on(TaskGroup::new().name("serve").scope(async |group| {
-        let mut saying = Vec::new();
-        for signal in ignored {
-            saying.push(group.spawn(signal.say()).await);
-        }
-        wait(running, &mut said, || startup.announce(json)).await?;
-        saying.iter().for_each(Handle::cancel);
-        Ok(())
-    }));
+    let heard = Heard { ignored, reload: hangups.map(|hangups| (hangups, reload)) };
+    let drained = runtime.block_on(until_stopped(running, &mut said, heard, || startup.announce(json)));
     said.refusals.say();
     let changes = store.changes();
     store.close();
-    drained.map_err(|failures| match failures.into_first().into_kind() {
-        FailureKind::Error(error) => anyhow::Error::new(error),
-        FailureKind::Panicked(panic) => panic.resume(),
-        other => anyhow!("the service was given up: {other:?}"),
-    })?;
+    drained?;
     say_the_end(&health, uptime, changes);
     Ok(())
 }
@@ -130,12 +134,20 @@ fn startup<'a>(config: &'a Config, running: &Running, given: Given, location: &L
     }
 }
 
-/// With the admin side, which looks after the store as well.
-fn with_admin(mut builder: Builder, config: &Config, socket: Option<OwnedFd>, store: &Store) -> Builder {
-    let Some(admin) = config.admin.admin(socket) else { return builder };
+/// With the admin side, which looks after the store as well, and the token that it demands.
+fn with_admin(
+    mut builder: Builder,
+    config: &Config,
+    socket: Option<OwnedFd>,
+    store: &Store,
+    outcome: &Arc<Outcome>,
+) -> (Builder, Option<AdminToken>) {
+    let Some(admin) = config.admin.admin(socket) else { return (builder, None) };
     let metrics = builder.metrics();
     metrics.add_part(store.collector());
+    metrics.add_part(OutcomeCollector(Arc::clone(outcome)));
     metrics.main_log_dropped(logs::lost_lines);
+    let token = admin.token_in_force();
     let admin = admin.log_level(|| logs::log_level().unwrap_or_default(), logs::set_log_level);
     // It has a connection of its own to an SQLite file, and shares those of the first core to PostgreSQL.
     let store = Arc::new(store.for_core(0));
@@ -143,10 +155,11 @@ fn with_admin(mut builder: Builder, config: &Config, socket: Option<OwnedFd>, st
         let store = Arc::clone(&store);
         async move { store.watch().await }
     };
-    builder.admin(match config.ready_requires {
+    let builder = builder.admin(match config.ready_requires {
         ReadyRequires::Store => admin.required_check("store", check),
         ReadyRequires::Nothing => admin.check("store", check),
-    })
+    });
+    (builder, Some(token))
 }
 
 /// The last lines of the log.
@@ -178,6 +191,43 @@ async fn open_store(config: &Config, location: &Location, cores: usize) -> anyho
 struct Said {
     refusals: Refusals,
     stopping: Stopping,
+}
+
+/// The signals that are followed while the server runs.
+struct Heard {
+    ignored: Vec<signals::Ignored>,
+    reload: Option<(Signal, Reload)>,
+}
+
+/// Waits for the end, and follows signals meanwhile.
+async fn until_stopped(
+    running: baiwan::Running,
+    said: &mut Said,
+    heard: Heard,
+    announce: impl FnOnce(),
+) -> anyhow::Result<()> {
+    let outcome = TaskGroup::new().name("serve").scope(async |group| {
+        let mut followed = Vec::new();
+        for signal in heard.ignored {
+            followed.push(group.spawn(signal.say()).await);
+        }
+        let started = Arc::new(Notify::new());
+        if let Some((hangups, reload)) = heard.reload {
+            followed.push(group.spawn(reload.follow(hangups, Arc::clone(&started))).await);
+        }
+        let announce = || {
+            announce();
+            started.notify_one();
+        };
+        wait(running, said, announce).await?;
+        followed.iter().for_each(Handle::cancel);
+        Ok(())
+    });
+    outcome.await.map_err(|failures| match failures.into_first().into_kind() {
+        FailureKind::Error(error) => anyhow::Error::new(error),
+        FailureKind::Panicked(panic) => panic.resume(),
+        other => anyhow!("the service was given up: {other:?}"),
+    })
 }
 
 /// Waits for the end. Announces the start once somebody waits: whoever is told that the service is ready may stop it right away.

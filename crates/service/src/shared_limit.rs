@@ -3,8 +3,10 @@
 //! Without a store the event loop keeps the limit, before a request is routed. A store answers later, so with one the limit is a layer of
 //! the router, under the layer for CORS, whose preflights therefore never count; `/health` and what is below it pass it by.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use baiwan::RateLimitMode;
-use baiwan::settings::Settings;
+use baiwan::settings::{RateLimits, Settings};
 use baiwan_limits::{Networks, RateLimit, RedisStore, SharedRateLimit};
 use http::request::Parts;
 
@@ -15,19 +17,66 @@ const LOOPBACK: &str = "127.0.0.0/8,::1";
 /// Those over a Unix socket of whom no trusted proxy says more.
 const UNKNOWN: &str = "0.0.0.0";
 
-/// Takes the limit out of what the event loop is told, where instances share it, and opens the store.
-pub(crate) fn take_shared(config: &Config, server: &mut Settings) -> Option<SharedRateLimit> {
-    let LimitStore::Redis(url) = &config.rate_limit_store else { return None };
-    let quota = server.rate_limit.quota_in_force().ok().flatten()?;
-    server.rate_limit.quota = None;
-    let scope = &server.rate_limit.scope;
+/// The limit that instances share, if they do; it may change while the service runs. Its store is open from the start on, even while there is
+/// no limit, because what a core wakes must be there before it.
+pub(crate) struct SharedLimits {
+    store: RedisStore,
+    now: Mutex<Now>,
+}
+
+/// The limit in force.
+#[derive(Default)]
+struct Now {
+    /// What it was made of.
+    rules: Option<RateLimits>,
+    limit: Option<SharedRateLimit>,
+    /// What the limits before it have refused.
+    refused_before: u64,
+}
+
+impl SharedLimits {
+    /// Opens the store, if instances share the limit.
+    pub(crate) fn open(config: &Config) -> Option<Arc<Self>> {
+        let LimitStore::Redis(url) = &config.rate_limit_store else { return None };
+        let store = RedisStore::open(url.clone(), config.rate_limit_instances);
+        Some(Arc::new(Self { store, now: Mutex::default() }))
+    }
+
+    /// Takes the limit out of what the event loop is told, and gives it back as a layer. What clients owe is in the store under the numbers of
+    /// their quota: with another quota they begin anew.
+    pub(crate) fn take(&self, server: &mut Settings) -> Option<SharedRateLimit> {
+        let rules = server.rate_limit.clone();
+        server.rate_limit.quota = None;
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.rules.as_ref() != Some(&rules) {
+            let refused_before = now.refusals();
+            let limit = layer(&rules).map(|limit| limit.store(self.store.clone()));
+            *now = Now { rules: Some(rules), limit, refused_before };
+        }
+        now.limit.clone()
+    }
+
+    /// How many requests this instance has refused, or would have, by all the limits there were.
+    pub(crate) fn refusals(&self) -> u64 {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).refusals()
+    }
+}
+
+impl Now {
+    fn refusals(&self) -> u64 {
+        self.refused_before + self.limit.as_ref().map_or(0, SharedRateLimit::refusals)
+    }
+}
+
+fn layer(rules: &RateLimits) -> Option<RateLimit> {
+    let quota = rules.quota_in_force().ok().flatten()?;
+    let scope = &rules.scope;
     let limit = RateLimit::from(quota)
         .by(baiwan_limits::ClientIp)
         .ipv6_prefix(scope.ipv6_prefix)
         .exempt_networks(exempt(&scope.exempt, scope.exempts_loopback))
         .cost_by(|parts: &Parts| if is_health(parts.uri.path()) { 0 } else { 1 });
-    let limit = if server.rate_limit.mode == RateLimitMode::Report { limit.report_only() } else { limit };
-    Some(limit.store(RedisStore::open(url.clone(), config.rate_limit_instances)))
+    Some(if rules.mode == RateLimitMode::Report { limit.report_only() } else { limit })
 }
 
 fn is_health(path: &str) -> bool {
@@ -47,15 +96,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_store_or_without_a_limit_the_event_loop_keeps_what_it_was_told() {
+    fn with_a_store_the_event_loop_has_no_limit_and_the_layer_changes_with_the_rules() {
         let mut config = Config::default();
-        let mut server = config.server.clone();
-        assert!(take_shared(&config, &mut server).is_none() && server.rate_limit == config.server.rate_limit);
+        assert!(SharedLimits::open(&config).is_none(), "the event loop keeps what it was told");
         config.rate_limit_store = "redis://127.0.0.1:1".parse().unwrap();
-        server.rate_limit.quota = None;
-        assert!(take_shared(&config, &mut server).is_none());
-        let mut server = config.server.clone();
-        assert!(take_shared(&config, &mut server).is_some() && server.rate_limit.quota.is_none());
+        let limits = SharedLimits::open(&config).unwrap();
+        let take = |quota: &str| {
+            let mut server = config.server.clone();
+            server.rate_limit.quota = quota.parse().ok();
+            let limit = limits.take(&mut server);
+            assert!(server.rate_limit.quota.is_none());
+            limit
+        };
+        assert!(take("100/s").is_some() && take("off").is_none() && take("10/s").is_some());
+        assert_eq!(limits.refusals(), 0);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Signals that change nothing, though they end a process that does not ask for them: others send them to have a program read
-//! its settings anew, or open its log file again. Those that stop the server are the engine's, but only stop it.
+//! Signals beside those that stop the server, which are the engine's: SIGHUP has the settings read anew, and those that change nothing are
+//! said, though they end a process that does not ask for them.
 
 use std::io::{self, IsTerminal};
 use std::time::Duration;
@@ -20,13 +20,14 @@ pub(crate) struct Ignored {
 /// Begins to ignore them, for as long as the process lives. To be called within a Tokio runtime.
 pub(crate) fn ignore() -> io::Result<Vec<Ignored>> {
     const NO_FILE: &str = "the log goes to standard error, not to a file that could be opened again";
-    let mut kinds =
-        vec![(SignalKind::user_defined1(), "SIGUSR1", NO_FILE), (SignalKind::user_defined2(), "SIGUSR2", NO_FILE)];
-    // A process whose terminal is gone ends.
-    if !io::stderr().is_terminal() {
-        kinds.push((SignalKind::hangup(), "SIGHUP", "settings are read at the start"));
-    }
+    let kinds = [(SignalKind::user_defined1(), "SIGUSR1", NO_FILE), (SignalKind::user_defined2(), "SIGUSR2", NO_FILE)];
     kinds.into_iter().map(|(kind, name, why)| Ok(Ignored { arrivals: signal(kind)?, name, why })).collect()
+}
+
+/// Begins to take SIGHUP, which has the settings read anew, for as long as the process lives: one that comes during the start is kept. None on
+/// a terminal, where it ends the process, because the terminal is gone. To be called within a Tokio runtime.
+pub(crate) fn hangups() -> io::Result<Option<Signal>> {
+    (!io::stderr().is_terminal()).then(|| signal(SignalKind::hangup())).transpose()
 }
 
 /// Begins to handle SIGTERM and SIGINT, which stop the server and do nothing else, for as long as the process lives: once a program handles

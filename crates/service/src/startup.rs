@@ -48,7 +48,7 @@ impl Startup<'_> {
     }
 
     /// What `systemctl status` shows.
-    fn status(&self) -> String {
+    pub(crate) fn status(&self) -> String {
         let (links, admin) = (self.links().join(" "), self.admin_link());
         format!("serving at most {} connections on {links}; admin side: {admin}", self.connections_max)
     }
@@ -63,6 +63,7 @@ impl Startup<'_> {
             addresses = self.links().join(" "),
             admin = self.admin_link(),
             admin_token = self.admin_token(),
+            access_log = self.shown("ACCESS_LOG"),
             sockets = self.sockets(),
             event_loop = self.event_loop,
             fd_tables = self.fd_tables(),
@@ -99,6 +100,7 @@ impl Startup<'_> {
         let rows = [
             ("listening", listening),
             ("admin", vec![self.admin_row()]),
+            ("access log", vec![self.access_log()]),
             ("event loop", vec![self.event_loop.clone()]),
             ("fd tables", self.fd_tables().map(ToOwned::to_owned).into_iter().collect()),
             ("workers", vec![self.workers.to_string()]),
@@ -192,6 +194,27 @@ impl Startup<'_> {
         format!("{}{dashboard}; token {token} (ADMIN_TOKEN)", self.admin_link())
     }
 
+    /// Where a line for each request goes, and how many lines a second are written.
+    fn access_log(&self) -> String {
+        let place = match &*self.shown("ACCESS_LOG") {
+            OFF => return OFF.to_owned(),
+            "on" => "standard output".to_owned(),
+            path => path.to_owned(),
+        };
+        match &*self.shown("ACCESS_LOG_SAMPLE") {
+            OFF => format!("{place} (ACCESS_LOG)"),
+            lines => {
+                format!("{place} (ACCESS_LOG), a part of what is above {lines} lines a second (ACCESS_LOG_SAMPLE)")
+            }
+        }
+    }
+
+    /// A setting of the server as it is in force.
+    fn shown(&self, name: &str) -> String {
+        let setting = TABLE.iter().find(|setting| setting.row.name == name);
+        setting.map(|setting| (setting.show)(&self.config.server)).unwrap_or_default()
+    }
+
     /// Said only where it is not what everybody expects.
     fn fd_tables(&self) -> Option<&'static str> {
         let fd_tables = self.config.server.fd_tables;
@@ -264,11 +287,8 @@ impl Startup<'_> {
     }
 
     fn shutdown(&self) -> String {
-        let shown = |name: &str| {
-            let setting = TABLE.iter().find(|setting| setting.row.name == name);
-            setting.map(|setting| (setting.show)(&self.config.server)).unwrap_or_default()
-        };
-        let (delay, idle, timeout) = (shown("SHUTDOWN_DELAY"), shown("SHUTDOWN_IDLE"), shown("SHUTDOWN_TIMEOUT"));
+        let [delay, idle, timeout] =
+            ["SHUTDOWN_DELAY", "SHUTDOWN_IDLE", "SHUTDOWN_TIMEOUT"].map(|name| self.shown(name));
         let of_kubernetes = self.config.kubernetes_defaults.contains(&"SHUTDOWN_DELAY");
         let why = if of_kubernetes { " (the default in Kubernetes)" } else { "" };
         format!("delay {delay}{why}, idle connections {idle}, at most {timeout} in all")
@@ -281,24 +301,10 @@ mod tests {
     use crate::cli::{self, Command};
     use crate::config::Secret;
 
-    fn startup(config: &Config) -> Startup<'_> {
-        Startup {
-            config,
-            addresses: Vec::new(),
-            admin: None,
-            given: Given::default(),
-            event_loop: String::new(),
-            workers: 1,
-            connections_max: 1,
-            notes: Vec::new(),
-            database: config.database.to_string(),
-        }
-    }
-
     #[test]
     fn the_block_is_aligned_and_names_what_was_lowered() {
         let arguments = ["baiwan", "serve", "--request-timeout", "0", "--shutdown-delay", "500ms"];
-        let Ok(Command::Serve(config)) = cli::parse(arguments.map(Into::into)) else {
+        let Ok(Command::Serve(config, _)) = cli::parse(arguments.map(Into::into)) else {
             panic!("the settings are right")
         };
         let startup = Startup {
@@ -318,6 +324,7 @@ mod tests {
               http://localhost:8080
               http://[::1]:81
   admin       http://127.0.0.1:9090 (dashboard); token not set: this machine only (ADMIN_TOKEN)
+  access log  standard output (ACCESS_LOG), a part of what is above 10000 lines a second (ACCESS_LOG_SAMPLE)
   event loop  epoll
   workers     2
   limits      19900 connections
@@ -358,7 +365,7 @@ mod tests {
         config.server.rate_limit.scope.exempts_loopback = false;
         config.server.rate_limit.scope.exempt = "10.0.0.0/8,::1".parse().unwrap();
         config.server.rate_limit.mode = RateLimitMode::Report;
-        let block = startup(&config).block();
+        let block = with(&config, None).block();
         let rows = "              20 connections in all
               TLS if the server offers it, with any certificate (sslmode=prefer)
   api token   demanded for writes
@@ -371,6 +378,37 @@ mod tests {
         let limit = "60/min burst 5 from each client (RATE_LIMIT; off turns it off), but not from 10.0.0.0/8,::1; only reported";
         assert!(block.contains(limit), "{block}");
         assert!(block.contains(rows) && !block.contains("secret"), "{block}");
+    }
+
+    /// Of a server that listens nowhere.
+    fn with<'a>(config: &'a Config, admin: Option<SocketAddr>) -> Startup<'a> {
+        Startup {
+            config,
+            addresses: Vec::new(),
+            admin,
+            given: Given::default(),
+            event_loop: String::new(),
+            workers: 1,
+            connections_max: 1,
+            notes: Vec::new(),
+            database: config.database.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_start_says_where_the_access_log_goes() {
+        let sampled = "a part of what is above 10000 lines a second (ACCESS_LOG_SAMPLE)";
+        for (arguments, expected) in [
+            (&[][..], format!("standard output (ACCESS_LOG), {sampled}")),
+            (&["--access-log", "off"], "off".to_owned()),
+            (&["--access-log", "/var/log/baiwan.log"], format!("/var/log/baiwan.log (ACCESS_LOG), {sampled}")),
+            (&["--access-log", "./a", "--access-log-sample", "off"], "./a (ACCESS_LOG)".to_owned()),
+        ] {
+            let all = ["baiwan", "serve"].iter().chain(arguments).map(Into::into);
+            let Ok(Command::Serve(config, _)) = cli::parse(all) else { panic!("{arguments:?} are right") };
+            let block = with(&config, None).block();
+            assert!(block.contains(&format!("\n  access log  {expected}\n")), "{block}");
+        }
     }
 
     #[test]
@@ -408,7 +446,7 @@ mod tests {
         ] {
             let mut config = Config::default();
             config.admin.token = token.then(|| Secret::new("0123456789abcdef"));
-            let block = Startup { admin, ..startup(&config) }.block();
+            let block = with(&config, admin).block();
             assert!(block.contains(&format!("\n  admin       {expected}\n")), "{block}");
         }
     }
@@ -417,10 +455,10 @@ mod tests {
     fn a_delay_that_nobody_has_set_is_said_to_be_the_default_in_kubernetes() {
         let mut config = Config::default();
         assert!(
-            startup(&config).block().contains("  shutdown    delay off, idle connections 5s, at most 25s in all\n")
+            with(&config, None).block().contains("  shutdown    delay off, idle connections 5s, at most 25s in all\n")
         );
         config.kubernetes_defaults = config.server.take_kubernetes_defaults(|_| false);
         let expected = "  shutdown    delay 5s (the default in Kubernetes), idle connections 5s, at most 25s in all\n";
-        assert!(startup(&config).block().contains(expected));
+        assert!(with(&config, None).block().contains(expected));
     }
 }

@@ -114,7 +114,9 @@ fn checked(flags: &[&str], variables: &[(&str, &str)]) -> String {
 fn row(table: &str, variable: &str) -> (String, String) {
     let mut rows = table.lines().filter_map(|line| line.strip_prefix(&format!("{variable} ")));
     let row = rows.next().unwrap_or_else(|| panic!("{variable} is not in\n{table}"));
-    let (value, source) = row.trim().split_once("  ").unwrap_or_else(|| panic!("{row:?} has no two columns"));
+    let (value, rest) = row.trim().split_once("  ").unwrap_or_else(|| panic!("{row:?} has no three columns"));
+    let (source, changes_by) = rest.trim().rsplit_once("  ").unwrap_or_else(|| panic!("{row:?} has no three columns"));
+    assert!(["reload", "restart"].contains(&changes_by), "{row:?}");
     (value.to_owned(), source.trim().to_owned())
 }
 

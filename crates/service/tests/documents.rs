@@ -34,7 +34,8 @@ fn the_documented_settings_are_those_of_the_service() {
     let served = config::defaults().into_iter().map(|(row, default)| {
         // Words are no value that could be given.
         let default = if row.default.is_some() { default.into_owned() } else { format!("`{default}`") };
-        format!("| `{}` | {default} | {} |", row.name, row.help())
+        let mark = if row.reloadable { " ↻" } else { "" };
+        format!("| `{}`{mark} | {default} | {} |", row.name, row.help())
     });
     let served: Vec<String> = served.collect();
     assert!(documented == served, "the rows of docs/settings.md must be these:\n{}", served.join("\n"));

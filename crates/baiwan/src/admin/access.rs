@@ -20,7 +20,7 @@ use base64::prelude::BASE64_STANDARD;
 use http::header::{AUTHORIZATION, FORWARDED, HOST, HeaderName, ORIGIN, VIA};
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::secret::Secret;
+use super::secret::{AdminToken, Secret};
 
 /// What a proxy adds to say that it is one (RFC 7239; RFC 9110, section 7.6.3).
 const OF_PROXIES: [HeaderName; 3] = [FORWARDED, HeaderName::from_static("x-forwarded-for"), VIA];
@@ -31,7 +31,7 @@ const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 /// What the verdict depends on beside the request.
 #[derive(Debug)]
 pub(super) struct Access {
-    pub(super) token: Option<Secret>,
+    pub(super) token: AdminToken,
     /// Where the admin side listens.
     pub(super) bound: SocketAddr,
 }
@@ -56,7 +56,7 @@ impl Access {
         if !is_same_site(method, fields) {
             return Err(Denied::OtherSite);
         }
-        match &self.token {
+        match &self.token.now() {
             Some(token) => has_token(fields, token).then_some(()).ok_or(Denied::Token),
             None if !self.bound.ip().to_canonical().is_loopback() => Err(Denied::NotThere),
             None if OF_PROXIES.iter().any(|name| fields.contains_key(name)) => Err(Denied::Proxied),
@@ -147,7 +147,8 @@ mod tests {
         for (name, value) in lines {
             fields.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        let access = Access { token: token.then(|| Secret::new(TOKEN)), bound: bound.parse().unwrap() };
+        let access = Access { token: AdminToken::default(), bound: bound.parse().unwrap() };
+        access.token.set(token.then(|| Secret::new(TOKEN)));
         access.check(method, &fields)
     }
 

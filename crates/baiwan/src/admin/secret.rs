@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -43,6 +44,30 @@ impl Secret {
     pub fn matches(&self, given: &[u8]) -> bool {
         let given: [u8; 32] = Sha256::digest(given).into();
         self.digest[..].ct_eq(&given[..]).into()
+    }
+}
+
+/// Whether two are the same. This is not for what a request brings ([`matches`](Secret::matches)).
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+/// The token that an admin side demands, if it demands one. It may change while the server runs; clones are the same token.
+#[doc(hidden)]
+#[derive(Clone, Debug, Default)]
+pub struct AdminToken(Arc<RwLock<Option<Secret>>>);
+
+impl AdminToken {
+    /// Demands this token from now on, or none.
+    pub fn set(&self, token: Option<Secret>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+
+    /// What is demanded now.
+    pub(super) fn now(&self) -> Option<Secret> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

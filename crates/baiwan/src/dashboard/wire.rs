@@ -11,6 +11,7 @@
 //! The invariant: all columns of `seconds` are of one length.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
@@ -26,9 +27,31 @@ pub(crate) struct Facts {
     pub(crate) instance: String,
     pub(crate) started_ms: u64,
     pub(crate) connections_max: u64,
-    /// Names and values, in the order in which they are shown.
     #[serde(skip)]
-    pub(crate) in_force: Vec<(String, String)>,
+    pub(crate) in_force: Rows,
+}
+
+/// Names and values, in the order in which they are shown. A value may change while the server runs; clones are the same rows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rows(Arc<Mutex<Vec<(String, String)>>>);
+
+impl Rows {
+    pub(crate) fn new(rows: Vec<(String, String)>) -> Self {
+        Self(Arc::new(Mutex::new(rows)))
+    }
+
+    /// Changes the values for which `value` has another, given the name.
+    pub(crate) fn change(&self, value: impl Fn(&str) -> Option<String>) {
+        for (name, shown) in self.lock().iter_mut() {
+            if let Some(value) = value(name) {
+                *shown = value;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(String, String)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How the server is at the moment.
@@ -105,9 +128,10 @@ struct Route {
 }
 
 pub(super) fn encode(dashboard: &Dashboard, after: Option<u64>, state: &State) -> Vec<u8> {
+    let in_force = dashboard.facts.in_force.lock();
     let data = Data {
         server: Server { facts: &dashboard.facts, state, connections_for_memory: CONNECTIONS_FOR_MEMORY },
-        in_force: &dashboard.facts.in_force,
+        in_force: &in_force,
         checks: &state.checks,
         next: dashboard.history.next(),
         seconds: seconds(&dashboard.history, after.unwrap_or(0)),
@@ -175,7 +199,7 @@ mod tests {
             instance: "1".to_owned(),
             started_ms: 1_000_000,
             connections_max: 10,
-            in_force: vec![("workers".to_owned(), "2".to_owned())],
+            in_force: Rows::new(vec![("workers".to_owned(), "2".to_owned())]),
         }
     }
 

@@ -16,7 +16,7 @@ use super::table::{Flags, State, Table};
 use super::terms::Terms;
 use crate::client::trusts;
 use crate::files::{ACCEPT_PAUSE, COMPLAINT_PAUSE, explain};
-use crate::gate::{Beyond, Entry, admit_connection};
+use crate::gate::{Beyond, Entry, Newcomer, admit_connection};
 use crate::say::say;
 use crate::status::{CloseReason, add};
 
@@ -190,7 +190,9 @@ fn open<D: Driver>(
     let (server, core) = (&terms.board.server, terms.board.index);
     add(&terms.status().accepted, 1);
     let beyond = Beyond { count: table.turned_away(), max: terms.settings.turned_away_max };
-    let entry = admit_connection(server, core, beyond, connection.peer, terms.clock.now());
+    let limits = terms.settings.clients_in_force.as_deref();
+    let newcomer = Newcomer { peer: connection.peer, now: terms.clock.now(), limits };
+    let entry = admit_connection(server, core, beyond, newcomer);
     let index = table.insert(connection.socket, connection.peer, lifetime::begin(terms));
     match entry {
         Entry::Taken(client) => {

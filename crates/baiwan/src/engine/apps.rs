@@ -18,7 +18,9 @@ use crate::app::App;
 use crate::call_scope::known_route;
 use crate::incoming::IncomingStream;
 use crate::recorder::Recorder;
+use crate::reload::Remake;
 use crate::route_table::RouteNumber;
+use crate::say::say;
 
 /// Room for this many apps is never given back; a map of them has up to twice as much.
 const ROOM_KEPT: usize = 1024;
@@ -33,16 +35,31 @@ pub(super) struct Apps<A> {
     silent: Option<A>,
     /// Those of connections, by their tokens. Empty unless the app is one for each connection.
     own: HashMap<Token, A>,
+    /// Makes the app anew, where the program gave a way to.
+    remake: Option<Remake<A>>,
 }
 
 impl<A: App> Apps<A> {
-    /// `telling` is the app as it tells routes, if it does.
-    pub(super) fn new(app: A, telling: Option<A>) -> Self {
-        let (shared, silent) = match telling {
-            Some(telling) => (telling, Some(app)),
-            None => (app, None),
+    /// Of `app`, which tells the routes of requests if somebody records them.
+    pub(super) fn new(app: A, recorder: Option<&Arc<Recorder>>) -> Self {
+        let (shared, silent) = prepare(app, recorder);
+        Self { shared, silent, own: HashMap::new(), remake: None }
+    }
+
+    /// From now on the app can be made anew.
+    pub(super) fn set_remake(&mut self, remake: Option<Remake<A>>) {
+        self.remake = remake;
+    }
+
+    /// Makes the app anew, for the requests that follow. Connections that have an app of their own keep it. If the making panics, the app
+    /// stays.
+    pub(super) fn make_anew(&mut self, recorder: Option<&Arc<Recorder>>) {
+        let Some(remake) = &self.remake else { return };
+        let Ok((shared, silent)) = catch_unwind(AssertUnwindSafe(|| prepare(remake(), recorder))) else {
+            say(|| tracing::error!("the app panicked when it was made anew, so this core keeps the one that it has"));
+            return;
         };
-        Self { shared, silent, own: HashMap::new() }
+        drop_caught((std::mem::replace(&mut self.shared, shared), std::mem::replace(&mut self.silent, silent)));
     }
 
     /// The route of a request, if it is known from an earlier one of the same path. Call it before the app is called, and nothing else is.
@@ -117,6 +134,19 @@ impl<A: App> Apps<A> {
     pub(super) fn begin_anew(&mut self) {
         self.own.drain().for_each(|(_, app)| drop_caught(app));
     }
+}
+
+/// The app as it is called: where its routes are recorded as one that tells them, and as itself.
+fn prepare<A: App>(app: A, recorder: Option<&Arc<Recorder>>) -> (A, Option<A>) {
+    #[cfg(feature = "axum")]
+    let app = crate::axum_app::make_ready(app);
+    #[cfg(feature = "matched-path")]
+    if let Some(telling) = recorder.and_then(|_| crate::routes::with_routes(app.clone())) {
+        return (telling, Some(app));
+    }
+    #[cfg(not(feature = "matched-path"))]
+    let _ = recorder;
+    (app, None)
 }
 
 /// Drops what is the app's: a panic in that costs nobody anything.

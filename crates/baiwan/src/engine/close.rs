@@ -268,7 +268,7 @@ pub(super) fn close<D: Driver>(
 
 /// What the gate counted a connection in as that it has taken.
 pub(super) fn taken_as(terms: &Terms, flags: Flags, peer: CompactPeer) -> Entry {
-    let clients = terms.board.server.bounds.clients.as_ref().filter(|_| flags.has(Flags::CLIENT));
+    let clients = flags.has(Flags::CLIENT).then_some(&terms.board.server.bounds.clients);
     Entry::Taken(clients.and_then(|clients| clients.key(peer.peer())))
 }
 

@@ -25,7 +25,7 @@ const QUIET_MAX: Duration = Duration::from_secs(5);
 
 /// The lifetime of a connection that begins now; none where no setting asks.
 pub(super) fn begin(terms: &Terms) -> Option<Lifetime> {
-    let age = terms.board.server.draw_age();
+    let age = terms.settings.draw_age();
     let requests = terms.settings.max_connection_requests;
     if age.is_none() && requests.is_none() {
         return None;

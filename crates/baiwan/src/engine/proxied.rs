@@ -18,7 +18,7 @@ use super::ports::Ports;
 use super::refuse::refuse;
 use super::table::{Flags, Table};
 use super::terms::Terms;
-use crate::gate::{Beyond, Entry, admit_client};
+use crate::gate::{Beyond, Entry, Newcomer, admit_client};
 
 const _: () = assert!(PROXY_HEADER_BYTES_MAX < SET_ASIDE_BYTES_MAX, "a header that is not whole waits");
 
@@ -87,7 +87,9 @@ fn take_client<D: Driver>(
     }
     let client = slot.peer.peer();
     let beyond = Beyond { count: table.turned_away(), max: terms.settings.turned_away_max };
-    match admit_client(&terms.board.server, terms.board.index, beyond, client, terms.clock.now()) {
+    let limits = terms.settings.clients_in_force.as_deref();
+    let client = Newcomer { peer: client, now: terms.clock.now(), limits };
+    match admit_client(&terms.board.server, terms.board.index, beyond, client) {
         Entry::Taken(client) => {
             if client.is_some() {
                 table[index].flags.set(Flags::CLIENT);

@@ -44,6 +44,7 @@ use self::plan::{Asking, Manner, Plan};
 use self::records::Records;
 use super::{Engine, receive_area};
 use crate::clock::TICK;
+use crate::reload::InForce;
 use crate::settings::Settings;
 use crate::status::{Counts, Health, Phase, Status};
 
@@ -188,9 +189,10 @@ impl World {
         let app = SimApp::default();
         let records = Arc::new(Records::default());
         let observer = plan.observed.then(|| records.observer());
-        let settings = Arc::new(Settings { observer, ..plan.settings.clone() });
+        let settings = Settings { observer, ..plan.settings.clone() };
+        let in_force = InForce::new(Arc::new(settings.in_force()));
         let bound = vec![net.bind(address())];
-        let engine = Engine::new(net.driver(), app.clone(), settings, Arc::clone(&status), 0, bound);
+        let engine = Engine::new(net.driver(), app.clone(), &in_force, Arc::clone(&status), 0, bound);
         let shared = Rc::new(Shared::default());
         *shared.engine.borrow_mut() = Some(engine.expect("the network has nothing against a listener"));
         let task = tokio::task::spawn_local(take_turns(Rc::clone(&shared)));

@@ -110,7 +110,8 @@ fn settle<S>(terms: &Terms, drain: &mut Drain, table: &mut Table<S>) {
     let idle_since = |deadline: Tick, ages: Tick| match terms.settings.keep_alive_timeout {
         // It has to end for its age; since when it is idle does not show.
         _ if ages <= deadline => now.0,
-        Some(timeout) if deadline != Tick::NEVER => deadline.0.saturating_sub(whole_ticks(timeout)),
+        // The deadline may be one of a longer timeout, before a reload.
+        Some(timeout) if deadline != Tick::NEVER => deadline.0.saturating_sub(whole_ticks(timeout)).min(now.0),
         _ => now.0,
     };
     // One that became idle during the stop, or nearly was over before it, has its time already: its deadline is rounded up, in a tick that

@@ -14,6 +14,7 @@ use crate::clock::{Clock, Date, Tick};
 use crate::inbox::Inbox;
 use crate::own_answer::Asked;
 use crate::recorder::Recorder;
+use crate::reload::Follower;
 use crate::settings::Settings;
 use crate::status::{CoreStatus, Status};
 
@@ -21,6 +22,8 @@ use crate::status::{CoreStatus, Status};
 #[derive(Debug)]
 pub(super) struct Terms {
     pub(super) settings: Arc<Settings>,
+    /// Where later ones come from.
+    follower: Follower,
     pub(super) clock: Clock,
     pub(super) board: Rc<Board>,
     /// The time of this turn as the rate limit counts it, if there is a limit.
@@ -38,16 +41,46 @@ pub(super) struct Terms {
     /// The answer to a request that the rate limit refuses, as far as it is known in advance; none where it depends on where the request
     /// comes from.
     pub(super) refusal: Option<ShortAnswerTemplate>,
+    /// Bytes of a connection that may wait for their turn, or for the rest of their head: by the greatest limit of a head that was in force.
+    set_aside_bytes_max: usize,
+}
+
+/// What of the settings has changed, beside the values that are read where they are needed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Changed {
+    /// Heads have other limits.
+    pub(super) limits: bool,
+    /// The app is to be made anew.
+    pub(super) app: bool,
 }
 
 impl Terms {
-    pub(super) fn new(settings: Arc<Settings>, clock: Clock, board: Rc<Board>) -> Self {
-        let limit = settings.rate_limit_in_force.as_ref().filter(|_| settings.refusal_cors.is_off());
-        let refusal =
-            limit.map(|limit| ShortAnswerTemplate::new(&limit.refusal(&[], &[limit.fields().begin_of_lines()])));
+    pub(super) fn new(settings: Arc<Settings>, follower: Follower, clock: Clock, board: Rc<Board>) -> Self {
         let [looked, arrived] = [(); 2].map(|()| Cell::new(clock.now()));
-        let (moment, waits_since, idle_due) = (None, Cell::new(None), Tick::NEVER);
-        Self { settings, clock, board, moment, looked, arrived, waits_since, idle_due, asks_more: true, refusal }
+        Self {
+            refusal: refusal(&settings),
+            set_aside_bytes_max: set_aside_bytes_max(&settings),
+            settings,
+            follower,
+            clock,
+            board,
+            moment: None,
+            looked,
+            arrived,
+            waits_since: Cell::new(None),
+            idle_due: Tick::NEVER,
+            asks_more: true,
+        }
+    }
+
+    /// Takes the settings that were posted since the turn before, if any were.
+    #[inline]
+    pub(super) fn take_settings(&mut self) -> Option<Changed> {
+        let taken = self.follower.take()?;
+        let before = std::mem::replace(&mut self.settings, taken.settings);
+        self.refusal = refusal(&self.settings);
+        self.set_aside_bytes_max = self.set_aside_bytes_max.max(set_aside_bytes_max(&self.settings));
+        Some(Changed { limits: before.http != self.settings.http, app: taken.remakes_app })
     }
 
     /// Reads the time. Called once at the beginning of a turn.
@@ -56,9 +89,8 @@ impl Terms {
         self.looked.set(self.clock.now());
         // A loop that panicked has left it.
         self.waits_since.set(None);
-        if let Some(limit) = &self.settings.rate_limit_in_force {
-            self.moment = Some(limit.moment(self.clock.now().into_std()));
-        }
+        let limit = self.settings.rate_limit_in_force.as_ref();
+        self.moment = limit.map(|limit| limit.moment(self.clock.now().into_std()));
     }
 
     /// The counters of this core.
@@ -120,7 +152,7 @@ impl Terms {
 
     /// Bytes of a connection that may wait for their turn, or for the rest of their head.
     pub(super) fn set_aside_bytes_max(&self) -> usize {
-        self.settings.http.head_bytes_max.clamp(SET_ASIDE_BYTES_MAX, HEAD_BYTES_CEILING)
+        self.set_aside_bytes_max
     }
 
     /// Notes what follows for each request of this turn from the time, and from what was posted since the turn before.
@@ -146,6 +178,17 @@ impl Terms {
             false => timeout,
         }
     }
+}
+
+/// What may wait by these settings.
+fn set_aside_bytes_max(settings: &Settings) -> usize {
+    settings.http.head_bytes_max.clamp(SET_ASIDE_BYTES_MAX, HEAD_BYTES_CEILING)
+}
+
+/// What is known in advance of the answer to a request that the rate limit refuses.
+fn refusal(settings: &Settings) -> Option<ShortAnswerTemplate> {
+    let limit = settings.rate_limit_in_force.as_ref().filter(|_| settings.refusal_cors.is_off())?;
+    Some(ShortAnswerTemplate::new(&limit.refusal(&[], &[limit.fields().begin_of_lines()])))
 }
 
 /// What the engine posts for the tasks of its core, and where both count.

@@ -20,6 +20,7 @@ mod polled;
 mod proxied;
 mod records;
 mod refusals;
+mod reloaded;
 mod rig;
 mod routes;
 mod slow_readers;

@@ -9,6 +9,7 @@
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -25,6 +26,7 @@ use tokio::io::AsyncWrite;
 use tokio::sync::watch;
 
 use super::answer::Answer;
+use super::current::{Current, Serving};
 use super::exchanges::Told;
 use super::limits::{allow_fields, beyond};
 use super::own::{answer_without_app, denied, failed, instead, refused};
@@ -48,8 +50,10 @@ use crate::{Body, BoxError};
 /// What serves a connection.
 #[derive(Clone)]
 pub(crate) struct Connection<A> {
-    pub(super) app: A,
-    pub(super) settings: Arc<Settings>,
+    /// The app and the settings of the requests that begin now.
+    pub(super) current: Rc<Current<A>>,
+    /// The app of this connection alone, if it is one for each.
+    pub(super) own: Option<A>,
     pub(super) status: Arc<Status>,
     pub(super) index: usize,
     /// Becomes true when the server stops. None where one request is served, and then the connection ends.
@@ -89,7 +93,8 @@ impl<A: App> Connection<A> {
         index: usize,
         left: Option<Left>,
     ) -> Self {
-        Self { app, settings, status, index, draining: None, left }
+        let current = Current::fixed(app, settings);
+        Self { current, own: None, status, index, draining: None, left }
     }
 
     pub(super) fn core(&self) -> &CoreStatus {
@@ -98,11 +103,12 @@ impl<A: App> Connection<A> {
 
     /// Serves a connection until it ends, or until it is the app's.
     pub(crate) async fn serve(mut self, transport: Transport, peer: Peer) {
+        let now = self.current.now();
         // Where one request is served, the app is this connection's already.
-        if self.app.is_per_connection() && self.draining.is_some() {
+        if now.app.is_per_connection() && self.draining.is_some() {
             let stream = IncomingStream::new(transport.socket(), peer);
-            match catch_unwind(AssertUnwindSafe(|| self.app.connect(stream))) {
-                Ok(app) => self.app = app,
+            match catch_unwind(AssertUnwindSafe(|| now.app.connect(stream))) {
+                Ok(app) => self.own = Some(app),
                 Err(_) => {
                     add(&self.core().handler_panics, 1);
                     return transport.record().note(CloseReason::HandlerFailed);
@@ -112,10 +118,12 @@ impl<A: App> Connection<A> {
         let switch = Switch::new(transport.record());
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new());
-        http.half_close(self.settings.half_close);
-        allow_fields(&mut http, &self.settings.http);
+        // hyper is told once, when the connection begins.
+        http.half_close(now.settings.half_close);
+        allow_fields(&mut http, &now.settings.http);
         // Where one request is served, its head is there.
-        http.header_read_timeout(self.draining.as_ref().and(self.settings.header_timeout));
+        http.header_read_timeout(self.draining.as_ref().and(now.settings.header_timeout));
+        drop(now);
         let service = service_fn(|request| self.answer(request, peer, &switch));
         let mut connection = http.serve_connection(TokioIo::new(transport), service);
         // Dropped before the connection, so that a panic is counted when the connection is counted out.
@@ -136,7 +144,7 @@ impl<A: App> Connection<A> {
             }
             () = too_late_a_probe(&switch) => {
                 let transport = connection.into_parts().io.into_inner();
-                return turn_away(transport, Denial::TOO_MANY_CONNECTIONS, Arc::clone(&self.settings)).await;
+                return turn_away(transport, Denial::TOO_MANY_CONNECTIONS, Arc::clone(&self.current.now().settings)).await;
             }
         };
         match outcome {
@@ -161,16 +169,18 @@ impl<A: App> Connection<A> {
     }
 
     async fn answer(&self, mut request: Request<Incoming>, peer: Peer, switch: &Switch) -> Answered<A::ResponseBody> {
+        let now = self.current.now();
+        let settings = &*now.settings;
         match self.draining {
-            Some(_) => identify(&self.settings, &self.status, self.index, || peer, &mut request),
-            None => identify_again(&self.settings, peer, &mut request),
+            Some(_) => identify(settings, &self.status, self.index, || peer, &mut request),
+            None => identify_again(settings, peer, &mut request),
         }
-        let id = request_id(&self.settings, || peer, &request, true);
-        let admitted = self.admit(&request, peer, switch);
+        let id = request_id(settings, || peer, &request, true);
+        let admitted = self.admit(settings, &request, peer, switch);
         // What breaks a rule of the engine's was not read by that.
         let is_unread = matches!(admitted, Err(Refused { after: After::End(CloseReason::Refused), .. }));
         let id = id.filter(|_| !is_unread);
-        switch.asked.replace(Some(Asked::of(&self.settings, &request, id.clone())));
+        switch.asked.replace(Some(Asked::of(settings, &request, id.clone())));
         if let Some(exchanges) = switch.record.exchanges() {
             match is_unread {
                 true => exchanges.begin_unread(Some(recorded(peer, &request))),
@@ -179,18 +189,16 @@ impl<A: App> Connection<A> {
         }
         let mut response = match admitted {
             Ok((last, left)) => {
-                let mut response = self.answer_admitted(request, peer, switch, last, id.clone()).await;
-                if let (Some(left), Some(limit)) = (left, &self.settings.rate_limit_in_force) {
+                let mut response = self.answer_admitted(&now, request, peer, switch, (last, id.clone())).await;
+                if let (Some(left), Some(limit)) = (left, &settings.rate_limit_in_force) {
                     limit.warning(left).apply(response.headers_mut());
                 }
                 response
             }
-            Err(Refused { name, answer, after: After::End(reason) }) => {
-                refused(&self.settings, switch, name, answer, reason)
-            }
+            Err(Refused { name, answer, after: After::End(reason) }) => refused(settings, switch, name, answer, reason),
             Err(Refused { name, answer, after }) => {
                 add(&self.core().requests, 1);
-                denied(&self.settings, switch, name, answer, matches!(after, After::Next))
+                denied(settings, switch, name, answer, matches!(after, After::Next))
             }
         };
         if let Some(value) = id.as_ref().and_then(RequestId::to_value) {
@@ -201,14 +209,20 @@ impl<A: App> Connection<A> {
 
     /// Asks the gate, and the rules of the engine that hyper does not have. Says whether the answer is the last, and how little is left of
     /// the client's limit.
-    fn admit(&self, request: &Request<Incoming>, peer: Peer, switch: &Switch) -> Result<(bool, Option<Left>), Refused> {
+    fn admit(
+        &self,
+        settings: &Settings,
+        request: &Request<Incoming>,
+        peer: Peer,
+        switch: &Switch,
+    ) -> Result<(bool, Option<Left>), Refused> {
         let record = &switch.record;
-        if let Some(refusal) = beyond(request, &self.settings.http) {
+        if let Some(refusal) = beyond(request, &settings.http) {
             return Err(self.refuse(refusal));
         }
         let is_stopping = self.draining.as_ref().is_some_and(|draining| *draining.borrow());
         // What the engine has given away, it has counted.
-        let limit = self.draining.as_ref().and(self.settings.rate_limit_in_force.as_deref());
+        let limit = self.draining.as_ref().and(settings.rate_limit_in_force.as_deref());
         let counting = limit.map(|limit| {
             let now = limit.moment(tokio::time::Instant::now().into_std());
             Counting { limit, peer: ClientKey::of(peer.socket_address().ip()), now, core: self.core() }
@@ -216,7 +230,7 @@ impl<A: App> Connection<A> {
         let memory = self.status.memory_pressure().level;
         let asker = Asker { is_probe: record.is_probe(), is_late: false, is_stopping, memory, counting };
         // One that is refused counts as well.
-        let is_last = self.draining.is_none() || self.is_last(switch);
+        let is_last = self.draining.is_none() || is_last(settings, switch);
         let admitted = match admit_request(asker, request) {
             Verdict::Pass { last, left } => (last || is_last, left.or(self.left)),
             Verdict::Refused { denial, last } => {
@@ -235,13 +249,6 @@ impl<A: App> Connection<A> {
         Ok(admitted)
     }
 
-    /// Counts a request. Returns whether its answer is to be the last, because the connection is old or because no more may be asked.
-    fn is_last(&self, switch: &Switch) -> bool {
-        let requests = switch.count_request();
-        let max = self.settings.max_connection_requests;
-        switch.record.is_old() || max.is_some_and(|max| requests >= max.get())
-    }
-
     /// What the peer may not ask for, in the words of the engine. It is the connection's last answer.
     fn refuse(&self, refusal: Refusal) -> Refused {
         self.core().count_refusal(refusal);
@@ -249,18 +256,19 @@ impl<A: App> Connection<A> {
         Refused { name: refusal.name(), answer, after: After::End(CloseReason::Refused) }
     }
 
-    /// Answers a request that was let through.
+    /// Answers a request that was let through, whose answer may be the connection's last, and which may have an id.
     async fn answer_admitted(
         &self,
+        now: &Serving<A>,
         request: Request<Incoming>,
         peer: Peer,
         switch: &Switch,
-        last: bool,
-        id: Option<RequestId>,
+        (last, id): (bool, Option<RequestId>),
     ) -> Response<Answer<A::ResponseBody>> {
+        let settings = &*now.settings;
         let record = &switch.record;
         add(&self.core().requests, 1);
-        if is_for_server(&request) && !self.settings.options_asterisk {
+        if is_for_server(&request) && !settings.options_asterisk {
             return answer_without_app(last);
         }
         let context = ResponseContext {
@@ -270,70 +278,46 @@ impl<A: App> Connection<A> {
             keep_alive: !last,
             may_switch: may_switch(&request),
         };
-        let call = self.call(self.request_for_app(request, peer, record, context.may_switch), id);
-        let outcome = within_time(call, self.settings.request_timeout, record).await;
+        let call = self.call(now, request_for_app(settings, request, peer, record, context.may_switch), id);
+        let outcome = within_time(call, settings.request_timeout, record).await;
         let response = match outcome {
             // Whatever the app makes of its request's body, it has not come.
             _ if let Some(reason) = record.late_body() => {
                 let answer = OwnAnswer::new(StatusCode::REQUEST_TIMEOUT, reason.name());
-                return instead(&self.settings, switch, answer, reason);
+                return instead(settings, switch, answer, reason);
             }
             _ if record.has_refused_body() => {
                 let Refused { name, answer, .. } = self.refuse(Refusal::BodyTooLarge);
-                return refused(&self.settings, switch, name, answer, CloseReason::Refused);
+                return refused(settings, switch, name, answer, CloseReason::Refused);
             }
             Ok(Ok(Some(response))) => response,
-            Ok(Ok(None)) => return failed(&self.settings, switch),
+            Ok(Ok(None)) => return failed(settings, switch),
             Ok(Err(error)) => {
                 say(|| tracing::error!(%error, "the app failed"));
-                return failed(&self.settings, switch);
+                return failed(settings, switch);
             }
             Err(Late) => {
                 let reason = CloseReason::RequestTimeout;
                 let answer = OwnAnswer::new(StatusCode::SERVICE_UNAVAILABLE, reason.name());
-                return instead(&self.settings, switch, answer, reason);
+                return instead(settings, switch, answer, reason);
             }
         };
         // It may have grown old meanwhile.
         let context = ResponseContext { keep_alive: context.keep_alive && !record.is_old(), ..context };
-        check(&self.settings, response, context, switch).await
-    }
-
-    /// A request as the app is called with it.
-    fn request_for_app(
-        &self,
-        request: Request<Incoming>,
-        peer: Peer,
-        record: &Arc<Record>,
-        may_switch: bool,
-    ) -> Request<Body> {
-        let mut request = request.map(|body| match hyper::body::Body::is_end_stream(&body) {
-            true => Body::empty(),
-            false => {
-                record.begin_upload();
-                Body::received_elsewhere(Upload::new(body, Arc::clone(record), &self.settings))
-            }
-        });
-        limit_buffered_body(&mut request, self.settings.buffered_body_bytes_max);
-        if may_switch || record.age_ends().is_some() {
-            request.extensions_mut().insert(record.ending());
-        }
-        if !may_switch {
-            request.extensions_mut().remove::<OnUpgrade>();
-        }
-        add_peer(&mut request, peer.socket_address());
-        request
+        check(settings, response, context, switch).await
     }
 
     /// Calls the app. `None` if it panicked: that costs this request alone.
     async fn call(
         &self,
+        now: &Serving<A>,
         request: Request<Body>,
         id: Option<RequestId>,
     ) -> Result<Option<Response<A::ResponseBody>>, BoxError> {
         let panicked = || add(&self.core().handler_panics, 1);
+        let app = self.own.as_ref().unwrap_or(&now.app);
         let Ok(mut call) =
-            catch_unwind(AssertUnwindSafe(|| within(id.as_ref(), || call_when_ready(self.app.clone(), request))))
+            catch_unwind(AssertUnwindSafe(|| within(id.as_ref(), || call_when_ready(app.clone(), request))))
         else {
             panicked();
             return Ok(None);
@@ -347,6 +331,39 @@ impl<A: App> Connection<A> {
         })
         .await
     }
+}
+
+/// Counts a request. Returns whether its answer is to be the last, because the connection is old or because no more may be asked.
+fn is_last(settings: &Settings, switch: &Switch) -> bool {
+    let requests = switch.count_request();
+    let max = settings.max_connection_requests;
+    switch.record.is_old() || max.is_some_and(|max| requests >= max.get())
+}
+
+/// A request as the app is called with it.
+fn request_for_app(
+    settings: &Settings,
+    request: Request<Incoming>,
+    peer: Peer,
+    record: &Arc<Record>,
+    may_switch: bool,
+) -> Request<Body> {
+    let mut request = request.map(|body| match hyper::body::Body::is_end_stream(&body) {
+        true => Body::empty(),
+        false => {
+            record.begin_upload();
+            Body::received_elsewhere(Upload::new(body, Arc::clone(record), settings))
+        }
+    });
+    limit_buffered_body(&mut request, settings.buffered_body_bytes_max);
+    if may_switch || record.age_ends().is_some() {
+        request.extensions_mut().insert(record.ending());
+    }
+    if !may_switch {
+        request.extensions_mut().remove::<OnUpgrade>();
+    }
+    add_peer(&mut request, peer.socket_address());
+    request
 }
 
 /// Has an answer of the app say what it must, and a 101 wait until its connection is prepared. What cannot be sent becomes an

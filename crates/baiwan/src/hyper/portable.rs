@@ -11,7 +11,7 @@ use std::io;
 use std::net::TcpListener as StdTcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use baiwan_driver::{Address, Peer};
@@ -23,20 +23,21 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::connection::{Connection, turn_away};
+use super::current::Current;
 use super::record::Transports;
 use super::transport::{SocketStream, Transport};
 use crate::app::App;
 use crate::files::{ACCEPT_PAUSE, COMPLAINT_PAUSE, explain};
-use crate::gate::{Beyond, Entry, admit_connection};
+use crate::gate::{Beyond, Entry, Newcomer, admit_connection};
 use crate::recorder::Recorder;
+use crate::reload::{InForce, Remake};
 use crate::say::say;
 use crate::settings::Settings;
 use crate::status::{CloseReason, Phase, Status, add};
 
 /// One core's share of the server.
 pub(crate) struct Portable<A> {
-    app: A,
-    settings: Arc<Settings>,
+    current: Rc<Current<A>>,
     status: Arc<Status>,
     index: usize,
     /// Who is told of exchanges, if anybody wants to know.
@@ -52,19 +53,14 @@ enum Listener {
 impl<A: App> Portable<A> {
     pub(crate) fn new(
         app: A,
-        settings: Arc<Settings>,
+        remake: Option<Remake<A>>,
+        in_force: &Arc<InForce>,
         status: Arc<Status>,
         index: usize,
         sockets: Vec<(Address, OwnedFd)>,
     ) -> io::Result<Self> {
+        let (settings, follower) = in_force.follow();
         let recorder = settings.recorder(&status, index);
-        #[cfg(feature = "matched-path")]
-        let app = match &recorder {
-            Some(_) => crate::routes::with_routes(app.clone()).unwrap_or(app),
-            None => app,
-        };
-        #[cfg(feature = "axum")]
-        let app = crate::axum_app::make_ready(app);
         let listeners = sockets.into_iter().map(|(address, socket)| match address {
             Address::Tcp(_) => {
                 let listener = StdTcpListener::from(socket);
@@ -81,21 +77,23 @@ impl<A: App> Portable<A> {
         if index == 0 {
             say(|| tracing::info!("{}", without_effect(&settings)));
         }
-        Ok(Self { app, settings, status, index, recorder, listeners })
+        let current = Current::following(app, remake, (settings, follower), recorder.is_some());
+        Ok(Self { current, status, index, recorder, listeners })
     }
 
     /// Serves until the server stops and every connection has ended, or the time for that is over.
     pub(crate) async fn run(mut self) -> io::Result<()> {
         let (drain, draining) = watch::channel(false);
         let recorder = self.recorder.clone();
-        let transports = Transports::new(&self.settings, Arc::clone(&self.status), self.index, recorder);
+        let settings = Arc::clone(&self.current.now().settings);
+        let transports = Transports::new(&settings, Arc::clone(&self.status), self.index, recorder);
         self.accept_until_draining(draining, &transports).await;
         let _ = drain.send(true);
         transports.begin_drain();
-        let timeout = self.settings.shutdown_timeout.saturating_sub(self.settings.shutdown_delay);
+        let timeout = settings.shutdown_timeout.saturating_sub(settings.shutdown_delay);
         tokio::select! {
             () = tokio::time::sleep(timeout) => {}
-            () = self.until(|| self.status.phase() >= Phase::Stopping || transports.all_closed()) => {}
+            () = self.until(&transports, || self.status.phase() >= Phase::Stopping || transports.all_closed()) => {}
         }
         transports.cut();
         self.status.cores[self.index].inbox.close();
@@ -109,8 +107,8 @@ impl<A: App> Portable<A> {
             let mut acceptors = Vec::new();
             for listener in listeners {
                 let connection = Connection {
-                    app: self.app.clone(),
-                    settings: Arc::clone(&self.settings),
+                    current: Rc::clone(&self.current),
+                    own: None,
                     status: Arc::clone(&self.status),
                     index: self.index,
                     draining: Some(draining.clone()),
@@ -119,7 +117,7 @@ impl<A: App> Portable<A> {
                 acceptors.push(group.spawn_local(accept(listener, connection, Arc::clone(transports))).await);
             }
             drop(draining);
-            self.until(|| self.status.phase() >= Phase::Draining).await;
+            self.until(transports, || self.status.phase() >= Phase::Draining).await;
             acceptors.iter().for_each(Handle::cancel);
             Ok(())
         });
@@ -129,9 +127,13 @@ impl<A: App> Portable<A> {
         }
     }
 
-    /// Waits for a condition, looking whenever the core is woken.
-    async fn until(&self, condition: impl Fn() -> bool) {
-        self.status.cores[self.index].until(condition).await;
+    /// Waits for a condition, looking whenever the core is woken, and takes new settings meanwhile.
+    async fn until(&self, transports: &Transports, condition: impl Fn() -> bool) {
+        let look = || {
+            self.current.follow(transports);
+            condition()
+        };
+        self.status.cores[self.index].until(look).await;
     }
 }
 
@@ -158,7 +160,7 @@ async fn accept<A: App>(
     loop {
         let outcome = match &listener {
             Listener::Tcp(listener) => listener.accept().await.map(|(stream, address)| {
-                let _ = stream.set_nodelay(connection.settings.tcp_nodelay);
+                let _ = stream.set_nodelay(connection.current.now().settings.tcp_nodelay);
                 start(SocketStream::Tcp(stream), Peer::Ip(address), &connection, &transports);
             }),
             Listener::Unix(listener) => {
@@ -182,9 +184,11 @@ async fn accept<A: App>(
 fn start<A: App>(stream: SocketStream, peer: Peer, connection: &Connection<A>, transports: &Arc<Transports>) {
     let core = connection.core();
     add(&core.accepted, 1);
-    let beyond = Beyond { count: transports.beyond(), max: connection.settings.turned_away_max };
+    let settings = Arc::clone(&connection.current.now().settings);
+    let beyond = Beyond { count: transports.beyond(), max: settings.turned_away_max };
     let now = Instant::now();
-    let entry = admit_connection(&connection.status, connection.index, beyond, peer, now);
+    let newcomer = Newcomer { peer, now, limits: settings.clients_in_force.as_deref() };
+    let entry = admit_connection(&connection.status, connection.index, beyond, newcomer);
     if let Entry::Dropped(reason) = entry {
         if let SocketStream::Tcp(stream) = &stream
             && reason == CloseReason::ClientOverLimit
@@ -194,19 +198,13 @@ fn start<A: App>(stream: SocketStream, peer: Peer, connection: &Connection<A>, t
         }
         return core.count_close(reason);
     }
-    let ends = connection.status.draw_age().map(|age| now + age);
+    let ends = settings.draw_age().map(|age| now + age);
     let transport = Transport::open(transports, stream, Bytes::new(), entry, peer, ends);
     if let Entry::Refused(denial) = entry {
-        drop(tokio::task::spawn_local(turn_away(transport, denial, Arc::clone(&connection.settings))));
+        drop(tokio::task::spawn_local(turn_away(transport, denial, settings)));
         return;
     }
-    match catch_unwind(AssertUnwindSafe(|| connection.clone())) {
-        Ok(connection) => drop(tokio::task::spawn_local(connection.serve(transport, peer))),
-        Err(_) => {
-            add(&core.handler_panics, 1);
-            transport.record().note(CloseReason::HandlerFailed);
-        }
-    }
+    drop(tokio::task::spawn_local(connection.clone().serve(transport, peer)));
 }
 
 #[cfg(test)]

@@ -44,7 +44,8 @@ const NEVER: u64 = u64::MAX;
 pub(crate) struct Transports {
     status: Arc<Status>,
     index: usize,
-    write_timeout: Option<Duration>,
+    /// In milliseconds; [`NEVER`] is none.
+    write_timeout_ms: AtomicU64,
     shutdown_idle: Duration,
     /// Who is told of exchanges, if anybody wants to know.
     recorder: Option<Arc<Recorder>>,
@@ -77,10 +78,10 @@ impl Transports {
         index: usize,
         recorder: Option<Arc<Recorder>>,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        let transports = Arc::new(Self {
             status,
             index,
-            write_timeout: settings.write_timeout,
+            write_timeout_ms: AtomicU64::new(NEVER),
             shutdown_idle: settings.shutdown_idle,
             recorder,
             stop_time: settings.shutdown_timeout.saturating_sub(settings.shutdown_delay),
@@ -94,7 +95,15 @@ impl Transports {
             drainer: Mutex::default(),
             beyond: AtomicUsize::new(0),
             cut: AtomicBool::new(false),
-        })
+        });
+        transports.follow(settings);
+        transports
+    }
+
+    /// The settings in force are these from now on.
+    pub(crate) fn follow(&self, settings: &Settings) {
+        let whole = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(NEVER);
+        self.write_timeout_ms.store(settings.write_timeout.map_or(NEVER, whole), Relaxed);
     }
 
     /// Takes over the connection of `peer` that the gate has counted in as `entry`, until what is returned is dropped. Its age is reached
@@ -353,7 +362,8 @@ impl Record {
     }
 
     pub(super) fn write_timeout(&self) -> Option<Duration> {
-        self.transports.write_timeout
+        let timeout_ms = self.transports.write_timeout_ms.load(Relaxed);
+        (timeout_ms != NEVER).then(|| Duration::from_millis(timeout_ms))
     }
 
     /// Whose timers serve it.

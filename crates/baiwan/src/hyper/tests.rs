@@ -18,10 +18,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::connection::{Connection, turn_away};
+use super::current::Current;
 use super::record::Transports;
 use super::transport::{SocketStream, Transport};
 use crate::Ending;
-use crate::gate::{Beyond, Denial, Entry, admit_connection};
+use crate::gate::{Beyond, Denial, Entry, Newcomer, admit_connection};
 use crate::settings::Settings;
 use crate::status::{CloseReason, Health, Status};
 
@@ -49,13 +50,15 @@ impl Rig {
     fn connect(&self) -> (UnixStream, JoinHandle<()>) {
         let (ours, theirs) = UnixStream::pair().expect("a descriptor is left");
         let beyond = Beyond { count: self.transports.beyond(), max: self.settings.turned_away_max };
-        let entry = admit_connection(&self.status, 0, beyond, self.peer, Instant::now());
-        let ends = self.status.draw_age().map(|age| Instant::now() + age);
+        let limits = self.settings.clients_in_force.as_deref();
+        let newcomer = Newcomer { peer: self.peer, now: Instant::now(), limits };
+        let entry = admit_connection(&self.status, 0, beyond, newcomer);
+        let ends = self.settings.draw_age().map(|age| Instant::now() + age);
         let transport =
             Transport::open(&self.transports, SocketStream::Unix(theirs), Bytes::new(), entry, self.peer, ends);
         let connection = Connection {
-            app: app(),
-            settings: Arc::clone(&self.settings),
+            current: Current::fixed(app(), Arc::clone(&self.settings)),
+            own: None,
             status: Arc::clone(&self.status),
             index: 0,
             draining: Some(self.draining.clone()),
@@ -300,7 +303,8 @@ async fn what_is_cut_at_the_end_of_its_age_is_reset_so_that_no_part_looks_whole(
     let rig = aging();
     for (reason, resets) in [(CloseReason::AgeTimeout, true), (CloseReason::Age, false)] {
         let (_ours, theirs) = UnixStream::pair().expect("a descriptor is left");
-        let entry = admit_connection(&rig.status, 0, Beyond { count: 0, max: 1 }, Peer::Unix, Instant::now());
+        let newcomer = Newcomer { peer: Peer::Unix, now: Instant::now(), limits: None };
+        let entry = admit_connection(&rig.status, 0, Beyond { count: 0, max: 1 }, newcomer);
         let socket = SocketStream::Unix(theirs);
         let transport = Transport::open(&rig.transports, socket, Bytes::new(), entry, Peer::Unix, None);
         transport.record().note(reason);

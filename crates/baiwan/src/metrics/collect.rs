@@ -163,7 +163,7 @@ impl Scrape<'_> {
         let (Some(status), Some(facts)) = (shared.status(), shared.facts()) else { return Ok(()) };
         let labels = [("event_loop", facts.event_loop), ("fd_tables", facts.fd_tables)];
         describe(&mut self.0, "baiwan_event_loop_info")?.encode_info(&labels)?;
-        if let Some(rate) = facts.rate_limit_per_second {
+        if let Some(rate) = shared.rate_limit_per_second() {
             self.gauge("baiwan_rate_limit_per_second", rate)?;
         }
         if let Some(bytes) = facts.memory_limit_bytes {

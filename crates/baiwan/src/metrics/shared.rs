@@ -15,7 +15,6 @@ use crate::status::Status;
 pub(crate) struct Facts {
     pub(crate) event_loop: &'static str,
     pub(crate) fd_tables: &'static str,
-    pub(crate) rate_limit_per_second: Option<f64>,
     pub(crate) memory_limit_bytes: Option<u64>,
 }
 
@@ -24,6 +23,8 @@ pub(crate) struct Facts {
 pub(super) struct Shared {
     status: OnceLock<Arc<Status>>,
     facts: OnceLock<Facts>,
+    /// Requests a second of each client, where that is limited.
+    rate_limit_per_second: Mutex<Option<f64>>,
     /// By number.
     cores: Mutex<Vec<Arc<Core>>>,
     /// How many lines of the program's own log were lost, if it says so.
@@ -47,6 +48,14 @@ impl Shared {
     pub(super) fn begin(&self, status: &Arc<Status>, facts: Facts) {
         self.status.get_or_init(|| Arc::clone(status));
         self.facts.get_or_init(|| facts);
+    }
+
+    pub(super) fn rate_limit_per_second(&self) -> Option<f64> {
+        *self.rate_limit_per_second.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_rate_limit(&self, per_second: Option<f64>) {
+        *self.rate_limit_per_second.lock().unwrap_or_else(PoisonError::into_inner) = per_second;
     }
 
     /// Where the `index`-th core counts.

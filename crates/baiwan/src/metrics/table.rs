@@ -60,7 +60,7 @@ const fn unit(unit: &[&'static str]) -> Option<&'static str> {
     if unit.is_empty() { None } else { Some(unit[0]) }
 }
 
-/// All of them, those of the admin side, of logs and of the ready service's store among them.
+/// All of them, those of the admin side, of logs and of the ready service's store and settings among them.
 pub static METRICS: &[Metric] = metrics! {
     Counter "http_requests_total" ["method", "route", "status"]:
         "Exchanges that have ended: answered by the app or by the server itself, or cut; status is none where nothing was answered"
@@ -130,6 +130,10 @@ pub static METRICS: &[Metric] = metrics! {
         "The memory that the process may have: of its cgroup, or the machine's"
     Counter "baiwan_listen_overflows_total" []:
         "Connections of this network namespace that were lost because the backlog of a listener was full"
+    Gauge "baiwan_config_last_reload_successful" []:
+        "1 if the settings that the ready service read last were right and are in force; 0 if they were refused and those before are"
+    Gauge "baiwan_config_last_reload_success_timestamp_seconds" [] "seconds":
+        "When the settings in force of the ready service were read, in seconds since 1970"
     Gauge "baiwan_store_up" []:
         "1 while the store of the ready service answers"
     Gauge "baiwan_store_queue_length" []:

@@ -14,6 +14,8 @@ use super::takeover::Keeper;
 #[cfg(feature = "metrics")]
 use super::watchdog::Watchdog;
 use crate::Error;
+#[cfg(feature = "admin")]
+use crate::dashboard::Rows;
 use crate::settings::Settings;
 use crate::status::Status;
 
@@ -31,6 +33,9 @@ pub(super) struct Beside {
     pub(super) admin: Option<Administration>,
     /// None where no other process can take over.
     pub(super) keeper: Option<Keeper>,
+    /// What the dashboard shows of the settings.
+    #[cfg(feature = "admin")]
+    pub(super) in_force: Rows,
 }
 
 impl Beside {
@@ -47,6 +52,8 @@ impl Beside {
             #[cfg(feature = "admin")]
             admin: None,
             keeper: None,
+            #[cfg(feature = "admin")]
+            in_force: Rows::default(),
         })
     }
 

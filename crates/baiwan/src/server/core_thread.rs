@@ -23,14 +23,18 @@ use crate::call_scope::leave_core;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 use crate::engine::Engine;
 use crate::hyper::Portable;
-use crate::settings::{EventLoop, Settings};
+use crate::reload::{InForce, Remake};
+use crate::settings::EventLoop;
 use crate::status::{Phase, Status};
+
+/// The app of a core, and what makes it anew, where the program gave a way to.
+pub(super) type Made<A> = (A, Option<Remake<A>>);
 
 /// What the thread of a core needs to know.
 pub(super) struct CoreThread {
     pub(super) index: usize,
     pub(super) event_loop: EventLoop,
-    pub(super) settings: Arc<Settings>,
+    pub(super) in_force: Arc<InForce>,
     pub(super) status: Arc<Status>,
     /// Where signals stop the server.
     pub(super) listening: Option<Arc<Listening>>,
@@ -46,7 +50,7 @@ impl CoreThread {
     /// Starts the thread; what is returned yields how it has ended. It holds the server's `place` until then.
     pub(super) fn spawn<A: App>(
         self,
-        make: impl FnOnce() -> A + Send + 'static,
+        make: impl FnOnce() -> Made<A> + Send + 'static,
         listeners: Listeners,
         line: StartLine,
         finish: Finish,
@@ -68,7 +72,7 @@ impl CoreThread {
     /// Starts the core together with the others, and serves until it is stopped.
     fn run<A: App>(
         mut self,
-        make: impl FnOnce() -> A,
+        make: impl FnOnce() -> Made<A>,
         listeners: Listeners,
         line: &StartLine,
         finish: Finish,
@@ -121,7 +125,7 @@ impl CoreThread {
     /// Has the first core follow the signals that stop the server, until the end.
     fn follow_signals(&mut self, runtime: &LocalRuntime, finish: &Finish) -> Option<AbortHandle> {
         let (listening, signals) = (self.listening.clone()?, self.signals.take()?);
-        let (status, settings) = (Arc::clone(&self.status), Arc::clone(&self.settings));
+        let (status, settings) = (Arc::clone(&self.status), self.in_force.settings());
         let own_task = finish.begin_own_task();
         let follower = runtime.spawn_local(async move {
             let _own_task = own_task;
@@ -132,11 +136,11 @@ impl CoreThread {
 
     async fn serve<A: App>(
         self,
-        make: impl FnOnce() -> A,
+        make: impl FnOnce() -> Made<A>,
         listeners: Vec<BoundListener>,
         line: &StartLine,
     ) -> io::Result<()> {
-        let Self { index, event_loop, settings, status, is_heir, .. } = self;
+        let Self { index, event_loop, in_force, status, is_heir, .. } = self;
         let board = Arc::clone(&status);
         let may_serve = async || {
             if is_heir {
@@ -145,11 +149,12 @@ impl CoreThread {
             // The start of another core has failed, or the other process serves on: nothing was accepted here.
             !(is_heir && board.phase() == Phase::Stopping)
         };
-        let app = make();
+        let (app, remake) = make();
         #[cfg(all(target_os = "linux", not(baiwan_portable)))]
         if event_loop == EventLoop::Epoll {
             let engine = EpollDriver::new()
-                .and_then(|driver| Engine::new(driver, app, settings, status, index, listeners))
+                .and_then(|driver| Engine::new(driver, app, &in_force, status, index, listeners))
+                .map(|engine| engine.remaking(remake))
                 .map_err(Error::Start);
             let Some(engine) = line.check(engine) else { return Ok(()) };
             line.report(Ok(()));
@@ -157,7 +162,7 @@ impl CoreThread {
         }
         debug_assert_eq!(event_loop, EventLoop::Portable, "another loop was refused before");
         let sockets = listeners.into_iter().map(|listener| (listener.address().clone(), listener.into_fd())).collect();
-        let portable = Portable::new(app, settings, status, index, sockets).map_err(Error::Start);
+        let portable = Portable::new(app, remake, &in_force, status, index, sockets).map_err(Error::Start);
         let Some(portable) = line.check(portable) else { return Ok(()) };
         line.report(Ok(()));
         if may_serve().await { portable.run().await } else { Ok(()) }

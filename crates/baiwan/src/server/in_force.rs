@@ -2,7 +2,7 @@
 
 use super::Running;
 use crate::admin::wall_ms;
-use crate::dashboard::Facts;
+use crate::dashboard::{Facts, Rows};
 use crate::settings::TABLE;
 
 /// Settings that are shown, in this order.
@@ -35,7 +35,7 @@ impl Running {
             instance: format!("{}-{started_ms}", std::process::id()),
             started_ms,
             connections_max: self.capacity.max_connections,
-            in_force: self.in_force(),
+            in_force: Rows::new(self.in_force()),
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::administration::{Administration, ports};
 use super::beside::Beside;
 use super::parting::Home;
+use super::reloader::Reloader;
 use super::shutdown::StopRequests;
 use super::signals::{Listening, StopSignal};
 use super::takeover::Inheritance;
@@ -22,6 +23,7 @@ use crate::access_log;
 #[cfg(feature = "admin")]
 use crate::admin::Told;
 use crate::capacity::Capacity;
+use crate::reload::InForce;
 use crate::say::say;
 use crate::settings::{EventLoop, Settings};
 use crate::status::{Phase, Status};
@@ -37,7 +39,11 @@ const CUT_PAUSE_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Running {
     pub(super) status: Arc<Status>,
+    /// Those of the start.
     pub(super) settings: Arc<Settings>,
+    pub(super) in_force: Arc<InForce>,
+    /// What the names of variables begin with.
+    pub(super) prefix: String,
     pub(super) cores: Vec<oneshot::Receiver<io::Result<()>>>,
     pub(super) addresses: Vec<Address>,
     pub(super) event_loop: EventLoop,
@@ -89,6 +95,17 @@ impl Running {
         self.beside.admin.as_ref().map(Administration::address)
     }
 
+    /// A handle that changes settings of this server while it runs.
+    pub fn reloader(&self) -> Reloader {
+        Reloader {
+            in_force: Arc::clone(&self.in_force),
+            status: Arc::clone(&self.status),
+            prefix: self.prefix.clone(),
+            #[cfg(feature = "admin")]
+            rows: self.beside.in_force.clone(),
+        }
+    }
+
     /// Starts the admin side, if there shall be one.
     #[cfg(feature = "admin")]
     pub(super) fn begin_admin(
@@ -98,12 +115,14 @@ impl Running {
         inheritance: Option<&mut Inheritance>,
     ) -> Result<(), Error> {
         let (Some(admin), Some(metrics)) = (admin, &self.settings.metrics) else { return Ok(()) };
+        let facts = self.facts();
+        self.beside.in_force = facts.in_force.clone();
         let told = Told {
             health,
             metrics: metrics.clone(),
             ports: ports(&self.addresses),
             ipv6_prefix: self.settings.rate_limit.scope.ipv6_prefix,
-            facts: self.facts(),
+            facts,
             awaits_start: inheritance.as_ref().is_some_and(|inheritance| inheritance.predecessor().is_some()),
         };
         self.beside.admin = Administration::begin(admin, told, self.settings.fd_tables, &self.addresses, inheritance)?;

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::beside::Beside;
-use super::core_thread::CoreThread;
+use super::check::check;
+use super::core_thread::{CoreThread, Made};
 use super::finish_line::FinishLine;
 use super::listen::Source;
 use super::parting::{Home, Listeners, Place};
@@ -21,8 +22,9 @@ use crate::capacity::{self, Capacity};
 use crate::fd_tables::FdTables;
 use crate::files::Files;
 use crate::memory::MemoryLimit;
+use crate::reload::InForce;
 use crate::say::say;
-use crate::settings::{CONNECTIONS_MAX, EventLoop, Settings, TABLE, parse_count, quoted};
+use crate::settings::{EventLoop, Settings};
 use crate::status::{Phase, Status};
 
 impl Builder {
@@ -74,7 +76,7 @@ impl Builder {
             ));
         }
         let workers = self.settings.worker_count();
-        let makers = std::iter::repeat_n(app, workers).map(|app| move || app).collect();
+        let makers = std::iter::repeat_n(app, workers).map(|app| move || (app, None)).collect();
         self.start_cores(makers)
     }
 
@@ -90,7 +92,7 @@ impl Builder {
         let factory = Arc::new(factory);
         let maker = |core| {
             let factory = Arc::clone(&factory);
-            move || factory(core)
+            move || -> Made<A> { (factory(core), Some(Box::new(move || factory(core)))) }
         };
         let makers = (0..self.settings.worker_count()).map(maker).collect();
         self.start_cores(makers)
@@ -192,25 +194,13 @@ impl Builder {
 
     /// Refuses what a program has set and no other door would take, in the same words.
     fn check(&self) -> Result<(), Error> {
-        let Self { settings, prefix, .. } = self;
-        let wrong = |name: &str, allowed: String| {
-            let setting = TABLE.iter().find(|setting| setting.row.name == name);
-            let value = setting.map_or_else(String::new, |setting| quoted(&(setting.show)(settings)));
-            Error::Variable { name: format!("{prefix}{name}"), value, allowed }
-        };
-        if let Some(count @ 0) = settings.max_connections {
-            parse_count(&count.to_string(), CONNECTIONS_MAX).map_err(|allowed| wrong("MAX_CONNECTIONS", allowed))?;
-        }
-        match settings.conflicts(prefix).into_iter().next() {
-            Some(([name, _], allowed)) => Err(wrong(name, allowed)),
-            None => Ok(()),
-        }
+        check(&self.settings, &self.prefix)
     }
 
     fn start_cores<A, M>(self, makers: Vec<M>) -> Result<Running, Error>
     where
         A: App,
-        M: FnOnce() -> A + Send + 'static,
+        M: FnOnce() -> Made<A> + Send + 'static,
     {
         let workers = makers.len();
         let event_loop = self.resolve_event_loop()?;
@@ -233,11 +223,9 @@ impl Builder {
         let status =
             Status::with(self.settings.bounds(), workers, capacity.max_connections, capacity.max_connections_per_core);
         status.socket_files.put(bound.files);
-        let mut settings = Settings { turned_away_max: capacity.turned_away_max, ..self.settings }.in_force();
-        let access_log = begin_access_log(&mut settings, &status, workers)?;
-        let settings = Arc::new(settings);
-        #[cfg(feature = "metrics")]
-        begin_metrics(&settings, &status, event_loop);
+        let settings = Settings { turned_away_max: capacity.turned_away_max, ..self.settings };
+        let (in_force, access_log) = begin_settings(settings, &status, workers, event_loop)?;
+        let settings = in_force.settings();
         let finish_line = FinishLine::new(Arc::clone(&status), Arc::clone(&settings));
         let stops_on_signals = matches!(self.stop, Stop::Signals);
         let listening = stops_on_signals.then(|| Listening::begin(settings.shutdown_timeout)).transpose()?;
@@ -245,6 +233,8 @@ impl Builder {
         let mut running = Running {
             status: Arc::clone(&status),
             settings: Arc::clone(&settings),
+            in_force: Arc::clone(&in_force),
+            prefix: self.prefix,
             cores: Vec::new(),
             addresses: bound.addresses,
             event_loop,
@@ -267,10 +257,10 @@ impl Builder {
         let mut starts = Vec::new();
         for (index, (make, listeners)) in makers.into_iter().zip(listeners).enumerate() {
             let (start, line) = Start::new(index);
-            let (settings, status, place) = (Arc::clone(&settings), Arc::clone(&status), Arc::clone(&place));
+            let (in_force, status, place) = (Arc::clone(&in_force), Arc::clone(&status), Arc::clone(&place));
             let finish = finish_line.finish(index);
             let (listening, signals) = (listening.clone(), signals.take());
-            let core = CoreThread { index, event_loop, settings, status, listening, signals, is_watched, is_heir };
+            let core = CoreThread { index, event_loop, in_force, status, listening, signals, is_watched, is_heir };
             running.cores.push(core.spawn(make, listeners, line, finish, place)?);
             starts.push(start);
         }
@@ -285,6 +275,21 @@ impl Builder {
         running.beside.handle_serving();
         Ok(running)
     }
+}
+
+/// Puts settings in force: what cores share of them is there, the access log is written, and metrics say what does not change.
+#[cfg_attr(not(feature = "metrics"), expect(unused_variables, reason = "only metrics say which event loop it is"))]
+fn begin_settings(
+    settings: Settings,
+    status: &Arc<Status>,
+    workers: usize,
+    event_loop: EventLoop,
+) -> Result<(Arc<InForce>, Option<access_log::Writer>), Error> {
+    let mut settings = settings.in_force();
+    let access_log = begin_access_log(&mut settings, status, workers)?;
+    #[cfg(feature = "metrics")]
+    begin_metrics(&settings, status, event_loop);
+    Ok((InForce::new(Arc::new(settings)), access_log))
 }
 
 /// Starts the writer of the access log, if there is to be one. Its thread has the fd table of this one, whatever tables the cores have.
@@ -307,14 +312,13 @@ fn begin_access_log(
 #[cfg(feature = "metrics")]
 fn begin_metrics(settings: &Settings, status: &Arc<Status>, event_loop: EventLoop) {
     let Some(metrics) = &settings.metrics else { return };
-    let quota = settings.rate_limit.quota_in_force().ok().flatten();
     let facts = crate::metrics::Facts {
         event_loop: event_loop.name(),
         fd_tables: settings.fd_tables.name(),
-        rate_limit_per_second: quota.map(|quota| f64::from(quota.requests()) / quota.window().as_secs_f64()),
         memory_limit_bytes: MemoryLimit::read(Path::new("/")).map(|limit| limit.bytes),
     };
     metrics.begin(status, facts);
+    metrics.set_rate_limit(settings.rate_limit.per_second());
 }
 
 #[cfg(test)]

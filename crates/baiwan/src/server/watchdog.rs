@@ -7,11 +7,11 @@
 //!
 //! ```text
 //!   awake ── asked for a turn ──▶ turns ──────────────────────────────────────────────────────▶ is asked again at the next look
-//!                            └──▶ for 2 s no turn, and no poll began ─▶ named ─▶ turns or polls ─▶ the log says how long it took
+//!                            └──▶ for 2 s no turn, and no progress ─▶ named ─▶ turns or goes on ─▶ the log says how long it took
 //! ```
 //!
 //! A turn may be long without a handler that does not return: it polls many, one after another. So a core is blocked only if, for those
-//! 2 seconds, it has begun no poll either. How long turns take is in `baiwan_turn_duration_seconds`.
+//! 2 seconds, it has begun no request and ended no poll either. How long turns take is in `baiwan_turn_duration_seconds`.
 //!
 //! The invariant: a core is named once for each time that it is blocked.
 
@@ -30,7 +30,7 @@ use crate::route_table::RouteNumber;
 use crate::say::say;
 use crate::status::{Phase, Status};
 
-/// A core that has not turned for this long after it was asked to, and has begun no poll in that time, is named.
+/// A core that has not turned for this long after it was asked to, and has come no further in that time, is named.
 const STUCK_AFTER_MS: u64 = 2_000;
 /// Between two looks while nothing is due. With the time above, a core is named within 3 s of the handler's beginning.
 const PAUSE_MS: u64 = 500;
@@ -72,21 +72,11 @@ impl Watchdog {
     }
 }
 
-/// What is known of each core.
+/// What is known of the cores.
 #[derive(Debug)]
 struct Watch {
-    cores: Box<[Watched]>,
-}
-
-/// What is known of one core.
-#[derive(Debug, Default)]
-struct Watched {
-    /// How many polls it had begun at the last look.
-    polls: u32,
-    /// When a look saw first that these had begun and no more.
-    polls_since_ms: u64,
-    /// There while it is named.
-    hang: Option<Hang>,
+    /// Of each core, while it is named.
+    hangs: Box<[Option<Hang>]>,
 }
 
 /// A core that was named.
@@ -98,19 +88,18 @@ struct Hang {
 
 impl Watch {
     fn new(status: &Status) -> Self {
-        Self { cores: status.cores.iter().map(|_| Watched::default()).collect() }
+        Self { hangs: status.cores.iter().map(|_| None).collect() }
     }
 
     /// Looks at all cores. Returns how many milliseconds may pass until the next look.
     fn look(&mut self, status: &Status, now_ms: u64) -> u64 {
         let mut pause_ms = PAUSE_MS;
-        for (index, (core, watched)) in status.cores.iter().zip(&mut self.cores).enumerate() {
+        for (index, (core, named)) in status.cores.iter().zip(&mut self.hangs).enumerate() {
             // One that has ended turns no more.
             let is_over = core.is_asleep() && status.phase() >= Phase::Draining;
             let asked_ms = core.turn_asked_ms().filter(|_| !is_over);
-            let since_ms =
-                asked_ms.map(|asked_ms| asked_ms.max(watched.handle_polls(core.polls.load(Relaxed), now_ms)));
-            if let Some(before) = watched.hang.take_if(|hang| Some(hang.since_ms) != since_ms) {
+            let since_ms = asked_ms.map(|asked_ms| asked_ms.max(core.progress_since_ms(now_ms)));
+            if let Some(before) = named.take_if(|hang| Some(hang.since_ms) != since_ms) {
                 say_turned(index, &before, now_ms);
             }
             let Some(since_ms) = since_ms else {
@@ -120,33 +109,23 @@ impl Watch {
                 continue;
             };
             let waited_ms = now_ms.saturating_sub(since_ms);
-            if watched.hang.is_none() && waited_ms >= STUCK_AFTER_MS {
+            if named.is_none() && waited_ms >= STUCK_AFTER_MS {
                 // What is not polled as a request's handler is a task that a handler has spawned, a service's `call`, or the app's own
                 // factory or clone.
                 let route = RouteNumber::from_polling(core.polling.load(Relaxed)).unwrap_or_default();
                 status.stuck.add(route);
                 let route = status.routes.template(route).to_owned();
                 say_stuck(index, &route, waited_ms);
-                watched.hang = Some(Hang { since_ms, route });
+                *named = Some(Hang { since_ms, route });
             }
-            let due_ms = if watched.hang.is_some() { PAUSE_STUCK_MS } else { STUCK_AFTER_MS - waited_ms };
+            let due_ms = if named.is_some() { PAUSE_STUCK_MS } else { STUCK_AFTER_MS - waited_ms };
             pause_ms = pause_ms.min(due_ms.max(PAUSE_MIN_MS));
         }
-        for (core, watched) in status.cores.iter().zip(&self.cores) {
-            core.is_blocked.store(watched.hang.is_some(), Relaxed);
+        for (core, named) in status.cores.iter().zip(&self.hangs) {
+            core.is_blocked.store(named.is_some(), Relaxed);
         }
-        status.set_stuck_cores(self.cores.iter().filter(|watched| watched.hang.is_some()).count() as u64);
+        status.set_stuck_cores(self.hangs.iter().flatten().count() as u64);
         pause_ms
-    }
-}
-
-impl Watched {
-    /// Takes in how many polls have begun. Returns since when no other has, as far as looks have seen.
-    fn handle_polls(&mut self, polls: u32, now_ms: u64) -> u64 {
-        if self.polls != polls {
-            (self.polls, self.polls_since_ms) = (polls, now_ms);
-        }
-        self.polls_since_ms
     }
 }
 

@@ -38,9 +38,20 @@ impl RateLimits {
         })
     }
 
-    pub(super) fn in_force(&self) -> Option<Arc<RateLimit>> {
+    /// Requests a second that each client may send on average, if that is limited.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn per_second(&self) -> Option<f64> {
         let quota = self.quota_in_force().ok().flatten()?;
-        Some(RateLimit::new(quota, self.mode, self.scope.clone()))
+        Some(f64::from(quota.requests()) / quota.window().as_secs_f64())
+    }
+
+    /// The limit that all cores ask, if there is one. In the place of another it knows what clients owe that one.
+    pub(super) fn in_force(&self, before: Option<&RateLimit>) -> Option<Arc<RateLimit>> {
+        let quota = self.quota_in_force().ok().flatten()?;
+        Some(match before {
+            Some(before) => before.changed(quota, self.mode, self.scope.clone()),
+            None => RateLimit::new(quota, self.mode, self.scope.clone()),
+        })
     }
 
     /// Sets `RATE_LIMIT`. What was set counts for everybody who is not exempt by name.

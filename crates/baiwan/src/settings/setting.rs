@@ -40,6 +40,8 @@ pub struct Row {
     pub kind: Kind,
     /// Whether the portable event loop obeys it.
     pub portable: bool,
+    /// Whether it may change while the server runs.
+    pub reloadable: bool,
 }
 
 /// How a value is written in a file, and what of it may be shown.
@@ -58,7 +60,21 @@ pub enum Kind {
 impl Row {
     /// A row like most: its name, what the help calls the value, and the help.
     pub const fn new(name: &'static str, value: &'static str, help: &'static str) -> Self {
-        Self { name, value, help, default: None, kubernetes_default: None, kind: Kind::Plain, portable: true }
+        Self {
+            name,
+            value,
+            help,
+            default: None,
+            kubernetes_default: None,
+            kind: Kind::Plain,
+            portable: true,
+            reloadable: false,
+        }
+    }
+
+    /// The same row of a setting that may change while the server runs.
+    pub const fn reloadable(self) -> Self {
+        Self { reloadable: true, ..self }
     }
 
     /// The flag without its dashes: the name in kebab case.

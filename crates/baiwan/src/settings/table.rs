@@ -113,14 +113,14 @@ pub static TABLE: &[Setting<Settings>] = &[
             "RATE",
             "Requests of each client: `100` or `100/s`, `1000/min`, `10000/h`, or `off`; one more gets a 429. Clients over Unix sockets, \
              `/health`, `/health/*` and CORS preflights are not limited",
-        ),
+        ).reloadable(),
         set: |settings, text| settings.rate_limit.set_quota(text),
         show: |settings| settings.rate_limit.shown_quota(),
     },
     Setting {
         row: Row {
             default: Some(BURST_DEFAULT),
-            ..Row::new("RATE_LIMIT_BURST", "COUNT", "Requests that a client may send at once after a pause")
+            ..Row::new("RATE_LIMIT_BURST", "COUNT", "Requests that a client may send at once after a pause").reloadable()
         },
         set: |settings, text| {
             let count = parse_count(text, u32::MAX.into()).map(|count| u32::try_from(count).ok());
@@ -133,7 +133,7 @@ pub static TABLE: &[Setting<Settings>] = &[
             "RATE_LIMIT_MODE",
             "MODE",
             "`enforce`, or `report`: requests that are too many are let through, counted, and named in the log once a second",
-        ),
+        ).reloadable(),
         set: |settings, text| store(&mut settings.rate_limit.mode, text.parse()),
         show: |settings| settings.rate_limit.mode.name().to_owned(),
     },
@@ -144,7 +144,7 @@ pub static TABLE: &[Setting<Settings>] = &[
                 "RATE_LIMIT_EXEMPT",
                 "NETWORKS",
                 "Clients that are never limited: networks such as `10.0.0.0/8`, or addresses, separated by commas; or `off`",
-            )
+            ).reloadable()
         },
         set: |settings, text| store(&mut settings.rate_limit.scope.exempt, parse_networks(text)),
         show: |settings| shown_networks(&settings.rate_limit.scope.exempt),
@@ -160,7 +160,7 @@ pub static TABLE: &[Setting<Settings>] = &[
             "SIZE",
             "Bytes of a request's head, from its first line to the empty line; then 431 (`head-too-large`). A connection holds \
              up to this, or 16 KiB if that is more, while a head is not complete or requests wait",
-        ),
+        ).reloadable(),
         set: |settings, text| store(&mut settings.http.head_bytes_max, parse_size(text, &HEAD_LIMITS)),
         show: |settings| shown_size(settings.http.head_bytes_max),
     },
@@ -169,7 +169,7 @@ pub static TABLE: &[Setting<Settings>] = &[
             "TARGET_LIMIT",
             "SIZE",
             "Bytes of a request's target, its query included; then 414 (`target-too-long`)",
-        ),
+        ).reloadable(),
         set: |settings, text| store(&mut settings.http.target_bytes_max, parse_size(text, &TARGET_LIMITS)),
         show: |settings| shown_size(settings.http.target_bytes_max),
     },
@@ -178,7 +178,7 @@ pub static TABLE: &[Setting<Settings>] = &[
             "FIELDS_LIMIT",
             "COUNT",
             "Field lines of a request's head, and of the trailers of its body; then 431 (`fields-too-many`)",
-        ),
+        ).reloadable(),
         set: |settings, text| {
             let count = parse_count(text, *FIELDS_LIMITS.end() as u64);
             store(&mut settings.http.fields_max, count.map(|count| count as usize))
@@ -193,7 +193,7 @@ pub static TABLE: &[Setting<Settings>] = &[
                 "LIST",
                 "Peers that are believed when they name the client in `X-Forwarded-For`, or without that in `Forwarded`: `off`, or \
                  networks such as `10.0.0.0/8`, addresses, and `unix` for Unix sockets, separated by commas",
-            )
+            ).reloadable()
         },
         set: |settings, text| {
             let field = settings.proxies.field().cloned();
@@ -207,7 +207,7 @@ pub static TABLE: &[Setting<Settings>] = &[
             "FIELD",
             "The one field in which `TRUSTED_PROXIES` name the client, such as `CF-Connecting-IP`, `X-Real-IP` or `Forwarded`; `off` \
              is as above",
-        ),
+        ).reloadable(),
         set: |settings, text| {
             let field = parse_field_name(text);
             field.map(|field| settings.proxies = std::mem::take(&mut settings.proxies).with_field(field))
@@ -220,19 +220,19 @@ pub static TABLE: &[Setting<Settings>] = &[
             "CHOICE",
             "`on`: connections of `TRUSTED_PROXIES` begin with the PROXY protocol, version 1 or 2, which says who has connected to the \
              proxy; one without it is refused. Not with `EVENT_LOOP=portable`",
-        ),
+        ).reloadable(),
         set: |settings, text| store(&mut settings.proxy_protocol, parse_switch(text)),
         show: |settings| if settings.proxy_protocol { "on" } else { OFF }.to_owned(),
     },
     Setting {
-        row: Row::new("HEADER_TIMEOUT", "DURATION", "Time for a request's head, from its first byte; then 408"),
+        row: Row::new("HEADER_TIMEOUT", "DURATION", "Time for a request's head, from its first byte; then 408").reloadable(),
         set: |settings, text| store(&mut settings.header_timeout, parse_timeout(text)),
         show: |settings| shown_timeout(settings.header_timeout),
     },
     Setting {
         row: Row {
             portable: false,
-            ..Row::new("KEEP_ALIVE_TIMEOUT", "DURATION", "Time that a connection may be idle between requests")
+            ..Row::new("KEEP_ALIVE_TIMEOUT", "DURATION", "Time that a connection may be idle between requests").reloadable()
         },
         set: |settings, text| store(&mut settings.keep_alive_timeout, parse_timeout(text)),
         show: |settings| shown_timeout(settings.keep_alive_timeout),
@@ -244,7 +244,7 @@ pub static TABLE: &[Setting<Settings>] = &[
             "Connections that one client holds at once; then 429 (`too-many-connections-per-client`), or a reset where many are \
              refused. A client is an IPv4 address or an IPv6 prefix, with `PROXY_PROTOCOL=on` the one that the header names; trusted \
              proxies and Unix sockets are exempt",
-        ),
+        ).reloadable(),
         set: |settings, text| store(&mut settings.max_connections_per_ip, parse_maximum(text, u32::MAX)),
         show: |settings| shown_maximum(settings.max_connections_per_ip),
     },
@@ -253,7 +253,7 @@ pub static TABLE: &[Setting<Settings>] = &[
             "NEW_CONNECTIONS_PER_IP",
             "COUNT",
             "New connections of one client a second, and as many at once; refused and exempt as with `MAX_CONNECTIONS_PER_IP`",
-        ),
+        ).reloadable(),
         set: |settings, text| store(&mut settings.new_connections_per_ip, parse_maximum(text, RATE_MAX)),
         show: |settings| shown_maximum(settings.new_connections_per_ip),
     },
@@ -263,7 +263,7 @@ pub static TABLE: &[Setting<Settings>] = &[
             "DURATION",
             "Age at which a connection ends, spread by 10 % or over a minute: the next answer says so, idle ones close, and what \
              goes on is told (`Ending`) and has 30 seconds. Lets clients move to new instances",
-        ),
+        ).reloadable(),
         set: |settings, text| store(&mut settings.max_connection_age, parse_timeout(text)),
         show: |settings| shown_timeout(settings.max_connection_age),
     },
@@ -272,12 +272,12 @@ pub static TABLE: &[Setting<Settings>] = &[
             "MAX_CONNECTION_REQUESTS",
             "COUNT",
             "Requests that a connection may ask; the last answer says so",
-        ),
+        ).reloadable(),
         set: |settings, text| store(&mut settings.max_connection_requests, parse_maximum(text, u32::MAX)),
         show: |settings| shown_maximum(settings.max_connection_requests),
     },
     Setting {
-        row: Row::new("BODY_TIMEOUT", "DURATION", "Time for a request's whole body; then 408 (`body-timeout`)"),
+        row: Row::new("BODY_TIMEOUT", "DURATION", "Time for a request's whole body; then 408 (`body-timeout`)").reloadable(),
         set: |settings, text| store(&mut settings.body_timeout, parse_timeout(text)),
         show: |settings| shown_timeout(settings.body_timeout),
     },
@@ -286,7 +286,7 @@ pub static TABLE: &[Setting<Settings>] = &[
             "BODY_MIN_RATE",
             "BYTES",
             "Bytes a second that a request's body must bring on average, after 5 seconds of grace; then 408 (`body-too-slow`)",
-        ),
+        ).reloadable(),
         set: |settings, text| store(&mut settings.body_rate_min, parse_rate(text)),
         show: |settings| shown_rate(settings.body_rate_min),
     },
@@ -298,13 +298,13 @@ pub static TABLE: &[Setting<Settings>] = &[
                 "BYTES",
                 "Bytes a second that a client must take of a response on average while some wait for it, after 5 seconds of grace; \
                  then the connection is reset (`write-too-slow`)",
-            )
+            ).reloadable()
         },
         set: |settings, text| store(&mut settings.write_rate_min, parse_rate(text)),
         show: |settings| shown_rate(settings.write_rate_min),
     },
     Setting {
-        row: Row::new("REQUEST_TIMEOUT", "DURATION", "Time for a handler to begin its response; then 503"),
+        row: Row::new("REQUEST_TIMEOUT", "DURATION", "Time for a handler to begin its response; then 503").reloadable(),
         set: |settings, text| store(&mut settings.request_timeout, parse_timeout(text)),
         show: |settings| shown_timeout(settings.request_timeout),
     },
@@ -313,7 +313,7 @@ pub static TABLE: &[Setting<Settings>] = &[
             "WRITE_TIMEOUT",
             "DURATION",
             "Longest pause in sending a response. With `off`, Linux gives up after 12 minutes",
-        ),
+        ).reloadable(),
         set: |settings, text| store(&mut settings.write_timeout, parse_timeout(text)),
         show: |settings| shown_timeout(settings.write_timeout),
     },
@@ -323,7 +323,7 @@ pub static TABLE: &[Setting<Settings>] = &[
             "CHOICE",
             "`on` answers a client that ends its direction after its request (`nc -N`), but ends its streams of events; `off` \
              treats it as gone",
-        ),
+        ).reloadable(),
         set: |settings, text| store(&mut settings.half_close, parse_switch(text)),
         show: |settings| if settings.half_close { "on" } else { OFF }.to_owned(),
     },
@@ -433,7 +433,7 @@ pub static TABLE: &[Setting<Settings>] = &[
             "DURATION",
             "Time that a core may be blocked by a handler until `/health/live` answers 503, so that an orchestrator restarts the \
              server; the log names it after 2 seconds",
-        ),
+        ).reloadable(),
         set: |settings, text| store(&mut settings.live_timeout, parse_length(text)),
         show: |settings| shown_span(settings.live_timeout),
     },
@@ -444,7 +444,7 @@ pub static TABLE: &[Setting<Settings>] = &[
             "DURATION",
             "How long a handler may keep its core without waiting for anything until that is counted by route \
              (`baiwan_slow_polls_total`)",
-        ),
+        ).reloadable(),
         set: |settings, text| store(&mut settings.slow_poll, parse_timeout(text)),
         show: |settings| shown_timeout(settings.slow_poll),
     },

@@ -16,17 +16,20 @@ use super::{Counts, Phase, Status};
 pub struct Health(pub(crate) Arc<std::sync::OnceLock<Arc<Status>>>);
 
 impl Health {
-    /// Whether every core takes turns. A core that was asked to, now or at an earlier call, and did not within
-    /// [`live_timeout`](crate::Builder::live_timeout) is stuck: a handler blocks it. The answer does not wait, so one that is asked
-    /// regularly is a watchdog.
+    /// Whether every core takes turns. A core is stuck if it was asked to, now or at an earlier call, and for
+    /// [`live_timeout`](crate::Builder::live_timeout) has neither done so nor gone from one handler to the next: then one handler blocks
+    /// it. Many that take long, one after another, are work. The answer does not wait, so one that is asked regularly is a watchdog.
     pub fn is_live(&self) -> bool {
         let Some(status) = self.0.get() else { return false };
-        let (now_ms, timeout_ms) = (status.now_ms(), status.bounds.live_timeout.as_millis());
+        let (now_ms, timeout_ms) = (status.now_ms(), status.bounds.live_timeout_ms());
         let mut live = true;
         for core in &status.cores {
             match core.turn_asked_ms() {
                 None => core.ask_for_turn(now_ms),
-                Some(asked_ms) => live &= u128::from(now_ms.saturating_sub(asked_ms)) < timeout_ms,
+                Some(asked_ms) => {
+                    let since_ms = asked_ms.max(core.progress_since_ms(now_ms));
+                    live &= now_ms.saturating_sub(since_ms) < timeout_ms;
+                }
             }
         }
         live

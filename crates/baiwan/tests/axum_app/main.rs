@@ -11,7 +11,9 @@
 //! | `limits` | how long heads may be |
 //! | `route_limits` | limits of one route in the place of the server's |
 //! | `refused` | what the server answers by itself: rate limit, CORS, `EventSource` |
-//! | `metrics` | what a server counts, against what its clients have counted |
+//! | `reloaded` | settings that change while the server runs |
+//! | `metrics` | what a server counts, and by what |
+//! | `exact` | what a server counts, against what its clients have counted |
 //! | `records` | what an observer is told of exchanges |
 //! | `named`, `access_log` | what requests are called; the lines of the access log |
 //! | `serving` | `baiwan::serve` in the place of `axum::serve`: listeners, kinds of apps, the end |
@@ -34,6 +36,7 @@ mod connected;
 mod ecosystem;
 mod ending;
 mod ending_extractor;
+mod exact;
 mod examples;
 mod extractors;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
@@ -50,6 +53,7 @@ mod named;
 mod protocol;
 mod records;
 mod refused;
+mod reloaded;
 mod restarts;
 mod rig;
 mod route_limits;
@@ -113,6 +117,9 @@ on_both_event_loops! {
         a_route_may_take_less_time_than_the_server_allows,
         a_route_may_take_a_body_that_hardly_comes,
         a_body_beyond_the_limit_of_its_route_is_refused;
+    reloaded:
+        a_program_changes_limits_and_timeouts_and_no_connection_closes,
+        what_cannot_change_is_refused_and_nothing_changes;
     ecosystem:
         tasks_timers_and_blocking_calls_work_in_handlers,
         a_handler_fetches_from_its_own_server_and_from_another,
@@ -133,8 +140,9 @@ on_both_event_loops! {
         a_stop_that_cuts_ends_the_exchanges_that_it_cuts,
         whoever_is_beyond_the_maximum_has_a_record,
         a_panic_of_the_apps_clone_has_a_record_with_its_method;
+    exact:
+        every_counter_equals_what_the_clients_counted;
     metrics:
-        every_counter_equals_what_the_clients_counted,
         what_limits_refuse_is_counted_by_name,
         a_connection_is_counted_by_what_it_waits_for,
         neither_paths_nor_methods_make_series,

@@ -102,24 +102,32 @@ fn row_104_a_stop_under_load_loses_no_request_that_was_received() {
 #[test]
 fn row_110_those_beyond_the_maximum_are_told_so_and_the_others_served() {
     const HELD: usize = 8;
+    const ROUNDS: usize = 8;
+    // With one that asks, fewer than are waited for.
+    const BEYOND: usize = 12;
     let rig = Rig::start(server(EventLoop::Epoll).workers(2).max_connections(HELD as u64), app());
     let mut held: Vec<_> = (0..HELD).map(|_| rig.connect()).collect();
     for client in &mut held {
         assert_eq!(client.get("/").text(), "hello");
     }
-    for number in 0..200 {
-        let mut beyond = Peer::connect(&rig.address());
-        // Whether it has asked for something or not; it may be too late to.
-        if number % 2 == 0 {
-            let _ = beyond.try_send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    for round in 0..ROUNDS {
+        // They are waited for, all at the same time.
+        let silent = (0..BEYOND).map(|_| Peer::connect(&rig.address())).collect::<Vec<_>>();
+        let asking = (0..BEYOND).map(|_| {
+            let mut peer = Peer::connect(&rig.address());
+            // It may be too late to.
+            let _ = peer.try_send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+            peer
+        });
+        for mut beyond in asking.chain(silent) {
+            let (answer, end) = beyond.receive_all();
+            assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+            for field in ["\r\nconnection: close\r\n", "\r\nretry-after: 1\r\n"] {
+                assert!(answer.contains(field), "{answer}");
+            }
+            assert_eq!(end, End::Orderly);
         }
-        let (answer, end) = beyond.receive_all();
-        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-        for field in ["\r\nconnection: close\r\n", "\r\nretry-after: 1\r\n"] {
-            assert!(answer.contains(field), "{answer}");
-        }
-        assert_eq!(end, End::Orderly);
-        assert_eq!(held[number % HELD].get("/").text(), "hello");
+        assert_eq!(held[round % HELD].get("/").text(), "hello");
     }
     assert_eq!(rig.health.connections(), HELD as u64);
     held.pop();
@@ -127,7 +135,8 @@ fn row_110_those_beyond_the_maximum_are_told_so_and_the_others_served() {
     let mut welcome = rig.connect();
     assert_eq!(welcome.get("/").status, 200);
     eventually("those who were told are gone", || {
-        rig.health.counts().closed_by(CloseReason::OverLimit) == 200 && rig.health.counts().slots == HELD as u64
+        let counts = rig.health.counts();
+        counts.closed_by(CloseReason::OverLimit) == (2 * BEYOND * ROUNDS) as u64 && counts.slots == HELD as u64
     });
     drop((held, welcome));
     rig.stop();

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use baiwan::settings::{OFF, is_off, whole_number};
 use baiwan::{RefusalCors, Secret, TOKEN_FORM};
 use http::HeaderValue;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 /// The most connections to the database that may be asked for.
 pub const DATABASE_CONNECTIONS_MAX: usize = 1000;
@@ -230,7 +230,7 @@ pub(crate) fn parse_log_level(text: &str) -> Result<String, &'static str> {
     // A bare word that is no level would be taken as the name of a module, and a typo would silence the log.
     let is_level = |word: &str| word.parse::<tracing::Level>().is_ok() && !word.bytes().all(|b| b.is_ascii_digit());
     let plausible = text.split(',').all(|directive| directive.contains('=') || is_level(directive.trim()));
-    if !plausible || EnvFilter::try_new(text).is_err() {
+    if !plausible || text.parse::<Targets>().is_err() {
         return Err(ALLOWED);
     }
     Ok(text.to_owned())

@@ -111,7 +111,7 @@ pub(super) static OWN: &[Setting<Config>] = &[
                 "TOKEN",
                 "Required for every change of a user, as `Authorization: Bearer TOKEN`: 16 to 512 characters. Without it \
                  everyone may write. Better not a flag: `ps` shows flags to everybody",
-            )
+            ).reloadable()
         },
         set: |config, text| store(&mut config.api_token, parsers::parse_token(text).map(Some)),
         show: |config| if config.api_token.is_some() { HIDDEN } else { NOT_SET }.to_owned(),
@@ -119,7 +119,7 @@ pub(super) static OWN: &[Setting<Config>] = &[
     Setting {
         row: Row {
             default: Some(NOT_SET),
-            ..Row::new("API_TOKEN_FILE", "PATH", "File whose content is `API_TOKEN`; only one of the two may be given")
+            ..Row::new("API_TOKEN_FILE", "PATH", "File whose content is `API_TOKEN`; only one of the two may be given").reloadable()
         },
         set: |config, text| store(&mut config.api_token_file, parse_path(text)),
         show: |config| shown_path(config.api_token_file.as_ref()),
@@ -153,7 +153,7 @@ pub(super) static OWN: &[Setting<Config>] = &[
                 "TOKEN",
                 "Required for all of the admin side but metrics and health, as a bearer token or as the password of any user: 16 to 512 \
                  characters. Better not a flag: `ps` shows flags to everybody",
-            )
+            ).reloadable()
         },
         set: |config, text| store(&mut config.admin.token, parsers::parse_token(text).map(Some)),
         show: |config| if config.admin.token.is_some() { HIDDEN } else { NOT_SET }.to_owned(),
@@ -165,7 +165,7 @@ pub(super) static OWN: &[Setting<Config>] = &[
                 "ADMIN_TOKEN_FILE",
                 "PATH",
                 "File whose content is `ADMIN_TOKEN`; only one of the two may be given",
-            )
+            ).reloadable()
         },
         set: |config, text| store(&mut config.admin.token_file, parse_path(text)),
         show: |config| shown_path(config.admin.token_file.as_ref()),
@@ -178,13 +178,13 @@ pub(super) static OWN: &[Setting<Config>] = &[
                 "ORIGINS",
                 "Pages that may call the API from a browser: `off`, `*` for all, or origins such as \
                  `https://app.example.org`, separated by commas",
-            )
+            ).reloadable()
         },
         set: |config, text| store(&mut config.cors_origins, text.parse()),
         show: |config| config.cors_origins.to_string(),
     },
     Setting {
-        row: Row::new("SERVER_HEADER", "TEXT", "Text of the field `Server` in answers, or `off`"),
+        row: Row::new("SERVER_HEADER", "TEXT", "Text of the field `Server` in answers, or `off`").reloadable(),
         set: |config, text| store(&mut config.server_header, parsers::parse_server_header(text)),
         show: |config| {
             let text = config.server_header.as_ref().map(|text| String::from_utf8_lossy(text.as_bytes()));
@@ -237,7 +237,7 @@ pub(super) static OWN: &[Setting<Config>] = &[
             "LOG_LEVEL",
             "LEVEL",
             "`error`, `warn`, `info`, `debug`, `trace`, or filter directives such as `info,baiwan=debug`",
-        ),
+        ).reloadable(),
         set: |config, text| store(&mut config.log_level, parsers::parse_log_level(text)),
         show: |config| config.log_level.clone(),
     },

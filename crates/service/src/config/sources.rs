@@ -44,6 +44,8 @@ pub(super) struct Wrong {
 /// The values that were given. It has no `Debug`, because values may be secrets.
 pub(crate) struct Values {
     given: BTreeMap<&'static str, Value>,
+    /// What the file says of settings that a flag or a variable gives.
+    overridden: BTreeMap<&'static str, Value>,
     /// The file's name as it is said.
     file: Option<String>,
     unknown: Vec<String>,
@@ -62,9 +64,13 @@ impl Values {
         };
         let given = rows().filter_map(|row| Some((row.name, value(row)?))).collect();
         let in_kubernetes = variable(KUBERNETES).is_some_and(|value| !value.is_empty());
-        let mut found = Self { given, file: None, unknown: Vec::new(), in_kubernetes };
+        let mut found = Self { given, overridden: BTreeMap::new(), file: None, unknown: Vec::new(), in_kubernetes };
         for entry in found.read_file() {
-            found.given.entry(entry.row.name).or_insert_with(|| Value::of_file(entry));
+            let (name, value) = (entry.row.name, Value::of_file(entry));
+            match found.given.contains_key(name) {
+                false => found.given.insert(name, value),
+                true => found.overridden.insert(name, value),
+            };
         }
         let directory = variable("CREDENTIALS_DIRECTORY").filter(|path| !path.is_empty());
         for row in rows().filter(|row| row.is_secret()) {
@@ -115,6 +121,19 @@ impl Values {
     /// What was given for the setting with this name.
     pub(super) fn given(&self, name: &str) -> Option<&Value> {
         self.given.get(name)
+    }
+
+    /// What the file says of settings that a flag or a variable gives, by name.
+    pub(super) fn overridden(&self) -> impl Iterator<Item = (&'static str, &Value)> {
+        self.overridden.iter().map(|(name, value)| (*name, value))
+    }
+
+    /// Where in the file a setting stands that a flag or a variable gives.
+    pub(super) fn overridden_at(&self, name: &str) -> String {
+        match self.overridden.get(name).map(|value| &value.source) {
+            Some(Source::File(line)) => self.place(*line),
+            _ => String::new(),
+        }
     }
 
     /// Whether it is known what the setting is: not where it may stand in a file that could not be read.

@@ -3,7 +3,8 @@
 //! Both name the request that was being handled when the line was made. That is known from the loop that polls the handler, so no span is
 //! opened for a request. What is said in a task that a handler has spawned names no request.
 //!
-//! The invariant: a line is one line, whatever was sent by a client and is said in it.
+//! The invariant: a line is one line, and has the fields that were said and no other, whatever was sent by a client and is said in it. As
+//! text, what is in quotes ends with them; a message without quotes has no `=` in it, so the first field begins before the first `=`.
 
 use std::fmt;
 
@@ -82,7 +83,7 @@ impl Said {
     fn text(&self, level: &Level, target: &str, colours: bool) -> String {
         let [on, off] = if colours { [colour(level), "\x1b[0m"] } else { [""; 2] };
         let mut line = format!("{} {on}{level:>5}{off} {target}: ", clock::now_precise());
-        push_readable(&mut line, &self.message);
+        push_message(&mut line, &self.message);
         line += &self.fields;
         for (name, text) in request_members() {
             line += &format!(" {name}={text}");
@@ -160,6 +161,14 @@ impl Visit for Said {
 
 fn needs_quotes(char: char) -> bool {
     char.is_whitespace() || matches!(char, '=' | '"' | '\\')
+}
+
+/// Appends what a line of text says before its fields, in quotes if it may look as if it had some.
+pub(super) fn push_message(line: &mut String, message: &str) {
+    match message.starts_with('"') || message.contains('=') {
+        true => push_quoted(line, message),
+        false => push_readable(line, message),
+    }
 }
 
 /// Appends `text` in quotes, which end where it ends.
@@ -281,6 +290,25 @@ mod tests {
         ] {
             let said = lines(false, false, || tracing::warn!(target: "here", field = text, "said"));
             assert!(said[0].ends_with(&format!("here: said{expected}")), "{said:?}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn no_message_looks_like_fields_to_people() {
+        for (message, expected) in [
+            ("said", "said"),
+            ("Zoë said \"no\" to C:\\", "Zoë said \"no\" to C:\\"),
+            ("said request_id=4bf9", r#""said request_id=4bf9""#),
+            (r#"said" request_id="4bf9"#, r#""said\" request_id=\"4bf9""#),
+            (r#""said" "#, r#""\"said\" ""#),
+            (r"said\ a=b\", r#""said\\ a=b\\""#),
+            ("said\r\na=b", r#""said\r\na=b""#),
+            ("said\u{2028}\u{1b}[2J", r"said\u{2028}\u{1b}[2J"),
+            ("=", r#""=""#),
+            ("", ""),
+        ] {
+            let said = lines(false, false, || tracing::warn!(target: "here", count = 1, "{message}"));
+            assert!(said[0].ends_with(&format!(" here: {expected} count=1")), "{said:?}, not {expected}");
         }
     }
 

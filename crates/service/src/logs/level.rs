@@ -2,7 +2,8 @@
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use tracing_subscriber::{EnvFilter, Registry, reload};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::{Registry, reload};
 
 use crate::config::parse_log_level;
 
@@ -13,7 +14,7 @@ const CLIENT_OF_POSTGRES: &str = "tokio_postgres";
 static LEVEL: OnceLock<InForce> = OnceLock::new();
 
 struct InForce {
-    handle: reload::Handle<EnvFilter, Registry>,
+    handle: reload::Handle<Targets, Registry>,
     /// As it was written.
     text: Mutex<String>,
 }
@@ -22,18 +23,19 @@ struct InForce {
 ///
 /// # Errors
 /// `text` is no filter.
-pub(super) fn begin(text: &str) -> anyhow::Result<reload::Layer<EnvFilter, Registry>> {
+pub(super) fn begin(text: &str) -> anyhow::Result<reload::Layer<Targets, Registry>> {
     let (layer, handle) = reload::Layer::new(filter(text)?);
     // Where logging was started before, that one stays.
     let _ = LEVEL.set(InForce { handle, text: Mutex::new(text.to_owned()) });
     Ok(layer)
 }
 
-fn filter(text: &str) -> anyhow::Result<EnvFilter> {
-    let filter = EnvFilter::try_new(text)?;
+/// By levels and modules alone: a filter by the fields of spans would bring two crates for regular expressions into the binary.
+fn filter(text: &str) -> anyhow::Result<Targets> {
+    let filter: Targets = text.parse()?;
     Ok(match text.contains(CLIENT_OF_POSTGRES) {
         true => filter,
-        false => filter.add_directive(format!("{CLIENT_OF_POSTGRES}=warn").parse()?),
+        false => filter.with_target(CLIENT_OF_POSTGRES, LevelFilter::WARN),
     })
 }
 

@@ -24,7 +24,7 @@ impl Running {
     }
 
     /// Asks the admin side on a new connection, with a line of the head; its answer.
-    fn ask_admin(&self, path: &str, line: &str) -> Answer {
+    pub(crate) fn ask_admin(&self, path: &str, line: &str) -> Answer {
         ask(self.admin_address(), path, line).unwrap()
     }
 

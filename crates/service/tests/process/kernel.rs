@@ -292,7 +292,7 @@ fn row_108_signals_that_mean_nothing_here_change_nothing() {
     service.signal(Signal::TERM);
     let (status, log) = service.wait();
     assert!(status.success(), "{log}");
-    for name in ["SIGHUP", "SIGUSR1", "SIGUSR2"] {
+    for name in ["the settings were read anew", "SIGUSR1", "SIGUSR2"] {
         let said = log.lines().filter(|line| line.contains(name)).count();
         assert!((1..10).contains(&said), "{said} lines about {SIGNALS} of {name}");
     }

@@ -43,6 +43,7 @@ mod notify;
 mod postgres;
 #[cfg_attr(baiwan_portable, allow(dead_code, reason = "the tests of the engine need all of it"))]
 mod rate_limit;
+mod reload;
 mod running;
 #[cfg(target_os = "linux")]
 mod shared_limit;

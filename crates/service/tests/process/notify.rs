@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::running::{Running, command};
+use crate::running::{Running, command, eventually};
 
 /// A test that waits longer than this for a message has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -81,6 +81,27 @@ fn systemd_hears_that_the_service_is_ready_and_that_it_stops() {
         assert_eq!(manager.message(), ["STOPPING=1", "STATUS=stopping", "EXTEND_TIMEOUT_USEC=7215000000"]);
         let (status, log) = service.wait();
         assert_eq!(status.code(), Some(0), "{log}");
+    }
+}
+
+#[test]
+fn systemd_hears_when_the_settings_are_read_anew_and_when_that_is_over_whatever_came_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let manager = Manager::in_directory(directory.path());
+    let file = directory.path().join("baiwan.toml");
+    std::fs::write(&file, "").unwrap();
+    let mut command = unit(directory.path(), &manager.name);
+    command.env("CONFIG_FILE", &file);
+    let service = Running::start(command);
+    let started = manager.message();
+    for (text, outcome) in [("server_header = 'ours'", "in force"), ("rate_limit = 'fast'", "refused")] {
+        std::fs::write(&file, text).unwrap();
+        service.signal(Signal::HUP);
+        let said = manager.message();
+        assert_eq!((said.len(), said[0].as_str()), (2, "RELOADING=1"), "{outcome}: both in one message");
+        assert!(said[1].starts_with("MONOTONIC_USEC="), "{said:?}");
+        assert_eq!(manager.message(), started, "{outcome}");
+        eventually(outcome, || service.log().contains(outcome));
     }
 }
 

@@ -44,8 +44,14 @@ pub(crate) fn with_settings(mut command: Command, directory: &Path) -> Command {
 
 impl Running {
     /// Starts the command and returns once it says that it is ready.
-    pub(crate) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(command: Command) -> Self {
+        Self::start_telling(command, |_| {})
+    }
+
+    /// The same, and tells the number of the process before that.
+    pub(crate) fn start_telling(mut command: Command, tell: impl FnOnce(i32)) -> Self {
         let mut child = command.spawn().unwrap();
+        tell(Pid::from_child(&child).as_raw_nonzero().get());
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let (said_before, ready) = until_ready(&mut stderr);
         let first = ready["addresses"].as_str().unwrap().split(' ').next().unwrap();

@@ -61,7 +61,7 @@ impl Service {
         let store = Store::open(&place.location(), &options(1)).await.unwrap();
         let switches = Arc::new(Switches { live: true.into(), ready: true.into() });
         let core = HandlerState {
-            store: store.for_core(0),
+            store: Arc::new(store.for_core(0)),
             probe: Arc::<Switches>::clone(&switches),
             uptime: Uptime::start(),
             policy: Arc::new(Policy::from(&settings(flags))),

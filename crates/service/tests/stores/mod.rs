@@ -98,7 +98,7 @@ fn run_on_file(file: &std::path::Path, sql: &str) -> Vec<Vec<String>> {
 pub(crate) fn settings(flags: &[&str]) -> Config {
     let words = ["baiwan", "serve"].into_iter().chain(flags.iter().copied()).map(OsString::from);
     match cli::parse(words) {
-        Ok(Command::Serve(config)) => *config,
+        Ok(Command::Serve(config, _)) => *config,
         _ => panic!("the settings are wrong: {flags:?}"),
     }
 }

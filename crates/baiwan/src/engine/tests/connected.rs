@@ -19,6 +19,7 @@ use super::rig::{Peer, Rig, address, get, statuses};
 use crate::app::App;
 use crate::engine::{Engine, receive_area};
 use crate::observe::{Exchange, Observer};
+use crate::reload::InForce;
 use crate::settings::Settings;
 use crate::status::{CloseReason, Phase, Status};
 use crate::{IncomingStream, axum_app};
@@ -164,8 +165,8 @@ async fn the_room_of_a_crowd_that_has_left_is_given_back() {
     let net = SimNet::new(64 * 1024);
     let status = Status::new(1, 10_000, u64::MAX);
     status.advance(Phase::Serving);
-    let (settings, bound) = (Arc::new(Settings::default()), vec![net.bind(address())]);
-    let mut engine = Engine::new(net.driver(), app(), settings, status, 0, bound).unwrap();
+    let (in_force, bound) = (InForce::new(Arc::new(Settings::default())), vec![net.bind(address())]);
+    let mut engine = Engine::new(net.driver(), app(), &in_force, status, 0, bound).unwrap();
     let mut area = receive_area();
     let mut room_after_turns = async |turns: usize| {
         for _ in 0..turns {

@@ -9,6 +9,7 @@ use baiwan_driver::sim::SimNet;
 
 use super::rig::{Peer, address, get};
 use crate::engine::{Engine, receive_area};
+use crate::reload::InForce;
 use crate::settings::Settings;
 use crate::status::{Phase, Status};
 
@@ -24,8 +25,8 @@ async fn promise_2_an_idle_connection_owns_its_slot_and_nothing_else() {
     let net = SimNet::new(64 * 1024);
     let status = Status::new(1, 1000, u64::MAX);
     status.advance(Phase::Serving);
-    let (settings, bound) = (Arc::new(Settings::default()), vec![net.bind(address())]);
-    let mut engine = Engine::new(net.driver(), app, settings, status, 0, bound).unwrap();
+    let (in_force, bound) = (InForce::new(Arc::new(Settings::default())), vec![net.bind(address())]);
+    let mut engine = Engine::new(net.driver(), app, &in_force, status, 0, bound).unwrap();
     let mut area = receive_area();
     let mut held_after_a_turn = async || {
         std::future::poll_fn(|cx| Poll::Ready(engine.turn(&mut area, cx).is_ready())).await;

@@ -1,10 +1,12 @@
-//! Which route is being polled, as others see it; and how it reaches the record when it is known late.
+//! Which route is being polled, as others see it; how it reaches the record when it is known late; and whether a core counts as alive
+//! meanwhile.
 
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Path;
@@ -19,7 +21,7 @@ use crate::observe::{Exchange, Observer};
 use crate::route_table::RouteNumber;
 use crate::settings::Settings;
 use crate::status::Status;
-use crate::{Body, RouteLayer, RouteLimits};
+use crate::{Body, Health, RouteLayer, RouteLimits};
 
 /// Calls a router when it was polled once already, as a middleware does that asks somebody first.
 #[derive(Clone)]
@@ -134,7 +136,11 @@ async fn a_handler_is_seen_by_its_route_at_its_first_poll_and_at_every_other() {
         assert_eq!(seen.take(), (polled.iter().map(ToString::to_string).collect(), vec![route.to_owned()]), "{path}");
         assert_eq!(seen.look(), None, "nobody is polled between turns");
     }
-    assert_eq!(rig.status.cores[0].polls.load(Relaxed), 5, "one poll more where a handler waits");
+    assert_eq!(
+        rig.status.cores[0].polls.load(Relaxed),
+        8,
+        "five polls of handlers, and of the bodies of three answers"
+    );
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
@@ -265,5 +271,77 @@ async fn a_route_that_not_the_path_alone_decides_is_told_by_each_request() {
     for (fields, route) in [("", "/{one}"), ("Other: 1\r\n", "/{two}"), ("", "/{one}"), ("Other: 1\r\n", "/{two}")] {
         rig.exchange(&format!("GET /x HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).await;
         assert_eq!(seen.take().1, [route]);
+    }
+}
+
+/// Half a second, by which handlers hold their core.
+const STEP: Duration = Duration::from_millis(500);
+
+/// The seconds at which another thread would have seen that the server does not live.
+#[derive(Clone, Default)]
+struct Looks {
+    health: Arc<OnceLock<Health>>,
+    dead_at: Arc<Mutex<Vec<f64>>>,
+}
+
+impl Looks {
+    /// Holds the core for some steps of the clock, and looks after each.
+    fn hold_core(&self, begun: tokio::time::Instant, steps: u32) -> &'static str {
+        for _ in 0..steps {
+            // It moves the clock when it is polled, and only then waits.
+            let _ = pin!(tokio::time::advance(STEP)).poll(&mut Context::from_waker(Waker::noop()));
+            if !self.health.get().is_some_and(Health::is_live) {
+                self.dead_at.lock().unwrap().push(begun.elapsed().as_secs_f64());
+            }
+        }
+        "held"
+    }
+
+    /// An app each of whose handlers holds the core for some steps: `/now` when it is called, `/later` when it is polled again.
+    fn router(&self, begun: tokio::time::Instant, steps: u32) -> Router {
+        let (one, two) = (self.clone(), self.clone());
+        let now = move || {
+            let held = one.hold_core(begun, steps);
+            async move { held }
+        };
+        let later = move || async move {
+            tokio::task::yield_now().await;
+            two.hold_core(begun, steps)
+        };
+        Router::new().route("/now", route_get(now)).route("/later", route_get(later))
+    }
+
+    /// Has as many clients ask for a path at once.
+    async fn ask(&self, settings: Settings, steps: u32, clients: usize, path: &str) -> Vec<f64> {
+        let rig = Rig::with_settings(self.router(tokio::time::Instant::now(), steps), settings);
+        self.health.set(rig.health.clone()).expect("set once");
+        assert!(rig.health.is_live());
+        let mut peers: Vec<_> = (0..clients).map(|_| rig.connect()).collect();
+        peers.iter_mut().for_each(|peer| peer.send(get(path)));
+        rig.settle().await;
+        for peer in &mut peers {
+            assert!(peer.receive().ends_with("held"));
+        }
+        std::mem::take(&mut *self.dead_at.lock().unwrap())
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_99_a_core_that_serves_slow_handlers_one_after_the_other_lives() {
+    let observed = || Settings { observer: Some(Observer::new(|_| {})), ..Settings::default() };
+    // Each holds the core for half a second, all of them for 32.
+    for (settings, path) in [(Settings::default(), "/now"), (observed(), "/now"), (observed(), "/later")] {
+        let dead_at = Looks::default().ask(settings, 1, 64, path).await;
+        assert_eq!(dead_at, [0.0; 0], "{path}");
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_99_a_core_that_one_handler_holds_for_the_live_timeout_does_not_live() {
+    let observed = || Settings { observer: Some(Observer::new(|_| {})), ..Settings::default() };
+    for (settings, path) in [(Settings::default(), "/now"), (observed(), "/now"), (observed(), "/later")] {
+        let dead_at = Looks::default().ask(settings, 64, 1, path).await;
+        // A look that sees that the request has begun counts from then.
+        assert_eq!(dead_at, [30.5, 31.0, 31.5, 32.0], "{path}");
     }
 }

@@ -9,6 +9,7 @@ use baiwan_driver::sim::{SimNet, SimPeer};
 
 use crate::app::App;
 use crate::engine::Engine;
+use crate::reload::{InForce, Remake};
 use crate::settings::Settings;
 use crate::status::{CloseReason, Counts, Health, Phase, Status};
 
@@ -16,6 +17,7 @@ pub(super) struct Rig {
     net: SimNet,
     pub(super) status: Arc<Status>,
     pub(super) health: Health,
+    pub(super) in_force: Arc<InForce>,
     pub(super) engine: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
@@ -37,20 +39,47 @@ impl Rig {
     }
 
     pub(super) fn with(app: impl App, settings: Settings, connections_max: u64, inbox_bytes_max: usize) -> Self {
+        Self::start(app, None, settings, connections_max, inbox_bytes_max)
+    }
+
+    /// One whose app can be made anew.
+    pub(super) fn remaking<A: App>(make: impl Fn() -> A + 'static, settings: Settings) -> Self {
+        Self::start(make(), Some(Box::new(make)), settings, 1000, 64 * 1024)
+    }
+
+    fn start<A: App>(
+        app: A,
+        remake: Option<Remake<A>>,
+        settings: Settings,
+        connections_max: u64,
+        inbox_bytes_max: usize,
+    ) -> Self {
         let net = SimNet::new(inbox_bytes_max);
         let status = Status::with(settings.bounds(), 1, connections_max, u64::MAX);
         let bound = vec![net.bind(address())];
-        let engine =
-            Engine::new(net.driver(), app, Arc::new(settings.in_force()), Arc::clone(&status), 0, bound).unwrap();
-        let engine = tokio::task::spawn_local(engine.run());
+        let in_force = InForce::new(Arc::new(settings.in_force()));
+        let engine = Engine::new(net.driver(), app, &in_force, Arc::clone(&status), 0, bound).unwrap();
+        let engine = tokio::task::spawn_local(engine.remaking(remake).run());
         status.advance(Phase::Serving);
         let health = Health(Arc::new(OnceLock::new()));
         health.0.set(Arc::clone(&status)).unwrap();
-        Self { net, status, health, engine }
+        Self { net, status, health, in_force, engine }
     }
 
     pub(super) fn connect(&self) -> Peer {
         Peer(self.net.connect(address()).unwrap())
+    }
+
+    /// Changes the settings while the server runs, and lets its core take them.
+    pub(super) async fn reload(&self, remakes_apps: bool, change: impl FnOnce(&mut Settings)) {
+        let changed = self.in_force.change(remakes_apps, |before| {
+            let mut new = before.clone();
+            change(&mut new);
+            Ok::<_, ()>((before.changed_to(&new), ()))
+        });
+        changed.unwrap();
+        self.status.wake_cores();
+        self.settle().await;
     }
 
     /// Lets everything run that can run without time passing.

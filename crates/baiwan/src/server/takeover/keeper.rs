@@ -159,6 +159,8 @@ async fn keep(sockets: Sockets, files: &SocketFiles) -> Option<u32> {
         let mut peer = Peer::next(&door).await;
         let attempt = within(ATTEMPT_MAX, attempt(&mut peer, &sockets, files));
         let outcome = tokio::select! {
+            // In this order: whoever comes after a process that has died is not to hear that it takes over.
+            biased;
             outcome = attempt => outcome,
             never = refuse_others(&door) => match never {},
         };

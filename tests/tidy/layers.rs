@@ -13,7 +13,7 @@ pub(crate) const LAYERS: [(&str, &[&str]); 7] = [
     ("limits", &[]),
     ("baiwan", &["baiwan-http1", "baiwan-driver", "baiwan-task", "baiwan-limits"]),
     ("load", &["baiwan-http1", "baiwan-driver", "baiwan-task"]),
-    ("service", &["baiwan", "baiwan-limits", "baiwan-load", "baiwan-task"]),
+    ("service", &["baiwan", "baiwan-http1", "baiwan-limits", "baiwan-load", "baiwan-task"]),
 ];
 /// What a pure crate must not know.
 const EDGES: [&str; 8] = ["tokio", "rustix", "libc", "mio", "polling", "hyper", "socket2", "io-uring"];

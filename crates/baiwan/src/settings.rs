@@ -45,7 +45,7 @@ pub use self::event_loop::EventLoop;
 pub use self::limits::RateLimits;
 pub(crate) use self::limits::nearest_ipv6_prefix;
 pub use self::overload::Overload;
-pub use self::setting::{HIDDEN, Kind, Row, Setting, quoted, store};
+pub use self::setting::{HIDDEN, KUBERNETES, Kind, Row, Setting, quoted, store};
 pub use self::table::TABLE;
 pub use self::value::{
     CONNECTIONS_MAX, DURATION_MAX, OFF, WORKERS_MAX, is_off, parse_count, parse_host, parse_length, parse_port,
@@ -273,6 +273,22 @@ impl Settings {
     /// How long a connection that begins now may live.
     pub(crate) fn draw_age(&self) -> Option<Duration> {
         self.ages_in_force.as_deref().map(ConnectionAges::draw)
+    }
+
+    /// Takes the defaults that hold in Kubernetes, and names the settings whose defaults these are. What was given is left as it is, and
+    /// a default that does not go with it is not taken.
+    pub fn take_kubernetes_defaults(&mut self, is_given: impl Fn(&str) -> bool) -> Vec<&'static str> {
+        let mut taken = Vec::new();
+        for Setting { row, set, .. } in TABLE {
+            let Some(default) = row.kubernetes_default.filter(|_| !is_given(row.name)) else { continue };
+            let mut settings = self.clone();
+            let is_set = set(&mut settings, default).is_ok();
+            if is_set && !settings.conflicts("").iter().any(|(names, _)| names.contains(&row.name)) {
+                *self = settings;
+                taken.push(row.name);
+            }
+        }
+        taken
     }
 
     /// What no value shows alone: settings that do not go together, the one to change first, and what is allowed for it.

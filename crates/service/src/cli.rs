@@ -1,4 +1,4 @@
-//! The command line: `serve`, which is also what `baiwan` alone means, `check-config`, `doctor` and `load`.
+//! The command line: `serve`, which is also what `baiwan` alone means, `check-config`, `check-health`, `doctor` and `load`.
 //!
 //! A setting of `serve` is a flag, else an environment variable, else a line of the file, else a default. clap finds
 //! the flags, and [`config`] judges the values. This file decides what is to be done, and turns a
@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::check_health::{self, Place};
 use crate::config::flags::{self, Flags};
 use crate::config::sources::Values;
 use crate::config::{self, Again, Config, LogFormat, Reading, Traces, check};
@@ -53,6 +54,9 @@ enum Asked {
         #[arg(long)]
         demo: bool,
     },
+    /// Ask the running service whether it is alive, as the health check of a container
+    #[command(after_help = HEALTH_HELP)]
+    CheckHealth(Box<check_health::Arguments>),
     /// Say whether this machine can hold a number of connections, and what to set where it cannot
     #[command(after_help = DOCTOR_HELP)]
     Doctor(Box<doctor::Arguments>),
@@ -78,6 +82,13 @@ pub enum Command {
         /// The settings.
         config: Box<Config>,
     },
+    /// Ask the running service whether it is healthy.
+    CheckHealth {
+        /// What to ask; None is the service that the settings describe.
+        url: Option<Place>,
+        /// The settings at hand.
+        config: Box<Config>,
+    },
     /// Say whether this machine can hold connections.
     Doctor {
         /// The settings at hand.
@@ -97,6 +108,11 @@ const SETTINGS_HELP: &str = "A flag wins over its variable, a variable over the 
     empty variable is unset.\n\
     The file is TOML: `header_timeout = \"10s\"` for HEADER_TIMEOUT.\n\
     Durations are a whole number with a unit: 500ms, 10s, 2m, 1h. What can be off takes off.";
+
+const HEALTH_HELP: &str = "It takes the flags, variables and file of `baiwan serve`: give it the same ones, so that it finds the service. \
+    It asks the admin side if there is one, else the server, and ends within 2 seconds.\n\
+    In a Dockerfile: HEALTHCHECK CMD [\"baiwan\", \"check-health\"]\n\
+    Exit codes: 0 healthy; 1 not healthy, or no answer; 2 a wrong argument or setting.";
 
 const LOAD_HELP: &str = "Examples:
   baiwan load http://localhost:8080/                                  50 connections, 10 seconds, as fast as it goes
@@ -200,6 +216,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, R
             let table = check::table(&config, &values);
             Ok(if here { Command::CheckHere { table, config } } else { Command::CheckConfig(table) })
         }
+        Some(Asked::CheckHealth(arguments)) => {
+            let config = read(&values(&arguments.flags), false, LogFormat::Text)?;
+            Ok(Command::CheckHealth { url: arguments.url, config })
+        }
         Some(Asked::Doctor(arguments)) => {
             let config = read(&values(&arguments.flags), false, LogFormat::Text)?;
             Ok(Command::Doctor { config, connections: arguments.connections, json: arguments.json })
@@ -222,12 +242,14 @@ fn read(values: &Values, demo: bool, format: LogFormat) -> Result<Box<Config>, R
     Config::read(values, demo).map(Box::new).map_err(|lines| Refusal::Settings { lines, format })
 }
 
-/// The commands as clap knows them, which man pages and completions are made of, too. `doctor` takes the settings as well, but its help would
-/// be lost among theirs.
+/// The commands as clap knows them, which man pages and completions are made of, too. `doctor` and `check-health` take the settings as
+/// well, but their help would be lost among those.
 pub fn command() -> clap::Command {
     let is_setting = |argument: &clap::Arg| config::rows().any(|row| argument.get_id() == row.flag().as_str());
     let hidden = |argument: clap::Arg| if is_setting(&argument) { argument.hide(true) } else { argument };
-    Cli::command().mut_subcommand("doctor", |doctor| doctor.mut_args(hidden))
+    ["doctor", "check-health"]
+        .into_iter()
+        .fold(Cli::command(), |command, name| command.mut_subcommand(name, |subcommand| subcommand.mut_args(hidden)))
 }
 
 /// Flags of `serve` that were given to `baiwan` itself: what was meant, without what may be a secret.

@@ -56,6 +56,8 @@ const RATE_LIMIT_DEFAULT: u32 = 100;
 pub struct Config {
     /// The file that settings were read from, as it was named.
     pub file: Option<PathBuf>,
+    /// The settings whose default is that of Kubernetes, where this runs.
+    pub kubernetes_defaults: Vec<&'static str>,
     /// What the engine is told.
     pub server: Settings,
     /// The database as it was written; [`location`](Self::location) is where it is.
@@ -101,6 +103,7 @@ impl Default for Config {
         server.rate_limit.scope.exempts_loopback = true;
         Self {
             file: None,
+            kubernetes_defaults: Vec::new(),
             server,
             database: Location::Sqlite("baiwan.db".into()),
             database_connections: 20,
@@ -141,6 +144,11 @@ impl Config {
         let mut config = Self { demo, ..Self::default() };
         judge.store(TABLE, &mut config.server);
         judge.store(OWN, &mut config);
+        if values.are_in_kubernetes() {
+            // What a file that cannot be read says of it is not known.
+            let is_given = |name: &str| values.given(name).is_some() || !values.is_known(name);
+            config.kubernetes_defaults = config.server.take_kubernetes_defaults(is_given);
+        }
         for (names, allowed) in config.server.conflicts("") {
             judge.refuse_together(names, &allowed);
         }

@@ -7,6 +7,7 @@
 //! deadlines, limits and draining are the engine's.
 
 pub mod activation;
+pub mod check_health;
 pub mod cli;
 pub mod clock;
 pub mod config;

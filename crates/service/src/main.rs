@@ -1,12 +1,12 @@
 //! The binary `baiwan`. Exit codes: 0 stopped as asked, 1 it could not start or run, or its answer could not be written, 2 a wrong
 //! setting or argument. That of `baiwan load` is 1 too when what was expected of the run does not hold, that of `baiwan doctor` when the
-//! machine cannot hold the connections, and that of `baiwan check-config --here` when `serve` could not start.
+//! machine cannot hold the connections, that of `baiwan check-health` when the service is not healthy, and that of `baiwan check-config --here` when `serve` could not start.
 
 use std::process::ExitCode;
 
 use baiwan_service::cli::{self, Command, Refusal};
 use baiwan_service::config::{Config, LogFormat};
-use baiwan_service::{doctor, load, logs, notify, serve};
+use baiwan_service::{check_health, doctor, load, logs, notify, serve};
 
 /// One line, whatever the causes were: they are joined with colons. An error of the engine says itself what its cause was.
 fn line(error: &anyhow::Error) -> String {
@@ -33,6 +33,17 @@ fn say_what_is_held(report: &doctor::Report, json: bool) -> ExitCode {
     if report.can_be_held() { printed } else { ExitCode::FAILURE }
 }
 
+/// The exit code says whether the service is healthy, whoever reads the rest.
+fn say_what_was_found(found: Result<check_health::Finding, String>) -> ExitCode {
+    match found {
+        Ok(check_health::Finding { is_healthy, line }) => {
+            let printed = cli::answer(&format!("{line}\n"));
+            if is_healthy { printed } else { ExitCode::FAILURE }
+        }
+        Err(line) => Refusal::Setting(line).print(),
+    }
+}
+
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os()) {
         Ok(command) => command,
@@ -54,6 +65,7 @@ fn main() -> ExitCode {
         }
         Command::CheckConfig(table) => cli::answer(&table),
         Command::CheckHere { table, config } => check_here(&table, &config),
+        Command::CheckHealth { url, config } => say_what_was_found(check_health::run(url, &config)),
         Command::Doctor { config, connections, json } => {
             say_what_is_held(&doctor::examine_here(&config, connections), json)
         }

@@ -77,6 +77,7 @@ impl Startup<'_> {
             shutdown = self.shutdown(),
             database = self.database,
             database_connections = self.database_connections(),
+            database_tls = self.database_security(),
             api_token = self.api_token(),
             cors_origins = %self.config.cors_origins,
             ready_requires = %self.config.ready_requires,
@@ -93,6 +94,7 @@ impl Startup<'_> {
         limits.push(self.rate_limit());
         let mut database = vec![self.database.clone()];
         database.extend(self.database_connections().map(|count| format!("{count} connections in all")));
+        database.extend(self.database_security());
         let mut listening = self.links();
         listening.extend(self.given.notes().into_iter().map(ToOwned::to_owned));
         let rows = [
@@ -227,6 +229,14 @@ impl Startup<'_> {
         }
     }
 
+    /// How connections to the database are secured; None where none leaves this machine.
+    fn database_security(&self) -> Option<String> {
+        match &self.config.database {
+            Location::Sqlite(_) => None,
+            Location::Postgres(url) => url.security(),
+        }
+    }
+
     fn api_token(&self) -> &'static str {
         match self.config.api_token {
             Some(_) => "demanded for writes",
@@ -279,7 +289,9 @@ impl Startup<'_> {
     fn shutdown(&self) -> String {
         let [delay, idle, timeout] =
             ["SHUTDOWN_DELAY", "SHUTDOWN_IDLE", "SHUTDOWN_TIMEOUT"].map(|name| self.shown(name));
-        format!("delay {delay}, idle connections {idle}, at most {timeout} in all")
+        let of_kubernetes = self.config.kubernetes_defaults.contains(&"SHUTDOWN_DELAY");
+        let why = if of_kubernetes { " (the default in Kubernetes)" } else { "" };
+        format!("delay {delay}{why}, idle connections {idle}, at most {timeout} in all")
     }
 }
 
@@ -333,6 +345,10 @@ mod tests {
         config.server.fd_tables = FdTables::PerCore;
         let startup = Startup { config: &config, ..startup };
         assert_eq!(startup.block(), expected.replace("  workers", "  fd tables   per-core\n  workers"));
+    }
+
+    #[test]
+    fn the_block_says_what_was_set() {
         let mut config = Config {
             api_token: Some(Secret::new("0123456789abcdef")),
             file: Some("/etc/baiwan.toml".into()),
@@ -340,16 +356,16 @@ mod tests {
             ready_requires: ReadyRequires::Store,
             server_header: Some(http::HeaderValue::from_static("ours")),
             database: "postgres://ada:secret@host/users".parse().unwrap(),
-            ..config.clone()
+            ..Config::default()
         };
         config.server.body_rate_min = 0;
         config.server.rate_limit.quota = "60/min burst 5".parse().ok();
         config.server.rate_limit.scope.exempts_loopback = false;
         config.server.rate_limit.scope.exempt = "10.0.0.0/8,::1".parse().unwrap();
         config.server.rate_limit.mode = RateLimitMode::Report;
-        let database = config.database.to_string();
-        let block = Startup { config: &config, database, ..startup }.block();
+        let block = with(&config, None).block();
         let rows = "              20 connections in all
+              TLS if the server offers it, with any certificate (sslmode=prefer)
   api token   demanded for writes
   origins     https://a.org,http://b.org:81
   ready       while the database answers
@@ -373,7 +389,7 @@ mod tests {
             workers: 1,
             connections_max: 1,
             notes: Vec::new(),
-            database: String::new(),
+            database: config.database.to_string(),
         }
     }
 
@@ -431,5 +447,16 @@ mod tests {
             let block = with(&config, admin).block();
             assert!(block.contains(&format!("\n  admin       {expected}\n")), "{block}");
         }
+    }
+
+    #[test]
+    fn a_delay_that_nobody_has_set_is_said_to_be_the_default_in_kubernetes() {
+        let mut config = Config::default();
+        assert!(
+            with(&config, None).block().contains("  shutdown    delay off, idle connections 5s, at most 25s in all\n")
+        );
+        config.kubernetes_defaults = config.server.take_kubernetes_defaults(|_| false);
+        let expected = "  shutdown    delay 5s (the default in Kubernetes), idle connections 5s, at most 25s in all\n";
+        assert!(with(&config, None).block().contains(expected));
     }
 }

@@ -13,8 +13,10 @@ mod collector;
 mod counts;
 mod demo;
 mod location;
+mod migrations;
 pub mod postgres;
 pub mod sqlite;
+mod tls_mode;
 mod users;
 
 use std::future::Future;
@@ -119,7 +121,7 @@ impl Store {
         Ok(Self { backend, counts: Counts::new(options.cores) })
     }
 
-    /// Refuses what [`open`](Self::open) would refuse of a file, in the same words, and leaves everything as it is. A server is not asked.
+    /// Refuses what [`open`](Self::open) would refuse of files, in the same words, and leaves everything as it is. A server is not asked.
     ///
     /// # Errors
     ///
@@ -127,7 +129,7 @@ impl Store {
     pub fn look(location: &Location) -> Result<(), OpenError> {
         match location {
             Location::Sqlite(path) => Ok(Sqlite::look(path)?),
-            Location::Postgres(_) => Ok(()),
+            Location::Postgres(url) => Ok(Postgres::look(url)?),
         }
     }
 

@@ -448,6 +448,20 @@ fn check_config_says_what_the_defaults_mean_and_touches_nothing() {
 }
 
 #[test]
+fn check_config_says_which_default_is_that_of_kubernetes() {
+    let here = ("KUBERNETES_SERVICE_HOST", "10.0.0.1");
+    let source = "default where KUBERNETES_SERVICE_HOST is set";
+    for (variables, value, source) in [
+        (&[here][..], "5s", source),
+        (&[here, ("SHUTDOWN_DELAY", "2s")], "2s", "variable SHUTDOWN_DELAY"),
+        (&[here, ("SHUTDOWN_DELAY", "off")], "off", "variable SHUTDOWN_DELAY"),
+        (&[here, ("SHUTDOWN_TIMEOUT", "3s")], "off", "default"),
+    ] {
+        assert_eq!(row(&checked(&[], variables), "SHUTDOWN_DELAY"), both(value, source));
+    }
+}
+
+#[test]
 fn a_file_has_texts_numbers_and_lists() {
     let (_directory, file) = settings_file(
         "workers = 2\nrequest_timeout = \"1m\"\nwrite_timeout = 0\n\

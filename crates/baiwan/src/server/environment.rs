@@ -5,12 +5,13 @@ use std::os::fd::OwnedFd;
 
 use super::{Builder, Server};
 use crate::Error;
-use crate::settings::{Settings, TABLE, quoted};
+use crate::settings::{KUBERNETES, Settings, TABLE, quoted};
 
 impl Server {
     /// A builder with what the environment says: `HOST` and `PORT` (default `0.0.0.0` and `8080`) or a list of addresses in their place
     /// (`BIND`), `WORKERS`, `MAX_CONNECTIONS`, and the timeouts and other settings that `docs/settings.md` lists for the server. They are written as
-    /// for `baiwan serve`, and what is wrong is refused in the same words. A variable that is empty counts as not set.
+    /// for `baiwan serve`, and what is wrong is refused in the same words. A variable that is empty counts as not set. Where
+    /// `KUBERNETES_SERVICE_HOST` is set, the default of `SHUTDOWN_DELAY` is `5s`.
     ///
     /// `FD_TABLES=per-core` is obeyed for an app from a factory ([`Builder::serve_with`]) and refused at start for one that the
     /// cores clone: whoever sets it cannot know what the clones share, and to share too much corrupts other clients'
@@ -54,6 +55,10 @@ impl Server {
             let Some(value) = given(name) else { continue };
             let text = value.to_str().ok_or("UTF-8 text".to_owned());
             text.and_then(|text| (setting.set)(&mut settings, text)).map_err(|allowed| wrong(name, value, allowed))?;
+        }
+        // It is Kubernetes' own variable, whatever the prefix.
+        if variable(KUBERNETES).is_some_and(|value| !value.is_empty()) {
+            settings.take_kubernetes_defaults(|name| given(name).is_some());
         }
         if let Some(([name, _], allowed)) = settings.conflicts(prefix).into_iter().next() {
             return Err(wrong(name, given(name).unwrap_or_default(), allowed));
@@ -140,6 +145,25 @@ mod tests {
             refused("CHAT_", &[("CHAT_SHUTDOWN_DELAY", "1m"), ("SHUTDOWN_TIMEOUT", "2m")]),
             "CHAT_SHUTDOWN_DELAY is \"1m\"; allowed is less than CHAT_SHUTDOWN_TIMEOUT, which is 25s"
         );
+    }
+
+    #[test]
+    fn in_kubernetes_a_stop_is_delayed_unless_the_settings_say_otherwise() {
+        let here = (KUBERNETES, "10.0.0.1");
+        for (variables, seconds) in [
+            (&[][..], 0),
+            (&[(KUBERNETES, "")], 0),
+            (&[here], 5),
+            (&[here, ("CHAT_SHUTDOWN_DELAY", "off")], 0),
+            (&[here, ("CHAT_SHUTDOWN_DELAY", "1s")], 1),
+            (&[here, ("SHUTDOWN_DELAY", "1s")], 5),
+            // The delay is a part of the whole stop, and must leave time for the rest.
+            (&[here, ("CHAT_SHUTDOWN_TIMEOUT", "5s")], 0),
+            (&[here, ("CHAT_SHUTDOWN_TIMEOUT", "6s")], 5),
+        ] {
+            let delay = from("CHAT_", variables).unwrap().settings.shutdown_delay;
+            assert_eq!(delay, Duration::from_secs(seconds), "{variables:?}");
+        }
     }
 
     #[test]

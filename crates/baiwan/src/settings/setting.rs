@@ -6,6 +6,9 @@ use std::fmt::Display;
 /// How many characters of a wrong value are repeated: enough to recognise it.
 const SHOWN_MAX: usize = 200;
 
+/// What Kubernetes sets in every container, and nobody else should.
+pub const KUBERNETES: &str = "KUBERNETES_SERVICE_HOST";
+
 /// What stands for a value that must not be shown.
 pub const HIDDEN: &str = "(hidden)";
 
@@ -31,6 +34,8 @@ pub struct Row {
     pub help: &'static str,
     /// What holds when nobody sets it, in words, where the default is no value that could be given.
     pub default: Option<&'static str>,
+    /// The value that holds in Kubernetes when nobody sets it, where that is another one.
+    pub kubernetes_default: Option<&'static str>,
     /// How the value is written and shown.
     pub kind: Kind,
     /// Whether the portable event loop obeys it.
@@ -55,7 +60,16 @@ pub enum Kind {
 impl Row {
     /// A row like most: its name, what the help calls the value, and the help.
     pub const fn new(name: &'static str, value: &'static str, help: &'static str) -> Self {
-        Self { name, value, help, default: None, kind: Kind::Plain, portable: true, reloadable: false }
+        Self {
+            name,
+            value,
+            help,
+            default: None,
+            kubernetes_default: None,
+            kind: Kind::Plain,
+            portable: true,
+            reloadable: false,
+        }
     }
 
     /// The same row of a setting that may change while the server runs.
@@ -78,12 +92,16 @@ impl Row {
         matches!(self.kind, Kind::Url | Kind::Secret)
     }
 
-    /// The help as a whole: with where the setting has no effect.
+    /// The help as a whole: with where the default is another one, and where the setting has no effect.
     pub fn help(&self) -> Cow<'static, str> {
-        match self.portable {
-            true => self.help.into(),
-            false => format!("{}. No effect with `EVENT_LOOP=portable`", self.help).into(),
+        let mut help = Cow::Borrowed(self.help);
+        if let Some(default) = self.kubernetes_default {
+            *help.to_mut() += &format!(". The default is `{default}` where `{KUBERNETES}` is set, as in Kubernetes");
         }
+        if !self.portable {
+            help += ". No effect with `EVENT_LOOP=portable`";
+        }
+        help
     }
 
     /// What may be shown of `text`, a value that may be wrong: in quotes, on one line, without secrets.

@@ -350,12 +350,16 @@ pub static TABLE: &[Setting<Settings>] = &[
         show: |settings| shown_span(settings.shutdown_idle),
     },
     Setting {
-        row: Row::new(
-            "SHUTDOWN_DELAY",
-            "DURATION",
-            "Time to go on serving at SIGTERM while readiness is already denied, so that load balancers notice; less than \
-             `SHUTDOWN_TIMEOUT`",
-        ),
+        row: Row {
+            // Endpoints leave the lists of proxies and nodes some seconds after a pod was told to end.
+            kubernetes_default: Some("5s"),
+            ..Row::new(
+                "SHUTDOWN_DELAY",
+                "DURATION",
+                "Time to go on serving at SIGTERM while readiness is already denied, so that load balancers notice; less than \
+                 `SHUTDOWN_TIMEOUT`",
+            )
+        },
         set: |settings, text| store(&mut settings.shutdown_delay, parse_timeout(text).map(Option::unwrap_or_default)),
         show: |settings| shown_timeout(Some(settings.shutdown_delay).filter(|delay| *delay > Duration::ZERO)),
     },

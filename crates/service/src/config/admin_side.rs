@@ -46,6 +46,11 @@ impl AdminSettings {
         store(&mut self.port, parse_port(text))
     }
 
+    /// Whether it is refused at the start if its port is in use.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.is_asked_for
+    }
+
     /// The admin side that is wanted, on `socket` if there is one.
     pub(crate) fn admin(&self, socket: Option<OwnedFd>) -> Option<Admin> {
         let address = SocketAddr::new(self.host?, self.port);

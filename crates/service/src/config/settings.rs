@@ -75,8 +75,8 @@ pub(super) static OWN: &[Setting<Config>] = &[
                 "DATABASE_URL",
                 "URL",
                 "`sqlite:PATH`, where a relative path starts in `$STATE_DIRECTORY` if that is set, else in the working \
-                 directory; or `postgres://USER:PASSWORD@HOST/DATABASE`, without TLS so far. With a password better not a \
-                 flag: `ps` shows flags to everybody",
+                 directory; or `postgres://USER:PASSWORD@HOST/DATABASE`, with `?sslmode=verify-full` for TLS to a server \
+                 that is checked. With a password better not a flag: `ps` shows flags to everybody",
             )
         },
         set: |config, text| store(&mut config.database, text.parse()),

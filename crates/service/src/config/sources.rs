@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use baiwan::settings::{HIDDEN, Kind, Row, quoted};
+use baiwan::settings::{HIDDEN, KUBERNETES, Kind, Row, quoted};
 
 use super::file::{self, Contents, Entry};
 use super::flags::Flags;
@@ -49,6 +49,7 @@ pub(crate) struct Values {
     /// The file's name as it is said.
     file: Option<String>,
     unknown: Vec<String>,
+    in_kubernetes: bool,
 }
 
 impl Values {
@@ -62,7 +63,8 @@ impl Values {
             })
         };
         let given = rows().filter_map(|row| Some((row.name, value(row)?))).collect();
-        let mut found = Self { given, overridden: BTreeMap::new(), file: None, unknown: Vec::new() };
+        let in_kubernetes = variable(KUBERNETES).is_some_and(|value| !value.is_empty());
+        let mut found = Self { given, overridden: BTreeMap::new(), file: None, unknown: Vec::new(), in_kubernetes };
         for entry in found.read_file() {
             let (name, value) = (entry.row.name, Value::of_file(entry));
             match found.given.contains_key(name) {
@@ -138,6 +140,11 @@ impl Values {
     pub(super) fn is_known(&self, name: &str) -> bool {
         let is_read = self.given("CONFIG_FILE").is_none_or(|file| file.text.is_ok());
         is_read || self.given(name).is_some()
+    }
+
+    /// Whether Kubernetes has started this.
+    pub(super) fn are_in_kubernetes(&self) -> bool {
+        self.in_kubernetes
     }
 
     /// A line for each key of the file that is no setting.

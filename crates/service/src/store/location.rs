@@ -10,20 +10,23 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{ChannelBinding, Host, SslNegotiation, TargetSessionAttrs};
+use tokio_postgres::config::{ChannelBinding, Host, TargetSessionAttrs};
+
+use super::tls_mode::TlsMode;
 
 const ALLOWED: &str = "sqlite:PATH, for example sqlite:baiwan.db or sqlite:/var/lib/baiwan/baiwan.db, or \
     postgres://USER:PASSWORD@HOST/DATABASE";
 const IN_MEMORY: &str = "sqlite:PATH with a file; a database in memory would lose acknowledged writes";
 const POSTGRES_ALLOWED: &str = "postgres://USER:PASSWORD@HOST:PORT/DATABASE, with parameters such as \
     ?host=/run/postgresql or ?connect_timeout=3";
-const PARAMETERS: [&str; 19] = [
+const PARAMETERS: [&str; 20] = [
     "user",
     "password",
     "dbname",
     "options",
     "application_name",
     "sslmode",
+    "sslrootcert",
     "sslnegotiation",
     "host",
     "hostaddr",
@@ -50,8 +53,7 @@ const NOT_ENCODED: &str =
     "postgres://USER:PASSWORD@HOST/DATABASE; within its parts, @ is written %40, / %2F, ? %3F and : %3A";
 const UNEVEN: &str =
     "postgres://USER@HOST:PORT,HOST:PORT/DATABASE; there must be one PORT for each HOST, or one for all";
-const TLS: &str =
-    "postgres://USER@HOST/DATABASE with sslmode=disable or sslmode=prefer; TLS to PostgreSQL is not served yet";
+const UNBOUND: &str = "channel_binding=require together with sslmode=require, verify-ca or verify-full; there is nothing to bind to without TLS";
 const READ_ONLY: &str = "postgres://USER@HOST/DATABASE of a server that takes writes: target_session_attrs=read-write";
 
 /// The port where a PostgreSQL server listens if nobody says otherwise.
@@ -107,25 +109,48 @@ fn parse_path(text: &str) -> Result<PathBuf, &'static str> {
 
 /// A database on a PostgreSQL server, and as whom to go there. Shown without password and parameters.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PostgresUrl(Box<Config>);
+pub struct PostgresUrl {
+    config: Box<Config>,
+    tls: TlsMode,
+}
 
 impl PostgresUrl {
     pub(super) fn config(&self) -> &Config {
-        &self.0
+        &self.config
+    }
+
+    pub(super) fn tls_mode(&self) -> &TlsMode {
+        &self.tls
+    }
+
+    /// Nothing that is sent there is encrypted, on purpose.
+    pub(super) fn is_without_tls(&self) -> bool {
+        self.tls == TlsMode::Disable
+    }
+
+    /// How connections are secured, in words; None where none leaves this machine.
+    pub(crate) fn security(&self) -> Option<String> {
+        #[cfg(unix)]
+        if self.config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)))
+            && !self.config.get_hosts().is_empty()
+        {
+            return None;
+        }
+        Some(self.tls.to_string())
     }
 
     pub(super) fn user(&self) -> &str {
-        self.0.get_user().unwrap_or_default()
+        self.config.get_user().unwrap_or_default()
     }
 
     /// A server takes the user's name for that of the database if none is given.
     pub(super) fn database(&self) -> &str {
-        self.0.get_dbname().unwrap_or_else(|| self.user())
+        self.config.get_dbname().unwrap_or_else(|| self.user())
     }
 
     /// How many hosts are tried, one after the other.
     pub(super) fn hosts(&self) -> usize {
-        self.0.get_hosts().len().max(self.0.get_hostaddrs().len())
+        self.config.get_hosts().len().max(self.config.get_hostaddrs().len())
     }
 }
 
@@ -149,15 +174,21 @@ impl FromStr for PostgresUrl {
         if database.contains('/') {
             return Err(BAD_PATH.into());
         }
-        let given = [
+        let mut given = vec![
+            ("sslmode", false),
+            ("sslrootcert", false),
             ("user", !credentials.is_empty() && !credentials.starts_with(':')),
             ("password", credentials.contains(':')),
             ("dbname", !database.is_empty()),
         ];
-        check_query(query, given)?;
-        let config = Config::from_str(text).map_err(|error| wrong_value(&error))?;
-        check(&config)?;
-        Ok(Self(Box::new(config)))
+        check_query(query, &mut given)?;
+        let (tls, query) = TlsMode::take(query)?;
+        let before = text.split_once('?').map_or(text, |(before, _)| before);
+        let parsed = if query.is_empty() { before.to_owned() } else { format!("{before}?{query}") };
+        let mut config = Config::from_str(&parsed).map_err(|error| wrong_value(&error))?;
+        config.ssl_mode(tls.ssl_mode());
+        check(&config, &tls)?;
+        Ok(Self { config: Box::new(config), tls })
     }
 }
 
@@ -179,18 +210,14 @@ fn check_places(places: &str) -> Result<(), &'static str> {
 
 /// `given` is what the parts before the parameters have said already. A name may be half a password: only those that are known
 /// are repeated.
-fn check_query(query: &str, mut given: [(&'static str, bool); 3]) -> Result<(), Cow<'static, str>> {
+fn check_query(query: &str, given: &mut [(&'static str, bool)]) -> Result<(), Cow<'static, str>> {
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         if !parameter.contains('=') {
             return Err(NO_VALUE.into());
         }
-        let (name, value) = form_urlencoded::parse(parameter.as_bytes()).next().unwrap_or_default();
-        // The parser knows some modes only; libpq's others must not be called unknown, nor what goes with them.
-        let is_of_tls = name.starts_with("ssl") && !PARAMETERS.contains(&&*name);
-        if is_of_tls || (name == "sslmode" && value != "disable" && value != "prefer") {
-            return Err(TLS.into());
-        }
-        if !PARAMETERS.contains(&&*name) {
+        let (name, _) = form_urlencoded::parse(parameter.as_bytes()).next().unwrap_or_default();
+        // What libpq knows of TLS is refused in words of its own.
+        if !name.starts_with("ssl") && !PARAMETERS.contains(&&*name) {
             let known = PARAMETERS.join(", ");
             return Err(format!("{POSTGRES_ALLOWED}; one is none that is known here: {known}").into());
         }
@@ -212,7 +239,7 @@ fn wrong_value(error: &tokio_postgres::Error) -> Cow<'static, str> {
     }
 }
 
-fn check(config: &Config) -> Result<(), &'static str> {
+fn check(config: &Config, tls: &TlsMode) -> Result<(), &'static str> {
     if config.get_user().is_none_or(str::is_empty) {
         return Err(NO_USER);
     }
@@ -230,9 +257,8 @@ fn check(config: &Config) -> Result<(), &'static str> {
     {
         return Err(UNEVEN);
     }
-    let needs_tls = config.get_channel_binding() == ChannelBinding::Require;
-    if needs_tls || config.get_ssl_negotiation() == SslNegotiation::Direct {
-        return Err(TLS);
+    if config.get_channel_binding() == ChannelBinding::Require && !matches!(tls, TlsMode::Require(_)) {
+        return Err(UNBOUND);
     }
     if config.get_target_session_attrs() == TargetSessionAttrs::ReadOnly {
         return Err(READ_ONLY);
@@ -242,7 +268,7 @@ fn check(config: &Config) -> Result<(), &'static str> {
 
 impl fmt::Display for PostgresUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (hosts, addresses, ports) = (self.0.get_hosts(), self.0.get_hostaddrs(), self.0.get_ports());
+        let (hosts, addresses, ports) = (self.config.get_hosts(), self.config.get_hostaddrs(), self.config.get_ports());
         write!(f, "postgres://{}@", encoded(self.user().as_bytes()))?;
         for index in 0..self.hosts() {
             let host = match hosts.get(index) {
@@ -322,6 +348,8 @@ mod tests {
             ("postgres:///x?user=ada&hostaddr=127.0.0.1&port=7", "postgres://ada@127.0.0.1:7/x"),
             ("postgres://ada@h/x?sslmode=prefer", "postgres://ada@h:5432/x"),
             ("postgres://ada@h/x?sslmode=disable&application_name=x", "postgres://ada@h:5432/x"),
+            ("postgres://ada@h/x?channel_binding=require&sslmode=verify-full", "postgres://ada@h:5432/x"),
+            ("postgres://ada@h/x?sslmode=verify-ca&sslrootcert=/secret.pem", "postgres://ada@h:5432/x"),
         ] {
             assert_eq!(shown(url), expected, "{url}");
             let location: Location = url.parse().unwrap();
@@ -355,7 +383,9 @@ mod tests {
             ("postgres://ada@h?dbname=x&dbname=secret", "dbname is given twice"),
             ("postgres://ada@h/x?user=secret", "user is given twice"),
             ("postgres://ada:secret@h/x?password=secret", "password is given twice"),
-            ("postgres://ada@h/x?sslmode=disable&sslrootcert=secret", "not served yet"),
+            ("postgres://ada@h/x?sslmode=disable&sslrootcert=secret", "sslmode=require, verify-ca or verify-full"),
+            ("postgres://ada@h/x?sslmode=require&sslmode=secret", "sslmode is given twice"),
+            ("postgres://ada@h/x?sslcert=secret", "client certificates"),
             ("postgres://h/x", "USER is missing"),
             ("postgres://:secret@h/x", "USER is missing"),
             ("postgres://ada:secret@/x", "HOST is missing"),
@@ -365,10 +395,9 @@ mod tests {
             ("postgres://h/x?user=ada&password=sec@ret", "%40"),
             ("postgres://ada@h/x?port=5433", "one PORT for each HOST"),
             ("postgres://ada@a,b/x?hostaddr=127.0.0.1", "one PORT for each HOST"),
-            ("postgres://ada:secret@h/x?sslmode=require", "not served yet"),
-            ("postgres://ada:secret@h/x?sslmode=verify-full", "not served yet"),
-            ("postgres://ada:secret@h/x?sslmode=allow", "not served yet"),
-            ("postgres://ada:secret@h/x?channel_binding=require", "not served yet"),
+            ("postgres://ada:secret@h/x?sslmode=verify-ca", "sslrootcert=PATH of your own authority"),
+            ("postgres://ada:secret@h/x?sslmode=allow", "MODE is disable, prefer, require"),
+            ("postgres://ada:secret@h/x?channel_binding=require", "nothing to bind to"),
             ("postgres://ada:secret@h/x?target_session_attrs=read-only", "takes writes"),
         ] {
             let allowed = url.parse::<Location>().expect_err(url);

@@ -31,6 +31,7 @@ mod schema;
 mod session;
 mod slots;
 mod statements;
+mod tls;
 mod verdict;
 
 use std::future::{Future, poll_fn};
@@ -47,6 +48,7 @@ use tokio_postgres::types::ToSql;
 pub use self::schema::OpenError;
 pub use self::session::PIPELINE_MAX;
 pub use self::slots::WAITING_MAX;
+pub use self::tls::NoAuthorities;
 
 use self::connect::CHANGE_WAIT_MAX;
 use self::endpoint::Endpoint;
@@ -83,7 +85,7 @@ impl Postgres {
     ///
     /// [`OpenError`], one line that says what to do. A database that this cannot work with is left as it was.
     pub async fn open(url: &PostgresUrl, cores: usize, connections_max: usize) -> Result<Self, OpenError> {
-        let endpoint = Endpoint::new(url);
+        let endpoint = schema::endpoint(url)?;
         let opened = Opened::new(schema::open(url, &endpoint).await?);
         let shared = Shared {
             endpoint,
@@ -95,6 +97,15 @@ impl Postgres {
             tasks: Mutex::new(Some(Vec::new())),
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Refuses what [`open`](Self::open) would refuse before it asks the server.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`].
+    pub fn look(url: &PostgresUrl) -> Result<(), OpenError> {
+        schema::endpoint(url).map(drop)
     }
 
     /// The part for the core of that number, from 0 on.

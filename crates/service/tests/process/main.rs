@@ -12,6 +12,7 @@ mod admin_side;
 // Those of `baiwan load`, which runs on Linux only.
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod accounting;
+mod check_health;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod deaths;
 mod demo;

@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use rustix::process::Signal;
 
+use crate::postgres::certificates::{Authority, Oddity};
 use crate::running::{Running, command, eventually};
 
 #[allow(dead_code, reason = "each test uses a part of it")]
@@ -18,30 +18,12 @@ fn statuses(services: [&Running; 2], count: usize) -> Vec<u16> {
     (0..count).map(|at| clients[at % 2].ask("GET", "/openapi.json", "").unwrap().status).collect()
 }
 
-/// Makes an authority, `ca.pem`, and a certificate of its for 127.0.0.1, `cert.pem`.
-fn make_certificate(directory: &Path) {
-    let new_key = ["-newkey", "rsa:2048", "-nodes"];
-    let authority = ["req", "-x509", "-days", "2", "-subj", "/CN=tests", "-keyout", "ca.key", "-out", "ca.pem"];
-    let request = ["req", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"];
-    let files = ["-keyout", "key.pem", "-out", "request.pem"];
-    let signed = ["x509", "-req", "-in", "request.pem", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"];
-    let lasting = ["-days", "2", "-copy_extensions", "copy", "-out", "cert.pem"];
-    for words in [
-        [&authority[..], &new_key].concat(),
-        [&request[..], &new_key, &files].concat(),
-        [&signed[..], &lasting].concat(),
-    ] {
-        let made = Command::new("openssl").args(words).current_dir(directory).output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    }
-}
-
-fn instance(directory: &Path, name: &str, store: &str) -> Running {
+fn instance(directory: &Path, authority: &Authority, name: &str, store: &str) -> Running {
     let directory = directory.join(name);
     fs::create_dir_all(&directory).unwrap();
     let mut command = command(&directory);
     command.env("RATE_LIMIT", "20/h").env("RATE_LIMIT_STORE", store).env("CORS_ORIGINS", "https://app.example.org");
-    command.env("RATE_LIMIT_INSTANCES", "2").env("SSL_CERT_FILE", directory.parent().unwrap().join("ca.pem"));
+    command.env("RATE_LIMIT_INSTANCES", "2").env("SSL_CERT_FILE", authority.own().certificate);
     let service = Running::start(command);
     let there = "the store of rate limits is there";
     eventually("it has the store", || {
@@ -56,15 +38,15 @@ fn instances_share_a_budget_also_over_tls_and_go_on_by_themselves_without_the_st
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    make_certificate(directory.path());
+    let authority = Authority::new();
+    let made = authority.certificate("IP:127.0.0.1", Oddity::None);
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
-    let (certificate, key) = (file("cert.pem"), file("key.pem"));
-    let tls = ["--tls-port", &port.to_string(), "--tls-cert-file", &certificate, "--tls-key-file", &key];
+    let (certificate, key) = (made.certificate.to_str().unwrap(), made.key.to_str().unwrap());
+    let tls = ["--tls-port", &port.to_string(), "--tls-cert-file", certificate, "--tls-key-file", key];
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let server = redis::Server::try_start(free, &[&tls[..], &["--tls-auth-clients", "no"]].concat()).unwrap();
-    let plain = instance(directory.path(), "plain", &server.url());
-    let secure = instance(directory.path(), "secure", &format!("rediss://127.0.0.1:{port}"));
+    let plain = instance(directory.path(), &authority, "plain", &server.url());
+    let secure = instance(directory.path(), &authority, "secure", &format!("rediss://127.0.0.1:{port}"));
 
     let health: Vec<_> = (0..30).map(|_| plain.connect().ask("GET", "/health/live", "").unwrap().status).collect();
     assert_eq!(health, [200; 30], "health never counts");

@@ -58,6 +58,35 @@ fn a_stop_with_no_connection_open_says_so_and_nothing_more() {
     }
 }
 
+/// `docker stop` kills after 10 seconds, and the service is told so here. What needs longer is cut, and the log says that.
+#[test]
+fn a_stop_with_idle_connections_fits_into_what_docker_gives() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = command(directory.path());
+    command.env("SHUTDOWN_TIMEOUT", "10s").env("ACCESS_LOG", directory.path().join("access.log"));
+    command.env("ADMIN_HOST", "127.0.0.1").env("ADMIN_PORT", "0");
+    let service = Running::start(command);
+    let mut clients: Vec<_> = (0..60).map(|_| service.connect()).collect();
+    for (at, client) in clients.iter_mut().enumerate() {
+        match at % 3 {
+            0 => assert_eq!(client.ask("POST", "/api/users", &format!(r#"{{"name":"{at}"}}"#)).unwrap().status, 201),
+            1 => assert_eq!(client.ask("GET", "/health/live", "").unwrap().status, 200),
+            // It has not asked for anything, and never will.
+            _ => {}
+        }
+    }
+    let admin = service.ready["admin"].as_str().unwrap().strip_prefix("http://").unwrap().parse().unwrap();
+    let mut monitor = crate::running::Client::connect(admin).unwrap();
+    assert_eq!(monitor.ask("GET", "/health/live", "").unwrap().status, 200);
+    service.signal(Signal::TERM);
+    service.line("stopping: closes each connection after its answer");
+    let closed = clients.iter_mut().filter_map(|client| client.is_closed_by_server().then_some(())).count();
+    assert_eq!(closed, 60, "each is closed in order, none reset");
+    let (status, log) = service.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(!log.contains("connections were cut") && log.contains("\"stopped\""), "{log}");
+}
+
 #[test]
 fn a_delayed_stop_says_first_that_it_is_not_ready_and_later_that_it_closes() {
     let directory = tempfile::tempdir().unwrap();

@@ -205,7 +205,8 @@ fn files_that_are_not_ours_are_refused_and_left_alone() {
     let make_foreign = |path: &Path| Connection::open(path).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
     let make_newer = |path: &Path| {
         drop(Sqlite::open(path, 1).unwrap());
-        Connection::open(path).unwrap().pragma_update(None, "user_version", 1000).unwrap();
+        let sql = "PRAGMA user_version = 1000; UPDATE schema_version SET compatible_from = 1000";
+        Connection::open(path).unwrap().execute_batch(sql).unwrap();
     };
     type Made<'a> = (&'a dyn Fn(&Path), fn(&OpenError) -> bool);
     let cases: [Made<'_>; 4] = [
@@ -214,7 +215,7 @@ fn files_that_are_not_ours_are_refused_and_left_alone() {
         }),
         (&|path| std::fs::write(path, b"short").unwrap(), |error| matches!(error, OpenError::NotADatabase { .. })),
         (&make_foreign, |error| matches!(error, OpenError::Foreign(_))),
-        (&make_newer, |error| matches!(error, OpenError::Newer { found: 1000, .. })),
+        (&make_newer, |error| matches!(error, OpenError::Newer { found: 1000, compatible_from: 1000, .. })),
     ];
     for (make, is_expected) in cases {
         make(&path);

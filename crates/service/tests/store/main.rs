@@ -13,6 +13,8 @@ mod keys;
 mod moved;
 mod plans;
 mod races;
+mod tls;
+mod versions;
 
 use std::time::Duration;
 

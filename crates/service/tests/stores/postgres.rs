@@ -8,6 +8,9 @@
 //! stops the server and removes its directory. Nothing here knows the service; the tests of one binary share one server
 //! ([`Server::shared`]) and have a database each. A test that stops or breaks its server starts one of its own.
 
+#[path = "certificates.rs"]
+pub(crate) mod certificates;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
@@ -25,6 +28,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+use certificates::{Authority, Certificate, Oddity};
 
 /// Nothing that works takes this long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -70,6 +75,8 @@ pub(crate) struct Differences {
     pub(crate) fsync: bool,
     /// The tables of [`Server::database`] are on a disk of that many MiB, which only the server and root can reach.
     pub(crate) disk_mib: Option<u32>,
+    /// It offers TLS, with a certificate for its address.
+    pub(crate) tls: bool,
 }
 
 /// A server and its data.
@@ -123,6 +130,9 @@ impl Server {
         let databases = AtomicUsize::new(0);
         let mut server = Self { differences, directory, owner, port: 0, password, running: None, databases };
         server.initialise();
+        if differences.tls {
+            server.install(&Authority::new().certificate("IP:127.0.0.1", Oddity::None));
+        }
         let came = (0..PORTS_MAX).any(|_| {
             server.port = free_port();
             server.try_to_start()
@@ -155,6 +165,35 @@ impl Server {
     /// Runs SQL as the owner, outside of any test's database.
     pub(crate) fn keep(&self, sql: &str) {
         run(&self.url(KEEPER, "postgres"), sql);
+    }
+
+    /// Shows another certificate from now on.
+    pub(crate) fn show(&mut self, certificate: &Certificate) {
+        self.end();
+        self.install(certificate);
+        self.start_again();
+    }
+
+    /// Lets the service's role in with TLS only.
+    pub(crate) fn demand_tls(&mut self) {
+        self.end();
+        let rules = [("hostssl", SERVICE), ("host", KEEPER)];
+        let rules = rules.map(|(kind, role)| format!("{kind} all {role} 127.0.0.1/32 scram-sha-256\n"));
+        fs::write(self.data().join("pg_hba.conf"), rules.concat()).unwrap();
+        self.start_again();
+    }
+
+    /// Puts a certificate where the server looks for it when it starts.
+    fn install(&self, certificate: &Certificate) {
+        for (from, name) in [(&certificate.certificate, "server.crt"), (&certificate.key, "server.key")] {
+            let path = self.directory.path().join(name);
+            fs::copy(from, &path).unwrap();
+            // Others must not read a key.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some(owner) = self.owner {
+                chown(&path, Some(owner.uid), Some(owner.gid)).unwrap();
+            }
+        }
     }
 
     /// The port of 127.0.0.1.
@@ -326,6 +365,12 @@ impl Server {
             ("log_line_prefix", "%d "),
         ] {
             command.arg("-c").arg(format!("{name}={value}"));
+        }
+        if self.differences.tls {
+            for (name, file) in [("ssl_cert_file", "server.crt"), ("ssl_key_file", "server.key")] {
+                command.arg("-c").arg(format!("{name}={}", self.directory.path().join(file).display()));
+            }
+            command.args(["-c", "ssl=on"]);
         }
         // A Ctrl-C is for this process, which the guardian survives.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::postgres::certificates::{Authority, Certificate, Oddity};
 use crate::postgres::{Database, Server};
 use crate::proxy::{Proxy, through};
 use crate::running::{Running, eventually};
@@ -25,6 +26,8 @@ const PGBOUNCER: &str = match option_env!("PGBOUNCER") {
 struct Pooler {
     directory: TempDir,
     port: u16,
+    /// It demands TLS.
+    tls: bool,
     child: Option<Child>,
 }
 
@@ -32,16 +35,29 @@ impl Pooler {
     fn before(server: &Server, database: &Database, mode: &str) -> Self {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let directory = tempfile::Builder::new().prefix("baiwan-pgbouncer-").tempdir_in("/tmp").unwrap();
-        let mut pooler = Self { directory, port, child: None };
+        let mut pooler = Self { directory, port, tls: false, child: None };
         pooler.start(server, database, mode);
         pooler
+    }
+
+    /// From now on it demands TLS, and shows this certificate.
+    fn demand_tls(&mut self, server: &Server, database: &Database, mode: &str, certificate: &Certificate) {
+        for (from, name) in [(&certificate.certificate, "cert.pem"), (&certificate.key, "key.pem")] {
+            let path = self.directory.path().join(name);
+            fs::copy(from, &path).unwrap();
+            if let Some((uid, gid)) = server.owner() {
+                chown(&path, Some(uid), Some(gid)).unwrap();
+            }
+        }
+        self.tls = true;
+        self.start(server, database, mode);
     }
 
     /// Starts it, or again, in that mode.
     fn start(&mut self, server: &Server, database: &Database, mode: &str) {
         self.end();
         let (user, password) = server.credentials();
-        let settings = format!(
+        let mut settings = format!(
             "[databases]\n{name} = host=127.0.0.1 port={server} dbname={name} user={user} password='{password}'\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\npool_mode = {mode}\n\
              default_pool_size = 20\nunix_socket_dir =\n",
@@ -49,6 +65,12 @@ impl Pooler {
             server = server.port(),
             port = self.port,
         );
+        if self.tls {
+            let folder = self.directory.path().display();
+            settings += &format!(
+                "client_tls_sslmode = require\nclient_tls_cert_file = {folder}/cert.pem\nclient_tls_key_file = {folder}/key.pem\n"
+            );
+        }
         let file = self.directory.path().join("settings.ini");
         fs::write(&file, settings).unwrap();
         let mut command = Command::new("setpriv");
@@ -149,4 +171,31 @@ fn row_113_a_pooler_in_session_mode_is_as_good_as_none_and_one_that_changes_its_
     assert!(status.success(), "{log}");
     let errors = lines_of_errors(&log);
     assert!(errors.len() == 1 && errors[0].contains("pool_mode to session"), "{log}");
+}
+
+#[test]
+#[cfg_attr(
+    not(all(has_postgres, has_pgbouncer)),
+    ignore = "initdb, postgres or pgbouncer is not installed; Debian: apt-get install postgresql pgbouncer"
+)]
+fn a_pooler_is_reached_by_tls_and_known_by_an_authority_that_the_system_trusts() {
+    let _alone = alone();
+    let (directory, server, authority) = (tempfile::tempdir().unwrap(), Server::shared(), Authority::new());
+    let database = server.database();
+    let mut pooler = Pooler::before(server, &database, "session");
+    pooler.demand_tls(server, &database, "session", &authority.certificate("IP:127.0.0.1", Oddity::None));
+    let (mut command, proxy) = pooler.command(server, &database, &directory);
+    let url = through(&proxy, server, &database);
+    let output = command.env("DATABASE_URL", format!("{url}?sslmode=verify-full")).output().unwrap();
+    let refused = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), refused.lines().count()), (Some(1), 1), "{refused}");
+    assert!(refused.contains("sslrootcert") && refused.contains("DATABASE_URL"), "{refused}");
+    command.env("SSL_CERT_FILE", authority.own().certificate);
+    let service = Running::start_with_store(command);
+    assert_eq!(create(&service, "Ada").json()["id"], 1);
+    let secured = "TLS with a certificate of the system's authorities (sslmode=verify-full)";
+    assert_eq!(service.ready["database_tls"], secured);
+    service.signal(Signal::TERM);
+    let (status, log) = service.wait();
+    assert!(status.success() && lines_of_errors(&log).is_empty(), "{log}");
 }

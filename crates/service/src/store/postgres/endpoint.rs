@@ -12,15 +12,18 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tokio_postgres::config::{Host, LoadBalanceHosts, TargetSessionAttrs};
-use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{Client, Config, Connection, Error, NoTls, Socket};
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, Connection, Error, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use tracing::warn;
 
 use super::failure::reason;
+use super::tls::{NoAuthorities, Tls, failure};
 use crate::store::PostgresUrl;
 
 /// The half that speaks with the server.
-pub(super) type Driver = Connection<Socket, NoTlsStream>;
+pub(super) type Driver = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
 /// Time for a socket to be connected, unless the URL says otherwise.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
@@ -46,12 +49,17 @@ pub(super) struct Endpoint {
     at_random: bool,
     /// For one attempt at one host.
     attempt_max: Duration,
+    tls: Tls,
+    /// It was said that TLS does not succeed, and is done without.
+    said_plain: AtomicBool,
     /// A session was not what was prepared in it: the next one shows first that it is its connection's own.
     suspects_pooler: AtomicBool,
 }
 
 impl Endpoint {
-    pub(super) fn new(url: &PostgresUrl) -> Self {
+    /// Reads the certificates that servers are checked by, if any.
+    pub(super) fn new(url: &PostgresUrl) -> Result<Self, NoAuthorities> {
+        let tls = Tls::new(url.tls_mode())?;
         let mut config = url.config().clone();
         if config.get_application_name().is_none() {
             config.application_name("baiwan");
@@ -77,7 +85,8 @@ impl Endpoint {
         config.load_balance_hosts(LoadBalanceHosts::Random);
         let hosts = (0..url.hosts()).map(|host| only(&config, host)).collect();
         let attempt_max = connect_max.saturating_add(ANSWER_MAX);
-        Self { hosts, begin: AtomicUsize::new(0), at_random, attempt_max, suspects_pooler: AtomicBool::new(false) }
+        let (said_plain, suspects_pooler) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Self { hosts, begin: AtomicUsize::new(0), at_random, attempt_max, tls, said_plain, suspects_pooler })
     }
 
     /// A connection as the first host makes it that does; all are asked in turn. All together have `limit`, or each the time that
@@ -91,7 +100,7 @@ impl Endpoint {
         };
         let mut failed: Option<Error> = None;
         for host in (begin..begin + count).map(|host| host % count) {
-            match timeout(each, self.hosts[host].connect(NoTls)).await {
+            match timeout(each, self.attempt(&self.hosts[host])).await {
                 Ok(Ok(connected)) => {
                     self.begin.store(host, Ordering::Relaxed);
                     return Some(Ok(connected));
@@ -104,6 +113,32 @@ impl Endpoint {
             }
         }
         failed.map(Err)
+    }
+
+    async fn attempt(&self, config: &Config) -> Result<(Client, Driver), Error> {
+        let failed = match config.connect(self.tls()).await {
+            Ok(connected) => return Ok(connected),
+            Err(failed) => failed,
+        };
+        let without_tls = failure(&failed).is_some();
+        // The second is invalid_authorization_specification: the server lets this user in without TLS only, or not at all.
+        let may_succeed = without_tls || failed.code().is_some_and(|state| state.code() == "28000");
+        if config.get_ssl_mode() != SslMode::Prefer || !may_succeed {
+            return Err(failed);
+        }
+        let mut plain = config.clone();
+        plain.ssl_mode(SslMode::Disable);
+        let connected = plain.connect(self.tls()).await;
+        if connected.is_ok() && without_tls && !self.said_plain.swap(true, Ordering::Relaxed) {
+            let reason = reason(&failed);
+            warn!(%reason, "connections to PostgreSQL go without TLS, which does not succeed (sslmode=prefer in DATABASE_URL)");
+        }
+        connected.map_err(|_| failed)
+    }
+
+    /// What TLS sessions are made with.
+    pub(super) fn tls(&self) -> MakeRustlsConnect {
+        self.tls.connector()
     }
 
     /// From now on a session shows first that it is its connection's own.
@@ -130,14 +165,20 @@ impl Endpoint {
 /// The configuration with one of its hosts.
 fn only(config: &Config, host: usize) -> Config {
     let mut only = Config::new();
+    only.ssl_mode(config.get_ssl_mode());
     match config.get_hosts().get(host) {
         Some(Host::Tcp(name)) => _ = only.host(name),
         #[cfg(unix)]
-        Some(Host::Unix(directory)) => _ = only.host_path(directory),
+        // As in libpq: what does not leave the machine is not encrypted, and the server would not do it.
+        Some(Host::Unix(directory)) => _ = only.host_path(directory).ssl_mode(SslMode::Disable),
         None => {}
     }
     if let Some(address) = config.get_hostaddrs().get(host) {
         only.hostaddr(*address);
+        if config.get_hosts().is_empty() {
+            // The name that a certificate is for.
+            only.host(address.to_string());
+        }
     }
     let ports = config.get_ports();
     if let Some(port) = ports.get(host).or(ports.first()) {
@@ -153,7 +194,7 @@ fn only(config: &Config, host: usize) -> Config {
     config.get_keepalives_interval().map(|interval| only.keepalives_interval(interval));
     config.get_keepalives_retries().map(|retries| only.keepalives_retries(retries));
     only.keepalives(config.get_keepalives()).keepalives_idle(config.get_keepalives_idle());
-    only.ssl_mode(config.get_ssl_mode()).ssl_negotiation(config.get_ssl_negotiation());
+    only.ssl_negotiation(config.get_ssl_negotiation());
     only.channel_binding(config.get_channel_binding()).target_session_attrs(config.get_target_session_attrs());
     only.load_balance_hosts(config.get_load_balance_hosts());
     only
@@ -183,7 +224,7 @@ mod tests {
     use super::*;
 
     fn endpoint(url: &str) -> Endpoint {
-        Endpoint::new(&url.parse().unwrap())
+        Endpoint::new(&url.parse().unwrap()).unwrap()
     }
 
     #[test]
@@ -223,6 +264,12 @@ mod tests {
             assert!(only(&several, host) == parsed(place), "{place}");
         }
         let addresses = parsed("/x?hostaddr=127.0.0.1,::1&port=7");
-        assert!(only(&addresses, 1) == parsed("/x?hostaddr=::1&port=7"));
+        assert!(only(&addresses, 1) == parsed("/x?host=::1&hostaddr=::1&port=7"), "the address is the name as well");
+    }
+
+    #[test]
+    fn a_connection_that_does_not_leave_the_machine_has_no_tls() {
+        let Endpoint { hosts, .. } = endpoint("postgres://ada@a,%2Frun/x?sslmode=require");
+        assert_eq!([SslMode::Require, SslMode::Disable], [hosts[0].get_ssl_mode(), hosts[1].get_ssl_mode()]);
     }
 }

@@ -4,6 +4,8 @@ use std::error::Error as _;
 
 use tokio_postgres::Error;
 
+use super::tls;
+
 /// What is said of a pooler that gives each transaction another session (see `pooler`).
 pub(super) const POOLED: &str = "a pooler in transaction mode keeps no prepared statements and no settings of a session: set its pool_mode to \
     session, or set DATABASE_URL to the server itself";
@@ -18,6 +20,9 @@ pub(super) fn reason(error: &Error) -> String {
         None => {
             let mut text = error.to_string();
             let mut cause = error.source();
+            if let Some(words) = tls::in_words(error) {
+                (text, cause) = (format!("{text}: {words}"), None);
+            }
             while let Some(error) = cause {
                 text = format!("{text}: {error}");
                 cause = error.source();
@@ -25,6 +30,8 @@ pub(super) fn reason(error: &Error) -> String {
             text
         }
     };
+    // What ends without a word of TLS is explained on a page on the web.
+    let text = text.split(": https://").next().unwrap_or_default();
     // It may be a server's text, and goes into a log.
     text.replace(char::is_control, " ")
 }

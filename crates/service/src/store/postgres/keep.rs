@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use baiwan_task::{TimedOut, timeout};
 use tokio::time::{Instant, sleep};
-use tokio_postgres::NoTls;
 
 use super::Shared;
 use super::backoff::Backoff;
@@ -96,8 +95,9 @@ async fn serve(shared: &Shared, tenure: &Tenure<'_>, session: Arc<Session>, mut 
                 tenure.fail(&late.to_string());
                 let asked = drive(&mut connection, timeout("an answer", SILENCE_MAX, session.ask())).await;
                 if !matches!(asked, Ok(Ok(Ok(())))) {
+                    let tls = shared.endpoint.tls();
                     // It may wait for a standby, with a commit that the server would wait for long after the connection is gone.
-                    let _ = timeout("a cancellation", CANCEL_MAX, session.cancel_token().cancel_query(NoTls)).await;
+                    let _ = timeout("a cancellation", CANCEL_MAX, session.cancel_token().cancel_query(tls)).await;
                     return;
                 }
             }

@@ -87,15 +87,18 @@ pub enum OpenError {
         "{} is the database of another program; it was not changed: set DATABASE_URL to another path", .0.display()
     )]
     Foreign(PathBuf),
-    /// Written by a later version of this service.
+    /// Changed by a later version of this service, so that this one must not use it.
     #[error(
-        "{} has schema version {found}, this baiwan knows versions up to {known}: start the newer baiwan", path.display()
+        "the database {} has schema version {found}, which needs a baiwan that knows version {compatible_from}; this one knows versions up \
+         to {known}: start the later baiwan, or restore a backup from before it, or set DATABASE_URL to another path", path.display()
     )]
     Newer {
         /// The file.
         path: PathBuf,
         /// Its `user_version`.
         found: i32,
+        /// The least version that a program must know to use it.
+        compatible_from: i32,
         /// The last version this program knows.
         known: i32,
     },

@@ -2,7 +2,8 @@
 //!
 //! A file is ours when its `application_id` says so, and new when it is empty; anything else is refused before a byte
 //! of it changes. Migrations run once, at start, in one transaction together with the `user_version` that counts
-//! them, so that a crash leaves either the old schema or the new one.
+//! them, so that a crash leaves either the old schema or the new one. What another version of this program may do with the file, the table
+//! `schema_version` says (see `store/migrations.rs`).
 
 use std::fs::OpenOptions;
 use std::io::Read;
@@ -12,20 +13,27 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use rustix::fs::{Access, access};
 
+use tracing::info;
+
 use super::error::OpenError;
+use crate::store::migrations::{self, Standing, Step};
 
 /// "Baiw", in the file's header: whose file it is.
 const APPLICATION_ID: i32 = 0x4261_6977;
 
-/// Step `n` leads from `user_version` `n` to `n + 1`. Steps are only ever appended.
-const MIGRATIONS: &[&str] = &[
-    "CREATE TABLE users (
+/// Step `n` leads from `user_version` `n` to `n + 1`. The law for them stands in `store/migrations.rs`.
+const MIGRATIONS: &[Step] = &[
+    Step::Breaks(
+        "CREATE TABLE users (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         name TEXT UNIQUE NOT NULL,
         email TEXT,
         created_at TEXT NOT NULL
     );",
-    "ALTER TABLE users ADD COLUMN version INTEGER NOT NULL DEFAULT 1;
+    ),
+    // A program that does not count the versions of a user would leave them as they are.
+    Step::Breaks(
+        "ALTER TABLE users ADD COLUMN version INTEGER NOT NULL DEFAULT 1;
     CREATE TABLE idempotency_keys (
         key TEXT PRIMARY KEY,
         fingerprint BLOB NOT NULL,
@@ -33,6 +41,12 @@ const MIGRATIONS: &[&str] = &[
         created_at TEXT NOT NULL
     ) WITHOUT ROWID;
     CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);",
+    ),
+    // The version itself is in the file's header.
+    Step::Adds(
+        "CREATE TABLE schema_version (compatible_from INTEGER NOT NULL);
+    INSERT INTO schema_version VALUES (0);",
+    ),
 ];
 
 /// What is wrong with a file that SQLite opens, but may not write.
@@ -112,7 +126,7 @@ fn prepare(path: &Path, connection: &mut Connection) -> Result<(), OpenError> {
     }
     set_up_writer(connection).map_err(failed)?;
     // Before the log is switched on, so that the file's own header says whose it is, not only the log.
-    migrate(connection).map_err(failed)?;
+    migrate(path, connection)?;
     let mode: String =
         connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0)).map_err(failed)?;
     if mode != "wal" {
@@ -125,18 +139,41 @@ fn prepare(path: &Path, connection: &mut Connection) -> Result<(), OpenError> {
 fn identify(path: &Path, connection: &Connection) -> Result<(), OpenError> {
     let failed = |error: rusqlite::Error| OpenError::at_start(path, &error);
     let header = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(failed);
-    let (owner, found) = (header("application_id")?, header("user_version")?);
+    let (owner, version) = (header("application_id")?, header("user_version")?);
     let objects: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
-    let is_new = owner == 0 && found == 0 && objects == 0;
+    let is_new = owner == 0 && version == 0 && objects == 0;
     if owner != APPLICATION_ID && !is_new {
         return Err(OpenError::Foreign(path.to_owned()));
     }
-    let known = schema_version();
-    if found > known {
-        return Err(OpenError::Newer { path: path.to_owned(), found, known });
+    let (found, standing) = standing(path, connection)?;
+    if standing == Standing::Ahead {
+        let known = migrations::version(MIGRATIONS);
+        info!(
+            found,
+            known,
+            "a later version of this program has added to the schema of the database; this one leaves it as it is"
+        );
     }
     Ok(())
+}
+
+/// The version that the file has, and what may be done with it. A file that this program cannot work with is refused.
+fn standing(path: &Path, connection: &Connection) -> Result<(i32, Standing), OpenError> {
+    let failed = |error: rusqlite::Error| OpenError::at_start(path, &error);
+    let known = migrations::version(MIGRATIONS);
+    let found = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+    // Who has made later steps has made the table, too.
+    let compatible_from = match found > known {
+        true => {
+            connection.query_row("SELECT compatible_from FROM schema_version", [], |row| row.get(0)).map_err(failed)?
+        }
+        false => 0,
+    };
+    match Standing::of(found, compatible_from, known) {
+        Standing::TooNew => Err(OpenError::Newer { path: path.to_owned(), found, compatible_from, known }),
+        standing => Ok((found, standing)),
+    }
 }
 
 /// What the writer does when another process writes, for the `tries`th time: whether it tries again.
@@ -145,27 +182,26 @@ fn wait_for_others(tries: i32) -> bool {
     WRITER_BUSY_INTERVAL * tries.unsigned_abs() < WRITER_BUSY_TIMEOUT
 }
 
-fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
-    // A file that has this schema is only read: the process that this one takes over from may be writing to it.
-    if connection.pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0))? == schema_version() {
+fn migrate(path: &Path, connection: &mut Connection) -> Result<(), OpenError> {
+    let failed = |error: rusqlite::Error| OpenError::at_start(path, &error);
+    // A file without steps to be made is only read: the process that this one takes over from may be writing to it.
+    if standing(path, connection)?.1 != Standing::Behind {
         return Ok(());
     }
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     // Read inside the transaction: another process may have migrated meanwhile.
-    let version: i32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let done = usize::try_from(version).unwrap_or(0);
-    for step in MIGRATIONS.iter().skip(done) {
-        transaction.execute_batch(step)?;
+    let (found, standing) = standing(path, &transaction)?;
+    let known = migrations::version(MIGRATIONS);
+    if standing == Standing::Behind {
+        for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+            transaction.execute_batch(step.sql()).map_err(failed)?;
+        }
+        transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
+        transaction.pragma_update(None, "user_version", known).map_err(failed)?;
+        let compatible_from = migrations::compatible_from(MIGRATIONS);
+        transaction.execute("UPDATE schema_version SET compatible_from = ?1", [compatible_from]).map_err(failed)?;
     }
-    if done < MIGRATIONS.len() {
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", schema_version())?;
-    }
-    transaction.commit()
-}
-
-fn schema_version() -> i32 {
-    i32::try_from(MIGRATIONS.len()).expect("a handful of migrations")
+    transaction.commit().map_err(failed)
 }
 
 fn set_up_writer(connection: &Connection) -> rusqlite::Result<()> {
@@ -224,6 +260,14 @@ mod tests {
             let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
             // 2 is FULL.
             assert_eq!((synchronous, mode.as_str()), (2, "wal"));
+        }
+    }
+
+    #[test]
+    fn steps_that_are_said_to_add_do_no_more() {
+        for step in MIGRATIONS {
+            let Step::Adds(sql) = step else { continue };
+            assert_eq!(migrations::more_than_addition(sql), None);
         }
     }
 

@@ -10,7 +10,7 @@
 //! The words are those of the crate `sd-notify`. Messages are sent here: that crate knows no abstract sockets, waits without end for
 //! a manager that reads nothing, and needs a free fd for each message, of which a server at its maximum has none.
 //!
-//! Invariant: nothing here fails its caller or holds it for more than [`SEND_MAX`]. A message that cannot be sent is a line of the log, and
+//! Invariant: nothing here fails its caller or holds it for more than a second (`SEND_MAX`). A message that cannot be sent is a line of the log, and
 //! so are not those after it until one was sent again.
 
 use std::env;

@@ -29,7 +29,7 @@ use tokio::task::spawn_blocking;
 use crate::config::Config;
 use crate::config::flags::Flags;
 
-/// Time for everything, however many addresses are asked: less than the three seconds that the image gives it, so that it says what is wrong.
+/// Time for everything, however many addresses are asked: less than the five seconds that the image gives it, so that it says what is wrong.
 pub const DEADLINE: Duration = Duration::from_secs(2);
 /// What is asked where no path is given.
 const PATH: &str = "/health/live";

@@ -28,15 +28,15 @@ impl Sockets {
     ///
     /// # Errors
     ///
-    /// One cannot be served, or cannot be the admin side's.
-    pub fn take(has_admin: bool) -> anyhow::Result<Self> {
+    /// One cannot be served, or cannot be the admin side's; or there are some and the service `hands_over`.
+    pub fn take(has_admin: bool, hands_over: bool) -> anyhow::Result<Self> {
         let given = baiwan::activated_sockets()?;
         let others = match (given.is_empty(), std::env::var("LISTEN_FDS"), std::env::var("LISTEN_PID")) {
             (true, Ok(_), Ok(pid)) if pid != std::process::id().to_string() => Some(pid),
             _ => None,
         };
         let names = given.iter().map(|socket| socket.name().to_owned()).collect::<Vec<_>>();
-        check(&names, has_admin)?;
+        check(&names, has_admin, hands_over)?;
         let (admin, servers): (Vec<ActivatedSocket>, Vec<_>) =
             given.into_iter().partition(|socket| socket.name() == ADMIN);
         let servers = servers.into_iter().map(OwnedFd::from).collect();
@@ -84,8 +84,14 @@ impl Given {
     }
 }
 
-/// Whether the admin side can have the socket that is meant for it.
-fn check(names: &[String], has_admin: bool) -> anyhow::Result<()> {
+/// Whether the admin side can have the socket that is meant for it, and nobody else needs it.
+fn check(names: &[String], has_admin: bool, hands_over: bool) -> anyhow::Result<()> {
+    if hands_over && !names.is_empty() {
+        bail!(
+            "TAKEOVER is set, and the service manager has opened sockets (LISTEN_FDS), which it does not give to a process that takes over: \
+             leave one of the two out. Where a service manager keeps the sockets, a restart refuses nobody"
+        );
+    }
     match names.iter().filter(|name| *name == ADMIN).count() {
         0 => Ok(()),
         _ if !has_admin => bail!(
@@ -103,14 +109,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn at_most_one_socket_is_the_admin_sides() {
-        let said = |names: &[&str], has_admin| {
+    fn at_most_one_socket_is_the_admin_sides_and_none_is_handed_over() {
+        let said_of = |names: &[&str], has_admin, hands_over| {
             let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-            check(&names, has_admin).err().map(|error| error.to_string()).unwrap_or_default()
+            check(&names, has_admin, hands_over).err().map(|error| error.to_string()).unwrap_or_default()
         };
+        let said = |names: &[&str], has_admin| said_of(names, has_admin, false);
         assert_eq!(said(&["baiwan.socket", "baiwan.socket"], false), "");
         assert_eq!(said(&["http", "admin"], true), "");
         assert!(said(&["admin"], false).contains("ADMIN_HOST is off"));
         assert!(said(&["admin", "admin"], true).contains("2 sockets called admin"));
+        assert!(said_of(&["http"], true, true).starts_with("TAKEOVER is set"));
+        assert_eq!(said_of(&[], true, true), "");
     }
 }

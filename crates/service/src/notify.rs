@@ -50,6 +50,8 @@ struct Manager {
     address: SocketAddr,
     phase: Mutex<Phase>,
     server: OnceLock<Health>,
+    /// This process has said that it is the main one, so another one was told about the watchdog.
+    has_taken_over: AtomicBool,
     /// The last message could not be sent.
     is_failing: AtomicBool,
 }
@@ -84,9 +86,10 @@ pub fn begin() -> Option<Heartbeat> {
             let phase = manager.phase();
             lasted += pause;
             let is_live = || manager.server.get().is_some_and(Health::is_live);
-            match beat(phase, lasted, watchdog.is_some(), is_live) {
+            let has_watchdog = watchdog.is_some() || manager.has_taken_over.load(Ordering::Relaxed);
+            match beat(phase, lasted, has_watchdog, is_live) {
                 Some(message) => manager.send(&[NotifyState::Custom(&message)]),
-                None if watchdog.is_none() && phase != Phase::Starting => return,
+                None if !has_watchdog && phase != Phase::Starting => return,
                 None => {}
             }
         }
@@ -134,8 +137,14 @@ pub fn status(text: &str) {
     tell(None, &[NotifyState::Status(&on_one_line(text))]);
 }
 
-/// The service's main process is the one with this id.
+/// The service's main process is the one with this id. If it is this one, the watchdog is fed from now on, whether there is one or not: systemd
+/// tells only processes that it has started itself.
 pub fn main_pid(pid: u32) {
+    if pid == std::process::id()
+        && let Some(manager) = manager()
+    {
+        manager.has_taken_over.store(true, Ordering::Relaxed);
+    }
     tell(None, &[NotifyState::MainPid(pid)]);
 }
 
@@ -172,6 +181,7 @@ impl Manager {
                 address,
                 phase: Mutex::new(Phase::Starting),
                 server: OnceLock::new(),
+                has_taken_over: AtomicBool::new(false),
                 is_failing: AtomicBool::new(false),
             }),
             Err(error) => {

@@ -51,7 +51,7 @@ impl Probe for baiwan::Health {
 ///
 /// What keeps it from starting or from stopping cleanly, in one line that says what to do.
 pub fn run(config: &Config, reading: Reading) -> anyhow::Result<()> {
-    let sockets = Sockets::take(config.admin.host.is_some())?;
+    let sockets = Sockets::take(config.admin.host.is_some(), config.server.takeover.is_some())?;
     let json = logs::start(&config.log_level, config.log_format)?;
     sockets.say();
     let _heartbeat = notify::begin();

@@ -143,9 +143,8 @@ impl CoreThread {
         let Self { index, event_loop, in_force, status, is_heir, .. } = self;
         let board = Arc::clone(&status);
         let may_serve = async || {
-            if is_heir {
-                board.cores[index].until(|| board.phase() != Phase::Starting).await;
-            }
+            // Until then a signal ends the process, and whoever was accepted with it.
+            board.cores[index].until(|| board.phase() != Phase::Starting).await;
             // The start of another core has failed, or the other process serves on: nothing was accepted here.
             !(is_heir && board.phase() == Phase::Stopping)
         };

@@ -205,6 +205,8 @@ fn a_process_that_takes_over_becomes_the_main_one_and_the_one_before_ends_withou
     said.sort();
     assert_eq!(said[..2], [[main.clone()], [main]], "{said:?}");
     assert_eq!(said[2][0], "READY=1", "{said:?}");
+    // Nobody has told it of a watchdog.
+    assert_eq!(manager.message(), ["WATCHDOG=1"]);
     second.signal(Signal::TERM);
     assert_eq!(manager.message()[0], "STOPPING=1");
     assert_eq!(second.wait().0.code(), Some(0));

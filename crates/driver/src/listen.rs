@@ -60,9 +60,7 @@ impl BoundListener {
             net::listen(&fd, BACKLOG_MAX as i32)?;
             return Self::from_fd(fd);
         };
-        let file = socket_file::claim(path, options.file)?;
-        net::listen(&fd, BACKLOG_MAX as i32)?;
-        socket_file::check(path, file)?;
+        let file = socket_file::listen(&fd, path, options.file, BACKLOG_MAX as i32)?;
         Ok(Self { file: Some(file), ..Self::from_fd(fd)? })
     }
 
@@ -164,6 +162,7 @@ impl AsFd for BoundListener {
     }
 }
 
+/// A socket that is bound to the address, unless that is a path: see [`socket_file::listen`].
 fn open(address: &Address, options: ListenOptions) -> io::Result<OwnedFd> {
     match address {
         Address::Tcp(address) => {
@@ -180,11 +179,7 @@ fn open(address: &Address, options: ListenOptions) -> io::Result<OwnedFd> {
             net::bind(&fd, address)?;
             Ok(fd)
         }
-        Address::Unix(path) => {
-            let fd = unix_socket()?;
-            socket_file::bind(&fd, path)?;
-            Ok(fd)
-        }
+        Address::Unix(_) => unix_socket(),
         Address::Abstract(name) => {
             let fd = unix_socket()?;
             net::bind(&fd, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;

@@ -40,9 +40,7 @@ impl BoundListener {
             net::listen(&fd, BACKLOG_MAX)?;
             return Self::from_fd(fd);
         };
-        let file = socket_file::claim(path, options.file)?;
-        net::listen(&fd, BACKLOG_MAX)?;
-        socket_file::check(path, file)?;
+        let file = socket_file::listen(&fd, path, options.file, BACKLOG_MAX)?;
         Ok(Self { fd, address: address.clone(), file: Some(file) })
     }
 
@@ -112,6 +110,7 @@ impl AsFd for BoundListener {
     }
 }
 
+/// A socket that is bound to the address, unless that is a path: see [`socket_file::listen`].
 fn open(address: &Address, options: ListenOptions) -> io::Result<OwnedFd> {
     match address {
         Address::Tcp(address) => {
@@ -124,11 +123,7 @@ fn open(address: &Address, options: ListenOptions) -> io::Result<OwnedFd> {
             net::bind(&fd, address)?;
             Ok(fd)
         }
-        Address::Unix(path) => {
-            let fd = stream_socket(AddressFamily::UNIX)?;
-            socket_file::bind(&fd, path)?;
-            Ok(fd)
-        }
+        Address::Unix(_) => stream_socket(AddressFamily::UNIX),
         Address::Abstract(_) => {
             let said = "abstract sockets are there on Linux alone: write unix:/PATH";
             Err(io::Error::new(io::ErrorKind::Unsupported, said))

@@ -1,21 +1,30 @@
 //! The file of a Unix socket: what may stand in its place, who may connect, and who removes it.
 //!
 //! ```text
-//!   make room (a dead server's socket) ─▶ bind ─▶ mode, owner, group ─▶ listen ─▶ … ─▶ remove, if it is still this one
+//!   lock the folder ─▶ make room (a dead server's socket) ─▶ bind ─▶ mode, owner, group ─▶ listen ─▶ unlock ─▶ …
+//!     … ─▶ remove, if it is still this one
 //! ```
 //!
 //! The invariant: nobody can connect before mode, owner and group are what they shall be, because a socket that does not listen yet
 //! refuses everybody. So the umask, which belongs to all threads of the process, need not be changed.
+//!
+//! A socket that does not listen yet looks like a dead server's. The lock keeps another process that starts here from removing it.
 
-use std::fs::{FileType, Metadata};
+use std::fs::{File, FileType, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::fs::{Access, Gid, Mode, Uid};
+use rustix::fs::{Access, FlockOperation, Gid, Mode, OFlags, Uid};
 use rustix::io::{Errno, FdFlags};
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketType};
+
+/// How often a process tries to lock a folder, and the pause between two tries: a second in all. Servers hold the lock for milliseconds at
+/// the most, so that whoever still holds it then is something else.
+const LOCK_TRIES_MAX: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Who may connect to the Unix sockets that are bound. What is `None` is as the system makes it: the process's user and group, and all
 /// permissions that its umask leaves.
@@ -89,8 +98,19 @@ impl Drop for SocketFile {
     }
 }
 
+/// Binds a new socket to the path, in the place of one that nobody listens on any more, and has it listen once its file is accessible
+/// as it shall be.
+pub(crate) fn listen(fd: &OwnedFd, path: &Path, access: FileAccess, backlog: i32) -> io::Result<Identity> {
+    let _locked = lock_folder(path);
+    bind(fd, path)?;
+    let identity = claim(path, access)?;
+    net::listen(fd, backlog)?;
+    check(path, identity)?;
+    Ok(identity)
+}
+
 /// Makes the file that was just bound accessible as it shall be. It is removed if that fails.
-pub(crate) fn claim(path: &Path, access: FileAccess) -> io::Result<Identity> {
+fn claim(path: &Path, access: FileAccess) -> io::Result<Identity> {
     let identity = Identity::of(&std::fs::symlink_metadata(path)?);
     let file = SocketFile::new(path, identity);
     open_to(path, access)?;
@@ -98,8 +118,9 @@ pub(crate) fn claim(path: &Path, access: FileAccess) -> io::Result<Identity> {
     Ok(identity)
 }
 
-/// Fails if the file that was claimed is another one by now: whoever looked before the socket listened took it for a dead server's.
-pub(crate) fn check(path: &Path, claimed: Identity) -> io::Result<()> {
+/// Fails if the file that was claimed is another one by now: a process that had no lock looked before the socket listened, and took it for
+/// a dead server's.
+fn check(path: &Path, claimed: Identity) -> io::Result<()> {
     if claimed.is_at(path) { Ok(()) } else { Err(Errno::ADDRINUSE.into()) }
 }
 
@@ -130,13 +151,15 @@ fn open_to(path: &Path, access: FileAccess) -> io::Result<()> {
 }
 
 #[cfg(target_os = "linux")]
-use by_descriptor::{set_mode, set_owner};
+use by_descriptor::{look, set_mode, set_owner};
 #[cfg(not(target_os = "linux"))]
-use by_path::{set_mode, set_owner};
+use by_path::{look, set_mode, set_owner};
 
 /// What is set is set for a socket, and not for a file that a link in its place leads to.
 #[cfg(target_os = "linux")]
 mod by_descriptor {
+    use std::fs::{File, Metadata};
+    use std::io;
     use std::os::fd::{AsRawFd, OwnedFd};
     use std::path::Path;
 
@@ -153,8 +176,18 @@ mod by_descriptor {
         rustix::fs::chownat(open_socket(path)?, c"", owner, group, AtFlags::EMPTY_PATH)
     }
 
+    /// What stands at the path, and a descriptor that holds it: while that is open, no other file gets its number.
+    pub(super) fn look(path: &Path) -> io::Result<(Metadata, Option<File>)> {
+        let file = File::from(open(path)?);
+        Ok((file.metadata()?, Some(file)))
+    }
+
+    fn open(path: &Path) -> Result<OwnedFd> {
+        rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+    }
+
     fn open_socket(path: &Path) -> Result<OwnedFd> {
-        let file = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let file = open(path)?;
         match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode).is_socket() {
             true => Ok(file),
             false => Err(Errno::NOTSOCK),
@@ -164,6 +197,8 @@ mod by_descriptor {
 
 #[cfg(not(target_os = "linux"))]
 mod by_path {
+    use std::fs::{File, Metadata};
+    use std::io;
     use std::path::Path;
 
     use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid};
@@ -176,15 +211,41 @@ mod by_path {
     pub(super) fn set_owner(path: &Path, owner: Option<Uid>, group: Option<Gid>) -> Result<()> {
         rustix::fs::chownat(CWD, path, owner, group, AtFlags::SYMLINK_NOFOLLOW)
     }
+
+    /// What stands at the path. Nothing can hold it: a socket cannot be opened here.
+    pub(super) fn look(path: &Path) -> io::Result<(Metadata, Option<File>)> {
+        Ok((std::fs::symlink_metadata(path)?, None))
+    }
+}
+
+/// Keeps other servers from binding in the same folder until the result is dropped. `None` where that is impossible: this user may not
+/// list the folder, the file system has no such locks, or somebody has held the lock for a second.
+fn lock_folder(path: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(folder_of(path), flags, Mode::empty()).ok()?;
+    for _ in 0..LOCK_TRIES_MAX {
+        match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Some(folder),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => return None,
+        }
+        #[expect(clippy::disallowed_methods, reason = "to wait for the lock could take for ever, whoever holds it")]
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    None
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Binds a new socket to the path, in the place of one that nobody listens on any more.
-pub(crate) fn bind(fd: &OwnedFd, path: &Path) -> io::Result<()> {
+fn bind(fd: &OwnedFd, path: &Path) -> io::Result<()> {
     let name = SocketAddrUnix::new(path)?;
     match net::bind(fd, &name) {
         Err(Errno::ADDRINUSE) => {
-            if is_dead(path, &name)? {
-                std::fs::remove_file(path)?;
+            if let Some(dead) = dead_at(path, &name)? {
+                dead.make_room(path)?;
             }
             Ok(net::bind(fd, &name)?)
         }
@@ -198,8 +259,8 @@ pub(crate) fn bind(fd: &OwnedFd, path: &Path) -> io::Result<()> {
 /// # Errors
 /// As where it is bound.
 pub(crate) fn probe(path: &Path, access: FileAccess) -> io::Result<()> {
-    is_dead(path, &SocketAddrUnix::new(path)?)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    dead_at(path, &SocketAddrUnix::new(path)?)?;
+    let folder = folder_of(path);
     rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)?;
     let other = folder.join(format!(".baiwan-{}", std::process::id()));
     // Its name may be too long where that of the socket is not.
@@ -211,14 +272,31 @@ pub(crate) fn probe(path: &Path, access: FileAccess) -> io::Result<()> {
     claim(&other, access).map(|identity| drop(SocketFile::new(&other, identity)))
 }
 
-/// Whether the file of a socket stands there that nobody listens on any more. Whatever else stands there is an error: it is somebody's
+/// The file of a socket that nobody listens on any more.
+#[derive(Debug)]
+struct Dead {
+    identity: Identity,
+    /// While this is open, a file that another process puts in its place has another number. `None` where the system cannot do that.
+    _held: Option<File>,
+}
+
+impl Dead {
+    /// Removes it, unless another process has done so since: then that process's live socket may stand there.
+    fn make_room(self, path: &Path) -> io::Result<()> {
+        if self.identity.is_at(path) { std::fs::remove_file(path) } else { Ok(()) }
+    }
+}
+
+/// The file of a socket that stands there and that nobody listens on any more. Whatever else stands there is an error: it is somebody's
 /// data, or somebody's server.
-fn is_dead(path: &Path, name: &SocketAddrUnix) -> io::Result<bool> {
-    let kind = match std::fs::symlink_metadata(path) {
-        Ok(metadata) => metadata.file_type(),
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+fn dead_at(path: &Path, name: &SocketAddrUnix) -> io::Result<Option<Dead>> {
+    // Before the socket is asked: the file may be replaced meanwhile, and only the one that was seen here may be removed.
+    let (metadata, held) = match look(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
+    let kind = metadata.file_type();
     if !kind.is_socket() {
         let (path, what) = (path.display(), name_of(kind));
         let said = format!("{path} is {what}, and no socket: choose another path, or move it away");
@@ -228,9 +306,9 @@ fn is_dead(path: &Path, name: &SocketAddrUnix) -> io::Result<bool> {
     let asking = stream_socket(AddressFamily::UNIX)?;
     rustix::io::ioctl_fionbio(&asking, true)?;
     match net::connect(&asking, name) {
-        Err(Errno::CONNREFUSED) => Ok(true),
+        Err(Errno::CONNREFUSED) => Ok(Some(Dead { identity: Identity::of(&metadata), _held: held })),
         // It has just gone.
-        Err(Errno::NOENT) => Ok(false),
+        Err(Errno::NOENT) => Ok(None),
         Err(Errno::ACCESS) => {
             let said = format!(
                 "{} is a socket that this user may not connect to, so nobody can say whether a server listens there: choose \
@@ -257,5 +335,36 @@ fn name_of(kind: FileType) -> &'static str {
         _ if kind.is_symlink() => "a symbolic link",
         _ if kind.is_fifo() => "a named pipe",
         _ => "a device",
+    }
+}
+
+// Elsewhere nothing keeps the number of a removed file from the next one.
+#[cfg(all(test, target_os = "linux"))]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+mod tests {
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    #[test]
+    fn a_dead_socket_is_removed_and_the_live_one_that_has_taken_its_place_is_not() {
+        let folder = std::env::temp_dir().join(format!("baiwan-dead-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let path = folder.join("socket");
+        let name = SocketAddrUnix::new(&path).unwrap();
+        drop(UnixListener::bind(&path).unwrap());
+        dead_at(&path, &name).unwrap().unwrap().make_room(&path).unwrap();
+        assert!(!path.exists());
+
+        drop(UnixListener::bind(&path).unwrap());
+        let dead = dead_at(&path, &name).unwrap().unwrap();
+        // Another server, which has seen the same, is quicker.
+        std::fs::remove_file(&path).unwrap();
+        assert!(dead_at(&path, &name).unwrap().is_none());
+        let _live = UnixListener::bind(&path).unwrap();
+        dead.make_room(&path).unwrap();
+        UnixStream::connect(&path).unwrap();
+        assert_eq!(dead_at(&path, &name).unwrap_err().kind(), ErrorKind::AddrInUse);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Barrier;
 
 use baiwan_driver::{Address, BoundListener, FileAccess, ListenOptions, group_id, user_id};
 
@@ -100,6 +101,39 @@ fn the_file_goes_with_its_guard_and_one_in_its_place_stays() {
     assert!(bound.try_clone().unwrap().socket_file().is_none(), "one guard is enough");
     let given = BoundListener::from_fd(UnixListener::bind(folder.0.join("given")).unwrap().into()).unwrap();
     assert!(given.socket_file().is_none(), "whoever has made it removes it");
+}
+
+#[test]
+fn of_servers_that_start_at_once_where_a_dead_one_was_one_listens_and_keeps_its_file() {
+    let folder = Folder::new("race");
+    let path = folder.socket();
+    let access = FileAccess { mode: Some(0o600), ..FileAccess::default() };
+    for round in 0..100 {
+        drop(UnixListener::bind(&path).unwrap());
+        let start = Barrier::new(4);
+        let bound: Vec<_> = std::thread::scope(|scope| {
+            let server = || scope.spawn(|| (start.wait(), bind(&path, access)).1);
+            let servers: Vec<_> = std::iter::repeat_with(server).take(4).collect();
+            servers.into_iter().map(|server| server.join().unwrap()).collect()
+        });
+        let (live, refused): (Vec<_>, Vec<_>) = bound.into_iter().partition(Result::is_ok);
+        let refused: Vec<_> = refused.into_iter().map(|refused| refused.unwrap_err().kind()).collect();
+        assert_eq!(refused, [ErrorKind::AddrInUse; 3], "in round {round}");
+        UnixStream::connect(&path).unwrap();
+        drop(live.into_iter().map(|live| live.unwrap().socket_file()).collect::<Vec<_>>());
+        assert!(!path.exists(), "in round {round}");
+    }
+}
+
+#[test]
+fn a_folder_that_somebody_has_locked_does_not_keep_a_server_from_starting() {
+    let folder = Folder::new("locked");
+    let lock = std::fs::File::open(&folder.0).unwrap();
+    lock.lock().unwrap();
+    drop(UnixListener::bind(folder.socket()).unwrap());
+    let bound = bind(&folder.socket(), FileAccess::default()).unwrap();
+    UnixStream::connect(folder.socket()).unwrap();
+    drop(bound.socket_file());
 }
 
 #[test]

@@ -107,10 +107,11 @@ fn settle<S>(terms: &Terms, drain: &mut Drain, table: &mut Table<S>) {
     let now = terms.clock.tick();
     let patience = whole_ticks(terms.settings.shutdown_idle);
     let from_now = terms.deadline(Some(terms.settings.shutdown_idle));
-    let idle_since = |deadline: Tick, ages: Tick| match terms.settings.keep_alive_timeout {
+    let idle_since = |deadline: Tick, ages: Tick| match terms.keep_alive_timeout_min() {
         // It has to end for its age; since when it is idle does not show.
         _ if ages <= deadline => now.0,
-        // The deadline may be one of a longer timeout, before a reload.
+        // The deadline may be that of another timeout, from before a reload. The shortest timeout gives the latest time at which the
+        // connection can have become idle, so that it is not closed too soon.
         Some(timeout) if deadline != Tick::NEVER => deadline.0.saturating_sub(whole_ticks(timeout)).min(now.0),
         _ => now.0,
     };

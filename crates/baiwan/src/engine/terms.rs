@@ -43,6 +43,8 @@ pub(super) struct Terms {
     pub(super) refusal: Option<ShortAnswerTemplate>,
     /// Bytes of a connection that may wait for their turn, or for the rest of their head: by the greatest limit of a head that was in force.
     set_aside_bytes_max: usize,
+    /// The shortest keep-alive timeout that was in force since the start, if any was: a deadline does not show by which it was stored.
+    keep_alive_timeout_min: Option<Duration>,
 }
 
 /// What of the settings has changed, beside the values that are read where they are needed.
@@ -60,6 +62,7 @@ impl Terms {
         Self {
             refusal: refusal(&settings),
             set_aside_bytes_max: set_aside_bytes_max(&settings),
+            keep_alive_timeout_min: settings.keep_alive_timeout,
             settings,
             follower,
             clock,
@@ -80,6 +83,8 @@ impl Terms {
         let before = std::mem::replace(&mut self.settings, taken.settings);
         self.refusal = refusal(&self.settings);
         self.set_aside_bytes_max = self.set_aside_bytes_max.max(set_aside_bytes_max(&self.settings));
+        let timeouts = [self.keep_alive_timeout_min, self.settings.keep_alive_timeout];
+        self.keep_alive_timeout_min = timeouts.into_iter().flatten().min();
         Some(Changed { limits: before.http != self.settings.http, app: taken.remakes_app })
     }
 
@@ -153,6 +158,11 @@ impl Terms {
     /// Bytes of a connection that may wait for their turn, or for the rest of their head.
     pub(super) fn set_aside_bytes_max(&self) -> usize {
         self.set_aside_bytes_max
+    }
+
+    /// The shortest keep-alive timeout that was in force since the start; `None` where idle connections have no timeout now.
+    pub(super) fn keep_alive_timeout_min(&self) -> Option<Duration> {
+        self.settings.keep_alive_timeout.and(self.keep_alive_timeout_min)
     }
 
     /// Notes what follows for each request of this turn from the time, and from what was posted since the turn before.

@@ -203,6 +203,32 @@ async fn a_stop_after_a_shorter_keep_alive_timeout_waits_no_longer_than_it_may()
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn a_stop_after_a_longer_keep_alive_timeout_still_serves_who_was_idle_for_a_moment() {
+    let settings = Settings { keep_alive_timeout: Some(20 * SECOND), ..Settings::default() };
+    let rig = Rig::with_settings(app(), settings);
+    // No connection can have been idle since before the server began, so it has to be older than the timeouts.
+    rig.pass(100 * SECOND).await;
+    let (mut idle, mut lucky) = (rig.connect(), rig.connect());
+    for peer in [&mut idle, &mut lucky] {
+        assert_eq!(ask(&rig, peer, &get("/")).await, [200]);
+    }
+    // Once more, because the timeout just before is not the shortest that was in force.
+    for timeout in [75 * SECOND, 90 * SECOND] {
+        rig.reload(false, |settings| settings.keep_alive_timeout = Some(timeout)).await;
+    }
+    rig.pass(SECOND).await;
+    rig.status.advance(Phase::Draining);
+    rig.pass(3 * SECOND).await;
+    assert!(!idle.is_at_end(), "it was idle for less than the stop grants");
+    assert_eq!(ask(&rig, &mut lucky, &get("/")).await, [200], "a request that was on its way");
+    rig.pass(SECOND + 200 * Duration::from_millis(1)).await;
+    assert!(idle.is_at_end(), "five seconds after its answer");
+    rig.pass(SECOND).await;
+    assert!(rig.engine.is_finished());
+    assert_eq!(rig.closed(CloseReason::Drained), 1);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn a_core_makes_its_app_anew_where_that_is_asked_for_and_keeps_it_where_the_making_panics() {
     let made = Rc::new(Cell::new(0));
     let count = Rc::clone(&made);

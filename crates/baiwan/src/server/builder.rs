@@ -429,7 +429,7 @@ impl Builder {
     /// # let folder = std::env::temp_dir();
     /// # let path = folder.join(format!("baiwan-takeover-{}", std::process::id()));
     /// let server = baiwan::Server::builder().bind("127.0.0.1:0").takeover(&path);
-    /// # if cfg!(target_os = "linux") {
+    /// # if cfg!(all(target_os = "linux", not(baiwan_portable))) {
     /// # let running = server.start(axum::Router::new())?;
     /// # drop(running);
     /// # }

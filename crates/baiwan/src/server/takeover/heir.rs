@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use baiwan_driver::{BoundListener, effective_user, receive_fds};
+use baiwan_driver::{Address, BoundListener, effective_user, receive_fds};
 
 use super::keeper::is_trusted;
 use super::message::{Message, Role, SOCKETS_MAX};
@@ -33,6 +33,17 @@ pub(super) struct Heir {
     pub(super) admin: Option<BoundListener>,
     /// That of the door.
     pub(super) door: Option<BoundListener>,
+    /// The files of the door, and of the Unix sockets that this process serves on in the place of binding them.
+    door_file: Standing,
+    files: Vec<Standing>,
+}
+
+/// The file of a Unix socket, as it stood at its path while the other process served.
+#[derive(Debug)]
+struct Standing {
+    path: PathBuf,
+    /// Its device and number, which no other file has while the socket is open. None if nothing stood there.
+    identity: Option<(u64, u64)>,
 }
 
 /// The connection to the other process.
@@ -94,7 +105,8 @@ impl Heir {
                 way.refuse(format!("{came} of {all} sockets came: this process may open too few files (ulimit -n)"))
             );
         }
-        let mut heir = Self { way, pid, servers: Vec::new(), admin: None, door: None };
+        let door_file = Standing::at(&way.path);
+        let mut heir = Self { way, pid, servers: Vec::new(), admin: None, door: None, door_file, files: Vec::new() };
         for (role, fd) in roles.iter().zip(fds) {
             let taken = match role {
                 // With the options of this version.
@@ -112,11 +124,20 @@ impl Heir {
         Ok(heir)
     }
 
+    /// Notes the files of those of the addresses that are Unix sockets at a path.
+    pub(super) fn note_claimed<'a>(&mut self, addresses: impl Iterator<Item = &'a Address>) {
+        self.files.extend(addresses.filter_map(|address| match address {
+            Address::Unix(path) => Some(Standing::at(path)),
+            Address::Tcp(_) | Address::Abstract(_) => None,
+        }));
+    }
+
     /// Says that this process serves as soon as it may, and waits until it may: the other one accepts no more from here on. Returns where
     /// the files of Unix sockets are that are left to this process.
     ///
     /// # Errors
-    /// [`Error::Takeover`] when the other process has given this one up and serves on.
+    /// [`Error::Takeover`] when the other process has given this one up, and serves on or stops; and when it was killed, and a path does not lead
+    /// to the socket any more that it has left.
     pub(super) fn finish(mut self) -> Result<Vec<PathBuf>, Error> {
         self.way.wait_at_most(RELEASE_MAX)?;
         self.way.send(&Message::Ready);
@@ -126,15 +147,44 @@ impl Heir {
                 say(|| tracing::info!(pid, "has taken over: that process finishes what it has, and ends"));
                 Ok(files.into_iter().map(PathBuf::from).collect())
             }
-            // Nobody else serves the sockets, so this process does.
+            // One that stops says so; this one was killed. Nobody else serves the sockets, so this process does.
             Err(Silence::Gone) => {
+                let files = self.left_behind()?;
                 say(|| tracing::warn!(pid, "has taken over from a process that ended meanwhile"));
-                Ok(Vec::new())
+                Ok(files)
             }
             Ok(other) => Err(self.way.refuse(other.unexpected())),
             Err(silence) => Err(self.way.failed(silence)),
         }
     }
+
+    /// Where the files are that a process which was killed has left.
+    fn left_behind(&self) -> Result<Vec<PathBuf>, Error> {
+        match self.files.iter().chain([&self.door_file]).find(|file| !file.still_stands()) {
+            Some(Standing { path, .. }) => {
+                let path = path.display();
+                let why = format!(
+                    "the process that served has ended, and its socket at {path} was removed or replaced; start this one again"
+                );
+                Err(failed(&self.way.path, why))
+            }
+            None => Ok(self.files.iter().map(|file| file.path.clone()).collect()),
+        }
+    }
+}
+
+impl Standing {
+    fn at(path: &Path) -> Self {
+        Self { path: path.to_owned(), identity: identity(path) }
+    }
+
+    fn still_stands(&self) -> bool {
+        self.identity.is_some() && identity(&self.path) == self.identity
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
 impl Way {

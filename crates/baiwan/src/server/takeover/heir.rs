@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use baiwan_driver::{Address, BoundListener, effective_user, receive_fds};
+use baiwan_driver::{Address, BoundListener, effective_user, peer_user, receive_fds};
 
 use super::keeper::is_trusted;
 use super::message::{Message, Role, SOCKETS_MAX};
@@ -74,9 +74,10 @@ impl Heir {
             Err(error) if is_first(&error) => return Ok(None),
             Err(error) => return Err(failed(path, connect_hint(&error))),
         };
-        let owner = std::fs::metadata(path).map_err(|error| failed(path, explain(&error)))?.uid();
-        if !is_trusted(owner, effective_user()) {
-            return Err(failed(path, format!("the socket is one of the user {owner}, who is not trusted")));
+        // Of whoever listens, and not of the file: another one may stand at the path by now.
+        let user = peer_user(stream.as_fd()).map_err(|error| failed(path, explain(&error)))?;
+        if !is_trusted(user, effective_user()) {
+            return Err(failed(path, format!("a process of the user {user} listens there, who is not trusted")));
         }
         let mut way = Way { path: path.to_owned(), stream, received: Vec::new() };
         way.wait_at_most(ATTEMPT_MAX)?;
@@ -289,6 +290,19 @@ mod tests {
         assert!(Heir::ask(Some(&path)).unwrap().is_none());
         drop(UnixListener::bind(&path).unwrap());
         assert!(Heir::ask(Some(&path)).unwrap().is_none(), "a socket that nobody listens on");
+    }
+
+    #[test]
+    fn whose_the_file_is_says_nothing_of_who_listens() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("door");
+        let door = UnixListener::bind(&path).unwrap();
+        // Only root may give a file away.
+        let _ = std::os::unix::fs::lchown(&path, Some(effective_user() + 1), None);
+        let other = std::thread::spawn(move || drop(door.accept().unwrap()));
+        let said = Heir::ask(Some(&path)).unwrap_err().to_string();
+        assert!(said.contains("ended, or closed"), "{said}");
+        other.join().unwrap();
     }
 
     #[test]

@@ -58,6 +58,7 @@ struct Way {
 enum Silence {
     /// The other process has closed the connection, or is no more.
     Gone,
+    TooSlow,
     Other(String),
 }
 
@@ -143,7 +144,11 @@ impl Heir {
         self.way.wait_at_most(RELEASE_MAX)?;
         self.way.send(&Message::Ready);
         let pid = self.pid;
-        match self.way.receive(&mut Vec::new()) {
+        let last_word = match self.way.receive(&mut Vec::new()) {
+            Err(Silence::TooSlow) => self.way.receive_last(),
+            said => said,
+        };
+        match last_word {
             Ok(Message::Released(files)) => {
                 say(|| tracing::info!(pid, "has taken over: that process finishes what it has, and ends"));
                 Ok(files.into_iter().map(PathBuf::from).collect())
@@ -213,7 +218,7 @@ impl Way {
                     // It was closed with something in it that was not read.
                     io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => return Err(Silence::Gone),
                     io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                        return Err(Silence::Other("it does not answer in time".to_owned()));
+                        return Err(Silence::TooSlow);
                     }
                     _ => return Err(Silence::Other(explain(&error))),
                 },
@@ -221,9 +226,20 @@ impl Way {
         }
     }
 
+    /// Has the other process send no more, and takes what it has sent before: both must come to the same end.
+    fn receive_last(&mut self) -> Result<Message, Silence> {
+        let _ = self.stream.shutdown(Shutdown::Read);
+        match self.receive(&mut Vec::new()) {
+            // What is read after the shutdown ends, whether that process is there or not.
+            Err(Silence::Gone) => Err(Silence::TooSlow),
+            said => said,
+        }
+    }
+
     fn failed(&self, silence: Silence) -> Error {
         match silence {
             Silence::Gone => failed(&self.path, "the process that listens there ended, or closed the connection"),
+            Silence::TooSlow => self.refuse("it does not answer in time".to_owned()),
             Silence::Other(why) => self.refuse(why),
         }
     }
@@ -290,6 +306,24 @@ mod tests {
         assert!(Heir::ask(Some(&path)).unwrap().is_none());
         drop(UnixListener::bind(&path).unwrap());
         assert!(Heir::ask(Some(&path)).unwrap().is_none(), "a socket that nobody listens on");
+    }
+
+    #[test]
+    fn a_release_that_crosses_the_end_of_the_wait_counts_and_one_that_comes_later_cannot_be_sent() {
+        for was_sent in [true, false] {
+            let (stream, mut other) = UnixStream::pair().unwrap();
+            let mut way = Way { path: PathBuf::new(), stream, received: Vec::new() };
+            let released = Message::Released(Vec::new());
+            if was_sent {
+                other.write_all(&released.encode()).unwrap();
+            }
+            match way.receive_last() {
+                Ok(message) => assert!(was_sent && message == released),
+                Err(silence) => assert!(!was_sent && matches!(silence, Silence::TooSlow)),
+            }
+            let sent = baiwan_driver::send_fds(other.as_fd(), &released.encode(), &[]);
+            assert_eq!(sent.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        }
     }
 
     #[test]

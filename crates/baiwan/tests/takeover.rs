@@ -6,8 +6,9 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -326,5 +327,88 @@ fn a_server_that_stops_leaves_no_socket_open_for_a_successor() {
         let next = rig.start(rig.builder().bind(at), "next");
         assert_eq!(ask(at).unwrap(), "next");
         drop(next);
+    }
+}
+
+#[test]
+fn a_server_that_stops_while_another_one_starts_says_so_and_leaves_nothing() {
+    for event_loop in LOOPS {
+        let rig = Rig::new();
+        let path = rig.folder.path().join("app.sock");
+        let builder = || rig.builder().bind(format!("unix:{}", path.display())).event_loop(event_loop);
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let first = rig.start(builder().shutdown(async { drop(stopped.await) }), "first");
+        let ending = rig.runtime.spawn(first.wait());
+        let (stop, door) = (std::sync::Mutex::new(Some(stop)), rig.door());
+        let error = rig.runtime.block_on(async {
+            builder().start_with(move |_| {
+                drop(stop.lock().unwrap().take());
+                while door.exists() {
+                    std::thread::yield_now();
+                }
+                Router::new()
+            })
+        });
+        let said = error.unwrap_err().to_string();
+        assert!(said.contains("the server stops"), "{event_loop:?}: {said}");
+        rig.runtime.block_on(ending).unwrap().unwrap();
+        assert!(!path.exists(), "{event_loop:?}");
+        let next = rig.start(builder(), "next");
+        assert_eq!(ask_on(UnixStream::connect(&path).unwrap()).unwrap().1, "next");
+        drop(next);
+    }
+}
+
+/// A process that serves at `path` and is killed when another one has its sockets: nobody removes its files.
+fn killed_while_another_one_starts(door: &Path, path: &Path) -> std::thread::JoinHandle<()> {
+    let [door, server] = [door, path].map(|path| UnixListener::bind(path).unwrap());
+    std::thread::spawn(move || {
+        let (mut stream, _) = door.accept().unwrap();
+        let mut hello = [0; "baiwan-takeover 1 hello\n\n".len()];
+        stream.read_exact(&mut hello).unwrap();
+        let message = b"baiwan-takeover 1 sockets\npid 7\ntotal 2\nserver\ndoor\n\n";
+        let sent = baiwan_driver::send_fds(stream.as_fd(), message, &[server.as_fd(), door.as_fd()]);
+        assert_eq!(sent.unwrap(), message.len());
+    })
+}
+
+#[test]
+fn the_files_of_a_process_that_was_killed_meanwhile_are_those_of_the_next_one() {
+    let rig = Rig::new();
+    let path = rig.folder.path().join("app.sock");
+    let before = killed_while_another_one_starts(&rig.door(), &path);
+    let next = rig.start(rig.builder().bind(format!("unix:{}", path.display())), "next");
+    before.join().unwrap();
+    assert_eq!(next.predecessor(), Some(7));
+    assert_eq!(ask_on(UnixStream::connect(&path).unwrap()).unwrap().1, "next");
+    let (_, said) = say_at(&rig.door(), "baiwan-takeover 1 hello\n\n", "door\n\n");
+    assert!(said.contains("sockets\n"), "{said}");
+    drop(next);
+    assert!(!path.exists() && !rig.door().exists());
+}
+
+#[test]
+fn a_file_of_a_process_that_was_killed_which_leads_elsewhere_is_an_error_that_names_it() {
+    for gone in ["app.sock", "door"] {
+        let rig = Rig::new();
+        let path = rig.folder.path().join("app.sock");
+        let before = killed_while_another_one_starts(&rig.door(), &path);
+        let builder = rig.builder().bind(format!("unix:{}", path.display()));
+        let lost = rig.folder.path().join(gone);
+        let error = rig.runtime.block_on(async {
+            let lost = lost.clone();
+            builder.start_with(move |core| {
+                // Whoever stands there now stays.
+                if core == 0 {
+                    std::fs::remove_file(&lost).unwrap();
+                    drop(UnixListener::bind(&lost).unwrap());
+                }
+                Router::new()
+            })
+        });
+        let said = error.unwrap_err().to_string();
+        assert!(said.contains(&format!("{} was removed or replaced", lost.display())), "{said}");
+        before.join().unwrap();
+        assert!(lost.exists());
     }
 }

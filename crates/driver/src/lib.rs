@@ -68,7 +68,7 @@ pub use option::{excess_bytes, held_bytes};
 #[cfg(not(all(target_os = "linux", not(baiwan_portable))))]
 pub use portable_listen::BoundListener;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
-pub use rights::{MESSAGE_FDS_MAX, effective_user, receive_fds, send_fds};
+pub use rights::{MESSAGE_FDS_MAX, effective_user, peer_user, receive_fds, send_fds};
 pub use socket_file::{FileAccess, SocketFile};
 
 /// How to open a listening socket.

@@ -40,6 +40,15 @@ pub fn effective_user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// The user of the process at the other end of a connected Unix socket (unix(7), `SO_PEERCRED`): whoever connected, or whoever began to
+/// listen where this end has connected to.
+///
+/// # Errors
+/// What the system says.
+pub fn peer_user(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    Ok(rustix::net::sockopt::socket_peercred(socket)?.uid.as_raw())
+}
+
 pub(crate) fn send(
     socket: BorrowedFd<'_>,
     bytes: &[u8],

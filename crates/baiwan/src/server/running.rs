@@ -129,9 +129,11 @@ impl Running {
         Ok(())
     }
 
-    /// Notes from whom the server takes over, and starts whoever hands over to the next process.
+    /// Notes from whom the server takes over, and starts whoever hands over to the next process. The admin side has what it wants by now.
     pub(super) fn begin_succession(&mut self, inheritance: Option<&mut Inheritance>) -> Result<(), Error> {
         let Some(inheritance) = inheritance else { return Ok(()) };
+        // A core with a table of its own would keep a copy, and the port would go on to listen without anybody who accepts.
+        drop(inheritance.take_admin());
         self.predecessor = inheritance.predecessor();
         self.beside.keeper = Some(inheritance.begin_keeper(self.settings.fd_tables, &self.status)?);
         Ok(())

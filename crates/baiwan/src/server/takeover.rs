@@ -16,7 +16,9 @@
 //! ```
 //!
 //! Until `released` was sent, whatever happens to the new process leaves the old one as it was: an end of the stream, a message that cannot
-//! be read, more than [`ATTEMPT_MAX`] without `ready`. Either side may say `refused` and why, instead of what the other waits for.
+//! be read, more than [`ATTEMPT_MAX`] without `ready`. Either side may say `refused` and why, instead of what the other waits for. So does an
+//! old process that is told to stop. One that ends without a word was killed: then the new one serves, and the files of its Unix sockets are the
+//! new one's.
 //!
 //! A listening socket is one thing with one backlog, however many processes hold it. So the two need not agree on who accepts what: a
 //! connection that is queued while they change is accepted by whoever comes first. What would lose connections is to close one socket of a

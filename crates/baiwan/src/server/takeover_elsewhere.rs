@@ -42,7 +42,6 @@ pub(super) fn is_served(_path: &Path) -> bool {
 }
 
 impl Inheritance {
-    #[cfg(feature = "admin")]
     pub(super) fn take_admin(&mut self) -> Option<super::listen::BoundListener> {
         match *self {}
     }

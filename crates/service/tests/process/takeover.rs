@@ -182,3 +182,22 @@ fn the_admin_side_goes_to_the_process_that_serves() {
     drop(second);
     assert!(TcpStream::connect(admin).is_err());
 }
+
+#[test]
+fn an_admin_side_that_is_not_wanted_any_more_is_left_in_no_core() {
+    let directory = tempfile::tempdir().unwrap();
+    let start = |admin_host: &str| {
+        let mut command = with_takeover(directory.path());
+        command.env("FD_TABLES", "per-core").env("ADMIN_HOST", admin_host).env("ADMIN_PORT", "0");
+        Running::start(command)
+    };
+    let first = start("127.0.0.1");
+    let admin: SocketAddr = first.ready["admin"].as_str().unwrap().strip_prefix("http://").unwrap().parse().unwrap();
+    let second = start("off");
+    assert_eq!(second.address, first.address);
+    let (status, log) = first.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    let refused = TcpStream::connect(admin).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{refused}");
+    drop(second);
+}

@@ -47,6 +47,7 @@ impl Heir {
             sources.iter().filter_map(Source::tcp_address).any(|wanted| wanted.port() == left.port())
         });
         say_what_is_new(&sources, &groups);
+        self.note_claimed(known.iter().map(|(_, address)| address));
         Ok((sources, shares_ports))
     }
 }

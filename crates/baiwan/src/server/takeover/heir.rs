@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use baiwan_driver::{BoundListener, effective_user, receive_fds};
+use baiwan_driver::{Address, BoundListener, effective_user, peer_user, receive_fds};
 
 use super::keeper::is_trusted;
 use super::message::{Message, Role, SOCKETS_MAX};
@@ -33,6 +33,17 @@ pub(super) struct Heir {
     pub(super) admin: Option<BoundListener>,
     /// That of the door.
     pub(super) door: Option<BoundListener>,
+    /// The files of the door, and of the Unix sockets that this process serves on in the place of binding them.
+    door_file: Standing,
+    files: Vec<Standing>,
+}
+
+/// The file of a Unix socket, as it stood at its path while the other process served.
+#[derive(Debug)]
+struct Standing {
+    path: PathBuf,
+    /// Its device and number, which no other file has while the socket is open. None if nothing stood there.
+    identity: Option<(u64, u64)>,
 }
 
 /// The connection to the other process.
@@ -47,6 +58,7 @@ struct Way {
 enum Silence {
     /// The other process has closed the connection, or is no more.
     Gone,
+    TooSlow,
     Other(String),
 }
 
@@ -63,9 +75,10 @@ impl Heir {
             Err(error) if is_first(&error) => return Ok(None),
             Err(error) => return Err(failed(path, connect_hint(&error))),
         };
-        let owner = std::fs::metadata(path).map_err(|error| failed(path, explain(&error)))?.uid();
-        if !is_trusted(owner, effective_user()) {
-            return Err(failed(path, format!("the socket is one of the user {owner}, who is not trusted")));
+        // Of whoever listens, and not of the file: another one may stand at the path by now.
+        let user = peer_user(stream.as_fd()).map_err(|error| failed(path, explain(&error)))?;
+        if !is_trusted(user, effective_user()) {
+            return Err(failed(path, format!("a process of the user {user} listens there, who is not trusted")));
         }
         let mut way = Way { path: path.to_owned(), stream, received: Vec::new() };
         way.wait_at_most(ATTEMPT_MAX)?;
@@ -94,7 +107,8 @@ impl Heir {
                 way.refuse(format!("{came} of {all} sockets came: this process may open too few files (ulimit -n)"))
             );
         }
-        let mut heir = Self { way, pid, servers: Vec::new(), admin: None, door: None };
+        let door_file = Standing::at(&way.path);
+        let mut heir = Self { way, pid, servers: Vec::new(), admin: None, door: None, door_file, files: Vec::new() };
         for (role, fd) in roles.iter().zip(fds) {
             let taken = match role {
                 // With the options of this version.
@@ -112,29 +126,71 @@ impl Heir {
         Ok(heir)
     }
 
+    /// Notes the files of those of the addresses that are Unix sockets at a path.
+    pub(super) fn note_claimed<'a>(&mut self, addresses: impl Iterator<Item = &'a Address>) {
+        self.files.extend(addresses.filter_map(|address| match address {
+            Address::Unix(path) => Some(Standing::at(path)),
+            Address::Tcp(_) | Address::Abstract(_) => None,
+        }));
+    }
+
     /// Says that this process serves as soon as it may, and waits until it may: the other one accepts no more from here on. Returns where
     /// the files of Unix sockets are that are left to this process.
     ///
     /// # Errors
-    /// [`Error::Takeover`] when the other process has given this one up and serves on.
+    /// [`Error::Takeover`] when the other process has given this one up, and serves on or stops; and when it was killed, and a path does not lead
+    /// to the socket any more that it has left.
     pub(super) fn finish(mut self) -> Result<Vec<PathBuf>, Error> {
         self.way.wait_at_most(RELEASE_MAX)?;
         self.way.send(&Message::Ready);
         let pid = self.pid;
-        match self.way.receive(&mut Vec::new()) {
+        let last_word = match self.way.receive(&mut Vec::new()) {
+            Err(Silence::TooSlow) => self.way.receive_last(),
+            said => said,
+        };
+        match last_word {
             Ok(Message::Released(files)) => {
                 say(|| tracing::info!(pid, "has taken over: that process finishes what it has, and ends"));
                 Ok(files.into_iter().map(PathBuf::from).collect())
             }
-            // Nobody else serves the sockets, so this process does.
+            // One that stops says so; this one was killed. Nobody else serves the sockets, so this process does.
             Err(Silence::Gone) => {
+                let files = self.left_behind()?;
                 say(|| tracing::warn!(pid, "has taken over from a process that ended meanwhile"));
-                Ok(Vec::new())
+                Ok(files)
             }
             Ok(other) => Err(self.way.refuse(other.unexpected())),
             Err(silence) => Err(self.way.failed(silence)),
         }
     }
+
+    /// Where the files are that a process which was killed has left.
+    fn left_behind(&self) -> Result<Vec<PathBuf>, Error> {
+        match self.files.iter().chain([&self.door_file]).find(|file| !file.still_stands()) {
+            Some(Standing { path, .. }) => {
+                let path = path.display();
+                let why = format!(
+                    "the process that served has ended, and its socket at {path} was removed or replaced; start this one again"
+                );
+                Err(failed(&self.way.path, why))
+            }
+            None => Ok(self.files.iter().map(|file| file.path.clone()).collect()),
+        }
+    }
+}
+
+impl Standing {
+    fn at(path: &Path) -> Self {
+        Self { path: path.to_owned(), identity: identity(path) }
+    }
+
+    fn still_stands(&self) -> bool {
+        self.identity.is_some() && identity(&self.path) == self.identity
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
 impl Way {
@@ -162,7 +218,7 @@ impl Way {
                     // It was closed with something in it that was not read.
                     io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => return Err(Silence::Gone),
                     io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                        return Err(Silence::Other("it does not answer in time".to_owned()));
+                        return Err(Silence::TooSlow);
                     }
                     _ => return Err(Silence::Other(explain(&error))),
                 },
@@ -170,9 +226,20 @@ impl Way {
         }
     }
 
+    /// Has the other process send no more, and takes what it has sent before: both must come to the same end.
+    fn receive_last(&mut self) -> Result<Message, Silence> {
+        let _ = self.stream.shutdown(Shutdown::Read);
+        match self.receive(&mut Vec::new()) {
+            // What is read after the shutdown ends, whether that process is there or not.
+            Err(Silence::Gone) => Err(Silence::TooSlow),
+            said => said,
+        }
+    }
+
     fn failed(&self, silence: Silence) -> Error {
         match silence {
             Silence::Gone => failed(&self.path, "the process that listens there ended, or closed the connection"),
+            Silence::TooSlow => self.refuse("it does not answer in time".to_owned()),
             Silence::Other(why) => self.refuse(why),
         }
     }
@@ -239,6 +306,37 @@ mod tests {
         assert!(Heir::ask(Some(&path)).unwrap().is_none());
         drop(UnixListener::bind(&path).unwrap());
         assert!(Heir::ask(Some(&path)).unwrap().is_none(), "a socket that nobody listens on");
+    }
+
+    #[test]
+    fn a_release_that_crosses_the_end_of_the_wait_counts_and_one_that_comes_later_cannot_be_sent() {
+        for was_sent in [true, false] {
+            let (stream, mut other) = UnixStream::pair().unwrap();
+            let mut way = Way { path: PathBuf::new(), stream, received: Vec::new() };
+            let released = Message::Released(Vec::new());
+            if was_sent {
+                other.write_all(&released.encode()).unwrap();
+            }
+            match way.receive_last() {
+                Ok(message) => assert!(was_sent && message == released),
+                Err(silence) => assert!(!was_sent && matches!(silence, Silence::TooSlow)),
+            }
+            let sent = baiwan_driver::send_fds(other.as_fd(), &released.encode(), &[]);
+            assert_eq!(sent.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        }
+    }
+
+    #[test]
+    fn whose_the_file_is_says_nothing_of_who_listens() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("door");
+        let door = UnixListener::bind(&path).unwrap();
+        // Only root may give a file away.
+        let _ = std::os::unix::fs::lchown(&path, Some(effective_user() + 1), None);
+        let other = std::thread::spawn(move || drop(door.accept().unwrap()));
+        let said = Heir::ask(Some(&path)).unwrap_err().to_string();
+        assert!(said.contains("ended, or closed"), "{said}");
+        other.join().unwrap();
     }
 
     #[test]

@@ -70,7 +70,6 @@ fn handles(bound: &Bound) -> io::Result<Vec<BoundListener>> {
 
 impl Inheritance {
     /// The listening socket of the admin side of the process before, if there is one.
-    #[cfg(feature = "admin")]
     pub(in super::super) fn take_admin(&mut self) -> Option<BoundListener> {
         self.heir.as_mut()?.admin.take()
     }

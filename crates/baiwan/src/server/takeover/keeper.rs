@@ -4,7 +4,7 @@
 //!   waits at the door ─▶ an attempt: hello → sockets → ready → released ─▶ the server is told, and drains
 //!      ▲  ▲                  │ failed: refuses, and says why
 //!      │  └──────────────────┘
-//!      └ ends, and closes the handles, when the server stops
+//!      └ ends, and closes the handles, when the server stops: an attempt that is under way is refused
 //! ```
 //!
 //! It has a thread and a runtime of its own, so that a server whose cores are stuck can be replaced. Where each core has an fd table, the
@@ -18,6 +18,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,13 +123,15 @@ fn run(
     let handed_over = runtime.block_on(async {
         let Ok(sockets) = arrived.await else { return None };
         status.succession.begin();
-        tokio::select! {
-            _ = ends => None,
-            () = status.succession.until_closing() => None,
-            pid = keep(sockets, &status.socket_files) => pid,
-        }
+        let stops = async {
+            tokio::select! {
+                _ = ends => {}
+                () = status.succession.until_closing() => {}
+            }
+        };
+        keep(sockets, &status.socket_files, stops).await
     });
-    // No handle is left: `keep` has ended, or was dropped.
+    // No handle is left: `keep` has ended.
     if let Some(pid) = handed_over {
         // Whoever sees the server drain sees why.
         status.succession.set_successor(pid);
@@ -145,8 +148,9 @@ fn run(
     }
 }
 
-/// Waits for a process that takes over, and returns its number when one has. None where the system has no files for that.
-async fn keep(sockets: Sockets, files: &SocketFiles) -> Option<u32> {
+/// Waits for a process that takes over, and returns its number when one has. None when the server `stops` before, or where the system has no
+/// files for that.
+async fn keep(sockets: Sockets, files: &SocketFiles, stops: impl Future<Output = ()>) -> Option<u32> {
     let door = match sockets.door() {
         Ok(door) => door,
         Err(error) => {
@@ -155,13 +159,18 @@ async fn keep(sockets: Sockets, files: &SocketFiles) -> Option<u32> {
             return None;
         }
     };
+    let mut stops = pin!(stops);
     loop {
-        let mut peer = Peer::next(&door).await;
+        let mut peer = tokio::select! {
+            () = &mut stops => return None,
+            peer = Peer::next(&door) => peer,
+        };
         let attempt = within(ATTEMPT_MAX, attempt(&mut peer, &sockets, files));
         let outcome = tokio::select! {
             // In this order: whoever comes after a process that has died is not to hear that it takes over.
             biased;
             outcome = attempt => outcome,
+            () = &mut stops => Err(Failure::Stops),
             never = refuse_others(&door) => match never {},
         };
         let pid = peer.pid;
@@ -175,6 +184,12 @@ async fn keep(sockets: Sockets, files: &SocketFiles) -> Option<u32> {
             }
             // Somebody has only looked whether anybody listens.
             Err(Failure::Silent) => {}
+            // Without a word, that process would take this one for one that was killed and has left its files.
+            Err(Failure::Stops) => {
+                peer.refuse(&Failure::Stops.to_string()).await;
+                say(|| tracing::warn!(pid, "the other process does not take over: this one stops"));
+                return None;
+            }
             Err(failure) => {
                 let reason = failure.to_string();
                 if !matches!(failure, Failure::Gone | Failure::Declined(_)) {
@@ -193,6 +208,8 @@ enum Failure {
     Silent,
     #[error("it ended before it was ready")]
     Gone,
+    #[error("the server stops")]
+    Stops,
     #[error("it gave up: {0}")]
     Declined(String),
     #[error("it is a process of the user {0}, who is not trusted")]

@@ -92,6 +92,7 @@ pub(crate) fn bind_sharing(
                 .map_err(|source| Error::Listen { address: "the given socket".to_owned(), source })?,
             Source::Bound(before) => {
                 assert_eq!(before.cores.len(), cores, "each core has its listeners");
+                given.extend(before.addresses.iter().map(|address| (address.to_string(), address.clone())));
                 bound.cores.iter_mut().zip(before.cores).for_each(|(core, before)| core.extend(before));
                 bound.addresses.extend(before.addresses);
                 bound.files.extend(before.files);
@@ -200,13 +201,13 @@ pub(crate) fn is_same(one: &Address, other: &Address) -> bool {
 
 /// Whether an address that stands for all covers `one`: as a kind (`Some(Some("IPv4"))`), or just as that one.
 /// On the ports that are `shared`, `[::]` leaves IPv4 to others.
-fn covers(all: &Address, one: &Address, shared: &[u16]) -> Option<Option<&'static str>> {
+pub(crate) fn covers(all: &Address, one: &Address, shared: &[u16]) -> Option<Option<&'static str>> {
     let (Address::Tcp(all), Address::Tcp(one)) = (all, one) else { return None };
     match all.ip().is_unspecified() && all.port() == one.port() {
         true if all.is_ipv6() && one.ip().to_canonical().is_ipv4() => {
             (!shared.contains(&all.port())).then_some(Some("IPv4"))
         }
-        true if all.is_ipv6() == one.is_ipv6() => Some(None),
+        true if all.is_ipv6() == one.ip().to_canonical().is_ipv6() => Some(None),
         _ => None,
     }
 }

@@ -4,8 +4,10 @@
 //! addresses that are not wanted any more are closed here: the process that hands over accepts what is queued on them, and closes
 //! them after that.
 //!
-//! A socket serves the versions of IP that it was bound for. One of `[::]` that is wanted for others is refused: a new socket cannot be bound
-//! beside it.
+//! A socket serves the versions of IP that it was bound for. One of `[::]` that is wanted for others is refused: a new socket cannot be
+//! bound beside it. An address is refused, too, if it is a part of one that the other process serves, or has one of those as a part. The
+//! kernel gives a connection to the socket with the narrower address as soon as that one listens: a new narrower socket would get
+//! connections before this process is sure to live, and one of the other process would still get some while it is closed.
 //!
 //! The invariant: every socket of an address that is wanted is on at least one core, and every core has one.
 
@@ -16,7 +18,7 @@ use baiwan_driver::{Address, BoundListener};
 use super::heir::Heir;
 use crate::Error;
 use crate::say::say;
-use crate::server::listen::{Bound, Source, is_beside_ipv4, is_same};
+use crate::server::listen::{Bound, Source, covers, is_beside_ipv4, is_same};
 
 /// The sockets of one address, in the order of the cores that had them.
 struct Group {
@@ -34,8 +36,7 @@ struct Served {
 
 impl Heir {
     /// What to listen on: as `sources`, with the sockets that were handed over in the place of their addresses, for as many cores. On the
-    /// ports that are `shared`, `[::]` is wanted for IPv6 alone. Also says whether a port that is still to be bound is one of a socket which the
-    /// other process has until it ends.
+    /// ports that are `shared`, `[::]` is wanted for IPv6 alone. With `reuse_port`, an address may be bound beside one that it is a part of.
     ///
     /// # Errors
     /// When an address is given twice, or cannot be had while the other process serves, or this process is out of files.
@@ -44,9 +45,10 @@ impl Heir {
         sources: Vec<Source>,
         shared: &[u16],
         cores: usize,
-    ) -> Result<(Vec<Source>, bool), Error> {
+        reuse_port: bool,
+    ) -> Result<Vec<Source>, Error> {
         let mut groups = group(std::mem::take(&mut self.servers)).map_err(Error::Start)?;
-        if let Some(why) = what_needs_a_restart(&sources, &groups, shared) {
+        if let Some(why) = what_needs_a_restart(&sources, &groups, shared, reuse_port) {
             return Err(self.refuse(why));
         }
         let mut claimed = Vec::with_capacity(sources.len());
@@ -62,12 +64,8 @@ impl Heir {
         }
         claimed.sort_by_key(|(place, _)| *place);
         let sources: Vec<Source> = claimed.into_iter().map(|(_, source)| source).collect();
-        let shares_ports = groups.iter().any(|group| {
-            let Address::Tcp(left) = &group.served.address else { return false };
-            sources.iter().filter_map(Source::tcp_address).any(|wanted| wanted.port() == left.port())
-        });
         say_what_is_new(&sources, &groups);
-        Ok((sources, shares_ports))
+        Ok(sources)
     }
 }
 
@@ -112,11 +110,16 @@ fn claim_one(
 }
 
 /// Why the sources cannot be had while the process before serves, in words.
-fn what_needs_a_restart(sources: &[Source], groups: &[Group], shared: &[u16]) -> Option<String> {
-    sources.iter().filter_map(Source::tcp_address).find_map(|wanted| {
-        let wanted = Address::Tcp(wanted);
-        let group = groups.iter().find(|group| is_same(&group.served.address, &wanted))?;
-        group.served.refuses(is_beside_ipv4(&wanted, shared))
+fn what_needs_a_restart(sources: &[Source], groups: &[Group], shared: &[u16], reuse_port: bool) -> Option<String> {
+    let wanted: Vec<Address> = sources.iter().filter_map(Source::tcp_address).map(Address::Tcp).collect();
+    let is_wanted = |served: &Served| wanted.iter().any(|wanted| is_same(wanted, &served.address));
+    wanted.iter().find_map(|wanted| {
+        let mut all = groups.iter().map(|group| &group.served);
+        if let Some(same) = all.clone().find(|served| is_same(&served.address, wanted)) {
+            return same.refuses(is_beside_ipv4(wanted, shared));
+        }
+        // Two wanted addresses of which one is a part of the other are refused where they are bound, after a restart too.
+        all.find_map(|served| served.overlaps(wanted, shared).filter(|_| reuse_port || !is_wanted(served)))
     })
 }
 
@@ -141,6 +144,21 @@ impl Served {
         let address = &self.address;
         Some(format!(
             "{address} is to serve {wanted}, and serves {served} in the process that runs: this change needs a restart"
+        ))
+    }
+
+    /// Why `wanted`, another address, cannot be had beside it, if one of them is a part of the other.
+    fn overlaps(&self, wanted: &Address, shared: &[u16]) -> Option<String> {
+        let (Self { address, is_ipv6_only }, Address::Tcp(tcp)) = (self, wanted) else { return None };
+        let shared_here: &[u16] = if *is_ipv6_only { &[tcp.port()] } else { &[] };
+        let (narrow, wide) = if covers(address, wanted, shared_here).is_some() {
+            (wanted, address)
+        } else {
+            covers(wanted, address, shared)?;
+            (address, wanted)
+        };
+        Some(format!(
+            "{narrow} is a part of {wide}, and the process that runs serves {address}: the change to {wanted} needs a restart"
         ))
     }
 }
@@ -235,5 +253,29 @@ mod tests {
         assert!(!serves("unix:@name", false, served));
         assert!(serves("[::]:4711", false, "[::]:0"));
         assert!(!serves("[::]:4711", true, "[::]:0"), "it is to serve IPv4 too");
+    }
+
+    #[test]
+    fn one_address_is_a_part_of_the_other_where_a_connection_could_go_to_both() {
+        let overlaps = |served: &str, is_ipv6_only, wanted: &str, shared: &[u16]| {
+            let served = Served { address: served.parse().unwrap(), is_ipv6_only };
+            served.overlaps(&wanted.parse().unwrap(), shared).is_some()
+        };
+        for (wide, narrow) in [
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("0.0.0.0:80", "[::ffff:127.0.0.1]:80"),
+            ("[::]:80", "[::1]:80"),
+            ("[::]:80", "127.0.0.1:80"),
+            ("[::]:80", "0.0.0.0:80"),
+        ] {
+            assert!(overlaps(wide, false, narrow, &[]) && overlaps(narrow, false, wide, &[]), "{wide} {narrow}");
+        }
+        for (one, other) in
+            [("0.0.0.0:80", "127.0.0.1:81"), ("127.0.0.1:80", "127.0.0.2:80"), ("0.0.0.0:80", "[::1]:80")]
+        {
+            assert!(!overlaps(one, false, other, &[]) && !overlaps(other, false, one, &[]), "{one} {other}");
+        }
+        assert!(!overlaps("[::]:80", true, "127.0.0.1:80", &[]) && overlaps("[::]:80", true, "[::1]:80", &[]));
+        assert!(!overlaps("0.0.0.0:80", false, "[::]:80", &[80]) && overlaps("[::1]:80", false, "[::]:80", &[80]));
     }
 }

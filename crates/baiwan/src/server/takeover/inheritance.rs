@@ -42,11 +42,10 @@ pub(in super::super) fn listen(
     let Some(path) = path else { return Ok((listen::bind(sources, cores, options)?, None)) };
     let mut heir = Heir::ask(Some(path))?;
     let shared = listen::shared_ports(&sources);
-    let (sources, shares_ports) = match &mut heir {
-        Some(heir) => heir.claim(sources, &shared, cores)?,
-        None => (sources, false),
+    let sources = match &mut heir {
+        Some(heir) => heir.claim(sources, &shared, cores, options.reuse_port)?,
+        None => sources,
     };
-    let options = ListenOptions { reuse_port: options.reuse_port || shares_ports, ..options };
     let bound = listen::bind_sharing(sources, &shared, cores, options)?;
     let kept = handles(&bound).map_err(Error::Start)?;
     if kept.len() + 2 > SOCKETS_MAX {

@@ -297,11 +297,74 @@ fn an_address_may_be_wanted_anew_or_not_any_more() {
     assert_eq!((ask(kept).unwrap().as_str(), ask(anew).unwrap().as_str()), ("second", "second"));
     let refused = TcpStream::connect(left).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{refused}");
-    // One that stands for all addresses, in the place of one.
-    let third = rig.start(rig.builder().bind(format!("0.0.0.0:{}", kept.port())), "third");
+    drop(second);
+}
+
+#[test]
+fn an_address_that_is_a_part_of_another_one_needs_a_restart() {
+    let rig = Rig::new();
+    for (served, wanted) in [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1")] {
+        let first = rig.start(rig.builder().bind(format!("{served}:0")), "first");
+        let port = address(&first).port();
+        let said = rig.try_start(rig.builder().bind(format!("{wanted}:{port}")), "second").unwrap_err().to_string();
+        let expected = format!(
+            ": 127.0.0.1:{port} is a part of 0.0.0.0:{port}, and the process that runs serves {served}:{port}: \
+             the change to {wanted}:{port} needs a restart"
+        );
+        assert!(said.ends_with(&expected), "{said}");
+        // After a restart it would not start, so that is not the advice.
+        let both = rig.builder().bind(format!("{served}:{port}")).bind(format!("{wanted}:{port}"));
+        let said = rig.try_start(both, "second").unwrap_err();
+        assert!(matches!(said, Error::Covered { .. }), "{said}");
+        assert_eq!(ask(SocketAddr::from(([127, 0, 0, 1], port))).unwrap(), "first");
+        drop(first);
+    }
+}
+
+/// Asks over both versions of IP.
+fn is_answered_by(port: u16, name: &str) {
+    for loopback in ["127.0.0.1", "::1"] {
+        assert_eq!(ask(SocketAddr::new(loopback.parse().unwrap(), port)).unwrap(), name, "{loopback}");
+    }
+}
+
+#[test]
+fn ipv6_may_be_added_beside_ipv4() {
+    let rig = Rig::new();
+    let first = rig.start(rig.builder().bind("0.0.0.0:0"), "first");
+    let port = address(&first).port();
+    let both = || rig.builder().bind(format!("0.0.0.0:{port}")).bind(format!("[::]:{port}"));
+    let second = rig.start(both(), "second");
+    rig.wait(first);
+    is_answered_by(port, "second");
+    let _third = rig.start(both(), "third");
     rig.wait(second);
-    assert_eq!(ask(kept).unwrap(), "third");
-    drop(third);
+    is_answered_by(port, "third");
+}
+
+#[test]
+fn a_socket_that_is_to_serve_other_versions_of_ip_needs_a_restart() {
+    let rig = Rig::new();
+    let check = |builder: Builder, port: u16, expected: &str| {
+        let said = rig.try_start(builder, "other").unwrap_err().to_string();
+        let expected =
+            format!(": [::]:{port} is to serve {expected} in the process that runs: this change needs a restart");
+        assert!(said.ends_with(&expected), "{said}");
+        is_answered_by(port, "first");
+    };
+    let dual = rig.start(rig.builder().bind("[::]:0"), "first");
+    let port = address(&dual).port();
+    let both = rig.builder().bind(format!("[::]:{port}")).bind(format!("0.0.0.0:{port}"));
+    check(both, port, "IPv6 alone, and serves IPv4 too");
+    drop(dual);
+
+    let ipv4 = rig.start(rig.builder().bind("0.0.0.0:0"), "first");
+    let port = address(&ipv4).port();
+    let both = rig.builder().bind(format!("0.0.0.0:{port}")).bind(format!("[::]:{port}"));
+    let both = rig.start(both, "first");
+    rig.wait(ipv4);
+    check(rig.builder().bind(format!("[::]:{port}")), port, "IPv4 too, and serves IPv6 alone");
+    drop(both);
 }
 
 #[test]

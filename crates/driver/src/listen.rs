@@ -144,6 +144,17 @@ impl BoundListener {
         Ok(rustix::fs::fstat(&self.fd)?.st_ino)
     }
 
+    /// Whether it serves IPv6 alone, as [`ListenOptions::ipv6_only`] asks for.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn is_ipv6_only(&self) -> io::Result<bool> {
+        match self.address {
+            Address::Tcp(SocketAddr::V6(_)) => Ok(sockopt::ipv6_v6only(&self.fd)?),
+            _ => Ok(false),
+        }
+    }
+
     /// The file of a Unix socket that was [bound](Self::bind) at a path: whoever drops it removes the file.
     pub fn socket_file(&self) -> Option<SocketFile> {
         let (Address::Unix(path), Some(file)) = (&self.address, self.file) else { return None };

@@ -62,26 +62,37 @@ impl Bound {
 /// TCP addresses get a socket for each core, over which the kernel spreads connections. Sockets that were handed in, and Unix
 /// sockets, are shared by the cores. With `options.reuse_port`, others may listen on the same ports.
 pub(crate) fn bind(sources: Vec<Source>, cores: usize, options: ListenOptions) -> Result<Bound, Error> {
+    let shared = shared_ports(&sources);
+    bind_sharing(sources, &shared, cores, options)
+}
+
+/// As [`bind`], where the addresses that were asked for have these [shared ports](shared_ports), and some are bound already.
+pub(crate) fn bind_sharing(
+    sources: Vec<Source>,
+    shared: &[u16],
+    cores: usize,
+    options: ListenOptions,
+) -> Result<Bound, Error> {
     if sources.is_empty() {
         return Err(Error::NoListener);
     }
-    let shared = shared_ports(&sources);
     let mut bound = Bound { cores: (0..cores).map(|_| Vec::new()).collect(), addresses: Vec::new(), files: Vec::new() };
     let mut given = Vec::new();
     for source in sources {
         match source {
             Source::Address(text) => {
                 let address = parse(&text)?;
-                let options = ListenOptions { ipv6_only: is_beside_ipv4(&address, &shared), ..options };
+                let options = ListenOptions { ipv6_only: is_beside_ipv4(&address, shared), ..options };
                 match bind_address(&address, options, &mut bound) {
                     Ok(()) => given.extend(bound.addresses.last().map(|address| (text, address.clone()))),
-                    Err(error) => return Err(refusal(text, &address, error, &given, &shared)),
+                    Err(error) => return Err(refusal(text, &address, error, &given, shared)),
                 }
             }
             Source::Socket(fd) => share(BoundListener::from_fd(fd), &mut bound)
                 .map_err(|source| Error::Listen { address: "the given socket".to_owned(), source })?,
             Source::Bound(before) => {
                 assert_eq!(before.cores.len(), cores, "each core has its listeners");
+                given.extend(before.addresses.iter().map(|address| (address.to_string(), address.clone())));
                 bound.cores.iter_mut().zip(before.cores).for_each(|(core, before)| core.extend(before));
                 bound.addresses.extend(before.addresses);
                 bound.files.extend(before.files);
@@ -118,7 +129,7 @@ fn clash(one: &Address, other: &Address, shared: &[u16]) -> bool {
 }
 
 /// The ports, 0 apart, on which all IPv4 addresses are asked for: there `[::]` is IPv6 alone.
-fn shared_ports(sources: &[Source]) -> Vec<u16> {
+pub(crate) fn shared_ports(sources: &[Source]) -> Vec<u16> {
     let port = |source: &Source| {
         let Source::Address(text) = source else { return None };
         let address = text.parse::<SocketAddrV4>().ok()?;
@@ -127,7 +138,8 @@ fn shared_ports(sources: &[Source]) -> Vec<u16> {
     sources.iter().filter_map(port).collect()
 }
 
-fn is_beside_ipv4(address: &Address, shared: &[u16]) -> bool {
+/// Whether it is `[::]` on one of the shared ports, and so serves IPv6 alone.
+pub(crate) fn is_beside_ipv4(address: &Address, shared: &[u16]) -> bool {
     let Address::Tcp(SocketAddr::V6(address)) = address else { return false };
     address.ip().is_unspecified() && shared.contains(&address.port())
 }
@@ -189,13 +201,13 @@ pub(crate) fn is_same(one: &Address, other: &Address) -> bool {
 
 /// Whether an address that stands for all covers `one`: as a kind (`Some(Some("IPv4"))`), or just as that one.
 /// On the ports that are `shared`, `[::]` leaves IPv4 to others.
-fn covers(all: &Address, one: &Address, shared: &[u16]) -> Option<Option<&'static str>> {
+pub(crate) fn covers(all: &Address, one: &Address, shared: &[u16]) -> Option<Option<&'static str>> {
     let (Address::Tcp(all), Address::Tcp(one)) = (all, one) else { return None };
     match all.ip().is_unspecified() && all.port() == one.port() {
         true if all.is_ipv6() && one.ip().to_canonical().is_ipv4() => {
             (!shared.contains(&all.port())).then_some(Some("IPv4"))
         }
-        true if all.is_ipv6() == one.is_ipv6() => Some(None),
+        true if all.is_ipv6() == one.ip().to_canonical().is_ipv6() => Some(None),
         _ => None,
     }
 }

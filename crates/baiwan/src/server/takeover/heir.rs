@@ -134,6 +134,11 @@ impl Heir {
         }));
     }
 
+    /// Gives up, and lets the other process know why.
+    pub(super) fn refuse(&self, why: String) -> Error {
+        self.way.refuse(why)
+    }
+
     /// Says that this process serves as soon as it may, and waits until it may: the other one accepts no more from here on. Returns where
     /// the files of Unix sockets are that are left to this process.
     ///

@@ -41,12 +41,12 @@ pub(in super::super) fn listen(
 ) -> Result<(Bound, Option<Inheritance>), Error> {
     let Some(path) = path else { return Ok((listen::bind(sources, cores, options)?, None)) };
     let mut heir = Heir::ask(Some(path))?;
-    let (sources, shares_ports) = match &mut heir {
-        Some(heir) => heir.claim(sources, cores)?,
-        None => (sources, false),
+    let shared = listen::shared_ports(&sources);
+    let sources = match &mut heir {
+        Some(heir) => heir.claim(sources, &shared, cores, options.reuse_port)?,
+        None => sources,
     };
-    let options = ListenOptions { reuse_port: options.reuse_port || shares_ports, ..options };
-    let bound = listen::bind(sources, cores, options)?;
+    let bound = listen::bind_sharing(sources, &shared, cores, options)?;
     let kept = handles(&bound).map_err(Error::Start)?;
     if kept.len() + 2 > SOCKETS_MAX {
         let why = format!("{} listening sockets are too many to be handed over", kept.len());

@@ -51,7 +51,7 @@ impl Client {
         let mut was_kept = self.kept.is_some();
         let outcome = loop {
             match timeout(PATIENCE, self.exchange(&request)).await.unwrap_or(Err(Fault::TooSlow)) {
-                Err(Fault::Closed(_)) if std::mem::take(&mut was_kept) => tally.again += 1,
+                Err(Fault::Closed(error)) if is_orderly(&error) && std::mem::take(&mut was_kept) => tally.again += 1,
                 outcome => break outcome,
             }
         };
@@ -65,7 +65,10 @@ impl Client {
                 tally.refused += u64::from(error.kind() == io::ErrorKind::ConnectionRefused);
                 tally.fail(format!("connect: {error}"));
             }
-            Err(Fault::Closed(error)) => tally.fail(format!("closed before the answer: {error}")),
+            Err(Fault::Closed(error)) => {
+                tally.reset += u64::from(error.kind() == io::ErrorKind::ConnectionReset);
+                tally.fail(format!("closed before the answer: {error}"));
+            }
             Err(Fault::Cut(error)) => tally.fail(format!("cut in the answer: {error}")),
             Err(Fault::TooSlow) => tally.fail("no answer in time".to_owned()),
         }
@@ -101,6 +104,11 @@ impl Client {
     }
 }
 
+/// Whether the other side has closed the connection, and not reset it: not even where the request came after that (tcp(7), `EPIPE`).
+fn is_orderly(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe)
+}
+
 async fn read_answer(stream: &mut BufReader<TcpStream>) -> io::Result<Answer> {
     let line = read_line(stream).await?;
     let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
@@ -123,4 +131,43 @@ async fn read_line(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
     let mut line = String::new();
     stream.read_line(&mut line).await?;
     line.strip_suffix("\r\n").map(str::to_owned).ok_or(io::ErrorKind::UnexpectedEof.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What is counted where the second request on a connection finds it closed in order, or reset.
+    async fn counted(is_reset: bool) -> Tally {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = listener.local_addr().expect("it listens");
+        let serving = tokio::spawn(async move {
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+            for number in 0..2 {
+                let (mut stream, _) = listener.accept().await.expect("it connects");
+                let mut request = [0; 1024];
+                let taken = stream.read(&mut request).await.expect("it asks");
+                stream.write_all(answer).await.expect("it listens");
+                assert!(taken > 0 && stream.read(&mut request).await.is_ok());
+                if number == 0 && is_reset {
+                    stream.set_zero_linger().expect("it is a socket");
+                }
+            }
+        });
+        let (mut client, mut tally) = (Client::new(address, "test".to_owned(), true), Tally::default());
+        client.ask(&mut tally).await;
+        client.ask(&mut tally).await;
+        serving.abort();
+        tally
+    }
+
+    #[tokio::test]
+    async fn a_request_whose_connection_is_reset_has_failed_and_one_whose_is_closed_is_asked_once_more() {
+        let closed = counted(false).await;
+        assert_eq!((closed.answered, closed.again, closed.reset, closed.failed), (2, 1, 0, 0), "{:?}", closed.failures);
+        let reset = counted(true).await;
+        assert_eq!((reset.answered, reset.again, reset.reset, reset.failed), (1, 0, 1, 1), "{:?}", reset.failures);
+    }
 }

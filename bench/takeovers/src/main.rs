@@ -10,9 +10,9 @@
 //! | `open, kept` | kept alive | at its time, whatever became of those before |
 //! | `open, fresh` | one for each request | the same |
 //!
-//! Every fifth request creates a user and has an `Idempotency-Key`, so that all may be repeated. A request on a kept connection that ends
-//! before a byte of the answer has come is asked once more on another connection, and counted. Everything else that does not end
-//! with the answer that was asked for has failed.
+//! Every fifth request creates a user and has an `Idempotency-Key`, so that all may be repeated. A request on a kept connection that is
+//! closed in order before a byte of the answer has come is asked once more on another connection, and counted. Everything else that does
+//! not end with the answer that was asked for has failed: a connection that is reset, too.
 
 mod asking;
 mod tally;

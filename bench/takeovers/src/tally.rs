@@ -13,10 +13,12 @@ pub(crate) struct Tally {
     pub(crate) answered: u64,
     /// Those of them that created a user.
     pub(crate) created: u64,
-    /// Asked once more, because the connection ended before a byte of the answer had come.
+    /// Asked once more, because the connection was closed in order before a byte of the answer had come.
     pub(crate) again: u64,
     /// Connects that were refused.
     pub(crate) refused: u64,
+    /// Connections that were reset before a byte of the answer had come.
+    pub(crate) reset: u64,
     pub(crate) failed: u64,
     pub(crate) slowest_ms: u128,
     pub(crate) failures: Vec<String>,
@@ -39,6 +41,7 @@ impl Tally {
         self.created += other.created;
         self.again += other.again;
         self.refused += other.refused;
+        self.reset += other.reset;
         self.failed += other.failed;
         self.slowest_ms = self.slowest_ms.max(other.slowest_ms);
         self.failures.extend(other.failures);

@@ -257,6 +257,13 @@ impl Way {
     }
 }
 
+impl Drop for Way {
+    /// Ends the connection. Cores with tables of their own have copies of it, which would keep it open for as long as they live.
+    fn drop(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
 /// Whether somebody listens at the path, from whom a process that starts would take over.
 pub(in super::super) fn is_served(path: &Path) -> bool {
     UnixStream::connect(path).is_ok()
@@ -329,6 +336,14 @@ mod tests {
             let sent = baiwan_driver::send_fds(other.as_fd(), &released.encode(), &[]);
             assert_eq!(sent.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         }
+    }
+
+    #[test]
+    fn the_other_process_hears_of_the_end_wherever_copies_of_the_connection_are_left() {
+        let (stream, mut other) = UnixStream::pair().unwrap();
+        let _of_a_core = stream.try_clone().unwrap();
+        drop(Way { path: PathBuf::new(), stream, received: Vec::new() });
+        assert_eq!(other.read(&mut [0]).unwrap(), 0);
     }
 
     #[test]

@@ -97,7 +97,9 @@ fn a_service_on_unix_sockets_is_asked_there() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("baiwan.sock").display().to_string();
     let name = format!("unix:@baiwan-check-health-{}", std::process::id());
-    for address in [format!("unix:{path}"), name] {
+    // Abstract names are there on Linux alone.
+    let addresses = [format!("unix:{path}"), name];
+    for address in addresses.into_iter().take(if cfg!(baiwan_portable) { 1 } else { 2 }) {
         let mut command = command(directory.path());
         command.env_remove("HOST").env_remove("PORT").env("BIND", &address).env("WORKERS", "1");
         let child = command.stdin(std::process::Stdio::null()).spawn().unwrap();

@@ -286,6 +286,25 @@ fn unix_sockets_and_the_admin_side_are_handed_over_too() {
 }
 
 #[test]
+fn a_unix_socket_that_is_taken_over_has_the_mode_that_the_new_process_asks_for() {
+    let rig = Rig::new();
+    let path = rig.folder.path().join("app.sock");
+    let builder = || rig.builder().bind(format!("unix:{}", path.display()));
+    let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    let first = rig.start(builder().bind_mode(0o600), "first");
+    assert_eq!(mode(), 0o600);
+    let second = rig.start(builder().bind_mode(0o660), "second");
+    assert_eq!(mode(), 0o660);
+    rig.wait(first);
+    // What is left out stays.
+    let third = rig.start(builder(), "third");
+    assert_eq!(mode(), 0o660);
+    rig.wait(second);
+    assert_eq!(ask_on(UnixStream::connect(&path).unwrap()).unwrap().1, "third");
+    drop(third);
+}
+
+#[test]
 fn an_address_may_be_wanted_anew_or_not_any_more() {
     let rig = Rig::new();
     let first = rig.start(rig.builder().bind("127.0.0.1:0").bind("127.0.0.2:0"), "first");

@@ -83,6 +83,21 @@ impl SocketFile {
         &self.path
     }
 
+    /// Makes it accessible as it shall be. What is so already is not set again, because a process that has given the file away may not do
+    /// that. Whoever was let in before stays connected.
+    ///
+    /// # Errors
+    /// A sentence that says what cannot be set, and who could.
+    pub fn set_access(&self, access: FileAccess) -> io::Result<()> {
+        let found = std::fs::symlink_metadata(&self.path)?;
+        let access = FileAccess {
+            mode: access.mode.filter(|mode| *mode != found.mode() & 0o7777),
+            owner: access.owner.filter(|owner| *owner != found.uid()),
+            group: access.group.filter(|group| *group != found.gid()),
+        };
+        open_to(&self.path, access)
+    }
+
     /// Leaves the file where it is: somebody else listens on the same socket from here on.
     pub fn keep(mut self) {
         self.identity = None;

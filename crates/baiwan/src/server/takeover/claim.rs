@@ -36,7 +36,7 @@ struct Served {
 
 impl Heir {
     /// What to listen on: as `sources`, with the sockets that were handed over in the place of their addresses, for as many cores. On the
-    /// ports that are `shared`, `[::]` is wanted for IPv6 alone. With `reuse_port`, an address may be bound beside one that it is a part of.
+    /// ports that are `shared`, `[::]` is wanted for IPv6 alone. With `reuse_port`, an address may be bound beside one that covers it.
     ///
     /// # Errors
     /// When an address is given twice, or cannot be had while the other process serves, or this process is out of files.

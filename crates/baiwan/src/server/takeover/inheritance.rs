@@ -14,6 +14,7 @@ use super::message::{Role, SOCKETS_MAX};
 use crate::Error;
 use crate::fd_tables::FdTables;
 use crate::files::explain;
+use crate::say::say;
 use crate::status::Status;
 
 /// The sockets of a server for which there is a door.
@@ -26,6 +27,8 @@ pub(in super::super) struct Inheritance {
     kept: Vec<(Role, BoundListener)>,
     /// Where the server listens.
     addresses: Vec<Address>,
+    /// Who may connect to Unix sockets that were bound at a path.
+    access: FileAccess,
 }
 
 /// Binds all sources, with listening sockets for `cores` cores, or nothing: those of the process that listens at `path`, if one does, where it
@@ -54,7 +57,7 @@ pub(in super::super) fn listen(
     }
     let kept = kept.into_iter().map(|listener| (Role::Server, listener)).collect();
     let addresses = bound.addresses.clone();
-    Ok((bound, Some(Inheritance { path: path.to_owned(), heir, kept, addresses })))
+    Ok((bound, Some(Inheritance { path: path.to_owned(), heir, kept, addresses, access: options.file })))
 }
 
 /// One handle on each socket, in the order of the cores. Some cores share one.
@@ -110,7 +113,8 @@ impl Inheritance {
     }
 
     /// Every core is up: has the process before accept no more. The files of its Unix sockets are this server's from here on; those that it does
-    /// not listen at are removed.
+    /// not listen at are removed. The others get the mode, owner and group that were asked for only now, because until here the process before
+    /// may go on.
     ///
     /// # Errors
     /// [`Error::Takeover`] when it serves on.
@@ -121,7 +125,17 @@ impl Inheritance {
             let at_path = Address::Unix(file.path().to_owned());
             self.addresses.iter().any(|address| listen::is_same(address, &at_path))
         };
-        status.socket_files.put(files.filter(is_served).collect());
+        let files: Vec<SocketFile> = files.filter(is_served).collect();
+        for file in &files {
+            // There is no way back: this process serves.
+            if let Err(error) = file.set_access(self.access) {
+                let (path, error) = (file.path().display(), explain(&error));
+                say(
+                    || tracing::warn!(%path, error, "a Unix socket that was taken over is not accessible as was asked for"),
+                );
+            }
+        }
+        status.socket_files.put(files);
         Ok(())
     }
 }

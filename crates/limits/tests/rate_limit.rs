@@ -29,6 +29,11 @@ impl Answer {
     }
 }
 
+/// With a table of its own: the tests of this program have each a clock, and a table counts by the newest time that it has seen.
+fn limit_of(quota: &str) -> RateLimit {
+    RateLimit::new(quota).table(Arc::new(Table::with_entries(1024)))
+}
+
 fn app(limit: RateLimit) -> Router {
     Router::new().route("/", any("hello")).layer(limit)
 }
@@ -55,7 +60,7 @@ async fn statuses<const N: usize>(app: &Router, requests: [Builder; N]) -> [u16;
 
 #[tokio::test(start_paused = true)]
 async fn one_that_asks_too_often_is_told_when_to_come_back_and_others_are_served() {
-    let app = app(RateLimit::new("2/min").name("login"));
+    let app = app(limit_of("2/min").name("login"));
     let [first, second, third] = [0; 3].map(|_| from("192.0.2.1:1"));
     assert_eq!(statuses(&app, [first, second]).await, [200, 200]);
 
@@ -78,7 +83,7 @@ async fn one_that_asks_too_often_is_told_when_to_come_back_and_others_are_served
 
 #[tokio::test(start_paused = true)]
 async fn answers_have_fields_when_less_than_a_quarter_is_left() {
-    let app = app(RateLimit::new("8/s"));
+    let app = app(limit_of("8/s"));
     for left in (0..8).rev() {
         let answer = send(&app, from("192.0.2.1:1")).await;
         assert_eq!((answer.status, answer.body.as_str()), (200, "hello"));
@@ -91,7 +96,7 @@ async fn answers_have_fields_when_less_than_a_quarter_is_left() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_is_an_address_or_a_prefix_of_ipv6_and_known_by_the_extension_first() {
-    let limit = RateLimit::new("1/s");
+    let limit = limit_of("1/s");
     let by_default = app(limit.clone());
     let [v4, v4_mapped] = ["192.0.2.1:1", "[::ffff:192.0.2.1]:1"].map(from);
     assert_eq!(statuses(&by_default, [v4, v4_mapped]).await, [200, 429]);
@@ -113,7 +118,7 @@ async fn a_client_is_an_address_or_a_prefix_of_ipv6_and_known_by_the_extension_f
 
 #[tokio::test(start_paused = true)]
 async fn a_key_may_be_a_field_and_those_without_count_by_address() {
-    let app = app(RateLimit::new("1/s").by(HeaderName::from_static("x-api-key")));
+    let app = app(limit_of("1/s").by(HeaderName::from_static("x-api-key")));
     let with = |peer, key| from(peer).header("x-api-key", key);
     let keys = [with("192.0.2.1:1", "a"), with("192.0.2.2:1", "a"), with("192.0.2.1:1", "b")];
     assert_eq!(statuses(&app, keys).await, [200, 429, 200]);
@@ -124,19 +129,19 @@ async fn a_key_may_be_a_field_and_those_without_count_by_address() {
 async fn a_key_may_be_a_function_and_those_it_names_no_key_for_are_not_limited() {
     #[derive(Clone, Hash)]
     struct User(u32);
-    let app = app(RateLimit::new("1/s").by(|parts: &Parts| parts.extensions.get::<User>().cloned()));
+    let app = app(limit_of("1/s").by(|parts: &Parts| parts.extensions.get::<User>().cloned()));
     let user = |id| Request::builder().extension(User(id));
     assert_eq!(statuses(&app, [user(1), user(1), user(2)]).await, [200, 429, 200]);
     let nobody = Request::builder;
     assert_eq!(statuses(&app, [nobody(), nobody(), nobody()]).await, [200; 3]);
 
-    let global = Router::new().route("/", get("hello")).layer(RateLimit::new("1/s").by(|_: &Parts| Some(())));
+    let global = Router::new().route("/", get("hello")).layer(limit_of("1/s").by(|_: &Parts| Some(())));
     assert_eq!(statuses(&global, [from("192.0.2.1:1"), from("192.0.2.2:1")]).await, [200, 429]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn requests_cost_what_they_are_said_to() {
-    let limit = RateLimit::new("5/s");
+    let limit = limit_of("5/s");
     let request = || from("192.0.2.1:1");
     assert_eq!(statuses(&app(limit.clone().cost(2)), [request(), request(), request()]).await, [200, 200, 429]);
     assert_eq!(send(&app(limit.clone().cost(6)), request()).await.status, 429);
@@ -148,7 +153,7 @@ async fn requests_cost_what_they_are_said_to() {
 
 #[tokio::test(start_paused = true)]
 async fn preflights_never_count_and_are_never_refused() {
-    let app = app(RateLimit::new("1/s"));
+    let app = app(limit_of("1/s"));
     let options = || from("192.0.2.1:1").method(Method::OPTIONS).header("origin", "https://example.com");
     let preflight = || options().header("access-control-request-method", "POST");
     assert_eq!(statuses(&app, [preflight(), from("192.0.2.1:1"), preflight(), options()]).await, [200, 200, 200, 429]);
@@ -156,7 +161,7 @@ async fn preflights_never_count_and_are_never_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn exempt_networks_are_not_limited() {
-    let app = app(RateLimit::new("1/s").exempt("127.0.0.0/8, ::1"));
+    let app = app(limit_of("1/s").exempt("127.0.0.0/8, ::1"));
     for peer in ["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
         assert_eq!(statuses(&app, [from(peer), from(peer)]).await, [200, 200], "{peer}");
     }
@@ -165,7 +170,7 @@ async fn exempt_networks_are_not_limited() {
 
 #[tokio::test(start_paused = true)]
 async fn a_report_refuses_nothing_and_counts_what_it_would_refuse() {
-    let limit = RateLimit::new("1/s").report_only();
+    let limit = limit_of("1/s").report_only();
     let app = app(limit.clone());
     assert_eq!(limit.refusals(), 0);
     for _ in 0..3 {
@@ -177,7 +182,7 @@ async fn a_report_refuses_nothing_and_counts_what_it_would_refuse() {
 
 #[tokio::test(start_paused = true)]
 async fn an_event_source_is_refused_in_a_way_that_lets_it_come_back() {
-    let app = app(RateLimit::new("1/min"));
+    let app = app(limit_of("1/min"));
     let request = || from("192.0.2.1:1").header("accept", "text/event-stream");
     assert_eq!(send(&app, request()).await.body, "hello");
     let refused = send(&app, request()).await;
@@ -189,21 +194,21 @@ async fn an_event_source_is_refused_in_a_way_that_lets_it_come_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_and_its_clones_count_together_and_a_changed_one_apart() {
-    let limit = RateLimit::new("2/s");
+    let limit = limit_of("2/s");
     let routes = Router::new().route("/a", get("a")).route("/b", get("b")).layer(limit.clone());
     let request = |path| from("192.0.2.1:1").uri(path);
     assert_eq!(statuses(&routes, [request("/a"), request("/b"), request("/a")]).await, [200, 200, 429]);
     assert_eq!(send(&app(limit.clone()), request("/")).await.status, 429);
     assert_eq!(limit.refusals(), 2);
     assert_eq!(send(&app(limit.clone().name("other")), request("/")).await.status, 200);
-    assert_eq!(send(&app(RateLimit::new("2/s")), request("/")).await.status, 200);
+    assert_eq!(send(&app(limit_of("2/s")), request("/")).await.status, 200);
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_limits_on_a_route_both_say_what_is_left() {
     let app = Router::new()
-        .route("/", get("hello").layer(RateLimit::new("1/h").name("hourly")))
-        .layer(RateLimit::new("2/s").name("fast"));
+        .route("/", get("hello").layer(limit_of("1/h").name("hourly")))
+        .layer(limit_of("2/s").name("fast"));
     assert_eq!(send(&app, from("192.0.2.1:1")).await.status, 200);
     let refused = send(&app, from("192.0.2.1:1")).await;
     assert_eq!(refused.status, 429);
@@ -230,7 +235,7 @@ async fn it_works_on_plain_axum_over_a_socket() {
 
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let service = app(RateLimit::new("1/h")).into_make_service_with_connect_info::<SocketAddr>();
+    let service = app(limit_of("1/h")).into_make_service_with_connect_info::<SocketAddr>();
     let server = tokio::spawn(async move { axum::serve(listener, service).await });
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let request = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -259,8 +264,8 @@ fn a_malformed_limit_says_what_is_allowed() {
 #[tokio::test]
 async fn limits_stack_in_any_order_and_a_refused_post_is_told_its_status() {
     let inner = tower::service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::empty())));
-    let outer = RateLimit::new("1/h").layer(ConcurrencyLimit::new(3).layer(inner));
-    let mut app = ConcurrencyLimit::new(3).layer(RateLimit::new("1000/h").layer(outer));
+    let outer = limit_of("1/h").layer(ConcurrencyLimit::new(3).layer(inner));
+    let mut app = ConcurrencyLimit::new(3).layer(limit_of("1000/h").layer(outer));
     let request = |method: &str| {
         let request = Request::builder().method(method).header("accept", "application/json, text/event-stream");
         let mut request = request.body(Body::empty()).unwrap();

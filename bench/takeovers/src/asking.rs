@@ -12,7 +12,7 @@ use crate::tally::Tally;
 
 /// An answer that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// One of so many requests creates a user.
+/// Each time after this number of requests, one of them has created a user.
 const CREATES_EVERY: u64 = 5;
 
 pub(crate) struct Client {

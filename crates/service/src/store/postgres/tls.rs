@@ -1,4 +1,4 @@
-//! TLS to the server: whose certificate is believed, and what a failed handshake means.
+//! TLS to the PostgreSQL server: which certificates the service accepts, and what it says when a handshake fails.
 //!
 //! The cryptography is that of `rediss://`: rustls with *ring*, and the system's authorities from its own store. Each connection makes a
 //! whole handshake, so that what is wrong with a certificate shows at the next one. Invariant: whatever is not checked of a certificate, the

@@ -12,7 +12,7 @@ use crate::tally::Tally;
 
 /// An answer that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Each time after this number of requests, one of them has created a user.
+/// A client creates a user with every fifth request, and reads with the others.
 const CREATES_EVERY: u64 = 5;
 
 pub(crate) struct Client {

@@ -56,6 +56,7 @@ mod feed;
 mod follow;
 mod lifetime;
 mod overload;
+mod place;
 mod ports;
 mod proxied;
 mod pulse;

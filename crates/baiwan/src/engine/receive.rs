@@ -390,9 +390,9 @@ fn answer<D: Driver, A: App>(
         let step = match &admitted {
             Err(denial) => deny(terms, ports, table, index, denial, head, received),
             Ok(_) => match apps.of_route::<D>(table, index, route) {
-                Some(app) => {
+                Some(callee) => {
                     let Ok(Some((head, _))) = decoded else { unreachable!("a head was decoded") };
-                    begin_exchange(terms, &mut ports.outbox.bytes, table, app, index, head, received)
+                    begin_exchange(terms, &mut ports.outbox.bytes, table, callee, index, head, received)
                 }
                 None => fail_without_app(terms, table, index, &head.request, received),
             },

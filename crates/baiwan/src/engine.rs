@@ -48,6 +48,7 @@ mod answer;
 mod apps;
 mod arrival;
 mod call;
+mod chunks;
 mod close;
 mod deny;
 mod exchange;

@@ -8,7 +8,6 @@
 //! The invariant: Tokio's readiness is cleared only after our instance reported fewer events than asked for, that is, was
 //! seen empty.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -164,12 +163,13 @@ impl Driver for EpollDriver {
 
     fn transmit<'a>(&mut self, entries: impl Iterator<Item = Transmit<'a, Socket>>, sent: &mut Vec<io::Result<usize>>) {
         for entry in entries {
-            let (outcome, offered) = match entry.queue.filter(|queue| !queue.is_empty()) {
-                None if !entry.cautious || entry.front.len() < PIECE_BYTES_MIN => {
+            let is_alone = entry.queue.iter().all(|part| part.is_empty());
+            let (outcome, offered) = match entry.cautious {
+                _ if is_alone && (!entry.cautious || entry.front.len() < PIECE_BYTES_MIN) => {
                     (send(entry.socket, entry.front), entry.front.len())
                 }
-                queue if entry.cautious => send_pieces(entry.socket, entry.front, queue),
-                queue => send_gathered(entry.socket, entry.front, queue),
+                true => send_pieces(entry.socket, entry.front, entry.queue),
+                false => send_gathered(entry.socket, entry.front, entry.queue),
             };
             let taken = match &outcome {
                 Ok(taken) => *taken,
@@ -333,14 +333,14 @@ fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
 }
 
 /// Sends the front and as many chunks of the queue as fit one call; also says how many bytes that was an offer of.
-fn send_gathered(socket: &Socket, front: &[u8], queue: Option<&VecDeque<Bytes>>) -> (io::Result<usize>, usize) {
+fn send_gathered(socket: &Socket, front: &[u8], queue: [&[Bytes]; 2]) -> (io::Result<usize>, usize) {
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
     let (count, offered) = gather(&mut slices, front, queue, 0..usize::MAX);
     (send_slices(socket, &slices[..count], SendFlags::empty()), offered)
 }
 
 /// The same in pieces, so that the kernel takes little beyond what can leave at once.
-fn send_pieces(socket: &Socket, front: &[u8], queue: Option<&VecDeque<Bytes>>) -> (io::Result<usize>, usize) {
+fn send_pieces(socket: &Socket, front: &[u8], queue: [&[Bytes]; 2]) -> (io::Result<usize>, usize) {
     let mut taken = 0;
     for _ in 0..PIECES_MAX {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
@@ -370,7 +370,7 @@ fn send_pieces(socket: &Socket, front: &[u8], queue: Option<&VecDeque<Bytes>>) -
 fn gather<'a>(
     slices: &mut [IoSlice<'a>; SLICES_MAX],
     front: &'a [u8],
-    queue: Option<&'a VecDeque<Bytes>>,
+    queue: [&'a [Bytes]; 2],
     range: Range<usize>,
 ) -> (usize, usize) {
     let (mut skip, mut left) = (range.start, range.len());

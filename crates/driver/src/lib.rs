@@ -18,7 +18,6 @@
 //!                                               └──▶ close / release
 //! ```
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
@@ -308,7 +307,7 @@ pub struct Received {
     pub outcome: io::Result<usize>,
 }
 
-/// What one connection has to send: first `front`, then the chunks of `queue`, in order.
+/// What one connection has to send: first `front`, then the chunks of both parts of `queue`, in order.
 #[derive(Debug)]
 pub struct Transmit<'a, S> {
     /// Where to.
@@ -318,7 +317,7 @@ pub struct Transmit<'a, S> {
     /// Bytes that lie in the engine's transmit area.
     pub front: &'a [u8],
     /// Bytes that the connection holds itself and that are sent from where they are.
-    pub queue: Option<&'a VecDeque<Bytes>>,
+    pub queue: [&'a [Bytes]; 2],
     /// The peer has not shown yet that it reads, so the system is given no more for it than what [`Driver::hold_more`] lifts.
     pub cautious: bool,
 }

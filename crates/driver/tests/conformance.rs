@@ -109,7 +109,10 @@ impl<D: Driver> Rig<D> {
     ) -> io::Result<usize> {
         let queue: VecDeque<Bytes> = queue.iter().map(|chunk| Bytes::from_static(chunk)).collect();
         let mut sent = Vec::new();
-        self.driver.transmit([Transmit { socket, token, front, queue: Some(&queue), cautious }].into_iter(), &mut sent);
+        self.driver.transmit(
+            [Transmit { socket, token, front, queue: queue.as_slices().into(), cautious }].into_iter(),
+            &mut sent,
+        );
         assert_eq!(sent.len(), 1, "one result for one entry");
         sent.pop().unwrap()
     }

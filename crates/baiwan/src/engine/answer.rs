@@ -78,7 +78,7 @@ where
     let mut writer = BodyWriter::new(plan.framing);
     let mut rest = None;
     if !writer.is_complete() {
-        let mut body = Place::fill(kept, response.into_body());
+        let mut body = Place::fill(kept, || response.into_body());
         let mut has_begun = false;
         if has_budget()
             && let Poll::Ready(frame) =

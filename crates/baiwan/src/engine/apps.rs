@@ -61,7 +61,7 @@ pub(super) struct Apps<A: App> {
     own: HashMap<Token, A>,
     /// Makes the app anew, where the program gave a way to.
     remake: Option<Remake<A>>,
-    reused: Reused<A>,
+    pub(super) reused: Reused<A>,
 }
 
 impl<A: App> Apps<A> {

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use baiwan_http1::ResponseContext;
 use http::{Request, Response, StatusCode};
 
-use super::answer::{Answer, Heading, encode, say_unsendable};
+use super::answer::{Answer, Heading, Spare, encode, say_unsendable};
 use super::apps::Callee;
 use super::feed::{Feed, keeps_alive};
 use super::place::Place;
@@ -98,7 +98,7 @@ pub(super) fn call<A: App>(
     let context = terms.board.context(context, keeps_alive(feed.as_deref()));
     let heading = Heading { context, date: terms.clock.date(), id };
     let warning = warning(terms, left);
-    let encode = || encode(response, &mut reused.body, warning.as_ref(), heading, out, &mut reused.queue);
+    let encode = || encode(response, &mut reused.spare, warning.as_ref(), heading, out, &mut reused.queue);
     // The first frame of its body is polled.
     Recorder::posted(terms.recorder(), route.get(), encode).map_or(Called::Failed, Called::Answered)
 }
@@ -126,7 +126,7 @@ pub(super) fn answer_without_app<B>(
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let heading = Heading { context, date: terms.clock.date(), id };
-    match encode(response, &mut None, None, heading, out, &mut VecDeque::new()) {
+    match encode(response, &mut Spare::default(), None, heading, out, &mut VecDeque::new()) {
         Some(Answer { status, keep_alive, extent, .. }) => {
             Called::Answered(Answer { status, keep_alive, extent, rest: None })
         }

@@ -346,7 +346,7 @@ fn answer<D: Driver, A: App>(
         if owes || !may_answer_another(terms, &ports.outbox, begin, answers) {
             return (Wait::Turn, position);
         }
-        let mut decoded = decoder.decode(rest, &terms.settings.http);
+        let mut decoded = decoder.decode_into(rest, &terms.settings.http, &mut apps.reused.spare.headers);
         if is_head(&decoded, rest) {
             // What the server says by itself, now or when the rest is late, has no body then.
             slot.flags.set(Flags::HEAD_REQUEST);

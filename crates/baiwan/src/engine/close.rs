@@ -51,11 +51,6 @@ pub(super) fn enter<S>(terms: &Terms, table: &mut Table<S>, index: u32, state: S
             let due = busy.map_or(Tick::NEVER, |busy| busy.due());
             return table.enter(index, state, due);
         }
-        // After an answer that was there at once.
-        State::Idle if matches!(slot.state, State::Idle) && busy.is_none() && !is_probe => {
-            let deadline = idle_deadline(terms, table, index, terms.idle_due);
-            return table.stay(index, deadline);
-        }
         State::Idle => {
             if busy.is_some_and(|busy| busy.set_aside.is_empty()) {
                 table.deactivate(index);

@@ -364,24 +364,12 @@ impl<S> Table<S> {
         }
     }
 
-    /// Has a connection stay in its state, until another deadline.
-    ///
-    /// # Panics
-    /// If the slot is free.
-    #[inline]
-    pub(super) fn stay(&mut self, index: u32, deadline: Tick) {
-        let state = self.slots[index].state;
-        note_edge(state, state);
-        self.set_deadline(index, deadline);
-    }
-
     /// Has the deadline of an exchange, or of what it owes, be the least of those that its connection holds.
     pub(super) fn update_deadline(&mut self, index: u32) {
         let due = self.busy(index).map_or(Tick::NEVER, Busy::due);
         self.set_deadline(index, due);
     }
 
-    #[inline]
     pub(super) fn set_deadline(&mut self, index: u32, deadline: Tick) {
         if self.slots[index].put_off(deadline) {
             self.wheel.schedule(&mut self.slots, index);

@@ -28,12 +28,19 @@ const SHOWN_BYTES: u64 = 4 << 20;
 pub(crate) const SETTLE_TIME: Duration = Duration::from_millis(500);
 
 /// What a peer has taken of what is owed to it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Delivery {
-    pace: Pace,
     /// What the kernel has taken in all.
     taken: u64,
-    /// The part of it that has earned no patience yet.
+    /// Nothing, as long as the kernel has taken all that there was.
+    judged: Option<Box<Judged>>,
+}
+
+/// How a peer is judged for which the kernel has refused bytes.
+#[derive(Debug)]
+struct Judged {
+    pace: Pace,
+    /// The part of what the kernel has taken that has earned no patience yet.
     unjudged: u64,
     /// What the kernel held beyond the peer's window, as that was when it ended latest; below zero, the room that was left.
     excess: i64,
@@ -53,20 +60,19 @@ pub(crate) struct Look {
 }
 
 impl Delivery {
-    pub(crate) fn new() -> Self {
-        Self { pace: Pace::begin(Tick::NEVER), taken: 0, unjudged: 0, excess: 0, settles: Tick::NEVER, settling: 0 }
-    }
-
     /// When the peer is to be looked at; never, when nothing waits for it.
+    #[inline]
     pub(crate) fn due(&self) -> Tick {
-        self.pace.due().min(self.settles)
+        self.judged.as_ref().map_or(Tick::NEVER, |judged| judged.pace.due().min(judged.settles))
     }
 
     /// The kernel has taken `count` bytes. Returns whether the peer has just shown that it reads.
     pub(crate) fn handle_taken(&mut self, count: usize) -> bool {
         let before = self.taken;
         self.taken += count as u64;
-        self.unjudged += count as u64;
+        if let Some(judged) = &mut self.judged {
+            judged.unjudged += count as u64;
+        }
         before < SHOWN_BYTES && self.taken >= SHOWN_BYTES
     }
 
@@ -78,37 +84,53 @@ impl Delivery {
     /// The kernel takes no more for now. `rate` is the minimum in bytes a second; 0 is none. `excess` tells what the kernel holds beyond the
     /// peer's window, if it needs to be known.
     pub(crate) fn start(&mut self, clock: &Clock, rate: u32, excess: impl FnOnce() -> i64) {
-        if rate > 0 && !self.pace.is_waiting() {
-            let room = self.room(excess());
-            self.pace.handle_bytes(room, clock, rate);
-            self.pace.start(clock, rate);
+        if rate == 0 {
+            return;
         }
-        if rate > 0 && self.taken != self.settling {
-            self.settling = self.taken;
-            self.settles = clock.deadline(Some(SETTLE_TIME));
+        let taken = self.taken;
+        let judged = self.judged.get_or_insert_with(|| Box::new(Judged::begin(taken)));
+        if !judged.pace.is_waiting() {
+            let room = judged.room(excess());
+            judged.pace.handle_bytes(room, clock, rate);
+            judged.pace.start(clock, rate);
+        }
+        if taken != judged.settling {
+            judged.settling = taken;
+            judged.settles = clock.deadline(Some(SETTLE_TIME));
         }
     }
 
     /// The kernel holds `excess` bytes beyond the peer's window now.
     pub(crate) fn look(&mut self, clock: &Clock, rate: u32, excess: i64) -> Look {
-        self.settles = Tick::NEVER;
-        let room = self.room(excess);
-        self.pace.handle_bytes(room, clock, rate);
-        let too_slow = self.pace.due() <= clock.tick();
+        let taken = self.taken;
+        let judged = self.judged.get_or_insert_with(|| Box::new(Judged::begin(taken)));
+        judged.settles = Tick::NEVER;
+        let room = judged.room(excess);
+        judged.pace.handle_bytes(room, clock, rate);
+        let too_slow = judged.pace.due() <= clock.tick();
         if !too_slow {
-            self.pace.start(clock, rate);
+            judged.pace.start(clock, rate);
         }
         Look { progress: room > 0, too_slow }
     }
 
     /// Nothing waits any more.
     pub(crate) fn stop(&mut self, clock: &Clock, rate: u32) {
-        if self.pace.is_waiting() {
+        if let Some(judged) = &mut self.judged
+            && judged.pace.is_waiting()
+        {
             // What the kernel holds is judged when something waits again.
-            self.pace.handle_bytes(std::mem::take(&mut self.unjudged) as usize, clock, rate);
-            self.pace.stop();
-            self.settles = Tick::NEVER;
+            judged.pace.handle_bytes(std::mem::take(&mut judged.unjudged) as usize, clock, rate);
+            judged.pace.stop();
+            judged.settles = Tick::NEVER;
         }
+    }
+}
+
+impl Judged {
+    /// Of a peer for which the kernel has taken `taken` bytes until now.
+    fn begin(taken: u64) -> Self {
+        Self { pace: Pace::begin(Tick::NEVER), unjudged: taken, excess: 0, settles: Tick::NEVER, settling: 0 }
     }
 
     /// The room that the peer has made since the last look. A window that ends earlier than before is one that was taken back, and makes no
@@ -154,7 +176,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn row_38a_what_was_on_its_way_when_bytes_had_to_wait_is_no_progress_half_a_minute_later() {
-        let (mut clock, mut delivery) = (Clock::start(), Delivery::new());
+        let (mut clock, mut delivery) = (Clock::start(), Delivery::default());
         delivery.handle_taken(140_000);
         delivery.start(&clock, RATE, || 140_000);
         let looks = looks(&mut delivery, &mut clock, 60, |_| 40_000).await;
@@ -165,7 +187,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn row_38a_nor_is_what_the_kernel_took_a_little_later() {
-        let (mut clock, mut delivery) = (Clock::start(), Delivery::new());
+        let (mut clock, mut delivery) = (Clock::start(), Delivery::default());
         delivery.handle_taken(100_000);
         delivery.start(&clock, RATE, || 100_000);
         looks(&mut delivery, &mut clock, 1, |_| 20_000).await;
@@ -182,7 +204,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn row_38a_a_window_that_is_taken_back_and_given_again_is_no_progress() {
-        let (mut clock, mut delivery) = (Clock::start(), Delivery::new());
+        let (mut clock, mut delivery) = (Clock::start(), Delivery::default());
         delivery.handle_taken(131_072);
         delivery.start(&clock, RATE, || 65_536);
         // The peer's system has room for 128,000 bytes, then for less, then as before, when it takes what was sent again.
@@ -196,7 +218,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn row_38a_a_peer_that_reads_steadily_is_seen_to_although_the_kernel_takes_nothing() {
         for (rate, too_slow) in [(400, true), (600, false)] {
-            let (mut clock, mut delivery) = (Clock::start(), Delivery::new());
+            let (mut clock, mut delivery) = (Clock::start(), Delivery::default());
             delivery.handle_taken(60_000);
             delivery.start(&clock, RATE, || 60_000);
             let looks = looks(&mut delivery, &mut clock, 90, |second| 60_000 - second * rate).await;
@@ -207,7 +229,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn row_38a_a_peer_is_doubted_for_half_a_mebibyte_and_has_shown_once_that_it_reads_after_four() {
-        let mut delivery = Delivery::new();
+        let mut delivery = Delivery::default();
         let doubted: Vec<_> = (0..6).map(|_| (delivery.is_doubtful(), delivery.handle_taken(150_000)).0).collect();
         assert_eq!(doubted, [true, true, true, true, false, false]);
         let shown: Vec<_> = (0..6).map(|_| delivery.handle_taken(1_000_000)).collect();

@@ -34,6 +34,8 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// A request of which nothing matters.
+    pub(crate) const NONE: Self = Self { origin: Origin::Other, for_events: false, id: None };
     /// A request whose head is not read.
     pub(crate) const UNREAD: Self = Self { origin: Origin::Unread, for_events: false, id: None };
 

@@ -5,17 +5,16 @@
 //! when the kernel refuses bytes for the first time. Listeners are level-triggered. One that is shared by cores wakes all of
 //! them, and the first to accept has it. `EPOLLEXCLUSIVE` has no effect through nested instances (`bench/listeners` counts it).
 //!
-//! The invariant: Tokio's readiness is cleared only after our instance reported fewer events than asked for, that is, was
-//! seen empty.
+//! The invariant: Tokio is waited for only after our instance reported fewer events than asked for, that is, was seen empty; and,
+//! where a listener may still have connections that it was asked for before, was looked at once more since.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use rustix::event::Timespec;
@@ -49,6 +48,8 @@ pub struct EpollDriver {
     epoll: AsyncFd<OwnedFd>,
     /// Where the kernel writes its events; emptied by each wait.
     raw: Vec<epoll::Event>,
+    /// A listener was left with connections, perhaps, after it was reported: Tokio hears of it only when another one comes.
+    unsettled: bool,
 }
 
 /// A TCP or Unix connection.
@@ -72,7 +73,7 @@ impl EpollDriver {
         // SAFETY: `fd` is an open epoll descriptor that the `AsyncFd` owns from here on; it is never taken out or replaced,
         // and `OwnedFd::as_raw_fd` always returns the descriptor that it owns.
         let epoll = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE)? };
-        Ok(Self { epoll, raw: Vec::new() })
+        Ok(Self { epoll, raw: Vec::new(), unsettled: false })
     }
 
     /// A clock that reports itself, as readable, under `token`.
@@ -83,6 +84,15 @@ impl EpollDriver {
         let alarm = Alarm::new()?;
         epoll::add(&self.epoll, &alarm, EventData::new_u64(token.0), EventFlags::IN | EventFlags::ET)?;
         Ok(alarm)
+    }
+
+    /// Has a socket reported when there is room to send, too, whether it was watched before or not.
+    fn watch_output(&self, socket: &Socket, token: Token) -> io::Result<()> {
+        let data = EventData::new_u64(token.0);
+        match epoll::modify(&self.epoll, &socket.0, data, INPUT_AND_OUTPUT) {
+            Err(Errno::NOENT) => epoll::add(&self.epoll, &socket.0, data, INPUT_AND_OUTPUT).map_err(watch_error),
+            outcome => outcome.map_err(io::Error::from),
+        }
     }
 }
 
@@ -103,16 +113,22 @@ impl Driver for EpollDriver {
         events.clear();
         self.raw.reserve(events.capacity());
         loop {
-            let mut readiness = ready!(self.epoll.poll_read_ready(cx))?;
+            let readiness = self.epoll.poll_read_ready(cx)?;
+            if readiness.is_pending() && !self.unsettled {
+                return Poll::Pending;
+            }
             self.raw.clear();
             // `spare_capacity` may be larger than asked for; the bound on a turn is the caller's.
             let room = &mut self.raw.spare_capacity_mut()[..events.capacity()];
-            let (seen, _) = match epoll::wait(readiness.get_inner(), room, Some(&NOW)) {
+            let (seen, _) = match epoll::wait(self.epoll.get_ref(), room, Some(&NOW)) {
                 Err(Errno::INTR) => continue,
                 outcome => outcome?,
             };
             events.list.extend(seen.iter().map(|event| decode(*event)));
-            if events.len() < events.capacity() {
+            self.unsettled = false;
+            if let Poll::Ready(mut readiness) = readiness
+                && events.len() < events.capacity()
+            {
                 readiness.clear_ready();
             }
             if !events.is_empty() {
@@ -141,15 +157,21 @@ impl Driver for EpollDriver {
     }
 
     fn accept(&mut self, listener: &Listener, max: usize, accepted: &mut Vec<Accepted<Socket>>) -> AcceptEnd {
-        accept_up_to(max, accepted, || {
+        let end = accept_up_to(max, accepted, || {
             let (fd, name) = net::acceptfrom_with(&listener.0, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
             let peer = name.and_then(|name| SocketAddr::try_from(name).ok()).map_or(Peer::Unix, Peer::Ip);
             Ok(Accepted { socket: Socket(fd), peer })
-        })
+        });
+        self.unsettled |= matches!(end, AcceptEnd::Max);
+        end
     }
 
     fn watch(&mut self, socket: &Socket, token: Token) -> io::Result<()> {
-        epoll::add(&self.epoll, &socket.0, EventData::new_u64(token.0), INPUT).map_err(watch_error)
+        match epoll::add(&self.epoll, &socket.0, EventData::new_u64(token.0), INPUT) {
+            // A short send was first.
+            Err(Errno::EXIST) => Ok(()),
+            outcome => outcome.map_err(watch_error),
+        }
     }
 
     fn receive_into(&mut self, socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
@@ -164,12 +186,13 @@ impl Driver for EpollDriver {
 
     fn transmit<'a>(&mut self, entries: impl Iterator<Item = Transmit<'a, Socket>>, sent: &mut Vec<io::Result<usize>>) {
         for entry in entries {
-            let (outcome, offered) = match entry.queue.filter(|queue| !queue.is_empty()) {
-                None if !entry.cautious || entry.front.len() < PIECE_BYTES_MIN => {
+            let is_alone = entry.queue.iter().all(|part| part.is_empty());
+            let (outcome, offered) = match entry.cautious {
+                _ if is_alone && (!entry.cautious || entry.front.len() < PIECE_BYTES_MIN) => {
                     (send(entry.socket, entry.front), entry.front.len())
                 }
-                queue if entry.cautious => send_pieces(entry.socket, entry.front, queue),
-                queue => send_gathered(entry.socket, entry.front, queue),
+                true => send_pieces(entry.socket, entry.front, entry.queue),
+                false => send_gathered(entry.socket, entry.front, entry.queue),
             };
             let taken = match &outcome {
                 Ok(taken) => *taken,
@@ -178,10 +201,7 @@ impl Driver for EpollDriver {
             };
             // A short send says that the buffer is full. Adding the interest reports at once if there is room again already.
             let armed = match taken < offered {
-                true => {
-                    let data = EventData::new_u64(entry.token.0);
-                    epoll::modify(&self.epoll, &entry.socket.0, data, INPUT_AND_OUTPUT).map_err(io::Error::from)
-                }
+                true => self.watch_output(entry.socket, entry.token),
                 false => Ok(()),
             };
             sent.push(armed.and(outcome));
@@ -214,8 +234,11 @@ impl Driver for EpollDriver {
     }
 
     fn release(&mut self, socket: Socket) -> io::Result<OwnedFd> {
-        epoll::delete(&self.epoll, &socket.0)?;
-        Ok(socket.0)
+        match epoll::delete(&self.epoll, &socket.0) {
+            // It was not watched yet.
+            Ok(()) | Err(Errno::NOENT) => Ok(socket.0),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn connect(&mut self, address: &Address, source: Option<IpAddr>, token: Token) -> io::Result<Socket> {
@@ -333,14 +356,14 @@ fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
 }
 
 /// Sends the front and as many chunks of the queue as fit one call; also says how many bytes that was an offer of.
-fn send_gathered(socket: &Socket, front: &[u8], queue: Option<&VecDeque<Bytes>>) -> (io::Result<usize>, usize) {
+fn send_gathered(socket: &Socket, front: &[u8], queue: [&[Bytes]; 2]) -> (io::Result<usize>, usize) {
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
     let (count, offered) = gather(&mut slices, front, queue, 0..usize::MAX);
     (send_slices(socket, &slices[..count], SendFlags::empty()), offered)
 }
 
 /// The same in pieces, so that the kernel takes little beyond what can leave at once.
-fn send_pieces(socket: &Socket, front: &[u8], queue: Option<&VecDeque<Bytes>>) -> (io::Result<usize>, usize) {
+fn send_pieces(socket: &Socket, front: &[u8], queue: [&[Bytes]; 2]) -> (io::Result<usize>, usize) {
     let mut taken = 0;
     for _ in 0..PIECES_MAX {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
@@ -370,7 +393,7 @@ fn send_pieces(socket: &Socket, front: &[u8], queue: Option<&VecDeque<Bytes>>) -
 fn gather<'a>(
     slices: &mut [IoSlice<'a>; SLICES_MAX],
     front: &'a [u8],
-    queue: Option<&'a VecDeque<Bytes>>,
+    queue: [&'a [Bytes]; 2],
     range: Range<usize>,
 ) -> (usize, usize) {
     let (mut skip, mut left) = (range.start, range.len());

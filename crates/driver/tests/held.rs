@@ -35,7 +35,7 @@ fn fill(driver: &mut EpollDriver, socket: &Socket, piece: &[u8]) -> usize {
     let mut taken = 0;
     loop {
         let mut sent = Vec::new();
-        let entry = Transmit { socket, token: Token(1), front: piece, queue: None, cautious: true };
+        let entry = Transmit { socket, token: Token(1), front: piece, queue: [&[], &[]], cautious: true };
         driver.transmit(std::iter::once(entry), &mut sent);
         match sent.pop().unwrap() {
             Ok(count) => taken += count,

@@ -75,7 +75,7 @@ fn admit_as_asked<S>(
     };
     let asked = Asked::to_keep(&terms.settings, &head.request);
     if asked != Asked::default() {
-        table.activate(index).asked = asked;
+        table.activate(index).ask(asked);
     }
     Ok(left)
 }

@@ -52,7 +52,7 @@ pub(super) fn enter<S>(terms: &Terms, table: &mut Table<S>, index: u32, state: S
             return table.enter(index, state, due);
         }
         State::Idle => {
-            if busy.is_some_and(|busy| busy.set_aside.is_empty()) {
+            if busy.is_some_and(|busy| busy.set_aside.is_none()) {
                 table.deactivate(index);
             }
             match is_probe {
@@ -101,7 +101,7 @@ pub(super) fn finish_answer<S>(terms: &Terms, table: &mut Table<S>, index: u32) 
     let next = match busy {
         Some(busy) if busy.unread.is_some() => State::Discard { left: Left::new(Linger::SHORT.bytes_max) },
         Some(busy) => {
-            if !busy.set_aside.is_empty() {
+            if busy.set_aside.is_some() {
                 slot.flags.set(Flags::INPUT);
             }
             State::Idle
@@ -126,11 +126,10 @@ pub(super) fn answer_and_close<S>(
     let client = table[index].peer.expand();
     let busy = table.activate(index);
     let mut bytes = Vec::new();
-    OwnAnswer::new(status, text).write(&terms.settings, &busy.asked, |answer| {
+    OwnAnswer::new(status, text).write(&terms.settings, busy.asked(), |answer| {
         encode_short_answer(&mut bytes, answer, context, terms.clock.date());
     });
-    busy.set_aside = Vec::new();
-    busy.unread = None;
+    (busy.set_aside, busy.unread) = (None, None);
     if terms.recorder().is_some() {
         let now = terms.recent_time().into_std();
         let draft = busy.draft.get_or_insert_with(|| Box::new(Draft::begin(None, client, now)));
@@ -143,7 +142,7 @@ pub(super) fn answer_and_close<S>(
 
 /// The next answer of the server's own is to a request whose head was not read as a whole.
 pub(super) fn note_unread<S>(table: &mut Table<S>, index: u32) {
-    table.activate(index).asked = Asked::UNREAD;
+    *table.activate(index).asked_mut() = Asked::UNREAD;
 }
 
 /// The answer of the server's own that was just made is there because of what has this name: the record says so.
@@ -183,7 +182,7 @@ pub(super) fn turn_away<D: Driver>(
     }
     let token = table.token(index);
     let front = denial.answer_unread(&terms.settings.refusal_cors);
-    let answer = Transmit { socket: &slot.socket, token, front: &front, queue: None, cautious: false };
+    let answer = Transmit { socket: &slot.socket, token, front: &front, queue: [&[], &[]], cautious: false };
     let sent = &mut ports.outbox.sent;
     ports.driver.transmit(std::iter::once(answer), sent);
     let sent = sent.pop().and_then(Result::ok);
@@ -363,7 +362,7 @@ pub(super) fn cut_answer<D: Driver>(
 pub(super) fn take_exchange(busy: &mut Busy) -> Option<Pending> {
     let exchange = busy.exchange.take()?;
     (busy.request_due, busy.age_due) = (Tick::NEVER, Tick::NEVER);
-    busy.pace.stop();
+    busy.stop_pace();
     if let Some(draft) = &mut busy.draft {
         draft.bytes_out += exchange.pipe.taken_bytes();
         exchange.pipe.note_in(draft);
@@ -374,8 +373,7 @@ pub(super) fn take_exchange(busy: &mut Busy) -> Option<Pending> {
 /// The answer of a connection is sent, or will not be: its record is complete. `last` is why the connection ends, if it does.
 pub(super) fn end_record(terms: &Terms, busy: &mut Busy, last: Option<CloseReason>) {
     let (Some(mut draft), Some(recorder)) = (busy.draft.take(), terms.recorder()) else { return };
-    let unsent = busy.output.iter().map(|bytes| bytes.len() as u64).sum();
-    draft.bytes_out = draft.bytes_out.saturating_sub(unsent);
+    draft.bytes_out = draft.bytes_out.saturating_sub(busy.output.byte_count() as u64);
     draft.finish(recorder, last, terms.recent_time().into_std());
 }
 

@@ -48,7 +48,7 @@ pub(super) fn deny<D: Driver>(
             table[index].flags.set(Flags::UPLOADING);
         }
         keep_record(terms, table, index, &mut draft, None);
-        table.activate(index).asked = asked;
+        table.activate(index).ask(asked);
         // It waits for room: a peer that has asked before may not have taken all of its answers, and is not to lose them.
         answer_and_close(terms, table, index, denial.status, denial.text, denial.reason);
         note_denied(table, index, denial.text);
@@ -59,7 +59,7 @@ pub(super) fn deny<D: Driver>(
         Ok(skipped) => skipped,
         Err(refusal) => {
             keep_record(terms, table, index, &mut draft, None);
-            table.activate(index).asked = asked;
+            table.activate(index).ask(asked);
             refuse(terms, table, index, refusal, rest);
             return Step::Over;
         }
@@ -92,7 +92,7 @@ pub(super) fn deny<D: Driver>(
             Step::Over
         }
         Some(decoder) => {
-            table.activate(index).unread = Some(decoder);
+            table.activate(index).unread = Some(Box::new(decoder));
             flush(terms, table, index);
             Step::Over
         }

@@ -19,6 +19,7 @@ use http::{Response, StatusCode};
 use http_body::Body as HttpBody;
 
 use super::answer::{Answer, Extent, Heading, Rest, Spare, encode, say_unsendable};
+use super::chunks::Chunks;
 use super::feed::{Feed, keeps_alive};
 use super::terms::Board;
 use crate::BoxError;
@@ -53,7 +54,7 @@ pub(super) struct Pipe {
 
 #[derive(Debug)]
 struct Shared {
-    output: VecDeque<Bytes>,
+    output: Chunks,
     /// Bytes given to the engine or about to be, in all.
     made: u64,
     /// Those of them that are not sent yet.
@@ -84,7 +85,7 @@ pub(super) enum Progress {
 impl Pipe {
     /// `owed` bytes of the answer are on their way already.
     pub(super) fn new(token: Token, board: Rc<Board>, progress: Progress, feed: Option<Feed>, owed: usize) -> Rc<Self> {
-        let (output, made) = (VecDeque::new(), owed as u64);
+        let (output, made) = (Chunks::None, owed as u64);
         let shared = Shared { output, made, owed, status: None, waker: None, progress, feed, told: None };
         let (shared, posted, last) = (RefCell::new(shared), Cell::new(false), Cell::new(false));
         Rc::new(Self { token, board, shared, posted, last, route: Cell::default(), is_stream: Cell::new(false) })
@@ -124,13 +125,10 @@ impl Pipe {
     }
 
     /// The engine takes what is there to be sent; says how far the task has come.
-    pub(super) fn take_output(&self, output: &mut VecDeque<Bytes>) -> Progress {
+    pub(super) fn take_output(&self, output: &mut Chunks) -> Progress {
         self.posted.set(false);
         let mut shared = self.shared.borrow_mut();
-        match output.is_empty() {
-            true => std::mem::swap(output, &mut shared.output),
-            false => output.append(&mut shared.output),
-        }
+        output.append(&mut shared.output);
         shared.progress
     }
 
@@ -142,7 +140,7 @@ impl Pipe {
     /// Bytes of the answer that the engine has taken.
     pub(super) fn taken_bytes(&self) -> u64 {
         let shared = self.shared.borrow();
-        shared.made - shared.output.iter().map(|bytes| bytes.len() as u64).sum::<u64>()
+        shared.made - shared.output.byte_count() as u64
     }
 
     /// How far the task has come.
@@ -170,7 +168,7 @@ impl Pipe {
     /// Bytes that the engine has not taken yet.
     #[cfg(any(test, feature = "simulation"))]
     pub(super) fn waiting_bytes(&self) -> usize {
-        self.shared.borrow().output.iter().map(Bytes::len).sum()
+        self.shared.borrow().output.byte_count()
     }
 
     fn poll_credit(&self, cx: &mut Context<'_>) -> Poll<()> {

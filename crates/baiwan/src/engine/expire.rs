@@ -86,10 +86,10 @@ fn handle_exchange_deadline<D: Driver>(
     let busy = table.activate(index);
     let (status, reason, failure) = if busy.write_due <= now || busy.delivery.due() <= now {
         return try_once_more(terms, ports, table, index);
-    } else if busy.pace.due() <= now {
+    } else if busy.pace_due() <= now {
         if !busy.exchange.as_ref().is_some_and(|exchange| exchange.awaits_body()) {
             // The handler has dropped the body, so nobody waits for it any more.
-            busy.pace.stop();
+            busy.stop_pace();
             return table.update_deadline(index);
         }
         let Some(reason) = why_body_is_late(terms, ports, table, index, area) else { return };
@@ -152,9 +152,9 @@ fn why_body_is_late<D: Driver>(
     visit_exchange(terms, ports, table, index, area);
     let now = terms.clock.tick();
     let busy = table.busy(index)?;
-    match busy.exchange.is_some() && busy.pace.due() <= now {
+    match busy.exchange.is_some() && busy.pace_due() <= now {
         false => None,
-        true if busy.pace.has_ended(now) => Some(CloseReason::BodyTimeout),
+        true if busy.body_ends <= now => Some(CloseReason::BodyTimeout),
         true => Some(CloseReason::BodyTooSlow),
     }
 }
@@ -199,7 +199,7 @@ fn close_if_silent<D: Driver, A: App>(
         false => CloseReason::KeepAliveTimeout,
     };
     // Empty lines may have come before.
-    let waiting = table.busy(index).map_or(0, |busy| busy.set_aside.len());
+    let waiting = table.busy(index).map_or(0, |busy| busy.set_aside_bytes().len());
     let bytes_max = terms.set_aside_bytes_max() - waiting;
     let outcome = ports.driver.receive_into(&table[index].socket, &mut area[..bytes_max]);
     let is_there = outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);

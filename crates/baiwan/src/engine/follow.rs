@@ -49,9 +49,9 @@ fn obey<D: Driver, A: App>(
 fn judge_heads_anew<S>(table: &mut Table<S>) {
     for index in 0..table.end() {
         if table.get(index).is_some()
-            && let Some(busy) = table.busy_mut(index)
+            && let Some(set_aside) = table.busy_mut(index).and_then(|busy| busy.set_aside.as_mut())
         {
-            busy.head = HeadDecoder::default();
+            set_aside.head = HeadDecoder::default();
         }
     }
 }

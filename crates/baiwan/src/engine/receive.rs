@@ -32,7 +32,6 @@ use super::{BATCH_MAX, RECEIVE_BYTES_MAX, TURN_CONNECTIONS_MAX, TURN_TIME_MAX, h
 use crate::app::App;
 use crate::client::request_id;
 use crate::gate::Denial;
-use crate::own_answer::Asked;
 use crate::rate_limit::Left;
 use crate::request_id::RequestId;
 use crate::status::{CloseReason, add};
@@ -122,7 +121,7 @@ fn visit<D: Driver, A: App>(
     let (state, flags) = (slot.state, slot.flags);
     let (mut owes, mut holds_input) = (false, false);
     if let Some(busy) = busy {
-        (owes, holds_input) = (!busy.output.is_empty(), !busy.set_aside.is_empty());
+        (owes, holds_input) = (!busy.output.is_empty(), busy.set_aside.is_some());
     }
     if owes && !flags.has(Flags::BLOCKED) {
         ports.outbox.add_queue(table, index);
@@ -133,7 +132,7 @@ fn visit<D: Driver, A: App>(
         _ if owes => {}
         State::Flush { .. } => handle_flushed(terms, ports, table, index),
         _ if flags.has(Flags::INPUT) => {
-            terms.note_earlier_arrival(table.busy_mut(index).and_then(|busy| busy.arrived.take()));
+            terms.note_earlier_arrival(table.busy(index).and_then(|busy| busy.set_aside.as_ref()?.arrived));
             process(terms, ports, table, apps, index, &[]);
             enqueue_if_readable(table, index);
             transmit_if_late(terms, ports, table);
@@ -236,7 +235,7 @@ pub(super) fn receive_rest_of_head<D: Driver, A: App>(
     index: u32,
     area: &mut [u8],
 ) {
-    let waiting = table.busy(index).map_or(0, |busy| busy.set_aside.len());
+    let waiting = table.busy(index).map_or(0, |busy| busy.set_aside_bytes().len());
     // A head that fills this was refused before.
     let bytes_max = terms.set_aside_bytes_max() - waiting;
     debug_assert!(bytes_max > 0);
@@ -264,8 +263,8 @@ pub(super) fn process<D: Driver, A: App>(
     let (slot, busy) = table.both(index);
     slot.flags.clear(Flags::INPUT);
     let (was, is_proxied) = (slot.state, slot.flags.has(Flags::PROXIED));
-    let (mut kept, mut decoder) = match busy {
-        Some(busy) => (std::mem::take(&mut busy.set_aside), std::mem::take(&mut busy.head)),
+    let (mut kept, mut decoder) = match busy.and_then(|busy| busy.set_aside.take()) {
+        Some(set_aside) => (set_aside.bytes, set_aside.head),
         None => (Vec::new(), Default::default()),
     };
     if !kept.is_empty() {
@@ -296,8 +295,7 @@ pub(super) fn process<D: Driver, A: App>(
         Wait::Head => {
             // Empty lines are no request: what was waited for is waited for as before. A PROXY header may begin with them.
             let (slot, busy) = table.both(index);
-            let has_begun_header =
-                slot.flags.has(Flags::PROXIED) && busy.is_some_and(|busy| !busy.set_aside.is_empty());
+            let has_begun_header = slot.flags.has(Flags::PROXIED) && busy.is_some_and(|busy| busy.set_aside.is_some());
             let has_begun = has_begun_header || table.holds_request(index);
             let next = if has_begun { State::Head } else { State::Idle };
             if was != next || position > 0 {
@@ -307,9 +305,9 @@ pub(super) fn process<D: Driver, A: App>(
         Wait::Turn => {
             table[index].flags.set(Flags::INPUT);
             if terms.recorder().is_some()
-                && let Some(busy) = table.busy_mut(index)
+                && let Some(set_aside) = table.busy_mut(index).and_then(|busy| busy.set_aside.as_mut())
             {
-                busy.arrived = Some(terms.arrival());
+                set_aside.arrived = Some(terms.arrival());
             }
             // A head that has begun keeps its deadline, however busy the core is.
             if was != State::Head || position > 0 {
@@ -340,7 +338,7 @@ fn answer<D: Driver, A: App>(
         slot.flags.clear(Flags::HEAD_REQUEST);
         let (flags, is_probe) = (slot.flags, slot.flags.has(Flags::PROBE));
         let owes = busy.is_some_and(|busy| {
-            busy.asked = Asked::default();
+            busy.asked = None;
             !busy.output.is_empty()
         });
         if owes || !may_answer_another(terms, &ports.outbox, begin, answers) {

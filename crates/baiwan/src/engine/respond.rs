@@ -37,7 +37,6 @@ use crate::call_scope::Told;
 use crate::client::recorded;
 use crate::clock::Tick;
 use crate::ending::OfConnection;
-use crate::pace::Pace;
 use crate::rate_limit::Left;
 use crate::recorder::{Draft, Recorder};
 use crate::request_id::RequestId;
@@ -168,7 +167,7 @@ pub(super) fn begin_exchange<S, A: App>(
             let due = terms.deadline(limits.request_timeout.unwrap_or(terms.settings.request_timeout));
             enter_exchange(terms, table, index, Pending { pipe, task: task.abort_handle(), ending }, due, &limits);
             if for_events {
-                table.activate(index).asked.note_events();
+                table.activate(index).asked_mut().note_events();
             }
             Step::Pending { body_bytes }
         }
@@ -256,7 +255,7 @@ pub(super) fn keep_record<S>(
         table.activate(index).draft = Some(draft.into_kept(recorder));
     }
     if id.is_some() {
-        table.activate(index).asked.id = id;
+        table.activate(index).asked_mut().id = id;
     }
 }
 
@@ -373,7 +372,7 @@ fn complete<S>(
     match feed {
         None => Step::Answered { body_bytes },
         Some(feed) => {
-            table.activate(index).unread = Some(feed.decoder);
+            table.activate(index).unread = Some(Box::new(feed.decoder));
             flush(terms, table, index);
             Step::Over
         }
@@ -390,7 +389,8 @@ fn enter_exchange<S>(
 ) {
     let age_due = lifetime::exchange_due(table, index);
     let busy = table.activate(index);
-    busy.pace = Pace::begin(terms.deadline(route.body_timeout.unwrap_or(terms.settings.body_timeout)));
+    busy.pace = None;
+    busy.body_ends = terms.deadline(route.body_timeout.unwrap_or(terms.settings.body_timeout));
     busy.exchange = Some(exchange);
     (busy.request_due, busy.age_due) = (request_due, age_due);
     enter(terms, table, index, State::Exchange);
@@ -443,6 +443,6 @@ fn finish_exchange<S>(terms: &Terms, table: &mut Table<S>, index: u32, keep_aliv
         note_upload(table, index, feed.as_ref());
         return end_after_flush(terms, table, index, reason_after_answer(terms, table, index));
     }
-    busy.unread = feed.map(|feed| feed.decoder);
+    busy.unread = feed.map(|feed| Box::new(feed.decoder));
     flush(terms, table, index);
 }

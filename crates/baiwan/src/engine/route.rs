@@ -34,15 +34,19 @@ pub(super) fn obey_route<D: Driver>(
         return false;
     }
     if told.for_events {
-        busy.asked.note_events();
+        busy.asked.get_or_insert_default().note_events();
     }
     if let Some(timeout) = limits.request_timeout
         && exchange.pipe.progress() == Progress::Waiting
     {
         busy.request_due = terms.deadline(timeout);
     }
-    let ends = limits.body_timeout.map_or(busy.pace.ends(), |timeout| terms.deadline(timeout));
-    busy.pace.change(ends, &terms.clock, rate_min);
+    if let Some(timeout) = limits.body_timeout {
+        busy.body_ends = terms.deadline(timeout);
+    }
+    if let Some(pace) = &mut busy.pace {
+        pace.change(busy.body_ends, &terms.clock, rate_min);
+    }
     table.update_deadline(index);
     true
 }

@@ -4,7 +4,7 @@
 
 use baiwan_http1::HeadDecoder;
 
-use super::table::Table;
+use super::table::{SetAside, Table};
 use super::terms::Terms;
 
 /// Capacity that what waits may have, however little that is.
@@ -44,8 +44,7 @@ pub(super) fn set_aside<S>(
         kept.shrink_to_fit();
     }
     assert!(kept.len() <= terms.set_aside_bytes_max(), "what waits is bounded by what is received");
-    let busy = table.activate(index);
-    (busy.set_aside, busy.head) = (kept, head);
+    table.activate(index).set_aside = Some(Box::new(SetAside { bytes: kept, head, arrived: None }));
 }
 
 #[cfg(test)]

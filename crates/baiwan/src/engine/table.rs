@@ -31,7 +31,7 @@ pub(super) use self::lifetime::Lifetime;
 use self::lifetime::Lifetimes;
 pub(super) use self::peer::CompactPeer;
 use self::slab::Slab;
-pub(super) use self::slot::{Busy, Flags, Pending, Slot};
+pub(super) use self::slot::{Busy, Flags, Pending, SetAside, Slot};
 use self::slot::{Key, Slots};
 use self::state::note_edge;
 #[cfg(test)]
@@ -232,7 +232,7 @@ impl<S> Table<S> {
 
     /// Whether part of a request, or a whole one, is set aside.
     pub(super) fn holds_request(&self, index: u32) -> bool {
-        self.busy(index).is_some_and(|busy| begins_request(&busy.set_aside))
+        self.busy(index).is_some_and(|busy| begins_request(busy.set_aside_bytes()))
     }
 
     pub(super) fn get(&self, index: u32) -> Option<&Slot<S>> {

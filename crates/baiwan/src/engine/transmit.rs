@@ -6,11 +6,10 @@
 //!
 //! The invariant: after `transmit` the area is empty.
 
-use std::collections::VecDeque;
 use std::io;
 
 use baiwan_driver::{Driver, Transmit};
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use super::TRANSMIT_AREA_BYTES;
 use super::close::{close, end_record, finish_answer, flush, linger};
@@ -47,7 +46,7 @@ pub(super) fn transmit<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &m
                 socket: &slot.socket,
                 token: table.token(part.index),
                 front: &ports.outbox.bytes[part.start..part.end],
-                queue: busy.map(|busy| &busy.output),
+                queue: busy.map_or([&[], &[]], |busy| busy.output.as_slices()),
                 cautious: doubtful && !slot.flags.has(Flags::READER),
             }
         });
@@ -96,7 +95,7 @@ fn handle_sent<D: Driver>(
             // Also where all of it was taken: what room the peer has made for that earns patience for what has to wait later.
             note_taken::<D>(slot, busy, count);
             let from_queue = count - front.len();
-            take_sent(&mut busy.output, from_queue);
+            busy.output.take_sent(from_queue);
             if let Some(exchange) = &busy.exchange {
                 exchange.pipe.handle_sent(from_queue);
             }
@@ -161,21 +160,5 @@ pub(super) fn handle_flushed<D: Driver>(terms: &Terms, ports: &mut Ports<D>, tab
         State::Flush { last: Some(reason) } => linger(terms, &mut ports.driver, table, index, reason),
         State::Flush { last: None } => finish_answer(terms, table, index),
         State::Idle | State::Head | State::Discard { .. } | State::Linger { .. } => {}
-    }
-}
-
-fn take_sent(queue: &mut VecDeque<Bytes>, mut count: usize) {
-    while count > 0 {
-        let chunk = queue.front_mut().expect("no more is sent than was offered");
-        if count < chunk.len() {
-            chunk.advance(count);
-            return;
-        }
-        count -= chunk.len();
-        queue.pop_front();
-    }
-    // A chunk without bytes would never be seen to be sent.
-    while queue.front().is_some_and(Bytes::is_empty) {
-        queue.pop_front();
     }
 }

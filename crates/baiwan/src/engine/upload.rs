@@ -123,7 +123,7 @@ fn feed<D: Driver>(
 
 /// The handler waits for bytes that are not there yet.
 fn expect_body<S>(terms: &Terms, table: &mut Table<S>, index: u32, rate_min: u32) {
-    table.activate(index).pace.start(&terms.clock, rate_min);
+    table.activate(index).pace_mut().start(&terms.clock, rate_min);
     table.update_deadline(index);
 }
 
@@ -142,10 +142,10 @@ fn hand_over<D: Driver>(
         (decode_body(&mut feed.decoder, bytes, &limits), feed.rate_min, feed.inlet.share())
     });
     let busy = table.activate(index);
-    busy.pace.handle_bytes(bytes.len(), &terms.clock, rate_min);
+    busy.pace_mut().handle_bytes(bytes.len(), &terms.clock, rate_min);
     match decoded {
         Ok(decoded) => {
-            busy.set_aside.extend_from_slice(&bytes[decoded.consumed..]);
+            busy.set_aside_more(&bytes[decoded.consumed..]);
             if let Some(draft) = &mut busy.draft {
                 draft.bytes_in += decoded.consumed as u64;
             }
@@ -154,7 +154,7 @@ fn hand_over<D: Driver>(
                 inlet.handle_chunk(decoded.data);
             }
             if let Some(trailers) = decoded.complete {
-                busy.pace.stop();
+                busy.stop_pace();
                 inlet.handle_complete(trailers);
             }
             if hungry || table[index].flags.has(Flags::HANGUP) {

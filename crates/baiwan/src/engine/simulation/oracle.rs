@@ -23,15 +23,15 @@ fn slots(engine: &Engine<SimDriver, SimApp>) -> impl Iterator<Item = (u32, &Slot
 pub(super) fn after_turn(engine: &Engine<SimDriver, SimApp>, frame_bytes: usize) -> Result<(), Verdict> {
     for (index, _) in slots(engine) {
         let Some(busy) = engine.table.busy(index) else { continue };
-        let waiting = busy.set_aside.len();
+        let waiting = busy.set_aside_bytes().len();
         if waiting > engine.terms.set_aside_bytes_max() {
             return Err(format!("{waiting} bytes are set aside for slot {index}"));
         }
-        let capacity = busy.set_aside.capacity();
+        let capacity = busy.set_aside.as_ref().map_or(0, |set_aside| set_aside.bytes.capacity());
         if capacity > SET_ASIDE_SPARE_BYTES.max(2 * waiting) {
             return Err(format!("{waiting} bytes are set aside for slot {index} with a capacity of {capacity}"));
         }
-        let queued: usize = busy.output.iter().map(bytes::Bytes::len).sum();
+        let queued: usize = busy.output.byte_count();
         let linked = busy.exchange.as_ref().map_or(0, |exchange| exchange.pipe.waiting_bytes());
         let most = OUTPUT_BYTES_MAX + frame_bytes + FRAMING_BYTES_MAX;
         if queued + linked > most {
@@ -48,7 +48,7 @@ pub(super) fn at_rest(engine: &Engine<SimDriver, SimApp>, net: &SimNet, now: Tic
         uncounted += usize::from(slot.flags.has(Flags::UNCOUNTED));
         let failed = |what: &str| Err(format!("slot {index} sleeps in {:?} {what}", slot.state));
         let busy = engine.table.busy(index);
-        let holds = busy.is_some_and(|busy| busy.set_aside.is_empty() || engine.table.holds_request(index));
+        let holds = busy.is_some_and(|busy| busy.set_aside.is_none() || engine.table.holds_request(index));
         if slot.state == State::Idle && holds && !slot.flags.has(Flags::INPUT) {
             return failed("and holds memory");
         }

@@ -1,12 +1,10 @@
 //! One slot: all that an idle connection owns, and what a busy one holds beside it.
 
-use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::rc::Rc;
 
 use baiwan_driver::Peer;
 use baiwan_http1::{BodyDecoder, HeadDecoder};
-use bytes::Bytes;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -17,6 +15,7 @@ use super::wheel;
 use crate::clock::Tick;
 use crate::delivery::Delivery;
 use crate::ending::OfConnection;
+use crate::engine::chunks::Chunks;
 use crate::engine::exchange::Pipe;
 use crate::own_answer::Asked;
 use crate::pace::Pace;
@@ -63,6 +62,8 @@ impl Flags {
     pub(in crate::engine) const READER: Self = Self(1 << 15);
     /// The connection is in the queue of those that wait for their request to be served.
     pub(in crate::engine) const WAITING: Self = Self(1 << 16);
+    /// A receive has found nothing. Stays: it says something of connections that are new.
+    pub(in crate::engine) const SILENT: Self = Self(1 << 17);
 
     /// Whether it has one of those of `other`.
     pub(in crate::engine) fn has(self, other: Self) -> bool {
@@ -125,30 +126,39 @@ pub(in crate::engine) struct Slot<S> {
 /// What a connection holds while it is not idle.
 #[derive(Debug)]
 pub(in crate::engine) struct Busy {
-    /// Received and not parsed: part of a head, or requests that wait for their turn. At most `Terms::set_aside_bytes_max`.
-    pub(in crate::engine) set_aside: Vec<u8>,
-    /// How much of `set_aside` is checked already.
-    pub(in crate::engine) head: HeadDecoder,
-    /// When requests in `set_aside` had come that wait for the next turn, if somebody wants records.
-    pub(in crate::engine) arrived: Option<Instant>,
+    /// Received and not parsed; none where there are no bytes.
+    pub(in crate::engine) set_aside: Option<Box<SetAside>>,
     /// Owed to the peer, in order.
-    pub(in crate::engine) output: VecDeque<Bytes>,
+    pub(in crate::engine) output: Chunks,
     pub(in crate::engine) exchange: Option<Pending>,
     /// The record of the exchange that is going on, or whose answer is being sent, if somebody wants one.
     pub(in crate::engine) draft: Option<Box<Draft>>,
     /// What the request that is being answered asked for, if that matters to an answer of the server's own.
-    pub(in crate::engine) asked: Asked,
+    pub(in crate::engine) asked: Option<Box<Asked>>,
     /// The rest of a request's body that nobody reads any more (`Discard`).
-    pub(in crate::engine) unread: Option<BodyDecoder>,
+    pub(in crate::engine) unread: Option<Box<BodyDecoder>>,
+    /// How long the request's body is waited for, once somebody has waited.
+    pub(in crate::engine) pace: Option<Box<Pace>>,
+    /// The whole of the request's body must be there by then.
+    pub(in crate::engine) body_ends: Tick,
     pub(in crate::engine) request_due: Tick,
-    /// How long the request's body is waited for.
-    pub(in crate::engine) pace: Pace,
     /// A peer that has taken nothing is given up then.
     pub(in crate::engine) write_due: Tick,
     /// When the age of its connection is reached, then when the exchange that goes on has had its grace.
     pub(in crate::engine) age_due: Tick,
     /// How fast the peer takes what is owed.
     pub(in crate::engine) delivery: Delivery,
+}
+
+/// What was received and is not parsed: part of a head, or requests that wait for their turn.
+#[derive(Debug)]
+pub(in crate::engine) struct SetAside {
+    /// At least one, and at most `Terms::set_aside_bytes_max`.
+    pub(in crate::engine) bytes: Vec<u8>,
+    /// How much of them is checked already.
+    pub(in crate::engine) head: HeadDecoder,
+    /// When those had come that wait for the next turn, if somebody wants records.
+    pub(in crate::engine) arrived: Option<Instant>,
 }
 
 /// A handler or response body that is being waited for, in a task of its own.
@@ -170,25 +180,71 @@ impl Pending {
 impl Busy {
     pub(in crate::engine) fn new() -> Self {
         Self {
-            set_aside: Vec::new(),
-            head: HeadDecoder::default(),
-            arrived: None,
-            output: VecDeque::new(),
+            set_aside: None,
+            output: Chunks::None,
             exchange: None,
             draft: None,
-            asked: Asked::default(),
+            asked: None,
             unread: None,
+            pace: None,
+            body_ends: Tick::NEVER,
             request_due: Tick::NEVER,
-            pace: Pace::NONE,
             write_due: Tick::NEVER,
             age_due: Tick::NEVER,
-            delivery: Delivery::new(),
+            delivery: Delivery::default(),
         }
+    }
+
+    /// What was received and is not parsed.
+    #[inline]
+    pub(in crate::engine) fn set_aside_bytes(&self) -> &[u8] {
+        self.set_aside.as_ref().map_or(&[], |set_aside| &set_aside.bytes)
+    }
+
+    /// Has more wait behind that.
+    pub(in crate::engine) fn set_aside_more(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let empty = || Box::new(SetAside { bytes: Vec::new(), head: HeadDecoder::default(), arrived: None });
+        self.set_aside.get_or_insert_with(empty).bytes.extend_from_slice(bytes);
+    }
+
+    /// What was asked for.
+    pub(in crate::engine) fn asked(&self) -> &Asked {
+        self.asked.as_deref().unwrap_or(const { &Asked::NONE })
+    }
+
+    /// The same, to change it.
+    pub(in crate::engine) fn asked_mut(&mut self) -> &mut Asked {
+        self.asked.get_or_insert_default()
+    }
+
+    /// Keeps what was asked for.
+    pub(in crate::engine) fn ask(&mut self, asked: Asked) {
+        self.asked = (asked != Asked::NONE).then(|| Box::new(asked));
+    }
+
+    /// How long the request's body is waited for.
+    pub(in crate::engine) fn pace_mut(&mut self) -> &mut Pace {
+        self.pace.get_or_insert_with(|| Box::new(Pace::begin(self.body_ends)))
+    }
+
+    /// Nobody waits for the request's body any more.
+    pub(in crate::engine) fn stop_pace(&mut self) {
+        if let Some(pace) = &mut self.pace {
+            pace.stop();
+        }
+    }
+
+    /// Until when the request's body is waited for; never, when nobody waits.
+    pub(in crate::engine) fn pace_due(&self) -> Tick {
+        self.pace.as_ref().map_or(Tick::NEVER, |pace| pace.due())
     }
 
     /// The least of the deadlines that an exchange can have.
     pub(in crate::engine) fn due(&self) -> Tick {
-        self.request_due.min(self.pace.due()).min(self.write_due).min(self.delivery.due()).min(self.age_due)
+        self.request_due.min(self.pace_due()).min(self.write_due).min(self.delivery.due()).min(self.age_due)
     }
 }
 

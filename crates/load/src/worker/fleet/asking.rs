@@ -104,7 +104,7 @@ impl Fleet {
                 let connection = &self.connections[*index as usize];
                 let socket = connection.socket.as_ref().expect("a connection that is open has a socket");
                 let front = unsent(&self.copies, self.request_bytes, connection.unsent);
-                Transmit { socket, token: connection.token(*index), front, queue: None, cautious: false }
+                Transmit { socket, token: connection.token(*index), front, queue: [&[], &[]], cautious: false }
             });
             self.driver.transmit(entries, &mut sent);
             for (index, outcome) in batch.iter().zip(sent.drain(..)) {

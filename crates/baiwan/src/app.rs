@@ -129,10 +129,17 @@ pub(crate) fn is_for_server<T>(request: &Request<T>) -> bool {
     request.method() == Method::OPTIONS && request.uri().path() == "*"
 }
 
-/// Tells axum's extractors how much of a body they may collect; a route's own `DefaultBodyLimit` comes later and wins.
+/// So much of a body axum's extractors collect where nobody tells them.
+#[cfg(feature = "axum")]
+const BUFFERED_BODY_BYTES_UNTOLD: usize = 2_097_152;
+
+/// Tells axum's extractors how much of a body they may collect, if that is not what they do by themselves; a route's own `DefaultBodyLimit`
+/// comes later and wins.
 pub(crate) fn limit_buffered_body<T>(request: &mut Request<T>, bytes_max: usize) {
     #[cfg(feature = "axum")]
-    axum::extract::DefaultBodyLimit::max(bytes_max).apply(request);
+    if bytes_max != BUFFERED_BODY_BYTES_UNTOLD {
+        axum::extract::DefaultBodyLimit::max(bytes_max).apply(request);
+    }
     #[cfg(not(feature = "axum"))]
     let _ = (request, bytes_max);
 }

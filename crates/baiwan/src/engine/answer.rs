@@ -25,6 +25,9 @@ use crate::say::say;
 /// Data up to this size is copied behind its head; larger data is sent from where it is.
 pub(super) const COPY_BYTES_MAX: usize = 16 * 1024;
 
+/// Room for more fields than this is not kept.
+const FIELDS_KEPT_MAX: usize = 64;
+
 /// An answer whose head is encoded.
 pub(super) struct Answer<B> {
     pub(super) status: StatusCode,
@@ -32,6 +35,31 @@ pub(super) struct Answer<B> {
     pub(super) extent: Extent,
     /// What is not encoded yet of its body.
     pub(super) rest: Option<Rest<B>>,
+}
+
+/// What is left of an answer that is encoded, for those that follow. All of it is empty.
+pub(super) struct Spare<B> {
+    /// Where the body was polled.
+    body: Kept<B>,
+    /// Its fields: the room for those of the next request.
+    pub(super) headers: HeaderMap,
+}
+
+impl<B> Default for Spare<B> {
+    fn default() -> Self {
+        Self { body: None, headers: HeaderMap::new() }
+    }
+}
+
+impl<B> Spare<B> {
+    /// Takes the room of fields that are not needed any more, if there is any, and not too much.
+    #[inline]
+    fn keep_room(&mut self, headers: &mut HeaderMap) {
+        if (1..=FIELDS_KEPT_MAX).contains(&headers.capacity()) {
+            headers.clear();
+            std::mem::swap(headers, &mut self.headers);
+        }
+    }
 }
 
 /// What the head of an answer says beside what the app says.
@@ -57,7 +85,7 @@ pub(super) struct Rest<B> {
 #[inline]
 pub(super) fn encode<B>(
     mut response: Response<B>,
-    kept: &mut Kept<B>,
+    spare: &mut Spare<B>,
     warning: Option<&Warning>,
     Heading { context, date, id }: Heading<'_>,
     front: &mut Vec<u8>,
@@ -75,10 +103,11 @@ where
         .inspect_err(|error| say_unsendable(error))
         .ok()?;
     let extent = Extent::of(plan.framing, headers);
+    spare.keep_room(response.headers_mut());
     let mut writer = BodyWriter::new(plan.framing);
     let mut rest = None;
     if !writer.is_complete() {
-        let mut body = Place::fill(kept, response.into_body());
+        let mut body = Place::fill(&mut spare.body, || response.into_body());
         let mut has_begun = false;
         if has_budget()
             && let Poll::Ready(frame) =
@@ -89,7 +118,7 @@ where
             has_begun = true;
         }
         match writer.is_complete() {
-            true => body.clear(kept),
+            true => body.clear(&mut spare.body),
             false => rest = Some(Rest { body, writer, has_begun }),
         }
     }

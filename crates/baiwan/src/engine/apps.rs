@@ -14,6 +14,7 @@ use baiwan_driver::{Driver, Token};
 use bytes::Bytes;
 use http::Uri;
 
+use super::answer::Spare;
 use super::place::Kept;
 use super::table::{Flags, Table};
 use crate::app::App;
@@ -33,15 +34,15 @@ const ROOM_FACTOR: usize = 4;
 pub(super) struct Reused<A: App> {
     /// Where a call is polled.
     pub(super) call: Kept<A::Future>,
-    /// Where the body of an answer is polled.
-    pub(super) body: Kept<A::ResponseBody>,
+    /// What answers leave.
+    pub(super) spare: Spare<A::ResponseBody>,
     /// What is sent of an answer from where it is.
     pub(super) queue: VecDeque<Bytes>,
 }
 
 impl<A: App> Default for Reused<A> {
     fn default() -> Self {
-        Self { call: None, body: None, queue: VecDeque::new() }
+        Self { call: None, spare: Spare::default(), queue: VecDeque::new() }
     }
 }
 
@@ -61,7 +62,7 @@ pub(super) struct Apps<A: App> {
     own: HashMap<Token, A>,
     /// Makes the app anew, where the program gave a way to.
     remake: Option<Remake<A>>,
-    reused: Reused<A>,
+    pub(super) reused: Reused<A>,
 }
 
 impl<A: App> Apps<A> {

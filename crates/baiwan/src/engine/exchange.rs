@@ -18,7 +18,7 @@ use bytes::{Buf, Bytes};
 use http::{Response, StatusCode};
 use http_body::Body as HttpBody;
 
-use super::answer::{Answer, Extent, Heading, Rest, encode, say_unsendable};
+use super::answer::{Answer, Extent, Heading, Rest, Spare, encode, say_unsendable};
 use super::chunks::Chunks;
 use super::feed::{Feed, keeps_alive};
 use super::terms::Board;
@@ -261,7 +261,7 @@ pub(super) async fn run<B>(
     let (mut front, mut queue) = (Vec::with_capacity(FRONT_BYTES_TYPICAL), VecDeque::new());
     let date = pipe.board.date();
     let heading = Heading { context, date: &date, id: id.as_ref() };
-    let encode = || encode(response, &mut None, warning.as_ref(), heading, &mut front, &mut queue);
+    let encode = || encode(response, &mut Spare::default(), warning.as_ref(), heading, &mut front, &mut queue);
     // The first frame of its body is polled.
     let encoded = Recorder::posted_and_timed(pipe.board.recorder.as_ref(), pipe.route.get(), encode);
     let Some(answer) = encoded else { return };

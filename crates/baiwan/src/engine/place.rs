@@ -28,14 +28,15 @@ pin_project! {
 impl<T> Place<T> {
     /// Puts something into the box that is kept, or into a new one.
     #[inline]
-    pub(super) fn fill(kept: &mut Kept<T>, content: T) -> Pin<Box<Self>> {
-        match kept.take() {
-            Some(mut place) => {
-                place.as_mut().project().content.set(Some(content));
-                place
-            }
-            None => Box::pin(Self { content: Some(content) }),
-        }
+    pub(super) fn fill(kept: &mut Kept<T>, make: impl FnOnce() -> T) -> Pin<Box<Self>> {
+        let mut place = kept.take().unwrap_or_else(Self::new);
+        place.as_mut().project().content.set(Some(make()));
+        place
+    }
+
+    #[cold]
+    fn new() -> Pin<Box<Self>> {
+        Box::pin(Self { content: None })
     }
 
     /// Drops what is in the box, and keeps the box.
@@ -96,14 +97,14 @@ mod tests {
     #[test]
     fn a_box_is_used_again_and_is_empty_meanwhile() {
         let (mut kept, content) = (None, Rc::new(()));
-        let place = Place::fill(&mut kept, Rc::clone(&content));
+        let place = Place::fill(&mut kept, || Rc::clone(&content));
         let first: *const Place<_> = &*place;
         place.clear(&mut kept);
         assert_eq!(Rc::strong_count(&content), 1, "what was in it is gone");
-        let place = Place::fill(&mut kept, Rc::clone(&content));
+        let place = Place::fill(&mut kept, || Rc::clone(&content));
         assert_eq!((first, kept.is_none()), (&*place as *const _, true));
         // One that waits keeps it.
-        let mut second = Place::fill(&mut kept, Rc::clone(&content));
+        let mut second = Place::fill(&mut kept, || Rc::clone(&content));
         assert!(!std::ptr::eq(&*place, &*second) && Rc::ptr_eq(&second.as_mut().content(), &content));
     }
 }

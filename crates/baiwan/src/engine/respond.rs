@@ -45,6 +45,9 @@ use crate::route_table::RouteNumber;
 use crate::status::{CloseReason, add};
 use crate::{Body, BodyError, BoxError};
 
+/// What came of bytes that should begin with a head: one and its length, or nothing yet.
+pub(super) type Decoded = Result<Option<(RequestHead, usize)>, Refusal>;
+
 /// What became of a request.
 pub(super) enum Step {
     /// It is answered; `body_bytes` of what follows its head were its body.
@@ -85,7 +88,10 @@ pub(super) struct Received<'a> {
     pub(super) route: Option<RouteNumber>,
 }
 
-/// Runs the handler for a request. An answer that is there goes to `out`.
+/// Runs the handler for the request whose head was `decoded`, which is taken. An answer that is there goes to `out`.
+///
+/// # Panics
+/// If no head was decoded.
 #[inline]
 pub(super) fn begin_exchange<S, A: App>(
     terms: &Terms,
@@ -93,16 +99,19 @@ pub(super) fn begin_exchange<S, A: App>(
     table: &mut Table<S>,
     mut callee: Callee<'_, A>,
     index: u32,
-    head: RequestHead,
+    decoded: &mut Decoded,
     received: Received<'_>,
 ) -> Step {
     add(&terms.status().requests, 1);
-    let RequestHead { request, framing, keep_alive, expects_continue, .. } = head;
+    let Ok(Some((RequestHead { request, framing, keep_alive, expects_continue, .. }, _))) = decoded else {
+        unreachable!("a head was decoded");
+    };
+    let (framing, keep_alive, expects_continue) = (*framing, *keep_alive, *expects_continue);
     let head_request = request.method() == Method::HEAD;
     // What may switch protocols has left the engine.
     let context = ResponseContext { head_request, version: request.version(), keep_alive, may_switch: false };
     let id = received.id;
-    let mut draft = begin_record(terms, table, index, &request, received.head_bytes, id.as_ref());
+    let mut draft = begin_record(terms, table, index, request, received.head_bytes, id.as_ref());
     let token = || table.token(index);
     let begun = match framing {
         BodyFraming::None => Ok((Body::empty(), None, 0)),
@@ -116,9 +125,13 @@ pub(super) fn begin_exchange<S, A: App>(
             return Step::Over;
         }
     };
-    let by_itself = is_for_server(&request) && !terms.settings.options_asterisk;
-    let mut request = request.map(|()| A::request_body(body));
-    let ending = prepare_for_app(terms, table, index, &mut request, framing);
+    let by_itself = is_for_server(request) && !terms.settings.options_asterisk;
+    let ending = prepare_for_app(terms, table, index, request, framing);
+    // It is large, so it is moved from where it was decoded to where it is handled.
+    let request = || match std::mem::replace(decoded, Ok(None)) {
+        Ok(Some((head, _))) => head.request.map(|()| A::request_body(body)),
+        Ok(None) | Err(_) => unreachable!("a head was decoded"),
+    };
     let (begin, route, mut told) = (out.len(), Cell::new(received.route.unwrap_or_default()), None);
     // Whoever was answered before in this batch has had time since it was received.
     let called_at = terms.recent_time();
@@ -180,11 +193,11 @@ pub(super) fn begin_exchange<S, A: App>(
 
 /// Adds to a request what the app may ask of it; and returns what its handler may wait for.
 #[inline]
-fn prepare_for_app<S, T>(
+fn prepare_for_app<S>(
     terms: &Terms,
     table: &mut Table<S>,
     index: u32,
-    request: &mut Request<T>,
+    request: &mut Request<()>,
     framing: BodyFraming,
 ) -> Option<OfConnection> {
     if framing != BodyFraming::None {

@@ -39,6 +39,9 @@ use crate::server::{Cores, FILES_RESERVED, Server, SetUp};
 /// Files of this process that are no idle connections, beside those that a server keeps for itself.
 const OWN_FILES: usize = 64;
 
+/// Sittings that a row may have beyond those that are planned, where others have disturbed many pairs.
+const EXTRA_MAX: usize = 2;
+
 /// What a row gave.
 struct Outcome {
     row: &'static Row,
@@ -76,9 +79,11 @@ pub(crate) fn servers(run: &Run) -> Vec<String> {
 pub(crate) fn measure_all(run: &Run, words: &[String], known: &[Known], places: &Places) -> Result<(String, bool)> {
     let environment = Environment::read(words);
     let cores = Cores::take()?;
+    let mut bench =
+        Bench { plan: &run.plan, places, cores: &cores, known, patience_ns: run.plan.patience.as_nanos() as u64 };
     let mut outcomes = Vec::new();
     for (index, row) in run.rows.iter().enumerate() {
-        let outcome = Bench { plan: &run.plan, places, cores: &cores, known }.measure(row);
+        let outcome = bench.measure(row);
         let said = match &outcome.failure {
             Some(failure) => format!("failed: {failure}"),
             None => report::in_short(&outcome),
@@ -110,17 +115,20 @@ struct Bench<'a> {
     places: &'a Places,
     cores: &'a Cores,
     known: &'a [Known],
+    patience_ns: u64,
 }
 
 impl Bench<'_> {
-    fn measure(&self, row: &'static Row) -> Outcome {
+    fn measure(&mut self, row: &'static Row) -> Outcome {
         let connections = row.connections.min(self.plan.connections_max);
         let idle = row.ours.idle.min(self.plan.connections_max).min(idle_max(connections));
         let mut outcome = Outcome { row, connections, idle, pairs: Vec::new(), failure: None, seconds: 0.0 };
         let begin_ns = now_ns();
-        for sitting in 0..self.plan.sittings_max {
+        for sitting in 0..self.plan.sittings + EXTRA_MAX {
+            let sitting_ns = now_ns();
             let counted = outcome.pairs.iter().filter(|pair| !pair.is_disturbed).count();
-            if sitting >= self.plan.sittings && counted >= self.plan.wanted() / 2 {
+            let is_extra = sitting >= self.plan.sittings;
+            if is_extra && (counted >= self.plan.counted_min() || self.patience_ns == 0) {
                 break;
             }
             match self.sit(row, connections, idle) {
@@ -129,6 +137,9 @@ impl Bench<'_> {
                     outcome.failure = Some(format!("{error:#}"));
                     break;
                 }
+            }
+            if is_extra {
+                self.patience_ns = self.patience_ns.saturating_sub(now_ns() - sitting_ns);
             }
         }
         outcome.seconds = (now_ns() - begin_ns) as f64 / 1e9;
@@ -147,7 +158,7 @@ impl Bench<'_> {
         match row.work {
             Work::Load { exchange, pace } => loading::sit([&ours, &theirs], &exchange(), pace, connections, self.plan),
             Work::Upload { bytes, path_of_nginx } => {
-                let bytes = bytes.min(self.plan.upload_bytes_max);
+                let bytes = self.plan.upload_bytes(bytes);
                 let ours = Upload::connect(&ours, row.ours.server, bytes, path_of_nginx)?;
                 let theirs = Upload::connect(&theirs, row.theirs.server, bytes, path_of_nginx)?;
                 uploading::sit([ours, theirs], self.plan)

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::cli::Run;
 use super::ratios::Quartiles;
-use super::rows::Work;
+use super::rows::{Plan, Work};
 use super::{Outcome, Pair};
 use crate::bounds::Bound;
 use crate::environment::Environment;
@@ -27,9 +27,9 @@ const MEANING: &str = "\
   turn: it shows that CPU was not saved by waiting, and is no promise for an hour.
 - `idle`: 64 connections that ask, on a server with idle connections beside them and on one without. `idle-0` is the same program
   twice, and shows how far a ratio may be from 1 by chance. What idle connections cost while nobody asks is not in it.
-- `answer`: 16 connections. Baiwan answers from memory and copies into the socket; nginx sends files from the kernel's cache
-  (`sendfile`, without a copy, and kept open), as one sets it up for such files. The client reads and compares everything, and may be
-  what limits throughput.
+- `answer`: 16 connections, 4 for 10 MiB. Baiwan answers from memory and copies into the socket; nginx sends files from the kernel's cache
+  (`sendfile`, without a copy, and kept open), as one sets it up for such files. axum on hyper runs the same app as Baiwan. The client
+  reads and compares everything, and may be what limits throughput.
 - `upload`: one connection, one body after the other. Baiwan's handler (axum's `Body`) counts what comes and keeps nothing. nginx has no
   handler: it answers at once and reads the body to forget it, which costs it less than each of its other ways; but a body of 1 MiB costs
   it less when it keeps all of it in memory (`upload-1m-kept`). To pass uploads on or to store them is another task, for both.
@@ -50,11 +50,11 @@ pub(super) fn markdown(run: &Run, environment: &Environment, known: &[Known], ou
     for outcome in outcomes {
         text += &lines(outcome);
     }
-    let failed = outcomes.iter().filter_map(|outcome| Some((outcome.row.name, outcome.failure.as_ref()?)));
-    for (name, failure) in failed {
-        let _ = write!(text, "\n**{name} was not measured: {failure}**\n");
+    text.push('\n');
+    for remark in outcomes.iter().filter_map(remark) {
+        let _ = writeln!(text, "- {remark}");
     }
-    text + "\n" + MEANING
+    text.trim_end().to_owned() + "\n\n" + MEANING
 }
 
 fn setting(run: &Run, environment: &Environment, known: &[Known]) -> String {
@@ -75,7 +75,7 @@ fn setting(run: &Run, environment: &Environment, known: &[Known]) -> String {
          Made with `{command}`.\n\n\
          The ratio is the median of the ratios of all pairs, beside the quartiles. A pair is one turn of Baiwan and one of the other, {warm} s\n\
          to warm up and {timed} s timed, one right after the other, in alternating order. Both servers run, and all connections are open, as\n\
-         long as a sitting of {pairs} pairs; a row has {sittings} sittings, each with new processes.{others} The figures are medians. Every answer\n\
+         long as a sitting of {pairs} pairs; a row has {sittings} of them, each with new processes.{others} The figures are medians. Every answer\n\
          is compared.\n\n\
          Servers: {versions}.\n",
         warm = plan.warm.as_secs_f64(),
@@ -101,8 +101,12 @@ fn lines(outcome: &Outcome) -> String {
             0 => grouped(*connections as f64, 0),
             _ => format!("{connections} and {} idle", grouped(*idle as f64, 0)),
         };
-        let beside = if row.theirs.server == row.ours.server { "one without" } else { row.theirs.server };
-        let beside = if row.ours.workers > 1 { "one worker" } else { beside };
+        let beside = match (row.ours.workers, row.ours.idle) {
+            _ if row.theirs.server != row.ours.server => row.theirs.server,
+            (1, 0) => "itself",
+            (1, _) => "itself without",
+            _ => "one worker",
+        };
         let aim = if index == 0 { aim(row.aim, ratio.median) } else { String::new() };
         let _ = writeln!(
             text,
@@ -115,10 +119,25 @@ fn lines(outcome: &Outcome) -> String {
             high = ratio.high,
         );
     }
-    if counted.len() < outcome.pairs.len() {
-        let _ = writeln!(text, "| | {} of {} pairs count | | | | | | | | |", counted.len(), outcome.pairs.len());
-    }
     text
+}
+
+/// What has to be said of a row beside its figures.
+fn remark(outcome: &Outcome) -> Option<String> {
+    let (name, pairs) = (outcome.row.name, &outcome.pairs);
+    let disturbed = pairs.iter().filter(|pair| pair.is_disturbed).count();
+    match &outcome.failure {
+        Some(failure) => Some(format!("**`{name}` was not measured: {failure}**")),
+        None if disturbed == 0 => None,
+        None => {
+            let effect = if counted(pairs).len() < pairs.len() {
+                "they do not count"
+            } else {
+                "all count, because there are too few others"
+            };
+            Some(format!("`{name}`: others took too much in {disturbed} of {} pairs; {effect}", pairs.len()))
+        }
+    }
 }
 
 /// One line for the terminal.
@@ -146,11 +165,11 @@ pub(super) fn json(run: &Run, environment: &Environment, known: &[Known], outcom
         "warm_seconds": plan.warm.as_secs_f64(), "timed_seconds": plan.timed.as_secs_f64(),
         "others_cores_max": plan.others_cores_max,
         "servers": versions,
-        "rows": outcomes.iter().map(of_row).collect::<Vec<_>>(),
+        "rows": outcomes.iter().map(|outcome| of_row(outcome, plan)).collect::<Vec<_>>(),
     })
 }
 
-fn of_row(outcome: &Outcome) -> Value {
+fn of_row(outcome: &Outcome, plan: &Plan) -> Value {
     let row = outcome.row;
     let counted = counted(&outcome.pairs);
     let compared = row.figures().map(|figure| {
@@ -166,7 +185,7 @@ fn of_row(outcome: &Outcome) -> Value {
         "name": row.name, "title": row.title, "ours": row.ours.server, "theirs": row.theirs.server,
         "workers": [row.ours.workers, row.theirs.workers],
         "connections": outcome.connections, "idle": outcome.idle,
-        "upload_bytes": if let Work::Upload { bytes, .. } = row.work { Some(bytes) } else { None },
+        "upload_bytes": if let Work::Upload { bytes, .. } = row.work { Some(plan.upload_bytes(bytes)) } else { None },
         "figure": row.figure, "aim": { "at_most": at_most, "at_least": at_least },
         "compared": compared.collect::<serde_json::Map<_, _>>(),
         "failure": outcome.failure, "seconds": outcome.seconds, "counted": counted.len(),
@@ -234,6 +253,16 @@ mod tests {
         assert!(text.contains("| 9.00 | axum | 10.00 | 0.900 | 0.850 to 1.050 | at most 0.88: missed |"), "{text}");
         let text = in_short(&outcome("get-64-axum", &[(0.8, false)]));
         assert!(text.ends_with("aim: at most 0.88"), "{text}");
+    }
+
+    #[test]
+    fn a_row_that_failed_or_was_disturbed_says_so() {
+        assert_eq!(remark(&outcome("get-64-axum", &[(1.0, false)])), None);
+        let text = |ratios| remark(&outcome("get-64-axum", ratios)).unwrap();
+        assert!(text(&[(1.0, true), (1.0, false), (1.0, false)]).ends_with("in 1 of 3 pairs; they do not count"));
+        assert!(text(&[(1.0, true), (1.0, true), (1.0, false)]).contains("in 2 of 3 pairs; all count"));
+        let failed = Outcome { failure: Some("status: 404".to_owned()), ..outcome("idle-0", &[]) };
+        assert!(remark(&failed).unwrap().contains("`idle-0` was not measured: status: 404"));
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub(super) fn sit(mut sides: [Upload<'_>; 2], plan: &Plan) -> Result<Vec<[Figure
     let pairs = (0..plan.pairs).map(|pair| {
         let mut figures = [Figures::new(), Figures::new()];
         for side in [first(pair), 1 - first(pair)] {
-            figures[side] = sides[side].turn(plan)?;
+            figures[side] = sides[side].turn(plan).context(["Baiwan", "the other"][side])?;
         }
         Ok(figures)
     });

@@ -7,7 +7,7 @@
 //! `Terms::set_aside_bytes_max` bytes wait.
 
 use baiwan_driver::{self as driver, Driver};
-use baiwan_http1::{HeadDecoder, begins_request, is_head_request};
+use baiwan_http1::{BodyFraming, HeadDecoder, begins_request, is_head_request};
 use baiwan_limits::MemoryLevel;
 use http::{Method, Request};
 
@@ -383,6 +383,9 @@ fn answer<D: Driver, A: App>(
         position += consumed;
         let route = admitted.as_ref().ok().and_then(|_| apps.known_route(terms.recorder(), head.request.uri()));
         let (rest, left) = (&input[position..], *admitted.as_ref().unwrap_or(&None));
+        if !head.keep_alive && rest.is_empty() && head.request.method().is_safe() && head.framing == BodyFraming::None {
+            table[index].flags.set(Flags::PARTING);
+        }
         head.keep_alive &= !take_request(terms, table, index, head.framing, rest);
         let received = Received { head_bytes: consumed, rest, left, route, id };
         let step = match &admitted {

@@ -261,7 +261,8 @@ pub(super) async fn run<B>(
     let (mut front, mut queue) = (Vec::with_capacity(FRONT_BYTES_TYPICAL), VecDeque::new());
     let date = pipe.board.date();
     let heading = Heading { context, date: &date, id: id.as_ref() };
-    let encode = || encode(response, &mut Spare::default(), warning.as_ref(), heading, &mut front, &mut queue);
+    let mut response = Poll::Ready(Ok::<_, BoxError>(response));
+    let encode = || encode(&mut response, &mut Spare::default(), warning.as_ref(), heading, &mut front, &mut queue);
     // The first frame of its body is polled.
     let encoded = Recorder::posted_and_timed(pipe.board.recorder.as_ref(), pipe.route.get(), encode);
     let Some(answer) = encoded else { return };

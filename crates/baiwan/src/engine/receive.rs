@@ -21,7 +21,7 @@ use super::lifetime::take_request;
 use super::ports::{Outbox, Ports};
 use super::proxied::{Begun, begin_proxied};
 use super::refuse::refuse;
-use super::respond::{Decoded, Received, Step, begin_exchange, begin_record, keep_record};
+use super::respond::{DecodedHead, Received, Step, begin_exchange, begin_record, keep_record};
 use super::set_aside::{append, set_aside};
 use super::table::{Flags, State, Table};
 use super::terms::Terms;
@@ -435,7 +435,7 @@ fn refuse_rest_of_head<S>(terms: &Terms, table: &mut Table<S>, index: u32) {
 
 /// Whether a request is a HEAD; of one whose head is not there, or was refused, `input` tells.
 #[inline]
-fn is_head(decoded: &Decoded, input: &[u8]) -> bool {
+fn is_head(decoded: &DecodedHead, input: &[u8]) -> bool {
     match decoded {
         Ok(Some((head, _))) => head.request.method() == Method::HEAD,
         Ok(None) | Err(_) => is_head_request(input),

@@ -14,6 +14,7 @@
 //! | `stop` | the server's stop |
 //! | `follow` | settings that change while the server runs |
 //! | `accept` | new connections, those too many, and a system that refuses them |
+//! | `newcomers` | connections that are received from before they are watched |
 //! | `expire` | deadlines that have passed |
 //! | `shrink` | connections that are idle when memory becomes short |
 //! | `overload` | a core that cannot keep up: which request is next, and which are refused |
@@ -55,6 +56,7 @@ mod expire;
 mod feed;
 mod follow;
 mod lifetime;
+mod newcomers;
 mod overload;
 mod ports;
 mod proxied;
@@ -88,7 +90,7 @@ use baiwan_driver::{Driver, Events, Token};
 use baiwan_http1::HEAD_BYTES_CEILING;
 use tokio::time::Sleep;
 
-use self::accept::{Listeners, accept};
+use self::accept::{Listeners, accept, watch_newcomers};
 use self::apps::Apps;
 use self::close::{close, close_all};
 use self::expire::expire;
@@ -243,6 +245,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         if has_stopped(terms, drain, listeners, ports, table) {
             return Poll::Ready(Ok(()));
         }
+        watch_newcomers(terms, listeners, ports, table);
         self.publish();
 
         // Events that come in while the engine looks are left for the next turn.
@@ -250,6 +253,9 @@ impl<D: Driver, A: App> Engine<D, A> {
             && self.poll_events(cx)?.is_pending()
             && self.poll_sleep(cx).is_pending()
             && self.terms.board.inbox().end_turn(cx.waker());
+        if sleeps {
+            self.listeners.handle_sleep();
+        }
         match &mut self.pressure {
             _ if !sleeps => cx.waker().wake_by_ref(),
             Some(pressure) => pressure.handle_idle(&self.terms),

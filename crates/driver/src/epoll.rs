@@ -5,8 +5,8 @@
 //! when the kernel refuses bytes for the first time. Listeners are level-triggered. One that is shared by cores wakes all of
 //! them, and the first to accept has it. `EPOLLEXCLUSIVE` has no effect through nested instances (`bench/listeners` counts it).
 //!
-//! The invariant: Tokio's readiness is cleared only after our instance reported fewer events than asked for, that is, was
-//! seen empty.
+//! The invariant: Tokio is waited for only after our instance reported fewer events than asked for, that is, was seen empty; and,
+//! where a listener may still have connections that it was asked for before, was looked at once more since.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,7 +15,7 @@ use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use rustix::event::Timespec;
@@ -49,6 +49,8 @@ pub struct EpollDriver {
     epoll: AsyncFd<OwnedFd>,
     /// Where the kernel writes its events; emptied by each wait.
     raw: Vec<epoll::Event>,
+    /// A listener was left with connections, perhaps, after it was reported: Tokio hears of it only when another one comes.
+    unsettled: bool,
 }
 
 /// A TCP or Unix connection.
@@ -72,7 +74,7 @@ impl EpollDriver {
         // SAFETY: `fd` is an open epoll descriptor that the `AsyncFd` owns from here on; it is never taken out or replaced,
         // and `OwnedFd::as_raw_fd` always returns the descriptor that it owns.
         let epoll = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE)? };
-        Ok(Self { epoll, raw: Vec::new() })
+        Ok(Self { epoll, raw: Vec::new(), unsettled: false })
     }
 
     /// A clock that reports itself, as readable, under `token`.
@@ -83,6 +85,15 @@ impl EpollDriver {
         let alarm = Alarm::new()?;
         epoll::add(&self.epoll, &alarm, EventData::new_u64(token.0), EventFlags::IN | EventFlags::ET)?;
         Ok(alarm)
+    }
+
+    /// Has a socket reported when there is room to send, too, whether it was watched before or not.
+    fn watch_output(&self, socket: &Socket, token: Token) -> io::Result<()> {
+        let data = EventData::new_u64(token.0);
+        match epoll::modify(&self.epoll, &socket.0, data, INPUT_AND_OUTPUT) {
+            Err(Errno::NOENT) => epoll::add(&self.epoll, &socket.0, data, INPUT_AND_OUTPUT).map_err(watch_error),
+            outcome => outcome.map_err(io::Error::from),
+        }
     }
 }
 
@@ -103,16 +114,22 @@ impl Driver for EpollDriver {
         events.clear();
         self.raw.reserve(events.capacity());
         loop {
-            let mut readiness = ready!(self.epoll.poll_read_ready(cx))?;
+            let readiness = self.epoll.poll_read_ready(cx)?;
+            if readiness.is_pending() && !self.unsettled {
+                return Poll::Pending;
+            }
             self.raw.clear();
             // `spare_capacity` may be larger than asked for; the bound on a turn is the caller's.
             let room = &mut self.raw.spare_capacity_mut()[..events.capacity()];
-            let (seen, _) = match epoll::wait(readiness.get_inner(), room, Some(&NOW)) {
+            let (seen, _) = match epoll::wait(self.epoll.get_ref(), room, Some(&NOW)) {
                 Err(Errno::INTR) => continue,
                 outcome => outcome?,
             };
             events.list.extend(seen.iter().map(|event| decode(*event)));
-            if events.len() < events.capacity() {
+            self.unsettled = false;
+            if let Poll::Ready(mut readiness) = readiness
+                && events.len() < events.capacity()
+            {
                 readiness.clear_ready();
             }
             if !events.is_empty() {
@@ -141,15 +158,21 @@ impl Driver for EpollDriver {
     }
 
     fn accept(&mut self, listener: &Listener, max: usize, accepted: &mut Vec<Accepted<Socket>>) -> AcceptEnd {
-        accept_up_to(max, accepted, || {
+        let end = accept_up_to(max, accepted, || {
             let (fd, name) = net::acceptfrom_with(&listener.0, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
             let peer = name.and_then(|name| SocketAddr::try_from(name).ok()).map_or(Peer::Unix, Peer::Ip);
             Ok(Accepted { socket: Socket(fd), peer })
-        })
+        });
+        self.unsettled |= matches!(end, AcceptEnd::Max);
+        end
     }
 
     fn watch(&mut self, socket: &Socket, token: Token) -> io::Result<()> {
-        epoll::add(&self.epoll, &socket.0, EventData::new_u64(token.0), INPUT).map_err(watch_error)
+        match epoll::add(&self.epoll, &socket.0, EventData::new_u64(token.0), INPUT) {
+            // A short send was first.
+            Err(Errno::EXIST) => Ok(()),
+            outcome => outcome.map_err(watch_error),
+        }
     }
 
     fn receive_into(&mut self, socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
@@ -178,10 +201,7 @@ impl Driver for EpollDriver {
             };
             // A short send says that the buffer is full. Adding the interest reports at once if there is room again already.
             let armed = match taken < offered {
-                true => {
-                    let data = EventData::new_u64(entry.token.0);
-                    epoll::modify(&self.epoll, &entry.socket.0, data, INPUT_AND_OUTPUT).map_err(io::Error::from)
-                }
+                true => self.watch_output(entry.socket, entry.token),
                 false => Ok(()),
             };
             sent.push(armed.and(outcome));
@@ -214,8 +234,11 @@ impl Driver for EpollDriver {
     }
 
     fn release(&mut self, socket: Socket) -> io::Result<OwnedFd> {
-        epoll::delete(&self.epoll, &socket.0)?;
-        Ok(socket.0)
+        match epoll::delete(&self.epoll, &socket.0) {
+            // It was not watched yet.
+            Ok(()) | Err(Errno::NOENT) => Ok(socket.0),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn connect(&mut self, address: &Address, source: Option<IpAddr>, token: Token) -> io::Result<Socket> {

@@ -87,8 +87,9 @@ pub struct ListenOptions {
 ///
 /// The order of calls: [`add_listener`](Driver::add_listener) once for each listener; then, again and again,
 /// [`poll_wait`](Driver::poll_wait) until it is pending. A readable listener is accepted from; an accepted socket is
-/// [watched](Driver::watch) once the engine has a place, and so a token, for it. A readable socket is received from until the
-/// kernel has no more: listeners are level-triggered, sockets are edge-triggered.
+/// [watched](Driver::watch) once the engine has a place, and so a token, for it. Before that it can be received from and sent to
+/// already: one that closes soon is never watched. A readable socket is received from until the kernel has no more: listeners are
+/// level-triggered, sockets are edge-triggered.
 ///
 /// Every method but `poll_wait` returns at once; none blocks.
 pub trait Driver {
@@ -128,7 +129,8 @@ pub trait Driver {
         accepted: &mut Vec<Accepted<Self::Socket>>,
     ) -> AcceptEnd;
 
-    /// Starts the reports of a socket, under `token`, until it is closed or released. What is already there is reported too.
+    /// Starts the reports of a socket, under `token`, until it is closed or released. What is already there is reported too, so nothing
+    /// is lost between a receive that came first and this.
     ///
     /// # Errors
     /// What the system says about registering it (out of memory, or of epoll watches).
@@ -163,8 +165,9 @@ pub trait Driver {
     fn receive_into(&mut self, socket: &Self::Socket, buffer: &mut [u8]) -> io::Result<usize>;
 
     /// Sends, for each entry, as much as the kernel takes, and appends one result for each to `sent`: the bytes taken.
-    /// Where that is less than was offered, an event says when there is room again. `WouldBlock` means none was taken. Of a
-    /// long queue only the first chunks are offered: bytes may be left although none was refused.
+    /// Where that is less than was offered, an event says when there is room again: a socket that was not watched yet is, under
+    /// the token of its entry. `WouldBlock` means none was taken. Of a long queue only the first chunks are offered: bytes may
+    /// be left although none was refused.
     fn transmit<'a>(
         &mut self,
         entries: impl Iterator<Item = Transmit<'a, Self::Socket>>,
@@ -291,8 +294,7 @@ pub struct Accepted<S> {
 pub enum AcceptEnd {
     /// No connection is waiting any more.
     Drained,
-    /// The maximum was reached; more may be waiting. Accept again before waiting for events: the listener may not be reported
-    /// again until another connection comes in.
+    /// The maximum was reached; more may be waiting. If so, the next wait reports the listener again.
     Max,
     /// The system is out of something (files, memory). Existing connections are not affected; try again a little later, not
     /// at once.
@@ -313,7 +315,7 @@ pub struct Received {
 pub struct Transmit<'a, S> {
     /// Where to.
     pub socket: &'a S,
-    /// The token that the socket is watched under.
+    /// The token that the socket is, or will be, watched under.
     pub token: Token,
     /// Bytes that lie in the engine's transmit area.
     pub front: &'a [u8],

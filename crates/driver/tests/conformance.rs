@@ -245,6 +245,58 @@ async fn what_came_before_the_watch_is_reported<D: Driver>(mut rig: Rig<D>) {
     assert_eq!(rig.receive(&accepted.socket).unwrap(), b"early");
 }
 
+async fn a_listener_is_reported_until_its_backlog_is_empty<D: Driver>(mut rig: Rig<D>) {
+    let address = rig.address.clone();
+    let clients: Vec<_> = (0..5).map(|i| rig.driver.connect(&address, None, Token(i)).unwrap()).collect();
+    for i in 0..5 {
+        // Whoever is connected waits in the backlog.
+        rig.wait_for(Token(i), |event| event.writable).await;
+    }
+    for _ in 0..clients.len() {
+        rig.accept().await;
+        // What was reported before the accept says nothing of those that are left.
+        rig.seen.remove(&LISTENER);
+    }
+    rig.is_quiet(LISTENER).await;
+    assert!(matches!(rig.driver.accept(&rig.listener, 1, &mut Vec::new()), AcceptEnd::Drained));
+}
+
+async fn what_comes_between_the_first_receive_and_the_watch_is_reported<D: Driver>(mut rig: Rig<D>) {
+    let address = rig.address.clone();
+    let client = rig.driver.connect(&address, None, CLIENT).unwrap();
+    let server = rig.accept().await.socket;
+    rig.wait_for(CLIENT, |event| event.writable).await;
+    rig.send(&client, CLIENT, b"first", &[]).unwrap();
+    assert_eq!(rig.receive(&server).unwrap(), b"first");
+    assert!(blocked(rig.receive(&server)));
+    rig.send(&client, CLIENT, b"second", &[]).unwrap();
+    rig.driver.shutdown_write(&client);
+    assert!(rig.is_quiet(SERVER).await, "it is not watched yet");
+    rig.driver.watch(&server, SERVER).unwrap();
+    rig.wait_for(SERVER, |event| event.readable && event.hangup).await;
+    assert_eq!(rig.receive(&server).unwrap(), b"second");
+    assert_eq!(rig.receive(&server).unwrap(), b"");
+}
+
+async fn a_peer_that_is_full_before_the_watch_says_when_there_is_room<D: Driver>(mut rig: Rig<D>) {
+    let address = rig.address.clone();
+    let client = rig.driver.connect(&address, None, CLIENT).unwrap();
+    let server = rig.accept().await.socket;
+    rig.wait_for(CLIENT, |event| event.writable).await;
+    let chunk = vec![7_u8; 1 << 16];
+    let mut offered = 0;
+    while let Ok(taken) = rig.send(&server, SERVER, &chunk, &[]) {
+        offered += taken;
+    }
+    rig.driver.watch(&server, SERVER).expect("it is watched already, which is what was asked for");
+    rig.is_quiet(SERVER).await;
+    rig.seen.remove(&SERVER);
+    rig.receive_exactly(&client, CLIENT, offered).await;
+    rig.wait_for(SERVER, |event| event.writable).await;
+    rig.send(&client, CLIENT, b"x", &[]).unwrap();
+    rig.wait_for(SERVER, |event| event.readable).await;
+}
+
 async fn data_and_end_of_stream_in_one_event_are_both_there<D: Driver>(mut rig: Rig<D>) {
     let pair = rig.pair().await;
     rig.send(&pair.client, CLIENT, b"last words", &[]).unwrap();
@@ -392,6 +444,9 @@ conformance!(
     bytes_arrive_in_order_in_pieces,
     an_idle_socket_reports_nothing,
     what_came_before_the_watch_is_reported,
+    a_listener_is_reported_until_its_backlog_is_empty,
+    what_comes_between_the_first_receive_and_the_watch_is_reported,
+    a_peer_that_is_full_before_the_watch_says_when_there_is_room,
     data_and_end_of_stream_in_one_event_are_both_there,
     a_full_peer_refuses_and_says_when_there_is_room,
     a_reset_is_reported_and_shows_in_the_next_call,
@@ -455,6 +510,15 @@ mod epoll {
         std::io::Read::read_exact(&mut stream, &mut bytes).unwrap();
         assert_eq!(&bytes, b"hello");
         assert!(rig.is_quiet(SERVER).await);
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_never_watched_can_be_released() {
+        let mut rig = rig();
+        let address = rig.address.clone();
+        let _client = rig.driver.connect(&address, None, CLIENT).unwrap();
+        let server = rig.accept().await.socket;
+        rig.driver.release(server).unwrap();
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use super::rig::{Peer, Rig, address, get, statuses};
 use crate::engine::{Engine, receive_area};
 use crate::reload::InForce;
 use crate::settings::Settings;
-use crate::status::{Phase, Status};
+use crate::status::{CloseReason, Phase, Status};
 
 fn app() -> Router {
     Router::new()
@@ -104,4 +104,43 @@ async fn one_accept_takes_one_connection_where_they_come_one_by_one_and_a_crowd_
     }
     let accepts = rig.net.calls(Call::Accept) - accepts;
     assert!(accepts < 10, "{accepts} accepts of one each would be as many turns");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn who_asks_for_the_end_is_never_watched_and_its_connection_is_closed_with_the_answer() {
+    let rig = Rig::new(app());
+    for request in [
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        "HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        "GET / HTTP/1.0\r\n\r\n",
+    ] {
+        let mut peer = rig.connect();
+        peer.send(request);
+        rig.settle().await;
+        assert_eq!(statuses(&peer.receive()), [200]);
+        assert!(peer.is_at_end() && !peer.0.is_reset());
+        assert_eq!((rig.counts().slots, rig.net.calls(Call::Watch)), (0, 0), "{request}");
+    }
+    assert_eq!(rig.closed(CloseReason::Complete), 3);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn who_sends_on_after_its_last_request_can_read_the_answer_all_the_same() {
+    let rig = Rig::with(app(), Settings::default(), 1000, 1024);
+    let close = "Host: a\r\nConnection: close\r\n";
+    for (request, more) in [
+        (format!("GET / HTTP/1.1\r\n{close}\r\n"), get("/")),
+        (format!("POST / HTTP/1.1\r\n{close}Content-Length: 2\r\n\r\nab"), "\r\n".to_owned()),
+    ] {
+        let mut peer = rig.connect();
+        peer.send(request + &more);
+        rig.settle().await;
+        peer.send("more");
+        rig.settle().await;
+        assert_eq!(statuses(&peer.receive()).len(), 1);
+        assert!(peer.is_at_end() && !peer.0.is_reset());
+        drop(peer);
+        rig.settle().await;
+        rig.assert_empty();
+    }
 }

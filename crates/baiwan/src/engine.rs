@@ -18,6 +18,7 @@
 //! | `expire` | deadlines that have passed |
 //! | `shrink` | connections that are idle when memory becomes short |
 //! | `overload` | a core that cannot keep up: which request is next, and which are refused |
+//! | `direct` | waiting without Tokio, while requests come one soon after the other |
 //! | `pulse` | how late and how long turns are, where somebody counts that |
 //! | `receive` | ready connections: bytes to heads and bodies |
 //! | `admit` | a head to the gate's verdict |
@@ -51,6 +52,7 @@ mod arrival;
 mod call;
 mod close;
 mod deny;
+mod direct;
 mod exchange;
 mod expire;
 mod feed;
@@ -93,6 +95,7 @@ use tokio::time::Sleep;
 use self::accept::{Listeners, accept, watch_newcomers};
 use self::apps::Apps;
 use self::close::{close, close_all};
+use self::direct::Direct;
 use self::expire::expire;
 use self::follow::follow_settings;
 use self::overload::{Pressure, serve_waiting};
@@ -160,6 +163,7 @@ pub(crate) struct Engine<D: Driver, A: App> {
     pressure: Option<Pressure>,
     /// Where turns are counted.
     pulse: Option<Pulse>,
+    direct: Direct,
 }
 
 /// Lists that are empty between their uses; kept for their capacity.
@@ -203,6 +207,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             sweep: None,
             pressure,
             pulse,
+            direct: Direct::new(clock.now()),
             terms: Terms::new(settings, follower, clock, board),
         })
     }
@@ -222,10 +227,34 @@ impl<D: Driver, A: App> Engine<D, A> {
         std::future::poll_fn(|cx| self.turn_and_recover(&mut area, cx)).await
     }
 
-    /// One turn of the loop. It yields to Tokio after each. `area` is where everything is received.
+    /// One turn of the loop, or several, as long as the driver is waited for directly; then it yields to Tokio. `area` is where everything
+    /// is received.
     fn turn(&mut self, area: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.direct.begin_turn();
         self.begin_turn();
         let _ = self.poll_events(cx)?;
+        while !self.take_steps(area) {
+            if self.wait_directly()? {
+                self.begin_turn();
+                self.take_events();
+                continue;
+            }
+            // Events that come in while the engine looks are left for the next turn.
+            let sleeps = !self.has_work()
+                && self.poll_events(cx)?.is_pending()
+                && self.poll_sleep(cx).is_pending()
+                && self.terms.board.inbox().end_turn(cx.waker());
+            if !sleeps {
+                cx.waker().wake_by_ref();
+            }
+            self.end_turn(sleeps);
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Does what a turn does, when the events are taken in. Returns whether the core is done.
+    fn take_steps(&mut self, area: &mut [u8]) -> bool {
         let Self { terms, ports, table, apps, listeners, batch, lists, drain, sweep, pressure, pulse, .. } = self;
         if let Some(pulse) = pulse {
             pulse.handle_polled(terms);
@@ -243,28 +272,33 @@ impl<D: Driver, A: App> Engine<D, A> {
         sweep_idle(terms, sweep, table);
         apps.forget_gone(table);
         if has_stopped(terms, drain, listeners, ports, table) {
-            return Poll::Ready(Ok(()));
+            return true;
         }
         watch_newcomers(terms, listeners, ports, table);
         self.publish();
+        false
+    }
 
-        // Events that come in while the engine looks are left for the next turn.
-        let sleeps = !self.has_work()
-            && self.poll_events(cx)?.is_pending()
-            && self.poll_sleep(cx).is_pending()
-            && self.terms.board.inbox().end_turn(cx.waker());
+    /// Waits for the events of another turn without Tokio, where that pays. Returns whether one follows.
+    fn wait_directly(&mut self) -> io::Result<bool> {
+        if self.has_work() || !self.direct.may_wait(&self.terms, &mut self.ports.driver) {
+            return Ok(false);
+        }
+        self.end_turn(true);
+        self.direct.wait(&mut self.ports.driver, &mut self.events)
+    }
+
+    /// The turn is over, and has left nothing to do if the core `sleeps` now.
+    fn end_turn(&mut self, sleeps: bool) {
         if sleeps {
             self.listeners.handle_sleep();
-        }
-        match &mut self.pressure {
-            _ if !sleeps => cx.waker().wake_by_ref(),
-            Some(pressure) => pressure.handle_idle(&self.terms),
-            None => {}
+            if let Some(pressure) = &mut self.pressure {
+                pressure.handle_idle(&self.terms);
+            }
         }
         if let Some(pulse) = &mut self.pulse {
             pulse.handle_end(&self.terms, sleeps);
         }
-        Poll::Pending
     }
 
     /// Reads the time, once for the whole turn, and follows the server when it stops.
@@ -281,13 +315,18 @@ impl<D: Driver, A: App> Engine<D, A> {
         terms.begin_turn();
     }
 
-    /// Takes in what the driver reports: it marks connections and puts them into the ready queue. No more is done, so this
-    /// may be called at any time.
+    /// Takes in what the driver reports. May be called at any time.
     fn poll_events(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
-        let Self { terms, ports, table, listeners, events, .. } = self;
-        if ports.driver.poll_wait(cx, events)?.is_pending() {
+        if self.ports.driver.poll_wait(cx, &mut self.events)?.is_pending() {
             return Ok(Poll::Pending);
         }
+        self.take_events();
+        Ok(Poll::Ready(()))
+    }
+
+    /// Marks the connections that were reported and puts them into the ready queue. No more is done.
+    fn take_events(&mut self) {
+        let Self { terms, ports, table, listeners, events, .. } = self;
         for at in 0..events.len() {
             let event = events.at(at);
             if listeners.handle_event(event.token) {
@@ -309,7 +348,6 @@ impl<D: Driver, A: App> Engine<D, A> {
                 false => table.enqueue(index),
             }
         }
-        Ok(Poll::Ready(()))
     }
 
     fn has_work(&self) -> bool {

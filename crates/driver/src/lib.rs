@@ -24,6 +24,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 mod account;
 mod activation;
@@ -91,7 +92,7 @@ pub struct ListenOptions {
 /// already: one that closes soon is never watched. A readable socket is received from until the kernel has no more: listeners are
 /// level-triggered, sockets are edge-triggered.
 ///
-/// Every method but `poll_wait` returns at once; none blocks.
+/// Every method but `poll_wait` and `wait_directly` returns at once; only the latter blocks the thread.
 pub trait Driver {
     /// A connected socket. Dropping it closes it.
     type Socket: fmt::Debug;
@@ -108,6 +109,23 @@ pub trait Driver {
     /// # Errors
     /// Only when the kernel's readiness interface itself fails, which an engine cannot survive.
     fn poll_wait(&mut self, cx: &mut Context<'_>, events: &mut Events) -> Poll<io::Result<()>>;
+
+    /// Begins a time of at most `duration` in which [`wait_directly`](Driver::wait_directly) waits. Returns whether it has begun: not every
+    /// backend can wait without a runtime.
+    fn begin_direct(&mut self, duration: Duration) -> bool {
+        let _ = duration;
+        false
+    }
+
+    /// As [`poll_wait`](Driver::poll_wait), on the thread itself: nothing else runs there until an event comes, a signal, or the end of the
+    /// time that [`begin_direct`](Driver::begin_direct) has begun. Returns whether that goes on. Events may have come in either case.
+    ///
+    /// # Errors
+    /// As [`poll_wait`](Driver::poll_wait).
+    fn wait_directly(&mut self, events: &mut Events) -> io::Result<bool> {
+        events.clear();
+        Ok(false)
+    }
 
     /// Takes a listener in. It is reported with `token`, as readable, for as long as connections wait in its backlog.
     ///
@@ -210,7 +228,8 @@ pub trait Driver {
 /// What an engine calls a socket or listener when it registers it; comes back in each [`Event`].
 ///
 /// Sockets are closed while events about them may still be on the way, and places are used again: put a generation into the
-/// upper half, and drop an event whose generation is not the current one.
+/// upper half, and drop an event whose generation is not the current one. `u64::MAX - 1` is the
+/// driver's own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Token(pub u64);
 

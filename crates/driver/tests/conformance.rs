@@ -423,6 +423,61 @@ async fn a_later_event_wakes_the_waiting_task<D: Driver>(mut rig: Rig<D>, sender
     });
 }
 
+async fn a_direct_wait_ends_with_an_event_or_with_its_time<D: Driver>(mut rig: Rig<D>) {
+    let pair = rig.pair().await;
+    assert!(!rig.driver.wait_directly(&mut rig.events).unwrap(), "no time has begun");
+    if !rig.driver.begin_direct(PATIENCE) {
+        return;
+    }
+    rig.send(&pair.client, CLIENT, b"x", &[]).unwrap();
+    while !rig.events.iter().any(|event| event.token == SERVER && event.readable) {
+        assert!(rig.driver.wait_directly(&mut rig.events).unwrap(), "its time goes on");
+    }
+    assert_eq!(rig.receive(&pair.server).unwrap(), b"x");
+    assert!(rig.driver.begin_direct(Duration::from_millis(1)), "a shorter time");
+    while rig.driver.wait_directly(&mut rig.events).unwrap() {
+        assert!(rig.events.is_empty());
+    }
+    assert!(!rig.driver.wait_directly(&mut rig.events).unwrap(), "it is over");
+    // Tokio hears of what comes next, and of nothing else.
+    assert!(rig.is_quiet(SERVER).await);
+    rig.send(&pair.client, CLIENT, b"y", &[]).unwrap();
+    rig.wait_for(SERVER, |event| event.readable).await;
+    // An end that nobody waits for is no event.
+    assert!(rig.driver.begin_direct(Duration::ZERO));
+    rig.seen.clear();
+    for _ in 0..3 {
+        assert!(rig.is_quiet(SERVER).await);
+    }
+    assert!(rig.seen.is_empty());
+    assert!(!rig.driver.wait_directly(&mut rig.events).unwrap());
+}
+
+async fn what_a_direct_wait_leaves_is_reported_to_tokio<D: Driver>(mut rig: Rig<D>) {
+    let address = rig.address.clone();
+    let mut pairs = Vec::new();
+    for index in 0..20 {
+        let client = rig.driver.connect(&address, None, Token(100 + index)).unwrap();
+        let server = rig.accept().await.socket;
+        rig.driver.watch(&server, Token(200 + index)).unwrap();
+        rig.wait_for(Token(100 + index), |event| event.writable).await;
+        pairs.push((client, server));
+    }
+    rig.is_quiet(SERVER).await;
+    rig.seen.clear();
+    for (index, (client, _)) in pairs.iter().enumerate() {
+        rig.send(client, Token(100 + index as u64), b"x", &[]).unwrap();
+    }
+    if rig.driver.begin_direct(PATIENCE) {
+        rig.driver.wait_directly(&mut rig.events).unwrap();
+        assert_eq!(rig.events.len(), rig.events.capacity());
+        rig.seen.extend(rig.events.iter().map(|event| (event.token, event)));
+    }
+    for index in 0..20 {
+        rig.wait_for(Token(200 + index), |event| event.readable).await;
+    }
+}
+
 /// Each case, once for each backend.
 macro_rules! conformance {
     ($($case:ident),+ $(,)?) => {
@@ -454,6 +509,8 @@ conformance!(
     a_closed_socket_is_not_reported_any_more,
     a_batch_packs_its_area_and_ends_when_it_is_full,
     more_events_than_fit_come_with_the_next_wait,
+    a_direct_wait_ends_with_an_event_or_with_its_time,
+    what_a_direct_wait_leaves_is_reported_to_tokio,
 );
 
 fn sim_rig() -> Rig<baiwan_driver::sim::SimDriver> {

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::pairs;
 use crate::peers::README_SERVERS;
 use crate::rows::{Plan, README, ROWS, Rounds, Row};
 
@@ -17,6 +18,8 @@ bench/RESULTS.md, bench/results.json and bench/plots: after each row, so that a 
 
   --readme         only the rows and servers that the README quotes, in about 20 minutes; writes to bench/readme, with the
                    README's table
+  --pairs          instead: ratios that may be quoted, Baiwan beside one other at a time in many short turns, in about 12 minutes;
+                   has rows of its own (--pairs --list), writes to bench/pairs, and knows only --quick, --output and --no-install
   --quick          a short pass over few servers and connections that shows that everything works; writes nothing
   --servers NAMES  only these servers, with commas between them
   --rounds N       turns of each server in each row (3; get-small and get-large: 5; stop: 20; readme: 5, memory 2)
@@ -34,6 +37,8 @@ pub(crate) enum Command {
     Help,
     List,
     Run(Box<Run>),
+    Pairs(Box<pairs::cli::Run>),
+    ListPairs,
 }
 
 pub(crate) struct Run {
@@ -49,6 +54,11 @@ pub(crate) struct Run {
 
 /// Reads the words after the program's name. `tree` is where a whole run is written to.
 pub(crate) fn parse(words: &[String], tree: &str) -> Result<Command, String> {
+    if words.iter().any(|word| word == pairs::cli::PAIRS) && !words.iter().any(|word| word == "--help" || word == "-h")
+    {
+        let run = pairs::cli::parse(words, tree)?;
+        return Ok(run.map_or(Command::ListPairs, |run| Command::Pairs(Box::new(run))));
+    }
     let (mut quick, mut readme, mut output) = (false, false, None);
     let (mut rounds, mut seconds, mut patience, mut others_max) = (None, None, None, None);
     let (mut names, mut servers): (Vec<&str>, Vec<String>) = (Vec::new(), Vec::new());

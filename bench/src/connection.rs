@@ -52,6 +52,7 @@ impl Connection {
             .context("cannot open a socket")?;
         set_socket_linger(&socket, Some(Duration::ZERO))?;
         set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_TIMEOUT))?;
+        set_socket_timeout(&socket, Timeout::Send, Some(ANSWER_TIMEOUT))?;
         let host = 1 + (index / CONNECTIONS_PER_ADDRESS) as u32;
         let address = Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 0).to_bits() + host);
         bind(&socket, &SocketAddrV4::new(address, 0)).with_context(|| format!("cannot bind to {address}"))?;
@@ -68,6 +69,19 @@ impl Connection {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let sent = send(&self.socket, request, flags).context("cannot send a request")?;
         ensure!(sent == request.len(), "only {sent} of a request's {} bytes were taken", request.len());
+        Ok(())
+    }
+
+    /// Sends any number of bytes, and waits until the kernel has taken all of them.
+    pub(crate) fn send_all(&self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            match send(&self.socket, bytes, SendFlags::NOSIGNAL) {
+                Ok(sent) => bytes = &bytes[sent..],
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => bail!("nothing was read for {} s", ANSWER_TIMEOUT.as_secs()),
+                Err(error) => return Err(error).context("cannot send"),
+            }
+        }
         Ok(())
     }
 

@@ -45,6 +45,25 @@ impl Exchange {
         Self { request: get("/json"), expected: Expected::Body(body.to_vec()) }
     }
 
+    /// So many bytes of one letter.
+    pub(crate) fn bytes(length: usize) -> Self {
+        Self { request: get(&format!("/bytes/{length}")), expected: Expected::Body(vec![b'x'; length]) }
+    }
+
+    /// Each one makes the server compute for 1 ms.
+    pub(crate) fn work() -> Self {
+        Self { request: get("/work"), expected: Expected::Body(b"hello".to_vec()) }
+    }
+
+    /// A head whose body is `length` bytes that are sent apart, and what must come back.
+    pub(crate) fn upload(path: &str, length: u64, answer: &str) -> Self {
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\
+             Content-Type: application/octet-stream\r\nContent-Length: {length}\r\n\r\n"
+        );
+        Self { request: request.into_bytes(), expected: Expected::Body(answer.as_bytes().to_vec()) }
+    }
+
     /// Every hundredth one makes the server compute for 10 ms.
     pub(crate) fn mixed() -> Self {
         Self { request: get("/mixed"), expected: Expected::Body(b"hello".to_vec()) }
@@ -56,13 +75,9 @@ impl Exchange {
 
     pub(crate) fn echo() -> Self {
         let body: Vec<u8> = (b'a'..=b'z').cycle().take(ECHO_BYTES).collect();
-        let mut request = format!(
-            "POST /echo HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\
-             Content-Type: application/octet-stream\r\nContent-Length: {ECHO_BYTES}\r\n\r\n"
-        )
-        .into_bytes();
-        request.extend_from_slice(&body);
-        Self { request, expected: Expected::Body(body) }
+        let mut exchange = Self::upload("/echo", ECHO_BYTES as u64, "");
+        exchange.request.extend_from_slice(&body);
+        Self { expected: Expected::Body(body), ..exchange }
     }
 
     pub(crate) fn stream() -> Self {

@@ -20,6 +20,8 @@ pub(crate) const CLIENT_KERNEL_BYTES: &str = "client_kernel_bytes_per_connection
 pub(crate) const START_MS: &str = "start_ms";
 /// CPU of a load generator for one request, in microseconds.
 pub(crate) const CLIENT_CPU_US: &str = "client_cpu_us_per_request";
+/// What the load generator used, in cores.
+pub(crate) const LOAD_CORES: &str = "load_cores";
 /// What other processes and other guests of the host used meanwhile, in cores.
 pub(crate) const OTHERS_CORES: &str = "other_processes_cores";
 

@@ -30,7 +30,7 @@ const TIMEOUT_RATE: Duration = Duration::from_secs(5);
 /// Addresses to connect from: ports of one would not suffice for all connections that are open or closing.
 const SOURCES: Sources = Sources { first: IpAddr::V4(Ipv4Addr::new(127, 2, 0, 1)), count: 1 << 10 };
 /// Nobody is told how a run goes: reading the server's memory meanwhile would disturb it.
-const NEVER: Duration = Duration::from_secs(86_400);
+pub(crate) const NEVER: Duration = Duration::from_secs(86_400);
 
 /// How long the parts of a load are.
 #[derive(Clone, Copy, Debug)]
@@ -76,14 +76,15 @@ pub(crate) fn run(plan: &Plan, server: &Server) -> Result<(Report, MachineUsage)
 }
 
 /// The command that starts a worker: this program.
-fn worker() -> Command {
+pub(crate) fn worker() -> Command {
     let program = std::env::current_exe().unwrap_or_else(|_| "bench".into());
     let mut command = Command::new(program);
     command.arg(WORKER);
     command
 }
 
-fn plan(address: SocketAddrV4, exchange: &Exchange, pace: Pace, connections: usize, course: Course) -> Plan {
+/// Opening, unless each request opens a connection of its own; warming up; the timed part; closing.
+pub(crate) fn plan(address: SocketAddrV4, exchange: &Exchange, pace: Pace, connections: usize, course: Course) -> Plan {
     let phase = |duration, warm_up| match pace {
         Pace::Rate { per_second } => Phase::Rate { per_second: per_second.into(), duration, warm_up },
         Pace::Closed { .. } | Pace::ConnectEach => closed(duration, warm_up),
@@ -114,7 +115,7 @@ pub(crate) fn closed(duration: Duration, warm_up: bool) -> Phase {
 }
 
 /// Fails unless all connections were there and every request of the timed phase was answered right.
-fn check(report: &Report, timed: usize, connections: usize, pace: Pace) -> Result<()> {
+pub(crate) fn check(report: &Report, timed: usize, connections: usize, pace: Pace) -> Result<()> {
     let phase = &report.phases[timed];
     if phase.errors > 0 || phase.lost > 0 {
         let mut causes: Vec<_> = report.error_details.iter().collect();
@@ -145,7 +146,8 @@ fn check_rate(phase: &PhaseReport, per_second: u32, most: Duration) -> Result<()
     Ok(())
 }
 
-fn figures(phase: &PhaseReport, soft: SoftTime, others_cores: f64) -> Figures {
+/// What a timed part gave.
+pub(crate) fn figures(phase: &PhaseReport, soft: SoftTime, others_cores: f64) -> Figures {
     const MICROSECONDS: f64 = 1e6;
     let mut figures = Figures::from([
         (REQUESTS_PER_SECOND, phase.answered as f64 / phase.seconds),

@@ -9,6 +9,8 @@
 //!                                           │                                 ├ hold (memory)
 //!                                           │                                 └ stalled, churn, stop → fleet → connection
 //!                                           └ results, summary → report → tables, promises, plots, readme (Markdown, JSON, SVG)
+//!
+//! main → pairs: rows of its own, in each of which Baiwan and one other take short turns; over server, load and connection
 //! ```
 
 mod bounds;
@@ -25,6 +27,7 @@ mod hold;
 mod load;
 mod measure;
 mod numbers;
+mod pairs;
 mod peers;
 mod plots;
 mod programs;
@@ -50,7 +53,7 @@ use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Command, Run};
-use crate::peers::{Peer, Places};
+use crate::peers::{Known, Peer, Places};
 use crate::rows::ROWS;
 
 const EXIT_USAGE: u8 = 2;
@@ -72,6 +75,8 @@ fn main() -> ExitCode {
     }
     let outcome = match cli::parse(&words, FOLDER) {
         Ok(Command::Run(run)) => run_all(&run, &words),
+        Ok(Command::Pairs(run)) => run_in_pairs(&run, &words),
+        Ok(Command::ListPairs) => Ok((pairs::list(), true)),
         Ok(Command::Help) => Ok((cli::HELP.to_owned(), true)),
         Ok(Command::List) => list().map(|text| (text, true)),
         Err(message) => {
@@ -93,20 +98,33 @@ fn main() -> ExitCode {
 
 /// Finds out what is here, and measures it. Returns the report, and whether nothing failed that must not.
 fn run_all(run: &Run, words: &[String]) -> Result<(String, bool)> {
-    end_at_signals()?;
     let places = Places::of(&programs::folder()?, Path::new(FOLDER));
     let mut names = run.servers.clone();
     if run.quick && names.is_empty() {
         names = QUICK.map(str::to_owned).into();
     }
-    let known = programs::build(peers::select(peers()?, &names)?, &places)?;
+    let known = prepare(&names, &places)?;
+    scoreboard::measure_all(run, words, &known, places)
+}
+
+/// The same in pairs.
+fn run_in_pairs(run: &pairs::cli::Run, words: &[String]) -> Result<(String, bool)> {
+    let places = Places::of(&programs::folder()?, Path::new(FOLDER));
+    let known = prepare(&pairs::servers(run), &places)?;
+    pairs::measure_all(run, words, &known, &places)
+}
+
+/// Builds servers and says which are here. From then on a signal ends this program.
+fn prepare(names: &[String], places: &Places) -> Result<Vec<Known>> {
+    end_at_signals()?;
+    let known = programs::build(peers::select(peers()?, names)?, places)?;
     for known in &known {
         match &known.version {
             Ok(version) => eprintln!("{}: {version}", known.peer.name),
             Err(reason) => eprintln!("{}: not measured: {reason}", known.peer.name),
         }
     }
-    scoreboard::measure_all(run, words, &known, places)
+    Ok(known)
 }
 
 fn peers() -> Result<Vec<Peer>> {

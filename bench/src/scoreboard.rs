@@ -20,7 +20,7 @@ use crate::readme;
 use crate::report;
 use crate::results::{Cell, Results, Round, RowResults};
 use crate::rows::{Contest, GENERATORS, Plan, Row, Work};
-use crate::server::{self, Cores, Server};
+use crate::server::{self, Cores, Server, SetUp};
 use crate::sittings;
 
 /// A disturbed sitting is repeated this often at the most.
@@ -213,7 +213,7 @@ impl Bench<'_> {
     fn measure_once(&self, row: &Row, peer: &Peer, contestant: &str) -> Result<Figures> {
         // The other rows must not come near a deadline.
         let deadline = self.plan.stall.deadline.filter(|_| matches!(row.work, Work::Stalled(_)));
-        let mut server = Server::start(peer, &self.places, &self.cores, deadline)?;
+        let mut server = Server::start(peer, &self.places, &self.cores, SetUp { deadline, ..SetUp::USUAL })?;
         measure(row, self.plan, &mut server, contestant)
     }
 }

@@ -26,6 +26,20 @@ pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often to look whether a server listens that does not say so, or has ended.
 const POLL: Duration = Duration::from_millis(1);
 
+/// How a server is started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SetUp {
+    /// For heads and bodies, instead of Baiwan's own.
+    pub(crate) deadline: Option<Duration>,
+    /// Threads of Baiwan's server, 1 or 2. The second has the client's core.
+    pub(crate) workers: usize,
+}
+
+impl SetUp {
+    /// One worker, and its own deadlines.
+    pub(crate) const USUAL: Self = Self { deadline: None, workers: 1 };
+}
+
 /// A running server.
 pub(crate) struct Server {
     child: Child,
@@ -38,23 +52,23 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server on the server's core and waits until it listens. `deadline` is for heads and bodies, instead of
-    /// Baiwan's own.
-    pub(crate) fn start(peer: &Peer, places: &Places, cores: &Cores, deadline: Option<Duration>) -> Result<Self> {
+    /// Starts a server on its cores and waits until it listens.
+    pub(crate) fn start(peer: &Peer, places: &Places, cores: &Cores, set_up: SetUp) -> Result<Self> {
         let port = if peer.announces { 0 } else { free_port()? };
         let mut command = peer.command(places, port);
         for variable in ["HEADER_TIMEOUT", "BODY_TIMEOUT"] {
             command.env_remove(variable);
-            if let Some(deadline) = deadline {
+            if let Some(deadline) = set_up.deadline {
                 command.env(variable, format!("{}ms", deadline.as_millis()));
             }
         }
+        command.env("WORKERS", set_up.workers.to_string());
         let output = if peer.announces { Stdio::piped() } else { Stdio::null() };
         // The child inherits the affinity that this thread has at the moment.
-        pin(cores.server)?;
+        pin(&[cores.server, cores.client][..set_up.workers.clamp(1, 2)])?;
         let started_ns = now_ns();
         let child = command.stdin(Stdio::null()).stdout(output).spawn();
-        pin(cores.client)?;
+        pin(&[cores.client])?;
         let mut child = child.with_context(|| format!("cannot start {:?}", command.get_program()))?;
         let output = child.stdout.take().map(BufReader::new);
         let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
@@ -170,7 +184,7 @@ impl Cores {
         let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
         match (cores.next(), cores.next()) {
             (Some(client), Some(server)) => {
-                pin(client)?;
+                pin(&[client])?;
                 Ok(Self { client, server, soft_interrupts: SoftInterrupts::find(client, server) })
             }
             _ => bail!("two cores are needed: one for the client, one for the server"),
@@ -178,16 +192,17 @@ impl Cores {
     }
 }
 
-fn pin(core: usize) -> Result<()> {
+fn pin(cores: &[usize]) -> Result<()> {
     let mut set = CpuSet::new();
-    set.set(core);
-    sched_setaffinity(None, &set).with_context(|| format!("cannot run on core {core}"))
+    cores.iter().for_each(|core| set.set(*core));
+    sched_setaffinity(None, &set).with_context(|| format!("cannot run on the cores {cores:?}"))
 }
+
+/// Files of a process that are not connections. Baiwan sets 144 aside with one core.
+pub(crate) const FILES_RESERVED: u64 = 160;
 
 /// Raises the limit of open files, which servers inherit, and checks that it suffices for these connections.
 pub(crate) fn check_file_limit(connections: usize) -> Result<()> {
-    /// Files of a process that are not connections. Baiwan sets 144 aside with one core.
-    const FILES_RESERVED: u64 = 160;
     let files = raise_file_limit().soft;
     let needed = connections as u64 + FILES_RESERVED;
     ensure!(files >= needed, "{connections} connections need {needed} open files, the limit is {files} (ulimit -n)");

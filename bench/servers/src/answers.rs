@@ -20,7 +20,10 @@ pub const SLEPT: &str = "slept";
 /// How many bytes `/large` answers.
 pub const LARGE_BYTES: usize = 10 << 20;
 
-/// What `/large` answers.
+/// The lengths of what `/bytes/LENGTH` answers.
+pub const LENGTHS: [usize; 5] = [0, 1 << 10, 64 << 10, 1 << 20, LARGE_BYTES];
+
+/// What `/large` answers, and `/bytes` the first part of.
 static LARGE: LazyLock<Bytes> = LazyLock::new(|| vec![b'x'; LARGE_BYTES].into());
 
 /// The one event of `/sse`.
@@ -31,6 +34,9 @@ const COMPUTING_EVERY: u64 = 100;
 
 /// How much CPU time that one takes.
 const COMPUTING_NS: i64 = 10_000_000;
+
+/// How much CPU time each request of `/work` takes.
+const WORK_NS: i64 = 1_000_000;
 
 /// Steps between two looks at the clock: about 10 µs.
 const STEPS: u64 = 10_000;
@@ -68,17 +74,31 @@ pub fn large() -> Bytes {
     LARGE.clone()
 }
 
+/// What `/bytes/LENGTH` answers: as `large`, so much of it.
+///
+/// # Panics
+/// If it is longer than that.
+pub fn bytes(length: usize) -> Bytes {
+    LARGE.slice(..length)
+}
+
+/// What `/work` answers: after 1 ms of computing on the thread that serves.
+pub fn work() -> &'static str {
+    compute(WORK_NS);
+    HELLO
+}
+
 /// What `/mixed` answers: at once, but every hundredth time after 10 ms of computing on the thread that serves.
 pub fn mixed() -> &'static str {
     if MIXED.fetch_add(1, Ordering::Relaxed) % COMPUTING_EVERY == COMPUTING_EVERY - 1 {
-        compute();
+        compute(COMPUTING_NS);
     }
     HELLO
 }
 
-/// Computes until this thread has had its CPU time, however often it was interrupted.
-fn compute() {
-    let end_ns = thread_cpu_ns() + COMPUTING_NS;
+/// Computes until this thread has had so much CPU time, however often it was interrupted.
+fn compute(duration_ns: i64) {
+    let end_ns = thread_cpu_ns() + duration_ns;
     let mut state = 1_u64;
     while thread_cpu_ns() < end_ns {
         for _ in 0..STEPS {
@@ -107,6 +127,20 @@ mod tests {
             let computed = thread_cpu_ns() - begin >= COMPUTING_NS;
             assert_eq!(computed, number % 100 == 0, "request {number}");
         }
+    }
+
+    #[test]
+    fn work_takes_its_cpu_time_each_time() {
+        for _ in 0..3 {
+            let begin = thread_cpu_ns();
+            assert_eq!(work(), "hello");
+            assert!(thread_cpu_ns() - begin >= WORK_NS);
+        }
+    }
+
+    #[test]
+    fn every_length_can_be_answered() {
+        assert_eq!(LENGTHS.map(|length| bytes(length).len()), LENGTHS);
     }
 
     #[test]

@@ -2,19 +2,24 @@
 
 use std::convert::Infallible;
 
+use axum::body::Body;
 use axum::extract::ws::{WebSocket, WebSocketUpgrade};
+use axum::http::StatusCode;
 use axum::response::sse::Event;
 use axum::response::{Response, Sse};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
-use futures_util::stream::{self, Stream, StreamExt};
+use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 
 use crate::answers::{self, HELLO, Message, SLEEP, SLEPT};
 
 /// The app.
 pub fn app() -> Router {
-    Router::new()
+    let lengths = answers::LENGTHS.into_iter().fold(Router::new(), |router, length| {
+        router.route(&format!("/bytes/{length}"), get(move || async move { answers::bytes(length) }))
+    });
+    lengths
         .route("/", get(|| async { HELLO }))
         .route("/json", get(|| async { Json(Message::HELLO) }))
         .route("/large", get(|| async { answers::large() }))
@@ -25,11 +30,19 @@ pub fn app() -> Router {
         .route("/sse", get(events))
         .route("/ws", get(web_socket))
         .route("/mixed", get(|| async { answers::mixed() }))
+        .route("/work", get(|| async { answers::work() }))
+        .route("/count", post(count))
 }
 
 async fn sleep() -> &'static str {
     tokio::time::sleep(SLEEP).await;
     SLEPT
+}
+
+/// How many bytes came: a body of any length is read as it comes, and not kept.
+async fn count(body: Body) -> Result<String, StatusCode> {
+    let count = body.into_data_stream().try_fold(0, |count, bytes| async move { Ok(count + bytes.len()) });
+    count.await.map(|count| count.to_string()).map_err(|_| StatusCode::BAD_REQUEST)
 }
 
 async fn pending() -> &'static str {

@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
-use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::Body;
@@ -17,7 +16,7 @@ use crate::incoming::IncomingStream;
 /// An error of an app, as tower's layers use it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// A call in progress.
+/// A call in progress that waits.
 pub(crate) type Call<B> = Pin<Box<dyn Future<Output = Result<Response<B>, BoxError>>>>;
 
 /// An app: implemented for every tower [`Service`] from [`Request<Body>`] to [`Response`] that can be cloned.
@@ -40,15 +39,26 @@ pub trait App: Clone + 'static + Sealed {
     /// The body of its responses.
     type ResponseBody: http_body::Body<Data: bytes::Buf, Error: Into<BoxError>> + 'static;
 
+    /// The body of its requests.
+    #[doc(hidden)]
+    type RequestBody: 'static;
+
+    /// Why it has no answer.
+    #[doc(hidden)]
+    type Error: Into<BoxError>;
+
+    /// A call of it.
+    #[doc(hidden)]
+    type Future: Future<Output = Result<Response<Self::ResponseBody>, Self::Error>> + 'static;
+
+    #[doc(hidden)]
+    fn request_body(body: Body) -> Self::RequestBody;
+
     #[doc(hidden)]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>>;
 
     #[doc(hidden)]
-    #[allow(clippy::type_complexity, reason = "`Call` is this type, but is not public")]
-    fn call(
-        &mut self,
-        request: Request<Body>,
-    ) -> Pin<Box<dyn Future<Output = Result<Response<Self::ResponseBody>, BoxError>>>>;
+    fn call(&mut self, request: Request<Self::RequestBody>) -> Self::Future;
 
     /// Whether each connection has an app of its own, which [`connect`](Self::connect) makes before its first request.
     #[doc(hidden)]
@@ -79,41 +89,31 @@ where
     B: http_body::Body<Data: bytes::Buf, Error: Into<BoxError>> + 'static,
 {
     type ResponseBody = B;
+    type RequestBody = Body;
+    type Error = S::Error;
+    type Future = S::Future;
 
+    #[inline]
+    fn request_body(body: Body) -> Body {
+        body
+    }
+
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Service::poll_ready(self, cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Call<B> {
-        Box::pin(BoxedError { future: Service::call(self, request) })
-    }
-}
-
-pin_project! {
-    /// A service's future with its error boxed.
-    pub(crate) struct BoxedError<F> {
-        #[pin]
-        pub(crate) future: F,
-    }
-}
-
-impl<F, T, E> Future for BoxedError<F>
-where
-    F: Future<Output = Result<T, E>>,
-    E: Into<BoxError>,
-{
-    type Output = Result<T, BoxError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().future.poll(cx).map_err(Into::into)
+    #[inline]
+    fn call(&mut self, request: Request<Body>) -> S::Future {
+        Service::call(self, request)
     }
 }
 
 /// Calls an app that was not ready: waits for it on a clone, as tower demands.
-pub(crate) fn call_when_ready<A: App>(mut app: A, request: Request<Body>) -> Call<A::ResponseBody> {
+pub(crate) fn call_when_ready<A: App>(mut app: A, request: Request<A::RequestBody>) -> Call<A::ResponseBody> {
     Box::pin(async move {
         std::future::poll_fn(|cx| app.poll_ready(cx)).await?;
-        app.call(request).await
+        app.call(request).await.map_err(Into::into)
     })
 }
 
@@ -129,16 +129,23 @@ pub(crate) fn is_for_server<T>(request: &Request<T>) -> bool {
     request.method() == Method::OPTIONS && request.uri().path() == "*"
 }
 
-/// Tells axum's extractors how much of a body they may collect; a route's own `DefaultBodyLimit` comes later and wins.
-pub(crate) fn limit_buffered_body(request: &mut Request<Body>, bytes_max: usize) {
+/// So much of a body axum's extractors collect where nobody tells them.
+#[cfg(feature = "axum")]
+const BUFFERED_BODY_BYTES_UNTOLD: usize = 2_097_152;
+
+/// Tells axum's extractors how much of a body they may collect, if that is not what they do by themselves; a route's own `DefaultBodyLimit`
+/// comes later and wins.
+pub(crate) fn limit_buffered_body<T>(request: &mut Request<T>, bytes_max: usize) {
     #[cfg(feature = "axum")]
-    axum::extract::DefaultBodyLimit::max(bytes_max).apply(request);
+    if bytes_max != BUFFERED_BODY_BYTES_UNTOLD {
+        axum::extract::DefaultBodyLimit::max(bytes_max).apply(request);
+    }
     #[cfg(not(feature = "axum"))]
     let _ = (request, bytes_max);
 }
 
 /// Tells the app who asks: as axum's `ConnectInfo`, or without axum as the bare address.
-pub(crate) fn add_peer(request: &mut Request<Body>, peer: SocketAddr) {
+pub(crate) fn add_peer<T>(request: &mut Request<T>, peer: SocketAddr) {
     #[cfg(feature = "axum")]
     let peer = axum::extract::ConnectInfo(peer);
     request.extensions_mut().insert(peer);

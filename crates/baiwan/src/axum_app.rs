@@ -14,7 +14,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use axum::Router;
@@ -27,7 +27,7 @@ use baiwan_driver::Peer;
 use http::{Request, Response};
 use tower_service::Service;
 
-use crate::app::{App, BoxedError, Call, Sealed};
+use crate::app::{App, Sealed};
 use crate::incoming::IncomingStream;
 use crate::{Body, BoxError};
 
@@ -270,13 +270,23 @@ where
     B: http_body::Body<Data: bytes::Buf, Error: Into<BoxError>> + 'static,
 {
     type ResponseBody = B;
+    type RequestBody = AxumBody;
+    type Error = S::Error;
+    type Future = S::Future;
 
+    #[inline]
+    fn request_body(body: Body) -> AxumBody {
+        into_axum(body)
+    }
+
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.service.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Call<B> {
-        Box::pin(BoxedError { future: self.service.call(request.map(into_axum)) })
+    #[inline]
+    fn call(&mut self, request: Request<AxumBody>) -> S::Future {
+        self.service.call(request)
     }
 }
 
@@ -290,6 +300,13 @@ where
     B: http_body::Body<Data: bytes::Buf, Error: Into<BoxError>> + 'static,
 {
     type ResponseBody = B;
+    type RequestBody = AxumBody;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<B>, S::Error>>>>;
+
+    fn request_body(body: Body) -> AxumBody {
+        into_axum(body)
+    }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         match &mut self.stage {
@@ -299,17 +316,16 @@ where
         }
     }
 
-    fn call(&mut self, request: Request<Body>) -> Call<B> {
-        let request = request.map(into_axum);
+    fn call(&mut self, request: Request<AxumBody>) -> Self::Future {
         let make = match &mut self.stage {
-            Stage::Connected(service) => return Box::pin(BoxedError { future: service.call(request) }),
+            Stage::Connected(service) => return Box::pin(service.call(request)),
             Stage::Maker(make) => make,
         };
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map_or(Peer::Unix, |peer| Peer::Ip(peer.0));
         let mut service = made(make.call(IncomingStream::new(None, peer)));
         Box::pin(async move {
-            poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
-            service.call(request).await.map_err(Into::into)
+            poll_fn(|cx| service.poll_ready(cx)).await?;
+            service.call(request).await
         })
     }
 

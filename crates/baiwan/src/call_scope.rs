@@ -196,13 +196,26 @@ pub(crate) enum Whose {
 
 /// Polls a call. Returns what layers said of limits that it reached; where records are made, the route is written to `route` as soon as
 /// it is known, and stays there should the call panic.
-#[inline]
 pub(crate) fn listen<T>(
     recorder: Option<&Arc<Recorder>>,
     route: &Cell<RouteNumber>,
     whose: Whose,
     poll: impl FnOnce() -> T,
 ) -> (T, Option<Told>) {
+    let mut told = None;
+    let polled = listen_for(&mut told, recorder, route, whose, poll);
+    (polled, told)
+}
+
+/// As [`listen`], for what is large: what comes of the poll is not moved, and `told` is written if layers have said anything.
+#[inline]
+pub(crate) fn listen_for<T>(
+    told: &mut Option<Told>,
+    recorder: Option<&Arc<Recorder>>,
+    route: &Cell<RouteNumber>,
+    whose: Whose,
+    poll: impl FnOnce() -> T,
+) -> T {
     SCOPE.set(Scope::Open);
     if whose == Whose::Other {
         ASKED.set(None);
@@ -210,11 +223,12 @@ pub(crate) fn listen<T>(
     if let Some(recorder) = recorder {
         begin(recorder, route.get());
     }
-    let close = Close { recorder, route };
+    let _close = Close { recorder, route };
     let polled = poll();
-    let told = heard();
-    drop(close);
-    (polled, told)
+    if let Some(heard) = heard() {
+        *told = Some(heard);
+    }
+    polled
 }
 
 fn begin(recorder: &Arc<Recorder>, route: RouteNumber) {

@@ -14,9 +14,11 @@
 //! | `stop` | the server's stop |
 //! | `follow` | settings that change while the server runs |
 //! | `accept` | new connections, those too many, and a system that refuses them |
+//! | `newcomers` | connections that are received from before they are watched |
 //! | `expire` | deadlines that have passed |
 //! | `shrink` | connections that are idle when memory becomes short |
 //! | `overload` | a core that cannot keep up: which request is next, and which are refused |
+//! | `direct` | waiting without Tokio, while requests come one soon after the other |
 //! | `pulse` | how late and how long turns are, where somebody counts that |
 //! | `receive` | ready connections: bytes to heads and bodies |
 //! | `admit` | a head to the gate's verdict |
@@ -54,13 +56,16 @@ mod call;
 mod chunks;
 mod close;
 mod deny;
+mod direct;
 mod exchange;
 mod expire;
 mod feed;
 mod follow;
 mod handling;
 mod lifetime;
+mod newcomers;
 mod overload;
+mod place;
 mod ports;
 mod proxied;
 mod pulse;
@@ -93,10 +98,11 @@ use baiwan_driver::{Driver, Events};
 use baiwan_http1::HEAD_BYTES_CEILING;
 use tokio::time::Sleep;
 
-use self::accept::{Listeners, accept};
+use self::accept::{Listeners, accept, watch_newcomers};
 use self::advance::{Messages, take_messages};
 use self::apps::Apps;
 use self::close::{close, close_all};
+use self::direct::Direct;
 use self::expire::expire;
 use self::follow::follow_settings;
 use self::overload::{Pressure, serve_waiting};
@@ -163,6 +169,7 @@ pub(crate) struct Engine<D: Driver, A: App> {
     pressure: Option<Pressure>,
     /// Where turns are counted.
     pulse: Option<Pulse>,
+    direct: Direct,
 }
 
 /// Lists that are empty between their uses; kept for their capacity.
@@ -206,6 +213,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             sweep: None,
             pressure,
             pulse,
+            direct: Direct::new(clock.now()),
             terms: Terms::new(settings, follower, clock, board),
         })
     }
@@ -225,10 +233,33 @@ impl<D: Driver, A: App> Engine<D, A> {
         std::future::poll_fn(|cx| self.turn_and_recover(&mut area, cx)).await
     }
 
-    /// One turn of the loop. It yields to Tokio after each. `area` is where everything is received.
+    /// One turn of the loop, or some, while the driver is waited for directly; then it yields to Tokio. `area` is where everything is received.
     fn turn(&mut self, area: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.direct.begin_turn();
         self.begin_turn();
         let _ = self.poll_events(cx)?;
+        while !self.take_steps(area) {
+            if self.wait_directly()? {
+                self.begin_turn();
+                self.take_events();
+                continue;
+            }
+            // Events that come in while the engine looks are left for the next turn.
+            let sleeps = !self.has_work()
+                && self.poll_events(cx)?.is_pending()
+                && self.poll_sleep(cx).is_pending()
+                && self.terms.board.inbox().end_turn(cx.waker());
+            if !sleeps {
+                cx.waker().wake_by_ref();
+            }
+            self.end_turn(sleeps);
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Does what a turn does, when the events are taken in. Returns whether the core is done.
+    fn take_steps(&mut self, area: &mut [u8]) -> bool {
         let Self { terms, ports, table, apps, listeners, batch, lists, drain, sweep, pressure, pulse, .. } = self;
         if let Some(pulse) = pulse {
             pulse.handle_polled(terms);
@@ -246,24 +277,33 @@ impl<D: Driver, A: App> Engine<D, A> {
         sweep_idle(terms, sweep, table);
         apps.forget_gone(table);
         if has_stopped(terms, drain, listeners, ports, table) {
-            return Poll::Ready(Ok(()));
+            return true;
         }
+        watch_newcomers(terms, listeners, ports, table);
         self.publish();
+        false
+    }
 
-        // Events that come in while the engine looks are left for the next turn.
-        let sleeps = !self.has_work()
-            && self.poll_events(cx)?.is_pending()
-            && self.poll_sleep(cx).is_pending()
-            && self.terms.board.inbox().end_turn(cx.waker());
-        match &mut self.pressure {
-            _ if !sleeps => cx.waker().wake_by_ref(),
-            Some(pressure) => pressure.handle_idle(&self.terms),
-            None => {}
+    /// Waits for the events of another turn without Tokio, where that pays. Returns whether one follows.
+    fn wait_directly(&mut self) -> io::Result<bool> {
+        if self.has_work() || !self.direct.may_wait(&self.terms, &mut self.ports.driver) {
+            return Ok(false);
+        }
+        self.end_turn(true);
+        self.direct.wait(&mut self.ports.driver, &mut self.events)
+    }
+
+    /// The turn is over, and has left nothing to do if the core `sleeps` now.
+    fn end_turn(&mut self, sleeps: bool) {
+        if sleeps {
+            self.listeners.handle_sleep();
+            if let Some(pressure) = &mut self.pressure {
+                pressure.handle_idle(&self.terms);
+            }
         }
         if let Some(pulse) = &mut self.pulse {
             pulse.handle_end(&self.terms, sleeps);
         }
-        Poll::Pending
     }
 
     /// Reads the time, once for the whole turn, and follows the server when it stops.
@@ -280,13 +320,18 @@ impl<D: Driver, A: App> Engine<D, A> {
         terms.begin_turn();
     }
 
-    /// Takes in what the driver reports: it marks connections and puts them into the ready queue. No more is done, so this
-    /// may be called at any time.
+    /// Takes in what the driver reports. May be called at any time.
     fn poll_events(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
-        let Self { terms, ports, table, listeners, events, .. } = self;
-        if ports.driver.poll_wait(cx, events)?.is_pending() {
+        if self.ports.driver.poll_wait(cx, &mut self.events)?.is_pending() {
             return Ok(Poll::Pending);
         }
+        self.take_events();
+        Ok(Poll::Ready(()))
+    }
+
+    /// Marks the connections that were reported and puts them into the ready queue. No more is done.
+    fn take_events(&mut self) {
+        let Self { terms, ports, table, listeners, events, .. } = self;
         for at in 0..events.len() {
             let event = events.at(at);
             if listeners.handle_event(event.token) {
@@ -308,7 +353,6 @@ impl<D: Driver, A: App> Engine<D, A> {
                 false => table.enqueue(index),
             }
         }
-        Ok(Poll::Ready(()))
     }
 
     fn has_work(&self) -> bool {

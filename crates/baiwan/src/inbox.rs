@@ -73,6 +73,12 @@ impl Inbox {
         std::mem::swap(&mut self.lock().tokens, tokens);
     }
 
+    /// Whether a token came in, or something changed, since the engine looked. It goes on looking by itself: nobody will wake it.
+    pub(crate) fn has_news(&self) -> bool {
+        let state = self.lock();
+        !state.tokens.is_empty() || state.changed
+    }
+
     /// The engine wants to sleep. Returns whether it may: not if a token came in or something changed since.
     pub(crate) fn end_turn(&self, waker: &Waker) -> bool {
         let mut state = self.lock();

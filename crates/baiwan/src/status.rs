@@ -27,7 +27,7 @@ mod health;
 mod phase;
 mod succession;
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
@@ -155,6 +155,8 @@ pub(crate) struct CoreStatus {
     pub(crate) accepted: AtomicU64,
     pub(crate) requests: AtomicU64,
     pub(crate) exchanges: AtomicU64,
+    /// Tasks that are the server's own, beside exchanges and connections.
+    pub(crate) own_tasks: AtomicUsize,
     pub(crate) slots: AtomicU64,
     pub(crate) deadlines: AtomicU64,
     /// The connections of the loop by state, in the order of `ConnectionState::ALL`.

@@ -5,8 +5,12 @@
 //! when the kernel refuses bytes for the first time. Listeners are level-triggered. One that is shared by cores wakes all of
 //! them, and the first to accept has it. `EPOLLEXCLUSIVE` has no effect through nested instances (`bench/listeners` counts it).
 //!
-//! The invariant: Tokio's readiness is cleared only after our instance reported fewer events than asked for, that is, was
-//! seen empty.
+//! The invariant: Tokio is waited for only after our instance reported fewer events than asked for, that is, was seen empty; and,
+//! where a listener may still have connections that it was asked for before, was looked at once more since.
+//!
+//! A direct wait asks our instance, not Tokio's, and so saves one of two system calls for each wake-up. Its end is an alarm among the
+//! sockets, set once for many waits: a timeout of some microseconds at each wait costs the kernel more than the call that is saved
+//! (`docs/decisions.md`).
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -14,7 +18,8 @@ use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::event::Timespec;
@@ -39,6 +44,9 @@ const PIECES_MAX: usize = 8;
 /// nothing else came out of a call, the refusals do not concern single connections, whatever they say.
 const ACCEPT_SKIPS_MAX: usize = 64;
 
+/// The token of the driver's own alarm.
+const ALARM: Token = Token(u64::MAX);
+
 const SOCKET_FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 const INPUT: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
 const INPUT_AND_OUTPUT: EventFlags = INPUT.union(EventFlags::OUT);
@@ -46,8 +54,14 @@ const INPUT_AND_OUTPUT: EventFlags = INPUT.union(EventFlags::OUT);
 /// Readiness through epoll, bytes through `recv`, `send` and `sendmsg`.
 pub struct EpollDriver {
     epoll: AsyncFd<OwnedFd>,
-    /// Where the kernel writes its events; emptied by each wait.
+    /// Where the kernel writes its events; emptied before each wait.
     raw: Vec<epoll::Event>,
+    /// A listener was left with connections, perhaps, after it was reported: Tokio hears of it only when another one comes.
+    unsettled: bool,
+    /// Ends direct waits.
+    alarm: Alarm,
+    /// It has been set, and was not seen to ring.
+    is_direct: bool,
 }
 
 /// A TCP or Unix connection.
@@ -71,7 +85,8 @@ impl EpollDriver {
         // SAFETY: `fd` is an open epoll descriptor that the `AsyncFd` owns from here on; it is never taken out or replaced,
         // and `OwnedFd::as_raw_fd` always returns the descriptor that it owns.
         let epoll = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE)? };
-        Ok(Self { epoll, raw: Vec::new() })
+        let alarm = add_alarm(&epoll, ALARM)?;
+        Ok(Self { epoll, raw: Vec::new(), unsettled: false, alarm, is_direct: false })
     }
 
     /// A clock that reports itself, as readable, under `token`.
@@ -79,9 +94,21 @@ impl EpollDriver {
     /// # Errors
     /// When the process is out of files or memory.
     pub fn add_alarm(&mut self, token: Token) -> io::Result<Alarm> {
-        let alarm = Alarm::new()?;
-        epoll::add(&self.epoll, &alarm, EventData::new_u64(token.0), EventFlags::IN | EventFlags::ET)?;
-        Ok(alarm)
+        add_alarm(&self.epoll, token)
+    }
+
+    fn note_fetched(&mut self, fetched: Fetched) {
+        self.unsettled = fetched.may_be_more;
+        self.is_direct &= !fetched.rang;
+    }
+
+    /// Has a socket reported when there is room to send, too, whether it was watched before or not.
+    fn watch_output(&self, socket: &Socket, token: Token) -> io::Result<()> {
+        let data = EventData::new_u64(token.0);
+        match epoll::modify(&self.epoll, &socket.0, data, INPUT_AND_OUTPUT) {
+            Err(Errno::NOENT) => epoll::add(&self.epoll, &socket.0, data, INPUT_AND_OUTPUT).map_err(watch_error),
+            outcome => outcome.map_err(io::Error::from),
+        }
     }
 }
 
@@ -100,24 +127,41 @@ impl Driver for EpollDriver {
 
     fn poll_wait(&mut self, cx: &mut Context<'_>, events: &mut Events) -> Poll<io::Result<()>> {
         events.clear();
-        self.raw.reserve(events.capacity());
         loop {
-            let mut readiness = ready!(self.epoll.poll_read_ready(cx))?;
-            self.raw.clear();
-            // `spare_capacity` may be larger than asked for; the bound on a turn is the caller's.
-            let room = &mut self.raw.spare_capacity_mut()[..events.capacity()];
-            let (seen, _) = match epoll::wait(readiness.get_inner(), room, Some(&NOW)) {
+            let readiness = self.epoll.poll_read_ready(cx)?;
+            if readiness.is_pending() && !self.unsettled {
+                return Poll::Pending;
+            }
+            let fetched = match fetch(self.epoll.get_ref(), &mut self.raw, events, Some(&NOW)) {
                 Err(Errno::INTR) => continue,
                 outcome => outcome?,
             };
-            events.list.extend(seen.iter().map(|event| decode(*event)));
-            if events.len() < events.capacity() {
+            if let Poll::Ready(mut readiness) = readiness
+                && !fetched.may_be_more
+            {
                 readiness.clear_ready();
             }
+            self.note_fetched(fetched);
             if !events.is_empty() {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+
+    fn begin_direct(&mut self, duration: Duration) -> bool {
+        self.is_direct = self.alarm.ring_in(duration).is_ok();
+        self.is_direct
+    }
+
+    fn wait_directly(&mut self, events: &mut Events) -> io::Result<bool> {
+        events.clear();
+        if self.is_direct {
+            match fetch(self.epoll.get_ref(), &mut self.raw, events, None) {
+                Err(Errno::INTR) => {}
+                outcome => self.note_fetched(outcome?),
+            }
+        }
+        Ok(self.is_direct)
     }
 
     fn add_listener(&mut self, bound: BoundListener, token: Token) -> io::Result<Listener> {
@@ -140,15 +184,21 @@ impl Driver for EpollDriver {
     }
 
     fn accept(&mut self, listener: &Listener, max: usize, accepted: &mut Vec<Accepted<Socket>>) -> AcceptEnd {
-        accept_up_to(max, accepted, || {
+        let end = accept_up_to(max, accepted, || {
             let (fd, name) = net::acceptfrom_with(&listener.0, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
             let peer = name.and_then(|name| SocketAddr::try_from(name).ok()).map_or(Peer::Unix, Peer::Ip);
             Ok(Accepted { socket: Socket(fd), peer })
-        })
+        });
+        self.unsettled |= matches!(end, AcceptEnd::Max);
+        end
     }
 
     fn watch(&mut self, socket: &Socket, token: Token) -> io::Result<()> {
-        epoll::add(&self.epoll, &socket.0, EventData::new_u64(token.0), INPUT).map_err(watch_error)
+        match epoll::add(&self.epoll, &socket.0, EventData::new_u64(token.0), INPUT) {
+            // A short send was first.
+            Err(Errno::EXIST) => Ok(()),
+            outcome => outcome.map_err(watch_error),
+        }
     }
 
     fn receive_into(&mut self, socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
@@ -178,10 +228,7 @@ impl Driver for EpollDriver {
             };
             // A short send says that the buffer is full. Adding the interest reports at once if there is room again already.
             let armed = match taken < offered {
-                true => {
-                    let data = EventData::new_u64(entry.token.0);
-                    epoll::modify(&self.epoll, &entry.socket.0, data, INPUT_AND_OUTPUT).map_err(io::Error::from)
-                }
+                true => self.watch_output(entry.socket, entry.token),
                 false => Ok(()),
             };
             sent.push(armed.and(outcome));
@@ -194,7 +241,7 @@ impl Driver for EpollDriver {
 
     fn close(&mut self, socket: Socket, how: Close) {
         if how == Close::Reset {
-            let _ = sockopt::set_socket_linger(&socket.0, Some(std::time::Duration::ZERO));
+            let _ = sockopt::set_socket_linger(&socket.0, Some(Duration::ZERO));
         }
         // The last descriptor of a socket takes its registration with it.
         drop(socket);
@@ -214,8 +261,11 @@ impl Driver for EpollDriver {
     }
 
     fn release(&mut self, socket: Socket) -> io::Result<OwnedFd> {
-        epoll::delete(&self.epoll, &socket.0)?;
-        Ok(socket.0)
+        match epoll::delete(&self.epoll, &socket.0) {
+            // It was not watched yet.
+            Ok(()) | Err(Errno::NOENT) => Ok(socket.0),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn connect(&mut self, address: &Address, source: Option<IpAddr>, token: Token) -> io::Result<Socket> {
@@ -241,6 +291,36 @@ impl Driver for EpollDriver {
         epoll::add(&self.epoll, &fd, EventData::new_u64(token.0), INPUT_AND_OUTPUT).map_err(watch_error)?;
         Ok(Socket(fd))
     }
+}
+
+/// What a look at the instance has brought beside events.
+struct Fetched {
+    /// It reported as many events as were asked for.
+    may_be_more: bool,
+    /// The driver's own alarm was among them.
+    rang: bool,
+}
+
+/// Appends what the instance reports within `timeout`, or without a limit, to `events`, which is empty.
+fn fetch(
+    epoll: &OwnedFd,
+    raw: &mut Vec<epoll::Event>,
+    events: &mut Events,
+    timeout: Option<&Timespec>,
+) -> Result<Fetched, Errno> {
+    raw.clear();
+    raw.reserve(events.capacity());
+    // `spare_capacity` may be larger than asked for; the bound on a turn is the caller's.
+    let room = &mut raw.spare_capacity_mut()[..events.capacity()];
+    let (seen, _) = epoll::wait(epoll, room, timeout)?;
+    events.list.extend(seen.iter().map(|event| decode(*event)).filter(|event| event.token != ALARM));
+    Ok(Fetched { may_be_more: seen.len() == events.capacity(), rang: events.len() < seen.len() })
+}
+
+fn add_alarm(epoll: &impl AsFd, token: Token) -> io::Result<Alarm> {
+    let alarm = Alarm::new()?;
+    epoll::add(epoll, &alarm, EventData::new_u64(token.0), EventFlags::IN | EventFlags::ET)?;
+    Ok(alarm)
 }
 
 fn connect_unix(name: &SocketAddrUnix) -> io::Result<(OwnedFd, Result<(), Errno>)> {

@@ -23,6 +23,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 mod account;
 mod activation;
@@ -86,10 +87,11 @@ pub struct ListenOptions {
 ///
 /// The order of calls: [`add_listener`](Driver::add_listener) once for each listener; then, again and again,
 /// [`poll_wait`](Driver::poll_wait) until it is pending. A readable listener is accepted from; an accepted socket is
-/// [watched](Driver::watch) once the engine has a place, and so a token, for it. A readable socket is received from until the
-/// kernel has no more: listeners are level-triggered, sockets are edge-triggered.
+/// [watched](Driver::watch) once the engine has a place, and so a token, for it. Before that it can be received from and sent to
+/// already: one that closes soon is never watched. A readable socket is received from until the kernel has no more: listeners are
+/// level-triggered, sockets are edge-triggered.
 ///
-/// Every method but `poll_wait` returns at once; none blocks.
+/// Every method but `poll_wait` and `wait_directly` returns at once; only the latter blocks the thread.
 pub trait Driver {
     /// A connected socket. Dropping it closes it.
     type Socket: fmt::Debug;
@@ -106,6 +108,23 @@ pub trait Driver {
     /// # Errors
     /// Only when the kernel's readiness interface itself fails, which an engine cannot survive.
     fn poll_wait(&mut self, cx: &mut Context<'_>, events: &mut Events) -> Poll<io::Result<()>>;
+
+    /// Begins a time of at most `duration` in which [`wait_directly`](Driver::wait_directly) waits. Returns whether it has begun: not every
+    /// backend can wait without a runtime.
+    fn begin_direct(&mut self, duration: Duration) -> bool {
+        let _ = duration;
+        false
+    }
+
+    /// As [`poll_wait`](Driver::poll_wait), on the thread itself: nothing else runs there until an event comes, a signal, or the end of the
+    /// time that [`begin_direct`](Driver::begin_direct) has begun. Returns whether that goes on. Events may have come in either case.
+    ///
+    /// # Errors
+    /// As [`poll_wait`](Driver::poll_wait).
+    fn wait_directly(&mut self, events: &mut Events) -> io::Result<bool> {
+        events.clear();
+        Ok(false)
+    }
 
     /// Takes a listener in. It is reported with `token`, as readable, for as long as connections wait in its backlog.
     ///
@@ -127,7 +146,8 @@ pub trait Driver {
         accepted: &mut Vec<Accepted<Self::Socket>>,
     ) -> AcceptEnd;
 
-    /// Starts the reports of a socket, under `token`, until it is closed or released. What is already there is reported too.
+    /// Starts the reports of a socket, under `token`, until it is closed or released. What is already there is reported too, so nothing
+    /// is lost between a receive that came first and this.
     ///
     /// # Errors
     /// What the system says about registering it (out of memory, or of epoll watches).
@@ -162,8 +182,9 @@ pub trait Driver {
     fn receive_into(&mut self, socket: &Self::Socket, buffer: &mut [u8]) -> io::Result<usize>;
 
     /// Sends, for each entry, as much as the kernel takes, and appends one result for each to `sent`: the bytes taken.
-    /// Where that is less than was offered, an event says when there is room again. `WouldBlock` means none was taken. Of a
-    /// long queue only the first chunks are offered: bytes may be left although none was refused.
+    /// Where that is less than was offered, an event says when there is room again: a socket that was not watched yet is, under
+    /// the token of its entry. `WouldBlock` means none was taken. Of a long queue only the first chunks are offered: bytes may
+    /// be left although none was refused.
     fn transmit<'a>(
         &mut self,
         entries: impl Iterator<Item = Transmit<'a, Self::Socket>>,
@@ -206,7 +227,7 @@ pub trait Driver {
 /// What an engine calls a socket or listener when it registers it; comes back in each [`Event`].
 ///
 /// Sockets are closed while events about them may still be on the way, and places are used again: put a generation into the
-/// upper half, and drop an event whose generation is not the current one.
+/// upper half, and drop an event whose generation is not the current one. `u64::MAX` is the driver's own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Token(pub u64);
 
@@ -290,8 +311,7 @@ pub struct Accepted<S> {
 pub enum AcceptEnd {
     /// No connection is waiting any more.
     Drained,
-    /// The maximum was reached; more may be waiting. Accept again before waiting for events: the listener may not be reported
-    /// again until another connection comes in.
+    /// The maximum was reached; more may be waiting. If so, the next wait reports the listener again.
     Max,
     /// The system is out of something (files, memory). Existing connections are not affected; try again a little later, not
     /// at once.
@@ -312,7 +332,7 @@ pub struct Received {
 pub struct Transmit<'a, S> {
     /// Where to.
     pub socket: &'a S,
-    /// The token that the socket is watched under.
+    /// The token that the socket is, or will be, watched under.
     pub token: Token,
     /// Bytes that lie in the engine's transmit area.
     pub front: &'a [u8],

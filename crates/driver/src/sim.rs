@@ -219,7 +219,7 @@ impl Driver for SimDriver {
         let mut net = self.0.0.borrow_mut();
         for entry in entries {
             let chunks = std::iter::once(entry.front).chain(entry.queue.into_iter().flatten().map(|chunk| &chunk[..]));
-            sent.push(net.transmit(entry.socket.0, chunks));
+            sent.push(net.transmit(entry.socket.0, entry.token, chunks));
         }
     }
 

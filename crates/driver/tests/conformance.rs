@@ -248,6 +248,58 @@ async fn what_came_before_the_watch_is_reported<D: Driver>(mut rig: Rig<D>) {
     assert_eq!(rig.receive(&accepted.socket).unwrap(), b"early");
 }
 
+async fn a_listener_is_reported_until_its_backlog_is_empty<D: Driver>(mut rig: Rig<D>) {
+    let address = rig.address.clone();
+    let clients: Vec<_> = (0..5).map(|i| rig.driver.connect(&address, None, Token(i)).unwrap()).collect();
+    for i in 0..5 {
+        // Whoever is connected waits in the backlog.
+        rig.wait_for(Token(i), |event| event.writable).await;
+    }
+    for _ in 0..clients.len() {
+        rig.accept().await;
+        // What was reported before the accept says nothing of those that are left.
+        rig.seen.remove(&LISTENER);
+    }
+    rig.is_quiet(LISTENER).await;
+    assert!(matches!(rig.driver.accept(&rig.listener, 1, &mut Vec::new()), AcceptEnd::Drained));
+}
+
+async fn what_comes_between_the_first_receive_and_the_watch_is_reported<D: Driver>(mut rig: Rig<D>) {
+    let address = rig.address.clone();
+    let client = rig.driver.connect(&address, None, CLIENT).unwrap();
+    let server = rig.accept().await.socket;
+    rig.wait_for(CLIENT, |event| event.writable).await;
+    rig.send(&client, CLIENT, b"first", &[]).unwrap();
+    assert_eq!(rig.receive(&server).unwrap(), b"first");
+    assert!(blocked(rig.receive(&server)));
+    rig.send(&client, CLIENT, b"second", &[]).unwrap();
+    rig.driver.shutdown_write(&client);
+    assert!(rig.is_quiet(SERVER).await, "it is not watched yet");
+    rig.driver.watch(&server, SERVER).unwrap();
+    rig.wait_for(SERVER, |event| event.readable && event.hangup).await;
+    assert_eq!(rig.receive(&server).unwrap(), b"second");
+    assert_eq!(rig.receive(&server).unwrap(), b"");
+}
+
+async fn a_peer_that_is_full_before_the_watch_says_when_there_is_room<D: Driver>(mut rig: Rig<D>) {
+    let address = rig.address.clone();
+    let client = rig.driver.connect(&address, None, CLIENT).unwrap();
+    let server = rig.accept().await.socket;
+    rig.wait_for(CLIENT, |event| event.writable).await;
+    let chunk = vec![7_u8; 1 << 16];
+    let mut offered = 0;
+    while let Ok(taken) = rig.send(&server, SERVER, &chunk, &[]) {
+        offered += taken;
+    }
+    rig.driver.watch(&server, SERVER).expect("it is watched already, which is what was asked for");
+    rig.is_quiet(SERVER).await;
+    rig.seen.remove(&SERVER);
+    rig.receive_exactly(&client, CLIENT, offered).await;
+    rig.wait_for(SERVER, |event| event.writable).await;
+    rig.send(&client, CLIENT, b"x", &[]).unwrap();
+    rig.wait_for(SERVER, |event| event.readable).await;
+}
+
 async fn data_and_end_of_stream_in_one_event_are_both_there<D: Driver>(mut rig: Rig<D>) {
     let pair = rig.pair().await;
     rig.send(&pair.client, CLIENT, b"last words", &[]).unwrap();
@@ -374,6 +426,61 @@ async fn a_later_event_wakes_the_waiting_task<D: Driver>(mut rig: Rig<D>, sender
     });
 }
 
+async fn a_direct_wait_ends_with_an_event_or_with_its_time<D: Driver>(mut rig: Rig<D>) {
+    let pair = rig.pair().await;
+    assert!(!rig.driver.wait_directly(&mut rig.events).unwrap(), "no time has begun");
+    if !rig.driver.begin_direct(PATIENCE) {
+        return;
+    }
+    rig.send(&pair.client, CLIENT, b"x", &[]).unwrap();
+    while !rig.events.iter().any(|event| event.token == SERVER && event.readable) {
+        assert!(rig.driver.wait_directly(&mut rig.events).unwrap(), "its time goes on");
+    }
+    assert_eq!(rig.receive(&pair.server).unwrap(), b"x");
+    assert!(rig.driver.begin_direct(Duration::from_millis(1)), "a shorter time");
+    while rig.driver.wait_directly(&mut rig.events).unwrap() {
+        assert!(rig.events.is_empty());
+    }
+    assert!(!rig.driver.wait_directly(&mut rig.events).unwrap(), "it is over");
+    // Tokio hears of what comes next, and of nothing else.
+    assert!(rig.is_quiet(SERVER).await);
+    rig.send(&pair.client, CLIENT, b"y", &[]).unwrap();
+    rig.wait_for(SERVER, |event| event.readable).await;
+    // An end that nobody waits for is no event.
+    assert!(rig.driver.begin_direct(Duration::ZERO));
+    rig.seen.clear();
+    for _ in 0..3 {
+        assert!(rig.is_quiet(Token(u64::MAX)).await);
+    }
+    assert!(rig.seen.is_empty());
+    assert!(!rig.driver.wait_directly(&mut rig.events).unwrap());
+}
+
+async fn what_a_direct_wait_leaves_is_reported_to_tokio<D: Driver>(mut rig: Rig<D>) {
+    let address = rig.address.clone();
+    let mut pairs = Vec::new();
+    for index in 0..20 {
+        let client = rig.driver.connect(&address, None, Token(100 + index)).unwrap();
+        let server = rig.accept().await.socket;
+        rig.driver.watch(&server, Token(200 + index)).unwrap();
+        rig.wait_for(Token(100 + index), |event| event.writable).await;
+        pairs.push((client, server));
+    }
+    rig.is_quiet(SERVER).await;
+    rig.seen.clear();
+    for (index, (client, _)) in pairs.iter().enumerate() {
+        rig.send(client, Token(100 + index as u64), b"x", &[]).unwrap();
+    }
+    if rig.driver.begin_direct(PATIENCE) {
+        rig.driver.wait_directly(&mut rig.events).unwrap();
+        assert_eq!(rig.events.len(), rig.events.capacity());
+        rig.seen.extend(rig.events.iter().map(|event| (event.token, event)));
+    }
+    for index in 0..20 {
+        rig.wait_for(Token(200 + index), |event| event.readable).await;
+    }
+}
+
 /// Each case, once for each backend.
 macro_rules! conformance {
     ($($case:ident),+ $(,)?) => {
@@ -395,6 +502,9 @@ conformance!(
     bytes_arrive_in_order_in_pieces,
     an_idle_socket_reports_nothing,
     what_came_before_the_watch_is_reported,
+    a_listener_is_reported_until_its_backlog_is_empty,
+    what_comes_between_the_first_receive_and_the_watch_is_reported,
+    a_peer_that_is_full_before_the_watch_says_when_there_is_room,
     data_and_end_of_stream_in_one_event_are_both_there,
     a_full_peer_refuses_and_says_when_there_is_room,
     a_reset_is_reported_and_shows_in_the_next_call,
@@ -402,6 +512,8 @@ conformance!(
     a_closed_socket_is_not_reported_any_more,
     a_batch_packs_its_area_and_ends_when_it_is_full,
     more_events_than_fit_come_with_the_next_wait,
+    a_direct_wait_ends_with_an_event_or_with_its_time,
+    what_a_direct_wait_leaves_is_reported_to_tokio,
 );
 
 fn sim_rig() -> Rig<baiwan_driver::sim::SimDriver> {
@@ -458,6 +570,15 @@ mod epoll {
         std::io::Read::read_exact(&mut stream, &mut bytes).unwrap();
         assert_eq!(&bytes, b"hello");
         assert!(rig.is_quiet(SERVER).await);
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_never_watched_can_be_released() {
+        let mut rig = rig();
+        let address = rig.address.clone();
+        let _client = rig.driver.connect(&address, None, CLIENT).unwrap();
+        let server = rig.accept().await.socket;
+        rig.driver.release(server).unwrap();
     }
 
     #[tokio::test]

@@ -17,6 +17,8 @@
 //! the number of a version, and where another protocol may begin. Invariant: the result depends on the bytes, never on how
 //! they were split. Each byte is scanned once, whatever the pieces.
 
+use http::HeaderMap;
+
 use crate::field_line::{check_name_end, split_field_line};
 use crate::octet;
 use crate::parse::{LaterMinor, parse_whole};
@@ -93,6 +95,26 @@ impl HeadDecoder {
     ///
     /// When `input` is shorter than at the call before.
     pub fn decode(&mut self, input: &[u8], limits: &Limits) -> Result<Option<(RequestHead, usize)>, Refusal> {
+        self.decode_into(input, limits, &mut HeaderMap::new())
+    }
+
+    /// As [`decode`](Self::decode). A head that is there as a whole takes `fields`, which must be empty, for its own, so that what room
+    /// there is in them need not be allocated.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    ///
+    /// # Panics
+    ///
+    /// As above; and in debug builds when there are fields.
+    pub fn decode_into(
+        &mut self,
+        input: &[u8],
+        limits: &Limits,
+        fields: &mut HeaderMap,
+    ) -> Result<Option<(RequestHead, usize)>, Refusal> {
+        debug_assert!(fields.is_empty(), "a head has its own fields and no others");
         let window = &input[..input.len().min(limits.head_window())];
         if self.scanned == 0 {
             // It may still say where the head before was refused.
@@ -100,7 +122,7 @@ impl HeadDecoder {
         }
         if self.scanned == 0
             && !window.is_empty()
-            && let Some(decoded) = decode_whole(window, limits)
+            && let Some(decoded) = decode_whole(window, limits, fields)
         {
             return Ok(Some(decoded));
         }
@@ -271,7 +293,7 @@ impl HeadDecoder {
         self.line_start = leading as u32;
         Rules::resume(self.facts).finish()?;
         let head = &head[leading..];
-        let parsed = parse_whole(head, limits, later_minor);
+        let parsed = parse_whole(head, limits, later_minor, &mut HeaderMap::new());
         debug_assert!(parsed.is_some(), "the scanner accepted what the parser refuses");
         parsed.map(|(head, _)| head).ok_or(Refusal::RequestLineMalformed)
     }
@@ -305,9 +327,9 @@ fn judge_control_byte(window: &[u8]) -> Result<Option<RequestHead>, Refusal> {
 }
 
 /// The short way: everything at once. None where the head is not whole or not right.
-fn decode_whole(window: &[u8], limits: &Limits) -> Option<(RequestHead, usize)> {
+fn decode_whole(window: &[u8], limits: &Limits, fields: &mut HeaderMap) -> Option<(RequestHead, usize)> {
     let leading = leading_crlf(window, limits.leading_crlf_max);
-    let (head, consumed) = parse_whole(&window[leading..], limits, LaterMinor::No)?;
+    let (head, consumed) = parse_whole(&window[leading..], limits, LaterMinor::No, fields)?;
     Some((head, leading + consumed))
 }
 

@@ -27,12 +27,17 @@ pub(crate) enum LaterMinor {
 }
 
 /// Parses the head that `input` begins with. None where it is not whole, or breaks any rule.
-pub(crate) fn parse_whole(input: &[u8], limits: &Limits, later_minor: LaterMinor) -> Option<(RequestHead, usize)> {
+pub(crate) fn parse_whole(
+    input: &[u8],
+    limits: &Limits,
+    later_minor: LaterMinor,
+    room: &mut HeaderMap,
+) -> Option<(RequestHead, usize)> {
     if let LaterMinor::At(index) = later_minor {
         // httparse knows 1.0 and 1.1 only. A later minor version is handled as 1.1 (RFC 9110 2.5).
         let mut as_1_1 = input.to_vec();
         as_1_1[index] = b'1';
-        let (head, consumed) = parse_whole(&as_1_1, limits, LaterMinor::No)?;
+        let (head, consumed) = parse_whole(&as_1_1, limits, LaterMinor::No, room)?;
         // Whoever took the offer up would read the head as it came, with a version that it may not know.
         return Some((RequestHead { upgrade: false, ..head }, consumed));
     }
@@ -52,7 +57,7 @@ pub(crate) fn parse_whole(input: &[u8], limits: &Limits, later_minor: LaterMinor
         return None;
     }
     let rules = judge(head, method, target, parsed.headers, limits)?;
-    let request = build(head, method, target, parsed.headers, &rules)?;
+    let request = build(head, method, target, parsed.headers, &rules, room)?;
     let head = RequestHead {
         request,
         framing: rules.framing(),
@@ -88,13 +93,15 @@ fn build(
     target: &[u8],
     fields: &[httparse::Header<'_>],
     rules: &Rules,
+    room: &mut HeaderMap,
 ) -> Option<Request<()>> {
     let shared = Bytes::copy_from_slice(head);
     let share = |part: &[u8]| {
         let start = part.as_ptr().addr() - head.as_ptr().addr();
         shared.slice(start..start + part.len())
     };
-    let mut headers = HeaderMap::with_capacity(fields.len());
+    let mut headers = std::mem::take(room);
+    headers.reserve(fields.len());
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
         debug_assert_eq!(octet::trim(field.value), field.value, "httparse trims values");

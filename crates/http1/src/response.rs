@@ -3,7 +3,7 @@
 //! What the head says of framing and connection is decided in `response_check`, before the first byte is written; the body is
 //! `body_encoder`'s. Invariant: what is written is one well-formed message, or nothing.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use http::header::HeaderMap;
 use http::{StatusCode, Version};
 
 use crate::response_check::{Noted, REQUEST_ID, append_connection_options};
@@ -33,25 +33,27 @@ pub fn encode_response_head(
     date: &[u8; 29],
     request_id: Option<&[u8]>,
 ) -> Result<ResponsePlan, ResponseError> {
-    let noted = Noted::of(headers)?;
-    let ResponseCheck { plan, content_length, chunked } = noted.check(status, headers, length, context)?;
-    out.reserve(noted.bytes + FIXED_BYTES_MAX);
+    let begin = out.len();
     encode_status_line(out, status);
-    for (name, value) in headers {
-        if name != CONTENT_LENGTH && name != TRANSFER_ENCODING && name != CONNECTION {
-            encode_field(out, name.as_str().as_bytes(), value.as_bytes());
+    let noted = encode_fields(out, headers);
+    let (noted, ResponseCheck { plan, content_length, chunked }) = noted
+        .and_then(|noted| noted.check(status, headers, length, context).map(|check| (noted, check)))
+        .inspect_err(|_| out.truncate(begin))?;
+    let request_id = request_id.filter(|_| !noted.request_id);
+    match (content_length, noted.date, request_id) {
+        // Most answers.
+        (Some(length), false, None) => encode_date_and_length(out, date, length),
+        _ => {
+            if !noted.date {
+                encode_field(out, b"date", date);
+            }
+            if let Some(id) = request_id {
+                encode_field(out, REQUEST_ID.as_bytes(), id);
+            }
+            if let Some(length) = content_length {
+                encode_field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes());
+            }
         }
-    }
-    if !noted.date {
-        encode_field(out, b"date", date);
-    }
-    if let Some(id) = request_id
-        && !noted.request_id
-    {
-        encode_field(out, REQUEST_ID.as_bytes(), id);
-    }
-    if let Some(length) = content_length {
-        encode_field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes());
     }
     if chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
@@ -63,8 +65,28 @@ pub fn encode_response_head(
     Ok(plan)
 }
 
-/// Room for all that this module adds to the fields of the application, unless what the request is called is long.
-const FIXED_BYTES_MAX: usize = 256;
+/// The fields of the application, but for those that say how the message is framed and whether the connection persists.
+#[inline(always)]
+fn encode_fields(out: &mut Vec<u8>, headers: &HeaderMap) -> Result<Noted, ResponseError> {
+    let mut noted = Noted::default();
+    for (name, value) in headers {
+        if noted.note(name, value)? {
+            encode_field(out, name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    Ok(noted)
+}
+
+/// Two fields at once, all of which but a few bytes is known.
+#[inline(always)]
+fn encode_date_and_length(out: &mut Vec<u8>, date: &[u8; 29], length: u64) {
+    const NAME: &[u8; 6] = b"date: ";
+    let mut fields = *b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\ncontent-length: ";
+    fields[NAME.len()..][..date.len()].copy_from_slice(date);
+    out.extend_from_slice(&fields);
+    out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
 
 /// One Connection field, or none.
 fn encode_connection(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap, keep_alive: bool, version: Version) {
@@ -98,6 +120,7 @@ pub(crate) fn encode_status_line(out: &mut Vec<u8>, status: StatusCode) {
 
 #[inline]
 pub(crate) fn encode_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

@@ -7,7 +7,7 @@
 //!
 //! Invariant: the same wrong answer is refused for the same reason, whoever writes it.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderValue, TRAILER, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING};
 use http::{StatusCode, Version};
 
 use crate::framing::parse_length;
@@ -174,40 +174,47 @@ fn plan_by_length(
 }
 
 /// What one pass over the fields of the application finds: most answers have none of these, and then nothing is looked up.
+#[derive(Default)]
 pub(crate) struct Noted {
     content_length: Option<u64>,
     trailer: bool,
     pub(crate) connection: bool,
     pub(crate) date: bool,
     pub(crate) request_id: bool,
-    /// Bytes that all fields take at most.
-    pub(crate) bytes: usize,
 }
 
 impl Noted {
-    // Part of the path of every answer, as the check is: a call costs more than it saves.
-    #[inline(always)]
-    pub(crate) fn of(headers: &HeaderMap) -> Result<Self, ResponseError> {
-        let mut noted =
-            Self { content_length: None, trailer: false, connection: false, date: false, request_id: false, bytes: 0 };
+    fn of(headers: &HeaderMap) -> Result<Self, ResponseError> {
+        let mut noted = Self::default();
         for (name, value) in headers {
-            let length = name.as_str().len();
-            noted.bytes += length + value.len() + 4;
-            // Most fields differ from all of these in length already.
-            match length {
-                4 if name == DATE => noted.date = true,
-                7 if name == TRAILER => noted.trailer = true,
-                10 if name == CONNECTION => noted.connection = true,
-                12 if name == REQUEST_ID => noted.request_id = true,
-                14 if name == CONTENT_LENGTH => {
-                    // Two of them are one too many, whatever they say.
-                    let length = parse_length(value.as_bytes()).filter(|_| noted.content_length.is_none());
-                    noted.content_length = Some(length.ok_or(ResponseError::LengthMismatch)?);
-                }
-                _ => {}
-            }
+            noted.note(name, value)?;
         }
         Ok(noted)
+    }
+
+    /// Takes note of a field. Returns whether the head says it as it is: if not, the check decides what the head says of it.
+    // Part of the path of every answer, as the check is: a call costs more than it saves.
+    #[inline(always)]
+    pub(crate) fn note(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<bool, ResponseError> {
+        // Most fields differ from all of these in length already.
+        match name.as_str().len() {
+            4 if name == DATE => self.date = true,
+            7 if name == TRAILER => self.trailer = true,
+            10 if name == CONNECTION => {
+                self.connection = true;
+                return Ok(false);
+            }
+            12 if name == REQUEST_ID => self.request_id = true,
+            14 if name == CONTENT_LENGTH => {
+                // Two of them are one too many, whatever they say.
+                let length = parse_length(value.as_bytes()).filter(|_| self.content_length.is_none());
+                self.content_length = Some(length.ok_or(ResponseError::LengthMismatch)?);
+                return Ok(false);
+            }
+            17 if name == TRANSFER_ENCODING => return Ok(false),
+            _ => {}
+        }
+        Ok(true)
     }
 
     /// Decides framing and persistence, and what the head says of them.

@@ -1,10 +1,12 @@
-//! The app on Baiwan, one worker. Deadlines stay on, as in production. Only rows with stalled connections come near one, and
+//! The app on Baiwan, one worker unless `WORKERS` says otherwise. Deadlines stay on, as in production. Only rows with stalled connections come near one, and
 //! may set it (`HEADER_TIMEOUT`, `BODY_TIMEOUT`). Clients are limited if `RATE_LIMIT` says so; requests are
 //! counted if `METRICS` is set and the feature `metrics` is on, and have ids and lines in the file `ACCESS_LOG`. Several processes may
 //! share one `ADDRESS`
 //! (`REUSE_PORT`). After the stop it says how many requests it has received.
 
 use std::time::Duration;
+
+use anyhow::Context;
 
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3600);
 
@@ -15,10 +17,11 @@ async fn main() -> anyhow::Result<()> {
     }
     let address = std::env::var("ADDRESS").unwrap_or_else(|_| "127.0.0.1:0".to_owned());
     let reuse_port = std::env::var_os("REUSE_PORT").is_some();
+    let workers = std::env::var("WORKERS").map_or(Ok(1), |text| text.parse()).context("WORKERS is a number")?;
     let mut builder = baiwan::Server::builder()
         .bind(address)
         .reuse_port(reuse_port)
-        .workers(1)
+        .workers(workers)
         .keep_alive_timeout(Some(KEEP_ALIVE_TIMEOUT));
     if let Some(timeout) = deadline("HEADER_TIMEOUT")? {
         builder = builder.header_timeout(Some(timeout));

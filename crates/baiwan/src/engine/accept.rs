@@ -2,6 +2,9 @@
 //!
 //! A system that is out of files or memory says so at each accept. Trying at once again would spin, so the listener rests for a
 //! moment, with its backlog untouched, and the connections that exist notice nothing. A log line says so at most once a second.
+//!
+//! An accept that finds nobody costs nearly as much as one that does. So one connection is accepted each time that a listener is reported,
+//! unless more than one came lately: whoever waits still is reported by the driver.
 
 use std::io;
 
@@ -11,6 +14,7 @@ use tokio::time::Instant;
 use super::TURN_ACCEPTS_MAX;
 use super::close::{close, enter, turn_away};
 use super::lifetime;
+use super::newcomers::Newcomers;
 use super::ports::Ports;
 use super::table::{Flags, State, Table};
 use super::terms::Terms;
@@ -30,6 +34,18 @@ struct Listener<D: Driver> {
     ready: bool,
     /// It rests until then.
     resumes: Option<Instant>,
+    /// How many connections came out of its backlog when it was accepted from last.
+    taken: usize,
+    /// The core has slept since.
+    slept: bool,
+}
+
+impl<D: Driver> Listener<D> {
+    /// How many to accept at once, if `max` is the maximum.
+    fn accepts(&self, max: usize) -> usize {
+        let is_calm = self.taken <= 1 && self.slept;
+        if is_calm { max.min(1) } else { max }
+    }
 }
 
 /// The listeners of a core.
@@ -39,6 +55,7 @@ pub(super) struct Listeners<D: Driver> {
     complained: Option<Instant>,
     /// Empty between its uses; kept for its capacity.
     accepted: Vec<Accepted<D::Socket>>,
+    newcomers: Newcomers,
 }
 
 impl<D: Driver> Listeners<D> {
@@ -50,9 +67,10 @@ impl<D: Driver> Listeners<D> {
             let token = Token(LISTENER_GENERATION << 32 | number as u64);
             let listener = driver.add_listener(bound, token)?;
             // What came before the registration is found by looking.
-            all.push(Listener { listener, token, ready: true, resumes: None });
+            let (ready, resumes, taken, slept) = (true, None, 0, false);
+            all.push(Listener { listener, token, ready, resumes, taken, slept });
         }
-        Ok(Self { all, complained: None, accepted: Vec::new() })
+        Ok(Self { all, complained: None, accepted: Vec::new(), newcomers: Newcomers::new() })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -84,7 +102,14 @@ impl<D: Driver> Listeners<D> {
     /// The server stops: whatever the last accept said, one more is due.
     pub(super) fn begin_stop(&mut self) {
         for listener in &mut self.all {
-            (listener.ready, listener.resumes) = (true, None);
+            (listener.ready, listener.resumes, listener.slept) = (true, None, false);
+        }
+    }
+
+    /// The core sleeps until something happens.
+    pub(super) fn handle_sleep(&mut self) {
+        for listener in &mut self.all {
+            listener.slept = true;
         }
     }
 
@@ -101,6 +126,7 @@ impl<D: Driver> Listeners<D> {
         for accepted in std::mem::take(&mut self.accepted) {
             driver.close(accepted.socket, Close::Reset);
         }
+        self.newcomers.begin_anew();
         for listener in &mut self.all {
             listener.ready = listener.resumes.is_none();
         }
@@ -146,10 +172,13 @@ pub(super) fn accept<D: Driver>(
         if !listener.ready || listener.resumes.is_some() {
             continue;
         }
+        let max = listener.accepts(max);
         let end = ports.driver.accept(&listener.listener, max, &mut listeners.accepted);
+        (listener.taken, listener.slept) = (listeners.accepted.len(), false);
         match end {
             AcceptEnd::Drained => listener.ready = false,
-            AcceptEnd::Max => {}
+            // Who waits behind a single one is reported.
+            AcceptEnd::Max => listener.ready = max > 1,
             AcceptEnd::Exhausted(error) => {
                 listener.resumes = Some(terms.clock.now() + ACCEPT_PAUSE);
                 if let Err(error) = ports.driver.set_listening(&listener.listener, listener.token, false) {
@@ -197,7 +226,7 @@ pub(super) fn drop_emptied<D: Driver>(
     listeners.accepted = accepted;
 }
 
-/// Gives an accepted connection a slot and has it watched.
+/// Gives an accepted connection a slot, and has it received from or watched.
 fn open<D: Driver>(
     terms: &Terms,
     listeners: &mut Listeners<D>,
@@ -228,12 +257,42 @@ fn open<D: Driver>(
         Entry::Probe => table[index].flags.set(Flags::PROBE),
         Entry::Taken(_) | Entry::Refused(_) => {}
     }
-    if let Err(error) = ports.driver.watch(&table[index].socket, table.token(index)) {
-        listeners.complain(terms, &error, "cannot watch a connection");
-        close(terms, ports, table, index, CloseReason::System);
-    } else if let Entry::Refused(denial) = entry {
-        turn_away(terms, ports, table, index, denial);
-    } else {
+    let is_heard = !matches!(entry, Entry::Refused(_));
+    if is_heard && listeners.newcomers.may_be_received_from() {
         enter(terms, table, index, State::Idle);
+        table[index].flags.set(Flags::READABLE);
+        table.enqueue(index);
+        listeners.newcomers.push(table.token(index));
+    } else if watch(terms, listeners, ports, table, index) {
+        match entry {
+            Entry::Refused(denial) => turn_away(terms, ports, table, index, denial),
+            _ => enter(terms, table, index, State::Idle),
+        }
     }
+}
+
+/// Has those watched that were received from first, and are still there.
+pub(super) fn watch_newcomers<D: Driver>(
+    terms: &Terms,
+    listeners: &mut Listeners<D>,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+) {
+    while let Some(index) = listeners.newcomers.next_that_stays(table) {
+        watch(terms, listeners, ports, table, index);
+    }
+}
+
+/// Has a connection watched. Returns whether it is; otherwise it is closed.
+fn watch<D: Driver>(
+    terms: &Terms,
+    listeners: &mut Listeners<D>,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    index: u32,
+) -> bool {
+    let Err(error) = ports.driver.watch(&table[index].socket, table.token(index)) else { return true };
+    listeners.complain(terms, &error, "cannot watch a connection");
+    close(terms, ports, table, index, CloseReason::System);
+    false
 }

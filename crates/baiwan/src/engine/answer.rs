@@ -9,15 +9,13 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use baiwan_http1::{
-    BodyEncoder, BodyLength, BodyLengthError, ResponseContext, ResponseError, ResponseFraming, ResponsePlan,
-    encode_response_head,
-};
+use baiwan_http1::{BodyEncoder, BodyLength, BodyLengthError, ResponseContext, ResponseFraming, encode_response_head};
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, Response, StatusCode, response};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as HttpBody;
 
 use super::has_budget;
+use super::place::{Kept, Place};
 use crate::app::is_of_events;
 use crate::clock::Date;
 use crate::rate_limit::Warning;
@@ -26,6 +24,9 @@ use crate::say::say;
 
 /// Data up to this size is copied behind its head; larger data is sent from where it is.
 pub(super) const COPY_BYTES_MAX: usize = 16 * 1024;
+
+/// Room for more fields than this is not kept.
+const FIELDS_KEPT_MAX: usize = 64;
 
 /// An answer whose head is encoded.
 pub(super) struct Answer<B> {
@@ -36,73 +37,97 @@ pub(super) struct Answer<B> {
     pub(super) rest: Option<Rest<B>>,
 }
 
+/// What is left of an answer that is encoded, for those that follow. All of it is empty.
+pub(super) struct Spare<B> {
+    /// Where the body was polled.
+    body: Kept<B>,
+    /// Its fields: the room for those of the next request.
+    pub(super) headers: HeaderMap,
+}
+
+impl<B> Default for Spare<B> {
+    fn default() -> Self {
+        Self { body: None, headers: HeaderMap::new() }
+    }
+}
+
+impl<B> Spare<B> {
+    /// Takes the room of fields that are not needed any more, if there is any, and not too much.
+    #[inline]
+    fn keep_room(&mut self, headers: &mut HeaderMap) {
+        if (1..=FIELDS_KEPT_MAX).contains(&headers.capacity()) {
+            headers.clear();
+            std::mem::swap(headers, &mut self.headers);
+        }
+    }
+}
+
+/// What the head of an answer says beside what the app says.
+#[derive(Clone, Copy)]
+pub(super) struct Heading<'a> {
+    pub(super) context: ResponseContext,
+    pub(super) date: &'a Date,
+    /// What its request is called.
+    pub(super) id: Option<&'a RequestId>,
+}
+
 /// What is left of an answer's body, and how it is written.
 pub(super) struct Rest<B> {
-    pub(super) body: Pin<Box<B>>,
+    pub(super) body: Pin<Box<Place<B>>>,
     pub(super) writer: BodyWriter,
     /// A frame of it is written.
     pub(super) has_begun: bool,
 }
 
-/// The one way from a response to bytes: its head, with what is said of its client's limit and what its request is called, and of its body what is there at once. Small data follows the head in `front`,
-/// large data is put into `queue`, which comes after it. None if it cannot be sent; `front` may hold a part of it then.
+/// The one way from a response to bytes: its head, with what is said of its client's limit and what its request is called, and of its body
+/// what is there at once. Small data follows the head in `front`, large data is put into `queue`, which comes after it. None if it cannot be
+/// sent; `front` and `queue` may hold a part of it then.
 #[inline]
 pub(super) fn encode<B>(
-    response: Response<B>,
+    mut response: Response<B>,
+    spare: &mut Spare<B>,
     warning: Option<&Warning>,
-    context: ResponseContext,
-    date: &Date,
-    id: Option<&RequestId>,
+    Heading { context, date, id }: Heading<'_>,
     front: &mut Vec<u8>,
     queue: &mut VecDeque<Bytes>,
 ) -> Option<Answer<B>>
 where
     B: HttpBody<Data: Buf>,
 {
-    let (mut head, body) = response.into_parts();
     if let Some(warning) = warning {
-        warning.apply(&mut head.headers);
+        warning.apply(response.headers_mut());
     }
-    let (plan, mut body) = match encode_head(front, &head, body, context, date, id) {
-        Ok(encoded) => encoded,
-        Err(error) => {
-            say_unsendable(&error);
-            return None;
+    let (status, headers) = (response.status(), response.headers());
+    let length = response.body().size_hint().exact().map_or(BodyLength::Unknown, BodyLength::Exact);
+    let plan = encode_response_head(front, status, headers, length, context, date, id.map(RequestId::as_bytes))
+        .inspect_err(|error| say_unsendable(error))
+        .ok()?;
+    let extent = Extent::of(plan.framing, headers);
+    spare.keep_room(response.headers_mut());
+    let mut writer = BodyWriter::new(plan.framing);
+    let mut rest = None;
+    if !writer.is_complete() {
+        let mut body = Place::fill(&mut spare.body, || response.into_body());
+        let mut has_begun = false;
+        if has_budget()
+            && let Poll::Ready(frame) =
+                within(id, || body.as_mut().content().poll_frame(&mut Context::from_waker(Waker::noop())))
+        {
+            let last = body.is_end_stream();
+            writer.write(frame, last, front, queue).ok()?;
+            has_begun = true;
         }
-    };
-    let (mut writer, mut has_begun) = (BodyWriter::new(plan.framing), false);
-    if !writer.is_complete()
-        && has_budget()
-        && let Poll::Ready(frame) = within(id, || body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop())))
-    {
-        let last = body.is_end_stream();
-        writer.write(frame, last, front, queue).ok()?;
-        has_begun = true;
+        match writer.is_complete() {
+            true => body.clear(&mut spare.body),
+            false => rest = Some(Rest { body, writer, has_begun }),
+        }
     }
-    let extent = Extent::of(plan.framing, &head.headers);
-    let rest = (!writer.is_complete()).then_some(Rest { body, writer, has_begun });
-    Some(Answer { status: head.status, keep_alive: plan.keep_alive, extent, rest })
+    Some(Answer { status, keep_alive: plan.keep_alive, extent, rest })
 }
 
 /// Says that the app has no answer, or none that can be sent.
 pub(super) fn say_unsendable(error: &dyn std::error::Error) {
     say(|| tracing::error!(%error, "the app's answer cannot be sent"));
-}
-
-/// Encodes the head of a response and says what is to be done with its body.
-#[inline(always)]
-fn encode_head<B: HttpBody>(
-    out: &mut Vec<u8>,
-    head: &response::Parts,
-    body: B,
-    context: ResponseContext,
-    date: &Date,
-    id: Option<&RequestId>,
-) -> Result<(ResponsePlan, Pin<Box<B>>), ResponseError> {
-    let length = body.size_hint().exact().map_or(BodyLength::Unknown, BodyLength::Exact);
-    let plan =
-        encode_response_head(out, head.status, &head.headers, length, context, date, id.map(RequestId::as_bytes))?;
-    Ok((plan, Box::pin(body)))
 }
 
 /// Frames of a response body on their way to bytes: `http1` frames them, and their data is copied or queued here.

@@ -5,14 +5,17 @@
 //!
 //! The invariant: an app outlives its connection by one turn at the most.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use baiwan_driver::{Driver, Token};
+use bytes::Bytes;
 use http::Uri;
 
+use super::answer::Spare;
+use super::place::Kept;
 use super::table::{Flags, Table};
 use crate::app::App;
 use crate::call_scope::known_route;
@@ -27,8 +30,30 @@ const ROOM_KEPT: usize = 1024;
 /// Other room is, when fewer than one in this many places is taken.
 const ROOM_FACTOR: usize = 4;
 
+/// What calls of a core's app need and are done with, so that the next need not make it anew. All of it is empty between calls.
+pub(super) struct Reused<A: App> {
+    /// Where a call is polled.
+    pub(super) call: Kept<A::Future>,
+    /// What answers leave.
+    pub(super) spare: Spare<A::ResponseBody>,
+    /// What is sent of an answer from where it is.
+    pub(super) queue: VecDeque<Bytes>,
+}
+
+impl<A: App> Default for Reused<A> {
+    fn default() -> Self {
+        Self { call: None, spare: Spare::default(), queue: VecDeque::new() }
+    }
+}
+
+/// An app that is about to be called.
+pub(super) struct Callee<'a, A: App> {
+    pub(super) app: &'a mut A,
+    pub(super) reused: &'a mut Reused<A>,
+}
+
 /// The apps of a core.
-pub(super) struct Apps<A> {
+pub(super) struct Apps<A: App> {
     /// What the others are made of. Where records are made and it is a router, it tells the route of each request.
     shared: A,
     /// The same app without that, for requests whose route is known from an earlier one of the same path.
@@ -37,13 +62,14 @@ pub(super) struct Apps<A> {
     own: HashMap<Token, A>,
     /// Makes the app anew, where the program gave a way to.
     remake: Option<Remake<A>>,
+    pub(super) reused: Reused<A>,
 }
 
 impl<A: App> Apps<A> {
     /// Of `app`, which tells the routes of requests if somebody records them.
     pub(super) fn new(app: A, recorder: Option<&Arc<Recorder>>) -> Self {
         let (shared, silent) = prepare(app, recorder);
-        Self { shared, silent, own: HashMap::new(), remake: None }
+        Self { shared, silent, own: HashMap::new(), remake: None, reused: Reused::default() }
     }
 
     /// From now on the app can be made anew.
@@ -80,36 +106,21 @@ impl<A: App> Apps<A> {
         table: &mut Table<D::Socket>,
         index: u32,
         route: Option<RouteNumber>,
-    ) -> Option<&mut A> {
-        match route {
-            Some(_) if self.silent.is_some() => self.silent.as_mut(),
-            _ => self.of::<D>(table, index),
-        }
+    ) -> Option<Callee<'_, A>> {
+        let Self { shared, silent, own, reused, .. } = self;
+        let app = match (route, silent) {
+            (Some(_), Some(silent)) => silent,
+            _ => of::<D, A>(shared, own, table, index)?,
+        };
+        Some(Callee { app, reused })
     }
 
     /// The app of a connection, which is about to be called. `None` if it panicked when it was made.
     ///
     /// # Panics
     /// If the slot is free.
-    #[inline]
     pub(super) fn of<D: Driver>(&mut self, table: &mut Table<D::Socket>, index: u32) -> Option<&mut A> {
-        match self.shared.is_per_connection() {
-            false => Some(&mut self.shared),
-            true => self.own::<D>(table, index),
-        }
-    }
-
-    fn own<D: Driver>(&mut self, table: &mut Table<D::Socket>, index: u32) -> Option<&mut A> {
-        match self.own.entry(table.token(index)) {
-            Entry::Occupied(own) => Some(own.into_mut()),
-            Entry::Vacant(place) => {
-                let slot = &mut table[index];
-                let stream = IncomingStream::new(D::descriptor(&slot.socket), slot.peer.peer());
-                let app = catch_unwind(AssertUnwindSafe(|| self.shared.connect(stream))).ok()?;
-                slot.flags.set(Flags::APP);
-                Some(place.insert(app))
-            }
-        }
+        of::<D, A>(&mut self.shared, &mut self.own, table, index)
     }
 
     /// Lets go of the apps of connections that are gone.
@@ -133,6 +144,38 @@ impl<A: App> Apps<A> {
     /// The loop begins anew after a panic, or ends: there are no connections any more.
     pub(super) fn begin_anew(&mut self) {
         self.own.drain().for_each(|(_, app)| drop_caught(app));
+    }
+}
+
+/// The app of a connection.
+#[inline]
+fn of<'a, D: Driver, A: App>(
+    shared: &'a mut A,
+    own: &'a mut HashMap<Token, A>,
+    table: &mut Table<D::Socket>,
+    index: u32,
+) -> Option<&'a mut A> {
+    match shared.is_per_connection() {
+        false => Some(shared),
+        true => of_connection::<D, A>(shared, own, table, index),
+    }
+}
+
+fn of_connection<'a, D: Driver, A: App>(
+    shared: &A,
+    own: &'a mut HashMap<Token, A>,
+    table: &mut Table<D::Socket>,
+    index: u32,
+) -> Option<&'a mut A> {
+    match own.entry(table.token(index)) {
+        Entry::Occupied(own) => Some(own.into_mut()),
+        Entry::Vacant(place) => {
+            let slot = &mut table[index];
+            let stream = IncomingStream::new(D::descriptor(&slot.socket), slot.peer.peer());
+            let app = catch_unwind(AssertUnwindSafe(|| shared.connect(stream))).ok()?;
+            slot.flags.set(Flags::APP);
+            Some(place.insert(app))
+        }
     }
 }
 

@@ -27,6 +27,7 @@ impl Arrival {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 slot.flags.clear(Flags::READABLE);
+                slot.flags.set(Flags::SILENT);
                 Self::Nothing
             }
             Err(_) => Self::Failed,

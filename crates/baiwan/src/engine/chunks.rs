@@ -59,7 +59,7 @@ impl Chunks {
         }
     }
 
-    pub(in crate::engine) fn extend(&mut self, chunks: VecDeque<Bytes>) {
+    pub(in crate::engine) fn extend(&mut self, chunks: impl IntoIterator<Item = Bytes>) {
         chunks.into_iter().for_each(|chunk| self.push_back(chunk));
     }
 
@@ -132,12 +132,7 @@ mod tests {
             let mut chunks = Chunks::default();
             chunks.push_back(Bytes::from_static(b"cd"));
             chunks.push_front(Bytes::from_static(b"ab"));
-            chunks.extend(VecDeque::from([
-                Bytes::new(),
-                Bytes::from_static(b"e"),
-                Bytes::from_static(b"fghi"),
-                Bytes::new(),
-            ]));
+            chunks.extend([Bytes::new(), Bytes::from_static(b"e"), Bytes::from_static(b"fghi"), Bytes::new()]);
             let all = "abcdefghi";
             for sent in (0..all.len()).step_by(step) {
                 assert_eq!((&*text(&chunks), chunks.byte_count()), (&all[sent..], all.len() - sent));

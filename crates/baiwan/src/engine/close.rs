@@ -1,7 +1,7 @@
 //! What follows an answer: the rest of its body, the next request, or the end of the connection.
 //!
 //! A connection that ends does so in stages (RFC 9112, section 9.6): the last answer is sent, our direction is ended, what still comes in
-//! is discarded, so that the peer can read the answer.
+//! is discarded, so that the peer can read the answer. One whose peer has asked for its end, and so sends no more, needs no stages.
 //!
 //! The invariant: `close` is the only place where a connection ends, and it counts exactly one reason.
 

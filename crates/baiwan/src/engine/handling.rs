@@ -14,7 +14,7 @@ use bytes::Buf;
 use http::Response;
 use http_body::Body as HttpBody;
 
-use super::answer::{Answer, Extent, Rest, encode, say_unsendable};
+use super::answer::{Answer, Extent, Heading, Rest, Spare, encode, say_unsendable};
 use super::exchange::{Begun, Exchange, OUTPUT_BYTES_MAX, Own, Pending, Progress, Work};
 use super::feed::keeps_alive;
 use super::terms::Board;
@@ -157,7 +157,8 @@ where
     let context = own.board.context(context, !own.course.is_last && keeps_alive(own.feed));
     let (mut front, mut queue) = (own.board.take_scratch(), VecDeque::new());
     let date = own.board.date();
-    let encode = || encode(response, warning, context, &date, id, &mut front, &mut queue);
+    let heading = Heading { context, date: &date, id };
+    let encode = || encode(response, &mut Spare::default(), warning, heading, &mut front, &mut queue);
     // The first frame of its body is polled.
     let encoded = Recorder::posted_and_timed(own.board.recorder.as_ref(), own.course.route.get(), encode);
     let Some(Answer { status, keep_alive, extent, rest }) = encoded else {

@@ -7,7 +7,7 @@
 //! `Terms::set_aside_bytes_max` bytes wait.
 
 use baiwan_driver::{self as driver, Driver};
-use baiwan_http1::{HeadDecoder, Refusal, RequestHead, begins_request, is_head_request};
+use baiwan_http1::{BodyFraming, HeadDecoder, begins_request, is_head_request};
 use baiwan_limits::MemoryLevel;
 use http::{Method, Request};
 
@@ -21,7 +21,7 @@ use super::lifetime::take_request;
 use super::ports::{Outbox, Ports};
 use super::proxied::{Begun, begin_proxied};
 use super::refuse::refuse;
-use super::respond::{Received, Step, begin_exchange, begin_record, keep_record};
+use super::respond::{Decoded, Received, Step, begin_exchange, begin_record, keep_record};
 use super::set_aside::{append, set_aside};
 use super::table::{Flags, State, Table};
 use super::terms::Terms;
@@ -344,7 +344,7 @@ fn answer<D: Driver, A: App>(
         if owes || !may_answer_another(terms, &ports.outbox, begin, answers) {
             return (Wait::Turn, position);
         }
-        let mut decoded = decoder.decode(rest, &terms.settings.http);
+        let mut decoded = decoder.decode_into(rest, &terms.settings.http, &mut apps.reused.spare.headers);
         if is_head(&decoded, rest) {
             // What the server says by itself, now or when the rest is late, has no body then.
             slot.flags.set(Flags::HEAD_REQUEST);
@@ -383,14 +383,16 @@ fn answer<D: Driver, A: App>(
         position += consumed;
         let route = admitted.as_ref().ok().and_then(|_| apps.known_route(terms.recorder(), head.request.uri()));
         let (rest, left) = (&input[position..], *admitted.as_ref().unwrap_or(&None));
+        if !head.keep_alive && rest.is_empty() && head.request.method().is_safe() && head.framing == BodyFraming::None {
+            table[index].flags.set(Flags::PARTING);
+        }
         head.keep_alive &= !take_request(terms, table, index, head.framing, rest);
         let received = Received { head_bytes: consumed, rest, left, route, id };
         let step = match &admitted {
             Err(denial) => deny(terms, ports, table, index, denial, head, received),
             Ok(_) => match apps.of_route::<D>(table, index, route) {
-                Some(app) => {
-                    let Ok(Some((head, _))) = decoded else { unreachable!("a head was decoded") };
-                    begin_exchange(terms, &mut ports.outbox.bytes, table, app, index, head, received)
+                Some(callee) => {
+                    begin_exchange(terms, &mut ports.outbox.bytes, table, callee, index, &mut decoded, received)
                 }
                 None => fail_without_app(terms, table, index, &head.request, received),
             },
@@ -433,7 +435,7 @@ fn refuse_rest_of_head<S>(terms: &Terms, table: &mut Table<S>, index: u32) {
 
 /// Whether a request is a HEAD; of one whose head is not there, or was refused, `input` tells.
 #[inline]
-fn is_head(decoded: &Result<Option<(RequestHead, usize)>, Refusal>, input: &[u8]) -> bool {
+fn is_head(decoded: &Decoded, input: &[u8]) -> bool {
     match decoded {
         Ok(Some((head, _))) => head.request.method() == Method::HEAD,
         Ok(None) | Err(_) => is_head_request(input),

@@ -19,7 +19,8 @@ use http_body::Body as HttpBody;
 use tokio::time::Instant;
 
 use super::answer::{Answer, Extent};
-use super::call::{Answering, Called, answer_without_app, call, warning};
+use super::apps::Callee;
+use super::call::{Called, Calling, answer_without_app, call, warning};
 use super::close::{end_after_flush, enter, fail, flush, note_upload};
 use super::exchange::{Begun, Pending, Progress};
 use super::feed::{Feed, FeedInlet, decode_body};
@@ -42,6 +43,9 @@ use crate::route_table::RouteNumber;
 use crate::status::add;
 use crate::{Body, BoxError};
 
+/// What came of bytes that should begin with a head: one and its length, or nothing yet.
+pub(super) type Decoded = Result<Option<(RequestHead, usize)>, Refusal>;
+
 /// What became of a request.
 pub(super) enum Step {
     /// It is answered; `body_bytes` of what follows its head were its body.
@@ -60,8 +64,8 @@ struct Underway<'a> {
     body_bytes: usize,
     /// What its handler may wait for.
     ending: Option<OfConnection>,
-    /// What layers of its route have said.
-    told: Option<Told>,
+    /// What layers of its route have said of its limits.
+    limits: RouteLimits,
     /// Its record, if somebody wants one.
     draft: &'a mut Option<Draft>,
     /// What it is called.
@@ -82,26 +86,36 @@ pub(super) struct Received<'a> {
     pub(super) route: Option<RouteNumber>,
 }
 
-/// Runs the handler for a request. An answer that is there goes to `out`.
+/// Runs the handler for the request whose head was `decoded`, which is taken. An answer that is there goes to `out`.
+///
+/// # Panics
+/// If no head was decoded.
 #[inline]
 pub(super) fn begin_exchange<S, A: App>(
     terms: &Terms,
     out: &mut Vec<u8>,
     table: &mut Table<S>,
-    app: &mut A,
+    mut callee: Callee<'_, A>,
     index: u32,
-    head: RequestHead,
+    decoded: &mut Decoded,
     received: Received<'_>,
 ) -> Step {
     add(&terms.status().requests, 1);
-    let RequestHead { request, framing, keep_alive, expects_continue, .. } = head;
+    let Ok(Some((RequestHead { request, framing, keep_alive, expects_continue, .. }, _))) = decoded else {
+        unreachable!("a head was decoded");
+    };
+    let (framing, keep_alive, expects_continue) = (*framing, *keep_alive, *expects_continue);
     let head_request = request.method() == Method::HEAD;
     // What may switch protocols has left the engine.
     let context = ResponseContext { head_request, version: request.version(), keep_alive, may_switch: false };
     let id = received.id;
-    let mut draft = begin_record(terms, table, index, &request, received.head_bytes, id.as_ref());
+    let mut draft = begin_record(terms, table, index, request, received.head_bytes, id.as_ref());
     let token = || table.token(index);
-    let (body, mut feed, body_bytes) = match begin_body(terms, token, framing, expects_continue, received.rest) {
+    let begun = match framing {
+        BodyFraming::None => Ok((Body::empty(), None, 0)),
+        _ => begin_body(terms, token, framing, expects_continue, received.rest),
+    };
+    let (body, mut feed, body_bytes) = match begun {
         Ok(begun) => begun,
         Err(refusal) => {
             keep_record(terms, table, index, &mut draft, id);
@@ -109,30 +123,39 @@ pub(super) fn begin_exchange<S, A: App>(
             return Step::Over;
         }
     };
-    let by_itself = is_for_server(&request) && !terms.settings.options_asterisk;
-    let mut request = request.map(|()| body);
-    let ending = prepare_for_app(terms, table, index, &mut request, framing);
-    let (begin, route) = (out.len(), Cell::new(received.route.unwrap_or_default()));
+    let by_itself = is_for_server(request) && !terms.settings.options_asterisk;
+    let ending = prepare_for_app(terms, table, index, request, framing);
+    // It is large, so it is moved from where it was decoded to where it is handled.
+    let request = || match std::mem::replace(decoded, Ok(None)) {
+        Ok(Some((head, _))) => head.request.map(|()| A::request_body(body)),
+        Ok(None) | Err(_) => unreachable!("a head was decoded"),
+    };
+    let (begin, route, mut told) = (out.len(), Cell::new(received.route.unwrap_or_default()), None);
     // Whoever was answered before in this batch has had time since it was received.
     let called_at = terms.recent_time();
+    let calling =
+        Calling { context, left: received.left, id: id.as_ref(), feed: feed.as_mut(), route: &route, told: &mut told };
     // Whatever the app does in here, it costs this request alone: calling it, polling it, and dropping what is its own.
     let called = catch_unwind(AssertUnwindSafe(|| match by_itself {
-        true => answer_without_app(terms, out, feed.as_ref(), context, id.as_ref()),
-        false => call(
-            terms,
-            out,
-            app,
-            request,
-            feed.as_mut(),
-            &route,
-            Answering { context, left: received.left, id: id.as_ref() },
-        ),
+        true => answer_without_app(terms, out, calling),
+        false => call(terms, out, &mut callee, request, calling),
     }));
+    let queue = &mut callee.reused.queue;
     if let Some(draft) = &mut draft {
-        note_called(terms, draft, route.get(), called_at, body_bytes, out.len() - begin, called.as_ref().ok());
+        note_called(terms, draft, route.get(), called_at, body_bytes, out.len() - begin, called.as_ref().ok(), queue);
     }
     match called {
-        Ok(Called::Pending(call, told)) => {
+        // Most answers: they are in the area as a whole, nothing follows, and nobody is told.
+        Ok(Called::Answered(Answer { keep_alive: true, rest: None, .. }))
+            if feed.is_none() && draft.is_none() && queue.is_empty() =>
+        {
+            Step::Answered { body_bytes }
+        }
+        Ok(Called::Answered(answer)) => {
+            let (draft, limits) = (&mut draft, told.unwrap_or_default().limits);
+            send_answer(terms, table, index, answer, queue, Underway { feed, body_bytes, ending, limits, draft, id })
+        }
+        Ok(Called::Pending(call)) => {
             keep_record(terms, table, index, &mut draft, id.clone());
             let begun = Begun { feed, ending, route: route.get(), progress: Progress::Waiting, owed: 0 };
             let (token, warning) = (table.token(index), warning(terms, received.left));
@@ -145,10 +168,6 @@ pub(super) fn begin_exchange<S, A: App>(
             }
             Step::Pending { body_bytes }
         }
-        Ok(Called::Answered(answer, queue, told)) => {
-            let draft = &mut draft;
-            send_answer(terms, table, index, answer, queue, Underway { feed, body_bytes, ending, told, draft, id })
-        }
         Ok(Called::TooLarge) => {
             keep_record(terms, table, index, &mut draft, id);
             refuse(terms, table, index, Refusal::BodyTooLarge, &[]);
@@ -160,6 +179,7 @@ pub(super) fn begin_exchange<S, A: App>(
             }
             // Nothing has left yet, so there can be a proper answer instead.
             out.truncate(begin);
+            queue.clear();
             keep_record(terms, table, index, &mut draft, id);
             note_upload(table, index, feed.as_ref());
             fail(terms, table, index);
@@ -174,7 +194,7 @@ fn prepare_for_app<S>(
     terms: &Terms,
     table: &mut Table<S>,
     index: u32,
-    request: &mut Request<Body>,
+    request: &mut Request<()>,
     framing: BodyFraming,
 ) -> Option<OfConnection> {
     if framing != BodyFraming::None {
@@ -246,6 +266,7 @@ fn note_called<B>(
     body_bytes: usize,
     bytes: usize,
     called: Option<&Called<B>>,
+    queue: &VecDeque<Bytes>,
 ) {
     let now = terms.precise_time().into_std();
     draft.route = route;
@@ -253,7 +274,7 @@ fn note_called<B>(
         recorder.handle_polled(route, called_at.into_std(), now);
     }
     draft.bytes_in += body_bytes as u64;
-    if let Some(Called::Answered(answer, queue, _)) = called {
+    if let Some(Called::Answered(answer)) = called {
         draft.handle_head(answer.status, now);
         draft.is_stream |= answer.extent == Extent::Endless;
         draft.bytes_out = bytes as u64;
@@ -269,17 +290,17 @@ fn send_answer<S, B>(
     table: &mut Table<S>,
     index: u32,
     answer: Answer<B>,
-    queue: VecDeque<Bytes>,
+    queue: &mut VecDeque<Bytes>,
     request: Underway<'_>,
 ) -> Step
 where
     B: HttpBody<Data: Buf, Error: Into<BoxError>> + 'static,
 {
     let Answer { keep_alive, extent, rest, .. } = answer;
-    let Underway { feed, body_bytes, ending, told, draft, id } = request;
+    let Underway { feed, body_bytes, ending, limits, draft, id } = request;
     let owed = queue.iter().map(Bytes::len).sum();
     if owed > 0 {
-        table.activate(index).output.extend(queue);
+        table.activate(index).output.extend(queue.drain(..));
     }
     let feed = feed.filter(|feed| rest.is_some() || !feed.decoder.is_complete());
     let Some(rest) = rest else {
@@ -296,7 +317,7 @@ where
     keep_record(terms, table, index, draft, None);
     let begun = Begun { feed, ending, route, progress: Progress::Responding { extent }, owed };
     let exchange = wait_for_body(table.token(index), &terms.board, begun, rest, keep_alive, id);
-    enter_exchange(terms, table, index, exchange, Tick::NEVER, &told.unwrap_or_default().limits);
+    enter_exchange(terms, table, index, exchange, Tick::NEVER, &limits);
     Step::Pending { body_bytes }
 }
 

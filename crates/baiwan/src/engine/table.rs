@@ -142,6 +142,10 @@ impl<S> Table<S> {
         if self.slots[index].flags.has(Flags::APP) {
             self.gone.push(self.slots.token(index));
         }
+        if self.slots[index].flags.has(Flags::QUEUED) && self.ready.back() == Some(&self.slots.token(index)) {
+            // As far as it is found without a search: no turn is taken for one that is gone.
+            self.ready.pop_back();
+        }
         let slot = self.slots.take(index).expect("a connection is taken out once");
         self.turned_away -= usize::from(slot.flags.has(Flags::UNCOUNTED));
         self.census[slot.state.number()] -= 1;

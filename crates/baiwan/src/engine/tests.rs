@@ -15,6 +15,7 @@ mod memory;
 #[cfg(feature = "metrics")]
 mod metered;
 mod mixed;
+mod newcomers;
 mod overloaded;
 mod polled;
 mod proxied;

@@ -156,9 +156,16 @@ pub(super) fn handle_flushed<D: Driver>(terms: &Terms, ports: &mut Ports<D>, tab
     }
     match state {
         State::Exchange => table.update_deadline(index),
-        State::Flush { last: Some(reason) } if flags.has(Flags::TORN) => close(terms, ports, table, index, reason),
+        State::Flush { last: Some(reason) } if flags.has(Flags::TORN) || has_parted(flags) => {
+            close(terms, ports, table, index, reason);
+        }
         State::Flush { last: Some(reason) } => linger(terms, &mut ports.driver, table, index, reason),
         State::Flush { last: None } => finish_answer(terms, table, index),
         State::Idle | State::Head | State::Discard { .. } | State::Linger { .. } => {}
     }
+}
+
+/// Whether the peer sends nothing any more that could destroy its last answer. One that has said `close` must not (RFC 9112, section 9.6).
+fn has_parted(flags: Flags) -> bool {
+    flags.has(Flags::PARTING) && !flags.has(Flags::READABLE)
 }

@@ -321,6 +321,7 @@ impl<A: App> Connection<A> {
     ) -> Result<Option<Response<A::ResponseBody>>, BoxError> {
         let panicked = || add(&self.core().handler_panics, 1);
         let app = self.own.as_ref().unwrap_or(&now.app);
+        let request = request.map(A::request_body);
         let Ok(mut call) =
             catch_unwind(AssertUnwindSafe(|| within(id.as_ref(), || call_when_ready(app.clone(), request))))
         else {

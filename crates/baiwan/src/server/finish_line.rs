@@ -54,8 +54,6 @@ pub(super) struct FinishLine {
 struct Core {
     /// From the end of the loop until the core crosses the line. Dropped by the core itself: it holds files of its fd table.
     runtime: Mutex<Option<RuntimeMetrics>>,
-    /// Tasks that are the server's own, beside exchanges and connections.
-    own_tasks: AtomicUsize,
     blocking_threads: Arc<BlockingThreads>,
 }
 
@@ -147,7 +145,7 @@ impl Core {
         let transports = &status.transports;
         let in_hyper = transports.open.load(Relaxed).saturating_sub(transports.upgraded.load(Relaxed));
         let own = status.exchanges.load(Relaxed) + in_hyper;
-        alive.saturating_sub(own as usize + self.own_tasks.load(Relaxed))
+        alive.saturating_sub(own as usize + status.own_tasks.load(Relaxed))
     }
 
     /// How often the core has gone to sleep and woken up; `None` if it is awake or something is alive on it. The one that looks is awake.
@@ -168,7 +166,7 @@ impl Finish {
 
     /// To be held by a task of the server's own.
     pub(super) fn begin_own_task(&self) -> OwnTask {
-        self.line.cores[self.index].own_tasks.fetch_add(1, Relaxed);
+        self.core().own_tasks.fetch_add(1, Relaxed);
         OwnTask(Arc::clone(&self.line), self.index)
     }
 
@@ -288,7 +286,7 @@ impl Drop for Finish {
 
 impl Drop for OwnTask {
     fn drop(&mut self) {
-        self.0.cores[self.1].own_tasks.fetch_sub(1, Release);
+        self.0.status.cores[self.1].own_tasks.fetch_sub(1, Release);
     }
 }
 

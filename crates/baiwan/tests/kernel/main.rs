@@ -8,6 +8,7 @@
 //! | `early` | answers in the middle of an upload |
 //! | `slow` | peers that trickle, and peers that do not read |
 //! | `shares` | connections that one client hoards, and connections that grow old |
+//! | `quick` | a core that is asked without pause |
 //! | `crowd` | too many connections, handlers that panic, stops under load |
 //!
 //! Server and client are those of the tests in `axum_app`.
@@ -19,6 +20,7 @@ mod crowd;
 mod dying;
 mod early;
 mod peer;
+mod quick;
 #[path = "../axum_app/rig.rs"]
 #[allow(dead_code, reason = "it is shared, and not all of it is needed here")]
 mod rig;

@@ -148,8 +148,14 @@ impl Net {
         outcome
     }
 
-    /// Sends, for the driver, as many of the chunks as there is room for.
-    pub(super) fn transmit<'a>(&mut self, index: usize, chunks: impl Iterator<Item = &'a [u8]>) -> io::Result<usize> {
+    /// Sends, for the driver, as many of the chunks as there is room for. Where that is less than all, the endpoint is watched from then on,
+    /// if it was not before.
+    pub(super) fn transmit<'a>(
+        &mut self,
+        index: usize,
+        token: Token,
+        chunks: impl Iterator<Item = &'a [u8]>,
+    ) -> io::Result<usize> {
         let mut most = usize::MAX;
         match self.fault(Call::Transmit, Some(index)) {
             None | Some(Fault::Delay(_)) => {}
@@ -165,6 +171,9 @@ impl Net {
                 true => Err(io::ErrorKind::WouldBlock.into()),
                 false => self.send(index, offered),
             };
+            if !matches!(result, Ok(taken) if taken == chunk.len()) {
+                self.endpoint_mut(index).token.get_or_insert(token);
+            }
             match (result, &mut outcome) {
                 (Ok(taken), Ok(sum)) => {
                     *sum += taken;

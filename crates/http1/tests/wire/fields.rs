@@ -1,7 +1,8 @@
 //! Field lines: syntax, counts, Host, Expect, Connection, Upgrade.
 
 use baiwan_http1::Refusal::*;
-use baiwan_http1::{BodyFraming, Limits};
+use baiwan_http1::{BodyFraming, HeadDecoder, Limits};
+use http::HeaderMap;
 
 use crate::harness::{accepted, accepted_field, accepted_with, refused, refused_field, refused_with};
 
@@ -270,4 +271,16 @@ fn row_39_too_many_fields() {
 fn row_57_names_that_collide_in_a_hash_are_bounded_by_the_count() {
     let lines: String = (0..99).map(|index| format!("x-{index:08x}: y\r\n")).collect();
     assert_eq!(accepted_field(&lines).fields.len(), 100);
+}
+
+#[test]
+fn room_for_fields_is_taken_by_a_head_that_is_whole_and_by_no_other() {
+    let (input, limits) = (b"GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n\r\n", Limits::default());
+    let mut room = HeaderMap::with_capacity(40);
+    let capacity = room.capacity();
+    assert!(HeadDecoder::default().decode_into(&input[..20], &limits, &mut room).expect("valid").is_none());
+    assert_eq!(room.capacity(), capacity);
+    let (head, _) = HeadDecoder::default().decode_into(input, &limits, &mut room).expect("valid").expect("whole");
+    assert_eq!((head.request.headers().capacity(), room.capacity()), (capacity, 0));
+    assert_eq!((head.request.headers().len(), &head.request.headers()["a"]), (2, &"b".parse().expect("valid")));
 }

@@ -59,6 +59,10 @@ impl Flags {
     pub(in crate::engine) const READER: Self = Self(1 << 15);
     /// The connection is in the queue of those that wait for their request to be served.
     pub(in crate::engine) const WAITING: Self = Self(1 << 16);
+    /// A receive has found nothing. Stays: it says something of connections that are new.
+    pub(in crate::engine) const SILENT: Self = Self(1 << 17);
+    /// The peer has said that the request which is being answered is its last, and nothing was there behind it.
+    pub(in crate::engine) const PARTING: Self = Self(1 << 18);
 
     /// Whether it has one of those of `other`.
     pub(in crate::engine) fn has(self, other: Self) -> bool {

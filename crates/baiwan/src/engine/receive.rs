@@ -7,7 +7,7 @@
 //! `Terms::set_aside_bytes_max` bytes wait.
 
 use baiwan_driver::{self as driver, Driver};
-use baiwan_http1::{BodyFraming, HeadDecoder, begins_request, is_head_request};
+use baiwan_http1::{BodyFraming, HeadDecoder, RequestHead, begins_request, is_head_request};
 use baiwan_limits::MemoryLevel;
 use http::{Method, Request};
 

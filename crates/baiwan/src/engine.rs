@@ -35,17 +35,20 @@
 //! | `close` | what follows an answer: the next request, or the end |
 //! | `ports`, `arrival` | what is sent, received and closed through |
 //! | `table` | the connections: states, slots, deadlines, and which have something to do |
-//! | `exchange` | the task of a handler, and what it shares with the engine |
+//! | `exchange`, `handling` | a handler or a body that is waited for: what the engine asks about it, and the app's part |
+//! | `advance` | those that go on |
+//! | `chunks` | what a connection owes to its peer |
 //! | `answer` | a response to bytes |
 //! | `feed` | a request's body on its way to its handler |
 //! | `terms` | what all of them read |
 //! | `simulation` | all of it on a network in memory, decided by a seed; not part of the product |
 //!
-//! The invariant: when the future is pending, every connection is either waited for by the driver, by its exchange's task, or
+//! The invariant: when the future is pending, every connection is either waited for by the driver, by its exchange, or
 //! by its deadline; nothing is left to do that no event will announce.
 
 mod accept;
 mod admit;
+mod advance;
 mod answer;
 mod apps;
 mod arrival;
@@ -58,6 +61,7 @@ mod exchange;
 mod expire;
 mod feed;
 mod follow;
+mod handling;
 mod lifetime;
 mod newcomers;
 mod overload;
@@ -90,11 +94,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use baiwan_driver::{Driver, Events, Token};
+use baiwan_driver::{Driver, Events};
 use baiwan_http1::HEAD_BYTES_CEILING;
 use tokio::time::Sleep;
 
 use self::accept::{Listeners, accept, watch_newcomers};
+use self::advance::{Messages, take_messages};
 use self::apps::Apps;
 use self::close::{close, close_all};
 use self::direct::Direct;
@@ -104,7 +109,6 @@ use self::overload::{Pressure, serve_waiting};
 use self::ports::Ports;
 use self::pulse::Pulse;
 use self::receive::{Batch, serve_ready};
-use self::respond::take_output;
 use self::shrink::{Sweep, follow_memory, sweep_idle};
 use self::stop::{begin_stop, has_stopped};
 use self::table::{Flags, Table};
@@ -171,7 +175,7 @@ pub(crate) struct Engine<D: Driver, A: App> {
 /// Lists that are empty between their uses; kept for their capacity.
 #[derive(Debug, Default)]
 struct Lists {
-    tokens: Vec<Token>,
+    messages: Messages,
     expired: Vec<u32>,
 }
 
@@ -229,7 +233,8 @@ impl<D: Driver, A: App> Engine<D, A> {
         std::future::poll_fn(|cx| self.turn_and_recover(&mut area, cx)).await
     }
 
-    /// One turn of the loop, or some, while the driver is waited for directly; then it yields to Tokio. `area` is where everything is received.
+    /// One turn of the loop, or several, as long as the driver is waited for directly; then it yields to Tokio. `area` is where everything
+    /// is received.
     fn turn(&mut self, area: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.direct.begin_turn();
         self.begin_turn();
@@ -261,10 +266,10 @@ impl<D: Driver, A: App> Engine<D, A> {
             pulse.handle_polled(terms);
         }
         if let Some(pressure) = pressure {
-            pressure.handle_polled(terms, table);
+            pressure.handle_polled(terms, table, lists.messages.waits_since());
         }
         accept(terms, listeners, ports, table);
-        take_messages(terms, ports, table, &mut lists.tokens);
+        take_messages(terms, ports, table, &mut lists.messages);
         serve_ready(terms, ports, table, apps, batch, area);
         if let Some(pressure) = pressure {
             serve_waiting(terms, ports, table, apps, batch, area, pressure);
@@ -355,7 +360,7 @@ impl<D: Driver, A: App> Engine<D, A> {
         let due = self.table.next_due().is_some_and(|due| due <= self.terms.clock.tick());
         let unsettled = self.drain.as_ref().is_some_and(|drain| !drain.is_settled());
         let waits = self.table.queued() > 0 || self.table.waiting() > 0;
-        waits || self.listeners.has_work() || due || unsettled || self.sweep.is_some()
+        waits || self.lists.messages.has_work() || self.listeners.has_work() || due || unsettled || self.sweep.is_some()
     }
 
     /// Has the turn come back when the next deadline is due.
@@ -387,21 +392,6 @@ impl<D: Driver, A: App> Drop for Engine<D, A> {
         self.ports.transports.cut();
         self.publish();
         self.terms.board.inbox().close();
-    }
-}
-
-/// Looks after the connections whose exchange or body has news.
-fn take_messages<D: Driver>(
-    terms: &Terms,
-    ports: &mut Ports<D>,
-    table: &mut Table<D::Socket>,
-    tokens: &mut Vec<Token>,
-) {
-    terms.board.inbox().take(tokens);
-    for token in tokens.drain(..) {
-        if let Some(index) = table.find(token) {
-            take_output(terms, ports, table, index);
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! How the rest of the world reaches a core's engine: a list of tokens and one wake-up.
 //!
-//! Exchange tasks and request bodies put the token of their connection here when there is something for the engine to do.
-//! Bodies may be polled on any thread, so this is the one structure of a core that has a lock; nobody else's core takes it.
+//! Whoever wakes an exchange, and request bodies, put the token of their connection here when there is something for the engine to do.
+//! Either may happen on any thread, so this is the one structure of a core that has a lock; nobody else's core takes it.
 //! The list is bounded by its writers: a connection is put in at most once by its exchange and once by its body until the
 //! engine has looked.
 //!

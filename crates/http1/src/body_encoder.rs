@@ -23,10 +23,19 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// A body on its way to bytes: its framing, and what that still demands.
 #[derive(Debug)]
 pub struct BodyEncoder {
-    framing: ResponseFraming,
+    kind: Kind,
     /// Bytes that the announced length still demands; 0 where none is announced.
     left: u64,
     complete: bool,
+}
+
+/// How the body ends, without how long it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    NoBody,
+    Length,
+    Chunked,
+    UntilClose,
 }
 
 /// The body does not have the length that its head announced. The connection can only be cut.
@@ -38,12 +47,13 @@ impl BodyEncoder {
     /// Of a body whose head announced `framing`.
     #[inline]
     pub fn new(framing: ResponseFraming) -> Self {
-        let (left, complete) = match framing {
-            ResponseFraming::NoBody => (0, true),
-            ResponseFraming::Length(length) => (length, length == 0),
-            ResponseFraming::Chunked | ResponseFraming::UntilClose => (0, false),
+        let (kind, left, complete) = match framing {
+            ResponseFraming::NoBody => (Kind::NoBody, 0, true),
+            ResponseFraming::Length(length) => (Kind::Length, length, length == 0),
+            ResponseFraming::Chunked => (Kind::Chunked, 0, false),
+            ResponseFraming::UntilClose => (Kind::UntilClose, 0, false),
         };
-        Self { framing, left, complete }
+        Self { kind, left, complete }
     }
 
     /// Whether nothing of the body is left to write. An announced length ends it without a call.
@@ -55,7 +65,7 @@ impl BodyEncoder {
     /// Whether data is framed: if not, it is sent as it is.
     #[inline]
     pub fn is_chunked(&self) -> bool {
-        self.framing == ResponseFraming::Chunked
+        self.kind == Kind::Chunked
     }
 
     /// Takes note of `bytes` of data.
@@ -65,13 +75,13 @@ impl BodyEncoder {
     /// They are more than the head announced. Nothing of them may be sent.
     #[inline]
     pub fn handle_data(&mut self, bytes: u64) -> Result<(), BodyLengthError> {
-        match self.framing {
-            ResponseFraming::Length(_) => {
+        match self.kind {
+            Kind::Length => {
                 self.left = self.left.checked_sub(bytes).ok_or(BodyLengthError)?;
                 self.complete = self.left == 0;
             }
-            ResponseFraming::NoBody if bytes > 0 => return Err(BodyLengthError),
-            ResponseFraming::NoBody | ResponseFraming::Chunked | ResponseFraming::UntilClose => {}
+            Kind::NoBody if bytes > 0 => return Err(BodyLengthError),
+            Kind::NoBody | Kind::Chunked | Kind::UntilClose => {}
         }
         Ok(())
     }

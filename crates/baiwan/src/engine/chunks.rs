@@ -15,7 +15,7 @@ pub(in crate::engine) enum Chunks {
     #[default]
     None,
     One(Bytes),
-    Many(Box<VecDeque<Bytes>>),
+    Many(VecDeque<Bytes>),
 }
 
 impl Chunks {
@@ -41,8 +41,8 @@ impl Chunks {
     /// The pieces, as a queue.
     fn many(&mut self) -> &mut VecDeque<Bytes> {
         *self = match std::mem::take(self) {
-            Self::None => Self::Many(Box::default()),
-            Self::One(chunk) => Self::Many(Box::new(VecDeque::from_iter([chunk]))),
+            Self::None => Self::Many(VecDeque::new()),
+            Self::One(chunk) => Self::Many(VecDeque::from_iter([chunk])),
             many => many,
         };
         let Self::Many(chunks) = self else { unreachable!("it was made one") };

@@ -5,21 +5,23 @@
 //!
 //! The invariant: `close` is the only place where a connection ends, and it counts exactly one reason.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use baiwan_driver::{Close, Driver, Transmit};
 use baiwan_http1::{ResponseContext, encode_short_answer};
 use bytes::Bytes;
 use http::{StatusCode, Version};
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::answer::Extent;
+use super::exchange::{Pending, Progress};
 use super::feed::Feed;
 use super::lifetime::idle_deadline;
 use super::ports::Ports;
-use super::table::{Busy, CompactPeer, Flags, Left, Pending, State, Table};
+use super::table::{Busy, CompactPeer, Flags, Left, State, Table};
 use super::terms::Terms;
 use crate::BodyError;
 use crate::body::Inlet;
@@ -242,9 +244,14 @@ pub(super) fn close<D: Driver>(
     reason: CloseReason,
 ) {
     let told = !matches!(reason, CloseReason::DrainTimeout | CloseReason::CoreFailed);
-    end_exchange_by(table, index, BodyError::Disconnected, if told { end_told } else { |task, _| task.abort() });
+    // What it holds is dropped last: that may panic, being the app's, and whoever sees it gone finds its connection counted.
+    let ended = end_exchange_by(
+        table,
+        index,
+        BodyError::Disconnected,
+        if told { end_told } else { |exchange, _| drop(exchange) },
+    );
     ports.outbox.forget(index);
-    // What it holds is dropped last: that may panic, being the app's.
     let (slot, mut busy) = table.remove(index);
     let cut = slot.flags.has(Flags::TORN)
         || matches!(
@@ -263,6 +270,7 @@ pub(super) fn close<D: Driver>(
     if let Some(busy) = &mut busy {
         end_record(terms, busy, Some(reason));
     }
+    drop(ended);
 }
 
 /// What the gate counted a connection in as that it has taken.
@@ -299,45 +307,49 @@ pub(super) fn close_all<D: Driver>(
 /// Ends an exchange before its time, if there is one. Returns whether the head of its answer is on its way or gone. Where somebody may
 /// still read the request's body, `failure` is heard before the handler is dropped, and it has a while to undo what it has begun.
 pub(super) fn end_exchange<S>(table: &mut Table<S>, index: u32, failure: BodyError) -> bool {
-    end_exchange_by(table, index, failure, end_told)
+    end_exchange_by(table, index, failure, end_told).is_some_and(|ended| ended.progress.head_sent())
 }
 
-/// As [`end_exchange`], with what ends the task of a handler that may hear of the failure.
+/// An exchange that has ended before its time.
+struct Ended {
+    progress: Progress,
+    /// What is left of it, to be dropped.
+    _exchange: Option<Pending>,
+}
+
+/// As [`end_exchange`], with what becomes of a handler that may hear of the failure. Any other is dropped with what is returned.
 fn end_exchange_by<S>(
     table: &mut Table<S>,
     index: u32,
     failure: BodyError,
-    end_task: fn(AbortHandle, Arc<Inlet>),
-) -> bool {
-    let Some(busy) = table.busy_mut(index) else { return false };
-    let Some(Pending { pipe, task, .. }) = take_exchange(busy) else { return false };
-    match pipe.with_feed(Option::take) {
-        None => task.abort(),
-        Some(feed) => {
-            note_upload(table, index, Some(&feed));
-            feed.inlet.handle_failure(failure);
-            if feed.inlet.is_held() { end_task(task, feed.inlet.share()) } else { task.abort() }
-        }
-    }
-    let progress = pipe.progress();
+    end_handler: fn(Pending, Arc<Inlet>),
+) -> Option<Ended> {
+    let mut exchange = take_exchange(table.busy_mut(index)?)?;
+    let progress = exchange.course.progress;
     if progress.begun() == Some(Extent::UntilClose) {
         table[index].flags.set(Flags::TORN);
     }
-    progress.head_sent()
+    let Some(feed) = exchange.feed.take() else { return Some(Ended { progress, _exchange: Some(exchange) }) };
+    note_upload(table, index, Some(&feed));
+    feed.inlet.handle_failure(failure);
+    if !feed.inlet.is_held() {
+        return Some(Ended { progress, _exchange: Some(exchange) });
+    }
+    end_handler(exchange, feed.inlet.share());
+    Some(Ended { progress, _exchange: None })
 }
 
-/// Ends a task whose handler may hear, when everything that can run has run once, that its body will not come. One that hears of it has a
-/// while to undo what it has begun, such as a file; nothing of its answer is sent.
-fn end_told(task: AbortHandle, inlet: Arc<Inlet>) {
+/// Ends a handler that may hear that its body will not come. One that hears of it when it is polled next has a while to undo what it has
+/// begun, such as a file; nothing of its answer is sent.
+fn end_told(mut exchange: Pending, inlet: Arc<Inlet>) {
     tokio::task::spawn_local(async move {
-        tokio::task::yield_now().await;
         let ends = Instant::now() + UNDO_TIME_MAX;
         let [mut pause, pause_max] = UNDO_LOOKS;
-        while inlet.has_told_failure() && !task.is_finished() && Instant::now() < ends {
-            tokio::time::sleep(pause).await;
+        let mut is_over = poll_fn(|cx| Poll::Ready(exchange.poll_unsent(cx).is_ready())).await;
+        while !is_over && inlet.has_told_failure() && Instant::now() < ends {
+            is_over = tokio::time::timeout(pause, poll_fn(|cx| exchange.poll_unsent(cx))).await.is_ok();
             pause = (pause * 2).min(pause_max);
         }
-        task.abort();
     });
 }
 
@@ -364,8 +376,7 @@ pub(super) fn take_exchange(busy: &mut Busy) -> Option<Pending> {
     (busy.request_due, busy.age_due) = (Tick::NEVER, Tick::NEVER);
     busy.stop_pace();
     if let Some(draft) = &mut busy.draft {
-        draft.bytes_out += exchange.pipe.taken_bytes();
-        exchange.pipe.note_in(draft);
+        exchange.note_in(draft);
     }
     Some(exchange)
 }

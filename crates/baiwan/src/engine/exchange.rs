@@ -1,75 +1,78 @@
-//! An exchange that could not be finished at once: its task, and what the task shares with the engine.
+//! An exchange that could not be finished at once: its handler, then the rest of its answer's body.
 //!
-//! The task waits for the handler, then pumps the response body, frame by frame, as far as the connection's output credit
-//! allows. It never touches the socket: bytes go through the [`Pipe`] to the engine, which sends them when their turn comes.
+//! The connection owns it, as it owns the rest of its state: there is no task. What the handler or the body waits for rings the
+//! exchange's [`Bell`], the core's inbox has the connection's token then, and the engine polls the exchange in its next turn, as far as
+//! the connection's output credit allows.
 //!
-//! The invariant: a pipe that was handed out ends in `Finished` or `Failed`, whatever becomes of the task: returned,
-//! panicked or aborted.
+//! The invariant: an exchange ends in `Finished` or `Failed`, whatever becomes of its polls, and is not polled after that. Whatever it
+//! holds of the app's may panic when it is polled or dropped: that costs this exchange alone.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::task::{Context, Poll, Wake, Waker};
 
 use baiwan_driver::Token;
-use baiwan_http1::ResponseContext;
-use bytes::{Buf, Bytes};
-use http::{Response, StatusCode};
-use http_body::Body as HttpBody;
+use bytes::Bytes;
+use http::StatusCode;
 
-use super::answer::{Answer, Extent, Heading, Rest, Spare, encode, say_unsendable};
+use super::answer::Extent;
 use super::chunks::Chunks;
-use super::feed::{Feed, keeps_alive};
+use super::feed::Feed;
 use super::terms::Board;
-use crate::BoxError;
-use crate::app::Call;
-use crate::call_scope::{Told, Whose, listen};
-use crate::rate_limit::Warning;
-use crate::recorder::{Draft, Recorder};
-use crate::request_id::{RequestId, within};
+use crate::call_scope::Told;
+use crate::ending::OfConnection;
+use crate::inbox::Inbox;
+use crate::recorder::Draft;
 use crate::route_table::RouteNumber;
 use crate::status::add;
 
-/// A task stops asking its body for more while this many bytes wait to be sent.
+/// A body is not asked for more while this many bytes wait to be sent.
 pub(super) const OUTPUT_BYTES_MAX: usize = 64 * 1024;
-/// Room for a head, and a small body behind it.
-const FRONT_BYTES_TYPICAL: usize = 512;
 
-/// What an exchange's task and the engine share.
-#[derive(Debug)]
-pub(super) struct Pipe {
-    token: Token,
+/// What a connection holds of a handler or response body that is waited for.
+pub(super) type Pending = Box<Exchange<dyn Work>>;
+
+/// An exchange: what the engine asks about it, and the app's part of it.
+pub(super) struct Exchange<W: Work + ?Sized> {
+    pub(super) course: Course,
     board: Rc<Board>,
-    shared: RefCell<Shared>,
-    /// The token is in the inbox, and the engine has not looked yet.
-    posted: Cell<bool>,
-    /// Its answer is the last of its connection.
-    last: Cell<bool>,
-    /// The route of its request, as soon as that is known, where records are made.
-    route: Cell<RouteNumber>,
-    /// Its answer is a stream: `Exchange::is_stream`.
-    is_stream: Cell<bool>,
+    bell: Arc<Bell>,
+    /// The request's body, for as long as the exchange lasts.
+    pub(super) feed: Option<Box<Feed>>,
+    /// What the handler may wait for, until it has happened; none where no setting asks for an age.
+    pub(super) ending: Option<OfConnection>,
+    work: W,
 }
 
+/// How far an exchange has come.
 #[derive(Debug)]
-struct Shared {
-    output: Chunks,
-    /// Bytes given to the engine or about to be, in all.
+pub(super) struct Course {
+    /// Bytes of the answer that the engine has taken.
     made: u64,
     /// Those of them that are not sent yet.
-    owed: usize,
-    /// The status of the answer, once its head is made.
-    status: Option<StatusCode>,
-    /// The task waits until less is owed.
-    waker: Option<Waker>,
-    progress: Progress,
-    feed: Option<Feed>,
-    /// What layers of its route have said, and the engine has not heard.
-    told: Option<Box<Told>>,
+    pub(super) owed: usize,
+    /// The status of the answer, if its head was made here.
+    pub(super) status: Option<StatusCode>,
+    pub(super) progress: Progress,
+    /// The route of its request, as soon as that is known, where records are made.
+    pub(super) route: Cell<RouteNumber>,
+    /// Its answer is the last of its connection, if its head is not made yet.
+    pub(super) is_last: bool,
+    /// Its answer is a stream: `observe::Exchange::is_stream`.
+    pub(super) is_stream: bool,
+    /// It is taken for one because of the frame that is waited for now.
+    is_stream_by_wait: bool,
+    /// It goes on when less is owed.
+    pub(super) waits_for_credit: bool,
 }
 
-/// How far an exchange's task has come.
+/// How far an exchange's answer has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Progress {
     /// The handler has not answered.
@@ -80,123 +83,6 @@ pub(super) enum Progress {
     Finished { keep_alive: bool },
     /// There will be no (more) answer; `begun` is what its head said, if that is on its way.
     Failed { begun: Option<Extent> },
-}
-
-impl Pipe {
-    /// `owed` bytes of the answer are on their way already.
-    pub(super) fn new(token: Token, board: Rc<Board>, progress: Progress, feed: Option<Feed>, owed: usize) -> Rc<Self> {
-        let (output, made) = (Chunks::None, owed as u64);
-        let shared = Shared { output, made, owed, status: None, waker: None, progress, feed, told: None };
-        let (shared, posted, last) = (RefCell::new(shared), Cell::new(false), Cell::new(false));
-        Rc::new(Self { token, board, shared, posted, last, route: Cell::default(), is_stream: Cell::new(false) })
-    }
-
-    /// The route of its request is known already, or will be told to the task.
-    pub(super) fn begin_route(&self, route: RouteNumber) {
-        self.route.set(route);
-    }
-
-    /// Writes into a record what the task has learned.
-    pub(super) fn note_in(&self, draft: &mut Draft) {
-        draft.route = self.route.get();
-        draft.is_stream |= self.is_stream.get();
-    }
-
-    fn post(&self) {
-        if !self.posted.replace(true) {
-            self.board.inbox().push(self.token);
-        }
-    }
-
-    /// The answer is the last of its connection, if its head is not made yet.
-    pub(super) fn make_last(&self) {
-        self.last.set(true);
-    }
-
-    /// A layer of the route was reached.
-    fn tell(&self, told: &Told) {
-        self.shared.borrow_mut().told.get_or_insert_default().add(told);
-        self.post();
-    }
-
-    /// What layers of the route have said since this was last asked.
-    pub(super) fn take_told(&self) -> Option<Box<Told>> {
-        self.shared.borrow_mut().told.take()
-    }
-
-    /// The engine takes what is there to be sent; says how far the task has come.
-    pub(super) fn take_output(&self, output: &mut Chunks) -> Progress {
-        self.posted.set(false);
-        let mut shared = self.shared.borrow_mut();
-        output.append(&mut shared.output);
-        shared.progress
-    }
-
-    /// The status of the answer, if the task has made its head.
-    pub(super) fn status(&self) -> Option<StatusCode> {
-        self.shared.borrow().status
-    }
-
-    /// Bytes of the answer that the engine has taken.
-    pub(super) fn taken_bytes(&self) -> u64 {
-        let shared = self.shared.borrow();
-        shared.made - shared.output.byte_count() as u64
-    }
-
-    /// How far the task has come.
-    pub(super) fn progress(&self) -> Progress {
-        self.shared.borrow().progress
-    }
-
-    /// The engine has sent `count` bytes.
-    pub(super) fn handle_sent(&self, count: usize) {
-        let mut shared = self.shared.borrow_mut();
-        shared.owed = shared.owed.saturating_sub(count);
-        if shared.owed < OUTPUT_BYTES_MAX
-            && let Some(waker) = shared.waker.take()
-        {
-            drop(shared);
-            waker.wake();
-        }
-    }
-
-    /// The request's body, for as long as the exchange lasts.
-    pub(super) fn with_feed<R>(&self, visit: impl FnOnce(&mut Option<Feed>) -> R) -> R {
-        visit(&mut self.shared.borrow_mut().feed)
-    }
-
-    /// Bytes that the engine has not taken yet.
-    #[cfg(any(test, feature = "simulation"))]
-    pub(super) fn waiting_bytes(&self) -> usize {
-        self.shared.borrow().output.byte_count()
-    }
-
-    fn poll_credit(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut shared = self.shared.borrow_mut();
-        if shared.owed < OUTPUT_BYTES_MAX {
-            return Poll::Ready(());
-        }
-        shared.waker = Some(cx.waker().clone());
-        Poll::Pending
-    }
-
-    fn advance(&self, progress: Progress) {
-        self.shared.borrow_mut().progress = progress;
-        self.post();
-    }
-
-    fn send(&self, front: Vec<u8>, queue: VecDeque<Bytes>) {
-        let mut shared = self.shared.borrow_mut();
-        let bytes = front.len() + queue.iter().map(Bytes::len).sum::<usize>();
-        shared.owed += bytes;
-        shared.made += bytes as u64;
-        if !front.is_empty() {
-            shared.output.push_back(Bytes::from(front));
-        }
-        shared.output.extend(queue);
-        drop(shared);
-        self.post();
-    }
 }
 
 impl Progress {
@@ -213,126 +99,204 @@ impl Progress {
             Self::Failed { begun } => begun,
         }
     }
-}
 
-/// Ends a pipe as failed unless it was finished before.
-struct Unfinished(Rc<Pipe>);
-
-impl Unfinished {
-    fn new(pipe: Rc<Pipe>) -> Self {
-        let counter = &pipe.board.status().exchanges;
-        add(counter, 1);
-        Self(pipe)
+    fn is_over(self) -> bool {
+        matches!(self, Self::Finished { .. } | Self::Failed { .. })
     }
 }
 
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        let counter = &self.0.board.status().exchanges;
-        add(counter, u64::MAX);
-        if std::thread::panicking() {
-            add(&self.0.board.status().handler_panics, 1);
-        }
-        match self.0.progress() {
-            Progress::Finished { .. } => {}
-            progress => self.0.advance(Progress::Failed { begun: progress.begun() }),
+/// What a handler or a body wakes.
+struct Bell {
+    inbox: Arc<Inbox>,
+    token: Token,
+    /// The token is in the inbox, or was taken from there, and the exchange is not polled yet.
+    has_rung: AtomicBool,
+}
+
+impl Bell {
+    fn ring(&self) {
+        if !self.has_rung.swap(true, AcqRel) {
+            self.inbox.push(self.token);
         }
     }
 }
 
-/// The task of an exchange whose handler was not ready.
-pub(super) async fn run<B>(
-    call: Call<B>,
-    pipe: Rc<Pipe>,
-    context: ResponseContext,
-    warning: Option<Warning>,
-    id: Option<RequestId>,
-) where
-    B: HttpBody<Data: Buf, Error: Into<BoxError>>,
-{
-    let unfinished = Unfinished::new(pipe);
-    let pipe = &unfinished.0;
-    let response = match answered(call, pipe, id.as_ref()).await {
-        Ok(response) => response,
-        Err(error) => return say_unsendable(&*error),
-    };
-    let kept = !pipe.last.get() && pipe.with_feed(|feed| keeps_alive(feed.as_ref()));
-    let context = pipe.board.context(context, kept);
-    let (mut front, mut queue) = (Vec::with_capacity(FRONT_BYTES_TYPICAL), VecDeque::new());
-    let date = pipe.board.date();
-    let heading = Heading { context, date: &date, id: id.as_ref() };
-    let mut response = Poll::Ready(Ok::<_, BoxError>(response));
-    let encode = || encode(&mut response, &mut Spare::default(), warning.as_ref(), heading, &mut front, &mut queue);
-    // The first frame of its body is polled.
-    let encoded = Recorder::posted_and_timed(pipe.board.recorder.as_ref(), pipe.route.get(), encode);
-    let Some(answer) = encoded else { return };
-    let Answer { status, keep_alive, extent, rest } = answer;
-    pipe.shared.borrow_mut().status = Some(status);
-    pipe.is_stream.set(extent == Extent::Endless);
-    pipe.send(front, queue);
-    pipe.advance(Progress::Responding { extent });
-    pump(rest, pipe, keep_alive, id).await;
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ring();
+    }
 }
 
-/// Waits for the app's answer, and tells the engine what layers of its route say.
-async fn answered<B>(mut call: Call<B>, pipe: &Pipe, id: Option<&RequestId>) -> Result<Response<B>, BoxError> {
-    let mut is_refused = false;
-    poll_fn(|cx| {
-        pipe.board.note_task();
-        // The engine ends the task.
-        if is_refused {
-            return Poll::Pending;
+/// The app's part of an exchange.
+pub(super) trait Work {
+    /// Goes on as far as possible. What it makes of the answer is appended to `made`; returns what layers of its route say.
+    fn poll(&mut self, own: &mut Own<'_>, cx: &mut Context<'_>) -> Option<Told>;
+
+    /// Lets go of everything.
+    fn clear(&mut self);
+}
+
+/// What the app's part sees of its exchange.
+pub(super) struct Own<'a> {
+    pub(super) course: &'a mut Course,
+    pub(super) board: &'a Board,
+    pub(super) feed: Option<&'a Feed>,
+    made: &'a mut Chunks,
+}
+
+impl<W: Work + 'static> Exchange<W> {
+    /// One that is polled in the next turn. `owed` bytes of its answer are on their way already.
+    pub(super) fn begin(token: Token, board: Rc<Board>, begun: Begun, work: W) -> Pending {
+        add(&board.status().exchanges, 1);
+        let bell = Arc::new(Bell { inbox: Arc::clone(board.inbox()), token, has_rung: AtomicBool::new(false) });
+        bell.ring();
+        let Begun { feed, ending, route, progress, owed } = begun;
+        let course = Course {
+            made: owed as u64,
+            owed,
+            status: None,
+            progress,
+            route: Cell::new(route),
+            is_last: false,
+            is_stream: false,
+            is_stream_by_wait: false,
+            waits_for_credit: false,
+        };
+        Box::new(Self { course, board, bell, feed: feed.map(Box::new), ending, work })
+    }
+}
+
+/// What an exchange begins with.
+pub(super) struct Begun {
+    pub(super) feed: Option<Feed>,
+    pub(super) ending: Option<OfConnection>,
+    /// Its route, if that is known.
+    pub(super) route: RouteNumber,
+    pub(super) progress: Progress,
+    /// Bytes of the answer that are on their way already.
+    pub(super) owed: usize,
+}
+
+impl<W: Work + ?Sized> Exchange<W> {
+    /// Whether something that it waits for has happened since it was polled last.
+    #[inline]
+    pub(super) fn has_rung(&self) -> bool {
+        self.bell.has_rung.load(Relaxed)
+    }
+
+    /// Goes on as far as possible. What it makes of the answer is appended to `made`; returns what layers of its route say.
+    pub(super) fn poll(&mut self, made: &mut Chunks) -> Option<Told> {
+        // Whatever happens from here on rings again.
+        self.bell.has_rung.swap(false, AcqRel);
+        let waker = Waker::from(Arc::clone(&self.bell));
+        self.poll_with(&mut Context::from_waker(&waker), made)
+    }
+
+    /// The same, for somebody else than the engine, and nothing of its answer is sent. Ready when it is over.
+    pub(super) fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_with(cx, &mut Chunks::None);
+        if self.course.progress.is_over() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn poll_with(&mut self, cx: &mut Context<'_>, made: &mut Chunks) -> Option<Told> {
+        let Self { course, board, feed, work, .. } = self;
+        if course.progress.is_over() {
+            return None;
         }
-        let recorder = pipe.board.recorder.as_ref();
-        let poll = || listen(recorder, &pipe.route, Whose::Other, || within(id, || call.as_mut().poll(cx)));
-        let (polled, told) = Recorder::timed(recorder, &pipe.route, poll);
-        if let Some(told) = told {
-            pipe.tell(&told);
-            is_refused = told.is_too_large;
-        }
-        if is_refused { Poll::Pending } else { polled }
-    })
-    .await
-}
-
-/// The task of an exchange whose handler was ready, but whose body was not.
-pub(super) async fn run_body<B>(rest: Rest<B>, pipe: Rc<Pipe>, keep_alive: bool, id: Option<RequestId>)
-where
-    B: HttpBody<Data: Buf, Error: Into<BoxError>>,
-{
-    let unfinished = Unfinished::new(pipe);
-    pump(Some(rest), &unfinished.0, keep_alive, id).await;
-}
-
-async fn pump<B>(mut rest: Option<Rest<B>>, pipe: &Pipe, keep_alive: bool, id: Option<RequestId>)
-where
-    B: HttpBody<Data: Buf, Error: Into<BoxError>>,
-{
-    while let Some(Rest { body, writer, has_begun }) = rest.as_mut().filter(|rest| !rest.writer.is_complete()) {
-        poll_fn(|cx| pipe.poll_credit(cx)).await;
-        let was_stream = pipe.is_stream.get();
-        let frame = poll_fn(|cx| {
-            pipe.board.note_task();
-            let recorder = pipe.board.recorder.as_ref();
-            let poll = || within(id.as_ref(), || body.as_mut().poll_frame(cx));
-            let polled = Recorder::posted_and_timed(recorder, pipe.route.get(), poll);
-            if polled.is_pending() && *has_begun {
-                pipe.is_stream.set(true);
-            }
-            polled
+        board.note_poll();
+        let mut own = Own { course, board, feed: feed.as_deref(), made };
+        let polled = catch_unwind(AssertUnwindSafe(|| work.poll(&mut own, cx)));
+        polled.unwrap_or_else(|_| {
+            add(&board.status().handler_panics, 1);
+            course.fail();
+            None
         })
-        .await;
-        *has_begun = true;
-        if frame.is_none() {
-            // It was only the end that was waited for, as with files.
-            pipe.is_stream.set(was_stream);
-        }
-        let (mut front, mut queue) = (Vec::new(), VecDeque::new());
-        let written = writer.write(frame, body.is_end_stream(), &mut front, &mut queue);
-        pipe.send(front, queue);
-        if written.is_err() {
-            return;
+    }
+
+    /// The engine has taken `count` bytes of what was made.
+    pub(super) fn handle_taken(&mut self, count: usize) {
+        self.course.made += count as u64;
+    }
+
+    /// The engine has sent `count` bytes.
+    pub(super) fn handle_sent(&mut self, count: usize) {
+        let course = &mut self.course;
+        course.owed = course.owed.saturating_sub(count);
+        if course.waits_for_credit && course.owed < OUTPUT_BYTES_MAX {
+            course.waits_for_credit = false;
+            self.bell.ring();
         }
     }
-    pipe.advance(Progress::Finished { keep_alive });
+
+    /// Whether somebody may still read the request's body.
+    pub(super) fn awaits_body(&self) -> bool {
+        self.feed.as_ref().is_some_and(|feed| feed.inlet.is_held())
+    }
+
+    /// Whether the request's body is there as a whole, or has none.
+    pub(super) fn has_whole_body(&self) -> bool {
+        self.feed.as_ref().is_none_or(|feed| feed.decoder.is_complete())
+    }
+
+    /// Whether the handler waits for more of the request's body.
+    pub(super) fn wants_body(&self) -> bool {
+        self.feed.as_ref().is_some_and(|feed| !feed.decoder.is_complete() && feed.inlet.is_wanted())
+    }
+
+    /// Writes into a record what is known.
+    pub(super) fn note_in(&self, draft: &mut Draft) {
+        draft.bytes_out += self.course.made;
+        draft.route = self.course.route.get();
+        draft.is_stream |= self.course.is_stream;
+    }
+}
+
+impl<W: Work + ?Sized> Drop for Exchange<W> {
+    fn drop(&mut self) {
+        add(&self.board.status().exchanges, u64::MAX);
+        let work = &mut self.work;
+        if catch_unwind(AssertUnwindSafe(|| work.clear())).is_err() {
+            add(&self.board.status().handler_panics, 1);
+        }
+    }
+}
+
+impl<W: Work + ?Sized> fmt::Debug for Exchange<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange").field("course", &self.course).finish_non_exhaustive()
+    }
+}
+
+impl Course {
+    /// A frame is waited for that is not the first.
+    pub(super) fn note_waiting(&mut self, has_begun: bool) {
+        self.is_stream_by_wait |= has_begun && !self.is_stream;
+        self.is_stream |= has_begun;
+    }
+
+    /// It has come, or the end instead: then only that was waited for, as with files.
+    pub(super) fn note_frame(&mut self, is_end: bool) {
+        self.is_stream &= !(is_end && self.is_stream_by_wait);
+        self.is_stream_by_wait = false;
+    }
+
+    pub(super) fn fail(&mut self) {
+        self.progress = Progress::Failed { begun: self.progress.begun() };
+    }
+}
+
+impl Own<'_> {
+    /// Has it send what is in `front`, then `queue`.
+    pub(super) fn send(&mut self, front: &[u8], queue: VecDeque<Bytes>) {
+        let bytes = front.len() + queue.iter().map(Bytes::len).sum::<usize>();
+        self.course.owed += bytes;
+        if !front.is_empty() {
+            self.made.push_back(Bytes::copy_from_slice(front));
+        }
+        self.made.extend(queue);
+    }
 }

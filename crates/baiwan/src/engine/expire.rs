@@ -100,7 +100,7 @@ fn handle_exchange_deadline<D: Driver>(
             return;
         }
         (StatusCode::SERVICE_UNAVAILABLE, CloseReason::AgeTimeout, BodyError::Over)
-    } else if busy.exchange.as_ref().is_some_and(|exchange| exchange.pipe.progress().head_sent()) {
+    } else if busy.exchange.as_ref().is_some_and(|exchange| exchange.course.progress.head_sent()) {
         if !busy.output.is_empty() {
             // It is the peer that takes its time, which the write timeout judges.
             return handle_end_while_answering(terms, ports, table, index);

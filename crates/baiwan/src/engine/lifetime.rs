@@ -113,7 +113,7 @@ pub(super) fn tell_or_give_up<S>(terms: &Terms, table: &mut Table<S>, index: u32
     let Some(ending) = exchange.ending.take() else { return true };
     ending.0.fire();
     if !follows {
-        exchange.pipe.make_last();
+        exchange.course.is_last = true;
     }
     busy.age_due = terms.deadline(Some(AGE_GRACE));
     table.update_deadline(index);

@@ -8,7 +8,7 @@
 //!
 //! Whether the core is overloaded, `baiwan_limits::ControlledDelay` decides by the time between a connection's readiness and the call of
 //! its handler. A connection may be ready for as long as a turn before the driver is asked, so it is taken to be ready since the driver
-//! was asked before. After a sleep it is ready since now, unless tasks of exchanges have used the core until now: those that became ready
+//! was asked before. After a sleep it is ready since now, unless handlers that had waited have used the core until now: those that became ready
 //! meanwhile are taken to have come evenly over that time, in the order in which the driver names them. One that has sent requests behind
 //! each other waits on, after each visit, from the time at which it became ready. Only connections that expect a request, and may have
 //! one, wait here: what has begun is served as ever (`receive`).
@@ -46,7 +46,7 @@ pub(super) struct Pressure {
     polled: Instant,
     /// The last turn left nothing to do: what is ready now has become so just now.
     slept: bool,
-    /// How long tasks have used the core before this turn, if several requests have waited for that.
+    /// How long handlers that had waited have used the core before this turn, if several requests have waited for that.
     delay: Duration,
     /// When the last overload began whose beginning was said, and how many had been refused by then.
     said: Option<(Instant, u64)>,
@@ -61,33 +61,33 @@ impl Pressure {
             Overload::Off => None,
             Overload::Auto => {
                 table.separate_waiting(now);
-                board.watch_tasks();
+                board.watch_polls();
                 let (control, delay) = (ControlledDelay::new(), Duration::ZERO);
                 Some(Self { control, polled: now, slept: true, delay, said: None, is_said: false })
             }
         }
     }
 
-    /// The driver was asked for the events of this turn.
-    pub(super) fn handle_polled<S>(&mut self, terms: &Terms, table: &mut Table<S>) {
+    /// The driver was asked for the events of this turn. An exchange that has rung waits `since` an earlier one.
+    pub(super) fn handle_polled<S>(&mut self, terms: &Terms, table: &mut Table<S>, since: Option<Instant>) {
         let now = terms.clock.now();
-        let began = terms.board.take_tasks();
+        let began = terms.board.take_polls();
         match began {
             Some(began) if self.slept => table.spread_waiting(began, now),
             _ => table.stamp_waiting(if self.slept { now } else { self.polled }),
         }
-        let waited = began.filter(|_| table.waiting() > 1);
+        let waited = since.into_iter().chain(began).min().filter(|_| table.waiting() > 1);
         self.delay = waited.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
         (self.polled, self.slept) = (now, false);
     }
 
-    /// Nothing is left to do, but for what tasks have begun.
+    /// Nothing is left to do, but for what waits in tasks.
     pub(super) fn handle_idle(&mut self, terms: &Terms) {
         self.slept = true;
         self.handle_lag(terms, Duration::ZERO, terms.clock.now());
     }
 
-    /// The oldest of those that go on waiting has waited for `lag`; those of this turn for as long as tasks used the core, at the least.
+    /// The oldest of those that go on waiting has waited for `lag`; those of this turn for as long as those handlers used the core, at the least.
     fn handle_lag(&mut self, terms: &Terms, lag: Duration, now: Instant) {
         let lag = lag.max(self.delay);
         match self.control.handle_lag(lag, now.into_std()) {

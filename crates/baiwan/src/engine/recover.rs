@@ -93,11 +93,8 @@ fn abandon<D: Driver>(terms: &Terms, driver: &mut D, slot: Slot<D::Socket>, busy
         let Some(mut busy) = busy else { return };
         let exchange = take_exchange(&mut busy);
         end_record(terms, &mut busy, Some(CloseReason::CoreFailed));
-        if let Some(exchange) = exchange {
-            exchange.task.abort();
-            if let Some(feed) = exchange.pipe.with_feed(Option::take) {
-                feed.inlet.handle_failure(BodyError::Disconnected);
-            }
+        if let Some(feed) = exchange.as_ref().and_then(|exchange| exchange.feed.as_ref()) {
+            feed.inlet.handle_failure(BodyError::Disconnected);
         }
     }));
 }

@@ -1,7 +1,7 @@
 //! A complete head becomes an answer at once, or an exchange that is waited for.
 //!
 //! The handler is polled once, here, without a waker. Most are ready: then the answer is encoded into the core's transmit area
-//! and nothing was allocated for the connection. What is not ready moves into a task as it is.
+//! and nothing was allocated for the connection. What is not ready becomes an exchange as it is.
 //!
 //! The invariant: a handler runs at most once per request, only for a head that broke no rule, and whatever it does (return,
 //! fail, panic) ends in exactly one answer or a cut connection.
@@ -9,10 +9,9 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
 use std::sync::Arc;
 
-use baiwan_driver::{Driver, Token};
+use baiwan_driver::Token;
 use baiwan_http1::{BodyDecoder, BodyFraming, Refusal, RequestHead, ResponseContext};
 use bytes::{Buf, Bytes};
 use http::{Method, Request};
@@ -21,14 +20,13 @@ use http_body::Body as HttpBody;
 use super::answer::{Answer, Extent};
 use super::apps::Callee;
 use super::call::{Called, Underway, answer_without_app, call, warning};
-use super::close::{cut_answer, end_after_flush, end_exchange, enter, fail, flush, note_upload, take_exchange};
-use super::exchange::{self, Pipe, Progress};
+use super::close::{end_after_flush, enter, fail, flush, note_upload};
+use super::exchange::{Begun, Pending, Progress};
 use super::feed::{Feed, FeedInlet, decode_body};
+use super::handling::{wait_for_body, wait_for_call};
 use super::lifetime::{self, reason_after_answer};
-use super::ports::Ports;
 use super::refuse::refuse;
-use super::route::obey_route;
-use super::table::{CompactPeer, Flags, Pending, State, Table};
+use super::table::{CompactPeer, Flags, State, Table};
 use super::terms::Terms;
 use crate::app::{App, Call, add_peer, is_for_server, limit_buffered_body};
 use crate::body::Inlet;
@@ -41,8 +39,8 @@ use crate::recorder::{Draft, Recorder};
 use crate::request_id::RequestId;
 use crate::route_limits::RouteLimits;
 use crate::route_table::RouteNumber;
-use crate::status::{CloseReason, add};
-use crate::{Body, BodyError, BoxError};
+use crate::status::add;
+use crate::{Body, BoxError};
 
 /// What came of bytes that should begin with a head: one and its length, or nothing yet.
 pub(super) type DecodedHead = Result<Option<(RequestHead, usize)>, Refusal>;
@@ -188,20 +186,19 @@ fn refuse_underway<S>(
     Step::Over
 }
 
-/// Has a task wait for the answer to a call.
+/// Waits for the answer to a call.
 fn wait_for_answer<S, B>(terms: &Terms, table: &mut Table<S>, index: u32, call: Call<B>, underway: Underway) -> Step
 where
     B: HttpBody<Data: Buf, Error: Into<BoxError>> + 'static,
 {
     let Underway { context, left, id, mut draft, feed, body_bytes, ending, route, told, .. } = underway;
     keep_record(terms, table, index, &mut draft, id.clone());
-    let pipe = Pipe::new(table.token(index), Rc::clone(&terms.board), Progress::Waiting, feed, 0);
-    pipe.begin_route(route.get());
-    let warning = warning(terms, left);
-    let task = tokio::task::spawn_local(exchange::run(call, Rc::clone(&pipe), context, warning, id));
+    let begun = Begun { feed, ending, route: route.get(), progress: Progress::Waiting, owed: 0 };
+    let (token, warning) = (table.token(index), warning(terms, left));
+    let exchange = wait_for_call(token, &terms.board, begun, call, context, warning, id);
     let Told { limits, for_events, .. } = told.unwrap_or_default();
     let due = terms.deadline(limits.request_timeout.unwrap_or(terms.settings.request_timeout));
-    enter_exchange(terms, table, index, Pending { pipe, task: task.abort_handle(), ending }, due, &limits);
+    enter_exchange(terms, table, index, exchange, due, &limits);
     if for_events {
         table.activate(index).asked_mut().note_events();
     }
@@ -296,7 +293,7 @@ fn note_called<B>(
     }
 }
 
-/// Sends what is encoded of an answer, and has a task go on with the rest.
+/// Sends what is encoded of an answer, and has an exchange go on with the rest.
 fn send_answer<S, B>(
     terms: &Terms,
     table: &mut Table<S>,
@@ -327,12 +324,9 @@ where
     };
     let route = draft.as_ref().map_or_else(RouteNumber::default, |draft| draft.route);
     keep_record(terms, table, index, &mut draft, None);
-    let progress = Progress::Responding { extent };
-    let pipe = Pipe::new(table.token(index), Rc::clone(&terms.board), progress, feed, owed);
-    pipe.begin_route(route);
-    let task = tokio::task::spawn_local(exchange::run_body(rest, Rc::clone(&pipe), keep_alive, id));
-    let limits = told.unwrap_or_default().limits;
-    enter_exchange(terms, table, index, Pending { pipe, task: task.abort_handle(), ending }, Tick::NEVER, &limits);
+    let begun = Begun { feed, ending, route, progress: Progress::Responding { extent }, owed };
+    let exchange = wait_for_body(table.token(index), &terms.board, begun, rest, keep_alive, id);
+    enter_exchange(terms, table, index, exchange, Tick::NEVER, &told.unwrap_or_default().limits);
     Step::Pending { body_bytes }
 }
 
@@ -407,51 +401,4 @@ fn enter_exchange<S>(
     if table[index].flags.has(Flags::HANGUP) {
         table.enqueue(index);
     }
-}
-
-/// Takes what an exchange's task has made, and goes on as far as that allows.
-pub(super) fn take_output<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &mut Table<D::Socket>, index: u32) {
-    if !obey_route(terms, ports, table, index) {
-        return;
-    }
-    let Some(busy) = table.busy_mut(index) else { return };
-    let Some(exchange) = &busy.exchange else { return };
-    let progress = exchange.pipe.take_output(&mut busy.output);
-    if progress != Progress::Waiting {
-        busy.request_due = Tick::NEVER;
-    }
-    if let Some(draft) = &mut busy.draft
-        && !draft.has_head()
-        && let Some(status) = exchange.pipe.status()
-    {
-        draft.handle_head(status, terms.recent_time().into_std());
-    }
-    match progress {
-        Progress::Waiting | Progress::Responding { .. } => {
-            table.update_deadline(index);
-            table.enqueue(index);
-        }
-        Progress::Finished { keep_alive } => finish_exchange(terms, table, index, keep_alive),
-        Progress::Failed { begun: Some(_) } => {
-            end_exchange(table, index, BodyError::Over);
-            cut_answer(terms, ports, table, index, CloseReason::HandlerFailed);
-        }
-        Progress::Failed { begun: None } => {
-            end_exchange(table, index, BodyError::Over);
-            fail(terms, table, index);
-        }
-    }
-}
-
-/// All of the answer is there; what is left is to send it.
-fn finish_exchange<S>(terms: &Terms, table: &mut Table<S>, index: u32, keep_alive: bool) {
-    let busy = table.activate(index);
-    let exchange = take_exchange(busy).expect("an exchange has finished");
-    let feed = exchange.pipe.with_feed(Option::take).filter(|feed| !feed.decoder.is_complete());
-    if !keep_alive {
-        note_upload(table, index, feed.as_ref());
-        return end_after_flush(terms, table, index, reason_after_answer(terms, table, index));
-    }
-    busy.unread = feed.map(|feed| Box::new(feed.decoder));
-    flush(terms, table, index);
 }

@@ -13,22 +13,23 @@ use super::ports::Ports;
 use super::table::Table;
 use super::terms::Terms;
 use super::upload::refuse_body;
+use crate::call_scope::Told;
 
-/// Has the exchange obey what its task has heard from layers of its route. Returns whether it goes on.
+/// Has the exchange obey what was heard from layers of its route. Returns whether it goes on.
 pub(super) fn obey_route<D: Driver>(
     terms: &Terms,
     ports: &mut Ports<D>,
     table: &mut Table<D::Socket>,
     index: u32,
+    told: &Told,
 ) -> bool {
     let Some(busy) = table.busy_mut(index) else { return false };
-    let Some(exchange) = &busy.exchange else { return false };
-    let Some(told) = exchange.pipe.take_told() else { return true };
+    let Some(exchange) = &mut busy.exchange else { return false };
     let limits = &told.limits;
-    let (fits, rate_min) = exchange.pipe.with_feed(|feed| match feed {
+    let (fits, rate_min) = match &mut exchange.feed {
         Some(feed) => (feed.obey(limits), feed.rate_min),
         None => (true, 0),
-    });
+    };
     if told.is_too_large || !fits {
         refuse_body(terms, ports, table, index, Refusal::BodyTooLarge, &[]);
         return false;
@@ -37,7 +38,7 @@ pub(super) fn obey_route<D: Driver>(
         busy.asked.get_or_insert_default().note_events();
     }
     if let Some(timeout) = limits.request_timeout
-        && exchange.pipe.progress() == Progress::Waiting
+        && exchange.course.progress == Progress::Waiting
     {
         busy.request_due = terms.deadline(timeout);
     }

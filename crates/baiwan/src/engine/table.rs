@@ -31,7 +31,7 @@ pub(super) use self::lifetime::Lifetime;
 use self::lifetime::Lifetimes;
 pub(super) use self::peer::CompactPeer;
 use self::slab::Slab;
-pub(super) use self::slot::{Busy, Flags, Pending, SetAside, Slot};
+pub(super) use self::slot::{Busy, Flags, SetAside, Slot};
 use self::slot::{Key, Slots};
 use self::state::note_edge;
 #[cfg(test)]

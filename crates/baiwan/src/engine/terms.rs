@@ -1,6 +1,6 @@
 //! On what terms connections are served: the same for every step of a turn, and nothing that a connection does changes them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -201,7 +201,10 @@ fn refusal(settings: &Settings) -> Option<ShortAnswerTemplate> {
     Some(ShortAnswerTemplate::new(&limit.refusal(&[], &[limit.fields().begin_of_lines()])))
 }
 
-/// What the engine posts for the tasks of its core, and where both count.
+/// Capacity that is kept for answers that are not sent at once.
+const SCRATCH_BYTES_MAX: usize = 32 * 1024;
+
+/// What the engine posts for the exchanges of its core, and where both count.
 #[derive(Debug)]
 pub(super) struct Board {
     pub(super) server: Arc<Status>,
@@ -213,22 +216,33 @@ pub(super) struct Board {
     /// Answers end their connections.
     stopping: Cell<bool>,
     memory: Cell<MemoryPressure>,
-    tasks: Cell<Tasks>,
+    polls: Cell<Polls>,
+    /// Where answers are encoded that are not sent at once; empty between its uses, kept for its capacity.
+    scratch: RefCell<Vec<u8>>,
 }
 
-/// Whether tasks of exchanges have run since somebody asked last.
+/// Whether exchanges that had waited were polled since somebody asked last.
 #[derive(Clone, Copy, Debug)]
-enum Tasks {
+enum Polls {
     /// Nobody asks.
     Unwatched,
-    NoneRan,
-    RunSince(Instant),
+    NoneMade,
+    MadeSince(Instant),
 }
 
 impl Board {
     pub(super) fn new(server: Arc<Status>, index: usize, date: Date, recorder: Option<Arc<Recorder>>) -> Rc<Self> {
         let (date, stopping, memory) = (Cell::new(date), Cell::new(false), Cell::default());
-        Rc::new(Self { server, index, recorder, date, stopping, memory, tasks: Cell::new(Tasks::Unwatched) })
+        Rc::new(Self {
+            server,
+            index,
+            recorder,
+            date,
+            stopping,
+            memory,
+            polls: Cell::new(Polls::Unwatched),
+            scratch: RefCell::default(),
+        })
     }
 
     #[inline]
@@ -268,24 +282,36 @@ impl Board {
         self.stopping.get()
     }
 
-    /// From now on somebody asks whether tasks have run.
-    pub(super) fn watch_tasks(&self) {
-        self.tasks.set(Tasks::NoneRan);
+    /// From now on somebody asks whether exchanges that had waited were polled.
+    pub(super) fn watch_polls(&self) {
+        self.polls.set(Polls::NoneMade);
     }
 
-    /// A task of an exchange runs.
+    /// An exchange that has waited is polled.
     #[inline]
-    pub(super) fn note_task(&self) {
-        if let Tasks::NoneRan = self.tasks.get() {
-            self.tasks.set(Tasks::RunSince(Instant::now()));
+    pub(super) fn note_poll(&self) {
+        if let Polls::NoneMade = self.polls.get() {
+            self.polls.set(Polls::MadeSince(Instant::now()));
         }
     }
 
-    /// When the first task ran since this was asked last, if one did.
-    pub(super) fn take_tasks(&self) -> Option<Instant> {
-        match self.tasks.replace(Tasks::NoneRan) {
-            Tasks::RunSince(began) => Some(began),
-            Tasks::Unwatched | Tasks::NoneRan => None,
+    /// When the first of them was polled since this was asked last, if one did.
+    pub(super) fn take_polls(&self) -> Option<Instant> {
+        match self.polls.replace(Polls::NoneMade) {
+            Polls::MadeSince(began) => Some(began),
+            Polls::Unwatched | Polls::NoneMade => None,
+        }
+    }
+
+    /// An empty place to encode in; to be [put back](Self::put_scratch).
+    pub(super) fn take_scratch(&self) -> Vec<u8> {
+        self.scratch.take()
+    }
+
+    pub(super) fn put_scratch(&self, mut scratch: Vec<u8>) {
+        if scratch.capacity() <= SCRATCH_BYTES_MAX {
+            scratch.clear();
+            *self.scratch.borrow_mut() = scratch;
         }
     }
 

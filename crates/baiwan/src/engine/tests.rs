@@ -26,3 +26,4 @@ mod rig;
 mod routes;
 mod slow_readers;
 mod stopping;
+mod waiting;

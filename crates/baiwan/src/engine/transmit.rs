@@ -96,8 +96,8 @@ fn handle_sent<D: Driver>(
             note_taken::<D>(slot, busy, count);
             let from_queue = count - front.len();
             busy.output.take_sent(from_queue);
-            if let Some(exchange) = &busy.exchange {
-                exchange.pipe.handle_sent(from_queue);
+            if let Some(exchange) = &mut busy.exchange {
+                exchange.handle_sent(from_queue);
             }
             let owes = !busy.output.is_empty();
             if !owes {

@@ -5,7 +5,6 @@
 //!
 //! The invariant: each wish of a handler is answered once: by a chunk, by the end, or by a failure.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use baiwan_driver::Driver;
@@ -15,7 +14,7 @@ use bytes::Bytes;
 use super::answer::Extent;
 use super::arrival::{Arrival, receive_once};
 use super::close::{close, cut_answer, end_after_flush, end_exchange, enter, linger, linger_for_upload};
-use super::exchange::{Pipe, Progress};
+use super::exchange::Progress;
 use super::feed::decode_body;
 use super::ports::Ports;
 use super::refuse::{note_refusal, refuse};
@@ -38,14 +37,9 @@ pub(super) fn visit_exchange<D: Driver>(
 ) {
     let exchange = table.busy(index).and_then(|busy| busy.exchange.as_ref());
     let Some(exchange) = exchange else { return };
-    let (open, wanted) = exchange.pipe.with_feed(|feed| match feed {
-        Some(feed) => (!feed.decoder.is_complete(), feed.inlet.is_wanted()),
-        None => (false, false),
-    });
-    if open && wanted {
-        let pipe = Rc::clone(&exchange.pipe);
-        feed(terms, ports, table, index, &pipe, area);
-    } else if !open && table[index].flags.has(Flags::HANGUP) {
+    if exchange.wants_body() {
+        feed(terms, ports, table, index, area);
+    } else if exchange.has_whole_body() && table[index].flags.has(Flags::HANGUP) {
         handle_end_while_answering(terms, ports, table, index);
     }
 }
@@ -60,7 +54,7 @@ pub(super) fn handle_end_while_answering<D: Driver>(
 ) {
     let Some(busy) = table.busy_mut(index) else { return };
     let Some(exchange) = &busy.exchange else { return };
-    match exchange.pipe.progress() {
+    match exchange.course.progress {
         _ if !terms.settings.half_close => close(terms, ports, table, index, CloseReason::PeerClosed),
         Progress::Responding { extent: Extent::Endless } => {
             end_exchange(table, index, BodyError::Disconnected);
@@ -78,22 +72,15 @@ pub(super) fn handle_end_while_answering<D: Driver>(
 }
 
 /// Receives the next bytes of a body that its handler waits for.
-fn feed<D: Driver>(
-    terms: &Terms,
-    ports: &mut Ports<D>,
-    table: &mut Table<D::Socket>,
-    index: u32,
-    pipe: &Pipe,
-    area: &mut [u8],
-) {
-    let (continue_due, left, rate_min, inlet) = pipe.with_feed(|feed| {
-        let feed = feed.as_mut().expect("a wanted body has a feed");
-        let continue_due = std::mem::take(&mut feed.continue_due);
-        (continue_due, feed.decoder.remaining_hint(), feed.rate_min, feed.inlet.share())
-    });
+fn feed<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &mut Table<D::Socket>, index: u32, area: &mut [u8]) {
+    let busy = table.activate(index);
+    let exchange = busy.exchange.as_mut().expect("a wanted body has an exchange");
+    let feed = exchange.feed.as_mut().expect("a wanted body has a feed");
+    let continue_due = std::mem::take(&mut feed.continue_due);
+    let (left, rate_min, inlet) = (feed.decoder.remaining_hint(), feed.rate_min, feed.inlet.share());
     // After the head of the answer it would be taken for its body.
-    if continue_due && pipe.progress() == Progress::Waiting {
-        table.activate(index).output.push_back(Bytes::from_static(CONTINUE));
+    if continue_due && exchange.course.progress == Progress::Waiting {
+        busy.output.push_back(Bytes::from_static(CONTINUE));
         table.enqueue(index);
     }
     if !table[index].flags.has(Flags::READABLE) {
@@ -102,7 +89,7 @@ fn feed<D: Driver>(
     // Never more than the body has left, so that what follows it stays in the kernel.
     let bytes_max = left.map_or(SET_ASIDE_BYTES_MAX, |left| left.min(BODY_BYTES_MAX as u64) as usize);
     match receive_once(&mut ports.driver, table, index, &mut area[..bytes_max]) {
-        Arrival::Bytes(count) => hand_over(terms, ports, table, index, pipe, &area[..count]),
+        Arrival::Bytes(count) => hand_over(terms, ports, table, index, &area[..count]),
         Arrival::Nothing => expect_body(terms, table, index, rate_min),
         Arrival::End => {
             inlet.handle_failure(BodyError::Disconnected);
@@ -128,20 +115,12 @@ fn expect_body<S>(terms: &Terms, table: &mut Table<S>, index: u32, rate_min: u32
 }
 
 /// Decodes bytes of a body and hands its data to the handler.
-fn hand_over<D: Driver>(
-    terms: &Terms,
-    ports: &mut Ports<D>,
-    table: &mut Table<D::Socket>,
-    index: u32,
-    pipe: &Pipe,
-    bytes: &[u8],
-) {
-    let (decoded, rate_min, inlet) = pipe.with_feed(|feed| {
-        let feed = feed.as_mut().expect("a wanted body has a feed");
-        let limits = Limits { body_bytes_max: feed.bytes_max, ..terms.settings.http };
-        (decode_body(&mut feed.decoder, bytes, &limits), feed.rate_min, feed.inlet.share())
-    });
+fn hand_over<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &mut Table<D::Socket>, index: u32, bytes: &[u8]) {
     let busy = table.activate(index);
+    let feed = busy.exchange.as_mut().and_then(|exchange| exchange.feed.as_mut()).expect("a wanted body has a feed");
+    let limits = Limits { body_bytes_max: feed.bytes_max, ..terms.settings.http };
+    let decoded = decode_body(&mut feed.decoder, bytes, &limits);
+    let (rate_min, inlet) = (feed.rate_min, feed.inlet.share());
     busy.pace_mut().handle_bytes(bytes.len(), &terms.clock, rate_min);
     match decoded {
         Ok(decoded) => {

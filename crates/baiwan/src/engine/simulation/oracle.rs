@@ -32,10 +32,9 @@ pub(super) fn after_turn(engine: &Engine<SimDriver, SimApp>, frame_bytes: usize)
             return Err(format!("{waiting} bytes are set aside for slot {index} with a capacity of {capacity}"));
         }
         let queued: usize = busy.output.byte_count();
-        let linked = busy.exchange.as_ref().map_or(0, |exchange| exchange.pipe.waiting_bytes());
         let most = OUTPUT_BYTES_MAX + frame_bytes + FRAMING_BYTES_MAX;
-        if queued + linked > most {
-            return Err(format!("{queued} and {linked} bytes of output are held for slot {index}, more than {most}"));
+        if queued > most {
+            return Err(format!("{queued} bytes of output are held for slot {index}, more than {most}"));
         }
     }
     Ok(())
@@ -70,14 +69,8 @@ pub(super) fn at_rest(engine: &Engine<SimDriver, SimApp>, net: &SimNet, now: Tic
             return failed("with output, although there is room");
         }
         let exchange = busy.and_then(|busy| busy.exchange.as_ref());
-        let wants = exchange.is_some_and(|exchange| {
-            exchange.pipe.with_feed(|feed| {
-                feed.as_ref().is_some_and(|feed| !feed.decoder.is_complete() && feed.inlet.is_wanted())
-            })
-        });
-        let bodyless = exchange.is_some_and(|exchange| {
-            exchange.pipe.with_feed(|feed| feed.as_ref().is_none_or(|f| f.decoder.is_complete()))
-        });
+        let wants = exchange.is_some_and(|exchange| exchange.wants_body());
+        let bodyless = exchange.is_some_and(|exchange| exchange.has_whole_body());
         match slot.state {
             State::Idle | State::Head | State::Discard { .. } | State::Linger { .. } if !owes && unseen.input => {
                 return failed("although there is something to receive");

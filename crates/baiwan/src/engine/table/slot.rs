@@ -1,11 +1,9 @@
 //! One slot: all that an idle connection owns, and what a busy one holds beside it.
 
 use std::num::NonZeroU32;
-use std::rc::Rc;
 
 use baiwan_driver::Peer;
 use baiwan_http1::{BodyDecoder, HeadDecoder};
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::peer::CompactPeer;
@@ -14,9 +12,8 @@ use super::state::State;
 use super::wheel;
 use crate::clock::Tick;
 use crate::delivery::Delivery;
-use crate::ending::OfConnection;
 use crate::engine::chunks::Chunks;
-use crate::engine::exchange::Pipe;
+use crate::engine::exchange::Pending;
 use crate::own_answer::Asked;
 use crate::pace::Pace;
 use crate::recorder::Draft;
@@ -132,6 +129,7 @@ pub(in crate::engine) struct Busy {
     pub(in crate::engine) set_aside: Option<Box<SetAside>>,
     /// Owed to the peer, in order.
     pub(in crate::engine) output: Chunks,
+    /// A handler or response body that is being waited for.
     pub(in crate::engine) exchange: Option<Pending>,
     /// The record of the exchange that is going on, or whose answer is being sent, if somebody wants one.
     pub(in crate::engine) draft: Option<Box<Draft>>,
@@ -161,22 +159,6 @@ pub(in crate::engine) struct SetAside {
     pub(in crate::engine) head: HeadDecoder,
     /// When those had come that wait for the next turn, if somebody wants records.
     pub(in crate::engine) arrived: Option<Instant>,
-}
-
-/// A handler or response body that is being waited for, in a task of its own.
-#[derive(Debug)]
-pub(in crate::engine) struct Pending {
-    pub(in crate::engine) pipe: Rc<Pipe>,
-    pub(in crate::engine) task: AbortHandle,
-    /// What the handler may wait for, until it has happened; none where no setting asks for an age.
-    pub(in crate::engine) ending: Option<OfConnection>,
-}
-
-impl Pending {
-    /// Whether somebody may still read the request's body.
-    pub(in crate::engine) fn awaits_body(&self) -> bool {
-        self.pipe.with_feed(|feed| feed.as_ref().is_some_and(|feed| feed.inlet.is_held()))
-    }
 }
 
 impl Busy {
@@ -299,6 +281,11 @@ mod tests {
     #[test]
     fn promise_2_an_idle_connection_is_one_small_slot() {
         const { assert!(Slots::<Socket>::ENTRY_BYTES == 64) };
+    }
+
+    #[test]
+    fn what_a_busy_connection_holds_is_small() {
+        const { assert!(Slab::<Busy, 1>::ENTRY_BYTES <= 136) };
     }
 
     #[test]

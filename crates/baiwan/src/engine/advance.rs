@@ -1,0 +1,134 @@
+//! Exchanges that go on: those for which something has happened that their handler or body waits for.
+//!
+//! What they make of their answers is owed by the connection from then on, and leaves with what others owe.
+//!
+//! The invariant: a turn polls a bounded number of them, in the order in which they were rung for, so that those that are received from
+//! have their turn, too.
+
+use std::collections::VecDeque;
+
+use baiwan_driver::{Driver, Token};
+use tokio::time::Instant;
+
+use super::chunks::Chunks;
+use super::close::{cut_answer, end_after_flush, end_exchange, fail, flush, note_upload, take_exchange};
+use super::exchange::Progress;
+use super::lifetime::reason_after_answer;
+use super::ports::Ports;
+use super::route::obey_route;
+use super::table::Table;
+use super::terms::Terms;
+use super::{TURN_TIME_MAX, has_budget};
+use crate::BodyError;
+use crate::clock::Tick;
+use crate::status::CloseReason;
+
+/// Exchanges that are polled in one turn.
+const TURN_POLLS_MAX: usize = 64;
+/// After this number of them the clock is looked at: a turn that lasts too long polls no more.
+const LOOK_POLLS: usize = 8;
+
+/// What others have said to the engine; empty between turns, but for those that wait for the next.
+#[derive(Debug, Default)]
+pub(super) struct Messages {
+    tokens: Vec<Token>,
+    /// Connections whose exchange is to be polled, and in which turn that was heard.
+    rung: VecDeque<(Token, Instant)>,
+}
+
+impl Messages {
+    /// Whether exchanges wait to be polled.
+    pub(super) fn has_work(&self) -> bool {
+        !self.rung.is_empty()
+    }
+
+    /// Since when the exchange waits that will be polled next.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        self.rung.front().map(|(_, since)| *since)
+    }
+}
+
+/// Looks after the connections whose exchange or body has news.
+pub(super) fn take_messages<D: Driver>(
+    terms: &Terms,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    messages: &mut Messages,
+) {
+    let Messages { tokens, rung } = messages;
+    terms.board.inbox().take(tokens);
+    for token in tokens.drain(..) {
+        let Some(index) = table.find(token) else { continue };
+        match table.busy(index).and_then(|busy| busy.exchange.as_ref()) {
+            Some(exchange) if exchange.has_rung() => rung.push_back((token, terms.clock.now())),
+            // A body is wanted, or will not be read.
+            Some(_) => table.enqueue(index),
+            None => {}
+        }
+    }
+    for polled in 1..=TURN_POLLS_MAX {
+        if !has_budget() {
+            return;
+        }
+        let Some((token, _)) = rung.pop_front() else { return };
+        if let Some(index) = table.find(token) {
+            advance(terms, ports, table, index);
+        }
+        if polled % LOOK_POLLS == 0 && terms.precise_time().duration_since(terms.clock.now()) > TURN_TIME_MAX {
+            return;
+        }
+    }
+}
+
+/// Polls an exchange, and goes on as far as that allows.
+fn advance<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &mut Table<D::Socket>, index: u32) {
+    let Some(busy) = table.busy_mut(index) else { return };
+    let Some(exchange) = busy.exchange.as_mut().filter(|exchange| exchange.has_rung()) else { return };
+    let mut made = Chunks::None;
+    if let Some(told) = exchange.poll(&mut made)
+        && !obey_route(terms, ports, table, index, &told)
+    {
+        return;
+    }
+    let Some(busy) = table.busy_mut(index) else { return };
+    let Some(exchange) = &mut busy.exchange else { return };
+    exchange.handle_taken(made.byte_count());
+    busy.output.append(&mut made);
+    let (progress, status) = (exchange.course.progress, exchange.course.status);
+    if progress != Progress::Waiting {
+        busy.request_due = Tick::NEVER;
+    }
+    if let (Some(draft), Some(status)) = (&mut busy.draft, status)
+        && !draft.has_head()
+    {
+        draft.handle_head(status, terms.recent_time().into_std());
+    }
+    match progress {
+        Progress::Waiting | Progress::Responding { .. } => {
+            table.update_deadline(index);
+            table.enqueue(index);
+        }
+        Progress::Finished { keep_alive } => finish_exchange(terms, table, index, keep_alive),
+        Progress::Failed { begun: Some(_) } => {
+            end_exchange(table, index, BodyError::Over);
+            cut_answer(terms, ports, table, index, CloseReason::HandlerFailed);
+        }
+        Progress::Failed { begun: None } => {
+            end_exchange(table, index, BodyError::Over);
+            fail(terms, table, index);
+        }
+    }
+}
+
+/// All of the answer is there; what is left is to send it.
+fn finish_exchange<S>(terms: &Terms, table: &mut Table<S>, index: u32, keep_alive: bool) {
+    let busy = table.activate(index);
+    let mut exchange = take_exchange(busy).expect("an exchange has finished");
+    let feed = exchange.feed.take().filter(|feed| !feed.decoder.is_complete());
+    if !keep_alive {
+        note_upload(table, index, feed.as_deref());
+        return end_after_flush(terms, table, index, reason_after_answer(terms, table, index));
+    }
+    busy.unread = feed.map(|feed| Box::new(feed.decoder));
+    flush(terms, table, index);
+}

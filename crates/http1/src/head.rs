@@ -126,7 +126,7 @@ impl HeadDecoder {
             let mut lines = Lines::new();
             if lines.read(&window[leading..], limits).is_some() {
                 let mut head = lines.judged();
-                *head.request.headers_mut() = std::mem::take(fields);
+                std::mem::swap(head.request.headers_mut(), fields);
                 if lines.fill(&mut head.request).is_some() {
                     return Ok(Some((head, leading + lines.length())));
                 }

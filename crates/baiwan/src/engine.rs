@@ -22,7 +22,7 @@
 //! | `pulse` | how late and how long turns are, where somebody counts that |
 //! | `receive` | ready connections: bytes to heads and bodies |
 //! | `admit` | a head to the gate's verdict |
-//! | `respond` | a head to an answer, or to a task |
+//! | `respond` | a head to an answer, or to an exchange that is waited for |
 //! | `call` | the app's call, polled once |
 //! | `apps` | the app that a connection's requests are for |
 //! | `upload` | a request's body: received, or discarded |

@@ -2,8 +2,8 @@
 //!
 //! Whoever wakes an exchange, and request bodies, put the token of their connection here when there is something for the engine to do.
 //! Either may happen on any thread, so this is the one structure of a core that has a lock; nobody else's core takes it.
-//! The list is bounded by its writers: a connection is put in at most once by its exchange and once by its body until the
-//! engine has looked.
+//! The list is bounded by its writers: a connection is put in at most once by each exchange that it has had, and once by each of
+//! their bodies, until the engine has looked.
 //!
 //! The invariant: when the engine sleeps, there is nothing here that it has not seen, or the wake-up is on its way.
 
@@ -73,7 +73,7 @@ impl Inbox {
         std::mem::swap(&mut self.lock().tokens, tokens);
     }
 
-    /// Whether a token came in, or something changed, since the engine looked. It goes on looking by itself: nobody will wake it.
+    /// Whether a token came in, or something changed, since the engine looked. The engine is awake then, and has to look by itself: no wake-up follows.
     pub(crate) fn has_news(&self) -> bool {
         let state = self.lock();
         !state.tokens.is_empty() || state.changed

@@ -2,7 +2,7 @@
 //!
 //! What they make of their answers is owed by the connection from then on, and leaves with what others owe.
 //!
-//! The invariant: a turn polls a bounded number of them, in the order in which they were rung for, so that those that are received from
+//! The invariant: a turn polls a bounded number of them, in the order in which they were woken, so that those that are received from
 //! have their turn, too.
 
 use std::collections::VecDeque;
@@ -33,18 +33,18 @@ const LOOK_POLLS: usize = 8;
 pub(super) struct Messages {
     tokens: Vec<Token>,
     /// Connections whose exchange is to be polled, and in which turn that was heard.
-    rung: VecDeque<(Token, Instant)>,
+    woken: VecDeque<(Token, Instant)>,
 }
 
 impl Messages {
     /// Whether exchanges wait to be polled.
     pub(super) fn has_work(&self) -> bool {
-        !self.rung.is_empty()
+        !self.woken.is_empty()
     }
 
     /// Since when the exchange waits that will be polled next.
     pub(super) fn waits_since(&self) -> Option<Instant> {
-        self.rung.front().map(|(_, since)| *since)
+        self.woken.front().map(|(_, since)| *since)
     }
 }
 
@@ -55,12 +55,12 @@ pub(super) fn take_messages<D: Driver>(
     table: &mut Table<D::Socket>,
     messages: &mut Messages,
 ) {
-    let Messages { tokens, rung } = messages;
+    let Messages { tokens, woken } = messages;
     terms.board.inbox().take(tokens);
     for token in tokens.drain(..) {
         let Some(index) = table.find(token) else { continue };
         match table.busy(index).and_then(|busy| busy.exchange.as_ref()) {
-            Some(exchange) if exchange.has_rung() => rung.push_back((token, terms.clock.now())),
+            Some(exchange) if exchange.is_woken() => woken.push_back((token, terms.clock.now())),
             // A body is wanted, or will not be read.
             Some(_) => table.enqueue(index),
             None => {}
@@ -70,7 +70,7 @@ pub(super) fn take_messages<D: Driver>(
         if !has_budget() {
             return;
         }
-        let Some((token, _)) = rung.pop_front() else { return };
+        let Some((token, _)) = woken.pop_front() else { return };
         if let Some(index) = table.find(token) {
             advance(terms, ports, table, index);
         }
@@ -83,7 +83,7 @@ pub(super) fn take_messages<D: Driver>(
 /// Polls an exchange, and goes on as far as that allows.
 fn advance<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &mut Table<D::Socket>, index: u32) {
     let Some(busy) = table.busy_mut(index) else { return };
-    let Some(exchange) = busy.exchange.as_mut().filter(|exchange| exchange.has_rung()) else { return };
+    let Some(exchange) = busy.exchange.as_mut().filter(|exchange| exchange.is_woken()) else { return };
     let mut made = Chunks::None;
     if let Some(told) = exchange.poll(&mut made)
         && !obey_route(terms, ports, table, index, &told)

@@ -1,8 +1,8 @@
 //! An exchange that could not be finished at once: its handler, then the rest of its answer's body.
 //!
-//! The connection owns it, as it owns the rest of its state: there is no task. What the handler or the body waits for rings the
-//! exchange's [`Bell`], the core's inbox has the connection's token then, and the engine polls the exchange in its next turn, as far as
-//! the connection's output credit allows.
+//! The connection owns it, as it owns the rest of its state: there is no task. Whatever the handler or the body waits for wakes the
+//! [`ExchangeWaker`], which puts the connection's token into the core's inbox, and the engine polls the exchange in its next turn, as far
+//! as the connection's output credit allows.
 //!
 //! The invariant: an exchange ends in `Finished` or `Failed`, whatever becomes of its polls, and is not polled after that. Whatever it
 //! holds of the app's may panic when it is polled or dropped: that costs this exchange alone.
@@ -42,7 +42,7 @@ pub(super) type Pending = Box<Exchange<dyn Work>>;
 pub(super) struct Exchange<W: Work + ?Sized> {
     pub(super) course: Course,
     board: Rc<Board>,
-    bell: Arc<Bell>,
+    waker: Arc<ExchangeWaker>,
     /// The request's body, for as long as the exchange lasts.
     pub(super) feed: Option<Box<Feed>>,
     /// What the handler may wait for, until it has happened; none where no setting asks for an age.
@@ -106,28 +106,29 @@ impl Progress {
 }
 
 /// What a handler or a body wakes.
-struct Bell {
+struct ExchangeWaker {
     inbox: Arc<Inbox>,
     token: Token,
     /// The token is in the inbox, or was taken from there, and the exchange is not polled yet.
-    has_rung: AtomicBool,
+    is_woken: AtomicBool,
 }
 
-impl Bell {
-    fn ring(&self) {
-        if !self.has_rung.swap(true, AcqRel) {
+impl ExchangeWaker {
+    /// Has the engine poll the exchange.
+    fn request_poll(&self) {
+        if !self.is_woken.swap(true, AcqRel) {
             self.inbox.push(self.token);
         }
     }
 }
 
-impl Wake for Bell {
+impl Wake for ExchangeWaker {
     fn wake(self: Arc<Self>) {
-        self.ring();
+        self.request_poll();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.ring();
+        self.request_poll();
     }
 }
 
@@ -152,8 +153,9 @@ impl<W: Work + 'static> Exchange<W> {
     /// One that is polled in the next turn. `owed` bytes of its answer are on their way already.
     pub(super) fn begin(token: Token, board: Rc<Board>, begun: Begun, work: W) -> Pending {
         add(&board.status().exchanges, 1);
-        let bell = Arc::new(Bell { inbox: Arc::clone(board.inbox()), token, has_rung: AtomicBool::new(false) });
-        bell.ring();
+        let waker =
+            Arc::new(ExchangeWaker { inbox: Arc::clone(board.inbox()), token, is_woken: AtomicBool::new(false) });
+        waker.request_poll();
         let Begun { feed, ending, route, progress, owed } = begun;
         let course = Course {
             made: owed as u64,
@@ -166,7 +168,7 @@ impl<W: Work + 'static> Exchange<W> {
             is_stream_by_wait: false,
             waits_for_credit: false,
         };
-        Box::new(Self { course, board, bell, feed: feed.map(Box::new), ending, work })
+        Box::new(Self { course, board, waker, feed: feed.map(Box::new), ending, work })
     }
 }
 
@@ -184,15 +186,15 @@ pub(super) struct Begun {
 impl<W: Work + ?Sized> Exchange<W> {
     /// Whether something that it waits for has happened since it was polled last.
     #[inline]
-    pub(super) fn has_rung(&self) -> bool {
-        self.bell.has_rung.load(Relaxed)
+    pub(super) fn is_woken(&self) -> bool {
+        self.waker.is_woken.load(Relaxed)
     }
 
     /// Goes on as far as possible. What it makes of the answer is appended to `made`; returns what layers of its route say.
     pub(super) fn poll(&mut self, made: &mut Chunks) -> Option<Told> {
-        // Whatever happens from here on rings again.
-        self.bell.has_rung.swap(false, AcqRel);
-        let waker = Waker::from(Arc::clone(&self.bell));
+        // Whatever happens from here on wakes it again.
+        self.waker.is_woken.swap(false, AcqRel);
+        let waker = Waker::from(Arc::clone(&self.waker));
         self.poll_with(&mut Context::from_waker(&waker), made)
     }
 
@@ -228,7 +230,7 @@ impl<W: Work + ?Sized> Exchange<W> {
         course.owed = course.owed.saturating_sub(count);
         if course.waits_for_credit && course.owed < OUTPUT_BYTES_MAX {
             course.waits_for_credit = false;
-            self.bell.ring();
+            self.waker.request_poll();
         }
     }
 

@@ -68,7 +68,7 @@ impl Pressure {
         }
     }
 
-    /// The driver was asked for the events of this turn. An exchange that has rung waits `since` an earlier one.
+    /// The driver was asked for the events of this turn. An exchange that was woken waits `since` an earlier one.
     pub(super) fn handle_polled<S>(&mut self, terms: &Terms, table: &mut Table<S>, since: Option<Instant>) {
         let now = terms.clock.now();
         let began = terms.board.take_polls();
@@ -81,7 +81,7 @@ impl Pressure {
         (self.polled, self.slept) = (now, false);
     }
 
-    /// Nothing is left to do, but for what waits in tasks.
+    /// Nothing is left to do: every exchange waits for something that has not happened.
     pub(super) fn handle_idle(&mut self, terms: &Terms) {
         self.slept = true;
         self.handle_lag(terms, Duration::ZERO, terms.clock.now());

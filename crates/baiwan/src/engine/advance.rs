@@ -2,14 +2,22 @@
 //!
 //! What they make of their answers is owed by the connection from then on, and leaves with what others owe.
 //!
+//! Tokio gives the core's future a budget for each of its polls, which what handlers wait for spends (a channel, a timer), so that one that is
+//! always ready does not keep its core. Each poll of an exchange may spend all of it, as a task may, and what it has spent is given back
+//! after that poll: neither the next exchange nor a new request of the same turn goes without because of it. One that has spent its
+//! budget is woken when the turn is over, and is polled in the next.
+//!
 //! The invariant: a turn polls a bounded number of them, in the order in which they were woken, so that those that are received from
 //! have their turn, too.
 
 use std::collections::VecDeque;
+use std::task::{Context, Poll, Waker};
 
 use baiwan_driver::{Driver, Token};
+use tokio::task::coop::poll_proceed;
 use tokio::time::Instant;
 
+use super::TURN_TIME_MAX;
 use super::chunks::Chunks;
 use super::close::{cut_answer, end_after_flush, end_exchange, fail, flush, note_upload, take_exchange};
 use super::exchange::Progress;
@@ -18,7 +26,6 @@ use super::ports::Ports;
 use super::route::obey_route;
 use super::table::Table;
 use super::terms::Terms;
-use super::{TURN_TIME_MAX, has_budget};
 use crate::BodyError;
 use crate::clock::Tick;
 use crate::status::CloseReason;
@@ -67,9 +74,8 @@ pub(super) fn take_messages<D: Driver>(
         }
     }
     for polled in 1..=TURN_POLLS_MAX {
-        if !has_budget() {
-            return;
-        }
+        // Gives back what is spent while it lives. Nobody is woken where there is none: the next turn follows at once.
+        let Poll::Ready(_budget) = poll_proceed(&mut Context::from_waker(Waker::noop())) else { return };
         let Some((token, _)) = woken.pop_front() else { return };
         if let Some(index) = table.find(token) {
             advance(terms, ports, table, index);

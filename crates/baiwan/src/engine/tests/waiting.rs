@@ -8,6 +8,7 @@ use axum::Router;
 use axum::routing::get as route_get;
 
 use super::rig::{Rig, get, statuses};
+use crate::settings::{Overload, Settings};
 use crate::status::CloseReason;
 
 /// What a handler waits for: it is there when somebody says so. Counts the polls, and keeps the latest waker.
@@ -137,4 +138,57 @@ async fn row_98_a_handler_that_panics_when_it_is_dropped_costs_its_connection_an
     assert_eq!((rig.counts().core_panics, rig.counts().handler_panics), (0, 1));
     assert_eq!((rig.closed(CloseReason::PeerClosed), rig.counts().exchanges), (1, 1));
     assert_eq!(statuses(&rig.exchange(&get("/")).await), [200]);
+}
+
+/// Spends the budget that Tokio gives a task for each of its polls, as one does that reads a channel which is always full.
+async fn spend(times: usize) -> &'static str {
+    for _ in 0..times {
+        tokio::task::consume_budget().await;
+    }
+    "spent"
+}
+
+/// Handlers that spend the budget: for ever, and ten times as often as one poll allows; and one that spends a little of it at once.
+fn spenders() -> Router {
+    Router::new()
+        .route("/for-ever", route_get(|| spend(usize::MAX)))
+        .route("/long", route_get(|| spend(1280)))
+        .route("/", route_get(|| spend(3)))
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_handler_that_spends_the_budget_in_each_poll_keeps_no_new_request_from_being_served() {
+    for (spending, overload) in [(1, Overload::Off), (20, Overload::Off), (1, Overload::Auto)] {
+        let rig = Rig::with_settings(spenders(), Settings { overload, ..Settings::default() });
+        let mut spenders: Vec<_> = std::iter::repeat_with(|| rig.connect()).take(spending).collect();
+        spenders.iter_mut().for_each(|peer| peer.send(get("/for-ever")));
+        rig.settle().await;
+        let mut peers: Vec<_> = std::iter::repeat_with(|| rig.connect()).take(100).collect();
+        peers.iter_mut().for_each(|peer| peer.send(get("/")));
+        rig.settle().await;
+        let served = peers.iter_mut().filter_map(|peer| statuses(&peer.receive()).pop()).collect::<Vec<_>>();
+        assert_eq!(served, [200; 100], "{spending} {overload:?}");
+        assert_eq!(rig.counts().exchanges, spending as u64);
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_handler_that_spends_the_budget_in_each_poll_comes_to_its_end_whatever_others_spend() {
+    let rig = Rig::new(spenders());
+    let (mut first, mut second, mut other) = (rig.connect(), rig.connect(), rig.connect());
+    first.send(get("/for-ever"));
+    rig.settle().await;
+    second.send(get("/long"));
+    let mut answers = [String::new(), String::new()];
+    for _ in 0..4 {
+        // New requests in each turn, which spend more than a turn has.
+        for _ in 0..64 {
+            other.send(get("/").repeat(50));
+            tokio::task::yield_now().await;
+            answers[1] += &other.receive();
+        }
+        answers[0] += &second.receive();
+    }
+    assert_eq!(statuses(&answers[0]), [200]);
+    assert!(statuses(&answers[1]).len() > 100, "others are served meanwhile");
 }

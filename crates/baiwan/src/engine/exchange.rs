@@ -286,8 +286,11 @@ impl Course {
         self.is_stream_by_wait = false;
     }
 
+    /// There is no more of the answer. One that is complete stays as it is, whatever fails after it.
     pub(super) fn fail(&mut self) {
-        self.progress = Progress::Failed { begun: self.progress.begun() };
+        if !matches!(self.progress, Progress::Finished { .. }) {
+            self.progress = Progress::Failed { begun: self.progress.begun() };
+        }
     }
 }
 

@@ -102,7 +102,11 @@ where
                 // The engine ends it.
                 _ if told.as_ref().is_some_and(|told| told.is_too_large) => return told,
                 Poll::Pending => return told,
-                Poll::Ready(response) => self.stage = begin_answer(response, own, context, warning, id),
+                Poll::Ready(response) => {
+                    // The call is dropped before there is something of its answer, which a panic in that would cut.
+                    self.stage = Stage::Over;
+                    self.stage = begin_answer(response, own, context, warning, id);
+                }
             }
         }
         if let Stage::Sending { rest, keep_alive } = &mut self.stage {

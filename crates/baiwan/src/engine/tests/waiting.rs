@@ -1,11 +1,16 @@
 //! Handlers that wait, and who wakes them.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use axum::Router;
 use axum::routing::get as route_get;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Frame;
+use tower_service::Service;
 
 use super::rig::{Rig, get, statuses};
 use crate::settings::{Overload, Settings};
@@ -191,4 +196,84 @@ async fn a_handler_that_spends_the_budget_in_each_poll_comes_to_its_end_whatever
     }
     assert_eq!(statuses(&answers[0]), [200]);
     assert!(statuses(&answers[1]).len() > 100, "others are served meanwhile");
+}
+
+/// An answer, or a frame of one, that is there at the second poll; what made it panics when it is dropped.
+struct Second<T> {
+    made: Option<T>,
+    polls: usize,
+    _grenade: Grenade,
+}
+
+impl<T> Second<T> {
+    fn new(made: T) -> Self {
+        Self { made: Some(made), polls: 0, _grenade: Grenade }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.polls += 1;
+        if self.polls == 1 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.made.take())
+    }
+}
+
+impl<T: Unpin> Future for Second<T> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        Second::poll(self.get_mut(), cx).map(|made| made.expect("polled when it was ready"))
+    }
+}
+
+impl http_body::Body for Second<Bytes> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Second::poll(self.get_mut(), cx).map(|made| made.map(|data| Ok(Frame::data(data))))
+    }
+}
+
+/// Answers with a call, or with a body, that panics when it is dropped.
+#[derive(Clone)]
+struct Answers;
+
+impl Service<Request<crate::Body>> for Answers {
+    type Response = Response<axum::body::Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<crate::Body>) -> Self::Future {
+        let body = |text: &'static str| axum::body::Body::from(text);
+        match request.uri().path() {
+            "/call" => Box::pin(Second::new(Ok(Response::new(body("from the call"))))),
+            "/body" => {
+                let second = axum::body::Body::new(Second::new(Bytes::from_static(b"from the body")));
+                Box::pin(std::future::ready(Ok(Response::new(second))))
+            }
+            _ => Box::pin(std::future::ready(Ok(Response::new(body("hello"))))),
+        }
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_panics_when_it_is_dropped_after_a_complete_answer_makes_no_second_one() {
+    let rig = Rig::serving(Answers);
+    for (path, expected) in [("/body", vec![200, 200]), ("/call", vec![500])] {
+        let panics = rig.counts().handler_panics;
+        let mut peer = rig.connect();
+        peer.send(get(path) + &get("/"));
+        rig.settle().await;
+        let answers = peer.receive();
+        assert_eq!(statuses(&answers), expected, "{path}: {answers}");
+        assert_eq!(rig.counts().handler_panics, panics + 1);
+    }
+    assert_eq!((rig.counts().core_panics, rig.counts().exchanges), (0, 0));
 }

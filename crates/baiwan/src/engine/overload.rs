@@ -8,8 +8,8 @@
 //!
 //! Whether the core is overloaded, `baiwan_limits::ControlledDelay` decides by the time between a connection's readiness and the call of
 //! its handler. A connection may be ready for as long as a turn before the driver is asked, so it is taken to be ready since the driver
-//! was asked before. After a sleep it is ready since now, unless handlers that had waited have used the core until now: those that became ready
-//! meanwhile are taken to have come evenly over that time, in the order in which the driver names them. One that has sent requests behind
+//! was asked before. After a sleep it is ready since now, unless handlers that had waited have used the core until now, so that the sleep
+//! was none: those that became ready meanwhile are taken to have come evenly over that time, in the order in which the driver names them. One that has sent requests behind
 //! each other waits on, after each visit, from the time at which it became ready. Only connections that expect a request, and may have
 //! one, wait here: what has begun is served as ever (`receive`).
 //!
@@ -37,6 +37,8 @@ use crate::status::add;
 const TURN_REFUSALS_MAX: usize = BATCH_MAX;
 /// The beginning of overload is said no more often than this, and its end where the beginning was.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
+/// After a sleep that was longer than this nothing has waited for what used the core before: it would have ended the sleep at once.
+const NO_SLEEP_MAX: Duration = Duration::from_millis(1);
 
 /// Whether this core is overloaded, and what it has said of that.
 #[derive(Debug)]
@@ -46,6 +48,8 @@ pub(super) struct Pressure {
     polled: Instant,
     /// The last turn left nothing to do: what is ready now has become so just now.
     slept: bool,
+    /// When handlers that had waited began to use the core in the last turn, and when that turn ended, if it left nothing to do.
+    used: Option<[Instant; 2]>,
     /// How long handlers that had waited have used the core before this turn, if several requests have waited for that.
     delay: Duration,
     /// When the last overload began whose beginning was said, and how many had been refused by then.
@@ -63,7 +67,7 @@ impl Pressure {
                 table.separate_waiting(now);
                 board.watch_polls();
                 let (control, delay) = (ControlledDelay::new(), Duration::ZERO);
-                Some(Self { control, polled: now, slept: true, delay, said: None, is_said: false })
+                Some(Self { control, polled: now, slept: true, used: None, delay, said: None, is_said: false })
             }
         }
     }
@@ -71,7 +75,9 @@ impl Pressure {
     /// The driver was asked for the events of this turn. An exchange that was woken waits `since` an earlier one.
     pub(super) fn handle_polled<S>(&mut self, terms: &Terms, table: &mut Table<S>, since: Option<Instant>) {
         let now = terms.clock.now();
-        let began = terms.board.take_polls();
+        let used = self.used.take().filter(|[_, ended]| now.saturating_duration_since(*ended) <= NO_SLEEP_MAX);
+        // Others have been polled since by whoever lets them undo what they had begun.
+        let began = used.map(|[began, _]| began).into_iter().chain(terms.board.take_polls()).min();
         match began {
             Some(began) if self.slept => table.spread_waiting(began, now),
             _ => table.stamp_waiting(if self.slept { now } else { self.polled }),
@@ -84,6 +90,7 @@ impl Pressure {
     /// Nothing is left to do: every exchange waits for something that has not happened.
     pub(super) fn handle_idle(&mut self, terms: &Terms) {
         self.slept = true;
+        self.used = terms.board.take_polls().map(|began| [began, terms.clock.precise()]);
         self.handle_lag(terms, Duration::ZERO, terms.clock.now());
     }
 

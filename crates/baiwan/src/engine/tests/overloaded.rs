@@ -410,3 +410,26 @@ async fn a_handler_that_takes_longer_than_a_request_may_wait_is_called_all_the_s
     assert!(numbers(&served).len() >= 99, "{}", numbers(&served).len());
     assert!(rig.counts().shed > 200, "{}", rig.counts().shed);
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn the_time_that_a_core_has_slept_is_none_that_handlers_have_used() {
+    let lasted = Arc::new(Mutex::new(Vec::new()));
+    let tell = Arc::clone(&lasted);
+    let tell =
+        move |exchange: &crate::observe::Exchange<'_>| tell.lock().unwrap().push(exchange.ended - exchange.begun);
+    let observer = Some(crate::observe::Observer::new(tell));
+    let later = async || tokio::task::yield_now().await;
+    let app = Router::new().route("/later", route_get(later)).route("/", route_get(async || "at once"));
+    let rig = Rig::with_settings(app, Settings { observer, ..settings(Overload::Auto) });
+    let mut peers: Vec<_> = std::iter::repeat_with(|| rig.connect()).take(3).collect();
+    rig.settle().await;
+    for _ in 0..10 {
+        peers[0].send(get("/later"));
+        rig.settle().await;
+        tokio::time::advance(Duration::from_secs(10)).await;
+        peers[1..].iter_mut().for_each(|peer| peer.send(get("/")));
+        rig.settle().await;
+    }
+    assert_eq!(*lasted.lock().unwrap(), [Duration::ZERO; 30]);
+    assert_eq!((rig.counts().overloads, rig.counts().shed), (0, 0));
+}

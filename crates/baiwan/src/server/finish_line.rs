@@ -141,11 +141,11 @@ impl Core {
     /// The number of tasks that handlers have spawned on this core and that have not ended.
     fn tasks_alive(&self, status: &CoreStatus) -> usize {
         let alive = self.runtime().as_ref().map_or(0, RuntimeMetrics::num_alive_tasks);
-        // An exchange and a connection in hyper's hands are a task each; one that has switched protocols is the app's.
+        // A connection in hyper's hands is a task; one that has switched protocols is the app's. An exchange is none, but where its handler
+        // undoes what it had begun, and that is waited for.
         let transports = &status.transports;
         let in_hyper = transports.open.load(Relaxed).saturating_sub(transports.upgraded.load(Relaxed));
-        let own = status.exchanges.load(Relaxed) + in_hyper;
-        alive.saturating_sub(own as usize + status.own_tasks.load(Relaxed))
+        alive.saturating_sub(in_hyper as usize + status.own_tasks.load(Relaxed))
     }
 
     /// How often the core has gone to sleep and woken up; `None` if it is awake or something is alive on it. The one that looks is awake.
@@ -332,6 +332,25 @@ mod tests {
             assert!(!line.is_at_rest(0), "its runtime must turn until the call has ended");
             drop(go);
             call.await.unwrap();
+        });
+    }
+
+    #[test]
+    fn no_core_is_at_rest_while_a_handler_undoes_what_it_had_begun() {
+        let status = Status::new(1, 1, 1);
+        let line = FinishLine::new(Arc::clone(&status), Arc::default());
+        let mut finish = line.finish(0);
+        Builder::new_current_thread().build().unwrap().block_on(async {
+            *line.cores[0].runtime() = Some(Handle::current().metrics());
+            finish.end_loop();
+            assert!(line.is_at_rest(0));
+            // Its exchange lives on in a task.
+            status.cores[0].exchanges.fetch_add(1, Relaxed);
+            let undoing = tokio::spawn(std::future::pending::<()>());
+            assert!(!line.is_at_rest(0));
+            undoing.abort();
+            assert!(undoing.await.is_err());
+            assert!(line.is_at_rest(0));
         });
     }
 }

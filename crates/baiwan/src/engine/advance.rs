@@ -91,6 +91,7 @@ fn advance<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &mut Table<D::
     let Some(busy) = table.busy_mut(index) else { return };
     let Some(exchange) = busy.exchange.as_mut().filter(|exchange| exchange.is_woken()) else { return };
     let mut made = Chunks::None;
+    let was_waiting = exchange.course.progress == Progress::Waiting;
     if let Some(told) = exchange.poll(&mut made)
         && !obey_route(terms, ports, table, index, &told)
     {
@@ -99,11 +100,12 @@ fn advance<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &mut Table<D::
     let Some(busy) = table.busy_mut(index) else { return };
     let Some(exchange) = &mut busy.exchange else { return };
     exchange.handle_taken(made.byte_count());
-    busy.output.append(&mut made);
     let (progress, status) = (exchange.course.progress, exchange.course.status);
-    if progress != Progress::Waiting {
+    if (was_waiting && progress != Progress::Waiting) || !made.is_empty() {
+        // It has answered, or is not as silent as a peer that has ended its direction is to find it.
         busy.request_due = Tick::NEVER;
     }
+    busy.output.append(&mut made);
     if let (Some(draft), Some(status)) = (&mut busy.draft, status)
         && !draft.has_head()
     {

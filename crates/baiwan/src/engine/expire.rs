@@ -103,6 +103,7 @@ fn handle_exchange_deadline<D: Driver>(
     } else if busy.exchange.as_ref().is_some_and(|exchange| exchange.course.progress.head_sent()) {
         if !busy.output.is_empty() {
             // It is the peer that takes its time, which the write timeout judges.
+            busy.request_due = Tick::NEVER;
             return handle_end_while_answering(terms, ports, table, index);
         }
         // The peer has ended its direction, and nothing more comes of its answer.

@@ -22,6 +22,7 @@ use super::table::{Flags, State, Table};
 use super::terms::Terms;
 use super::{BODY_BYTES_MAX, SET_ASIDE_BYTES_MAX};
 use crate::BodyError;
+use crate::clock::Tick;
 use crate::status::CloseReason;
 
 /// An answer of unknown length goes on while something of it comes at least this often, once its peer has ended its direction.
@@ -60,11 +61,12 @@ pub(super) fn handle_end_while_answering<D: Driver>(
             end_exchange(table, index, BodyError::Disconnected);
             cut_answer(terms, ports, table, index, CloseReason::PeerClosed);
         }
-        Progress::Responding { extent: Extent::Open | Extent::UntilClose } => {
+        // Until something comes of it, looking at it once more changes nothing.
+        Progress::Responding { extent: Extent::Open | Extent::UntilClose } if busy.request_due == Tick::NEVER => {
             busy.request_due = terms.deadline(Some(HALF_CLOSED_SILENCE_MAX));
             table.update_deadline(index);
         }
-        Progress::Responding { extent: Extent::Known }
+        Progress::Responding { extent: Extent::Known | Extent::Open | Extent::UntilClose }
         | Progress::Waiting
         | Progress::Finished { .. }
         | Progress::Failed { .. } => {}

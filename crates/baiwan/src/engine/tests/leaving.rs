@@ -289,3 +289,29 @@ async fn what_a_handler_answers_after_its_body_has_failed_is_not_sent() {
     rig.settle().await;
     rig.assert_empty();
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_52_half_close_ends_an_answer_that_is_woken_often_and_brings_nothing() {
+    let silent = async || {
+        let mut often = tokio::time::interval(Duration::from_millis(100));
+        let mut is_first = true;
+        Body::from_stream(futures_util::stream::poll_fn(move |cx| {
+            if std::mem::take(&mut is_first) {
+                return std::task::Poll::Ready(Some(Ok::<_, Infallible>(Bytes::from_static(b"piece"))));
+            }
+            while often.poll_tick(cx).is_ready() {}
+            std::task::Poll::Pending
+        }))
+    };
+    let settings = Settings { half_close: true, ..Settings::default() };
+    let rig = Rig::with_settings(Router::new().route("/", route_get(silent)), settings);
+    let mut peer = rig.connect();
+    peer.send(get("/"));
+    rig.settle().await;
+    peer.0.shutdown_write();
+    rig.pass(Duration::from_millis(800)).await;
+    assert!(!peer.is_at_end());
+    rig.pass(Duration::from_millis(400)).await;
+    assert!(peer.receive().contains("piece") && peer.is_at_end());
+    assert_eq!((rig.closed(CloseReason::PeerClosed), rig.counts().exchanges), (1, 0));
+}

@@ -91,6 +91,7 @@ fn advance<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &mut Table<D::
     let Some(busy) = table.busy_mut(index) else { return };
     let Some(exchange) = busy.exchange.as_mut().filter(|exchange| exchange.is_woken()) else { return };
     let mut made = Chunks::None;
+    exchange.course.was_polled_late = busy.request_due <= terms.clock.tick();
     let was_waiting = exchange.course.progress == Progress::Waiting;
     if let Some(told) = exchange.poll(&mut made)
         && !obey_route(terms, ports, table, index, &told)

@@ -68,6 +68,8 @@ pub(super) struct Course {
     pub(super) is_stream: bool,
     /// It is taken for one because of the frame that is waited for now.
     is_stream_by_wait: bool,
+    /// It was polled last when its time was over.
+    pub(super) was_polled_late: bool,
     /// It goes on when less is owed.
     pub(super) waits_for_credit: bool,
 }
@@ -166,6 +168,7 @@ impl<W: Work + 'static> Exchange<W> {
             is_last: false,
             is_stream: false,
             is_stream_by_wait: false,
+            was_polled_late: false,
             waits_for_credit: false,
         };
         Box::new(Self { course, board, waker, feed: feed.map(Box::new), ending, work })

@@ -100,6 +100,9 @@ fn handle_exchange_deadline<D: Driver>(
             return;
         }
         (StatusCode::SERVICE_UNAVAILABLE, CloseReason::AgeTimeout, BodyError::Over)
+    } else if busy.exchange.as_ref().is_some_and(|exchange| exchange.is_woken() && !exchange.course.was_polled_late) {
+        // It may be ready, and is polled in its order before anything is decided.
+        return table.set_deadline(index, Tick(now.0 + 1));
     } else if busy.exchange.as_ref().is_some_and(|exchange| exchange.course.progress.head_sent()) {
         if !busy.output.is_empty() {
             // It is the peer that takes its time, which the write timeout judges.

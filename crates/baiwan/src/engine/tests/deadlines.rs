@@ -1,5 +1,9 @@
 //! Every wait has a deadline, each with its own answer and reason.
 
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use axum::Router;
@@ -385,4 +389,39 @@ async fn row_100_after_a_long_sleep_of_the_machine_each_deadline_is_acted_on_onc
     let closed = [CloseReason::KeepAliveTimeout, CloseReason::HeaderTimeout, CloseReason::RequestTimeout];
     assert_eq!(closed.map(|reason| rig.closed(reason)), [10, 10, 10]);
     rig.assert_empty();
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_is_ready_when_its_time_is_over_is_answered_however_many_are() {
+    let (open, gate) = tokio::sync::watch::channel(false);
+    let waits = move || {
+        let mut gate = gate.clone();
+        async move {
+            let _ = gate.wait_for(|is_open| *is_open).await;
+            "open"
+        }
+    };
+    // Wakes itself whenever it is polled.
+    let restless = || {
+        std::future::poll_fn(|cx: &mut Context<'_>| -> Poll<&str> {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+    };
+    let app = Router::new().route("/", route_get(waits)).route("/restless", route_get(restless));
+    let rig =
+        Rig::with_settings(app, Settings { request_timeout: Some(Duration::from_secs(5)), ..Settings::default() });
+    let mut peers: Vec<_> = std::iter::repeat_with(|| rig.connect()).take(300).collect();
+    peers.iter_mut().for_each(|peer| peer.send(get("/")));
+    let mut never_ready = rig.connect();
+    never_ready.send(get("/restless"));
+    rig.settle().await;
+    // The core looks only when all of this has happened.
+    open.send(true).unwrap();
+    tokio::time::advance(Duration::from_secs(6)).await;
+    rig.settle().await;
+    let answered = peers.iter_mut().map(|peer| statuses(&peer.receive())).filter(|answer| *answer == [200]).count();
+    assert_eq!((answered, rig.closed(CloseReason::RequestTimeout)), (300, 0));
+    rig.pass(Duration::from_secs(1)).await;
+    assert_eq!(statuses(&never_ready.receive()), [503], "it has its last look, and no more");
 }

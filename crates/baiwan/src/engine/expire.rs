@@ -10,6 +10,7 @@ use baiwan_driver::Driver;
 use baiwan_limits::MemoryLevel;
 use http::StatusCode;
 
+use super::TURN_TIME_MAX;
 use super::apps::Apps;
 use super::close::{
     answer_and_close, close, cut_answer, end_exchange, linger, linger_for_upload, note_unread, turn_away,
@@ -30,6 +31,8 @@ use crate::status::CloseReason;
 
 /// Deadlines looked at in one turn.
 const TURN_EXPIRIES_MAX: usize = 4096;
+/// After this number of them the clock is looked at: what handlers do when they are dropped takes time, and a turn that lasts too long ends.
+const LOOK_EXPIRIES: usize = 64;
 
 /// Acts on the deadlines that have passed. `expired` is empty between its uses, and kept for its capacity.
 pub(super) fn expire<D: Driver, A: App>(
@@ -40,9 +43,16 @@ pub(super) fn expire<D: Driver, A: App>(
     expired: &mut Vec<u32>,
     area: &mut [u8],
 ) {
-    table.expire(terms.clock.tick(), TURN_EXPIRIES_MAX, expired);
-    for index in expired.drain(..) {
-        handle_deadline(terms, ports, table, apps, index, area);
+    let now = terms.clock.tick();
+    for _ in 0..TURN_EXPIRIES_MAX / LOOK_EXPIRIES {
+        table.expire(now, LOOK_EXPIRIES, expired);
+        for index in expired.drain(..) {
+            handle_deadline(terms, ports, table, apps, index, area);
+        }
+        let is_done = table.next_due().is_none_or(|due| due > now);
+        if is_done || terms.precise_time().duration_since(terms.clock.now()) > TURN_TIME_MAX {
+            return;
+        }
     }
 }
 

@@ -425,3 +425,44 @@ async fn what_is_ready_when_its_time_is_over_is_answered_however_many_are() {
     rig.pass(Duration::from_secs(1)).await;
     assert_eq!(statuses(&never_ready.receive()), [503], "it has its last look, and no more");
 }
+
+/// Uses the core for a millisecond when it is dropped, and notes in which turn that is.
+struct Slow(Arc<AtomicUsize>, Arc<Mutex<Vec<usize>>>);
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        // It moves the clock when it is polled, and only then waits.
+        let _ = pin!(tokio::time::advance(Duration::from_millis(1))).poll(&mut Context::from_waker(Waker::noop()));
+        self.1.lock().unwrap().push(self.0.load(Relaxed));
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn handlers_that_take_long_to_be_dropped_do_not_all_end_in_one_turn() {
+    let (turns, dropped) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let (noted, counted) = (Arc::clone(&dropped), Arc::clone(&turns));
+    let never = move || {
+        let slow = Slow(Arc::clone(&counted), Arc::clone(&noted));
+        async move {
+            std::future::pending::<()>().await;
+            drop(slow);
+        }
+    };
+    let settings = Settings { request_timeout: Some(Duration::from_secs(5)), ..Settings::default() };
+    let rig = Rig::with_settings(Router::new().route("/", route_get(never)), settings);
+    let mut peers: Vec<_> = std::iter::repeat_with(|| rig.connect()).take(300).collect();
+    peers.iter_mut().for_each(|peer| peer.send(get("/")));
+    rig.settle().await;
+    // A task that is always ready has its turns between those of the engine.
+    tokio::task::spawn_local(std::future::poll_fn(move |cx| -> Poll<()> {
+        turns.fetch_add(1, Relaxed);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }));
+    tokio::time::advance(Duration::from_secs(6)).await;
+    rig.settle().await;
+    let dropped = dropped.lock().unwrap();
+    assert_eq!((dropped.len(), rig.closed(CloseReason::RequestTimeout)), (300, 0));
+    let most = dropped.chunk_by(|a, b| a == b).map(<[_]>::len).max();
+    assert_eq!(most, Some(64));
+}

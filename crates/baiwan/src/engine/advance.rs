@@ -35,6 +35,9 @@ const TURN_POLLS_MAX: usize = 64;
 /// After this number of them the clock is looked at: a turn that lasts too long polls no more.
 const LOOK_POLLS: usize = 8;
 
+/// Room for this many tokens is never given back. One large burst must not hold its room for ever.
+const ROOM_KEPT: usize = 1024;
+
 /// What others have said to the engine; empty between turns, but for those that wait for the next.
 #[derive(Debug, Default)]
 pub(super) struct Messages {
@@ -53,6 +56,17 @@ impl Messages {
     pub(super) fn waits_since(&self) -> Option<Instant> {
         self.woken.front().map(|(_, since)| *since)
     }
+
+    /// Gives back the room of a burst that is over.
+    fn shrink(&mut self) {
+        // The inbox has the other of two lists that change places, and it comes here in the next turn.
+        if self.tokens.capacity() > ROOM_KEPT {
+            self.tokens.shrink_to(ROOM_KEPT);
+        }
+        if self.woken.capacity() > ROOM_KEPT && self.woken.is_empty() {
+            self.woken.shrink_to(ROOM_KEPT);
+        }
+    }
 }
 
 /// Looks after the connections whose exchange or body has news.
@@ -62,6 +76,7 @@ pub(super) fn take_messages<D: Driver>(
     table: &mut Table<D::Socket>,
     messages: &mut Messages,
 ) {
+    messages.shrink();
     let Messages { tokens, woken } = messages;
     terms.board.inbox().take(tokens);
     for token in tokens.drain(..) {
@@ -140,4 +155,24 @@ fn finish_exchange<S>(terms: &Terms, table: &mut Table<S>, index: u32, keep_aliv
     }
     busy.unread = feed.map(|feed| Box::new(feed.decoder));
     flush(terms, table, index);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_room_of_a_burst_is_given_back_when_the_burst_is_over() {
+        let mut messages = Messages::default();
+        let burst = (0..100_000).map(Token);
+        messages.tokens.extend(burst.clone());
+        messages.woken.extend(burst.map(|token| (token, Instant::now())));
+        messages.tokens.clear();
+        messages.shrink();
+        assert!(messages.tokens.capacity() <= ROOM_KEPT, "nothing is in it between turns");
+        assert_eq!(messages.woken.len(), 100_000, "they wait to be polled");
+        messages.woken.clear();
+        messages.shrink();
+        assert!(messages.woken.capacity() <= ROOM_KEPT);
+    }
 }

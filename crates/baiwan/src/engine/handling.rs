@@ -100,7 +100,14 @@ where
             let context = *context;
             match polled {
                 // The engine ends it.
-                _ if told.as_ref().is_some_and(|told| told.is_too_large) => return told,
+                _ if told.as_ref().is_some_and(|told| told.is_too_large) => {
+                    if polled.is_ready() {
+                        // It must not be polled again by those who let it hear that its body will not come.
+                        self.stage = Stage::Over;
+                        own.course.fail();
+                    }
+                    return told;
+                }
                 Poll::Pending => return told,
                 Poll::Ready(response) => {
                     // The call is dropped before there is something of its answer, which a panic in that would cut.

@@ -13,6 +13,7 @@ use http_body::Frame;
 use tower_service::Service;
 
 use super::rig::{Rig, get, statuses};
+use crate::RouteLimits;
 use crate::settings::{Overload, Settings};
 use crate::status::CloseReason;
 
@@ -276,4 +277,39 @@ async fn what_panics_when_it_is_dropped_after_a_complete_answer_makes_no_second_
         assert_eq!(rig.counts().handler_panics, panics + 1);
     }
     assert_eq!((rig.counts().core_panics, rig.counts().exchanges), (0, 0));
+}
+
+/// Answers although a layer within has refused its request, whose body somebody else holds.
+#[derive(Clone)]
+struct Hedge;
+
+impl Service<Request<crate::Body>> for Hedge {
+    type Response = Response<axum::body::Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<crate::Body>) -> Self::Future {
+        Box::pin(async move {
+            tokio::task::spawn_local(async move {
+                let _held = request;
+                std::future::pending::<()>().await;
+            });
+            tokio::task::yield_now().await;
+            let inner = tower_layer::Layer::layer(&RouteLimits::new().body_limit(3), Answers);
+            let _ = { inner }.call(Request::new(crate::Body::from(Bytes::from_static(b"four"))));
+            Ok(Response::new(axum::body::Body::from("too late")))
+        })
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_call_that_is_ready_and_refused_at_once_is_polled_no_more() {
+    let rig = Rig::serving(Hedge);
+    let answer = rig.exchange("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n").await;
+    assert_eq!(statuses(&answer), [413], "{answer}");
+    assert_eq!((rig.counts().handler_panics, rig.counts().exchanges), (0, 0));
 }

@@ -143,6 +143,8 @@ impl<A: App> Apps<A> {
 
     /// The loop begins anew after a panic, or ends: there are no connections any more.
     pub(super) fn begin_anew(&mut self) {
+        // A call that was under way may have left something of its answer, which is nobody else's.
+        drop_caught(std::mem::take(&mut self.reused));
         self.own.drain().for_each(|(_, app)| drop_caught(app));
     }
 }
@@ -195,4 +197,18 @@ fn prepare<A: App>(app: A, recorder: Option<&Arc<Recorder>>) -> (A, Option<A>) {
 /// Drops what is the app's: a panic in that costs nobody anything.
 pub(super) fn drop_caught<T>(what: T) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(what)));
+}
+
+#[cfg(all(test, feature = "axum"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_call_has_left_in_a_loop_that_panicked_is_nobody_elses() {
+        let mut apps = Apps::new(axum::Router::new(), None);
+        apps.reused.queue.push_back(Bytes::from_static(b"of another client"));
+        apps.reused.spare.headers.reserve(10);
+        apps.begin_anew();
+        assert!(apps.reused.queue.is_empty() && apps.reused.spare.headers.capacity() == 0);
+    }
 }

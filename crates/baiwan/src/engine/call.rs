@@ -85,6 +85,7 @@ pub(super) fn call<A: App>(
     let Underway { context, left, id, feed, route, told, .. } = underway;
     let (id, mut feed) = (id.as_ref(), feed.as_mut());
     let Callee { app, reused } = callee;
+    debug_assert!(reused.queue.is_empty(), "what is in it is of another answer");
     let (app, cx) = (&mut **app, &mut Context::from_waker(Waker::noop()));
     match app.poll_ready(cx) {
         Poll::Ready(Ok(())) => {}

@@ -65,9 +65,11 @@ struct Pair {
 
 /// The names of the rows, and what they are.
 pub(crate) fn list() -> String {
-    ROWS.iter()
-        .map(|row| format!("{:15} {} beside {}\n", row.name, row.title.replace('`', ""), row.theirs.server))
-        .collect()
+    let line = |row: &Row| {
+        let Row { name, title, theirs, connections, .. } = row;
+        format!("{name:15} {} beside {} ({connections} connections)\n", title.replace('`', ""), theirs.server)
+    };
+    ROWS.iter().map(line).collect()
 }
 
 /// The servers that the rows of a run need.

@@ -29,6 +29,9 @@ pub(crate) struct Peer {
     pub(crate) features: Option<String>,
     /// The first line of its output is the address. Otherwise it listens on the port that it is given.
     pub(crate) announces: bool,
+    /// It is compared with one other, and has no place among all.
+    #[serde(default)]
+    only_in_pairs: bool,
     routes: Vec<String>,
     pub(crate) note: String,
 }
@@ -129,12 +132,15 @@ fn words(command: &[String], places: &Places, port: &str) -> Vec<String> {
     command.iter().map(fill).collect()
 }
 
-/// The servers of these names, in the order of the list; all of them where no name is given.
+/// The servers of these names, in the order of the list; where no name is given, all but those that are there for pairs.
 pub(crate) fn select(peers: Vec<Peer>, names: &[String]) -> Result<Vec<Peer>> {
     for name in names {
         ensure!(peers.iter().any(|peer| peer.name == *name), "unknown server {name}; see --list");
     }
-    Ok(peers.into_iter().filter(|peer| names.is_empty() || names.contains(&peer.name)).collect())
+    Ok(peers
+        .into_iter()
+        .filter(|peer| if names.is_empty() { !peer.only_in_pairs } else { names.contains(&peer.name) })
+        .collect())
 }
 
 #[cfg(test)]
@@ -180,7 +186,9 @@ mod tests {
             super::select(parse(LIST).unwrap(), &wanted)
         };
         assert_eq!(names(&select(&["nginx", "baiwan"]).unwrap()), ["baiwan", "nginx"]);
-        assert_eq!(select(&[]).unwrap().len(), parse(LIST).unwrap().len());
+        let all = select(&[]).unwrap();
+        assert!(names(&all).contains(&"node") && !names(&all).contains(&"bare"), "{:?}", names(&all));
+        assert_eq!(names(&select(&["bare"]).unwrap()), ["bare"]);
         assert!(select(&["apache"]).unwrap_err().to_string().contains("apache"));
     }
 

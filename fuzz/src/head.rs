@@ -31,6 +31,7 @@ struct Head {
     keep_alive: bool,
     expects_continue: bool,
     upgrade: bool,
+    is_named: bool,
 }
 
 impl Head {
@@ -45,6 +46,7 @@ impl Head {
             keep_alive: head.keep_alive,
             expects_continue: head.expects_continue,
             upgrade: head.upgrade,
+            is_named: head.is_named,
         }
     }
 }
@@ -170,6 +172,7 @@ fn check_meaning(fields: &[Field], head: &Head, limits: &Limits) {
     let expectations = values("expect").join(&b',');
     let mut members = expectations.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
     assert!(expectations.is_empty() || members.all(|member| member.eq_ignore_ascii_case(b"100-continue")));
+    assert_eq!(head.is_named, fields.iter().any(|field| ["traceparent", "x-request-id"].contains(&&field.0[..])));
     assert!(!head.upgrade || is_1_1 && has("connection", "upgrade"));
     assert!(!head.upgrade || !has("upgrade", "websocket") || !has_body);
 }

@@ -22,7 +22,7 @@ const MEANING: &str = "\
   request. It is no latency, and no promise of throughput: a server that is asked less has other figures (`rate`).
 - `get`, `pipelined`, `connect`, `echo`, `sleep`: closed loop, as in the table of all servers. Each connection asks again when it is
   answered; in `connect` each request has a connection of its own, and opening it counts. The loop over epoll reads no request: no
-  server can be as cheap.
+  server can be as cheap. In `bare` both servers have one function in the place of axum's router.
 - `rate`: open loop. Requests are due at constant intervals, and latency counts from then. p99 is of the few thousand requests of a
   turn: it shows that CPU was not saved by waiting, and is no promise for an hour.
 - `idle`: 64 connections that ask, on a server with idle connections beside them and on one without. `idle-0` is the same program

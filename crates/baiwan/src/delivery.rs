@@ -18,7 +18,7 @@ use crate::pace::Pace;
 
 /// A peer that has taken fewer bytes, since nothing was owed to it, may be one that does not read: far more than its system receives for
 /// it then, if it has not asked that for a large buffer.
-const DOUBTED_BYTES: u64 = 512 << 10;
+pub(crate) const DOUBTED_BYTES: u64 = 512 << 10;
 /// A peer that has taken this number of bytes, since nothing was owed to it, has shown that it reads. As much as a kernel holds at the
 /// most, by default (`net.ipv4.tcp_wmem`): so no peer makes it hold more than it has taken before.
 const SHOWN_BYTES: u64 = 4 << 20;

@@ -239,7 +239,8 @@ impl<D: Driver, A: App> Engine<D, A> {
         std::future::poll_fn(|cx| self.turn_and_recover(&mut area, cx)).await
     }
 
-    /// One turn of the loop, or some, while the driver is waited for directly; then it yields to Tokio. `area` is where everything is received.
+    /// One turn of the loop, or several, as long as the driver is waited for directly; then it yields to Tokio. `area` is where everything
+    /// is received.
     fn turn(&mut self, area: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.direct.begin_turn();
         self.begin_turn();

@@ -12,8 +12,8 @@ use crate::fd_tables::FdTables;
 
 /// Files of a core's runtime, which stay open in every table so that the others can wake it.
 const RUNTIME_FILES: u64 = 4;
-/// Files that a core opens besides, listeners apart: its epoll instance, and what an app has there, such as a reader of a
-/// database.
+/// Files that a core opens besides, listeners apart: its epoll instance and an alarm, and what an app has there, such as a reader of
+/// a database.
 const CORE_FILES: u64 = 4;
 /// Files for what handlers open.
 const HANDLER_FILES_MAX: u64 = 128;

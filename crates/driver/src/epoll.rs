@@ -45,7 +45,7 @@ const PIECES_MAX: usize = 8;
 const ACCEPT_SKIPS_MAX: usize = 64;
 
 /// The token of the driver's own alarm.
-const ALARM: Token = Token(u64::MAX);
+const ALARM: Token = Token(u64::MAX - 1);
 
 const SOCKET_FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 const INPUT: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);

@@ -227,7 +227,8 @@ pub trait Driver {
 /// What an engine calls a socket or listener when it registers it; comes back in each [`Event`].
 ///
 /// Sockets are closed while events about them may still be on the way, and places are used again: put a generation into the
-/// upper half, and drop an event whose generation is not the current one. `u64::MAX` is the driver's own.
+/// upper half, and drop an event whose generation is not the current one. `u64::MAX - 1` is the
+/// driver's own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Token(pub u64);
 

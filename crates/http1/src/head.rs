@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!              whole head in the first piece
-//!   (fresh) ───────────────────────────────────► httparse once ──► RequestHead
+//!   (fresh) ───────────────────────────────────► parse at once ──► RequestHead
 //!      │                                              ▲
 //!      │ partial or refused                           │ empty line
 //!      ▼                                              │
@@ -11,7 +11,7 @@
 //!      └──────────────────────────────────────────────┘
 //! ```
 //!
-//! The scanner alone decides why a head is refused; the short way through `httparse` only ever accepts. It refuses a line as
+//! The scanner alone decides why a head is refused; the short way through the whole head only ever accepts. It refuses a line as
 //! soon as that can no longer become valid: a byte at once where it may not stand, a target at its end, what the value of a
 //! field means at the end of its line. It waits a few bytes longer where only those say which rule is broken: after a CR, in
 //! the number of a version, and where another protocol may begin. Invariant: the result depends on the bytes, never on how
@@ -20,10 +20,11 @@
 use http::HeaderMap;
 
 use crate::field_line::{check_name_end, split_field_line};
+use crate::field_name::KnownName;
 use crate::octet;
-use crate::parse::{LaterMinor, parse_whole};
+use crate::parse::Lines;
 use crate::request_head::RequestHead;
-use crate::rules::{Facts, Rules, VERSION_LENGTH, check_version_start};
+use crate::rules::{Facts, Rules, check_version_start};
 use crate::target::{Target, check_form_start};
 use crate::{HEAD_BYTES_CEILING, Limits, Refusal};
 
@@ -120,12 +121,22 @@ impl HeadDecoder {
             // It may still say where the head before was refused.
             self.line_start = 0;
         }
-        if self.scanned == 0
-            && !window.is_empty()
-            && let Some(decoded) = decode_whole(window, limits, fields)
-        {
-            return Ok(Some(decoded));
+        if self.scanned == 0 {
+            let leading = leading_crlf(window, limits.leading_crlf_max);
+            let mut lines = Lines::new();
+            if lines.read(&window[leading..], limits).is_some() {
+                let mut head = lines.judged();
+                std::mem::swap(head.request.headers_mut(), fields);
+                if lines.fill(&mut head.request).is_some() {
+                    return Ok(Some((head, leading + lines.length())));
+                }
+            }
         }
+        self.decode_in_pieces(window, limits)
+    }
+
+    #[inline(never)]
+    fn decode_in_pieces(&mut self, window: &[u8], limits: &Limits) -> Result<Option<(RequestHead, usize)>, Refusal> {
         let refusal = match self.scan(window, limits) {
             Ok(None) if window.len() == limits.head_window() => Refusal::HeadTooLarge,
             Ok(None) => return Ok(None),
@@ -256,7 +267,9 @@ impl HeadDecoder {
             Place::Name if line.is_empty() => return Ok(true),
             Place::Name | Place::Value => {
                 let (name, value) = split_field_line(line)?;
-                rules.field(name, value, self.target(window), limits)?;
+                if let Some(name) = KnownName::of(name) {
+                    rules.field(name, value, self.target(window), limits)?;
+                }
                 self.fields += 1;
                 self.named = false;
             }
@@ -284,18 +297,15 @@ impl HeadDecoder {
 
     /// Parses the head, every line of which was found right.
     fn finish(&mut self, head: &[u8], limits: &Limits) -> Result<RequestHead, Refusal> {
-        let later_minor = if self.facts.has(Facts::VERSION_LATER) {
-            LaterMinor::At(self.version_start() + VERSION_LENGTH - 1)
-        } else {
-            LaterMinor::No
-        };
         let leading = leading_crlf(head, usize::MAX);
         self.line_start = leading as u32;
         Rules::resume(self.facts).finish()?;
-        let head = &head[leading..];
-        let parsed = parse_whole(head, limits, later_minor, &mut HeaderMap::new());
-        debug_assert!(parsed.is_some(), "the scanner accepted what the parser refuses");
-        parsed.map(|(head, _)| head).ok_or(Refusal::RequestLineMalformed)
+        let mut lines = Lines::new();
+        let is_right = lines.read(&head[leading..], limits).is_some();
+        let mut parsed = lines.judged();
+        let is_right = is_right && lines.fill(&mut parsed.request).is_some();
+        debug_assert!(is_right, "the scanner accepted what the parser refuses");
+        if is_right { Ok(parsed) } else { Err(Refusal::RequestLineMalformed) }
     }
 }
 
@@ -326,14 +336,11 @@ fn judge_control_byte(window: &[u8]) -> Result<Option<RequestHead>, Refusal> {
     Err(Refusal::ControlByte)
 }
 
-/// The short way: everything at once. None where the head is not whole or not right.
-fn decode_whole(window: &[u8], limits: &Limits, fields: &mut HeaderMap) -> Option<(RequestHead, usize)> {
-    let leading = leading_crlf(window, limits.leading_crlf_max);
-    let (head, consumed) = parse_whole(&window[leading..], limits, LaterMinor::No, fields)?;
-    Some((head, leading + consumed))
-}
-
 /// Bytes of the empty lines that `bytes` begins with, at most `lines_max` of them.
+#[inline]
 fn leading_crlf(bytes: &[u8], lines_max: usize) -> usize {
+    if !bytes.starts_with(b"\r") {
+        return 0;
+    }
     2 * bytes.chunks_exact(2).take(lines_max).take_while(|pair| pair == b"\r\n").count()
 }

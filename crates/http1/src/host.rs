@@ -18,16 +18,19 @@ pub(crate) struct HostPort<'a> {
 
 impl<'a> HostPort<'a> {
     /// Splits and validates; None where `value` is not `uri-host [ ":" port ]`.
+    #[inline]
     pub(crate) fn parse(value: &'a [u8]) -> Option<HostPort<'a>> {
-        let (host, rest) = match value.first()? {
-            b'[' => {
+        let end = value.iter().position(|&byte| !octet::is(byte, octet::REG_NAME)).unwrap_or(value.len());
+        let (host, rest) = match value.get(end) {
+            None | Some(b':') if end > 0 => value.split_at(end),
+            Some(b'[') if end == 0 => {
                 let end = memchr::memchr(b']', value)?;
                 let literal = &value[1..end];
                 (is_ipv6(literal) || is_ip_future(literal)).then(|| value.split_at(end + 1))?
             }
             _ => {
                 let end = memchr::memchr(b':', value).unwrap_or(value.len());
-                is_registered_name(&value[..end]).then(|| value.split_at(end))?
+                is_encoded_name(&value[..end]).then(|| value.split_at(end))?
             }
         };
         match rest {
@@ -53,24 +56,21 @@ fn is_ip_future(literal: &[u8]) -> bool {
     let Some(dot) = memchr::memchr(b'.', literal) else { return false };
     let [b'v' | b'V', version @ ..] = &literal[..dot] else { return false };
     let address = &literal[dot + 1..];
-    let is_of_address = |&byte: &u8| byte == b':' || (byte != b',' && octet::is(byte, octet::REG_NAME));
+    let is_of_address = |&byte: &u8| byte == b':' || octet::is(byte, octet::REG_NAME);
     !version.is_empty()
         && version.iter().all(u8::is_ascii_hexdigit)
         && !address.is_empty()
         && address.iter().all(is_of_address)
 }
 
-fn is_registered_name(name: &[u8]) -> bool {
-    if octet::all(name, octet::REG_NAME) {
-        // A comma is a sub-delim, yet in a Host it is two values that something has joined.
-        return !name.is_empty() && !name.contains(&b',');
-    }
+/// A registered name that may have percent-encoding.
+fn is_encoded_name(name: &[u8]) -> bool {
     let mut rest = name;
     loop {
         rest = match rest {
-            [] => return true,
+            [] => return !name.is_empty(),
             [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => rest,
-            [byte, rest @ ..] if *byte != b',' && octet::is(*byte, octet::REG_NAME) => rest,
+            [byte, rest @ ..] if octet::is(*byte, octet::REG_NAME) => rest,
             _ => return false,
         }
     }

@@ -113,6 +113,7 @@ mod body;
 mod body_encoder;
 mod chunk;
 mod field_line;
+mod field_name;
 mod framing;
 mod head;
 mod host;
@@ -131,6 +132,7 @@ mod rules;
 mod short_answer;
 mod target;
 mod trailers;
+mod word;
 
 /// The page of this crate, whose program is compiled with the documentation's tests.
 #[cfg(doctest)]

@@ -9,7 +9,8 @@ pub(crate) const TOKEN: u8 = 1;
 pub(crate) const FIELD: u8 = 2;
 /// What may stand in a target, be it in a path, in a query or in an authority: see [`UNWISE`].
 pub(crate) const TARGET: u8 = 4;
-/// `unreserved` and `sub-delims` of RFC 3986: what a registered name consists of, percent-encoding apart.
+/// `unreserved` and `sub-delims` of RFC 3986: what a registered name consists of, percent-encoding apart. A comma is a sub-delim,
+/// yet in a Host it is two values that something has joined, so it is left out.
 pub(crate) const REG_NAME: u8 = 8;
 
 /// The bytes that RFC 3986 leaves out of paths and queries and that may stand in both here, because clients send them as they
@@ -39,7 +40,22 @@ pub(crate) fn is_space(byte: u8) -> bool {
 
 /// `bytes` without SP and HTAB at either end.
 #[inline]
-pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
+pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
+    // Most values follow one space, and nothing follows them.
+    trim_text(if let [b' ', text @ ..] = bytes { text } else { bytes })
+}
+
+/// The same, quicker where there are none.
+#[inline]
+pub(crate) fn trim_text(bytes: &[u8]) -> &[u8] {
+    match bytes {
+        [first, .., last] if *first > b' ' && *last > b' ' => bytes,
+        _ => trim_any(bytes),
+    }
+}
+
+#[inline(never)]
+fn trim_any(mut bytes: &[u8]) -> &[u8] {
     while let [first, rest @ ..] = bytes
         && is_space(*first)
     {
@@ -75,7 +91,7 @@ const fn classes_of(byte: u8) -> u8 {
     if alphanumeric || contains(b"-._~!$&'()*+,;=:@%/?", byte) || contains(UNWISE, byte) {
         class |= TARGET;
     }
-    if alphanumeric || contains(b"-._~!$&'()*+,;=", byte) {
+    if alphanumeric || contains(b"-._~!$&'()*+;=", byte) {
         class |= REG_NAME;
     }
     class

@@ -226,6 +226,25 @@ impl Noted {
         length: BodyLength,
         context: ResponseContext,
     ) -> Result<ResponseCheck, ResponseError> {
+        // Most answers, of which the whole law says the same.
+        if let BodyLength::Exact(length) = length
+            && status == StatusCode::OK
+            && !(self.trailer | self.connection | context.head_request)
+            && self.content_length.is_none_or(|announced| announced == length)
+        {
+            let plan = ResponsePlan { framing: ResponseFraming::Length(length), keep_alive: context.keep_alive };
+            return Ok(ResponseCheck { plan, content_length: Some(length), chunked: false });
+        }
+        self.check_any(status, headers, length, context)
+    }
+
+    fn check_any(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        length: BodyLength,
+        context: ResponseContext,
+    ) -> Result<ResponseCheck, ResponseError> {
         let (plan, content_length) = plan_by_length(status, headers, self, length, context)?;
         if self.trailer && may_have_trailers(status, context.version) {
             let framing = if context.head_request { ResponseFraming::NoBody } else { ResponseFraming::Chunked };

@@ -7,11 +7,11 @@
 
 use http::Version;
 
+use crate::field_name::KnownName;
 use crate::framing::{Codings, parse_length, trim_framing};
 use crate::host::HostPort;
 use crate::octet;
 use crate::request_head::BodyFraming;
-use crate::response_check::REQUEST_ID;
 use crate::target::{DEFAULT_PORT, Target};
 use crate::{Limits, Refusal};
 
@@ -105,32 +105,33 @@ impl Rules {
         Ok(())
     }
 
-    /// Judges a field line. `name` is a token; `value` is all between the colon and the line end; `target` is that of
-    /// the request line, which has been judged.
-    #[inline]
-    pub(crate) fn field(&mut self, name: &[u8], value: &[u8], target: &[u8], limits: &Limits) -> Result<(), Refusal> {
-        // Most fields differ from all of these in length already.
-        match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => self.host(octet::trim(value), target),
-            6 if name.eq_ignore_ascii_case(b"expect") => self.expect(octet::trim(value)),
-            7 if name.eq_ignore_ascii_case(b"upgrade") => {
+    /// Judges a field line. `value` is all between the colon and the line end; `target` is that of the request line, which has
+    /// been judged.
+    #[inline(never)]
+    pub(crate) fn field(
+        &mut self,
+        name: KnownName,
+        value: &[u8],
+        target: &[u8],
+        limits: &Limits,
+    ) -> Result<(), Refusal> {
+        match name {
+            KnownName::Host => self.host(octet::trim(value), target),
+            KnownName::Expect => self.expect(octet::trim(value)),
+            KnownName::ContentLength => self.content_length(value, limits),
+            KnownName::TransferEncoding => self.transfer_encoding(value),
+            KnownName::Upgrade => {
                 self.upgrade(value);
                 Ok(())
             }
-            10 if name.eq_ignore_ascii_case(b"connection") => {
+            KnownName::Connection => {
                 self.connection(value);
                 Ok(())
             }
-            11 if name.eq_ignore_ascii_case(b"traceparent") => {
+            KnownName::Traceparent | KnownName::XRequestId => {
                 self.facts.add(Facts::NAMED);
                 Ok(())
             }
-            12 if name.eq_ignore_ascii_case(REQUEST_ID.as_bytes()) => {
-                self.facts.add(Facts::NAMED);
-                Ok(())
-            }
-            14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(value, limits),
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(value),
             _ => Ok(()),
         }
     }
@@ -182,6 +183,12 @@ impl Rules {
         self.facts.has(Facts::CONNECTION_UPGRADE)
             && self.facts.has(Facts::UPGRADE)
             && !self.facts.has(Facts::VERSION_1_0)
+    }
+
+    /// The same, where the server can hand the connection over: whoever took the offer up would read the head as it came, with
+    /// its version, which must not be one that it may not know.
+    pub(crate) fn offers_upgrade(&self) -> bool {
+        self.wants_upgrade() && !self.facts.has(Facts::VERSION_LATER)
     }
 
     fn host(&mut self, value: &[u8], target: &[u8]) -> Result<(), Refusal> {

@@ -23,6 +23,12 @@ impl<'a> Target<'a> {
         if !octet::all(target, octet::TARGET) {
             return Err(Refusal::TargetInvalid);
         }
+        Target::of_bytes(method, target)
+    }
+
+    /// The same, where every byte of `target` is known to be one that may stand in it.
+    #[inline]
+    pub(crate) fn of_bytes(method: &[u8], target: &'a [u8]) -> Result<Target<'a>, Refusal> {
         if method == b"CONNECT" {
             let authority = HostPort::parse(target).ok_or(Refusal::TargetForm)?;
             return Err(if authority.port.is_some() { Refusal::ConnectUnsupported } else { Refusal::TargetForm });

@@ -28,6 +28,9 @@ pub(super) const COPY_BYTES_MAX: usize = 16 * 1024;
 /// Room for more fields than this is not kept.
 const FIELDS_KEPT_MAX: usize = 64;
 
+/// What came of a poll of a call. A response is large, so it stays where it was put until its body is taken.
+pub(super) type Polled<B, E> = Poll<Result<Response<B>, E>>;
+
 /// An answer whose head is encoded.
 pub(super) struct Answer<B> {
     pub(super) status: StatusCode,
@@ -79,12 +82,12 @@ pub(super) struct Rest<B> {
     pub(super) has_begun: bool,
 }
 
-/// The one way from a response to bytes: its head, with what is said of its client's limit and what its request is called, and of its body
+/// The one way from a response, if one was `polled`, to bytes: its head, with what is said of its client's limit and what its request is called, and of its body
 /// what is there at once. Small data follows the head in `front`, large data is put into `queue`, which comes after it. None if it cannot be
 /// sent; `front` and `queue` may hold a part of it then.
 #[inline]
-pub(super) fn encode<B>(
-    mut response: Response<B>,
+pub(super) fn encode<B, E>(
+    polled: &mut Polled<B, E>,
     spare: &mut Spare<B>,
     warning: Option<&Warning>,
     Heading { context, date, id }: Heading<'_>,
@@ -94,6 +97,7 @@ pub(super) fn encode<B>(
 where
     B: HttpBody<Data: Buf>,
 {
+    let Poll::Ready(Ok(response)) = polled else { return None };
     if let Some(warning) = warning {
         warning.apply(response.headers_mut());
     }
@@ -107,7 +111,10 @@ where
     let mut writer = BodyWriter::new(plan.framing);
     let mut rest = None;
     if !writer.is_complete() {
-        let mut body = Place::fill(&mut spare.body, || response.into_body());
+        let mut body = Place::fill(&mut spare.body, || match std::mem::replace(polled, Poll::Pending) {
+            Poll::Ready(Ok(response)) => response.into_body(),
+            Poll::Ready(Err(_)) | Poll::Pending => unreachable!("its head was encoded"),
+        });
         let mut has_begun = false;
         if has_budget()
             && let Poll::Ready(frame) =

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use baiwan_http1::ResponseContext;
 use http::{Request, Response, StatusCode};
+use tokio::time::Instant;
 
 use super::answer::{Answer, Heading, Spare, encode, say_unsendable};
 use super::apps::Callee;
@@ -19,8 +20,9 @@ use super::place::Place;
 use super::terms::Terms;
 use crate::app::{App, Call, call_when_ready};
 use crate::call_scope::{Told, Whose, listen_for};
+use crate::ending::OfConnection;
 use crate::rate_limit::{Left, Warning};
-use crate::recorder::Recorder;
+use crate::recorder::{Draft, Recorder};
 use crate::request_id::{RequestId, within};
 use crate::route_table::RouteNumber;
 use crate::{Body, BoxError};
@@ -37,19 +39,37 @@ pub(super) enum Called<B> {
     Failed,
 }
 
-/// What the app is called with, and how its answer is given.
-pub(super) struct Calling<'a> {
+/// A request that the app has, and what its answer needs.
+pub(super) struct Underway {
     pub(super) context: ResponseContext,
     /// What is left of its client's limit, if the answer should say so.
     pub(super) left: Option<Left>,
-    /// What its request is called.
-    pub(super) id: Option<&'a RequestId>,
-    /// The request's body, if more of that is to come.
-    pub(super) feed: Option<&'a mut Feed>,
+    /// What it is called, where the server gives ids.
+    pub(super) id: Option<RequestId>,
+    /// Its record, if somebody wants one.
+    pub(super) draft: Option<Draft>,
+    /// Its body, if more of that is to come.
+    pub(super) feed: Option<Feed>,
+    /// What was received of its body with its head.
+    pub(super) body_bytes: usize,
+    /// What its handler may wait for.
+    pub(super) ending: Option<OfConnection>,
     /// Its route, written as soon as it is known.
-    pub(super) route: &'a Cell<RouteNumber>,
+    pub(super) route: Cell<RouteNumber>,
     /// What layers of its route have said, written when it was polled.
-    pub(super) told: &'a mut Option<Told>,
+    pub(super) told: Option<Told>,
+    /// Where its answer begins in the area.
+    pub(super) begin: usize,
+    /// The app was called no earlier.
+    pub(super) called_at: Instant,
+}
+
+impl Underway {
+    /// Whether there is nothing that somebody is told or given after an answer that is whole.
+    #[inline]
+    pub(super) fn is_over_with_answer(&self) -> bool {
+        self.feed.is_none() && self.draft.is_none()
+    }
 }
 
 /// Calls the app with the request that is made then, polls the call once, and encodes what is there. What of the answer is sent from where
@@ -60,8 +80,10 @@ pub(super) fn call<A: App>(
     out: &mut Vec<u8>,
     callee: &mut Callee<'_, A>,
     request: impl FnOnce() -> Request<A::RequestBody>,
-    Calling { context, left, id, mut feed, route, told }: Calling<'_>,
+    underway: &mut Underway,
 ) -> Called<A::ResponseBody> {
+    let Underway { context, left, id, feed, route, told, .. } = underway;
+    let (id, mut feed) = (id.as_ref(), feed.as_mut());
     let Callee { app, reused } = callee;
     let (app, cx) = (&mut **app, &mut Context::from_waker(Waker::noop()));
     match app.poll_ready(cx) {
@@ -84,23 +106,27 @@ pub(super) fn call<A: App>(
         polled
     };
     // An app may do its work when it is called, and layers may tell then.
-    let polled = listen_for(told, terms.recorder(), route, Whose::Asked, || within(id, call_and_poll));
+    let mut polled = listen_for(told, terms.recorder(), route, Whose::Asked, || within(id, call_and_poll));
     if let Some(told) = told
         && (!feed.as_mut().is_none_or(|feed| feed.obey(&told.limits)) || told.is_too_large)
     {
         return Called::TooLarge;
     }
-    let response = match polled {
-        Poll::Ready(Ok(response)) => response,
-        Poll::Ready(Err(error)) => return failed(error),
-        Poll::Pending => return waiting.map_or(Called::Failed, |call| Called::Pending(call)),
-    };
-    let context = terms.board.context(context, keeps_alive(feed.as_deref()));
+    if let Some(call) = waiting {
+        return Called::Pending(call);
+    }
+    if let Poll::Ready(Err(error)) = polled {
+        return failed(error);
+    }
+    let context = terms.board.context(*context, keeps_alive(feed.as_deref()));
     let heading = Heading { context, date: terms.clock.date(), id };
-    let warning = warning(terms, left);
-    let encode = || encode(response, &mut reused.spare, warning.as_ref(), heading, out, &mut reused.queue);
+    let warning = warning(terms, *left);
+    let encode = || encode(&mut polled, &mut reused.spare, warning.as_ref(), heading, out, &mut reused.queue);
     // The first frame of its body is polled.
-    Recorder::posted(terms.recorder(), route.get(), encode).map_or(Called::Failed, Called::Answered)
+    match Recorder::posted(terms.recorder(), route.get(), encode) {
+        Some(answer) => Called::Answered(answer),
+        None => Called::Failed,
+    }
 }
 
 #[cold]
@@ -120,13 +146,14 @@ pub(super) fn warning(terms: &Terms, left: Option<Left>) -> Option<Warning> {
 pub(super) fn answer_without_app<B>(
     terms: &Terms,
     out: &mut Vec<u8>,
-    Calling { context, id, feed, .. }: Calling<'_>,
+    Underway { context, id, feed, .. }: &Underway,
 ) -> Called<B> {
-    let context = terms.board.context(context, keeps_alive(feed.as_deref()));
+    let context = terms.board.context(*context, keeps_alive(feed.as_ref()));
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    let heading = Heading { context, date: terms.clock.date(), id };
-    match encode(response, &mut Spare::default(), None, heading, out, &mut VecDeque::new()) {
+    let heading = Heading { context, date: terms.clock.date(), id: id.as_ref() };
+    let mut response = Poll::Ready(Ok::<_, BoxError>(response));
+    match encode(&mut response, &mut Spare::default(), None, heading, out, &mut VecDeque::new()) {
         Some(Answer { status, keep_alive, extent, .. }) => {
             Called::Answered(Answer { status, keep_alive, extent, rest: None })
         }

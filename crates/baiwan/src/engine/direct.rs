@@ -2,9 +2,9 @@
 //!
 //! Tokio hears only that something happened at the driver; what it was takes a second system call. So a core that is asked often, and on
 //! which nobody but the engine waits for anything, waits in the driver at once. What is due to others meanwhile waits too: Tokio's timers,
-//! signals, a stop, a reload, a take-over, and a word from another thread. So the direct waits, and the turns between them, last for
-//! [`TIME_MAX`] together at most, and then Tokio has its turn. That end is an alarm of the driver's: the core needs no event to come to it,
-//! and the news that the inbox has by then are seen in the next turn.
+//! signals, a stop, a reload, a take-over, and a word from another thread. So direct waits, and the turns between them, last for
+//! [`TIME_MAX`] together at most, and then Tokio has its turn. An alarm of the driver's ends them, so no event is needed for that. Each
+//! turn looks into the inbox, as ever, so a word from another thread waits for the next event, or that long.
 //!
 //! The invariant: while an exchange, or a task of a handler or of the app, is alive on the core, nothing waits here.
 

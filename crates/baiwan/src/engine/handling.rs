@@ -158,7 +158,8 @@ where
     let (mut front, mut queue) = (own.board.take_scratch(), VecDeque::new());
     let date = own.board.date();
     let heading = Heading { context, date: &date, id };
-    let encode = || encode(response, &mut Spare::default(), warning, heading, &mut front, &mut queue);
+    let mut response = Poll::Ready(Ok::<_, BoxError>(response));
+    let encode = || encode(&mut response, &mut Spare::default(), warning, heading, &mut front, &mut queue);
     // The first frame of its body is polled.
     let encoded = Recorder::posted_and_timed(own.board.recorder.as_ref(), own.course.route.get(), encode);
     let Some(Answer { status, keep_alive, extent, rest }) = encoded else {

@@ -7,7 +7,7 @@
 //! `Terms::set_aside_bytes_max` bytes wait.
 
 use baiwan_driver::{self as driver, Driver};
-use baiwan_http1::{BodyFraming, HeadDecoder, begins_request, is_head_request};
+use baiwan_http1::{BodyFraming, HeadDecoder, RequestHead, begins_request, is_head_request};
 use baiwan_limits::MemoryLevel;
 use http::{Method, Request};
 
@@ -21,7 +21,7 @@ use super::lifetime::take_request;
 use super::ports::{Outbox, Ports};
 use super::proxied::{Begun, begin_proxied};
 use super::refuse::refuse;
-use super::respond::{Decoded, Received, Step, begin_exchange, begin_record, keep_record};
+use super::respond::{DecodedHead, Received, Step, begin_exchange, begin_record, keep_record};
 use super::set_aside::{append, set_aside};
 use super::table::{Flags, State, Table};
 use super::terms::Terms;
@@ -383,10 +383,7 @@ fn answer<D: Driver, A: App>(
         position += consumed;
         let route = admitted.as_ref().ok().and_then(|_| apps.known_route(terms.recorder(), head.request.uri()));
         let (rest, left) = (&input[position..], *admitted.as_ref().unwrap_or(&None));
-        if !head.keep_alive && rest.is_empty() && head.request.method().is_safe() && head.framing == BodyFraming::None {
-            table[index].flags.set(Flags::PARTING);
-        }
-        head.keep_alive &= !take_request(terms, table, index, head.framing, rest);
+        count_request(terms, table, index, head, rest);
         let received = Received { head_bytes: consumed, rest, left, route, id };
         let step = match &admitted {
             Err(denial) => deny(terms, ports, table, index, denial, head, received),
@@ -404,6 +401,16 @@ fn answer<D: Driver, A: App>(
         }
         answers += 1;
     }
+}
+
+/// Notes whether this is the last request of its connection, because the peer says so or because the connection is old enough; `rest` came
+/// behind its head.
+#[inline]
+fn count_request<S>(terms: &Terms, table: &mut Table<S>, index: u32, head: &mut RequestHead, rest: &[u8]) {
+    if !head.keep_alive && rest.is_empty() && head.request.method().is_safe() && head.framing == BodyFraming::None {
+        table[index].flags.set(Flags::PARTING);
+    }
+    head.keep_alive &= !take_request(terms, table, index, head.framing, rest);
 }
 
 /// Whether a head that has begun would have to wait where requests are refused: who sends half of one is not waited for, because what
@@ -435,7 +442,7 @@ fn refuse_rest_of_head<S>(terms: &Terms, table: &mut Table<S>, index: u32) {
 
 /// Whether a request is a HEAD; of one whose head is not there, or was refused, `input` tells.
 #[inline]
-fn is_head(decoded: &Decoded, input: &[u8]) -> bool {
+fn is_head(decoded: &DecodedHead, input: &[u8]) -> bool {
     match decoded {
         Ok(Some((head, _))) => head.request.method() == Method::HEAD,
         Ok(None) | Err(_) => is_head_request(input),

@@ -16,11 +16,10 @@ use baiwan_http1::{BodyDecoder, BodyFraming, Refusal, RequestHead, ResponseConte
 use bytes::{Buf, Bytes};
 use http::{Method, Request};
 use http_body::Body as HttpBody;
-use tokio::time::Instant;
 
 use super::answer::{Answer, Extent};
 use super::apps::Callee;
-use super::call::{Called, Calling, answer_without_app, call, warning};
+use super::call::{Called, Underway, answer_without_app, call, warning};
 use super::close::{end_after_flush, enter, fail, flush, note_upload};
 use super::exchange::{Begun, Pending, Progress};
 use super::feed::{Feed, FeedInlet, decode_body};
@@ -29,7 +28,7 @@ use super::lifetime::{self, reason_after_answer};
 use super::refuse::refuse;
 use super::table::{CompactPeer, Flags, State, Table};
 use super::terms::Terms;
-use crate::app::{App, add_peer, is_for_server, limit_buffered_body};
+use crate::app::{App, Call, add_peer, is_for_server, limit_buffered_body};
 use crate::body::Inlet;
 use crate::call_scope::Told;
 use crate::client::recorded;
@@ -44,7 +43,7 @@ use crate::status::add;
 use crate::{Body, BoxError};
 
 /// What came of bytes that should begin with a head: one and its length, or nothing yet.
-pub(super) type Decoded = Result<Option<(RequestHead, usize)>, Refusal>;
+pub(super) type DecodedHead = Result<Option<(RequestHead, usize)>, Refusal>;
 
 /// What became of a request.
 pub(super) enum Step {
@@ -54,22 +53,6 @@ pub(super) enum Step {
     Pending { body_bytes: usize },
     /// The connection takes no further request, or not yet.
     Over,
-}
-
-/// What is left of a request whose answer has begun.
-struct Underway<'a> {
-    /// Its body, if more of that is to come.
-    feed: Option<Feed>,
-    /// What was received of its body with its head.
-    body_bytes: usize,
-    /// What its handler may wait for.
-    ending: Option<OfConnection>,
-    /// What layers of its route have said of its limits.
-    limits: RouteLimits,
-    /// Its record, if somebody wants one.
-    draft: &'a mut Option<Draft>,
-    /// What it is called.
-    id: Option<RequestId>,
 }
 
 /// What was received of a request.
@@ -97,107 +80,136 @@ pub(super) fn begin_exchange<S, A: App>(
     table: &mut Table<S>,
     mut callee: Callee<'_, A>,
     index: u32,
-    decoded: &mut Decoded,
+    decoded: &mut DecodedHead,
     received: Received<'_>,
 ) -> Step {
     add(&terms.status().requests, 1);
-    let Ok(Some((RequestHead { request, framing, keep_alive, expects_continue, .. }, _))) = decoded else {
-        unreachable!("a head was decoded");
+    let Ok(Some((head, _))) = decoded else { unreachable!("a head was decoded") };
+    let Received { head_bytes, rest, left, id, route } = received;
+    let mut underway = Underway {
+        context: ResponseContext {
+            head_request: head.request.method() == Method::HEAD,
+            version: head.request.version(),
+            keep_alive: head.keep_alive,
+            // What may switch protocols has left the engine.
+            may_switch: false,
+        },
+        left,
+        draft: begin_record(terms, table, index, &head.request, head_bytes, id.as_ref()),
+        id,
+        feed: None,
+        body_bytes: 0,
+        ending: None,
+        route: Cell::new(route.unwrap_or_default()),
+        told: None,
+        begin: out.len(),
+        // Whoever was answered before in this batch has had time since it was received.
+        called_at: terms.recent_time(),
     };
-    let (framing, keep_alive, expects_continue) = (*framing, *keep_alive, *expects_continue);
-    let head_request = request.method() == Method::HEAD;
-    // What may switch protocols has left the engine.
-    let context = ResponseContext { head_request, version: request.version(), keep_alive, may_switch: false };
-    let id = received.id;
-    let mut draft = begin_record(terms, table, index, request, received.head_bytes, id.as_ref());
-    let token = || table.token(index);
-    let begun = match framing {
-        BodyFraming::None => Ok((Body::empty(), None, 0)),
-        _ => begin_body(terms, token, framing, expects_continue, received.rest),
-    };
-    let (body, mut feed, body_bytes) = match begun {
-        Ok(begun) => begun,
-        Err(refusal) => {
-            keep_record(terms, table, index, &mut draft, id);
-            refuse(terms, table, index, refusal, received.rest);
-            return Step::Over;
+    let mut body = Body::empty();
+    if head.framing != BodyFraming::None {
+        match begin_body(terms, table.token(index), head, rest, &mut underway) {
+            Ok(begun) => body = begun,
+            Err(refusal) => return refuse_underway(terms, table, index, refusal, rest, underway),
         }
-    };
-    let by_itself = is_for_server(request) && !terms.settings.options_asterisk;
-    let ending = prepare_for_app(terms, table, index, request, framing);
+    }
+    let by_itself = is_for_server(&head.request) && !terms.settings.options_asterisk;
+    underway.ending = prepare_for_app(terms, table, index, head);
     // It is large, so it is moved from where it was decoded to where it is handled.
     let request = || match std::mem::replace(decoded, Ok(None)) {
         Ok(Some((head, _))) => head.request.map(|()| A::request_body(body)),
         Ok(None) | Err(_) => unreachable!("a head was decoded"),
     };
-    let (begin, route, mut told) = (out.len(), Cell::new(received.route.unwrap_or_default()), None);
-    // Whoever was answered before in this batch has had time since it was received.
-    let called_at = terms.recent_time();
-    let calling =
-        Calling { context, left: received.left, id: id.as_ref(), feed: feed.as_mut(), route: &route, told: &mut told };
     // Whatever the app does in here, it costs this request alone: calling it, polling it, and dropping what is its own.
     let called = catch_unwind(AssertUnwindSafe(|| match by_itself {
-        true => answer_without_app(terms, out, calling),
-        false => call(terms, out, &mut callee, request, calling),
+        true => answer_without_app(terms, out, &underway),
+        false => call(terms, out, &mut callee, request, &mut underway),
     }));
     let queue = &mut callee.reused.queue;
-    if let Some(draft) = &mut draft {
-        note_called(terms, draft, route.get(), called_at, body_bytes, out.len() - begin, called.as_ref().ok(), queue);
+    // Most answers: they are in the area as a whole.
+    if let Ok(Called::Answered(Answer { keep_alive: true, rest: None, .. })) = &called
+        && underway.is_over_with_answer()
+        && queue.is_empty()
+    {
+        // There is nothing in it to be dropped, and to find that out takes a while.
+        std::mem::forget(called);
+        return Step::Answered { body_bytes: underway.body_bytes };
     }
+    conclude(terms, out, table, index, called.ok(), queue, underway)
+}
+
+/// Goes on with what came of a call; `None` is a panic.
+#[inline(never)]
+fn conclude<S, B>(
+    terms: &Terms,
+    out: &mut Vec<u8>,
+    table: &mut Table<S>,
+    index: u32,
+    called: Option<Called<B>>,
+    queue: &mut VecDeque<Bytes>,
+    mut underway: Underway,
+) -> Step
+where
+    B: HttpBody<Data: Buf, Error: Into<BoxError>> + 'static,
+{
+    note_called(terms, &mut underway, out.len(), called.as_ref(), queue);
     match called {
-        // Most answers: they are in the area as a whole, nothing follows, and nobody is told.
-        Ok(Called::Answered(Answer { keep_alive: true, rest: None, .. }))
-            if feed.is_none() && draft.is_none() && queue.is_empty() =>
-        {
-            Step::Answered { body_bytes }
-        }
-        Ok(Called::Answered(answer)) => {
-            let (draft, limits) = (&mut draft, told.unwrap_or_default().limits);
-            send_answer(terms, table, index, answer, queue, Underway { feed, body_bytes, ending, limits, draft, id })
-        }
-        Ok(Called::Pending(call)) => {
-            keep_record(terms, table, index, &mut draft, id.clone());
-            let begun = Begun { feed, ending, route: route.get(), progress: Progress::Waiting, owed: 0 };
-            let (token, warning) = (table.token(index), warning(terms, received.left));
-            let exchange = wait_for_call(token, &terms.board, begun, call, context, warning, id);
-            let Told { limits, for_events, .. } = told.unwrap_or_default();
-            let due = terms.deadline(limits.request_timeout.unwrap_or(terms.settings.request_timeout));
-            enter_exchange(terms, table, index, exchange, due, &limits);
-            if for_events {
-                table.activate(index).asked_mut().note_events();
-            }
-            Step::Pending { body_bytes }
-        }
-        Ok(Called::TooLarge) => {
-            keep_record(terms, table, index, &mut draft, id);
-            refuse(terms, table, index, Refusal::BodyTooLarge, &[]);
-            Step::Over
-        }
+        Some(Called::Answered(answer)) => send_answer(terms, table, index, answer, queue, underway),
+        Some(Called::Pending(call)) => wait_for_answer(terms, table, index, call, underway),
+        Some(Called::TooLarge) => refuse_underway(terms, table, index, Refusal::BodyTooLarge, &[], underway),
         failed => {
-            if failed.is_err() {
+            if failed.is_none() {
                 add(&terms.status().handler_panics, 1);
             }
             // Nothing has left yet, so there can be a proper answer instead.
-            out.truncate(begin);
+            out.truncate(underway.begin);
             queue.clear();
-            keep_record(terms, table, index, &mut draft, id);
-            note_upload(table, index, feed.as_ref());
+            keep_record(terms, table, index, &mut underway.draft, underway.id);
+            note_upload(table, index, underway.feed.as_ref());
             fail(terms, table, index);
             Step::Over
         }
     }
 }
 
-/// Adds to a request what the app may ask of it; and returns what its handler may wait for.
-#[inline]
-fn prepare_for_app<S>(
+/// Refuses a request because of its body, of which `rest` was received.
+fn refuse_underway<S>(
     terms: &Terms,
     table: &mut Table<S>,
     index: u32,
-    request: &mut Request<()>,
-    framing: BodyFraming,
-) -> Option<OfConnection> {
-    if framing != BodyFraming::None {
+    refusal: Refusal,
+    rest: &[u8],
+    Underway { mut draft, id, .. }: Underway,
+) -> Step {
+    keep_record(terms, table, index, &mut draft, id);
+    refuse(terms, table, index, refusal, rest);
+    Step::Over
+}
+
+/// Waits for the answer to a call.
+fn wait_for_answer<S, B>(terms: &Terms, table: &mut Table<S>, index: u32, call: Call<B>, underway: Underway) -> Step
+where
+    B: HttpBody<Data: Buf, Error: Into<BoxError>> + 'static,
+{
+    let Underway { context, left, id, mut draft, feed, body_bytes, ending, route, told, .. } = underway;
+    keep_record(terms, table, index, &mut draft, id.clone());
+    let begun = Begun { feed, ending, route: route.get(), progress: Progress::Waiting, owed: 0 };
+    let (token, warning) = (table.token(index), warning(terms, left));
+    let exchange = wait_for_call(token, &terms.board, begun, call, context, warning, id);
+    let Told { limits, for_events, .. } = told.unwrap_or_default();
+    let due = terms.deadline(limits.request_timeout.unwrap_or(terms.settings.request_timeout));
+    enter_exchange(terms, table, index, exchange, due, &limits);
+    if for_events {
+        table.activate(index).asked_mut().note_events();
+    }
+    Step::Pending { body_bytes }
+}
+
+/// Adds to a request what the app may ask of it; and returns what its handler may wait for.
+#[inline]
+fn prepare_for_app<S>(terms: &Terms, table: &mut Table<S>, index: u32, head: &mut RequestHead) -> Option<OfConnection> {
+    let request = &mut head.request;
+    if head.framing != BodyFraming::None {
         limit_buffered_body(request, terms.settings.buffered_body_bytes_max);
     }
     add_peer(request, table[index].peer.expand());
@@ -256,28 +268,25 @@ pub(super) fn keep_record<S>(
     }
 }
 
-/// Notes in the record what came of the call, which was of this route and made no earlier than `called_at`: of the request's body `body_bytes`, of the answer
-/// `bytes` that are in the area.
+/// Notes in the record what came of the call; the area ends with what was encoded.
 fn note_called<B>(
     terms: &Terms,
-    draft: &mut Draft,
-    route: RouteNumber,
-    called_at: Instant,
-    body_bytes: usize,
-    bytes: usize,
+    underway: &mut Underway,
+    area_end: usize,
     called: Option<&Called<B>>,
     queue: &VecDeque<Bytes>,
 ) {
-    let now = terms.precise_time().into_std();
+    let Some(draft) = &mut underway.draft else { return };
+    let (route, now) = (underway.route.get(), terms.precise_time().into_std());
     draft.route = route;
     if let Some(recorder) = terms.recorder() {
-        recorder.handle_polled(route, called_at.into_std(), now);
+        recorder.handle_polled(route, underway.called_at.into_std(), now);
     }
-    draft.bytes_in += body_bytes as u64;
+    draft.bytes_in += underway.body_bytes as u64;
     if let Some(Called::Answered(answer)) = called {
         draft.handle_head(answer.status, now);
         draft.is_stream |= answer.extent == Extent::Endless;
-        draft.bytes_out = bytes as u64;
+        draft.bytes_out = (area_end - underway.begin) as u64;
         if answer.rest.is_none() {
             draft.bytes_out += queue.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
         }
@@ -291,13 +300,13 @@ fn send_answer<S, B>(
     index: u32,
     answer: Answer<B>,
     queue: &mut VecDeque<Bytes>,
-    request: Underway<'_>,
+    underway: Underway,
 ) -> Step
 where
     B: HttpBody<Data: Buf, Error: Into<BoxError>> + 'static,
 {
     let Answer { keep_alive, extent, rest, .. } = answer;
-    let Underway { feed, body_bytes, ending, limits, draft, id } = request;
+    let Underway { feed, body_bytes, ending, told, mut draft, id, .. } = underway;
     let owed = queue.iter().map(Bytes::len).sum();
     if owed > 0 {
         table.activate(index).output.extend(queue.drain(..));
@@ -309,45 +318,44 @@ where
             (Some(draft), Some(recorder)) if keep_alive && feed.is_none() && owed == 0 => {
                 draft.finish(recorder, None, terms.recent_time().into_std());
             }
-            _ => keep_record(terms, table, index, draft, None),
+            _ => keep_record(terms, table, index, &mut draft, None),
         }
         return complete(terms, table, index, feed, keep_alive, body_bytes);
     };
     let route = draft.as_ref().map_or_else(RouteNumber::default, |draft| draft.route);
-    keep_record(terms, table, index, draft, None);
+    keep_record(terms, table, index, &mut draft, None);
     let begun = Begun { feed, ending, route, progress: Progress::Responding { extent }, owed };
     let exchange = wait_for_body(table.token(index), &terms.board, begun, rest, keep_alive, id);
-    enter_exchange(terms, table, index, exchange, Tick::NEVER, &limits);
+    enter_exchange(terms, table, index, exchange, Tick::NEVER, &told.unwrap_or_default().limits);
     Step::Pending { body_bytes }
 }
 
 /// Makes the request's body: whole, if all of it is in `rest`, otherwise a stream that begins with what is there.
 fn begin_body(
     terms: &Terms,
-    token: impl FnOnce() -> Token,
-    framing: BodyFraming,
-    expects_continue: bool,
+    token: Token,
+    head: &RequestHead,
     rest: &[u8],
-) -> Result<(Body, Option<Feed>, usize), Refusal> {
-    if framing == BodyFraming::None {
-        return Ok((Body::empty(), None, 0));
-    }
-    let mut decoder = BodyDecoder::new(framing);
+    underway: &mut Underway,
+) -> Result<Body, Refusal> {
+    let mut decoder = BodyDecoder::new(head.framing);
     let bytes_left = decoder.remaining_hint();
     let decoded = decode_body(&mut decoder, rest, &terms.settings.http)?;
+    underway.body_bytes = decoded.consumed;
     if let Some(None) = decoded.complete {
-        return Ok((Body::from(decoded.data), None, decoded.consumed));
+        return Ok(Body::from(decoded.data));
     }
-    let inlet = Inlet::new(token(), Arc::clone(terms.board.inbox()), bytes_left, decoded.data);
+    let inlet = Inlet::new(token, Arc::clone(terms.board.inbox()), bytes_left, decoded.data);
     if let Some(trailers) = decoded.complete {
         inlet.handle_complete(trailers);
     }
     // A peer that has begun to send the body does not wait.
-    let continue_due = expects_continue && decoded.consumed == 0;
+    let continue_due = head.expects_continue && decoded.consumed == 0;
     let inlet = FeedInlet::new(inlet);
     let body = Body::from_inlet(inlet.share());
     let (rate_min, bytes_max) = (terms.settings.body_rate_min, terms.settings.http.body_bytes_max);
-    Ok((body, Some(Feed { decoder, inlet, continue_due, rate_min, bytes_max }), decoded.consumed))
+    underway.feed = Some(Feed { decoder, inlet, continue_due, rate_min, bytes_max });
+    Ok(body)
 }
 
 /// The whole answer is encoded; `feed` is there if the request's body is not.

@@ -17,6 +17,7 @@ use super::ports::{Part, Ports};
 use super::table::{Busy, Flags, Slot, State, Table};
 use super::terms::Terms;
 use crate::clock::Tick;
+use crate::delivery::DOUBTED_BYTES;
 use crate::status::CloseReason;
 
 /// Sends early when the answers that wait are many or old.
@@ -41,13 +42,12 @@ pub(super) fn transmit<D: Driver>(terms: &Terms, ports: &mut Ports<D>, table: &m
         let mut parts = std::mem::take(&mut ports.outbox.parts);
         let entries = parts.iter().map(|part| {
             let (slot, busy) = (&table[part.index], table.busy(part.index));
-            let doubtful = busy.is_none_or(|busy| busy.delivery.is_doubtful());
             Transmit {
                 socket: &slot.socket,
                 token: table.token(part.index),
                 front: &ports.outbox.bytes[part.start..part.end],
                 queue: busy.map_or([&[], &[]], |busy| busy.output.as_slices()),
-                cautious: doubtful && !slot.flags.has(Flags::READER),
+                cautious: is_doubtful(slot, busy),
             }
         });
         ports.driver.transmit(entries, &mut sent);
@@ -86,14 +86,13 @@ fn handle_sent<D: Driver>(
         _ if count < front.len() => {
             let rest = Bytes::copy_from_slice(&front[count..]);
             table.activate(index).output.push_front(rest);
-            if let (slot, Some(busy)) = table.both(index) {
-                note_taken::<D>(slot, busy, count);
-            }
+            let (slot, busy) = table.both(index);
+            note_taken::<D>(slot, busy, count);
             true
         }
         Some(busy) => {
             // Also where all of it was taken: what room the peer has made for that earns patience for what has to wait later.
-            note_taken::<D>(slot, busy, count);
+            note_taken::<D>(slot, Some(&mut *busy), count);
             let from_queue = count - front.len();
             busy.output.take_sent(from_queue);
             if let Some(exchange) = &mut busy.exchange {
@@ -106,7 +105,10 @@ fn handle_sent<D: Driver>(
             }
             owes
         }
-        None => false,
+        None => {
+            note_taken::<D>(slot, None, count);
+            false
+        }
     };
     if !owes {
         return handle_flushed(terms, ports, table, index);
@@ -114,10 +116,9 @@ fn handle_sent<D: Driver>(
     if blocked {
         note_waiting::<D>(terms, table, index);
     }
-    let is_reader = table[index].flags.has(Flags::READER);
-    let busy = table.activate(index);
     // That the kernel takes more is no sign that a peer reads which has not shown it: the look when its time is over says more.
-    let is_judged_later = busy.delivery.is_doubtful() && !is_reader && terms.settings.write_rate_min > 0;
+    let is_judged_later = is_doubtful(&table[index], table.busy(index)) && terms.settings.write_rate_min > 0;
+    let busy = table.activate(index);
     if (count > 0 && !is_judged_later) || busy.write_due == Tick::NEVER {
         busy.write_due = terms.deadline(terms.settings.write_timeout);
     }
@@ -130,9 +131,20 @@ fn handle_sent<D: Driver>(
     }
 }
 
+/// Whether the peer has taken so little that it may not read. What it took of answers before counts too: all of that but what the kernel holds
+/// for such a peer at the most has reached its system.
+#[inline]
+fn is_doubtful<S>(slot: &Slot<S>, busy: Option<&Busy>) -> bool {
+    !slot.flags.has(Flags::READER)
+        && slot.flags.taken() < DOUBTED_BYTES
+        && busy.is_none_or(|busy| busy.delivery.is_doubtful())
+}
+
 /// The kernel has taken `count` bytes for the peer.
-fn note_taken<D: Driver>(slot: &mut Slot<D::Socket>, busy: &mut Busy, count: usize) {
-    if busy.delivery.handle_taken(count) && !slot.flags.has(Flags::READER) {
+#[inline]
+fn note_taken<D: Driver>(slot: &mut Slot<D::Socket>, busy: Option<&mut Busy>, count: usize) {
+    let has_shown = busy.is_some_and(|busy| busy.delivery.handle_taken(count));
+    if (slot.flags.add_taken(count) || has_shown) && !slot.flags.has(Flags::READER) {
         slot.flags.set(Flags::READER);
         D::hold_more(&slot.socket);
     }
@@ -168,4 +180,22 @@ pub(super) fn handle_flushed<D: Driver>(terms: &Terms, ports: &mut Ports<D>, tab
 /// Whether the peer sends nothing any more that could destroy its last answer. One that has said `close` must not (RFC 9112, section 9.6).
 fn has_parted(flags: Flags) -> bool {
     flags.has(Flags::PARTING) && !flags.has(Flags::READABLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use baiwan_driver::Peer;
+
+    use super::*;
+
+    #[test]
+    fn a_peer_is_believed_by_what_it_took_of_all_its_answers() {
+        const ANSWER_BYTES: usize = 64 << 10;
+        let mut slot = Slot::new((), Peer::Unix);
+        let answers = (1..100).find(|_| {
+            slot.flags.add_taken(ANSWER_BYTES);
+            !is_doubtful(&slot, None)
+        });
+        assert_eq!(answers, Some(DOUBTED_BYTES as usize / ANSWER_BYTES));
+    }
 }

@@ -148,8 +148,8 @@ impl Net {
         outcome
     }
 
-    /// Sends, for the driver, as many of the chunks as there is room for. Where that is less than all, the endpoint is watched from then on,
-    /// if it was not before.
+    /// Sends, for the driver, as many of the chunks as there is room for. Where that is less than all, the endpoint is watched from
+    /// then on, if it was not before.
     pub(super) fn transmit<'a>(
         &mut self,
         index: usize,

@@ -64,6 +64,30 @@ impl Flags {
     /// The peer has said that the request which is being answered is its last, and nothing was there behind it.
     pub(in crate::engine) const PARTING: Self = Self(1 << 18);
 
+    /// The bits from this one on count what the kernel has taken of large answers.
+    const TAKEN_SHIFT: u32 = 24;
+    /// In units of this number of bytes. What it takes less of at once is not counted.
+    const TAKEN_UNIT: usize = 16 << 10;
+    const TAKEN_UNITS_MAX: u32 = u32::MAX >> Self::TAKEN_SHIFT;
+
+    /// The kernel has taken `count` bytes at once. Returns whether the count has just come to its end, at almost 4 MiB.
+    #[inline]
+    pub(in crate::engine) fn add_taken(&mut self, count: usize) -> bool {
+        let units = (count / Self::TAKEN_UNIT).min((Self::TAKEN_UNITS_MAX - self.taken_units()) as usize) as u32;
+        self.0 += units << Self::TAKEN_SHIFT;
+        units > 0 && self.taken_units() == Self::TAKEN_UNITS_MAX
+    }
+
+    /// Bytes that the kernel has taken of large answers since the connection began, at least, as far as they are counted.
+    #[inline]
+    pub(in crate::engine) fn taken(self) -> u64 {
+        u64::from(self.taken_units()) * Self::TAKEN_UNIT as u64
+    }
+
+    fn taken_units(self) -> u32 {
+        self.0 >> Self::TAKEN_SHIFT
+    }
+
     /// Whether it has one of those of `other`.
     pub(in crate::engine) fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
@@ -286,6 +310,17 @@ mod tests {
     #[test]
     fn what_a_busy_connection_holds_is_small() {
         const { assert!(Slab::<Busy, 1>::ENTRY_BYTES <= 136) };
+    }
+
+    #[test]
+    fn large_answers_are_counted_beside_the_flags() {
+        let all = Flags::PARTING;
+        let mut flags = all;
+        assert!(!flags.add_taken(16_383) && flags.taken() == 0);
+        assert!(!flags.add_taken(65_600) && flags.taken() == 65_536);
+        assert!(!flags.add_taken(250 * 16_384) && flags.add_taken(1 << 30) && flags.taken() == 255 * 16_384);
+        assert!(!flags.add_taken(16_384), "it came to its end before");
+        assert!(flags.has(all) && flags.0 << 8 == all.0 << 8);
     }
 
     #[test]

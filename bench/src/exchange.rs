@@ -95,10 +95,10 @@ impl Exchange {
     }
 
     /// The handshake of RFC 6455, section 1.3.
-    pub(crate) fn switch() -> Self {
+    pub(crate) fn switch(path: &str) -> Self {
         let fields = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        let mut request = get("/ws");
+        let mut request = get(path);
         request.truncate(request.len() - 2);
         request.extend_from_slice(fields.as_bytes());
         Self { request, expected: Expected::Switch(b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") }
@@ -298,10 +298,10 @@ mod tests {
     #[test]
     fn a_switch_and_a_message_are_exact() {
         let answer = b"HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-        assert!(Exchange::switch().request().ends_with(b"==\r\n\r\n"));
-        assert_eq!(Exchange::switch().progress(answer), Progress::Whole);
-        assert_eq!(Exchange::switch().progress(&answer[..answer.len() - 1]), Progress::Partial);
-        assert!(matches!(Exchange::switch().progress(&answer.to_ascii_uppercase()), Progress::Wrong(_)));
+        assert!(Exchange::switch("/ws").request().ends_with(b"==\r\n\r\n"));
+        assert_eq!(Exchange::switch("/ws").progress(answer), Progress::Whole);
+        assert_eq!(Exchange::switch("/ws").progress(&answer[..answer.len() - 1]), Progress::Partial);
+        assert!(matches!(Exchange::switch("/ws").progress(&answer.to_ascii_uppercase()), Progress::Wrong(_)));
         assert_eq!(Exchange::message().progress(b"\x81\x05hel"), Progress::Partial);
         assert_eq!(Exchange::message().progress(b"\x81\x05hello"), Progress::Whole);
         assert!(matches!(Exchange::message().progress(b"\x81\x05hello!"), Progress::Wrong(_)));

@@ -62,12 +62,16 @@ fn enter(connection: &Connection, state: State, receiver: &mut Receiver) -> Resu
     match state {
         State::Idle => connection.ask(&Exchange::hello(), receiver).map(drop),
         State::Stream => connection.ask(&Exchange::stream(), receiver).map(drop),
-        State::WebSocket => {
-            connection.ask(&Exchange::switch(), receiver)?;
-            connection.ask(&Exchange::message(), receiver).map(drop)
-        }
+        State::WebSocket => echo(connection, "/ws", receiver),
+        State::SmallWebSocket => echo(connection, "/ws-small", receiver),
         State::Pending => connection.send(&Exchange::pending()),
     }
+}
+
+/// Opens a WebSocket and has it echo a message.
+fn echo(connection: &Connection, path: &str, receiver: &mut Receiver) -> Result<()> {
+    connection.ask(&Exchange::switch(path), receiver)?;
+    connection.ask(&Exchange::message(), receiver).map(drop)
 }
 
 /// Asks the server until `count` handlers are pending.

@@ -158,7 +158,8 @@ mod tests {
         let peers = parse(LIST).unwrap();
         for peer in peers.iter().filter(|peer| [BAIWAN, AXUM].contains(&&peer.name[..])) {
             for row in &crate::rows::ROWS {
-                let routes: Vec<&str> = row.routes().iter().copied().filter(|route| *route != "/ws").collect();
+                let routes: Vec<&str> =
+                    row.routes().iter().copied().filter(|route| !route.starts_with("/ws")).collect();
                 assert!(peer.serves(&routes), "{} does not serve {}", peer.name, row.name);
             }
         }

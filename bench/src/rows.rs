@@ -107,6 +107,8 @@ pub(crate) enum State {
     Stream,
     /// A WebSocket that had one message each way and stays open.
     WebSocket,
+    /// The same, with a read buffer of 4 KiB.
+    SmallWebSocket,
 }
 
 /// Where a stalled connection has stopped.
@@ -146,6 +148,7 @@ impl Row {
             Work::Hold(State::Pending) => &["/pending", "/held"],
             Work::Hold(State::Stream) => &["/sse"],
             Work::Hold(State::WebSocket) => &["/ws"],
+            Work::Hold(State::SmallWebSocket) => &["/ws-small"],
             Work::Stalled(_) | Work::Stop => &["/", "/echo"],
             Work::Wrk { .. } | Work::Generator | Work::StartUp | Work::Hold(State::Idle) | Work::Churn => &["/"],
         }
@@ -190,7 +193,7 @@ impl Route {
 }
 
 /// All rows, in the order of the report.
-pub(crate) const ROWS: [Row; 25] = [
+pub(crate) const ROWS: [Row; 26] = [
     row("get-small", "64 connections", Group::Get, closed(Route::Hello), 64),
     row("get-medium", "1,000 connections", Group::Get, closed(Route::Hello), 1_000),
     row("get-large", "9,000 connections", Group::Get, closed(Route::Hello), 9_000),
@@ -209,6 +212,7 @@ pub(crate) const ROWS: [Row; 25] = [
     row("pending", "handler pending", Group::Memory, Work::Hold(State::Pending), 15_000),
     row("sse", "SSE stream, one event sent", Group::Memory, Work::Hold(State::Stream), 15_000),
     row("ws", "one message echoed", Group::WebSocket, Work::Hold(State::WebSocket), 15_000),
+    row("ws-small", "the same, `read_buffer_size(4096)`", Group::WebSocket, Work::Hold(State::SmallWebSocket), 15_000),
     row("start", "start", Group::StartUp, Work::StartUp, 1),
     row("generator", "1,000 connections", Group::Generator, Work::Generator, 1_000),
     row("stalled-head", "half a head", Group::Promise, Work::Stalled(Stage::Head), 10_000),
@@ -430,7 +434,7 @@ mod tests {
     fn only_promises_are_for_two_servers() {
         let names =
             |contest| -> Vec<&str> { ROWS.iter().filter(|row| row.contest() == contest).map(|row| row.name).collect() };
-        let promised = ["ws", "stalled-head", "stalled-body", "stalled-chunk", "churn", "stop"];
+        let promised = ["ws", "ws-small", "stalled-head", "stalled-body", "stalled-chunk", "churn", "stop"];
         assert_eq!(names(Contest::Promised), promised);
         assert_eq!(names(Contest::Generators), ["generator"]);
     }

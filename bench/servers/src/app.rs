@@ -29,6 +29,7 @@ pub fn app() -> Router {
         .route("/held", get(|| async { answers::held() }))
         .route("/sse", get(events))
         .route("/ws", get(web_socket))
+        .route("/ws-small", get(small_web_socket))
         .route("/mixed", get(|| async { answers::mixed() }))
         .route("/work", get(|| async { answers::work() }))
         .route("/count", post(count))
@@ -57,6 +58,11 @@ async fn events() -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
 
 async fn web_socket(upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(echo)
+}
+
+/// With as small a buffer as messages of a few kilobytes need.
+async fn small_web_socket(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.read_buffer_size(4096).on_upgrade(echo)
 }
 
 async fn echo(mut socket: WebSocket) {

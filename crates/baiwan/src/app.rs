@@ -129,9 +129,8 @@ pub(crate) fn is_for_server<T>(request: &Request<T>) -> bool {
     request.method() == Method::OPTIONS && request.uri().path() == "*"
 }
 
-/// So much of a body axum's extractors collect where nobody tells them.
-#[cfg(feature = "axum")]
-const BUFFERED_BODY_BYTES_UNTOLD: usize = 2_097_152;
+/// The most that axum's extractors collect of a body where nobody tells them, in bytes.
+pub(crate) const BUFFERED_BODY_BYTES_UNTOLD: usize = 2_097_152;
 
 /// Tells axum's extractors how much of a body they may collect, if that is not what they do by themselves; a route's own `DefaultBodyLimit`
 /// comes later and wins.
@@ -149,4 +148,20 @@ pub(crate) fn add_peer<T>(request: &mut Request<T>, peer: SocketAddr) {
     #[cfg(feature = "axum")]
     let peer = axum::extract::ConnectInfo(peer);
     request.extensions_mut().insert(peer);
+}
+
+#[cfg(all(test, feature = "axum"))]
+mod tests {
+    use axum::extract::FromRequest;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn axum_collects_by_itself_what_we_take_for_granted() {
+        for (bytes, is_collected) in [(BUFFERED_BODY_BYTES_UNTOLD, true), (BUFFERED_BODY_BYTES_UNTOLD + 1, false)] {
+            let mut request = Request::new(axum::body::Body::from(vec![b'x'; bytes]));
+            limit_buffered_body(&mut request, BUFFERED_BODY_BYTES_UNTOLD);
+            assert_eq!(bytes::Bytes::from_request(request, &()).await.is_ok(), is_collected, "{bytes}");
+        }
+    }
 }

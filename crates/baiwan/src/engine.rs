@@ -37,6 +37,7 @@
 //! | `table` | the connections: states, slots, deadlines, and which have something to do |
 //! | `exchange`, `handling` | a handler or a body that is waited for: what the engine asks about it, and the app's part |
 //! | `advance` | those that go on |
+//! | `give_back` | memory of connections that are gone |
 //! | `chunks` | what a connection owes to its peer |
 //! | `answer` | a response to bytes |
 //! | `feed` | a request's body on its way to its handler |
@@ -61,6 +62,7 @@ mod exchange;
 mod expire;
 mod feed;
 mod follow;
+mod give_back;
 mod handling;
 mod lifetime;
 mod newcomers;
@@ -105,6 +107,7 @@ use self::close::{close, close_all};
 use self::direct::Direct;
 use self::expire::expire;
 use self::follow::follow_settings;
+use self::give_back::Peak;
 use self::overload::{Pressure, serve_waiting};
 use self::ports::Ports;
 use self::pulse::Pulse;
@@ -165,6 +168,8 @@ pub(crate) struct Engine<D: Driver, A: App> {
     drain: Option<stop::Drain>,
     /// Idle connections get less time, while memory becomes short.
     sweep: Option<Sweep>,
+    /// When memory is to be given back.
+    peak: Peak,
     /// Where the core watches for overload.
     pressure: Option<Pressure>,
     /// Where turns are counted.
@@ -211,6 +216,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             panics: Default::default(),
             drain: None,
             sweep: None,
+            peak: Peak::default(),
             pressure,
             pulse,
             direct: Direct::new(clock.now()),
@@ -261,7 +267,7 @@ impl<D: Driver, A: App> Engine<D, A> {
 
     /// Does what a turn does, when the events are taken in. Returns whether the core is done.
     fn take_steps(&mut self, area: &mut [u8]) -> bool {
-        let Self { terms, ports, table, apps, listeners, batch, lists, drain, sweep, pressure, pulse, .. } = self;
+        let Self { terms, ports, table, apps, listeners, batch, lists, drain, sweep, peak, pressure, pulse, .. } = self;
         if let Some(pulse) = pulse {
             pulse.handle_polled(terms);
         }
@@ -281,6 +287,8 @@ impl<D: Driver, A: App> Engine<D, A> {
             return true;
         }
         watch_newcomers(terms, listeners, ports, table);
+        let in_hyper = terms.status().transports.open.load(Relaxed) as usize;
+        peak.handle_turn(table.len() + table.busy_len() + in_hyper);
         self.publish();
         false
     }

@@ -28,6 +28,7 @@ use baiwan_http1::Limits;
 use baiwan_limits::{ConnectionAges, Proxies};
 
 use crate::access_log::{AccessLog, AccessLogInForce};
+use crate::app::BUFFERED_BODY_BYTES_UNTOLD;
 use crate::cors::RefusalCors;
 use crate::fd_tables::FdTables;
 use crate::files::TURNED_AWAY_MAX;
@@ -205,8 +206,7 @@ impl Default for Settings {
             clients_in_force: None,
             ages_in_force: None,
             http: Limits::default(),
-            // As with axum alone.
-            buffered_body_bytes_max: 2_097_152,
+            buffered_body_bytes_max: BUFFERED_BODY_BYTES_UNTOLD,
             turned_away_max: TURNED_AWAY_MAX,
             options_asterisk: false,
             tcp_nodelay: true,

@@ -60,7 +60,7 @@ pub use fd_table::{Handover, unshare_fd_table};
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub use listen::{BACKLOG_MAX, BoundListener};
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
-pub use machine::{FileLimit, raise_file_limit};
+pub use machine::{FileLimit, give_back_memory, raise_file_limit};
 pub use machine::{open_files, read_kilobytes, thread_cpu_time};
 pub use name::{local_address, local_unix_address, peer_unix_address};
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]

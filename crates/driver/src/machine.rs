@@ -38,6 +38,18 @@ pub fn raise_file_limit() -> FileLimit {
     FileLimit::now()
 }
 
+/// Has the allocator give memory that is free back to the system, as far as that lies on whole pages (malloc_trim(3), glibc's): where
+/// another C library or another allocator is in use, nothing happens. It walks through all of its heaps, about 1 ms for each 4 MiB that it
+/// gives back, and threads that allocate from the same one wait meanwhile.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim may be called at any time from any thread (MT-Safe), and takes a number of bytes.
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
 /// What the calling thread has used of the processor so far, in user and system mode. Not to be seen where `/proc` is not mounted, or the
 /// kernel was built without these figures (`CONFIG_SCHED_INFO`): then none.
 pub fn thread_cpu_time() -> Duration {

@@ -112,6 +112,7 @@
 mod body;
 mod body_encoder;
 mod chunk;
+mod common_value;
 mod field_line;
 mod field_name;
 mod framing;

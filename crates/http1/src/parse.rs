@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, Request, Uri};
 
+use crate::common_value::common_value;
 use crate::field_name::KnownName;
 use crate::limits::{FIELDS_CEILING, HEAD_BYTES_CEILING, Limits};
 use crate::octet;
@@ -98,7 +99,12 @@ impl<'a> Lines<'a> {
         let headers = request.headers_mut();
         headers.reserve(self.fields.len());
         for line in &self.fields {
-            let Ok(value) = HeaderValue::from_maybe_shared(shared.slice(range(line.value))) else { return None };
+            let value = range(line.value);
+            let common = line.known.and_then(|known| common_value(known, &self.head[value.clone()]));
+            let value = match common {
+                Some(value) => value,
+                None => HeaderValue::from_maybe_shared(shared.slice(value)).ok()?,
+            };
             let name = match line.known {
                 Some(known) => known.header_name(),
                 None => HeaderName::from_bytes(self.head.get(range(line.name))?).ok()?,

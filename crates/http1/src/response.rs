@@ -1,7 +1,7 @@
 //! Encoding the head of an answer.
 //!
-//! What the head says of framing and connection is decided in `response_check`, before the first byte is written; the body is
-//! `body_encoder`'s. Invariant: what is written is one well-formed message, or nothing.
+//! The app's fields are written and noted in one pass; what the head says of framing and connection is decided of that in `response_check`. The
+//! body is `body_encoder`'s. Invariant: what stays written is one well-formed message, or nothing.
 
 use http::header::HeaderMap;
 use http::{StatusCode, Version};

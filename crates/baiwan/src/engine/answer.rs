@@ -25,8 +25,8 @@ use crate::say::say;
 /// Data up to this size is copied behind its head; larger data is sent from where it is.
 pub(super) const COPY_BYTES_MAX: usize = 16 * 1024;
 
-/// Room for more fields than this is not kept.
-const FIELDS_KEPT_MAX: usize = 64;
+/// Room for more fields than this is not kept: the next request holds it for as long as its handler waits.
+const FIELDS_KEPT_MAX: usize = 16;
 
 /// What came of a poll of a call. A response is large, so it stays where it was put until its body is taken.
 pub(super) type Polled<B, E> = Poll<Result<Response<B>, E>>;
@@ -58,7 +58,8 @@ impl<B> Spare<B> {
     /// Takes the room of fields that are not needed any more, if there is any, and not too much.
     #[inline]
     fn keep_room(&mut self, headers: &mut HeaderMap) {
-        if (1..=FIELDS_KEPT_MAX).contains(&headers.capacity()) {
+        // The capacity says nothing of the room for names that came again.
+        if (1..=FIELDS_KEPT_MAX).contains(&headers.capacity()) && headers.len() == headers.keys_len() {
             headers.clear();
             std::mem::swap(headers, &mut self.headers);
         }
@@ -233,5 +234,27 @@ impl Extent {
             ResponseFraming::Chunked => Self::Open,
             ResponseFraming::UntilClose => Self::UntilClose,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use http::header::{CONTENT_TYPE, SET_COOKIE};
+
+    use super::*;
+
+    #[test]
+    fn the_room_of_fields_is_kept_if_it_is_small() {
+        let (mut spare, value) = (Spare::<crate::Body>::default(), HeaderValue::from_static("a"));
+        let mut cookies = HeaderMap::new();
+        for _ in 0..1_000 {
+            cookies.append(SET_COOKIE, value.clone());
+        }
+        spare.keep_room(&mut cookies);
+        spare.keep_room(&mut HeaderMap::with_capacity(100));
+        assert_eq!(spare.headers.capacity(), 0);
+        spare.keep_room(&mut HeaderMap::from_iter([(CONTENT_TYPE, value)]));
+        assert!(spare.headers.is_empty() && (1..=FIELDS_KEPT_MAX).contains(&spare.headers.capacity()));
     }
 }

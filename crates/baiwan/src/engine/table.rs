@@ -223,7 +223,6 @@ impl<S> Table<S> {
     }
 
     /// How many connections hold more than their slot.
-    #[cfg(any(test, feature = "simulation"))]
     pub(super) fn busy_len(&self) -> usize {
         self.busy.len()
     }

@@ -20,7 +20,12 @@ pub(crate) enum End {
 
 impl Peer {
     pub(crate) fn connect(address: &str) -> Self {
-        Self::patient(TcpStream::connect(address).unwrap())
+        Self::try_connect(address).unwrap()
+    }
+
+    /// To a server that may reset the connection at once.
+    pub(crate) fn try_connect(address: &str) -> std::io::Result<Self> {
+        TcpStream::connect(address).map(Self::patient)
     }
 
     /// One that has room for a few kilobytes only.

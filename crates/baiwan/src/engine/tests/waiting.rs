@@ -131,7 +131,7 @@ async fn more_handlers_than_one_turn_polls_are_all_answered() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn row_98_a_handler_that_panics_when_it_is_dropped_costs_its_connection_and_no_other() {
+async fn a_handler_that_panics_when_it_is_dropped_costs_its_connection_and_no_other() {
     let never = async || {
         let _grenade = Grenade;
         std::future::pending::<&str>().await

@@ -239,13 +239,16 @@ impl<D: Driver, A: App> Engine<D, A> {
         std::future::poll_fn(|cx| self.turn_and_recover(&mut area, cx)).await
     }
 
-    /// One turn of the loop, or several, as long as the driver is waited for directly; then it yields to Tokio. `area` is where everything
-    /// is received.
+    /// Takes a turn of the loop, and others for as long as the driver is waited for directly; then yields to Tokio. Everything is received
+    /// into `area`.
     fn turn(&mut self, area: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.direct.begin_turn();
         self.begin_turn();
         let _ = self.poll_events(cx)?;
         while !self.take_steps(area) {
+            if let Some(pulse) = &mut self.pulse {
+                pulse.handle_end(&self.terms);
+            }
             if self.wait_directly()? {
                 self.begin_turn();
                 self.take_events();
@@ -259,7 +262,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             if !sleeps {
                 cx.waker().wake_by_ref();
             }
-            self.end_turn(sleeps);
+            self.handle_sleep(sleeps);
             return Poll::Pending;
         }
         Poll::Ready(Ok(()))
@@ -298,12 +301,23 @@ impl<D: Driver, A: App> Engine<D, A> {
         if self.has_work() || !self.direct.may_wait(&self.terms, &mut self.ports.driver) {
             return Ok(false);
         }
-        self.end_turn(true);
-        self.direct.wait(&mut self.ports.driver, &mut self.events)
+        if let Some(pressure) = &mut self.pressure {
+            pressure.handle_idle(&self.terms);
+        }
+        let follows = self.direct.wait(&mut self.ports.driver, &mut self.events)?;
+        if follows {
+            self.listeners.handle_direct_wait();
+        }
+        match &mut self.pulse {
+            Some(pulse) if follows => pulse.handle_sleep(true),
+            Some(pulse) => pulse.handle_vain_wait(&self.terms),
+            None => {}
+        }
+        Ok(follows)
     }
 
-    /// The turn is over, and has left nothing to do if the core `sleeps` now.
-    fn end_turn(&mut self, sleeps: bool) {
+    /// The core waits for Tokio to come back to it: when something happens, if it `sleeps`, or else at once.
+    fn handle_sleep(&mut self, sleeps: bool) {
         if sleeps {
             self.listeners.handle_sleep();
             if let Some(pressure) = &mut self.pressure {
@@ -311,7 +325,7 @@ impl<D: Driver, A: App> Engine<D, A> {
             }
         }
         if let Some(pulse) = &mut self.pulse {
-            pulse.handle_end(&self.terms, sleeps);
+            pulse.handle_sleep(sleeps);
         }
     }
 

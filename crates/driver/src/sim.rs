@@ -22,6 +22,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 mod calls;
 mod decisions;
@@ -109,6 +110,11 @@ impl SimNet {
         self.0.borrow().endpoints()
     }
 
+    /// From now on the driver can wait directly. Nothing happens while it does, so a wait that finds nothing ends the time of such waits.
+    pub fn let_wait_directly(&self) {
+        self.0.borrow_mut().waits_directly = true;
+    }
+
     /// From now on the driver meets these faults.
     pub fn set_faults(&self, faults: Faults) {
         self.0.borrow_mut().faults = Some(faults);
@@ -178,6 +184,22 @@ impl Driver for SimDriver {
             return Poll::Pending;
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn begin_direct(&mut self, _duration: Duration) -> bool {
+        let mut net = self.0.0.borrow_mut();
+        net.is_direct = net.waits_directly;
+        net.is_direct
+    }
+
+    fn wait_directly(&mut self, events: &mut Events) -> io::Result<bool> {
+        events.clear();
+        let mut net = self.0.0.borrow_mut();
+        if net.is_direct {
+            net.collect(events);
+            net.is_direct = !events.is_empty();
+        }
+        Ok(net.is_direct)
     }
 
     fn add_listener(&mut self, bound: SimBound, token: Token) -> io::Result<SimListener> {

@@ -4,7 +4,8 @@
 //! moment, with its backlog untouched, and the connections that exist notice nothing. A log line says so at most once a second.
 //!
 //! An accept that finds nobody costs nearly as much as one that does. So one connection is accepted each time that a listener is reported,
-//! unless more than one came lately: whoever waits still is reported by the driver.
+//! unless more than one came lately: a connection that still waits is reported by the driver. Where the core does not see the backlog empty
+//! meanwhile, only a few follow one another that take one each.
 
 use std::io;
 
@@ -26,6 +27,8 @@ use crate::status::{CloseReason, add};
 
 /// The tokens of listeners have a generation that no slot has.
 const LISTENER_GENERATION: u64 = 0;
+/// This many accepts of one connection follow one another where the backlog was not seen empty meanwhile. The next shows whether a crowd waits.
+const SINGLES_MAX: u32 = 8;
 
 struct Listener<D: Driver> {
     listener: D::Listener,
@@ -36,14 +39,16 @@ struct Listener<D: Driver> {
     resumes: Option<Instant>,
     /// How many connections came out of its backlog when it was accepted from last.
     taken: usize,
-    /// The core has slept since.
+    /// The core has waited for events since.
     slept: bool,
+    /// Accepts of one connection since the backlog was seen empty.
+    singles: u32,
 }
 
 impl<D: Driver> Listener<D> {
     /// How many to accept at once, if `max` is the maximum.
     fn accepts(&self, max: usize) -> usize {
-        let is_calm = self.taken <= 1 && self.slept;
+        let is_calm = self.taken <= 1 && self.slept && self.singles < SINGLES_MAX;
         if is_calm { max.min(1) } else { max }
     }
 }
@@ -67,8 +72,8 @@ impl<D: Driver> Listeners<D> {
             let token = Token(LISTENER_GENERATION << 32 | number as u64);
             let listener = driver.add_listener(bound, token)?;
             // What came before the registration is found by looking.
-            let (ready, resumes, taken, slept) = (true, None, 0, false);
-            all.push(Listener { listener, token, ready, resumes, taken, slept });
+            let (ready, resumes, taken, slept, singles) = (true, None, 0, false, 0);
+            all.push(Listener { listener, token, ready, resumes, taken, slept, singles });
         }
         Ok(Self { all, complained: None, accepted: Vec::new(), newcomers: Newcomers::new() })
     }
@@ -106,8 +111,15 @@ impl<D: Driver> Listeners<D> {
         }
     }
 
-    /// The core sleeps until something happens.
+    /// The core sleeps until something happens: no listener was reported.
     pub(super) fn handle_sleep(&mut self) {
+        for listener in &mut self.all {
+            (listener.slept, listener.singles) = (true, 0);
+        }
+    }
+
+    /// The core has waited for events, but a connection in a backlog may have been one from the beginning.
+    pub(super) fn handle_direct_wait(&mut self) {
         for listener in &mut self.all {
             listener.slept = true;
         }
@@ -176,9 +188,12 @@ pub(super) fn accept<D: Driver>(
         let end = ports.driver.accept(&listener.listener, max, &mut listeners.accepted);
         (listener.taken, listener.slept) = (listeners.accepted.len(), false);
         match end {
-            AcceptEnd::Drained => listener.ready = false,
-            // Who waits behind a single one is reported.
-            AcceptEnd::Max => listener.ready = max > 1,
+            AcceptEnd::Drained => (listener.ready, listener.singles) = (false, 0),
+            // A connection that waits behind a single one is reported.
+            AcceptEnd::Max if max == 1 => {
+                (listener.ready, listener.singles) = (false, SINGLES_MAX.min(listener.singles + 1));
+            }
+            AcceptEnd::Max => listener.ready = true,
             AcceptEnd::Exhausted(error) => {
                 listener.resumes = Some(terms.clock.now() + ACCEPT_PAUSE);
                 if let Err(error) = ports.driver.set_listening(&listener.listener, listener.token, false) {

@@ -1,7 +1,7 @@
 //! What follows an answer: the rest of its body, the next request, or the end of the connection.
 //!
 //! A connection that ends does so in stages (RFC 9112, section 9.6): the last answer is sent, our direction is ended, what still comes in
-//! is discarded, so that the peer can read the answer. One whose peer has asked for its end, and so sends no more, needs no stages.
+//! is discarded, so that the peer can read the answer. One whose peer has said `close`, and so sends no more, needs no stages.
 //!
 //! The invariant: `close` is the only place where a connection ends, and it counts exactly one reason.
 
@@ -243,6 +243,29 @@ pub(super) fn close<D: Driver>(
     index: u32,
     reason: CloseReason,
 ) {
+    close_as(terms, ports, table, index, reason, false);
+}
+
+/// Ends a connection that has had its last answer and whose peer sends nothing any more. What the kernel still has of that answer arrives,
+/// whatever the reason is.
+pub(super) fn close_answered<D: Driver>(
+    terms: &Terms,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    index: u32,
+    reason: CloseReason,
+) {
+    close_as(terms, ports, table, index, reason, true);
+}
+
+fn close_as<D: Driver>(
+    terms: &Terms,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    index: u32,
+    reason: CloseReason,
+    is_answered: bool,
+) {
     let told = !matches!(reason, CloseReason::DrainTimeout | CloseReason::CoreFailed);
     // What it holds is dropped last: that may panic, being the app's, and whoever sees it gone finds its connection counted.
     let ended = end_exchange_by(
@@ -264,7 +287,8 @@ pub(super) fn close<D: Driver>(
                 | CloseReason::DrainTimeout
                 | CloseReason::CoreFailed
         );
-    let how = if cut && !matches!(slot.state, State::Linger { .. }) { Close::Reset } else { Close::Orderly };
+    let arrives = is_answered || matches!(slot.state, State::Linger { .. });
+    let how = if cut && !arrives { Close::Reset } else { Close::Orderly };
     ports.driver.close(slot.socket, how);
     count_out(terms, slot.flags, slot.peer, reason);
     if let Some(busy) = &mut busy {

@@ -29,11 +29,11 @@ const GAP_COUNTED_MAX: Duration = Duration::from_millis(2);
 /// The last gap has a weight of one part of this in the mean.
 const MEMORY: u32 = 8;
 
-/// See the [module](self).
+/// Decides when a core waits in its driver.
 #[derive(Debug)]
 pub(super) struct Direct {
     runtime: RuntimeMetrics,
-    pace: Pace,
+    cadence: Cadence,
     time: Time,
 }
 
@@ -49,7 +49,7 @@ enum Time {
 
 /// How soon after one another turns come that serve something.
 #[derive(Debug)]
-struct Pace {
+struct Cadence {
     /// Requests until now.
     requests: u64,
     /// When the last turn began that served one.
@@ -61,8 +61,8 @@ struct Pace {
 impl Direct {
     /// To be called on the core's runtime, at the time `now`.
     pub(super) fn new(now: Instant) -> Self {
-        let pace = Pace { requests: 0, served: now, gap: GAP_COUNTED_MAX };
-        Self { runtime: Handle::current().metrics(), pace, time: Time::None }
+        let cadence = Cadence { requests: 0, served: now, gap: GAP_COUNTED_MAX };
+        Self { runtime: Handle::current().metrics(), cadence, time: Time::None }
     }
 
     /// Tokio has had its turn.
@@ -74,7 +74,7 @@ impl Direct {
 
     /// Whether the next wait is a direct one, at the end of a turn that has left nothing to do.
     pub(super) fn may_wait<D: Driver>(&mut self, terms: &Terms, driver: &mut D) -> bool {
-        let is_quick = self.pace.handle_turn(terms.status(), terms.clock.now());
+        let is_quick = self.cadence.handle_turn(terms.status(), terms.clock.now());
         if self.time == Time::Over || self.is_waited_for(terms.status()) || !has_budget() {
             return false;
         }
@@ -103,7 +103,7 @@ impl Direct {
     }
 }
 
-impl Pace {
+impl Cadence {
     /// A turn that began at `now` is over. Returns whether it has served something, soon after others did.
     fn handle_turn(&mut self, status: &CoreStatus, now: Instant) -> bool {
         let requests = status.requests.load(Relaxed);
@@ -123,14 +123,14 @@ mod tests {
     use super::*;
     use crate::status::Status;
 
-    /// After how many turns with one request each, `gap` apart, a pace is quick; 0 if never.
-    fn turns_until_quick(pace: &mut Pace, now: &mut Instant, gap: Duration) -> usize {
+    /// After how many turns with one request each, `gap` apart, a cadence is quick; 0 if never.
+    fn turns_until_quick(cadence: &mut Cadence, now: &mut Instant, gap: Duration) -> usize {
         let status = Status::new(1, 1, 1);
-        status.cores[0].requests.store(pace.requests, Relaxed);
+        status.cores[0].requests.store(cadence.requests, Relaxed);
         for turn in 1..100 {
             *now += gap;
             status.cores[0].requests.fetch_add(1, Relaxed);
-            if pace.handle_turn(&status.cores[0], *now) {
+            if cadence.handle_turn(&status.cores[0], *now) {
                 return turn;
             }
         }
@@ -140,15 +140,15 @@ mod tests {
     #[test]
     fn a_core_is_asked_often_after_some_turns_and_no_longer_after_a_pause() {
         let mut now = Instant::now();
-        let mut pace = Pace { requests: 0, served: now, gap: GAP_COUNTED_MAX };
-        let turns = turns_until_quick(&mut pace, &mut now, Duration::from_micros(100));
+        let mut cadence = Cadence { requests: 0, served: now, gap: GAP_COUNTED_MAX };
+        let turns = turns_until_quick(&mut cadence, &mut now, Duration::from_micros(100));
         assert!((10..40).contains(&turns), "{turns}");
         let status = Status::new(1, 1, 1);
-        status.cores[0].requests.store(pace.requests, Relaxed);
-        assert!(!pace.handle_turn(&status.cores[0], now), "a turn that has served nothing begins nothing");
+        status.cores[0].requests.store(cadence.requests, Relaxed);
+        assert!(!cadence.handle_turn(&status.cores[0], now), "a turn that has served nothing begins nothing");
         now += Duration::from_secs(3600);
-        assert_eq!(turns_until_quick(&mut pace, &mut now, Duration::from_micros(250)), 0);
-        let turns = turns_until_quick(&mut pace, &mut now, Duration::from_micros(100));
+        assert_eq!(turns_until_quick(&mut cadence, &mut now, Duration::from_micros(250)), 0);
+        let turns = turns_until_quick(&mut cadence, &mut now, Duration::from_micros(100));
         assert!((1..10).contains(&turns), "{turns}");
     }
 

@@ -34,11 +34,20 @@ impl Pulse {
         self.polled = now;
     }
 
-    /// The turn is over, and the loop sleeps then or has something left to do.
-    pub(super) fn handle_end(&mut self, terms: &Terms, sleeps: bool) {
-        self.slept = sleeps;
+    /// The turn is over. Called once for each, before anything is waited for.
+    pub(super) fn handle_end(&mut self, terms: &Terms) {
         if let Some(recorder) = terms.recorder() {
             recorder.tell_turn(self.lag, terms.precise_time().duration_since(terms.clock.now()));
         }
+    }
+
+    /// The loop sleeps after its turn, or has something left to do.
+    pub(super) fn handle_sleep(&mut self, sleeps: bool) {
+        self.slept = sleeps;
+    }
+
+    /// The driver was waited for in vain: what is ready from here on has become so since.
+    pub(super) fn handle_vain_wait(&mut self, terms: &Terms) {
+        self.polled = terms.precise_time();
     }
 }

@@ -9,7 +9,8 @@
 use baiwan_driver::{self as driver, Driver};
 use baiwan_http1::{BodyFraming, HeadDecoder, RequestHead, begins_request, is_head_request};
 use baiwan_limits::MemoryLevel;
-use http::{Method, Request};
+use http::header::CONNECTION;
+use http::{HeaderMap, Method, Request, Version};
 
 use super::admit::admit;
 use super::apps::Apps;
@@ -363,6 +364,8 @@ fn answer<D: Driver, A: App>(
                 return (Wait::Nothing, position);
             }
         };
+        // The gate may make it the last as well: its peer does not know that yet.
+        let parts = says_last(head) && rest.len() == consumed;
         let switches = !is_probe && may_switch::<D>(head);
         if switches && ports.outbox.bytes.len() > begin {
             // What was answered before leaves first; then this head is looked at once more.
@@ -383,7 +386,10 @@ fn answer<D: Driver, A: App>(
         position += consumed;
         let route = admitted.as_ref().ok().and_then(|_| apps.known_route(terms.recorder(), head.request.uri()));
         let (rest, left) = (&input[position..], *admitted.as_ref().unwrap_or(&None));
-        count_request(terms, table, index, head, rest);
+        if parts {
+            table[index].flags.set(Flags::PARTING);
+        }
+        head.keep_alive &= !take_request(terms, table, index, head.framing, rest);
         let received = Received { head_bytes: consumed, rest, left, route, id };
         let step = match &admitted {
             Err(denial) => deny(terms, ports, table, index, denial, head, received),
@@ -403,14 +409,18 @@ fn answer<D: Driver, A: App>(
     }
 }
 
-/// Notes whether this is the last request of its connection, because the peer says so or because the connection is old enough; `rest` came
-/// behind its head.
+/// Whether the peer has said `close` with a request that nothing belongs to but its head. In HTTP/1.0 one that says nothing means its last
+/// request too, but nothing forbids it to send more.
 #[inline]
-fn count_request<S>(terms: &Terms, table: &mut Table<S>, index: u32, head: &mut RequestHead, rest: &[u8]) {
-    if !head.keep_alive && rest.is_empty() && head.request.method().is_safe() && head.framing == BodyFraming::None {
-        table[index].flags.set(Flags::PARTING);
-    }
-    head.keep_alive &= !take_request(terms, table, index, head.framing, rest);
+fn says_last(head: &RequestHead) -> bool {
+    !head.keep_alive
+        && head.framing == BodyFraming::None
+        && head.request.method().is_safe()
+        && (head.request.version() > Version::HTTP_10 || says_only_close(head.request.headers()))
+}
+
+fn says_only_close(headers: &HeaderMap) -> bool {
+    headers.get(CONNECTION).is_some_and(|options| options.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
 /// Whether a head that has begun would have to wait where requests are refused: who sends half of one is not waited for, because what

@@ -143,7 +143,7 @@ impl<S> Table<S> {
             self.gone.push(self.slots.token(index));
         }
         if self.slots[index].flags.has(Flags::QUEUED) && self.ready.back() == Some(&self.slots.token(index)) {
-            // As far as it is found without a search: no turn is taken for one that is gone.
+            // Only if it is the last: a search would cost more than the empty visit.
             self.ready.pop_back();
         }
         let slot = self.slots.take(index).expect("a connection is taken out once");
@@ -282,12 +282,10 @@ impl<S> Table<S> {
         self.ready.len()
     }
 
-    /// The next that has something to do; `None` if it is gone since, or waits for its request to be served.
-    ///
-    /// # Panics
-    /// If none is queued.
+    /// The next that has something to do; `None` if it is gone since, or waits for its request to be served, or if none is queued: the last
+    /// one leaves the queue when it is [taken out](Self::remove), also where the visits of a turn were counted before.
     pub(super) fn next_queued(&mut self) -> Option<u32> {
-        let token = self.ready.pop_front().expect("no more are visited than were queued");
+        let token = self.ready.pop_front()?;
         let index = self.slots.find(token)?;
         let slot = &mut self.slots[index];
         slot.flags.clear(Flags::QUEUED);
@@ -436,6 +434,21 @@ mod tests {
         // It was looked at meanwhile: what comes next has not waited.
         table[index].flags.clear(Flags::READABLE);
         assert_eq!((table.next_waiting(End::Oldest), table.waiting()), (None, 0));
+    }
+
+    #[test]
+    fn those_that_are_queued_and_gone_are_not_visited() {
+        let mut table: Table<()> = Table::new(Tick(0));
+        let indexes: Vec<_> = (0..3).map(|_| table.insert((), Peer::Unix, None)).collect();
+        for index in &indexes {
+            table.enqueue(*index);
+        }
+        let visits = table.queued();
+        for gone in [0, 2] {
+            table.remove(indexes[gone]);
+        }
+        let visited: Vec<_> = (0..visits).filter_map(|_| table.next_queued()).collect();
+        assert_eq!((visited, table.queued()), (vec![indexes[1]], 0));
     }
 
     #[test]

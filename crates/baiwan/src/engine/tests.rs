@@ -3,6 +3,7 @@
 mod aging;
 mod connected;
 mod deadlines;
+mod direct;
 mod early;
 mod exchanges;
 mod failing;

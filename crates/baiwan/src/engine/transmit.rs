@@ -12,7 +12,7 @@ use baiwan_driver::{Driver, Transmit};
 use bytes::Bytes;
 
 use super::TRANSMIT_AREA_BYTES;
-use super::close::{close, end_record, finish_answer, flush, linger};
+use super::close::{close, close_answered, end_record, finish_answer, flush, linger};
 use super::ports::{Part, Ports};
 use super::table::{Busy, Flags, Slot, State, Table};
 use super::terms::Terms;
@@ -168,8 +168,9 @@ pub(super) fn handle_flushed<D: Driver>(terms: &Terms, ports: &mut Ports<D>, tab
     }
     match state {
         State::Exchange => table.update_deadline(index),
-        State::Flush { last: Some(reason) } if flags.has(Flags::TORN) || has_parted(flags) => {
-            close(terms, ports, table, index, reason);
+        State::Flush { last: Some(reason) } if flags.has(Flags::TORN) => close(terms, ports, table, index, reason),
+        State::Flush { last: Some(reason) } if has_parted(flags) => {
+            close_answered(terms, ports, table, index, reason);
         }
         State::Flush { last: Some(reason) } => linger(terms, &mut ports.driver, table, index, reason),
         State::Flush { last: None } => finish_answer(terms, table, index),

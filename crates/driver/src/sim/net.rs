@@ -37,6 +37,10 @@ pub(super) struct Net {
     pub(super) exhausted: Option<(u64, i32)>,
     /// Things done for the driver's engine: events, connections, transfers, ends.
     pub(super) work: u64,
+    /// The driver may wait directly.
+    pub(super) waits_directly: bool,
+    /// A time of direct waits goes on.
+    pub(super) is_direct: bool,
     pub(super) digest: u64,
     pub(super) trace: Option<Vec<String>>,
 }

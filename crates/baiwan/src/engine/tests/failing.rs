@@ -37,6 +37,7 @@ fn app() -> Router {
         .route("/", route_get(|| async { "hello" }))
         .route("/lies", route_get(|| async { ([("content-length", "7")], "hello") }))
         .route("/never", route_get(std::future::pending::<&str>))
+        .route("/panic", route_get(async || -> &str { panic!("as asked") }))
         .route("/bomb", route_get(|| async { Bytes::from_owner(Bomb(vec![b'x'; 100_000])) }))
         .route("/collect", post(|body: Bytes| async move { body.len().to_string() }))
         .route(
@@ -219,4 +220,19 @@ async fn row_111_a_log_that_panics_costs_its_lines_and_nothing_else() {
     assert_eq!(statuses(&bystander.receive()), [200, 200]);
     assert_eq!((rig.counts().core_panics, rig.counts().handler_panics), (0, 0));
     drop(guard);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_an_app_s_failure_leaves_to_read_arrives_where_the_peer_has_said_close() {
+    let rig = Rig::new(app());
+    for (before, path) in [("", "/panic"), ("", "/lies"), (&*get("/"), "/panic")] {
+        let mut peer = rig.connect();
+        peer.send(format!("{before}GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+        rig.settle().await;
+        assert!(!peer.0.is_reset(), "{path}: a reset destroys what has not arrived yet");
+        let expected: &[u16] = if before.is_empty() { &[500] } else { &[200, 500] };
+        assert_eq!(statuses(&peer.receive()), expected, "{path}");
+        assert!(peer.is_at_end(), "{path}");
+    }
+    assert_eq!(rig.closed(CloseReason::HandlerFailed), 3);
 }

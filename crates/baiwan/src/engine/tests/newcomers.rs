@@ -112,7 +112,7 @@ async fn who_asks_for_the_end_is_never_watched_and_its_connection_is_closed_with
     for request in [
         "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
         "HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-        "GET / HTTP/1.0\r\n\r\n",
+        "GET / HTTP/1.0\r\nConnection: Close\r\n\r\n",
     ] {
         let mut peer = rig.connect();
         peer.send(request);
@@ -140,6 +140,36 @@ async fn who_sends_on_after_its_last_request_can_read_the_answer_all_the_same() 
         assert_eq!(statuses(&peer.receive()).len(), 1);
         assert!(peer.is_at_end() && !peer.0.is_reset());
         drop(peer);
+        rig.settle().await;
+        rig.assert_empty();
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_peer_that_has_not_said_close_and_sends_on_can_read_its_last_answer() {
+    fn stops(rig: &Rig) {
+        rig.status.advance(Phase::Draining);
+    }
+    fn is_short_of_memory(rig: &Rig) {
+        rig.status.set_memory_pressure(rig.status.memory_pressure().next(93, 100));
+    }
+    fn nothing(_: &Rig) {}
+    let http_1_0 = "GET / HTTP/1.0\r\n\r\n".to_owned();
+    for (happens, request) in
+        [(stops as fn(&Rig), get("/")), (is_short_of_memory, get("/")), (nothing, http_1_0.clone()), (stops, http_1_0)]
+    {
+        let rig = Rig::new(app());
+        let (mut peer, _other) = (rig.connect(), rig.connect());
+        rig.settle().await;
+        happens(&rig);
+        peer.send(&request);
+        rig.settle().await;
+        peer.send(get("/"));
+        rig.settle().await;
+        let answer = peer.receive();
+        assert!(statuses(&answer) == [200] && answer.contains("connection: close"), "{request}: {answer}");
+        assert!(peer.is_at_end() && !peer.0.is_reset(), "{request}");
+        drop((peer, _other));
         rig.settle().await;
         rig.assert_empty();
     }

@@ -239,6 +239,7 @@ pub(super) fn drop_emptied<D: Driver>(
         open(terms, listeners, ports, table, connection);
     }
     listeners.accepted = accepted;
+    watch_newcomers(terms, listeners, ports, table);
 }
 
 /// Gives an accepted connection a slot, and has it received from or watched.

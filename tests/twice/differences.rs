@@ -66,7 +66,8 @@ differences! {
 }
 
 /// Lines of the section that are advice, and differ from nothing.
-const ADVICE: [&str; 5] = [
+const ADVICE: [&str; 6] = [
+    "A core on which nothing runs but the server",
     "A core whose thread a handler blocks",
     "No core ends before the others",
     "A pool made in `main` lives on `main`'s runtime.",

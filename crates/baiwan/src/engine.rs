@@ -285,11 +285,12 @@ impl<D: Driver, A: App> Engine<D, A> {
         }
         expire(terms, ports, table, apps, &mut lists.expired, area);
         sweep_idle(terms, sweep, table);
+        // It may close some, which the steps behind it must see.
+        watch_newcomers(terms, listeners, ports, table);
         apps.forget_gone(table);
         if has_stopped(terms, drain, listeners, ports, table) {
             return true;
         }
-        watch_newcomers(terms, listeners, ports, table);
         let in_hyper = terms.status().transports.open.load(Relaxed) as usize;
         peak.handle_turn(table.len() + table.busy_len() + in_hyper);
         self.publish();

@@ -9,8 +9,7 @@
 //! where a listener may still have connections that it was asked for before, was looked at once more since.
 //!
 //! A direct wait asks our instance, not Tokio's, and so saves one of two system calls for each wake-up. Its end is an alarm among the
-//! sockets, set once for many waits: a timeout of some microseconds at each wait costs the kernel more than the call that is saved
-//! (`docs/decisions.md`).
+//! sockets, set once for many waits: a timeout of some microseconds at each wait costs the kernel more than the call that is saved.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -33,7 +32,9 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::option::{self, PIECE_BYTES_MAX, PIECE_BYTES_MIN, set_number};
-use crate::{AcceptEnd, Accepted, Address, Alarm, BoundListener, Close, Driver, Event, Events, Peer, Token, Transmit};
+use crate::{
+    AcceptEnd, Accepted, Address, Alarm, BoundListener, Close, Driver, Event, Events, Peer, Token, Transmit, Unwatched,
+};
 
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// Chunks handed to the kernel in one call; what is left goes with the next.
@@ -103,12 +104,13 @@ impl EpollDriver {
     }
 
     /// Has a socket reported when there is room to send, too, whether it was watched before or not.
-    fn watch_output(&self, socket: &Socket, token: Token) -> io::Result<()> {
+    fn watch_output(&self, socket: &Socket, token: Token) -> Result<(), Unwatched> {
         let data = EventData::new_u64(token.0);
-        match epoll::modify(&self.epoll, &socket.0, data, INPUT_AND_OUTPUT) {
-            Err(Errno::NOENT) => epoll::add(&self.epoll, &socket.0, data, INPUT_AND_OUTPUT).map_err(watch_error),
-            outcome => outcome.map_err(io::Error::from),
-        }
+        let outcome = match epoll::modify(&self.epoll, &socket.0, data, INPUT_AND_OUTPUT) {
+            Err(Errno::NOENT) => epoll::add(&self.epoll, &socket.0, data, INPUT_AND_OUTPUT),
+            outcome => outcome,
+        };
+        outcome.map_err(|error| Unwatched(watch_error(error)))
     }
 }
 
@@ -231,7 +233,7 @@ impl Driver for EpollDriver {
                 true => self.watch_output(entry.socket, entry.token),
                 false => Ok(()),
             };
-            sent.push(armed.and(outcome));
+            sent.push(armed.map_err(io::Error::from).and(outcome));
         }
     }
 
@@ -504,6 +506,16 @@ mod tests {
         let said = watch_error(Errno::NOSPC).to_string();
         assert!(said.contains("fs.epoll.max_user_watches") && !said.contains("device"), "{said}");
         assert_eq!(watch_error(Errno::NOMEM).raw_os_error(), Some(Errno::NOMEM.raw_os_error()));
+    }
+
+    #[tokio::test]
+    async fn a_peer_is_not_blamed_for_a_socket_that_cannot_be_watched() {
+        let driver = EpollDriver::new().unwrap();
+        // epoll takes no regular files.
+        let file = Socket(std::fs::File::open("Cargo.toml").unwrap().into());
+        let Unwatched(cause) =
+            io::Error::from(driver.watch_output(&file, Token(1 << 32)).unwrap_err()).downcast().unwrap();
+        assert_eq!(cause.raw_os_error(), Some(Errno::PERM.raw_os_error()));
     }
 
     #[test]

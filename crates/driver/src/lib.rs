@@ -2,7 +2,7 @@
 //!
 //! A [`Driver`] is the edge between an engine that owns its connections as plain state and the kernel that owns their sockets.
 //! It reports which sockets became ready, and moves bytes for many of them in one call. It is *not* a runtime: it starts no
-//! task, keeps no buffer and no connection state; it waits as a guest of the Tokio runtime that polls it.
+//! task, keeps no buffer and no connection state; it waits as a guest of the Tokio runtime that polls it, or for a short time by itself.
 //!
 //! | backend | what it is |
 //! |---|---|
@@ -13,9 +13,10 @@
 //! whenever the engine likes.
 //!
 //! ```text
-//!   poll_wait ──▶ events ──▶ accept ──▶ watch            (a new connection)
-//!                       └──▶ receive ──▶ … ──▶ transmit  (an old one)
-//!                                               └──▶ close / release
+//!   poll_wait or
+//!   wait_directly ──▶ events ──▶ accept ──▶ receive ──▶ … ──▶ transmit ──▶ watch  (a new connection)
+//!                           └──▶ receive ──▶ … ──▶ transmit                       (an old one)
+//!                                                     └──▶ close / release        (either)
 //! ```
 
 use std::fmt;
@@ -183,7 +184,7 @@ pub trait Driver {
 
     /// Sends, for each entry, as much as the kernel takes, and appends one result for each to `sent`: the bytes taken.
     /// Where that is less than was offered, an event says when there is room again: a socket that was not watched yet is, under
-    /// the token of its entry. `WouldBlock` means none was taken. Of a long queue only the first chunks are offered: bytes may
+    /// the token of its entry; if that fails, the error is [`Unwatched`]. `WouldBlock` means none was taken. Of a long queue only the first chunks are offered: bytes may
     /// be left although none was refused.
     fn transmit<'a>(
         &mut self,
@@ -341,6 +342,35 @@ pub struct Transmit<'a, S> {
     pub queue: [&'a [Bytes]; 2],
     /// The peer has not shown yet that it reads, so the system is given no more for it than what [`Driver::hold_more`] lifts.
     pub cautious: bool,
+}
+
+/// Why a send failed whose peer has no room, if the socket cannot be watched: nothing would say when there is room again. That is the
+/// system's fault, not the peer's.
+///
+/// ```
+/// use std::io;
+///
+/// use baiwan_driver::Unwatched;
+///
+/// let failed = io::Error::from(Unwatched(io::ErrorKind::OutOfMemory.into()));
+/// let Unwatched(cause) = failed.downcast().unwrap();
+/// assert_eq!(cause.kind(), io::ErrorKind::OutOfMemory);
+/// ```
+#[derive(Debug)]
+pub struct Unwatched(pub io::Error);
+
+impl fmt::Display for Unwatched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot watch a connection: {}", self.0)
+    }
+}
+
+impl std::error::Error for Unwatched {}
+
+impl From<Unwatched> for io::Error {
+    fn from(unwatched: Unwatched) -> Self {
+        Self::other(unwatched)
+    }
 }
 
 /// How a socket is closed.

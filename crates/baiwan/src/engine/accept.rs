@@ -158,6 +158,12 @@ impl<D: Driver> Listeners<D> {
         }
     }
 
+    /// A connection could not be watched, and is closed.
+    fn handle_unwatched(&mut self, terms: &Terms, error: &io::Error) {
+        self.newcomers.handle_unwatched();
+        self.complain(terms, error, "cannot watch a connection");
+    }
+
     /// Counts what the system refused, and says so at most once a second.
     fn complain(&mut self, terms: &Terms, error: &io::Error, what: &'static str) {
         add(&terms.status().accept_failures, 1);
@@ -239,6 +245,7 @@ pub(super) fn drop_emptied<D: Driver>(
         open(terms, listeners, ports, table, connection);
     }
     listeners.accepted = accepted;
+    watch_newcomers(terms, listeners, ports, table);
 }
 
 /// Gives an accepted connection a slot, and has it received from or watched.
@@ -286,7 +293,7 @@ fn open<D: Driver>(
     }
 }
 
-/// Has those watched that were received from first, and are still there.
+/// Has those watched that were received from first, and are still there; tells of those that could not be when they were sent to.
 pub(super) fn watch_newcomers<D: Driver>(
     terms: &Terms,
     listeners: &mut Listeners<D>,
@@ -295,6 +302,9 @@ pub(super) fn watch_newcomers<D: Driver>(
 ) {
     while let Some(index) = listeners.newcomers.next_that_stays(table) {
         watch(terms, listeners, ports, table, index);
+    }
+    for error in ports.outbox.unwatched.drain(..) {
+        listeners.handle_unwatched(terms, &error);
     }
 }
 
@@ -307,7 +317,7 @@ fn watch<D: Driver>(
     index: u32,
 ) -> bool {
     let Err(error) = ports.driver.watch(&table[index].socket, table.token(index)) else { return true };
-    listeners.complain(terms, &error, "cannot watch a connection");
+    listeners.handle_unwatched(terms, &error);
     close(terms, ports, table, index, CloseReason::System);
     false
 }

@@ -5,7 +5,7 @@
 //! the wait for the event that says what the accept might have said. A receive that finds nothing is the price, so where most find
 //! nothing, most newcomers are watched first, and only some are tried.
 //!
-//! The invariant: at the end of a turn every connection is watched.
+//! The invariant: at the end of a turn every connection is watched. One that cannot be is closed.
 
 use baiwan_driver::Token;
 
@@ -13,15 +13,15 @@ use super::table::{Flags, State, Table};
 
 /// A share of one.
 const ALL: u32 = 1 << 16;
-/// A first receive has a weight of one part of this in the share of those that find something.
+/// Each first receive changes the share of those that find something by one part in this many.
 const MEMORY: u32 = 8;
 /// Where most find nothing, one newcomer of this number is tried all the same, so that a change shows.
 const TRIED_OF: u32 = 16;
 
-/// See the [module](self).
+/// Those of this turn, and whether the next is received from first.
 #[derive(Debug)]
 pub(super) struct Newcomers {
-    /// Those of this turn that are not watched yet.
+    /// Those of this turn that are not watched yet: at most `TURN_ACCEPTS_MAX` for each listener.
     tokens: Vec<Token>,
     /// How many first receives have found something lately, as a share of [`ALL`].
     share: u32,
@@ -75,6 +75,11 @@ impl Newcomers {
         }
     }
 
+    /// The system watches no more connections: until it does, most newcomers are not asked what they want, because they could not stay.
+    pub(super) fn handle_unwatched(&mut self) {
+        self.share = 0;
+    }
+
     /// The loop begins anew after a panic: they are gone.
     pub(super) fn begin_anew(&mut self) {
         self.tokens.clear();
@@ -103,5 +108,7 @@ mod tests {
         assert!((6..20).contains(&tried), "{tried} were tried that had nothing");
         tried_of_a_hundred(true);
         assert_eq!(tried_of_a_hundred(true), 100, "they have something again");
+        newcomers.handle_unwatched();
+        assert!(!newcomers.may_be_received_from(), "it could not be watched behind its answer");
     }
 }

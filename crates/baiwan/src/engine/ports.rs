@@ -43,11 +43,19 @@ pub(super) struct Outbox {
     due: Instant,
     /// Empty between its uses; kept for its capacity.
     pub(super) sent: Vec<io::Result<usize>>,
+    /// Why connections of this turn could not be watched that are owed more, one entry for each.
+    pub(super) unwatched: Vec<io::Error>,
 }
 
 impl Outbox {
     fn new(now: Instant) -> Self {
-        Self { bytes: Vec::new(), parts: Vec::new(), due: now + TRANSMIT_DELAY_MAX, sent: Vec::new() }
+        Self {
+            bytes: Vec::new(),
+            parts: Vec::new(),
+            due: now + TRANSMIT_DELAY_MAX,
+            sent: Vec::new(),
+            unwatched: Vec::new(),
+        }
     }
 
     /// Answers wait from now on.

@@ -8,7 +8,7 @@
 
 use std::io;
 
-use baiwan_driver::{Driver, Transmit};
+use baiwan_driver::{Driver, Transmit, Unwatched};
 use bytes::Bytes;
 
 use super::TRANSMIT_AREA_BYTES;
@@ -72,7 +72,7 @@ fn handle_sent<D: Driver>(
     let (count, blocked) = match outcome {
         Ok(count) => (count, false),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => (0, true),
-        Err(_) => return close(terms, ports, table, index, CloseReason::Reset),
+        Err(error) => return handle_failure(terms, ports, table, index, error),
     };
     let (slot, busy) = table.both(index);
     slot.flags.clear(Flags::SENDING);
@@ -129,6 +129,26 @@ fn handle_sent<D: Driver>(
     if !blocked {
         table.enqueue(index);
     }
+}
+
+/// Nothing more of an answer can be sent.
+#[cold]
+fn handle_failure<D: Driver>(
+    terms: &Terms,
+    ports: &mut Ports<D>,
+    table: &mut Table<D::Socket>,
+    index: u32,
+    error: io::Error,
+) {
+    let reason = match error.downcast() {
+        Ok(Unwatched(error)) => {
+            ports.outbox.unwatched.push(error);
+            table[index].flags.set(Flags::TORN);
+            CloseReason::System
+        }
+        Err(_) => CloseReason::Reset,
+    };
+    close(terms, ports, table, index, reason);
 }
 
 /// Whether the peer has taken so little that it may not read. What it took of answers before counts too: all of that but what the kernel holds

@@ -5,7 +5,7 @@ use std::io;
 use super::SimSocket;
 use super::faults::{self, Call, Fault};
 use super::net::{Net, Pending};
-use crate::{AcceptEnd, Accepted, Close, Event, Events, Peer, Token};
+use crate::{AcceptEnd, Accepted, Close, Event, Events, Peer, Token, Unwatched};
 
 /// Steps for which nothing can be accepted, at most.
 const EXHAUSTED_STEPS_MAX: usize = 30;
@@ -171,8 +171,15 @@ impl Net {
                 true => Err(io::ErrorKind::WouldBlock.into()),
                 false => self.send(index, offered),
             };
-            if !matches!(result, Ok(taken) if taken == chunk.len()) {
-                self.endpoint_mut(index).token.get_or_insert(token);
+            let is_short = match &result {
+                Ok(taken) => *taken < chunk.len(),
+                Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+            };
+            if is_short && self.endpoint(index).token.is_none() {
+                if let Some(Fault::Error(number)) = self.fault(Call::Watch, Some(index)) {
+                    return Err(Unwatched(faults::error(number)).into());
+                }
+                self.endpoint_mut(index).token = Some(token);
             }
             match (result, &mut outcome) {
                 (Ok(taken), Ok(sum)) => {

@@ -12,7 +12,7 @@ use axum::body::Bytes;
 use axum::extract::ConnectInfo;
 use axum::extract::connect_info::Connected;
 use axum::routing::get as route_get;
-use baiwan_driver::sim::SimNet;
+use baiwan_driver::sim::{Call, Fault, Faults, SimNet};
 
 use super::failing::Bomb;
 use super::rig::{Peer, Rig, address, get, statuses};
@@ -190,4 +190,14 @@ async fn the_room_of_a_crowd_that_has_left_is_given_back() {
     drop(crowd);
     let kept = room_after_turns(20).await;
     assert!(kept < 2500 && LIVE.get() == 0, "{kept} of {room}");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn the_app_of_a_connection_that_cannot_be_watched_goes_with_it() {
+    let rig = Rig::with(app(), Settings::default(), 1000, 1 << 20);
+    rig.settle().await;
+    rig.net.set_faults(Faults::at_call(Call::Watch, 0, Fault::Error(12)));
+    let answer = rig.exchange(&get("/")).await;
+    assert_eq!(statuses(&answer), [200]);
+    assert_eq!((rig.closed(CloseReason::System), LIVE.get()), (1, 0));
 }

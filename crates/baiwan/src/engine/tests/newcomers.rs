@@ -5,7 +5,7 @@ use std::task::Poll;
 
 use axum::Router;
 use axum::routing::get as route_get;
-use baiwan_driver::sim::{Call, SimNet};
+use baiwan_driver::sim::{Call, Fault, Faults, SimNet};
 
 use super::rig::{Peer, Rig, address, get, statuses};
 use crate::engine::{Engine, receive_area};
@@ -173,4 +173,20 @@ async fn a_peer_that_has_not_said_close_and_sends_on_can_read_its_last_answer() 
         rig.settle().await;
         rig.assert_empty();
     }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_newcomer_that_cannot_be_watched_for_the_rest_of_its_answer_is_the_system_s_failure() {
+    let rig = Rig::with(app(), Settings::default(), 1000, 1024);
+    rig.net.set_faults(Faults::at_call(Call::Watch, 0, Fault::Error(12)));
+    let mut peer = rig.connect();
+    peer.send(get("/large"));
+    rig.settle().await;
+    assert!(peer.0.is_reset(), "its answer is not complete");
+    assert_eq!((rig.closed(CloseReason::System), rig.closed(CloseReason::Reset)), (1, 0));
+    assert_eq!(rig.counts().accept_failures, 1);
+    assert_eq!(statuses(&rig.exchange(&get("/")).await), [200]);
+    drop(peer);
+    rig.settle().await;
+    rig.assert_empty();
 }

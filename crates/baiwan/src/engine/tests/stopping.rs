@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get as route_get;
-use baiwan_driver::sim::SimNet;
+use baiwan_driver::sim::{Call, Fault, Faults, SimNet};
 
 use super::rig::{Peer, Rig, address, get, statuses};
 use crate::settings::Settings;
@@ -182,4 +182,18 @@ async fn readiness_follows_the_phase() {
     assert!(!rig.health.is_ready());
     assert!(rig.exchange(&get("/")).await.ends_with("hello"), "not ready, and serving");
     assert!(rig.health.is_live());
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_stop_whose_last_connection_cannot_be_watched_is_over_at_once() {
+    let rig = Rig::new(app());
+    rig.settle().await;
+    rig.net.set_faults(Faults::at_call(Call::Watch, 0, Fault::Error(12)));
+    let last = rig.connect();
+    rig.status.advance(Phase::Draining);
+    rig.settle().await;
+    assert!(rig.engine.is_finished() && last.is_at_end());
+    assert_eq!(rig.closed(CloseReason::System), 1);
+    drop(last);
+    rig.assert_empty();
 }

@@ -291,7 +291,7 @@ async fn what_a_handler_answers_after_its_body_has_failed_is_not_sent() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn row_52_half_close_ends_an_answer_that_is_woken_often_and_brings_nothing() {
+async fn half_close_ends_an_answer_that_is_woken_often_and_brings_nothing() {
     let silent = async || {
         let mut often = tokio::time::interval(Duration::from_millis(100));
         let mut is_first = true;

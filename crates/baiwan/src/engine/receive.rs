@@ -386,10 +386,7 @@ fn answer<D: Driver, A: App>(
         position += consumed;
         let route = admitted.as_ref().ok().and_then(|_| apps.known_route(terms.recorder(), head.request.uri()));
         let (rest, left) = (&input[position..], *admitted.as_ref().unwrap_or(&None));
-        if parts {
-            table[index].flags.set(Flags::PARTING);
-        }
-        head.keep_alive &= !take_request(terms, table, index, head.framing, rest);
+        count_request(terms, table, index, head, rest, parts);
         let received = Received { head_bytes: consumed, rest, left, route, id };
         let step = match &admitted {
             Err(denial) => deny(terms, ports, table, index, denial, head, received),
@@ -407,6 +404,15 @@ fn answer<D: Driver, A: App>(
         }
         answers += 1;
     }
+}
+
+/// Notes that its peer `parts` with this request, or that the connection is old enough for it to be the last; `rest` came behind its head.
+#[inline]
+fn count_request<S>(terms: &Terms, table: &mut Table<S>, index: u32, head: &mut RequestHead, rest: &[u8], parts: bool) {
+    if parts {
+        table[index].flags.set(Flags::PARTING);
+    }
+    head.keep_alive &= !take_request(terms, table, index, head.framing, rest);
 }
 
 /// Whether the peer has said `close` with a request that nothing belongs to but its head. In HTTP/1.0 one that says nothing means its last

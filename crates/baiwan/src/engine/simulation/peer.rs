@@ -35,7 +35,7 @@ pub(super) struct Times<'a> {
     pub(super) crowded: bool,
     /// Deadlines may be as late as this.
     pub(super) slack: Duration,
-    /// A receive may say that nothing is there although something is.
+    /// A receive may say that nothing is there although something is, and the kernel may take nothing of an answer although it has room.
     pub(super) agains: bool,
     /// Nothing delays what the engine is told.
     pub(super) punctual: bool,

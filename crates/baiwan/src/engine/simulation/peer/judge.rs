@@ -55,10 +55,12 @@ impl Peer {
         inattentive && times.settings.max_connection_requests.is_some_and(|max| sent >= u64::from(max.get()))
     }
 
-    /// Whether it may have taken an answer below the minimum rate for longer than that allows: by reading nothing, or little at a time.
+    /// Whether it may have taken an answer below the minimum rate for longer than that allows: by reading nothing, or little at a time; or
+    /// because the kernel took little of this answer and of those before.
     fn may_be_too_slow(&self, times: &Times<'_>) -> bool {
         let reads_little = self.manner.reads.is_some_and(|bytes| bytes < times.settings.write_rate_min as usize);
         let since = match reads_little {
+            _ if times.agains => self.opened,
             true => self.due.front().map_or(self.read, |due| due.began),
             false => self.read,
         };
@@ -163,17 +165,19 @@ impl Peer {
         }
         let attentive = self.manner.is_attentive() && !self.deaf;
         let idle = attentive && self.due.is_empty() && self.rest.is_empty();
+        // One beyond the maximum has a second to ask for the server's health.
+        let beyond = if times.crowded && self.answered == 0 { PROBE_TIMEOUT } else { Duration::ZERO };
         if let Some(stopped) = times.stopped {
             // Since when it is idle is itself known to a tick only.
             let half_a_head = self.due.front().filter(|due| attentive && due.head_sent.is_none());
             let since = half_a_head.map(|due| due.began.max(self.activity)).or(idle.then_some(self.activity));
-            return match since.is_some_and(|since| late(since.max(stopped) + TICK, Some(settings.shutdown_idle))) {
+            return match since
+                .is_some_and(|since| late(since.max(stopped) + TICK, Some(settings.shutdown_idle.max(beyond))))
+            {
                 true => Err("without a request for longer than a server that stops allows".into()),
                 false => Ok(()),
             };
         }
-        // One beyond the maximum has a second to ask for the server's health.
-        let beyond = if times.crowded && self.answered == 0 { PROBE_TIMEOUT } else { Duration::ZERO };
         if let Some(age) = settings.max_connection_age
             && idle
             && late(

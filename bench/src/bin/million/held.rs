@@ -51,7 +51,7 @@ impl End {
     }
 }
 
-/// Before anything was opened, and at the end of each phase.
+/// Before anything was opened, at the end of each phase but the last, and a moment after that.
 pub(crate) struct Ends(Vec<End>);
 
 impl Ends {
@@ -103,6 +103,7 @@ pub(crate) fn outcome(options: &Options, server: &Server, load: &Report, ends: &
         "idle_cores": held.idle_cores,
         "server_user_bytes_before": held.before.server_user,
         "server_user_bytes_open": held.opened.server_user,
+        "server_user_bytes_closed": held.closed.server_user,
         "server_resident_bytes_max": held.resident_max,
         "kernel_bytes_per_connection": held.kernel_both,
         "client_kernel_bytes_per_connection": client_end,
@@ -121,6 +122,7 @@ struct Held {
     errors: u64,
     before: End,
     opened: End,
+    closed: End,
     idle_cores: f64,
     resident_max: u64,
     /// Bytes for one connection, both ends, and that of the client.
@@ -139,6 +141,7 @@ impl Held {
             errors: load.errors.get("total").copied().unwrap_or_default(),
             before: ends.0[0],
             opened: ends.after(OPEN),
+            closed: ends.after(CLOSE),
             resident_max: resident.unwrap_or_else(|| server.resident_bytes()),
             kernel_both: 0.0,
             client_end,
@@ -158,7 +161,7 @@ impl Held {
     }
 
     fn rows(&self, options: &Options, load: &Report) -> Vec<(&'static str, String)> {
-        let Self { open, idle, trickle, round, before, opened, .. } = self;
+        let Self { open, idle, trickle, round, before, opened, closed, .. } = self;
         let bytes = |bytes: f64| format!("{bytes:.0} bytes");
         let rate = round.answered as f64 / round.seconds;
         let taken = before.available.saturating_sub(opened.available);
@@ -184,6 +187,7 @@ impl Held {
             ("its latency: p50, p99, p99.9, max", quantiles(round)),
             ("server memory before the first connection (PSS)", mebibytes(before.server_user)),
             ("server memory with all of them (PSS)", mebibytes(opened.server_user)),
+            ("server memory when all of them are gone (PSS)", mebibytes(closed.server_user)),
             ("server memory for one connection, user", bytes(self.grown(|end| end.server_user))),
             ("server, resident at most (RSS)", mebibytes(self.resident_max)),
             ("load generator's memory for one connection, user", bytes(self.grown(|end| end.client_user))),

@@ -17,6 +17,8 @@ pub(crate) const OPENING_MAX: u64 = 512;
 const ROUND_OUTSTANDING_MAX: u64 = 1_024;
 /// An answer that takes longer is an error.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
+/// From when the connections are closed until the server's memory is read once more.
+const GIVEN_BACK_AFTER: Duration = Duration::from_secs(5);
 /// Addresses to connect from: those of the loopback network after the first.
 const SOURCES: Sources = Sources { first: std::net::IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), count: 1 << 20 };
 /// Sockets that show what one costs the kernel at the client's end.
@@ -37,6 +39,9 @@ pub(crate) fn run(options: &Options, words: &[String]) -> Result<Outcome> {
         worker: &crate::worker,
     };
     let load = baiwan_load::run(&plan, &run, &mut watch)?;
+    // What connections have used goes back to the system a moment after they are gone.
+    std::thread::sleep(GIVEN_BACK_AFTER);
+    watch.ends.read(&server);
     let ends = watch.ends;
     Ok(held::outcome(options, &server, &load, &ends, client_kernel_bytes))
 }

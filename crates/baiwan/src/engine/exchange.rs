@@ -227,6 +227,11 @@ impl<W: Work + ?Sized> Exchange<W> {
         self.course.made += count as u64;
     }
 
+    /// The connection keeps `count` bytes that were to leave before anything that this makes.
+    pub(super) fn handle_kept(&mut self, count: usize) {
+        self.course.owed += count;
+    }
+
     /// The engine has sent `count` bytes.
     pub(super) fn handle_sent(&mut self, count: usize) {
         let course = &mut self.course;

@@ -85,7 +85,11 @@ fn handle_sent<D: Driver>(
     let owes = match busy {
         _ if count < front.len() => {
             let rest = Bytes::copy_from_slice(&front[count..]);
-            table.activate(index).output.push_front(rest);
+            let busy = table.activate(index);
+            if let Some(exchange) = &mut busy.exchange {
+                exchange.handle_kept(rest.len());
+            }
+            busy.output.push_front(rest);
             let (slot, busy) = table.both(index);
             note_taken::<D>(slot, busy, count);
             true

@@ -21,8 +21,9 @@ INSTRUCTIONS_MORE = 0.03
 # A larger share less is worth a new file.
 INSTRUCTIONS_LESS = 0.01
 
-# More instructions of the core than without metrics and log, where each request is counted and is a line. The aim is 1.15.
-OBSERVED_RATIO_MOST = 1.17
+# Instructions of the core with metrics and log, where each request is counted and is a line, to those without. The aim is 1.15. It was 1.155 where a
+# request without both cost 12,400 instructions; since that costs 9,700, the same work is more in proportion.
+OBSERVED_RATIO_MOST = 1.23
 
 # The functions of the C library that hand out memory. Each call counts, whether it allocates anew or makes a block larger.
 ALLOCATORS = {"malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc", "memalign"}

@@ -64,14 +64,6 @@ pub(super) struct Underway {
     pub(super) called_at: Instant,
 }
 
-impl Underway {
-    /// Whether there is nothing that somebody is told or given after an answer that is whole.
-    #[inline]
-    pub(super) fn is_over_with_answer(&self) -> bool {
-        self.feed.is_none() && self.draft.is_none()
-    }
-}
-
 /// Calls the app with the request that is made then, polls the call once, and encodes what is there. What of the answer is sent from where
 /// it is comes into the queue that is reused.
 #[inline]

@@ -128,14 +128,27 @@ pub(super) fn begin_exchange<S, A: App>(
     let queue = &mut callee.reused.queue;
     // Most answers: they are in the area as a whole.
     if let Ok(Called::Answered(Answer { keep_alive: true, rest: None, .. })) = &called
-        && underway.is_over_with_answer()
+        && underway.feed.is_none()
         && queue.is_empty()
     {
+        if underway.draft.is_some() {
+            finish_record(terms, &mut underway, out.len(), called.as_ref().ok());
+        }
         // There is nothing in it to be dropped, and to find that out takes a while.
         std::mem::forget(called);
         return Step::Answered { body_bytes: underway.body_bytes };
     }
     conclude(terms, out, table, index, called.ok(), queue, underway)
+}
+
+/// Finishes the record of an answer that is in the area as a whole. That leaves with those of other connections, and is the kernel's as far
+/// as the record says.
+#[inline(never)]
+fn finish_record<B>(terms: &Terms, underway: &mut Underway, area_end: usize, called: Option<&Called<B>>) {
+    note_called(terms, underway, area_end, called, &VecDeque::new());
+    if let (Some(draft), Some(recorder)) = (&underway.draft, terms.recorder()) {
+        draft.finish(recorder, None, terms.recent_time().into_std());
+    }
 }
 
 /// Goes on with what came of a call; `None` is a panic.
@@ -314,7 +327,7 @@ where
     let feed = feed.filter(|feed| rest.is_some() || !feed.decoder.is_complete());
     let Some(rest) = rest else {
         match (&draft, terms.recorder()) {
-            // What is in the area leaves with those of other connections, and is the kernel's as far as the record says.
+            // As above.
             (Some(draft), Some(recorder)) if keep_alive && feed.is_none() && owed == 0 => {
                 draft.finish(recorder, None, terms.recent_time().into_std());
             }

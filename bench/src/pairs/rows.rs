@@ -48,7 +48,7 @@ pub(super) struct Side {
 pub(super) enum Work {
     /// Requests from the load generator.
     Load { exchange: fn() -> Exchange, pace: Pace },
-    /// Bodies of so many bytes to `/count`, or to another path of nginx, one after the other on one connection.
+    /// Bodies of this number of bytes to `/count`, or to another path of nginx, one after the other on one connection.
     Upload { bytes: u64, path_of_nginx: &'static str },
 }
 

@@ -12,35 +12,26 @@
 //! sockets, set once for many waits: a timeout of some microseconds at each wait costs the kernel more than the call that is saved.
 
 use std::fmt;
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::{
-    self, AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
-    sockopt,
-};
+use rustix::net::{self, AddressFamily, RecvFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::option::{self, PIECE_BYTES_MAX, PIECE_BYTES_MIN, set_number};
+use crate::option::{self, PIECE_BYTES_MIN, set_number};
+use crate::send::{send, send_gathered, send_pieces};
 use crate::{
     AcceptEnd, Accepted, Address, Alarm, BoundListener, Close, Driver, Event, Events, Peer, Token, Transmit, Unwatched,
 };
 
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
-/// Chunks handed to the kernel in one call; what is left goes with the next.
-const SLICES_MAX: usize = 64;
-/// Pieces handed to the kernel for one connection before the next has its turn.
-const PIECES_MAX: usize = 8;
 /// Connections that died in the backlog are skipped; this many in one call, so that a storm of them cannot hold the core. When
 /// nothing else came out of a call, the refusals do not concern single connections, whatever they say.
 const ACCEPT_SKIPS_MAX: usize = 64;
@@ -218,10 +209,10 @@ impl Driver for EpollDriver {
             let is_alone = entry.queue.iter().all(|part| part.is_empty());
             let (outcome, offered) = match entry.cautious {
                 _ if is_alone && (!entry.cautious || entry.front.len() < PIECE_BYTES_MIN) => {
-                    (send(entry.socket, entry.front), entry.front.len())
+                    (send(&entry.socket.0, entry.front), entry.front.len())
                 }
-                true => send_pieces(entry.socket, entry.front, entry.queue),
-                false => send_gathered(entry.socket, entry.front, entry.queue),
+                true => send_pieces(&entry.socket.0, entry.front, entry.queue),
+                false => send_gathered(&entry.socket.0, entry.front, entry.queue),
             };
             let taken = match &outcome {
                 Ok(taken) => *taken,
@@ -402,87 +393,6 @@ fn decode(event: epoll::Event) -> Event {
         writable: flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR),
         hangup: flags.intersects(EventFlags::RDHUP | EventFlags::HUP),
         reset: flags.contains(EventFlags::ERR),
-    }
-}
-
-fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
-    loop {
-        match net::send(&socket.0, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-            Err(Errno::INTR) => {}
-            outcome => return outcome.map_err(io::Error::from),
-        }
-    }
-}
-
-/// Sends the front and as many chunks of the queue as fit one call; also says how many bytes that was an offer of.
-fn send_gathered(socket: &Socket, front: &[u8], queue: [&[Bytes]; 2]) -> (io::Result<usize>, usize) {
-    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-    let (count, offered) = gather(&mut slices, front, queue, 0..usize::MAX);
-    (send_slices(socket, &slices[..count], SendFlags::empty()), offered)
-}
-
-/// The same in pieces, so that the kernel takes little beyond what can leave at once.
-fn send_pieces(socket: &Socket, front: &[u8], queue: [&[Bytes]; 2]) -> (io::Result<usize>, usize) {
-    let mut taken = 0;
-    for _ in 0..PIECES_MAX {
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let (count, offered) = gather(&mut slices, front, queue, taken..taken + PIECE_BYTES_MAX);
-        if count == 0 {
-            break;
-        }
-        let end = if offered < PIECE_BYTES_MIN { SendFlags::empty() } else { SendFlags::EOR };
-        match send_slices(socket, &slices[..count], end) {
-            Ok(sent) => {
-                let before = taken;
-                taken += sent;
-                if sent < offered || offered < PIECE_BYTES_MAX {
-                    return (Ok(taken), before + offered);
-                }
-            }
-            Err(error) if taken == 0 => return (Err(error), offered),
-            // A short send; an error shows at the next one.
-            Err(_) => return (Ok(taken), taken + offered),
-        }
-    }
-    (Ok(taken), taken)
-}
-
-/// Puts the bytes of a range of front and queue into slices, as far as there are slices. Returns how many slices those are, and how many
-/// bytes.
-fn gather<'a>(
-    slices: &mut [IoSlice<'a>; SLICES_MAX],
-    front: &'a [u8],
-    queue: [&'a [Bytes]; 2],
-    range: Range<usize>,
-) -> (usize, usize) {
-    let (mut skip, mut left) = (range.start, range.len());
-    let (mut count, mut bytes) = (0, 0);
-    for chunk in std::iter::once(front).chain(queue.into_iter().flatten().map(|chunk| &chunk[..])) {
-        let skipped = skip.min(chunk.len());
-        skip -= skipped;
-        let part = &chunk[skipped..];
-        let part = &part[..left.min(part.len())];
-        if part.is_empty() {
-            continue;
-        }
-        slices[count] = IoSlice::new(part);
-        (count, bytes, left) = (count + 1, bytes + part.len(), left - part.len());
-        if count == SLICES_MAX || left == 0 {
-            break;
-        }
-    }
-    (count, bytes)
-}
-
-fn send_slices(socket: &Socket, slices: &[IoSlice<'_>], end: SendFlags) -> io::Result<usize> {
-    let mut control: [MaybeUninit<u8>; 0] = [];
-    loop {
-        let mut control = SendAncillaryBuffer::new(&mut control);
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL | end;
-        match net::sendmsg(&socket.0, slices, &mut control, flags) {
-            Err(Errno::INTR) => {}
-            outcome => return outcome.map_err(io::Error::from),
-        }
     }
 }
 

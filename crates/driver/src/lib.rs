@@ -46,6 +46,8 @@ mod option;
 mod portable_listen;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod rights;
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+mod send;
 pub mod sim;
 mod socket_file;
 

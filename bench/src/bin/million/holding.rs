@@ -9,7 +9,7 @@ use baiwan_load::{Observer, Phase, Plan, Run, SECOND, Second, Sources, kernel_me
 use crate::cli::{Kind, Options};
 use crate::held::{self, CLOSE, Ends};
 use crate::report::{self, Outcome};
-use crate::servers::Server;
+use crate::servers::{self, Server};
 
 /// Connections that are being opened at the same time.
 pub(crate) const OPENING_MAX: u64 = 512;
@@ -40,7 +40,7 @@ pub(crate) fn run(options: &Options, words: &[String]) -> Result<Outcome> {
     };
     let load = baiwan_load::run(&plan, &run, &mut watch)?;
     // What connections have used goes back to the system a moment after they are gone.
-    std::thread::sleep(GIVEN_BACK_AFTER);
+    servers::rest(GIVEN_BACK_AFTER);
     watch.ends.read(&server);
     let ends = watch.ends;
     Ok(held::outcome(options, &server, &load, &ends, client_kernel_bytes))

@@ -219,7 +219,7 @@ pub(crate) fn now() -> Instant {
 }
 
 #[expect(clippy::disallowed_methods, reason = "what is waited for is another process")]
-fn rest(duration: Duration) {
+pub(crate) fn rest(duration: Duration) {
     std::thread::sleep(duration);
 }
 

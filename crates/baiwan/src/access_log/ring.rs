@@ -18,13 +18,22 @@ use crate::observe::{Exchange, Outcome};
 use crate::request_id::{RequestId, TraceContext};
 use crate::status::AccessLogCounts;
 
-/// Of each core: some 6,000 records of usual length.
-pub(super) const RING_BYTES: usize = 1 << 20;
+/// Of one core: some 6,000 records of usual length.
+pub(super) const RING_BYTES_MAX: usize = 1 << 20;
+/// Of one core, however many there are.
+const RING_BYTES_MIN: usize = 128 << 10;
+/// Of all cores together, but for the minimum of each: once a ring has been full, its memory stays in use.
+const RINGS_BYTES: usize = 8 << 20;
 
-/// The last of them are for failures, which a flood of anything else must not push out.
-const FAILURE_BYTES: usize = RING_BYTES / 8;
+/// This part of a ring, its last, is for failures, which a flood of anything else must not push out.
+const FAILURE_PART: usize = 8;
 
-const _: () = assert!(RECORD_BYTES_MAX < RING_BYTES / 100);
+const _: () = assert!(RECORD_BYTES_MAX < RING_BYTES_MIN / FAILURE_PART / 8);
+
+/// What each core may keep of what is not written yet.
+fn ring_bytes(cores: usize) -> usize {
+    (RINGS_BYTES / cores.max(1)).clamp(RING_BYTES_MIN, RING_BYTES_MAX)
+}
 
 /// What cores and writer tell each other.
 #[derive(Debug)]
@@ -102,7 +111,7 @@ pub(super) fn rings(cores: usize, begun: Instant) -> (Arc<Figures>, Vec<Producer
         flushes_wanted: AtomicU64::new(0),
     });
     let rings = (0..cores).map(|core| {
-        let (records, consumer) = RingBuffer::new(RING_BYTES);
+        let (records, consumer) = RingBuffer::new(ring_bytes(cores));
         let record = Box::new([0; RECORD_BYTES_MAX]);
         let ring = Ring { records: Some(records), record, exchanges: 0, left_out: 0, lost: 0, has_urged: false };
         (Producer { ring: Mutex::new(ring), figures: Arc::clone(&figures), core }, consumer)
@@ -129,8 +138,7 @@ impl Producer {
             }
             false => std::mem::take(&mut ring.left_out) + 1,
         };
-        let kept_free = if has_failed { 0 } else { FAILURE_BYTES };
-        if !ring.push(&record(exchange, weight, self.figures.begun), kept_free) {
+        if !ring.push(&record(exchange, weight, self.figures.begun), has_failed) {
             ring.lost += weight;
             counts.lost.store(ring.lost, Relaxed);
         }
@@ -156,15 +164,16 @@ impl Drop for Producer {
 }
 
 impl Ring {
-    /// Returns whether there was room, of which this number of bytes is not for this record.
-    fn push(&mut self, record: &Record<'_>, kept_free: usize) -> bool {
+    /// Returns whether there was room for a record of an exchange, which `has_failed` or not.
+    fn push(&mut self, record: &Record<'_>, has_failed: bool) -> bool {
         let length = record.encode(&mut self.record);
-        let records = self.records.as_mut().filter(|records| records.slots() >= length + kept_free);
-        records.is_some_and(|records| records.push_entire_slice(&self.record[..length]).is_ok())
+        let Some(records) = &mut self.records else { return false };
+        let kept_free = if has_failed { 0 } else { records.buffer().capacity() / FAILURE_PART };
+        records.slots() >= length + kept_free && records.push_entire_slice(&self.record[..length]).is_ok()
     }
 
     fn is_half_full(&self) -> bool {
-        self.records.as_ref().is_some_and(|records| records.slots() < RING_BYTES / 2)
+        self.records.as_ref().is_some_and(|records| records.slots() < records.buffer().capacity() / 2)
     }
 }
 
@@ -191,5 +200,18 @@ fn record<'a>(exchange: &Exchange<'a>, weight: u64, begun: Instant) -> Record<'a
         request_id: exchange.id.map(RequestId::as_bytes).unwrap_or_default(),
         trace_id: text(exchange.id.and_then(RequestId::trace_context).map(TraceContext::trace_id)),
         denied: text(exchange.denied),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_cores_keep_no_more_than_a_few_megabytes() {
+        for cores in [1, 2, 8, 16, 56, 64] {
+            assert!(cores * ring_bytes(cores) <= RINGS_BYTES, "{cores}");
+        }
+        assert_eq!((ring_bytes(2), ring_bytes(1024)), (RING_BYTES_MAX, RING_BYTES_MIN));
     }
 }

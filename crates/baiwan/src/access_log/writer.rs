@@ -283,7 +283,7 @@ mod tests {
     use http::StatusCode;
     use serde_json::Value;
 
-    use super::super::ring::RING_BYTES;
+    use super::super::ring::RING_BYTES_MAX;
     use super::*;
     use crate::observe::Exchange;
 
@@ -310,7 +310,7 @@ mod tests {
         let path = directory.path().join("access.log");
         let (mut desk, cores) = desk(&path, None);
         let long = "/".repeat(300);
-        let noted = RING_BYTES as u64 / 300;
+        let noted = RING_BYTES_MAX as u64 / 300;
         (0..noted).for_each(|_| note(&cores[0], &long, StatusCode::OK));
         note(&cores[1], "/other", StatusCode::OK);
         assert!(desk.look(false));
@@ -334,7 +334,7 @@ mod tests {
             (0..count)
                 .for_each(|_| note_denied(&cores[0], "/", StatusCode::SERVICE_UNAVAILABLE, Some("memory-pressure")));
         };
-        flood(RING_BYTES / 80);
+        flood(RING_BYTES_MAX / 80);
         (0..3).for_each(|_| note(&cores[0], "/failed", StatusCode::INTERNAL_SERVER_ERROR));
         desk.look(false);
         let failed = lines(&path).iter().filter(|line| line["url.path"] == "/failed").count();

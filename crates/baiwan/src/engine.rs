@@ -35,6 +35,7 @@
 //! | `close` | what follows an answer: the next request, or the end |
 //! | `ports`, `arrival` | what is sent, received and closed through |
 //! | `table` | the connections: states, slots, deadlines, and which have something to do |
+//! | `waker` | what handlers and bodies wake when they can go on |
 //! | `exchange`, `handling` | a handler or a body that is waited for: what the engine asks about it, and the app's part |
 //! | `advance` | those that go on |
 //! | `give_back` | memory of connections that are gone |
@@ -88,6 +89,7 @@ mod tests;
 mod transmit;
 mod upgrade;
 mod upload;
+mod waker;
 
 use std::io;
 use std::pin::Pin;

@@ -17,6 +17,7 @@ use http::Uri;
 use super::answer::Spare;
 use super::place::Kept;
 use super::table::{Flags, Table};
+use super::waker::FirstWaker;
 use crate::app::App;
 use crate::call_scope::known_route;
 use crate::incoming::IncomingStream;
@@ -38,11 +39,13 @@ pub(super) struct Reused<A: App> {
     pub(super) spare: Spare<A::ResponseBody>,
     /// What is sent of an answer from where it is.
     pub(super) queue: VecDeque<Bytes>,
+    /// What a call wakes.
+    pub(super) waker: Option<FirstWaker>,
 }
 
 impl<A: App> Default for Reused<A> {
     fn default() -> Self {
-        Self { call: None, spare: Spare::default(), queue: VecDeque::new() }
+        Self { call: None, spare: Spare::default(), queue: VecDeque::new(), waker: None }
     }
 }
 

@@ -7,8 +7,10 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::Future;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use baiwan_driver::Token;
 use baiwan_http1::ResponseContext;
 use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
@@ -18,6 +20,7 @@ use super::apps::Callee;
 use super::feed::{Feed, keeps_alive};
 use super::place::Place;
 use super::terms::Terms;
+use super::waker::{ExchangeWaker, FirstWaker};
 use crate::app::{App, Call, call_when_ready};
 use crate::call_scope::{Told, Whose, listen_for};
 use crate::ending::OfConnection;
@@ -30,7 +33,7 @@ use crate::{Body, BoxError};
 /// What the app made of a request.
 pub(super) enum Called<B> {
     /// Nothing yet.
-    Pending(Call<B>),
+    Pending(Waiting<B>),
     /// An answer that is encoded, but for the rest of its body, and for what is sent from where it is.
     Answered(Answer<B>),
     /// The server answers instead: the body is beyond the limit of its route.
@@ -39,8 +42,17 @@ pub(super) enum Called<B> {
     Failed,
 }
 
+/// A call that has to wait.
+pub(super) struct Waiting<B> {
+    pub(super) call: Call<B>,
+    /// It goes on when this is woken.
+    pub(super) waker: Arc<ExchangeWaker>,
+}
+
 /// A request that the app has, and what its answer needs.
 pub(super) struct Underway {
+    /// Its connection.
+    pub(super) token: Token,
     pub(super) context: ResponseContext,
     /// What is left of its client's limit, if the answer should say so.
     pub(super) left: Option<Left>,
@@ -74,18 +86,20 @@ pub(super) fn call<A: App>(
     request: impl FnOnce() -> Request<A::RequestBody>,
     underway: &mut Underway,
 ) -> Called<A::ResponseBody> {
-    let Underway { context, left, id, feed, route, told, .. } = underway;
+    let Underway { token, context, left, id, feed, route, told, .. } = underway;
     let (id, mut feed) = (id.as_ref(), feed.as_mut());
     let Callee { app, reused } = callee;
     debug_assert!(reused.queue.is_empty(), "what is in it is of another answer");
-    let (app, cx) = (&mut **app, &mut Context::from_waker(Waker::noop()));
+    let first = FirstWaker::begin(&mut reused.waker, terms.board.inbox(), *token);
+    let (app, cx) = (&mut **app, &mut Context::from_waker(first.as_waker()));
     match app.poll_ready(cx) {
         Poll::Ready(Ok(())) => {}
         Poll::Ready(Err(error)) => return failed(error),
         Poll::Pending => {
             // What was polled has its place in whatever it waits for, so it is this one that must wait on.
             let fresh = app.clone();
-            return Called::Pending(call_when_ready(std::mem::replace(app, fresh), request()));
+            let call = call_when_ready(std::mem::replace(app, fresh), request());
+            return Called::Pending(Waiting { call, waker: first.keep() });
         }
     }
     let mut waiting = None;
@@ -106,7 +120,7 @@ pub(super) fn call<A: App>(
         return Called::TooLarge;
     }
     if let Some(call) = waiting {
-        return Called::Pending(call);
+        return Called::Pending(Waiting { call, waker: first.keep() });
     }
     if let Poll::Ready(Err(error)) = polled {
         return failed(error);

@@ -1,8 +1,7 @@
 //! An exchange that could not be finished at once: its handler, then the rest of its answer's body.
 //!
 //! The connection owns it, as it owns the rest of its state: there is no task. Whatever the handler or the body waits for wakes the
-//! [`ExchangeWaker`], which puts the connection's token into the core's inbox, and the engine polls the exchange in its next turn, as far
-//! as the connection's output credit allows.
+//! [`ExchangeWaker`], and the engine polls the exchange in its next turn, as far as the connection's output credit allows.
 //!
 //! The invariant: an exchange ends in `Finished` or `Failed`, whatever becomes of its polls, and is not polled after that. Whatever it
 //! holds of the app's may panic when it is polled or dropped: that costs this exchange alone.
@@ -13,11 +12,8 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 
-use baiwan_driver::Token;
 use bytes::Bytes;
 use http::StatusCode;
 
@@ -25,9 +21,9 @@ use super::answer::Extent;
 use super::chunks::Chunks;
 use super::feed::Feed;
 use super::terms::Board;
+use super::waker::ExchangeWaker;
 use crate::call_scope::Told;
 use crate::ending::OfConnection;
-use crate::inbox::Inbox;
 use crate::recorder::Draft;
 use crate::route_table::RouteNumber;
 use crate::status::add;
@@ -107,33 +103,6 @@ impl Progress {
     }
 }
 
-/// What a handler or a body wakes.
-struct ExchangeWaker {
-    inbox: Arc<Inbox>,
-    token: Token,
-    /// The token is in the inbox, or was taken from there, and the exchange is not polled yet.
-    is_woken: AtomicBool,
-}
-
-impl ExchangeWaker {
-    /// Has the engine poll the exchange.
-    fn request_poll(&self) {
-        if !self.is_woken.swap(true, AcqRel) {
-            self.inbox.push(self.token);
-        }
-    }
-}
-
-impl Wake for ExchangeWaker {
-    fn wake(self: Arc<Self>) {
-        self.request_poll();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.request_poll();
-    }
-}
-
 /// The app's part of an exchange.
 pub(super) trait Work {
     /// Goes on as far as possible. What it makes of the answer is appended to `made`; returns what layers of its route say.
@@ -152,12 +121,9 @@ pub(super) struct Own<'a> {
 }
 
 impl<W: Work + 'static> Exchange<W> {
-    /// One that is polled in the next turn. `owed` bytes of its answer are on their way already.
-    pub(super) fn begin(token: Token, board: Rc<Board>, begun: Begun, work: W) -> Pending {
+    /// One that is polled when `waker` is woken.
+    pub(super) fn begin(waker: Arc<ExchangeWaker>, board: Rc<Board>, begun: Begun, work: W) -> Pending {
         add(&board.status().exchanges, 1);
-        let waker =
-            Arc::new(ExchangeWaker { inbox: Arc::clone(board.inbox()), token, is_woken: AtomicBool::new(false) });
-        waker.request_poll();
         let Begun { feed, ending, route, progress, owed } = begun;
         let course = Course {
             made: owed as u64,
@@ -190,13 +156,12 @@ impl<W: Work + ?Sized> Exchange<W> {
     /// Whether something that it waits for has happened since it was polled last.
     #[inline]
     pub(super) fn is_woken(&self) -> bool {
-        self.waker.is_woken.load(Relaxed)
+        self.waker.is_woken()
     }
 
     /// Goes on as far as possible. What it makes of the answer is appended to `made`; returns what layers of its route say.
     pub(super) fn poll(&mut self, made: &mut Chunks) -> Option<Told> {
-        // Whatever happens from here on wakes it again.
-        self.waker.is_woken.swap(false, AcqRel);
+        self.waker.begin_poll();
         let waker = Waker::from(Arc::clone(&self.waker));
         self.poll_with(&mut Context::from_waker(&waker), made)
     }

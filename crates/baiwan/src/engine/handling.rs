@@ -15,9 +15,11 @@ use http::Response;
 use http_body::Body as HttpBody;
 
 use super::answer::{Answer, Extent, Heading, Rest, Spare, encode, say_unsendable};
+use super::call::Waiting;
 use super::exchange::{Begun, Exchange, OUTPUT_BYTES_MAX, Own, Pending, Progress, Work};
 use super::feed::keeps_alive;
 use super::terms::Board;
+use super::waker::ExchangeWaker;
 use crate::BoxError;
 use crate::app::Call;
 use crate::call_scope::{Told, Whose, listen};
@@ -27,10 +29,9 @@ use crate::request_id::{RequestId, within};
 
 /// An exchange whose handler was not ready.
 pub(super) fn wait_for_call<B>(
-    token: Token,
     board: &Rc<Board>,
     begun: Begun,
-    call: Call<B>,
+    Waiting { call, waker }: Waiting<B>,
     context: ResponseContext,
     warning: Option<Warning>,
     id: Option<RequestId>,
@@ -39,7 +40,7 @@ where
     B: HttpBody<Data: Buf, Error: Into<BoxError>> + 'static,
 {
     let given = (warning.is_some() || id.is_some()).then(|| Box::new(Given { warning, id }));
-    Exchange::begin(token, Rc::clone(board), begun, Handling { given, stage: Stage::Calling { call, context } })
+    Exchange::begin(waker, Rc::clone(board), begun, Handling { given, stage: Stage::Calling { call, context } })
 }
 
 /// An exchange whose handler was ready, but whose body was not.
@@ -55,7 +56,10 @@ where
     B: HttpBody<Data: Buf, Error: Into<BoxError>> + 'static,
 {
     let given = id.map(|id| Box::new(Given { warning: None, id: Some(id) }));
-    Exchange::begin(token, Rc::clone(board), begun, Handling { given, stage: Stage::Sending { rest, keep_alive } })
+    // Its first frame may be there, and what follows was not asked for yet.
+    let waker = ExchangeWaker::new(board.inbox(), token);
+    waker.request_poll();
+    Exchange::begin(waker, Rc::clone(board), begun, Handling { given, stage: Stage::Sending { rest, keep_alive } })
 }
 
 /// What an answer needs beside its exchange, if it does.

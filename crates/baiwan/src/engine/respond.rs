@@ -11,7 +11,6 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use baiwan_driver::Token;
 use baiwan_http1::{BodyDecoder, BodyFraming, Refusal, RequestHead, ResponseContext};
 use bytes::{Buf, Bytes};
 use http::{Method, Request};
@@ -19,7 +18,7 @@ use http_body::Body as HttpBody;
 
 use super::answer::{Answer, Extent};
 use super::apps::Callee;
-use super::call::{Called, Underway, answer_without_app, call, warning};
+use super::call::{Called, Underway, Waiting, answer_without_app, call, warning};
 use super::close::{end_after_flush, enter, fail, flush, note_upload};
 use super::exchange::{Begun, Pending, Progress};
 use super::feed::{Feed, FeedInlet, decode_body};
@@ -28,7 +27,7 @@ use super::lifetime::{self, reason_after_answer};
 use super::refuse::refuse;
 use super::table::{CompactPeer, Flags, State, Table};
 use super::terms::Terms;
-use crate::app::{App, Call, add_peer, is_for_server, limit_buffered_body};
+use crate::app::{App, add_peer, is_for_server, limit_buffered_body};
 use crate::body::Inlet;
 use crate::call_scope::Told;
 use crate::client::recorded;
@@ -87,6 +86,7 @@ pub(super) fn begin_exchange<S, A: App>(
     let Ok(Some((head, _))) = decoded else { unreachable!("a head was decoded") };
     let Received { head_bytes, rest, left, id, route } = received;
     let mut underway = Underway {
+        token: table.token(index),
         context: ResponseContext {
             head_request: head.request.method() == Method::HEAD,
             version: head.request.version(),
@@ -108,7 +108,7 @@ pub(super) fn begin_exchange<S, A: App>(
     };
     let mut body = Body::empty();
     if head.framing != BodyFraming::None {
-        match begin_body(terms, table.token(index), head, rest, &mut underway) {
+        match begin_body(terms, head, rest, &mut underway) {
             Ok(begun) => body = begun,
             Err(refusal) => return refuse_underway(terms, table, index, refusal, rest, underway),
         }
@@ -168,7 +168,7 @@ where
     note_called(terms, &mut underway, out.len(), called.as_ref(), queue);
     match called {
         Some(Called::Answered(answer)) => send_answer(terms, table, index, answer, queue, underway),
-        Some(Called::Pending(call)) => wait_for_answer(terms, table, index, call, underway),
+        Some(Called::Pending(waiting)) => wait_for_answer(terms, table, index, waiting, underway),
         Some(Called::TooLarge) => refuse_underway(terms, table, index, Refusal::BodyTooLarge, &[], underway),
         failed => {
             if failed.is_none() {
@@ -200,15 +200,20 @@ fn refuse_underway<S>(
 }
 
 /// Waits for the answer to a call.
-fn wait_for_answer<S, B>(terms: &Terms, table: &mut Table<S>, index: u32, call: Call<B>, underway: Underway) -> Step
+fn wait_for_answer<S, B>(
+    terms: &Terms,
+    table: &mut Table<S>,
+    index: u32,
+    waiting: Waiting<B>,
+    underway: Underway,
+) -> Step
 where
     B: HttpBody<Data: Buf, Error: Into<BoxError>> + 'static,
 {
     let Underway { context, left, id, mut draft, feed, body_bytes, ending, route, told, .. } = underway;
     keep_record(terms, table, index, &mut draft, id.clone());
     let begun = Begun { feed, ending, route: route.get(), progress: Progress::Waiting, owed: 0 };
-    let (token, warning) = (table.token(index), warning(terms, left));
-    let exchange = wait_for_call(token, &terms.board, begun, call, context, warning, id);
+    let exchange = wait_for_call(&terms.board, begun, waiting, context, warning(terms, left), id);
     let Told { limits, for_events, .. } = told.unwrap_or_default();
     let due = terms.deadline(limits.request_timeout.unwrap_or(terms.settings.request_timeout));
     enter_exchange(terms, table, index, exchange, due, &limits);
@@ -319,7 +324,7 @@ where
     B: HttpBody<Data: Buf, Error: Into<BoxError>> + 'static,
 {
     let Answer { keep_alive, extent, rest, .. } = answer;
-    let Underway { feed, body_bytes, ending, told, mut draft, id, .. } = underway;
+    let Underway { token, feed, body_bytes, ending, told, mut draft, id, .. } = underway;
     let owed = queue.iter().map(Bytes::len).sum();
     if owed > 0 {
         table.activate(index).output.extend(queue.drain(..));
@@ -338,19 +343,13 @@ where
     let route = draft.as_ref().map_or_else(RouteNumber::default, |draft| draft.route);
     keep_record(terms, table, index, &mut draft, None);
     let begun = Begun { feed, ending, route, progress: Progress::Responding { extent }, owed };
-    let exchange = wait_for_body(table.token(index), &terms.board, begun, rest, keep_alive, id);
+    let exchange = wait_for_body(token, &terms.board, begun, rest, keep_alive, id);
     enter_exchange(terms, table, index, exchange, Tick::NEVER, &told.unwrap_or_default().limits);
     Step::Pending { body_bytes }
 }
 
 /// Makes the request's body: whole, if all of it is in `rest`, otherwise a stream that begins with what is there.
-fn begin_body(
-    terms: &Terms,
-    token: Token,
-    head: &RequestHead,
-    rest: &[u8],
-    underway: &mut Underway,
-) -> Result<Body, Refusal> {
+fn begin_body(terms: &Terms, head: &RequestHead, rest: &[u8], underway: &mut Underway) -> Result<Body, Refusal> {
     let mut decoder = BodyDecoder::new(head.framing);
     let bytes_left = decoder.remaining_hint();
     let decoded = decode_body(&mut decoder, rest, &terms.settings.http)?;
@@ -358,7 +357,7 @@ fn begin_body(
     if let Some(None) = decoded.complete {
         return Ok(Body::from(decoded.data));
     }
-    let inlet = Inlet::new(token, Arc::clone(terms.board.inbox()), bytes_left, decoded.data);
+    let inlet = Inlet::new(underway.token, Arc::clone(terms.board.inbox()), bytes_left, decoded.data);
     if let Some(trailers) = decoded.complete {
         inlet.handle_complete(trailers);
     }

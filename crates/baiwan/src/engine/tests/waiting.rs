@@ -77,20 +77,19 @@ async fn a_handler_is_polled_when_something_has_happened_and_only_then() {
     let mut peer = rig.connect();
     peer.send(get("/first"));
     rig.settle().await;
-    // Once at once, and once more with a waker.
-    assert_eq!(gate.polls(), 2);
+    assert_eq!(gate.polls(), 1, "it has its waker from the first poll on");
     let waker = gate.waker();
     for _ in 0..3 {
         waker.wake_by_ref();
     }
     rig.settle().await;
-    assert_eq!(gate.polls(), 3, "of several calls of one turn");
+    assert_eq!(gate.polls(), 2, "of several calls of one turn");
     // From a thread that is not the core's.
     let waker = gate.open();
     std::thread::spawn(move || waker.wake()).join().unwrap();
     rig.settle().await;
     assert!(peer.receive().ends_with("open"));
-    assert_eq!((gate.polls(), rig.counts().exchanges), (4, 0));
+    assert_eq!((gate.polls(), rig.counts().exchanges), (3, 0));
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
@@ -114,6 +113,43 @@ async fn who_is_woken_for_an_exchange_that_is_over_wakes_no_later_one() {
     gates.iter().for_each(|gate| gate.waker().wake());
     rig.settle().await;
     rig.assert_empty();
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn who_is_woken_for_a_call_that_did_not_wait_wakes_no_other() {
+    let gates = [Gate::default(), Gate::default()];
+    gates[0].0.lock().unwrap().is_open = true;
+    let rig = Rig::new(app(gates.clone()));
+    let mut peer = rig.connect();
+    peer.send(get("/first"));
+    rig.settle().await;
+    assert_eq!(statuses(&peer.receive()), [200]);
+    peer.send(get("/second"));
+    rig.settle().await;
+    gates[0].waker().wake();
+    rig.settle().await;
+    assert_eq!((gates[0].polls(), gates[1].polls()), (1, 1));
+    gates[1].open().wake();
+    rig.settle().await;
+    assert_eq!((statuses(&peer.receive()), gates[1].polls()), (vec![200], 2));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn who_wakes_himself_in_his_first_poll_is_polled_again() {
+    let yields = || async {
+        let mut polls = 0;
+        std::future::poll_fn(|cx| {
+            polls += 1;
+            cx.waker().wake_by_ref();
+            if polls == 3 { Poll::Ready("third") } else { Poll::Pending }
+        })
+        .await
+    };
+    let rig = Rig::new(Router::new().route("/", route_get(yields)));
+    let mut peer = rig.connect();
+    peer.send(get("/"));
+    rig.settle().await;
+    assert!(peer.receive().ends_with("third"));
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

@@ -110,14 +110,12 @@ impl<S> Table<S> {
         self.slots.end()
     }
 
-    /// Takes a connection in. Either all have a `lifetime`, or none.
+    /// Takes a connection in, with its `lifetime` where a setting asks for one.
     pub(super) fn insert(&mut self, socket: S, peer: Peer, lifetime: Option<Lifetime>) -> u32 {
         let slot = Slot::new(socket, peer);
         self.census[slot.state.number()] += 1;
         let index = self.slots.insert(slot);
-        if let Some(lifetime) = lifetime {
-            self.lifetimes.set(index, lifetime);
-        }
+        self.lifetimes.set(index, lifetime);
         index
     }
 

@@ -1,7 +1,7 @@
 //! How long connections may last and how much they may ask: beside the slots, and only where a setting asks for it.
 //!
-//! The invariant: a connection whose setting asks has its lifetime at the index of its slot, written when the slot was taken; where none
-//! asks, the list is empty and owns nothing.
+//! The invariant: a connection for which a setting asks has its lifetime at the index of its slot, written when the slot was taken, and no
+//! other has a limit. Where none has ever asked, the list is empty and owns nothing.
 
 use crate::clock::Tick;
 
@@ -15,6 +15,9 @@ pub(in crate::engine) struct Lifetime {
 }
 
 impl Lifetime {
+    /// That of a connection for which no setting asks.
+    const ENDLESS: Self = Self { ends: Tick::NEVER, requests_left: u32::MAX };
+
     /// Counts a request. Returns whether it was the last that the connection may ask.
     pub(in crate::engine) fn take_request(&mut self) -> bool {
         if self.requests_left == u32::MAX {
@@ -30,13 +33,17 @@ impl Lifetime {
 pub(super) struct Lifetimes(Vec<Lifetime>);
 
 impl Lifetimes {
-    /// That of the connection which has taken a slot.
-    pub(super) fn set(&mut self, index: u32, lifetime: Lifetime) {
+    /// That of the connection which has taken a slot; none where no setting asks.
+    #[inline]
+    pub(super) fn set(&mut self, index: u32, lifetime: Option<Lifetime>) {
         let at = index as usize;
         if at >= self.0.len() {
-            self.0.resize(at + 1, lifetime);
+            if lifetime.is_none() {
+                return;
+            }
+            self.0.resize(at + 1, Lifetime::ENDLESS);
         }
-        self.0[at] = lifetime;
+        self.0[at] = lifetime.unwrap_or(Lifetime::ENDLESS);
     }
 
     #[inline]
@@ -58,8 +65,8 @@ mod tests {
     fn the_last_request_is_the_one_that_was_allowed_last() {
         let mut lifetime = Lifetime { ends: Tick::NEVER, requests_left: 2 };
         assert_eq!([lifetime.take_request(), lifetime.take_request(), lifetime.take_request()], [false, true, true]);
-        let mut endless = Lifetime { ends: Tick::NEVER, requests_left: u32::MAX };
-        assert!(!endless.take_request() && endless.requests_left == u32::MAX);
+        let mut endless = Lifetime::ENDLESS;
+        assert!(!endless.take_request() && endless == Lifetime::ENDLESS);
     }
 
     #[test]
@@ -67,12 +74,13 @@ mod tests {
         let mut lifetimes = Lifetimes::default();
         assert_eq!(lifetimes.get(0), None);
         let lifetime = |ends| Lifetime { ends: Tick(ends), requests_left: 1 };
-        lifetimes.set(3, lifetime(30));
-        lifetimes.set(1, lifetime(10));
-        lifetimes.set(3, lifetime(31));
-        assert_eq!(
-            (lifetimes.get(1), lifetimes.get(3), lifetimes.get(4)),
-            (Some(&lifetime(10)), Some(&lifetime(31)), None)
-        );
+        lifetimes.set(0, None);
+        assert_eq!(lifetimes.get(0), None, "nobody asks, so nothing is owned");
+        for (index, ends) in [(3, Some(30)), (1, Some(10)), (3, Some(31)), (4, Some(40)), (4, None)] {
+            lifetimes.set(index, ends.map(lifetime));
+        }
+        let there: Vec<_> = (0..6).map(|index| lifetimes.get(index).copied()).collect();
+        let [endless, first, second] = [Lifetime::ENDLESS, lifetime(10), lifetime(31)].map(Some);
+        assert_eq!(there, [endless, first, endless, second, endless, None]);
     }
 }

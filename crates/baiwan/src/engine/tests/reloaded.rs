@@ -178,6 +178,48 @@ async fn an_age_is_that_of_the_setting_under_which_a_connection_began() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn an_age_is_not_that_of_who_was_there_before_it() {
+    let rig = Rig::new(app());
+    let mut before = rig.connect();
+    rig.settle().await;
+    rig.reload(false, |settings| settings.max_connection_age = Some(60 * SECOND)).await;
+    let _aging = rig.connect();
+    rig.pass(70 * SECOND).await;
+    before.send(get("/"));
+    rig.settle().await;
+    let answer = before.receive();
+    assert!(answer.ends_with("hello") && !answer.contains("connection: close"), "{answer}");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn neither_an_age_nor_a_number_of_requests_is_left_to_who_comes_after() {
+    let rig = Rig::new(app());
+    for limit in [(|settings| settings.max_connection_age = Some(60 * SECOND)) as fn(&mut Settings), |settings| {
+        settings.max_connection_requests = NonZeroU32::new(1)
+    }] {
+        rig.reload(false, limit).await;
+        let mut limited = rig.connect();
+        assert_eq!(ask(&rig, &mut limited, &get("/")).await, [200]);
+        drop(limited);
+        rig.settle().await;
+        rig.reload(false, |settings| {
+            (settings.max_connection_age, settings.max_connection_requests) = (None, None);
+        })
+        .await;
+        let mut waiting = rig.connect();
+        rig.pass(61 * SECOND).await;
+        waiting.send(get("/") + &get("/never"));
+        rig.settle().await;
+        let answer = waiting.receive();
+        assert!(answer.ends_with("hello") && !answer.contains("connection: close"), "{answer}");
+        rig.pass(40 * SECOND).await;
+        assert_eq!((rig.counts().exchanges, waiting.is_at_end()), (1, false));
+        drop(waiting);
+        rig.settle().await;
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn who_is_believed_changes_for_the_next_request() {
     let rig = Rig::new(app());
     let mut peer = rig.connect();

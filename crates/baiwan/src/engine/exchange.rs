@@ -212,9 +212,9 @@ impl<W: Work + ?Sized> Exchange<W> {
         self.feed.as_ref().is_some_and(|feed| feed.inlet.is_held())
     }
 
-    /// Whether the request's body is there as a whole, or has none.
-    pub(super) fn has_whole_body(&self) -> bool {
-        self.feed.as_ref().is_none_or(|feed| feed.decoder.is_complete())
+    /// Whether no more of the request's body is received: it is there as a whole, there is none, or nobody has it any more.
+    pub(super) fn is_done_with_body(&self) -> bool {
+        self.feed.as_ref().is_none_or(|feed| feed.decoder.is_complete() || !feed.inlet.is_held())
     }
 
     /// Whether the handler waits for more of the request's body.

@@ -40,7 +40,7 @@ pub(super) fn visit_exchange<D: Driver>(
     let Some(exchange) = exchange else { return };
     if exchange.wants_body() {
         feed(terms, ports, table, index, area);
-    } else if exchange.has_whole_body() && table[index].flags.has(Flags::HANGUP) {
+    } else if exchange.is_done_with_body() && table[index].flags.has(Flags::HANGUP) {
         handle_end_while_answering(terms, ports, table, index);
     }
 }

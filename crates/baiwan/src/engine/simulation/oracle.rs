@@ -70,7 +70,7 @@ pub(super) fn at_rest(engine: &Engine<SimDriver, SimApp>, net: &SimNet, now: Tic
         }
         let exchange = busy.and_then(|busy| busy.exchange.as_ref());
         let wants = exchange.is_some_and(|exchange| exchange.wants_body());
-        let bodyless = exchange.is_some_and(|exchange| exchange.has_whole_body());
+        let bodyless = exchange.is_some_and(|exchange| exchange.is_done_with_body());
         match slot.state {
             State::Idle | State::Head | State::Discard { .. } | State::Linger { .. } if !owes && unseen.input => {
                 return failed("although there is something to receive");

@@ -45,7 +45,24 @@ fn watched(dropped: &Arc<AtomicBool>) -> Router {
             "done"
         }
     };
-    Router::new().route("/", route_get(handler))
+    Router::new().route("/", route_get(handler.clone()).post(handler))
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn row_52_a_peer_that_leaves_behind_a_body_that_nobody_reads_drops_its_handler() {
+    for body in ["", "ab", "abc"] {
+        let dropped = Arc::new(AtomicBool::new(false));
+        let rig = Rig::new(watched(&dropped));
+        let mut peer = rig.connect();
+        peer.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n");
+        rig.settle().await;
+        assert_eq!(rig.counts().exchanges, 1);
+        peer.send(body);
+        peer.0.shutdown_write();
+        rig.settle().await;
+        assert!(dropped.load(Relaxed), "{body}");
+        rig.assert_empty_but_endpoints();
+    }
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

@@ -17,7 +17,7 @@ use super::close::{
 };
 use super::lifetime;
 use super::ports::Ports;
-use super::receive::{process, receive_rest_of_head};
+use super::receive::{process, receive_alone};
 use super::table::{Flags, State, Table};
 use super::terms::Terms;
 use super::transmit::transmit;
@@ -72,14 +72,22 @@ fn handle_deadline<D: Driver, A: App>(
             table.enqueue(index);
         }
         State::Idle | State::Head if slot.flags.has(Flags::PROBE) => {
-            turn_away(terms, ports, table, index, Denial::TOO_MANY_CONNECTIONS);
+            if !goes_on(terms, ports, table, apps, index, area) {
+                turn_away(terms, ports, table, index, Denial::TOO_MANY_CONNECTIONS);
+            }
         }
         State::Idle => close_if_silent(terms, ports, table, apps, index, area),
-        State::Head => give_up_head(terms, ports, table, apps, index, area),
+        State::Head => {
+            if !goes_on(terms, ports, table, apps, index, area) {
+                give_up_head(terms, table, index);
+            }
+        }
         State::Exchange => handle_exchange_deadline(terms, ports, table, index, area),
         State::Flush { .. } => try_once_more(terms, ports, table, index),
         State::Discard { .. } => {
-            linger_for_upload(terms, &mut ports.driver, table, index, CloseReason::BodyUnread);
+            if !goes_on(terms, ports, table, apps, index, area) {
+                linger_for_upload(terms, &mut ports.driver, table, index, CloseReason::BodyUnread);
+            }
         }
         State::Linger { reason, .. } => close(terms, ports, table, index, reason),
     }
@@ -130,27 +138,35 @@ fn handle_exchange_deadline<D: Driver>(
     }
 }
 
-/// The rest of a head may have come while the core could not look: it is too late only if it is not there now.
-fn give_up_head<D: Driver, A: App>(
+/// Receives what may have come while the core could not look. Returns whether the connection goes on with that, or is gone: if not, what it
+/// has to send is late.
+fn goes_on<D: Driver, A: App>(
     terms: &Terms,
     ports: &mut Ports<D>,
     table: &mut Table<D::Socket>,
     apps: &mut Apps<A>,
     index: u32,
     area: &mut [u8],
-) {
-    receive_rest_of_head(terms, ports, table, apps, index, area);
+) -> bool {
+    receive_alone(terms, ports, table, apps, index, area);
     transmit(terms, ports, table);
     let now = terms.clock.tick();
-    let slot = table.get(index);
-    if slot.is_some_and(|slot| slot.state == State::Head && slot.deadline <= now) {
-        let (status, reason) = match terms.board.is_stopping() {
-            true => (StatusCode::SERVICE_UNAVAILABLE, CloseReason::Drained),
-            false => (StatusCode::REQUEST_TIMEOUT, CloseReason::HeaderTimeout),
-        };
-        note_unread(table, index);
-        answer_and_close(terms, table, index, status, reason.name(), reason);
+    let Some(slot) = table.get(index) else { return true };
+    if slot.flags.has(Flags::INPUT) {
+        // It is there, and served in its turn.
+        table.set_deadline(index, Tick(now.0 + 1));
+        return true;
     }
+    !slot.state.receives() || slot.deadline > now
+}
+
+fn give_up_head<S>(terms: &Terms, table: &mut Table<S>, index: u32) {
+    let (status, reason) = match terms.board.is_stopping() {
+        true => (StatusCode::SERVICE_UNAVAILABLE, CloseReason::Drained),
+        false => (StatusCode::REQUEST_TIMEOUT, CloseReason::HeaderTimeout),
+    };
+    note_unread(table, index);
+    answer_and_close(terms, table, index, status, reason.name(), reason);
 }
 
 /// A body may have come that a busy core has not received yet: whether it has shows in a last attempt. If it has not: which

@@ -142,7 +142,7 @@ fn visit<D: Driver, A: App>(
             if !holds_input {
                 return true;
             }
-            receive_rest_of_head(terms, ports, table, apps, index, area);
+            receive_alone(terms, ports, table, apps, index, area);
         }
         _ => {}
     }
@@ -228,7 +228,8 @@ fn enqueue_if_readable<S>(table: &mut Table<S>, index: u32) {
     }
 }
 
-pub(super) fn receive_rest_of_head<D: Driver, A: App>(
+/// Receives from one connection by itself, outside of an exchange, and processes what it has sent.
+pub(super) fn receive_alone<D: Driver, A: App>(
     terms: &Terms,
     ports: &mut Ports<D>,
     table: &mut Table<D::Socket>,

@@ -10,6 +10,7 @@ mod failing;
 mod full;
 mod hostile;
 mod idle;
+mod late;
 mod leaving;
 mod limited;
 mod memory;

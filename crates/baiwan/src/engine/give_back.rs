@@ -4,10 +4,11 @@
 //! small always lies there. So a core whose connections have become far fewer has a thread ask for the rest, a moment later, because
 //! they rarely go alone. It asks once for all cores, and where another allocator is in its place nothing happens.
 //!
-//! The invariant: at most one thread of a process asks.
+//! The invariant: at most one thread of a process asks at a time, and at most one other is about to.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{AcqRel, Release};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Fewer connections than this leave so little that it is not worth the walk through the heap.
@@ -15,8 +16,10 @@ const PEAK_MIN: usize = 2048;
 /// From when a core has noticed until the memory is given back.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A thread waits to ask, or asks.
+/// A thread is about to ask.
 static IS_DUE: AtomicBool = AtomicBool::new(false);
+/// Held by the thread that asks.
+static ASKS: Mutex<()> = Mutex::new(());
 
 /// How many connections a core has had since it last gave memory back.
 #[derive(Debug, Default)]
@@ -31,10 +34,11 @@ impl Peak {
         }
     }
 
-    /// Whether there were at least twice as many, and those were many.
+    /// Whether there were at least two and a half times as many, and those were many: where all connections wait for an answer, and get it,
+    /// twice as many become half as many, and nobody is gone.
     #[inline]
     fn has_passed(&mut self, count: usize) -> bool {
-        let has_passed = self.0 >= PEAK_MIN && count < self.0 / 2;
+        let has_passed = self.0 >= PEAK_MIN && count < self.0 / 5 * 2;
         self.0 = if has_passed { count } else { self.0.max(count) };
         has_passed
     }
@@ -47,6 +51,7 @@ fn give_back() {
     }
     let wait_and_ask = || {
         std::thread::park_timeout(PAUSE);
+        let _asks = ASKS.lock().unwrap_or_else(PoisonError::into_inner);
         IS_DUE.store(false, Release);
         baiwan_driver::give_back_memory();
     };
@@ -61,10 +66,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_given_back_each_time_that_half_of_many_connections_are_gone() {
+    fn memory_is_given_back_each_time_that_most_of_many_connections_are_gone() {
         let mut peak = Peak::default();
-        let counts = [100, 10, 3000, 1500, 1499, 0, 5000, 2400, 1000, 5000, 2500, 2499];
+        let counts = [100, 10, 3000, 1200, 1199, 0, 5000, 1900, 700, 5000, 2000, 1999];
         let passed: Vec<_> = counts.into_iter().filter(|count| peak.has_passed(*count)).collect();
-        assert_eq!(passed, [1499, 2400, 1000, 2499]);
+        assert_eq!(passed, [1199, 1900, 1999]);
+    }
+
+    #[test]
+    fn memory_is_not_given_back_each_time_that_all_who_wait_are_answered() {
+        let mut peak = Peak::default();
+        // Each time one of three thousand leaves.
+        let waves = (0..100).flat_map(|gone| [2 * (3000 - gone), 2999 - gone]);
+        assert!(!waves.into_iter().any(|count| peak.has_passed(count)));
     }
 }

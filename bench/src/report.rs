@@ -112,7 +112,7 @@ fn rounds(rounds: Rounds) -> String {
 fn servers(results: &Results<'_>) -> String {
     let mut text = String::from(
         "\n## Servers\n\n\
-         How each is set up, and how to get it: [bench/peers](peers/README.md). Those named *limit* are loops that read\n\
+         How each is set up, and how to get it: [bench/peers](/bench/peers/README.md). Those named *limit* are loops that read\n\
          nothing and answer always the same: nothing that speaks HTTP can use less.\n\n\
          | | version | |\n|---|---|---|\n",
     );

@@ -111,7 +111,9 @@ pub(super) fn finish_answer<S>(terms: &Terms, table: &mut Table<S>, index: u32) 
         None => State::Idle,
     };
     enter(terms, table, index, next);
-    table.enqueue(index);
+    if table[index].has_request() {
+        table.enqueue(index);
+    }
 }
 
 /// Sends an answer of the server's own; then the connection lingers and closes.

@@ -31,6 +31,8 @@ use crate::status::CloseReason;
 
 /// Deadlines looked at in one turn.
 const TURN_EXPIRIES_MAX: usize = 4096;
+/// What every head ends with.
+const HEAD_END: &[u8] = b"\r\n\r\n";
 /// After this number of them the clock is looked at: what handlers do when they are dropped takes time, and a turn that lasts too long ends.
 const LOOK_EXPIRIES: usize = 64;
 
@@ -66,11 +68,7 @@ fn handle_deadline<D: Driver, A: App>(
 ) {
     let slot = &table[index];
     match slot.state {
-        // Requests wait for their turn here: they are served before anything is decided.
-        State::Idle | State::Head if slot.flags.has(Flags::INPUT) => {
-            table.set_deadline(index, Tick(terms.clock.tick().0 + 1));
-            table.enqueue(index);
-        }
+        State::Idle | State::Head if waits_for_its_turn(table, index) => put_off(terms, table, index),
         State::Idle | State::Head if slot.flags.has(Flags::PROBE) => {
             if !goes_on(terms, ports, table, apps, index, area) {
                 turn_away(terms, ports, table, index, Denial::TOO_MANY_CONNECTIONS);
@@ -152,12 +150,28 @@ fn goes_on<D: Driver, A: App>(
     transmit(terms, ports, table);
     let now = terms.clock.tick();
     let Some(slot) = table.get(index) else { return true };
-    if slot.flags.has(Flags::INPUT) {
-        // It is there, and served in its turn.
-        table.set_deadline(index, Tick(now.0 + 1));
+    let goes_on = !slot.state.receives() || slot.deadline > now;
+    if !goes_on && waits_for_its_turn(table, index) {
+        put_off(terms, table, index);
         return true;
     }
-    !slot.state.receives() || slot.deadline > now
+    goes_on
+}
+
+/// Whether requests that are there as a whole wait for their turn. Who sends a head byte by byte gets no more time on a busy core.
+fn waits_for_its_turn<S>(table: &Table<S>, index: u32) -> bool {
+    let waits = table[index].flags.has(Flags::INPUT);
+    let holds_head = || {
+        let set_aside = table.busy(index).map_or(&[][..], |busy| busy.set_aside_bytes());
+        set_aside.windows(HEAD_END.len()).any(|bytes| bytes == HEAD_END)
+    };
+    waits && (table[index].state != State::Head || holds_head())
+}
+
+/// Has the requests of a connection served before anything is decided.
+fn put_off<S>(terms: &Terms, table: &mut Table<S>, index: u32) {
+    table.set_deadline(index, Tick(terms.clock.tick().0 + 1));
+    table.enqueue(index);
 }
 
 fn give_up_head<S>(terms: &Terms, table: &mut Table<S>, index: u32) {

@@ -1,6 +1,6 @@
 //! A complete head becomes an answer at once, or an exchange that is waited for.
 //!
-//! The handler is polled once, here, without a waker. Most are ready: then the answer is encoded into the core's transmit area
+//! The handler is polled once, here. Most are ready: then the answer is encoded into the core's transmit area
 //! and nothing was allocated for the connection. What is not ready becomes an exchange as it is.
 //!
 //! The invariant: a handler runs at most once per request, only for a head that broke no rule, and whatever it does (return,

@@ -24,6 +24,9 @@ use crate::status::{CloseReason, CoreStatus, Phase, Status, add};
 /// How long a connection beyond the maximum may take to ask for the server's health.
 pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The name of the rate limit, the server's or one among the layers of the app.
+pub(crate) const RATE_LIMITED: &str = "rate-limited";
+
 /// Why something is not let through, and what its peer is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Denial {
@@ -82,7 +85,7 @@ impl Denial {
     fn rate_limited(decision: Decision) -> Self {
         Self {
             status: StatusCode::TOO_MANY_REQUESTS,
-            text: "rate-limited",
+            text: RATE_LIMITED,
             answer: &[],
             stays: true,
             reason: CloseReason::Complete,

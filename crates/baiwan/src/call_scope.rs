@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use baiwan_limits::CountedAs;
 
+use crate::rate_limit::Decisions;
 use crate::recorder::Recorder;
 use crate::route_limits::RouteLimits;
 use crate::route_table::RouteNumber;
@@ -43,37 +44,6 @@ impl Told {
         self.is_too_large |= later.is_too_large;
         self.for_events |= later.for_events;
         self.decisions.add(later.decisions);
-    }
-}
-
-/// How often rate limits among the layers have counted the request as what.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Decisions {
-    pub(crate) allowed: u8,
-    pub(crate) reported: u8,
-    pub(crate) refused: u8,
-}
-
-impl Decisions {
-    const NONE: Self = Self { allowed: 0, reported: 0, refused: 0 };
-
-    fn one(counted: CountedAs) -> Self {
-        match counted {
-            CountedAs::Allowed => Self { allowed: 1, ..Self::NONE },
-            CountedAs::Reported => Self { reported: 1, ..Self::NONE },
-            CountedAs::Refused => Self { refused: 1, ..Self::NONE },
-        }
-    }
-
-    fn add(&mut self, later: Self) {
-        self.allowed = self.allowed.saturating_add(later.allowed);
-        self.reported = self.reported.saturating_add(later.reported);
-        self.refused = self.refused.saturating_add(later.refused);
-    }
-
-    /// Whether the app did not hear of the request.
-    pub(crate) fn refuse(self) -> bool {
-        self.refused > 0
     }
 }
 

@@ -18,14 +18,11 @@ use crate::client::{UNKNOWN_CLIENT, client_key};
 use crate::cors::{Origin, RefusalCors};
 use crate::own_answer::OwnAnswer;
 use crate::per_client::{PerClient, TooMany};
-use crate::rate_limit::{Left, RateLimit, Ruling};
+use crate::rate_limit::{Left, RATE_LIMITED, RateLimit, Ruling};
 use crate::status::{CloseReason, CoreStatus, Phase, Status, add};
 
 /// How long a connection beyond the maximum may take to ask for the server's health.
 pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The name of the rate limit, the server's or one among the layers of the app.
-pub(crate) const RATE_LIMITED: &str = "rate-limited";
 
 /// Why something is not let through, and what its peer is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

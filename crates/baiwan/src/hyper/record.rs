@@ -24,10 +24,10 @@ use tokio::time::Instant;
 
 use self::age::Age;
 use super::exchanges::Exchanges;
-use crate::call_scope::Decisions;
 use crate::ending::Event;
 use crate::fd_tables::Table;
-use crate::gate::{self, Entry, RATE_LIMITED};
+use crate::gate::{self, Entry};
+use crate::rate_limit::{Decisions, RATE_LIMITED};
 use crate::recorder::Recorder;
 use crate::route_limits::RouteLimits;
 use crate::settings::{Linger, Settings};

@@ -10,8 +10,8 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, StatusCode};
 
 use super::Recorder;
-use crate::gate::RATE_LIMITED;
 use crate::observe::{Exchange, Outcome};
+use crate::rate_limit::RATE_LIMITED;
 use crate::request_id::{RequestId, TraceContext};
 use crate::route_table::RouteNumber;
 use crate::status::CloseReason;

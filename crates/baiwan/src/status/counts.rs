@@ -12,7 +12,7 @@ use std::time::Duration;
 use baiwan_http1::Refusal;
 
 use super::{CloseReason, CoreStatus, Status};
-use crate::call_scope::Decisions;
+use crate::rate_limit::Decisions;
 
 /// Numbers of a running server, added up over its cores. Each is exact, but they are not taken at one instant.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

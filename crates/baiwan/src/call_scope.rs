@@ -1,5 +1,5 @@
-//! What layers say while a call of the app is polled: which route it is ([`RouteLayer`](crate::RouteLayer)), and which limits that route
-//! has ([`RouteLimits`]).
+//! What layers say while a call of the app is polled: which route it is ([`RouteLayer`](crate::RouteLayer)), which limits that route
+//! has ([`RouteLimits`]), and what rate limits among them have decided ([`baiwan_limits::RateLimit`]).
 //!
 //! Both event loops open a scope around each poll of a call. A layer that is called within it leaves here what it has to say, and the
 //! loop takes that after the poll, so nothing is inserted into the request and nothing is allocated. While records are made, the scope
@@ -12,6 +12,9 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
+use baiwan_limits::CountedAs;
+
+use crate::rate_limit::Decisions;
 use crate::recorder::Recorder;
 use crate::route_limits::RouteLimits;
 use crate::route_table::RouteNumber;
@@ -27,14 +30,20 @@ pub(crate) struct Told {
     pub(crate) is_too_large: bool,
     /// The request is one of an `EventSource`, and its handler may be late.
     pub(crate) for_events: bool,
+    /// What rate limits have decided.
+    pub(crate) decisions: Decisions,
 }
 
 impl Told {
+    const NOTHING: Self =
+        Self { limits: RouteLimits::NONE, is_too_large: false, for_events: false, decisions: Decisions::NONE };
+
     /// Adds what was said later.
     pub(crate) fn add(&mut self, later: &Self) {
         self.limits.add(&later.limits);
         self.is_too_large |= later.is_too_large;
         self.for_events |= later.for_events;
+        self.decisions.add(later.decisions);
     }
 }
 
@@ -42,15 +51,15 @@ impl Told {
 enum Scope {
     /// No call is being polled.
     Closed,
-    /// One is, and no layer has said anything of limits.
+    /// One is, and no layer has said anything but its route.
     Open,
-    /// What was said of them is in `TOLD`.
+    /// What was said is in `TOLD`.
     Told,
 }
 
 thread_local! {
     static SCOPE: Cell<Scope> = const { Cell::new(Scope::Closed) };
-    static TOLD: Cell<Told> = const { Cell::new(Told { limits: RouteLimits::NONE, is_too_large: false, for_events: false }) };
+    static TOLD: Cell<Told> = const { Cell::new(Told::NOTHING) };
     /// The route of the call that is being polled; none where nobody makes records.
     static ROUTE: Cell<Option<RouteNumber>> = const { Cell::new(None) };
     /// Where the route of the path will be kept that was asked for last, if it is told in the scope that follows.
@@ -281,6 +290,16 @@ pub(crate) fn tell(told: Told) -> bool {
     TOLD.set(told);
     SCOPE.set(Scope::Told);
     true
+}
+
+/// Says what a rate limit has counted the request as.
+fn tell_counted(counted: CountedAs) {
+    tell(Told { decisions: Decisions::one(counted), ..Told::NOTHING });
+}
+
+/// Has the rate limits of layers say what they decide, in this process, from now on.
+pub(crate) fn listen_to_rate_limits() {
+    baiwan_limits::listen_to_rate_limits(tell_counted);
 }
 
 /// Whether somebody wants to know the route of the call that is being polled, and it is not known.

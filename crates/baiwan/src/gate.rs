@@ -18,7 +18,7 @@ use crate::client::{UNKNOWN_CLIENT, client_key};
 use crate::cors::{Origin, RefusalCors};
 use crate::own_answer::OwnAnswer;
 use crate::per_client::{PerClient, TooMany};
-use crate::rate_limit::{Left, RateLimit, Ruling};
+use crate::rate_limit::{Left, RATE_LIMITED, RateLimit, Ruling};
 use crate::status::{CloseReason, CoreStatus, Phase, Status, add};
 
 /// How long a connection beyond the maximum may take to ask for the server's health.
@@ -82,7 +82,7 @@ impl Denial {
     fn rate_limited(decision: Decision) -> Self {
         Self {
             status: StatusCode::TOO_MANY_REQUESTS,
-            text: "rate-limited",
+            text: RATE_LIMITED,
             answer: &[],
             stays: true,
             reason: CloseReason::Complete,

@@ -51,7 +51,7 @@ where
         let is_too_large = limits.body_bytes_max.is_some_and(|max| request.body().size_hint().lower() > max);
         let may_be_late = limits.request_timeout.flatten().is_some();
         let for_events = may_be_late && is_event_source(request.method(), request.headers());
-        let is_heard = tell(Told { limits, is_too_large, for_events });
+        let is_heard = tell(Told { limits, is_too_large, for_events, ..Told::default() });
         // Whoever has heard that it is too large polls this no further.
         let future = (!(is_too_large && is_heard)).then(|| self.inner.call(request));
         RouteLimitsFuture { future }

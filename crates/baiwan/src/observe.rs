@@ -52,8 +52,9 @@ pub struct Exchange<'a> {
     /// How it ended.
     pub outcome: Outcome,
     /// Why the server answered by itself, by the name that the answer gives: the limit that did not let the request through, such as
-    /// `rate-limited`, or the rule of HTTP that it broke, such as `host-missing`. None for answers of the app, for timeouts, and for what
-    /// hyper refuses by itself ([`EventLoop::Portable`](crate::EventLoop::Portable)).
+    /// `rate-limited`, or the rule of HTTP that it broke, such as `host-missing`. A rate limit among the layers of the app
+    /// ([`baiwan_limits::RateLimit`]) counts as the server's. None for answers of the app, for timeouts, and for what hyper refuses by itself
+    /// ([`EventLoop::Portable`](crate::EventLoop::Portable)).
     pub denied: Option<&'static str>,
     /// The id of the request, where the server gives ids.
     pub request_id: Option<&'a str>,
@@ -81,8 +82,8 @@ pub enum Outcome {
     /// The answer of the app was sent as a whole, whatever its status. With 101 the connection is the app's from then on. What is
     /// counted as sent before the kernel has it: see [`Exchange::bytes_out`].
     Answered,
-    /// The server did not let the request through and answered by itself, with `status`, for example because of a rate limit. The connection
-    /// went on, unless its client did not want it to.
+    /// The server did not let the request through and answered by itself, with `status`, for example because of a rate limit, its own or
+    /// one among the layers of the app. The connection went on, unless its client did not want it to.
     Denied,
     /// It came to another end, and its connection with it: a request that was refused, a timeout, a handler that failed, a peer
     /// that left, a server that stopped. `status` is what was answered all the same, if anything was.

@@ -12,11 +12,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use baiwan_http1::{ShortAnswer, ShortField};
-use baiwan_limits::{ClientKey, Decision, Fields, Limiter, Moment, Networks, PROBLEM_MEDIA_TYPE, Quota, Table};
+use baiwan_limits::{
+    ClientKey, CountedAs, Decision, Fields, Limiter, Moment, Networks, PROBLEM_MEDIA_TYPE, Quota, Table,
+};
 use http::{HeaderMap, StatusCode};
 
 use crate::say::say;
 
+/// The name of the refusals of a rate limit, the server's or one among the layers of the app.
+pub(crate) const RATE_LIMITED: &str = "rate-limited";
 /// What clients know the server's limit by.
 const NAME: &str = "default";
 /// Pauses between two lines that say what report mode would refuse, at least.
@@ -95,6 +99,37 @@ pub(crate) enum Ruling {
     /// It would have been refused.
     Reported,
     Refused(Decision),
+}
+
+/// How often rate limits among the layers have counted the request as what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Decisions {
+    pub(crate) allowed: u8,
+    pub(crate) reported: u8,
+    pub(crate) refused: u8,
+}
+
+impl Decisions {
+    pub(crate) const NONE: Self = Self { allowed: 0, reported: 0, refused: 0 };
+
+    pub(crate) fn one(counted: CountedAs) -> Self {
+        match counted {
+            CountedAs::Allowed => Self { allowed: 1, ..Self::NONE },
+            CountedAs::Reported => Self { reported: 1, ..Self::NONE },
+            CountedAs::Refused => Self { refused: 1, ..Self::NONE },
+        }
+    }
+
+    pub(crate) fn add(&mut self, later: Self) {
+        self.allowed = self.allowed.saturating_add(later.allowed);
+        self.reported = self.reported.saturating_add(later.reported);
+        self.refused = self.refused.saturating_add(later.refused);
+    }
+
+    /// Whether the app did not hear of the request.
+    pub(crate) fn refuse(self) -> bool {
+        self.refused > 0
+    }
 }
 
 /// What is left of a client's limit, in 8 bytes: it waits with an exchange.

@@ -18,6 +18,7 @@ mod fields;
 mod forwarded;
 mod limited_body;
 mod limiter;
+mod listener;
 mod memory_pressure;
 mod networks;
 mod proxies;
@@ -49,6 +50,7 @@ pub use event_source::{EVENT_STREAM, accepts_event_stream, is_event_source, retr
 pub use fields::{Fields, Numbers, PROBLEM_MEDIA_TYPE};
 pub use limited_body::LimitedBody;
 pub use limiter::{Limiter, Moment};
+pub use listener::{CountedAs, listen_to_rate_limits};
 pub use memory_pressure::{MEMORY_SHORT_PERCENT, MemoryLevel, MemoryPressure};
 pub use networks::{NETWORKS_MAX, Networks, NetworksError};
 pub use proxies::{Client, Proxies, ProxiesError, proxy_field};

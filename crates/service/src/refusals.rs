@@ -4,28 +4,23 @@
 //! fill the log, so above that level there is only the sum.
 
 use std::fmt::Write;
-use std::sync::Arc;
 use std::time::Duration;
 
 use baiwan::{Counts, Health};
 use tracing::info;
-
-use crate::shared_limit::SharedLimits;
 
 const INTERVAL: Duration = Duration::from_secs(60);
 
 /// What was said so far.
 pub(crate) struct Refusals {
     health: Health,
-    /// Refuses beside the server, where instances share the limit.
-    shared_limit: Option<Arc<SharedLimits>>,
     said: Counts,
 }
 
 impl Refusals {
     /// Nothing was said yet.
-    pub(crate) fn new(health: Health, shared_limit: Option<Arc<SharedLimits>>) -> Self {
-        Self { health, shared_limit, said: Counts::default() }
+    pub(crate) fn new(health: Health) -> Self {
+        Self { health, said: Counts::default() }
     }
 
     /// Says once a minute what was refused since. Never ends.
@@ -38,8 +33,7 @@ impl Refusals {
 
     /// Says what was refused since the last time; nothing, if that is nothing.
     pub(crate) fn say(&mut self) {
-        let mut counts = self.health.counts();
-        counts.rate_limited += self.shared_limit.as_ref().map_or(0, |limits| limits.refusals());
+        let counts = self.health.counts();
         let rules = grown(&self.said, &counts);
         if !rules.is_empty() {
             info!(rules, "requests were refused; each that broke a rule is a line at LOG_LEVEL=debug");

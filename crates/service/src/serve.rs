@@ -70,7 +70,7 @@ pub fn run(config: &Config, reading: Reading) -> anyhow::Result<()> {
     let given = sockets.given();
     let Sockets { servers, admin, .. } = sockets;
     let builder = server::of(config, settings, servers).workers(cores);
-    let (builder, admin_token) = with_admin(builder, config, admin, &store, &outcome);
+    let (builder, admin_token) = with_admin(builder, config, admin, &store, shared_limit.as_deref(), &outcome);
     let health = builder.health();
     notify::watch(&health);
     let probe = Arc::new(health.clone());
@@ -99,13 +99,13 @@ pub fn run(config: &Config, reading: Reading) -> anyhow::Result<()> {
         reloader: running.reloader(),
         policies,
         admin_token,
-        shared_limit: shared_limit.clone(),
+        shared_limit,
         outcome,
         health: health.clone(),
         status: startup.status(),
     };
     let mut said = Said {
-        refusals: Refusals::new(health.clone(), shared_limit),
+        refusals: Refusals::new(health.clone()),
         stopping: Stopping::new(health.clone(), config, running.event_loop()),
     };
     let heard = Heard { ignored, reload: hangups.map(|hangups| (hangups, reload)) };
@@ -140,11 +140,15 @@ fn with_admin(
     config: &Config,
     socket: Option<OwnedFd>,
     store: &Store,
+    shared_limit: Option<&SharedLimits>,
     outcome: &Arc<Outcome>,
 ) -> (Builder, Option<AdminToken>) {
     let Some(admin) = config.admin.admin(socket) else { return (builder, None) };
     let metrics = builder.metrics();
     metrics.add_part(store.collector());
+    if let Some(limits) = shared_limit {
+        metrics.add_part(limits.collector());
+    }
     metrics.add_part(OutcomeCollector(Arc::clone(outcome)));
     metrics.main_log_dropped(logs::lost_lines);
     let token = admin.token_in_force();

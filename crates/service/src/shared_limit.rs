@@ -3,9 +3,13 @@
 //! Without a store the event loop keeps the limit, before a request is routed. A store answers later, so with one the limit is a layer of
 //! the router, under the layer for CORS, whose preflights therefore never count; `/health` and what is below it pass it by.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use baiwan::RateLimitMode;
+use baiwan::metrics::describe;
+use baiwan::metrics::prometheus_client::collector::Collector;
+use baiwan::metrics::prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use baiwan::settings::{RateLimits, Settings};
 use baiwan_limits::{Networks, RateLimit, RedisStore, SharedRateLimit};
 use http::request::Parts;
@@ -30,8 +34,6 @@ struct Now {
     /// What it was made of.
     rules: Option<RateLimits>,
     limit: Option<SharedRateLimit>,
-    /// What the limits before it have refused.
-    refused_before: u64,
 }
 
 impl SharedLimits {
@@ -42,29 +44,35 @@ impl SharedLimits {
         Some(Arc::new(Self { store, now: Mutex::default() }))
     }
 
-    /// Takes the limit out of what the event loop is told, and gives it back as a layer. What clients owe is in the store under the numbers of
-    /// their quota: with another quota they begin anew.
+    /// Makes the limit a layer, and has the event loop know it without keeping it: it shows the limit, and counts what the layer decides. What
+    /// clients owe is in the store under the numbers of their quota: with another quota they begin anew.
     pub(crate) fn take(&self, server: &mut Settings) -> Option<SharedRateLimit> {
+        server.rate_limit.is_kept_by_app = true;
         let rules = server.rate_limit.clone();
-        server.rate_limit.quota = None;
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         if now.rules.as_ref() != Some(&rules) {
-            let refused_before = now.refusals();
             let limit = layer(&rules).map(|limit| limit.store(self.store.clone()));
-            *now = Now { rules: Some(rules), limit, refused_before };
+            *now = Now { rules: Some(rules), limit };
         }
         now.limit.clone()
     }
 
-    /// How many requests this instance has refused, or would have, by all the limits there were.
-    pub(crate) fn refusals(&self) -> u64 {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner).refusals()
+    /// What tells metrics of the store.
+    pub(crate) fn collector(&self) -> StoreCollector {
+        StoreCollector(self.store.clone())
     }
 }
 
-impl Now {
-    fn refusals(&self) -> u64 {
-        self.refused_before + self.limit.as_ref().map_or(0, SharedRateLimit::refusals)
+/// What a scrape has of the store.
+#[derive(Debug)]
+pub(crate) struct StoreCollector(RedisStore);
+
+impl Collector for StoreCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        describe(&mut encoder, "baiwan_rate_limit_store_up")?.encode_gauge(&i64::from(self.0.is_there()))?;
+        let undecided = self.0.statistics().undecided;
+        describe(&mut encoder, "baiwan_rate_limit_store_undecided_total")?
+            .encode_counter::<NoLabelSet, _, u64>(&undecided, None)
     }
 }
 
@@ -96,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn with_a_store_the_event_loop_has_no_limit_and_the_layer_changes_with_the_rules() {
+    fn with_a_store_the_event_loop_keeps_no_limit_but_knows_it_and_the_layer_changes_with_the_rules() {
         let mut config = Config::default();
         assert!(SharedLimits::open(&config).is_none(), "the event loop keeps what it was told");
         config.rate_limit_store = "redis://127.0.0.1:1".parse().unwrap();
@@ -105,11 +113,10 @@ mod tests {
             let mut server = config.server.clone();
             server.rate_limit.quota = quota.parse().ok();
             let limit = limits.take(&mut server);
-            assert!(server.rate_limit.quota.is_none());
+            assert!(server.rate_limit.is_kept_by_app && server.rate_limit.quota == quota.parse().ok());
             limit
         };
         assert!(take("100/s").is_some() && take("off").is_none() && take("10/s").is_some());
-        assert_eq!(limits.refusals(), 0);
     }
 
     #[test]

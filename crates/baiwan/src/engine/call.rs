@@ -24,7 +24,7 @@ use super::waker::{ExchangeWaker, FirstWaker};
 use crate::app::{App, Call, call_when_ready};
 use crate::call_scope::{Told, Whose, listen_for};
 use crate::ending::OfConnection;
-use crate::rate_limit::{Left, Warning};
+use crate::rate_limit::{Decisions, Left, Warning};
 use crate::recorder::{Draft, Recorder};
 use crate::request_id::{RequestId, within};
 use crate::route_table::RouteNumber;
@@ -86,7 +86,7 @@ pub(super) fn call<A: App>(
     request: impl FnOnce() -> Request<A::RequestBody>,
     underway: &mut Underway,
 ) -> Called<A::ResponseBody> {
-    let Underway { token, context, left, id, feed, route, told, .. } = underway;
+    let Underway { token, context, left, id, feed, route, told, draft, .. } = underway;
     let (id, mut feed) = (id.as_ref(), feed.as_mut());
     let Callee { app, reused } = callee;
     debug_assert!(reused.queue.is_empty(), "what is in it is of another answer");
@@ -114,10 +114,11 @@ pub(super) fn call<A: App>(
     };
     // An app may do its work when it is called, and layers may tell then.
     let mut polled = listen_for(told, terms.recorder(), route, Whose::Asked, || within(id, call_and_poll));
-    if let Some(told) = told
-        && (!feed.as_mut().is_none_or(|feed| feed.obey(&told.limits)) || told.is_too_large)
-    {
-        return Called::TooLarge;
+    if let Some(told) = told {
+        note_decisions(terms, told.decisions, draft.as_mut());
+        if !feed.as_mut().is_none_or(|feed| feed.obey(&told.limits)) || told.is_too_large {
+            return Called::TooLarge;
+        }
     }
     if let Some(call) = waiting {
         return Called::Pending(Waiting { call, waker: first.keep() });
@@ -133,6 +134,16 @@ pub(super) fn call<A: App>(
     match Recorder::posted(terms.recorder(), route.get(), encode) {
         Some(answer) => Called::Answered(answer),
         None => Called::Failed,
+    }
+}
+
+/// Counts and records what rate limits among the layers have decided.
+pub(super) fn note_decisions(terms: &Terms, decisions: Decisions, draft: Option<&mut Draft>) {
+    terms.status().count_decisions(decisions);
+    if let Some(draft) = draft
+        && decisions.refuse()
+    {
+        draft.handle_rate_limited();
     }
 }
 

@@ -8,6 +8,7 @@
 use baiwan_driver::Driver;
 use baiwan_http1::Refusal;
 
+use super::call::note_decisions;
 use super::exchange::Progress;
 use super::ports::Ports;
 use super::table::Table;
@@ -24,6 +25,7 @@ pub(super) fn obey_route<D: Driver>(
     told: &Told,
 ) -> bool {
     let Some(busy) = table.busy_mut(index) else { return false };
+    note_decisions(terms, told.decisions, busy.draft.as_deref_mut());
     let Some(exchange) = &mut busy.exchange else { return false };
     let limits = &told.limits;
     let (fits, rate_min) = match &mut exchange.feed {

@@ -41,6 +41,7 @@ pub(super) async fn within_time<T>(
         }
         if let Some(told) = told {
             record.obey_route(&told.limits);
+            record.note_decisions(told.decisions);
             if let Some(timeout) = told.limits.request_timeout {
                 timer = begin(timeout);
             }

@@ -27,6 +27,7 @@ use super::exchanges::Exchanges;
 use crate::ending::Event;
 use crate::fd_tables::Table;
 use crate::gate::{self, Entry};
+use crate::rate_limit::{Decisions, RATE_LIMITED};
 use crate::recorder::Recorder;
 use crate::route_limits::RouteLimits;
 use crate::settings::{Linger, Settings};
@@ -281,6 +282,14 @@ impl Record {
     /// Layers of the request's route were reached.
     pub(super) fn obey_route(&self, limits: &RouteLimits) {
         self.route().add(limits);
+    }
+
+    /// Counts and records what rate limits among the layers have decided. Only for the thread of the core, which polls the app.
+    pub(super) fn note_decisions(&self, decisions: Decisions) {
+        self.transports.status.cores[self.transports.index].count_decisions(decisions);
+        if let Some(exchanges) = self.exchanges().filter(|_| decisions.refuse()) {
+            exchanges.handle_denied(RATE_LIMITED);
+        }
     }
 
     /// What the route of the request says whose body comes.

@@ -83,9 +83,13 @@ pub static METRICS: &[Metric] = metrics! {
     Counter "baiwan_requests_denied_total" ["reason"]:
         "Requests and connections that a limit did not let through, and that were told so, by its name"
     Counter "baiwan_rate_limit_decisions_total" ["decision"]:
-        "Requests that the rate limit has counted: allowed, refused, or reported in the place of refused"
+        "What the rate limit, and those among the layers of the app, have decided of requests: allowed, refused, or reported in the place of refused"
     Gauge "baiwan_rate_limit_per_second" []:
         "Requests a second that the rate limit allows each client; absent where there is none"
+    Gauge "baiwan_rate_limit_store_up" []:
+        "1 while the store of RATE_LIMIT_STORE answers; 0 while the ready service allows its part of the budget by itself; absent without one"
+    Counter "baiwan_rate_limit_store_undecided_total" []:
+        "Decisions of the rate limit that RATE_LIMIT_STORE did not make in time, so that the ready service made them by itself; absent without one"
     Counter "baiwan_overloads_total" []:
         "Times that a core could not keep up and began to refuse what had waited too long"
     Counter "baiwan_received_bytes_total" [] "bytes":

@@ -11,6 +11,7 @@ use http::{Method, Request, StatusCode};
 
 use super::Recorder;
 use crate::observe::{Exchange, Outcome};
+use crate::rate_limit::RATE_LIMITED;
 use crate::request_id::{RequestId, TraceContext};
 use crate::route_table::RouteNumber;
 use crate::status::CloseReason;
@@ -108,6 +109,11 @@ impl Draft {
     /// An answer has a head, since `at`. What the server says instead of the app's answer comes later and counts.
     #[inline]
     pub(crate) fn handle_head(&mut self, status: StatusCode, at: Instant) {
+        let status = match self.denied {
+            // An `EventSource` obeys nothing else: it stands for what others are told, as the server's own does.
+            Some(RATE_LIMITED) if status == StatusCode::OK => StatusCode::TOO_MANY_REQUESTS,
+            _ => status,
+        };
         self.answered = Some((status, at));
         self.is_stream |= status == StatusCode::SWITCHING_PROTOCOLS;
     }
@@ -115,6 +121,13 @@ impl Draft {
     /// The server answers by itself, because of what has this name.
     pub(crate) fn handle_denied(&mut self, name: &'static str) {
         self.denied = Some(name);
+    }
+
+    /// A rate limit among the layers of the app answers instead of it, with what comes next as its answer.
+    #[cold]
+    pub(crate) fn handle_rate_limited(&mut self) {
+        self.handle_denied(RATE_LIMITED);
+        self.handle_goes_on();
     }
 
     /// The connection goes on after an answer of the server's own.

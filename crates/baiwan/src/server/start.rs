@@ -18,6 +18,7 @@ use crate::Error;
 use crate::access_log;
 use crate::app::App;
 use crate::backlog;
+use crate::call_scope::listen_to_rate_limits;
 use crate::capacity::{self, Capacity};
 use crate::fd_tables::FdTables;
 use crate::files::Files;
@@ -286,6 +287,7 @@ fn begin_settings(
     event_loop: EventLoop,
 ) -> Result<(Arc<InForce>, Option<access_log::Writer>), Error> {
     let mut settings = settings.in_force();
+    listen_to_rate_limits();
     let access_log = begin_access_log(&mut settings, status, workers)?;
     #[cfg(feature = "metrics")]
     begin_metrics(&settings, status, event_loop);

@@ -21,6 +21,8 @@ pub struct RateLimits {
     pub mode: RateLimitMode,
     /// Which clients are counted, and how.
     pub scope: Scope,
+    /// A layer of the app keeps it, so the event loop counts nobody.
+    pub is_kept_by_app: bool,
 }
 
 impl RateLimits {
@@ -45,9 +47,9 @@ impl RateLimits {
         Some(f64::from(quota.requests()) / quota.window().as_secs_f64())
     }
 
-    /// The limit that all cores ask, if there is one. In the place of another it knows what clients owe that one.
+    /// The limit that all cores ask, if there is one and no layer keeps it. In the place of another it knows what clients owe that one.
     pub(super) fn in_force(&self, before: Option<&RateLimit>) -> Option<Arc<RateLimit>> {
-        let quota = self.quota_in_force().ok().flatten()?;
+        let quota = self.quota_in_force().ok().flatten().filter(|_| !self.is_kept_by_app)?;
         Some(match before {
             Some(before) => before.changed(quota, self.mode, self.scope.clone()),
             None => RateLimit::new(quota, self.mode, self.scope.clone()),

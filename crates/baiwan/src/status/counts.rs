@@ -12,6 +12,7 @@ use std::time::Duration;
 use baiwan_http1::Refusal;
 
 use super::{CloseReason, CoreStatus, Status};
+use crate::rate_limit::Decisions;
 
 /// Numbers of a running server, added up over its cores. Each is exact, but they are not taken at one instant.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -41,9 +42,9 @@ pub struct Counts {
     pub overloads: u64,
     /// Requests refused since the start because an overloaded core had let them wait too long.
     pub shed: u64,
-    /// Those of the requests that the rate limit has refused.
+    /// Those of the requests that the rate limit has refused, or one among the layers of the app ([`baiwan_limits::RateLimit`]).
     pub rate_limited: u64,
-    /// Those of the requests that the rate limit would have refused, but for [`RateLimitMode::Report`](crate::RateLimitMode::Report).
+    /// Those of the requests that a rate limit would have refused, but for [`RateLimitMode::Report`](crate::RateLimitMode::Report).
     pub rate_limit_reported: u64,
     /// Requests with a field that only proxies send (`X-Forwarded-For`, `Forwarded`, `X-Real-IP`, `CF-Connecting-IP`), from peers that are
     /// not trusted ([`Builder::trusted_proxies`](crate::Builder::trusted_proxies)): it was not believed. Where no proxy is trusted,
@@ -108,6 +109,15 @@ impl Status {
             closed: CloseReason::ALL.map(|reason| (reason, closed(reason))).to_vec(),
             refused: Refusal::ALL.iter().map(refused).collect(),
         }
+    }
+}
+
+impl CoreStatus {
+    /// Counts what rate limits among the layers of the app have decided, beside what the gate decides.
+    pub(crate) fn count_decisions(&self, Decisions { allowed, reported, refused }: Decisions) {
+        add(&self.rate_limit_allowed, allowed.into());
+        add(&self.rate_limit_reported, reported.into());
+        add(&self.rate_limited, refused.into());
     }
 }
 

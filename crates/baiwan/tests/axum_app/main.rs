@@ -144,6 +144,7 @@ on_both_event_loops! {
         every_counter_equals_what_the_clients_counted;
     metrics:
         what_limits_refuse_is_counted_by_name,
+        what_limits_among_the_layers_decide_is_counted_as_the_servers,
         a_connection_is_counted_by_what_it_waits_for,
         neither_paths_nor_methods_make_series,
         a_scrape_says_what_the_table_has,

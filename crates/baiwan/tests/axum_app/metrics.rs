@@ -1,17 +1,20 @@
 //! What a server counts, and by what; `exact` compares it with what clients have counted.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::extract::Request;
 use axum::extract::ws::{WebSocket, WebSocketUpgrade};
+use axum::middleware::Next;
 use axum::routing::{any, get, post};
 use baiwan::metrics::prometheus_client::metrics::counter::Counter;
 use baiwan::metrics::{Kind, METRICS};
-use baiwan::{Builder, CloseReason, EventLoop, Metrics, RouteLayer};
+use baiwan::{Builder, CloseReason, EventLoop, Exchange, Metrics, Outcome, RouteLayer};
+use baiwan_limits::{RateLimit, Table};
 
 use crate::rig::{Rig, eventually, server};
 
@@ -23,7 +26,7 @@ const PATHS: usize = 100_000;
 /// With the portable loop, which is for development.
 const PATHS_PORTABLE: usize = 20_000;
 /// What other parts of a server say, which are not here.
-const OF_OTHER_PARTS: [&str; 12] = [
+const OF_OTHER_PARTS: [&str; 14] = [
     "baiwan_log_lines_dropped_total",
     "baiwan_access_log_writer_cpu_seconds_total",
     "baiwan_live",
@@ -31,6 +34,8 @@ const OF_OTHER_PARTS: [&str; 12] = [
     "baiwan_health_check_up",
     "baiwan_config_last_reload_successful",
     "baiwan_config_last_reload_success_timestamp_seconds",
+    "baiwan_rate_limit_store_up",
+    "baiwan_rate_limit_store_undecided_total",
     "baiwan_store_up",
     "baiwan_store_queue_length",
     "baiwan_store_wait_seconds",
@@ -131,6 +136,51 @@ pub(crate) fn what_limits_refuse_is_counted_by_name(event_loop: EventLoop) {
     let refusals: u64 = metrics.clients().iter().map(|client| client.refusals).sum();
     assert_eq!(refusals, 4);
     drop((client, held));
+    rig.stop();
+}
+
+pub(crate) fn what_limits_among_the_layers_decide_is_counted_as_the_servers(event_loop: EventLoop) {
+    let layer = || RateLimit::new("1/h").table(Arc::new(Table::new()));
+    // The app is asked later: the limit is reached in a poll that is not the first.
+    let later = axum::middleware::from_fn(async |request: Request, next: Next| {
+        tokio::task::yield_now().await;
+        next.run(request).await
+    });
+    let app = Router::new()
+        .route("/now", get(|| async { "now" }).layer(layer()))
+        .route("/later", get(|| async { "later" }).layer(layer()).layer(later))
+        .route("/reported", get(|| async { "reported" }).layer(layer().report_only()))
+        .route("/free", get(|| async { "free" }));
+    let records = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&records);
+    let (builder, metrics) = counted(server(event_loop).observe(move |exchange: &Exchange<'_>| {
+        let status = exchange.status.map_or(0, |status| status.as_u16());
+        seen.lock().unwrap().push((exchange.route.to_owned(), status, exchange.outcome, exchange.denied));
+    }));
+    let rig = Rig::start(builder, app);
+    let mut client = rig.connect();
+    let mut statuses = |path: &str| [client.get(path).status, client.get(path).status];
+    assert_eq!((statuses("/now"), statuses("/later")), ([200, 429], [200, 429]));
+    assert_eq!((statuses("/reported"), statuses("/free")), ([200; 2], [200; 2]));
+    let told = client.ask("GET", "/now", "Accept: text/event-stream\r\n", "");
+    assert_eq!((told.status, told.field("content-type")), (200, Some("text/event-stream")));
+    eventually("every exchange has a record", || records.lock().unwrap().len() == 9);
+    let answered = |route: &str| (route.to_owned(), 200, Outcome::Answered, None);
+    let denied = |route: &str| (route.to_owned(), 429, Outcome::Denied, Some("rate-limited"));
+    assert_eq!(records.lock().unwrap()[..4], [answered("/now"), denied("/now"), answered("/later"), denied("/later")]);
+    assert_eq!(records.lock().unwrap()[8], denied("/now"), "what it stands for");
+    for (name, expected) in [
+        ("baiwan_requests_denied_total{reason=\"rate-limited\"}", 3),
+        ("baiwan_rate_limit_decisions_total{decision=\"allowed\"}", 3),
+        ("baiwan_rate_limit_decisions_total{decision=\"refused\"}", 3),
+        ("baiwan_rate_limit_decisions_total{decision=\"reported\"}", 1),
+    ] {
+        assert_eq!(sample(&metrics, name), expected, "{name}");
+    }
+    assert_eq!(metrics.clients().iter().map(|client| client.refusals).sum::<u64>(), 3);
+    let counts = rig.health.counts();
+    assert_eq!((counts.rate_limited, counts.rate_limit_reported), (3, 1));
+    drop(client);
     rig.stop();
 }
 

@@ -13,6 +13,7 @@ use super::key::address;
 use crate::decision::Decision;
 use crate::fields::Fields;
 use crate::limiter::Limiter;
+use crate::listener::{self, CountedAs};
 use crate::networks::Networks;
 use crate::quota::Quota;
 use crate::table::{TICKS, Table};
@@ -124,6 +125,11 @@ impl Limit {
             self.refusals.fetch_add(1, Ordering::Relaxed);
             self.log(now);
         }
+        listener::tell(match (decision.allowed, self.rule.report_only) {
+            (true, _) => CountedAs::Allowed,
+            (false, true) => CountedAs::Reported,
+            (false, false) => CountedAs::Refused,
+        });
         match (self.rule.report_only, decision.allowed) {
             (true, _) => Verdict::Pass,
             (false, false) => Verdict::Refuse(decision),

@@ -8,8 +8,13 @@ use crate::running::Running;
 /// Kind and labels of a metric.
 type Shape = (String, BTreeSet<String>);
 
-/// Absent where nothing limits memory.
-const MAY_BE_ABSENT: [&str; 2] = ["baiwan_memory_used_ratio", "baiwan_memory_limit_bytes"];
+/// Absent where nothing limits memory, and where no instances share a rate limit.
+const MAY_BE_ABSENT: [&str; 4] = [
+    "baiwan_memory_used_ratio",
+    "baiwan_memory_limit_bytes",
+    "baiwan_rate_limit_store_up",
+    "baiwan_rate_limit_store_undecided_total",
+];
 
 /// The rows of `docs/operating.md`.
 fn documented() -> BTreeMap<String, Shape> {

@@ -125,7 +125,7 @@ Exit codes: 0 it ran, and all of --expect holds; 1 it does not hold, nothing was
 Everything else: docs/load.md.";
 
 const DOCTOR_HELP: &str = "It judges the settings that `baiwan serve` would have, from flags, variables and file: FD_TABLES, WORKERS, \
-    MAX_CONNECTIONS and DATABASE_URL count.\n\
+    MAX_CONNECTIONS, TAKEOVER, RATE_LIMIT_STORE and DATABASE_URL count.\n\
     Exit codes: 0 they can be held (warnings do not change that); 1 they cannot; 2 a wrong argument or setting.";
 
 /// Why there is no [`Command`] to run: refused settings, or clap's own answer (which includes `--help`).

@@ -110,7 +110,7 @@ const SETTINGS_HELP: &str = "A flag wins over its variable, a variable over the 
     Durations are a whole number with a unit: 500ms, 10s, 2m, 1h. What can be off takes off.";
 
 const HEALTH_HELP: &str = "It takes the flags, variables and file of `baiwan serve`: give it the same ones, so that it finds the service. \
-    It asks the admin side if there is one, else the server, and ends within 2 seconds.\n\
+    It asks the admin side if ADMIN_HOST or ADMIN_PORT is set, else the server, and ends within 2 seconds.\n\
     In a Dockerfile: HEALTHCHECK CMD [\"baiwan\", \"check-health\"]\n\
     Exit codes: 0 healthy; 1 not healthy, or no answer; 2 a wrong argument or setting.";
 

@@ -7,7 +7,7 @@ system calls and address families, and a file system that is read only but for i
 
 The command is the unit's ExecStart, unless another is given. `--set` adds a variable; `--directories` is the place of /var/lib and /run; `--socket`
 is a unit of sockets that are opened and handed over;
-`--strict` ends a process by SIGSYS where systemd would have its system call fail. Not done is what takes systemd itself: ProtectProc,
+SupplementaryGroups= takes numbers here. `--strict` ends a process by SIGSYS where systemd would have its system call fail. Not done is what takes systemd itself: ProtectProc,
 PrivateDevices, PrivateUsers, RestrictSUIDSGID, the watchdog's kill. The process that is started keeps this one's id.
 """
 
@@ -230,7 +230,7 @@ def confine(unit, user, group, writable, strict):
             LIBC.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
     os.umask(int(unit.one("UMask", "0022"), 8))
     # The capabilities of root go with its id.
-    os.setgroups([])
+    os.setgroups([int(number) for words in unit.all("SupplementaryGroups") for number in words.split()])
     os.setresgid(group, group, group)
     os.setresuid(user, user, user)
     if unit.is_on("NoNewPrivileges"):

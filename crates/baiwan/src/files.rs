@@ -15,6 +15,9 @@ const RUNTIME_FILES: u64 = 4;
 /// Files that a core opens besides, listeners apart: its epoll instance and an alarm, and what an app has there, such as a reader of
 /// a database.
 const CORE_FILES: u64 = 4;
+/// Files of a server that another process can take over from: a thread's runtime, the door and two processes at it, and the admin side's
+/// socket. Each core's listening sockets come on top.
+const TAKEOVER_FILES: u64 = 8;
 /// Files for what handlers open.
 const HANDLER_FILES_MAX: u64 = 128;
 /// Connections beyond the maximum that a core tells so at the same time; further ones are reset.
@@ -46,6 +49,21 @@ pub struct Files {
     pub listeners: u64,
 }
 
+/// What a server has beside its cores that keeps files open.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sides {
+    /// Files of its admin side; none without one.
+    pub admin_files: u64,
+    /// The addresses that it listens on, if another process can take over from it.
+    pub takeover_addresses: Option<u64>,
+}
+
+impl Sides {
+    fn files(self, cores: u64) -> u64 {
+        self.admin_files + self.takeover_addresses.map_or(0, |addresses| TAKEOVER_FILES + addresses * cores)
+    }
+}
+
 impl Files {
     /// Those of this process, after raising the limit as far as it may be.
     pub(crate) fn of_process(tables: FdTables, listeners: usize) -> Self {
@@ -62,6 +80,15 @@ impl Files {
     #[must_use]
     pub fn with(self, more: u64) -> Self {
         Self { open: self.open + more, ..self }
+    }
+
+    /// With those of `sides`. Where each core has a table of its own, they are in none of those.
+    #[must_use]
+    pub fn with_sides(self, sides: Sides, cores: u64) -> Self {
+        match self.tables {
+            FdTables::Shared => self.with(sides.files(cores)),
+            FdTables::PerCore => self,
+        }
     }
 
     /// Connections that one table has room for.
@@ -183,6 +210,14 @@ mod tests {
                 assert!(less < connections || connections == 1, "{connections} {cores} {limit}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_beside_the_cores_is_in_the_table_that_they_share_and_in_none_of_their_own() {
+        let sides = Sides { admin_files: 72, takeover_addresses: Some(3) };
+        assert_eq!(files(9, FdTables::Shared).with_sides(sides, 2).open, 14 + 72 + 8 + 3 * 2);
+        assert_eq!(files(9, FdTables::PerCore).with_sides(sides, 2).open, 14);
+        assert_eq!(files(9, FdTables::Shared).with_sides(Sides::default(), 2).open, 14);
     }
 
     #[test]

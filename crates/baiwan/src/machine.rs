@@ -8,6 +8,6 @@ pub use crate::admin::ADMIN_FILES;
 pub use crate::backlog::{BACKLOG_MAX, backlog_wanted};
 pub use crate::capacity::{BYTES_PER_CONNECTION, CONNECTIONS_DEFAULT, bytes_of_server, decide, undisturbed};
 pub use crate::cgroups::{Group, Version, groups};
-pub use crate::files::Files;
+pub use crate::files::{Files, Sides};
 pub use crate::memory::{LimitedGroups, MemoryLimit, Usage, limit_for, usable};
 pub use baiwan_limits::MEMORY_SHORT_PERCENT;

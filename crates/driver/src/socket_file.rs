@@ -155,9 +155,13 @@ fn open_to(path: &Path, access: FileAccess) -> io::Result<()> {
         let ids = [("user", owner), ("group", group)];
         let ids: Vec<_> = ids.iter().filter_map(|(kind, id)| Some(format!("{kind} {}", (*id)?))).collect();
         let advice = match error {
-            Errno::PERM if owner.is_some() => "; only root, or a process with CAP_CHOWN, may give it to another user",
+            Errno::PERM if owner.is_some() => {
+                "; only root, or a process with CAP_CHOWN, may give it to another user, unless a filter of system calls forbids it \
+                 (systemd: SystemCallFilter=@chown allows it)"
+            }
             Errno::PERM => {
-                "; this user is not in that group, and only root, or a process with CAP_CHOWN, may choose any"
+                "; this user is not in that group, and only root, or a process with CAP_CHOWN, may choose any; or a filter of system \
+                 calls forbids it (systemd: SystemCallFilter=@chown allows it)"
             }
             _ => "",
         };

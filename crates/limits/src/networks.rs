@@ -40,6 +40,13 @@ impl Networks {
         has_room
     }
 
+    /// Those of both lists, which together may be more than [`NETWORKS_MAX`].
+    #[must_use]
+    pub fn joined(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -1,13 +1,16 @@
 //! `baiwan check-health`: asks the service that runs beside it whether it is alive, as the health check of a container does.
 //!
 //! ```text
-//!   a URL that was given ─────────────────────► ask it
-//!   else, by the settings of `serve`: the admin side ─► not there, or somebody else's ─► the server
+//!   a URL that was given ──────────────► ask it
+//!   else, by the settings of `serve`
+//!     that set where the admin side is ─► ask it ─► does not answer ─► ask the server
+//!     that do not ──────────────────────► ask the server
 //! ```
 //!
 //! What is asked is `/health/live`, because a container that is not healthy is replaced: a new one helps where the cores stand still, and
 //! does not where the database is away or every connection is taken. The admin side comes first, because it answers when the
-//! server's connections are all taken, and in plain HTTP whatever the server expects. Invariant: it ends within [`DEADLINE`].
+//! server's connections are all taken. But a service that was not told where to have one does without it where another program has its
+//! port, which may be another such service: then only the server's own address says whose answer it is. Invariant: it ends within [`DEADLINE`].
 
 use std::fmt;
 use std::io;
@@ -17,6 +20,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use baiwan_http1::{Limits, ResponseDecoder};
+use baiwan_limits::Proxies;
 use baiwan_load::Target;
 use baiwan_task::timeout;
 use clap::Args;
@@ -35,6 +39,8 @@ pub const DEADLINE: Duration = Duration::from_secs(2);
 const PATH: &str = "/health/live";
 /// Bytes that are received at once.
 const RECEIVE_BYTES: usize = 4096;
+/// The header of the PROXY protocol of somebody who connects for nobody else.
+const PROXY_HEADER: &[u8] = b"PROXY UNKNOWN\r\n";
 const ALLOWED: &str = "http://HOST[:PORT][/PATH], or unix:PATH for a Unix socket";
 
 // clap takes the doc comments below as help, so they are written for the reader of `--help`. It has no `Debug`, because flags may hold
@@ -46,7 +52,7 @@ pub struct Arguments {
     pub(crate) flags: Flags,
 
     /// What to ask, such as http://localhost:8080/health/ready, or unix:PATH for a Unix socket; without a path it is /health/live
-    /// [default: the admin side, else the server, as the settings of `serve` say where they are]
+    /// [default: the admin side if the settings of `serve` say where it is, else the server]
     #[arg(value_name = "URL")]
     pub url: Option<Place>,
 }
@@ -83,24 +89,25 @@ impl fmt::Display for Place {
     }
 }
 
-/// One place, and whether somebody else may be there.
+/// One place, and how it is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Candidate {
+struct Candidate<'a> {
     place: Place,
-    /// The service would do without its port if another program had it.
-    is_optional: bool,
+    /// Whoever connects from one of these has to begin with a header of the PROXY protocol.
+    proxies: Option<&'a Proxies>,
 }
 
 /// The places to ask, in this order, for a service with the settings `config`. None where a port is 0, which is any.
-fn candidates(config: &Config) -> Vec<Candidate> {
+fn candidates(config: &Config) -> Vec<Candidate<'_>> {
     let mut candidates = Vec::new();
-    let mut add = |address: &str, is_optional: bool| {
-        candidates.extend(places(address).into_iter().map(|place| Candidate { place, is_optional }));
+    let mut add = |address: &str, proxies| {
+        candidates.extend(places(address).into_iter().map(|place| Candidate { place, proxies }));
     };
-    if let Some(host) = config.admin.host {
-        add(&SocketAddr::new(host, config.admin.port).to_string(), !config.admin.is_asked_for());
+    if let Some(host) = config.admin.host.filter(|_| config.admin.is_asked_for()) {
+        add(&SocketAddr::new(host, config.admin.port).to_string(), None);
     }
-    config.server.binding.addresses().iter().for_each(|address| add(address, false));
+    let proxies = Some(&config.server.proxies).filter(|_| config.server.proxy_protocol);
+    config.server.binding.addresses().iter().for_each(|address| add(address, proxies));
     candidates
 }
 
@@ -138,7 +145,7 @@ pub struct Finding {
 /// The settings do not say where the service is; one line that says what to do.
 pub fn run(url: Option<Place>, config: &Config) -> Result<Finding, String> {
     let candidates = match url {
-        Some(place) => vec![Candidate { place, is_optional: false }],
+        Some(place) => vec![Candidate { place, proxies: None }],
         None => candidates(config),
     };
     if candidates.is_empty() {
@@ -158,13 +165,12 @@ pub fn run(url: Option<Place>, config: &Config) -> Result<Finding, String> {
     }))
 }
 
-/// The first answer that is the service's own counts.
-async fn ask_all(candidates: &[Candidate]) -> Finding {
+/// The first answer counts.
+async fn ask_all(candidates: &[Candidate<'_>]) -> Finding {
     let mut silent = Vec::new();
-    for Candidate { place, is_optional } in candidates {
-        match ask(place).await {
-            // Another program has the port of the admin side.
-            Ok(status) if *is_optional && !is_of_health(status) => silent.push(format!("{place}: answers {status}")),
+    for candidate in candidates {
+        let place = &candidate.place;
+        match ask(candidate).await {
             Ok(status) => {
                 let is_healthy = status.is_success();
                 let health = if is_healthy { "healthy" } else { "unhealthy" };
@@ -176,28 +182,28 @@ async fn ask_all(candidates: &[Candidate]) -> Finding {
     Finding { is_healthy: false, line: format!("unhealthy: {}", silent.join("; ")) }
 }
 
-fn is_of_health(status: StatusCode) -> bool {
-    status == StatusCode::OK || status == StatusCode::SERVICE_UNAVAILABLE
-}
-
 /// The status that a place answers with. The error is a reason in words.
-async fn ask(place: &Place) -> Result<StatusCode, String> {
+async fn ask(candidate: &Candidate<'_>) -> Result<StatusCode, String> {
     let in_words = |error: io::Error| error.to_string();
     let headers: HeaderMap = [(CONNECTION, HeaderValue::from_static("close"))].into_iter().collect();
     let request = |target: &Target| target.request(&Method::GET, &headers, None).map_err(|error| error.to_string());
-    match place {
+    let header = |is_due: bool| if is_due { PROXY_HEADER } else { b"" };
+    match &candidate.place {
         Place::Url(target) => {
             let bytes = request(target)?;
             let target = target.clone();
             let address = spawn_blocking(move || target.look_up()).await.map_err(|error| error.to_string())??;
             let stream = TcpStream::connect(address).await.map_err(in_words)?;
-            status(stream, &bytes).await
+            let own = stream.local_addr().map_err(in_words)?.ip();
+            let header = header(candidate.proxies.is_some_and(|proxies| proxies.trusts(own)));
+            status(stream, &[header, &bytes].concat()).await
         }
         Place::Unix(path) => {
             let target: Target = format!("http://localhost{PATH}").parse()?;
             let name = path.to_str().and_then(|path| path.strip_prefix('@')).map(|name| format!("\0{name}").into());
             let stream = UnixStream::connect(name.as_ref().unwrap_or(path)).await.map_err(in_words)?;
-            status(stream, &request(&target)?).await
+            let header = header(candidate.proxies.is_some_and(Proxies::trusts_unix));
+            status(stream, &[header, &request(&target)?].concat()).await
         }
     }
 }
@@ -238,9 +244,10 @@ mod tests {
     }
 
     #[test]
-    fn the_admin_side_is_asked_before_the_server_where_the_settings_say_that_they_are() {
+    fn the_admin_side_is_asked_before_the_server_where_the_settings_say_where_it_is() {
         let (admin, server) = ("http://127.0.0.1:9090/health/live", "http://127.0.0.1:8080/health/live");
-        assert_eq!(asked(&[]), [admin, server]);
+        assert_eq!(asked(&[]), [server], "what has the default port of the admin side may be another service");
+        assert_eq!(asked(&["--admin-port", "9090"]), [admin, server]);
         assert_eq!(asked(&["--admin-host", "off"]), [server]);
         assert_eq!(
             asked(&["--admin-host", "10.0.0.7", "--host", "::1"]),
@@ -248,9 +255,9 @@ mod tests {
         );
         let both = ["http://[::1]:81/health/live", "http://127.0.0.1:81/health/live"];
         assert_eq!(asked(&["--admin-port", "0", "--host", "::", "--port", "81"]), both);
-        assert_eq!(asked(&["--admin-port", "0", "--port", "0"]), [""; 0]);
+        assert_eq!(asked(&["--port", "0"]), [""; 0]);
         let listed = ["http://127.0.0.1:81/health/live", "unix:/run/a.sock/health/live", "unix:@a/health/live"];
-        assert_eq!(asked(&["--admin-host", "off", "--bind", "0.0.0.0:81,unix:/run/a.sock,unix:@a"]), listed);
+        assert_eq!(asked(&["--bind", "0.0.0.0:81,unix:/run/a.sock,unix:@a"]), listed);
     }
 
     #[test]

@@ -110,7 +110,7 @@ const SETTINGS_HELP: &str = "A flag wins over its variable, a variable over the 
     Durations are a whole number with a unit: 500ms, 10s, 2m, 1h. What can be off takes off.";
 
 const HEALTH_HELP: &str = "It takes the flags, variables and file of `baiwan serve`: give it the same ones, so that it finds the service. \
-    It asks the admin side if there is one, else the server, and ends within 2 seconds.\n\
+    It asks the admin side if ADMIN_HOST or ADMIN_PORT is set, else the server, and ends within 2 seconds.\n\
     In a Dockerfile: HEALTHCHECK CMD [\"baiwan\", \"check-health\"]\n\
     Exit codes: 0 healthy; 1 not healthy, or no answer; 2 a wrong argument or setting.";
 
@@ -125,7 +125,7 @@ Exit codes: 0 it ran, and all of --expect holds; 1 it does not hold, nothing was
 Everything else: docs/load.md.";
 
 const DOCTOR_HELP: &str = "It judges the settings that `baiwan serve` would have, from flags, variables and file: FD_TABLES, WORKERS, \
-    MAX_CONNECTIONS and DATABASE_URL count.\n\
+    MAX_CONNECTIONS, TAKEOVER, RATE_LIMIT_STORE and DATABASE_URL count.\n\
     Exit codes: 0 they can be held (warnings do not change that); 1 they cannot; 2 a wrong argument or setting.";
 
 /// Why there is no [`Command`] to run: refused settings, or clap's own answer (which includes `--help`).

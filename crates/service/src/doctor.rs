@@ -68,6 +68,10 @@ pub struct Question {
     pub fd_tables: FdTables,
     /// Whether there is an admin side, which has files of its own.
     pub has_admin: bool,
+    /// Whether another process can take over from it, which needs files.
+    pub has_takeover: bool,
+    /// Whether the budgets of the rate limit are in a server, to which there is a connection.
+    pub has_limit_store: bool,
     /// Addresses that each core listens on.
     pub listeners: u64,
     /// Where the store is. A path that is not absolute is in a working directory that cannot be read.
@@ -85,6 +89,8 @@ impl Question {
             cores: config.server.worker_count(),
             fd_tables: config.server.fd_tables,
             has_admin: config.admin.host.is_some(),
+            has_takeover: config.server.takeover.is_some(),
+            has_limit_store: config.rate_limit_store.is_in_server(),
             listeners: config.server.binding.addresses().len() as u64,
             database,
         }

@@ -14,7 +14,7 @@
 //! so are not those after it until one was sent again.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -69,6 +69,11 @@ enum Phase {
 /// Sends beats until it is dropped.
 #[derive(Debug)]
 pub struct Heartbeat(#[expect(dead_code, reason = "that it is dropped is what matters")] SyncSender<()>);
+
+/// Whether a manager has said where it is to be told.
+pub(crate) fn is_asked_for() -> bool {
+    name().is_some()
+}
 
 /// Looks for a manager, and begins to tell it that the start goes on, and later that the service lives. To be called when there is a log, and
 /// before fds may become scarce. None where there is nobody to tell.
@@ -156,7 +161,11 @@ pub fn handed_over() {
 }
 
 fn manager() -> Option<&'static Manager> {
-    MANAGER.get_or_init(|| Manager::at(&env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())?)).as_ref()
+    MANAGER.get_or_init(|| Manager::at(&name()?)).as_ref()
+}
+
+fn name() -> Option<OsString> {
+    env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())
 }
 
 fn tell(phase: Option<Phase>, states: &[NotifyState<'_>]) {

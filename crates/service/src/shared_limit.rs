@@ -91,16 +91,16 @@ fn is_health(path: &str) -> bool {
     path.strip_prefix("/health").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// Those that are named, however many, and those that have no budget of their own: clients of whom no address is known, and of this machine.
 fn exempt(networks: &Networks, and_loopback: bool) -> Networks {
-    let named = Some(networks.to_string()).filter(|_| !networks.is_empty());
-    let all: Vec<_> =
-        named.into_iter().chain(and_loopback.then(|| LOOPBACK.to_owned())).chain([UNKNOWN.to_owned()]).collect();
-    // Fails where there is no room for more: those that were named are exempt then.
-    all.join(",").parse().unwrap_or_else(|_| networks.clone())
+    let own = if and_loopback { format!("{LOOPBACK},{UNKNOWN}") } else { UNKNOWN.to_owned() };
+    networks.clone().joined(own.parse().expect("these are networks"))
 }
 
 #[cfg(test)]
 mod tests {
+    use baiwan_limits::NETWORKS_MAX;
+
     use super::*;
 
     #[test]
@@ -133,5 +133,13 @@ mod tests {
             format!("10.0.0.0/8,{LOOPBACK},{UNKNOWN}")
         );
         assert_eq!(exempt(&"10.0.0.0/8".parse().unwrap(), false).to_string(), format!("10.0.0.0/8,{UNKNOWN}"));
+    }
+
+    #[test]
+    fn a_full_list_of_networks_leaves_nobody_out_who_is_exempt_without_being_named() {
+        let full: Networks = vec!["10.0.0.0/8"; NETWORKS_MAX].join(",").parse().unwrap();
+        let contains = |and_loopback, ip: &str| exempt(&full, and_loopback).contains(ip.parse().unwrap());
+        assert!(["0.0.0.0", "127.0.0.1", "::1", "10.1.2.3"].into_iter().all(|ip| contains(true, ip)));
+        assert!(contains(false, "0.0.0.0") && !contains(false, "127.0.0.1") && !contains(true, "192.0.2.1"));
     }
 }

@@ -7,6 +7,8 @@
 //! | `/health/ready` | started, not stopping, room for more connections, and what is required is there |
 //! | `/health/startup` | has it started? |
 //!
+//! What a scrape shows as `baiwan_live` and `baiwan_ready` is the same, by the same functions.
+//!
 //! The invariant: no answer waits for a core, nor for a check.
 
 use std::collections::BTreeMap;
@@ -58,8 +60,7 @@ impl Condition {
     }
 
     pub(super) fn whole(&self) -> Answer {
-        // Until the server has started there is no core that could fail.
-        let mut is_healthy = self.health.is_live() || !self.health.is_started();
+        let mut is_healthy = is_live(&self.health);
         let mut checks = BTreeMap::from([(SERVER, if is_healthy { "ok" } else { "failed" })]);
         for check in &self.checks {
             let good = check.is_good();
@@ -88,7 +89,7 @@ impl Condition {
             now_ms: wall_ms(),
             phase: self.health.phase().name(),
             is_live: self.health.is_live(),
-            is_ready: self.is_ready(),
+            is_ready: is_ready(&self.health, &self.checks),
             warnings: self.warnings(),
             checks: self.checks.iter().map(check).collect(),
         }
@@ -118,16 +119,11 @@ impl Condition {
     }
 
     pub(super) fn live(&self) -> Answer {
-        state(self.health.is_live() || !self.health.is_started(), ["live", "not live"])
+        state(is_live(&self.health), ["live", "not live"])
     }
 
     pub(super) fn ready(&self) -> Answer {
-        state(self.is_ready(), ["ready", "not ready"])
-    }
-
-    fn is_ready(&self) -> bool {
-        let is_there = |check: &Arc<Verdict>| !check.is_required || check.is_good() == Some(true);
-        self.health.is_ready() && self.checks.iter().all(is_there)
+        state(is_ready(&self.health, &self.checks), ["ready", "not ready"])
     }
 
     pub(super) fn startup(&self) -> Answer {
@@ -146,6 +142,17 @@ impl Condition {
             None => std::future::pending().await,
         }
     }
+}
+
+/// Whether a restart would not help. Until the server has started there is no core that could fail.
+pub(super) fn is_live(health: &Health) -> bool {
+    health.is_live() || !health.is_started()
+}
+
+/// Whether new requests are welcome: the server says so, and whatever the app requires is there.
+pub(super) fn is_ready(health: &Health, checks: &[Arc<Verdict>]) -> bool {
+    let is_there = |check: &Arc<Verdict>| !check.is_required || check.is_good() == Some(true);
+    health.is_ready() && checks.iter().all(is_there)
 }
 
 fn state(good: bool, [yes, no]: [&'static str; 2]) -> Answer {

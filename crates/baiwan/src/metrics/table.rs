@@ -123,9 +123,9 @@ pub static METRICS: &[Metric] = metrics! {
     Info "baiwan_build_info" ["version"]:
         "The version of Baiwan"
     Gauge "baiwan_live" []:
-        "1 while every core takes turns"
+        "1 while /health/live answers 200: every core takes turns"
     Gauge "baiwan_ready" []:
-        "1 while new connections are welcome"
+        "1 while /health/ready answers 200: new connections are welcome, and required checks pass"
     Gauge "baiwan_health_check_up" ["check"]:
         "1 while a named check of the app passes"
     Gauge "baiwan_memory_used_ratio" []:

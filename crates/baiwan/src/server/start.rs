@@ -21,7 +21,7 @@ use crate::backlog;
 use crate::call_scope::listen_to_rate_limits;
 use crate::capacity::{self, Capacity};
 use crate::fd_tables::FdTables;
-use crate::files::Files;
+use crate::files::{Files, Sides};
 use crate::memory::MemoryLimit;
 use crate::reload::InForce;
 use crate::say::say;
@@ -104,28 +104,21 @@ impl Builder {
         self.sources.iter().filter(|source| !source.is_bound()).count()
     }
 
-    /// Files of a server that another process can take over from.
-    fn files_to_keep(&self, workers: usize) -> u64 {
-        // A thread's runtime, the door and two processes at it, and the admin side's socket, beside those of the cores.
-        const FILES: u64 = 8;
-        self.settings.takeover.as_ref().map_or(0, |_| FILES + self.sources.len() as u64 * workers as u64)
+    /// What is beside the cores and keeps files open.
+    fn sides(&self) -> Sides {
+        #[cfg(feature = "admin")]
+        let admin_files = self.admin.as_ref().map_or(0, |_| crate::admin::ADMIN_FILES);
+        #[cfg(not(feature = "admin"))]
+        let admin_files = 0;
+        let takeover_addresses = self.settings.takeover.as_ref().map(|_| self.sources.len() as u64);
+        Sides { admin_files, takeover_addresses }
     }
 
     /// Decides how many connections there may be, where as many files will be open beside those that are open now.
     fn capacity(&self, workers: usize, files_to_come: u64) -> Result<Capacity, Error> {
         let root = Path::new("/");
         let files = Files::of_process(self.settings.fd_tables, self.files_to_open()).with(files_to_come);
-        // Where each core has a table of its own, those are in none of them.
-        let files = match self.settings.fd_tables {
-            FdTables::Shared => files.with(self.files_to_keep(workers)),
-            FdTables::PerCore => files,
-        };
-        #[cfg(feature = "admin")]
-        let files = match self.admin {
-            // Where each core has a table of its own, they are in none of those.
-            Some(_) if self.settings.fd_tables == FdTables::Shared => files.with(crate::admin::ADMIN_FILES),
-            _ => files,
-        };
+        let files = files.with_sides(self.sides(), workers as u64);
         let memory = MemoryLimit::read(root);
         let wanted = self.settings.max_connections;
         let mut capacity = capacity::decide(&self.prefix, wanted, workers, files, memory.as_ref())?;

@@ -36,6 +36,7 @@ fn a_check_that_fails_is_named_and_one_that_is_required_makes_the_server_not_rea
     assert_eq!((&health["status"], &health["checks"]["queue-of-this-test"]), (&"unhealthy".into(), &"failed".into()));
     assert_eq!(get(&rig, "/health/ready").status, 503);
     assert!(shows("baiwan_health_check_up{check=\"queue-of-this-test\"} 0") && shows("baiwan_live 1"));
+    assert!(shows("baiwan_ready 0"), "a scrape says what /health/ready does");
     assert_eq!(get(&rig, "/health/live").status, 200, "a restart would not help");
     let said = lines(&["WARN", "a health check fails", "queue-of-this-test"]);
     assert!(said.len() == 1 && said[0].contains("connection refused"), "{said:?}");

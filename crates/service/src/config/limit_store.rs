@@ -15,6 +15,13 @@ pub enum LimitStore {
     Redis(StoreUrl),
 }
 
+impl LimitStore {
+    /// Whether it is a server's, to which the process keeps a connection.
+    pub(crate) fn is_in_server(&self) -> bool {
+        matches!(self, Self::Redis(_))
+    }
+}
+
 impl FromStr for LimitStore {
     type Err = String;
 

@@ -1,7 +1,7 @@
 //! Open files: of the process, of the system, and of epoll, where each connection is one.
 
 use baiwan::FdTables;
-use baiwan::machine::{ADMIN_FILES, Files};
+use baiwan::machine::{ADMIN_FILES, Files, Sides};
 use baiwan::settings::WORKERS_MAX;
 
 use super::Question;
@@ -11,7 +11,11 @@ use super::source::{Source, Unknown, garbage};
 const LIMITS: &str = "/proc/self/limits";
 const UNLIMITED: &str = "unlimited";
 /// Files that `serve` has open before its cores start, and the doctor has not: its database, its runtime, its signals.
-pub(crate) const FILES_OF_SERVICE: u64 = 9;
+const FILES_OF_SERVICE: u64 = 9;
+/// Those of a limit store in a server: a runtime and a connection.
+const FILES_OF_LIMIT_STORE: u64 = 5;
+/// Those of a service that systemd has started: what it says to systemd goes through a socket.
+pub(super) const FILES_TO_NOTIFY: u64 = 1;
 /// The kernel spreads connections over listeners by chance, so a core may have more than its share: in a normal distribution, four standard
 /// deviations more are one case in 30,000.
 const DEVIATIONS: u64 = 4;
@@ -20,15 +24,23 @@ pub(super) fn checks(source: &Source<'_>, question: &Question) -> [Check; 4] {
     [open_files(source, question), nr_open(source, question), file_max(source, question), epoll(source, question)]
 }
 
+/// Files that `serve` has open before its cores start, at most, and the doctor has not. Under systemd [`FILES_TO_NOTIFY`] come on top.
+pub(super) fn of_service(has_limit_store: bool) -> u64 {
+    FILES_OF_SERVICE + if has_limit_store { FILES_OF_LIMIT_STORE } else { 0 }
+}
+
 /// What limits the files of `serve`, which raises the soft limit to the hard one. Without a limit that can be read, none.
 pub(super) fn limits(source: &Source<'_>, question: &Question) -> Files {
     let max = process_limit(source, "Max open files").map_or(u64::MAX, |[_, hard]| hard);
-    let open = source.entries("/proc/self/fd").unwrap_or_default() + FILES_OF_SERVICE;
+    // What is to be set should do for systemd, which has not started the doctor.
+    let of_service = of_service(question.has_limit_store) + FILES_TO_NOTIFY;
+    let open = source.entries("/proc/self/fd").unwrap_or_default() + of_service;
     let files = Files { max, tables: question.fd_tables, open, listeners: question.listeners };
-    match question.has_admin && question.fd_tables == FdTables::Shared {
-        true => files.with(ADMIN_FILES),
-        false => files,
-    }
+    let sides = Sides {
+        admin_files: if question.has_admin { ADMIN_FILES } else { 0 },
+        takeover_addresses: question.has_takeover.then_some(question.listeners),
+    };
+    files.with_sides(sides, question.cores as u64)
 }
 
 /// The soft and the hard limit of this process in the line that begins with `name`; the greatest number is none.

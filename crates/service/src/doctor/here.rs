@@ -7,10 +7,11 @@ use std::path::Path;
 
 use baiwan::Server;
 
-use super::files::FILES_OF_SERVICE;
+use super::files::{FILES_TO_NOTIFY, of_service};
 use super::report::Verdict;
 use super::{Question, examine};
 use crate::config::Config;
+use crate::notify;
 use crate::store::Store;
 
 /// What the start would say of the settings `config` (lines; none is an empty text), and why it would fail, where it would.
@@ -26,7 +27,8 @@ pub fn look(config: &Config) -> (String, Vec<anyhow::Error>) {
         Some(admin) => server.admin(admin),
         None => server,
     };
-    let capacity = server.rehearse(FILES_OF_SERVICE);
+    let files_to_notify = if notify::is_asked_for() { FILES_TO_NOTIFY } else { 0 };
+    let capacity = server.rehearse(of_service(config.rate_limit_store.is_in_server()) + files_to_notify);
     let mut notes = Vec::new();
     let question = match capacity {
         Ok(capacity) => {

@@ -83,6 +83,8 @@ fn question(connections: u64) -> Question {
         cores: 2,
         fd_tables: FdTables::Shared,
         has_admin: true,
+        has_takeover: false,
+        has_limit_store: false,
         listeners: 1,
         database: Location::Sqlite("/data/baiwan.db".into()),
     }

@@ -67,6 +67,44 @@ fn the_admin_side_is_asked_first_and_the_server_where_it_does_not_answer() {
     assert_eq!(said(&asked(&[], &settings)), (Some(0), expected));
 }
 
+/// As two that were told their ports and nothing else: the second finds the port of the admin side in use, and does without.
+#[test]
+fn the_health_of_another_service_on_the_default_port_of_the_admin_side_is_not_ones_own() {
+    let directory = tempfile::tempdir().unwrap();
+    // Whether the first has that port, or another program of this machine, makes no difference.
+    let start = |name: &str| {
+        let folder = directory.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        let mut command = command(&folder);
+        command.env_remove("ADMIN_HOST").env_remove("ADMIN_PORT");
+        Running::start(command)
+    };
+    let ask = |port: &str| said(&asked(&[], &[("ADMIN_HOST", ""), ("ADMIN_PORT", ""), ("PORT", port)]));
+    let (first, second) = (start("first"), start("second"));
+    let ports = [&first, &second].map(|service| service.address.port().to_string());
+    for port in &ports {
+        assert_eq!(ask(port), (Some(0), format!("healthy: http://127.0.0.1:{port}/health/live answers 200")));
+    }
+    drop(second);
+    let (code, line) = ask(&ports[1]);
+    assert!(code == Some(1) && line.contains("refused"), "{line}");
+    assert_eq!(ask(&ports[0]).0, Some(0));
+}
+
+#[test]
+fn a_service_that_expects_the_proxy_protocol_from_this_machine_is_asked_in_it() {
+    let directory = tempfile::tempdir().unwrap();
+    for (proxies, is_trusted) in [("127.0.0.0/8", true), ("192.0.2.0/24", false)] {
+        let mut command = command(directory.path());
+        command.env("PROXY_PROTOCOL", "on").env("TRUSTED_PROXIES", proxies);
+        let service = Running::start(command);
+        let port = service.address.port().to_string();
+        let settings = [("PROXY_PROTOCOL", "on"), ("TRUSTED_PROXIES", proxies), ("PORT", &*port)];
+        let line = format!("healthy: http://127.0.0.1:{port}/health/live answers 200");
+        assert_eq!(said(&asked(&[], &settings)), (Some(0), line), "trusted: {is_trusted}");
+    }
+}
+
 #[test]
 fn a_service_that_is_not_healthy_is_not_there_or_says_nothing_is_exit_code_1() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

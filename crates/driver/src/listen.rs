@@ -12,7 +12,7 @@ use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, 
 
 use crate::kind::check_listening;
 use crate::option::{UNSENT_BYTES_MAX, set_unsent_max};
-use crate::socket_file::{self, Identity};
+use crate::socket_file::{self, FileIdentity};
 use crate::{Address, ListenOptions, SocketFile};
 
 /// How many connections may wait to be accepted. The kernel lowers it to `net.core.somaxconn`.
@@ -43,7 +43,7 @@ pub struct BoundListener {
     fd: OwnedFd,
     address: Address,
     /// Of a Unix socket that was bound here.
-    file: Option<Identity>,
+    file: Option<FileIdentity>,
 }
 
 impl BoundListener {
@@ -159,6 +159,11 @@ impl BoundListener {
     pub fn socket_file(&self) -> Option<SocketFile> {
         let (Address::Unix(path), Some(file)) = (&self.address, self.file) else { return None };
         Some(SocketFile::new(path, file))
+    }
+
+    /// Which file that is.
+    pub fn file_identity(&self) -> Option<FileIdentity> {
+        self.file
     }
 
     /// The descriptor, for whoever serves it by other means.

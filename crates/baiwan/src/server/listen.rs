@@ -3,9 +3,8 @@
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 
-use baiwan_driver::{Address, AddressError, ListenOptions, SocketFile};
+use baiwan_driver::{Address, AddressError, FileIdentity, ListenOptions, SocketFile};
 
 use crate::Error;
 
@@ -191,10 +190,7 @@ pub(crate) fn is_same(one: &Address, other: &Address) -> bool {
         (Address::Tcp(one), Address::Tcp(other)) => {
             one.port() == other.port() && one.ip().to_canonical() == other.ip().to_canonical()
         }
-        (Address::Unix(one), Address::Unix(other)) => {
-            let file = |path| std::fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()));
-            file(one).is_some_and(|one| Some(one) == file(other))
-        }
+        (Address::Unix(one), Address::Unix(other)) => FileIdentity::at(one).is_ok_and(|file| file.is_at(other)),
         _ => one == other,
     }
 }

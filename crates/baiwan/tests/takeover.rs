@@ -285,6 +285,58 @@ fn unix_sockets_and_the_admin_side_are_handed_over_too() {
     assert!(!path.exists() && !rig.door().exists());
 }
 
+/// Asks the admin side on a connection that is kept, and reads until the answer is there or the connection ends.
+fn ask_admin(stream: &mut TcpStream) -> String {
+    let mut answer = String::new();
+    if stream.write_all(b"GET /health/ready HTTP/1.1\r\nhost: localhost\r\n\r\n").is_ok() {
+        let mut buffer = [0; 4096];
+        while !answer.ends_with('}') {
+            match stream.read(&mut buffer) {
+                Ok(taken @ 1..) => answer += std::str::from_utf8(&buffer[..taken]).unwrap(),
+                Ok(0) => break,
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    answer
+}
+
+#[test]
+fn who_asks_the_admin_side_on_a_kept_connection_comes_to_the_process_that_serves() {
+    for event_loop in LOOPS {
+        let rig = Rig::new();
+        let builder = |port: u16| {
+            let admin = Admin::bind(SocketAddr::from(([127, 0, 0, 1], port)));
+            rig.on_a_port().event_loop(event_loop).shutdown_timeout(Duration::from_secs(3600)).admin(admin)
+        };
+        let first = rig.start(builder(0), "first");
+        let admin = first.admin_address().unwrap();
+        // One that has asked for nothing, and one that has, and so both were accepted.
+        let mut kept = [connect(admin).unwrap(), connect(admin).unwrap()];
+        let answer = ask_admin(&mut kept[1]);
+        assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.contains("connection: close"), "{answer}");
+        // The first one drains for as long as this is open.
+        let mut busy = connect(address(&first)).unwrap();
+        busy.write_all(b"POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\nhello").unwrap();
+        busy.read_exact(&mut [0; 10]).unwrap();
+        let second = rig.start(builder(admin.port()), "second");
+        for stream in &mut kept {
+            // The side hears of the take-over on its own thread, in the middle of answers.
+            let ends = (0..10_000).any(|_| {
+                let answer = ask_admin(stream).to_ascii_lowercase();
+                answer.is_empty() || answer.contains("connection: close")
+            });
+            assert!(ends, "{event_loop:?}: it goes on with the first");
+        }
+        let is_ready = || ask_admin(&mut connect(admin).unwrap()).starts_with("HTTP/1.1 200 ");
+        assert!((0..10_000).any(|_| is_ready()), "{event_loop:?}: the second answers");
+        drop(busy);
+        rig.wait(first);
+        drop(second);
+    }
+}
+
 #[test]
 fn a_unix_socket_that_is_taken_over_has_the_mode_that_the_new_process_asks_for() {
     let rig = Rig::new();

@@ -64,8 +64,7 @@ impl BoundListener {
         Ok(Self { file: Some(file), ..Self::from_fd(fd)? })
     }
 
-    /// Whether `address` could be bound now by a socket that does not share its port. Sockets with `reuse_port` would join a
-    /// stranger's silently; asking first turns that into the error that an operator expects.
+    /// Whether `address` could be bound now by a socket that does not share its port.
     ///
     /// # Errors
     /// As [`bind`](Self::bind).
@@ -122,6 +121,15 @@ impl BoundListener {
     /// When the process is out of files.
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(Self { fd: self.fd.try_clone()?, address: self.address.clone(), file: None })
+    }
+
+    /// Lets other sockets of this user listen on the same port from here on, with [`ListenOptions::reuse_port`]. Linux spreads connections over
+    /// all of them, as if each had had the option when it was bound.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn share_port(&self) -> io::Result<()> {
+        Ok(sockopt::set_socket_reuseport(&self.fd, true)?)
     }
 
     /// Sets whether connections that come in from here on send small amounts at once (`TCP_NODELAY`). They do unless this is

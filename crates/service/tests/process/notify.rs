@@ -2,27 +2,26 @@
 
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-use crate::running::{Running, command, eventually, with_settings};
+use crate::running::{Running, command, eventually};
 
 /// A test that waits longer than this for a message has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// systemd's end.
-struct Manager {
+pub(crate) struct Manager {
     socket: UnixDatagram,
-    name: String,
+    pub(crate) name: String,
 }
 
 impl Manager {
-    fn in_directory(directory: &Path) -> Self {
+    pub(crate) fn in_directory(directory: &Path) -> Self {
         let path = directory.join("notify");
         Self::new(UnixDatagram::bind(&path).unwrap(), path.display().to_string())
     }
@@ -40,14 +39,14 @@ impl Manager {
     }
 
     /// The lines of the next message.
-    fn message(&self) -> Vec<String> {
+    pub(crate) fn message(&self) -> Vec<String> {
         let mut bytes = [0; 4096];
         let length = self.socket.recv(&mut bytes).expect("a message comes");
         String::from_utf8(bytes[..length].to_vec()).unwrap().lines().map(ToOwned::to_owned).collect()
     }
 
     /// The next message with this line.
-    fn message_with(&self, line: &str) -> Vec<String> {
+    pub(crate) fn message_with(&self, line: &str) -> Vec<String> {
         loop {
             let message = self.message();
             if message.iter().any(|other| other == line) {
@@ -58,7 +57,7 @@ impl Manager {
 }
 
 /// The service as a unit of that manager.
-fn unit(directory: &Path, manager: &str) -> Command {
+pub(crate) fn unit(directory: &Path, manager: &str) -> Command {
     let mut command = command(directory);
     command.env("NOTIFY_SOCKET", manager);
     command
@@ -182,131 +181,4 @@ fn a_manager_that_reads_nothing_stops_neither_the_server_nor_its_stop() {
     service.signal(Signal::TERM);
     let (status, log) = service.wait();
     assert_eq!(status.code(), Some(0), "{log}");
-}
-
-/// What a heir says that cannot start, as its unit's manager.
-#[cfg(not(baiwan_portable))]
-fn statuses(manager: &Manager, failing: &mut Command) -> Vec<String> {
-    let output = failing.output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    UnixDatagram::unbound().unwrap().send_to(b"END=1", &manager.name).unwrap();
-    let messages = std::iter::from_fn(|| Some(manager.message()).filter(|message| message != &["END=1"]));
-    messages.flatten().filter(|line| line.starts_with("STATUS=")).collect()
-}
-
-#[cfg(not(baiwan_portable))]
-#[test]
-fn a_process_that_cannot_take_over_says_nothing_of_the_service_and_a_first_one_that_cannot_start_says_why() {
-    let directory = tempfile::tempdir().unwrap();
-    let manager = Manager::in_directory(directory.path());
-    let command = || {
-        let mut command = unit(directory.path(), &manager.name);
-        command.env("TAKEOVER", directory.path().join("takeover.sock"));
-        command
-    };
-    // Before it asks at the door, and after.
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port().to_string();
-    let failing = || {
-        let (mut early, mut late) = (command(), command());
-        early.env("DATABASE_URL", "postgres://baiwan@localhost:1/baiwan");
-        late.env("ADMIN_HOST", "127.0.0.1").env("ADMIN_PORT", &port);
-        [early, late]
-    };
-    let first = Running::start(command());
-    manager.message_with("READY=1");
-    for mut heir in failing() {
-        assert_eq!(statuses(&manager, &mut heir), [""; 0]);
-    }
-    first.signal(Signal::TERM);
-    assert_eq!(first.wait().0.code(), Some(0));
-    manager.message_with("STOPPING=1");
-    for mut first in failing() {
-        assert_eq!(statuses(&manager, &mut first).len(), 1);
-    }
-}
-
-/// What the drop-in of the documents has `systemctl reload` do, as the shell gets it.
-#[cfg(not(baiwan_portable))]
-fn documented_reload() -> String {
-    let documents = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/service.md");
-    let text = std::fs::read_to_string(documents).unwrap().replace("\\\n", " ");
-    let line = text.lines().find_map(|line| line.strip_prefix("ExecReload=/bin/sh -c '")?.strip_suffix('\'')).unwrap();
-    // systemd makes one of two (systemd.service(5)).
-    assert!(
-        !line.replace("$$", "").contains('$') && !line.contains('%') && line.contains("/usr/bin/baiwan "),
-        "{line}"
-    );
-    line.replace("$$", "$").replace("/usr/bin/baiwan", env!("CARGO_BIN_EXE_baiwan"))
-}
-
-#[cfg(not(baiwan_portable))]
-#[test]
-fn the_documented_reload_waits_for_the_new_process_and_fails_when_that_one_does() {
-    let directory = tempfile::tempdir().unwrap();
-    let manager = Manager::in_directory(directory.path());
-    // In the place of systemd, which knows the main process from its notifications.
-    let (main, programs) = (directory.path().join("main"), directory.path().join("bin"));
-    std::fs::create_dir(&programs).unwrap();
-    let script = format!("#!/bin/sh\n[ \"$*\" = 'show -P MainPID baiwan' ] && cat '{}'\n", main.display());
-    std::fs::write(programs.join("systemctl"), script).unwrap();
-    std::fs::set_permissions(programs.join("systemctl"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let set = |command: &mut Command| {
-        command.env("NOTIFY_SOCKET", &manager.name).env("TAKEOVER", directory.path().join("takeover.sock"));
-    };
-    let reload = || {
-        let mut shell = Command::new("/bin/sh");
-        shell.arg("-c").arg(documented_reload());
-        let mut shell = with_settings(shell, directory.path());
-        set(&mut shell);
-        shell.env("PATH", format!("{}:/usr/bin:/bin", programs.display())).stderr(Stdio::null());
-        shell
-    };
-    let mut command = command(directory.path());
-    set(&mut command);
-    let first = Running::start(command);
-    manager.message_with("READY=1");
-    std::fs::write(&main, first.pid().as_raw_nonzero().to_string()).unwrap();
-
-    let failed = reload().env("DATABASE_URL", "postgres://baiwan@localhost:1/baiwan").status().unwrap();
-    assert_eq!(failed.code(), Some(1));
-    let mut reloading = reload().spawn().unwrap();
-    let message = manager.message();
-    let second = message[0].strip_prefix("MAINPID=").expect("the first message is that of the main process");
-    assert_eq!(first.wait().0.code(), Some(0));
-    assert!(reloading.try_wait().unwrap().is_none(), "systemd does not know it yet");
-    std::fs::write(&main, second).unwrap();
-    assert_eq!(reloading.wait().unwrap().code(), Some(0));
-    manager.message_with("READY=1");
-    kill_process(Pid::from_raw(second.parse().unwrap()).unwrap(), Signal::TERM).unwrap();
-    manager.message_with("STOPPING=1");
-}
-
-// Elsewhere no process takes over from another.
-#[cfg(not(baiwan_portable))]
-#[test]
-fn a_process_that_takes_over_becomes_the_main_one_and_the_one_before_ends_without_a_word() {
-    let directory = tempfile::tempdir().unwrap();
-    let manager = Manager::in_directory(directory.path());
-    let start = || {
-        let mut command = unit(directory.path(), &manager.name);
-        command.env("TAKEOVER", directory.path().join("takeover.sock"));
-        Running::start(command)
-    };
-    let first = start();
-    manager.message_with("READY=1");
-    let second = start();
-    let main = format!("MAINPID={}", second.pid().as_raw_nonzero());
-    let (status, log) = first.wait();
-    assert_eq!(status.code(), Some(0), "{log}");
-    // Both have said it by then, and the second one that it is ready.
-    let mut said: Vec<Vec<String>> = (0..3).map(|_| manager.message()).collect();
-    said.sort();
-    assert_eq!(said[..2], [[main.clone()], [main]], "{said:?}");
-    assert_eq!(said[2][0], "READY=1", "{said:?}");
-    // Nobody has told it of a watchdog.
-    assert_eq!(manager.message(), ["WATCHDOG=1"]);
-    second.signal(Signal::TERM);
-    assert_eq!(manager.message()[0], "STOPPING=1");
-    assert_eq!(second.wait().0.code(), Some(0));
 }

@@ -7,7 +7,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -285,6 +285,58 @@ fn unix_sockets_and_the_admin_side_are_handed_over_too() {
     assert!(!path.exists() && !rig.door().exists());
 }
 
+/// Asks the admin side on a connection that is kept, and reads until the answer is there or the connection ends.
+fn ask_admin(stream: &mut TcpStream) -> String {
+    let mut answer = String::new();
+    if stream.write_all(b"GET /health/ready HTTP/1.1\r\nhost: localhost\r\n\r\n").is_ok() {
+        let mut buffer = [0; 4096];
+        while !answer.ends_with('}') {
+            match stream.read(&mut buffer) {
+                Ok(taken @ 1..) => answer += std::str::from_utf8(&buffer[..taken]).unwrap(),
+                Ok(0) => break,
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    answer
+}
+
+#[test]
+fn who_asks_the_admin_side_on_a_kept_connection_comes_to_the_process_that_serves() {
+    for event_loop in LOOPS {
+        let rig = Rig::new();
+        let builder = |port: u16| {
+            let admin = Admin::bind(SocketAddr::from(([127, 0, 0, 1], port)));
+            rig.on_a_port().event_loop(event_loop).shutdown_timeout(Duration::from_secs(3600)).admin(admin)
+        };
+        let first = rig.start(builder(0), "first");
+        let admin = first.admin_address().unwrap();
+        // One that has asked for nothing, and one that has, and so both were accepted.
+        let mut kept = [connect(admin).unwrap(), connect(admin).unwrap()];
+        let answer = ask_admin(&mut kept[1]);
+        assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.contains("connection: close"), "{answer}");
+        // The first one drains for as long as this is open.
+        let mut busy = connect(address(&first)).unwrap();
+        busy.write_all(b"POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\nhello").unwrap();
+        busy.read_exact(&mut [0; 10]).unwrap();
+        let second = rig.start(builder(admin.port()), "second");
+        for stream in &mut kept {
+            // The side hears of the take-over on its own thread, in the middle of answers.
+            let ends = (0..10_000).any(|_| {
+                let answer = ask_admin(stream).to_ascii_lowercase();
+                answer.is_empty() || answer.contains("connection: close")
+            });
+            assert!(ends, "{event_loop:?}: it goes on with the first");
+        }
+        let is_ready = || ask_admin(&mut connect(admin).unwrap()).starts_with("HTTP/1.1 200 ");
+        assert!((0..10_000).any(|_| is_ready()), "{event_loop:?}: the second answers");
+        drop(busy);
+        rig.wait(first);
+        drop(second);
+    }
+}
+
 #[test]
 fn a_unix_socket_that_is_taken_over_has_the_mode_that_the_new_process_asks_for() {
     let rig = Rig::new();
@@ -302,6 +354,88 @@ fn a_unix_socket_that_is_taken_over_has_the_mode_that_the_new_process_asks_for()
     rig.wait(second);
     assert_eq!(ask_on(UnixStream::connect(&path).unwrap()).unwrap().1, "third");
     drop(third);
+}
+
+/// Puts another program's socket in the place of what is there.
+fn replaced(path: &Path) -> UnixListener {
+    std::fs::remove_file(path).unwrap();
+    UnixListener::bind(path).unwrap()
+}
+
+#[test]
+fn another_programs_socket_at_the_path_of_one_that_was_served_is_left_alone() {
+    let rig = Rig::new();
+    let path = rig.folder.path().join("app.sock");
+    let at_path = |builder: Builder| builder.bind(format!("unix:{}", path.display())).bind_mode(0o666);
+    let first = rig.start(at_path(rig.on_a_port()), "first");
+    let at = address(&first);
+    let other = replaced(&path);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let found = || std::fs::metadata(&path).map(|file| (file.ino(), file.permissions().mode() & 0o777)).unwrap();
+    let before = found();
+    // As at any start.
+    let error = rig.try_start(at_path(rig.on_a_port()), "second").map(drop).unwrap_err();
+    let is_in_use = matches!(&error, Error::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse);
+    assert!(is_in_use, "{error}");
+    assert_eq!((found(), ask(at).unwrap().as_str()), (before, "first"));
+
+    let second = rig.start(rig.on_a_port(), "second");
+    rig.wait(first);
+    assert_eq!((found(), ask(at).unwrap().as_str()), (before, "second"));
+    drop(second);
+    assert_eq!(found(), before);
+    UnixStream::connect(&path).unwrap();
+    drop(other);
+    // What nobody listens on any more is replaced, as at any start.
+    let first = rig.start(at_path(rig.builder()), "first");
+    drop(replaced(&path));
+    let second = rig.start(at_path(rig.builder()), "second");
+    rig.wait(first);
+    assert_eq!(ask_on(UnixStream::connect(&path).unwrap()).unwrap().1, "second");
+    drop(second);
+    assert!(!path.exists() && !rig.door().exists());
+}
+
+#[test]
+fn a_unix_socket_that_loses_its_path_while_another_server_starts_is_not_taken_over() {
+    let rig = Rig::new();
+    let path = rig.folder.path().join("app.sock");
+    let builder = || rig.builder().bind(format!("unix:{}", path.display())).bind_mode(0o600);
+    let first = rig.start(builder(), "first");
+    let (others, lost) = (Arc::new(std::sync::Mutex::new(None)), path.clone());
+    let put = Arc::clone(&others);
+    let error = rig.runtime.block_on(async {
+        builder().bind_mode(0o606).start_with(move |core| {
+            if core == 0 {
+                *put.lock().unwrap() = Some(replaced(&lost));
+            }
+            Router::new()
+        })
+    });
+    let said = error.map(drop).unwrap_err().to_string();
+    assert!(said.contains(&format!("its socket at {} was removed or replaced", path.display())), "{said}");
+    assert_ne!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o606);
+    drop(first);
+    UnixStream::connect(&path).unwrap();
+}
+
+#[test]
+fn another_programs_socket_that_takes_the_place_of_the_door_meanwhile_is_left_alone() {
+    let rig = Rig::new();
+    let first = rig.start(rig.on_a_port(), "first");
+    let (others, door) = (Arc::new(std::sync::Mutex::new(None)), rig.door());
+    let put = Arc::clone(&others);
+    let second = rig.runtime.block_on(async {
+        rig.on_a_port().start_with(move |core| {
+            if core == 0 {
+                *put.lock().unwrap() = Some(replaced(&door));
+            }
+            Router::new()
+        })
+    });
+    rig.wait(first);
+    drop(second.unwrap());
+    UnixStream::connect(rig.door()).unwrap();
 }
 
 #[test]

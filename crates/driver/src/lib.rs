@@ -72,7 +72,7 @@ pub use option::{excess_bytes, held_bytes};
 pub use portable_listen::BoundListener;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 pub use rights::{MESSAGE_FDS_MAX, effective_user, peer_user, receive_fds, send_fds};
-pub use socket_file::{FileAccess, SocketFile};
+pub use socket_file::{FileAccess, FileIdentity, SocketFile};
 
 /// How to open a listening socket.
 #[derive(Clone, Copy, Default, Debug)]

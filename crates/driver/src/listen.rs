@@ -12,7 +12,7 @@ use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, 
 
 use crate::kind::check_listening;
 use crate::option::{UNSENT_BYTES_MAX, set_unsent_max};
-use crate::socket_file::{self, Identity};
+use crate::socket_file::{self, FileIdentity};
 use crate::{Address, ListenOptions, SocketFile};
 
 /// How many connections may wait to be accepted. The kernel lowers it to `net.core.somaxconn`.
@@ -43,7 +43,7 @@ pub struct BoundListener {
     fd: OwnedFd,
     address: Address,
     /// Of a Unix socket that was bound here.
-    file: Option<Identity>,
+    file: Option<FileIdentity>,
 }
 
 impl BoundListener {
@@ -64,8 +64,7 @@ impl BoundListener {
         Ok(Self { file: Some(file), ..Self::from_fd(fd)? })
     }
 
-    /// Whether `address` could be bound now by a socket that does not share its port. Sockets with `reuse_port` would join a
-    /// stranger's silently; asking first turns that into the error that an operator expects.
+    /// Whether `address` could be bound now by a socket that does not share its port.
     ///
     /// # Errors
     /// As [`bind`](Self::bind).
@@ -124,6 +123,15 @@ impl BoundListener {
         Ok(Self { fd: self.fd.try_clone()?, address: self.address.clone(), file: None })
     }
 
+    /// Lets other sockets of this user listen on the same port from here on, with [`ListenOptions::reuse_port`]. Linux spreads connections over
+    /// all of them, as if each had had the option when it was bound.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn share_port(&self) -> io::Result<()> {
+        Ok(sockopt::set_socket_reuseport(&self.fd, true)?)
+    }
+
     /// Sets whether connections that come in from here on send small amounts at once (`TCP_NODELAY`). They do unless this is
     /// called. A Unix socket always does.
     ///
@@ -159,6 +167,11 @@ impl BoundListener {
     pub fn socket_file(&self) -> Option<SocketFile> {
         let (Address::Unix(path), Some(file)) = (&self.address, self.file) else { return None };
         Some(SocketFile::new(path, file))
+    }
+
+    /// Which file that is.
+    pub fn file_identity(&self) -> Option<FileIdentity> {
+        self.file
     }
 
     /// The descriptor, for whoever serves it by other means.

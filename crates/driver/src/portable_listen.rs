@@ -11,7 +11,7 @@ use std::path::Path;
 use rustix::net::{self, AddressFamily, sockopt};
 
 use crate::kind::check_listening;
-use crate::socket_file::{self, Identity, stream_socket};
+use crate::socket_file::{self, FileIdentity, stream_socket};
 use crate::{Address, ListenOptions, SocketFile};
 
 /// How many connections may wait to be accepted, where the system allows as many.
@@ -23,7 +23,7 @@ pub struct BoundListener {
     fd: OwnedFd,
     address: Address,
     /// Of a Unix socket that was bound here.
-    file: Option<Identity>,
+    file: Option<FileIdentity>,
 }
 
 impl BoundListener {

@@ -40,16 +40,24 @@ pub struct FileAccess {
 
 /// What tells a file from any other that is there at the same time: its device and its number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Identity(u64, u64);
+pub struct FileIdentity(u64, u64);
 
-impl Identity {
+impl FileIdentity {
+    /// That of what stands at the path. A symbolic link there is not followed.
+    ///
+    /// # Errors
+    /// What the system says, such as that nothing is there.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        Ok(Self::of(&std::fs::symlink_metadata(path)?))
+    }
+
     fn of(metadata: &Metadata) -> Self {
         Self(metadata.dev(), metadata.ino())
     }
 
     /// Whether this file stands at the path.
-    pub(crate) fn is_at(self, path: &Path) -> bool {
-        std::fs::symlink_metadata(path).is_ok_and(|metadata| Self::of(&metadata) == self)
+    pub fn is_at(self, path: &Path) -> bool {
+        Self::at(path).is_ok_and(|found| found == self)
     }
 }
 
@@ -60,36 +68,42 @@ impl Identity {
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    identity: Option<Identity>,
+    identity: Option<FileIdentity>,
 }
 
 impl SocketFile {
-    pub(crate) fn new(path: &Path, identity: Identity) -> Self {
+    pub(crate) fn new(path: &Path, identity: FileIdentity) -> Self {
         // A process whose working directory is gone has no paths but those that it was given.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         Self { path, identity: Some(identity) }
     }
 
-    /// The file at a path of a socket that another process has bound, and that this process has taken over.
-    ///
-    /// # Errors
-    /// What the system says, such as that nothing is there any more.
-    pub fn taken_over(path: &Path) -> io::Result<Self> {
-        Ok(Self::new(path, Identity::of(&std::fs::symlink_metadata(path)?)))
+    /// The file at a path of a socket that another process has bound, and that this process has taken over. What stands at the path by now
+    /// may be somebody else's: `identity` is that of the socket's own file.
+    pub fn taken_over(path: &Path, identity: FileIdentity) -> Self {
+        Self::new(path, identity)
     }
 
-    /// Where it stands.
+    /// Where it was bound.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether it still stands there: nobody has removed it, or put another file in its place.
+    pub fn is_in_place(&self) -> bool {
+        self.identity.is_some_and(|identity| identity.is_at(&self.path))
     }
 
     /// Makes it accessible as it shall be. What is so already is not set again, because a process that has given the file away may not do
     /// that. Whoever was let in before stays connected.
     ///
     /// # Errors
-    /// A sentence that says what cannot be set, and who could.
+    /// A sentence that says what cannot be set, and who could; or that the file is not there any more. What stands in its place stays as it is.
     pub fn set_access(&self, access: FileAccess) -> io::Result<()> {
         let found = std::fs::symlink_metadata(&self.path)?;
+        if self.identity != Some(FileIdentity::of(&found)) {
+            return Err(io::Error::new(ErrorKind::NotFound, "its file was removed, and another one stands there"));
+        }
         let access = FileAccess {
             mode: access.mode.filter(|mode| *mode != found.mode() & 0o7777),
             owner: access.owner.filter(|owner| *owner != found.uid()),
@@ -106,7 +120,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.identity.take().is_some_and(|identity| identity.is_at(&self.path)) {
+        if self.is_in_place() {
             // Where the process may not do so any more, the next server replaces the file.
             let _ = std::fs::remove_file(&self.path);
         }
@@ -115,7 +129,7 @@ impl Drop for SocketFile {
 
 /// Binds a new socket to the path, in the place of one that nobody listens on any more, and has it listen once its file is accessible
 /// as it shall be.
-pub(crate) fn listen(fd: &OwnedFd, path: &Path, access: FileAccess, backlog: i32) -> io::Result<Identity> {
+pub(crate) fn listen(fd: &OwnedFd, path: &Path, access: FileAccess, backlog: i32) -> io::Result<FileIdentity> {
     let _locked = lock_folder(path);
     bind(fd, path)?;
     let identity = claim(path, access)?;
@@ -125,8 +139,8 @@ pub(crate) fn listen(fd: &OwnedFd, path: &Path, access: FileAccess, backlog: i32
 }
 
 /// Makes the file that was just bound accessible as it shall be. It is removed if that fails.
-fn claim(path: &Path, access: FileAccess) -> io::Result<Identity> {
-    let identity = Identity::of(&std::fs::symlink_metadata(path)?);
+fn claim(path: &Path, access: FileAccess) -> io::Result<FileIdentity> {
+    let identity = FileIdentity::at(path)?;
     let file = SocketFile::new(path, identity);
     open_to(path, access)?;
     file.keep();
@@ -135,7 +149,7 @@ fn claim(path: &Path, access: FileAccess) -> io::Result<Identity> {
 
 /// Fails if the file that was claimed is another one by now: a process that had no lock looked before the socket listened, and took it for
 /// a dead server's.
-fn check(path: &Path, claimed: Identity) -> io::Result<()> {
+fn check(path: &Path, claimed: FileIdentity) -> io::Result<()> {
     if claimed.is_at(path) { Ok(()) } else { Err(Errno::ADDRINUSE.into()) }
 }
 
@@ -294,7 +308,7 @@ pub(crate) fn probe(path: &Path, access: FileAccess) -> io::Result<()> {
 /// The file of a socket that nobody listens on any more.
 #[derive(Debug)]
 struct Dead {
-    identity: Identity,
+    identity: FileIdentity,
     /// While this is open, a file that another process puts in its place has another number. `None` where the system cannot do that.
     _held: Option<File>,
 }
@@ -325,7 +339,7 @@ fn dead_at(path: &Path, name: &SocketAddrUnix) -> io::Result<Option<Dead>> {
     let asking = stream_socket(AddressFamily::UNIX)?;
     rustix::io::ioctl_fionbio(&asking, true)?;
     match net::connect(&asking, name) {
-        Err(Errno::CONNREFUSED) => Ok(Some(Dead { identity: Identity::of(&metadata), _held: held })),
+        Err(Errno::CONNREFUSED) => Ok(Some(Dead { identity: FileIdentity::of(&metadata), _held: held })),
         // It has just gone.
         Err(Errno::NOENT) => Ok(None),
         Err(Errno::ACCESS) => {

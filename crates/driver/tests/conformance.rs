@@ -701,4 +701,16 @@ mod epoll {
         let probed = BoundListener::probe(&address, ListenOptions::default()).unwrap_err();
         assert_eq!(probed.kind(), io::ErrorKind::AddrInUse);
     }
+
+    #[test]
+    fn a_socket_has_its_port_alone_until_it_shares_it() {
+        let (alone, shared) =
+            (ListenOptions::default(), ListenOptions { reuse_port: true, ..ListenOptions::default() });
+        let first = BoundListener::bind(&"127.0.0.1:0".parse().unwrap(), alone).unwrap();
+        let bind = |options| BoundListener::bind(first.address(), options).map_err(|error| error.kind());
+        assert_eq!(bind(shared).unwrap_err(), io::ErrorKind::AddrInUse);
+        first.share_port().unwrap();
+        let _second = bind(shared).unwrap();
+        assert_eq!(bind(alone).unwrap_err(), io::ErrorKind::AddrInUse);
+    }
 }

@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 
-use baiwan_driver::{Address, BoundListener, FileAccess, ListenOptions, SocketFile, group_id, user_id};
+use baiwan_driver::{Address, BoundListener, FileAccess, FileIdentity, ListenOptions, SocketFile, group_id, user_id};
 
 /// A folder of its own, gone at the end.
 struct Folder(PathBuf);
@@ -140,18 +140,23 @@ fn a_folder_that_somebody_has_locked_does_not_keep_a_server_from_starting() {
 fn the_access_of_a_file_that_was_taken_over_can_change() {
     let folder = Folder::new("access");
     let bound = bind(&folder.socket(), FileAccess { mode: Some(0o600), ..FileAccess::default() }).unwrap();
-    let file = SocketFile::taken_over(&folder.socket()).unwrap();
+    let file = SocketFile::taken_over(&folder.socket(), FileIdentity::at(&folder.socket()).unwrap());
     let found = || std::fs::metadata(folder.socket()).unwrap();
     let wanted = FileAccess { mode: Some(0o660), owner: Some(found().uid()), group: Some(found().gid()) };
     file.set_access(wanted).unwrap();
     assert_eq!(found().permissions().mode() & 0o7777, 0o660);
     file.set_access(FileAccess::default()).unwrap();
     assert_eq!(found().permissions().mode() & 0o7777, 0o660, "what is not asked for stays");
-    drop(bound);
+    // What another program puts in its place, while the socket is open, is that one's.
     std::fs::remove_file(folder.socket()).unwrap();
-    std::fs::write(folder.socket(), "precious").unwrap();
-    let refused = file.set_access(FileAccess { mode: Some(0o666), ..FileAccess::default() }).is_err();
-    assert!(refused || cfg!(not(target_os = "linux")), "it is no socket");
+    let _other = UnixListener::bind(folder.socket()).unwrap();
+    let mode = found().permissions().mode();
+    assert!(!file.is_in_place());
+    file.set_access(FileAccess { mode: Some(0o606), ..FileAccess::default() }).unwrap_err();
+    assert_eq!(found().permissions().mode(), mode);
+    drop(file);
+    UnixStream::connect(folder.socket()).unwrap();
+    drop(bound);
 }
 
 #[test]

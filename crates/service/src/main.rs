@@ -57,7 +57,7 @@ fn main() -> ExitCode {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     let line = line(&error);
-                    notify::status(&line);
+                    notify::failed(&line, config.server.takeover.as_deref());
                     logs::print_fatal(config.log_format, &[line]);
                     ExitCode::FAILURE
                 }

@@ -17,7 +17,8 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -137,9 +138,12 @@ pub fn stopping(at_most: Duration) {
     tell(Some(Phase::Stopping), &states);
 }
 
-/// What `systemctl status` shows.
-pub fn status(text: &str) {
-    tell(None, &[NotifyState::Status(&on_one_line(text))]);
+/// This process has failed, and `why` is what `systemctl status` shows. Nothing is said while another process serves, which listens at `door`
+/// (`TAKEOVER`): the service is well then, and its state is that process's.
+pub fn failed(why: &str, door: Option<&Path>) {
+    if door.is_none_or(|door| UnixStream::connect(door).is_err()) {
+        tell(None, &[NotifyState::Status(&on_one_line(why))]);
+    }
 }
 
 /// The service's main process is the one with this id. If it is this one, the watchdog is fed from now on, whether there is one or not: systemd

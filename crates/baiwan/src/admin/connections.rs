@@ -5,13 +5,19 @@
 //! half a request, holds nobody up. It is no defence against one who goes on opening: then a connection has until the next
 //! [`CONNECTIONS_MAX`] to send its request; nor against an operator who holds all of them with bodies that never come.
 //!
+//! When another process has taken over, those connections end at once on which nothing is asked, each other one with its next answer: whoever
+//! asks goes on there. One that has asked for nothing yet is answered, because it may have come for that process in the same moment.
+//!
 //! The invariant: at most [`CONNECTIONS_MAX`] connections, and each has asked for something within [`QUIET_MAX`].
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use http::HeaderValue;
+use http::header::CONNECTION;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -43,6 +49,8 @@ struct Use {
     /// When it was accepted, or its last request began or was answered.
     last: Cell<Instant>,
     is_answering: Cell<bool>,
+    /// A request has begun.
+    has_asked: Cell<bool>,
 }
 
 /// Accepts and serves until it is dropped. To be called on a local runtime, which drops the connections at its end.
@@ -54,7 +62,7 @@ pub(super) async fn serve(listener: &TcpListener, site: &Rc<Site>) -> Infallible
             Ok((stream, _)) => {
                 make_room(&mut all);
                 let _ = stream.set_nodelay(true);
-                let use_ = Rc::new(Use { last: Cell::new(Instant::now()), is_answering: Cell::new(false) });
+                let use_ = Rc::new(Use::begin());
                 let task = spawn_local(serve_one(stream, Rc::clone(site), Rc::clone(&use_))).abort_handle();
                 all.push(Held { use_, task });
                 // It may have asked already: then it is not one that is silent.
@@ -79,7 +87,7 @@ fn make_room(all: &mut Vec<Held>) {
         return;
     }
     let longest_silent = (0..all.len()).min_by_key(|at| {
-        let Use { last, is_answering } = &*all[*at].use_;
+        let Use { last, is_answering, .. } = &*all[*at].use_;
         (is_answering.get(), last.get())
     });
     if let Some(at) = longest_silent {
@@ -92,22 +100,39 @@ async fn serve_one(stream: TcpStream, site: Rc<Site>, use_: Rc<Use>) {
         let (site, use_) = (Rc::clone(&site), Rc::clone(&use_));
         async move {
             use_.mark(true);
-            let answer = site.answer(request).await;
+            let mut answer = site.answer(request).await;
+            if site.condition.is_handed_over() {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             use_.mark(false);
             Ok::<_, Infallible>(answer)
         }
     });
     let connection =
         http1::Builder::new().max_buf_size(BUFFER_BYTES_MAX).serve_connection(TokioIo::new(stream), service);
+    let (mut connection, mut quiet) = (pin!(connection), pin!(use_.quiet()));
     tokio::select! {
         // What a peer breaks off harms nobody.
+        _ = connection.as_mut() => return,
+        () = quiet.as_mut() => return,
+        () = site.until_handed_over() => {}
+    }
+    if use_.has_asked.get() {
+        connection.as_mut().graceful_shutdown();
+    }
+    tokio::select! {
         _ = connection => {}
-        () = use_.quiet() => {}
+        () = quiet => {}
     }
 }
 
 impl Use {
+    fn begin() -> Self {
+        Self { last: Cell::new(Instant::now()), is_answering: Cell::new(false), has_asked: Cell::new(false) }
+    }
+
     fn mark(&self, is_answering: bool) {
+        self.has_asked.set(true);
         self.last.set(Instant::now());
         self.is_answering.set(is_answering);
     }

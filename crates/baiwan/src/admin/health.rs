@@ -135,6 +135,11 @@ impl Condition {
         self.health.is_started()
     }
 
+    /// Whether another process has taken over the server's sockets.
+    pub(super) fn is_handed_over(&self) -> bool {
+        self.health.0.get().is_some_and(|status| status.succession.successor().is_some())
+    }
+
     /// Waits until another process has taken over. The server has started.
     pub(super) async fn until_handed_over(&self) {
         match self.health.0.get() {

@@ -147,7 +147,7 @@ async fn run(
                 never = serve(&listener, &site) => match never {},
                 () = site.until_handed_over() => {}
             }
-            // The process that has taken over answers there; whoever is connected is answered here.
+            // The process that has taken over answers there; whoever waits for an answer gets it here.
             drop(listener);
             std::future::pending().await
         }

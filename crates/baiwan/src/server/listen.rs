@@ -3,9 +3,8 @@
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 
-use baiwan_driver::{Address, AddressError, ListenOptions, SocketFile};
+use baiwan_driver::{Address, AddressError, FileIdentity, ListenOptions, SocketFile};
 
 use crate::Error;
 
@@ -191,10 +190,7 @@ pub(crate) fn is_same(one: &Address, other: &Address) -> bool {
         (Address::Tcp(one), Address::Tcp(other)) => {
             one.port() == other.port() && one.ip().to_canonical() == other.ip().to_canonical()
         }
-        (Address::Unix(one), Address::Unix(other)) => {
-            let file = |path| std::fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()));
-            file(one).is_some_and(|one| Some(one) == file(other))
-        }
+        (Address::Unix(one), Address::Unix(other)) => FileIdentity::at(one).is_ok_and(|file| file.is_at(other)),
         _ => one == other,
     }
 }
@@ -217,14 +213,18 @@ fn bind_address(address: &Address, options: ListenOptions, bound: &mut Bound) ->
     if let Address::Unix(_) | Address::Abstract(_) = address {
         return share(BoundListener::bind(address, options), bound);
     }
-    if !options.reuse_port {
-        BoundListener::probe(address, options)?;
-    }
-    // The first socket decides the port, should it be 0.
-    let mut address = address.clone();
-    for core in &mut bound.cores {
-        let listener = BoundListener::bind(&address, ListenOptions { reuse_port: true, ..options })?;
-        address = listener.address().clone();
+    // It listens alone at first: of servers that start at once, one gets the port. It decides the port, too, should it be 0.
+    let first = BoundListener::bind(address, options)?;
+    first.share_port()?;
+    let address = first.address().clone();
+    let options = ListenOptions { reuse_port: true, ..options };
+    let next = || match BoundListener::bind(&address, options) {
+        // Where it is settled at the first bind who shares a port, as in gVisor, cores share the socket.
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => first.try_clone(),
+        bound => bound,
+    };
+    let others = (1..bound.cores.len()).map(|_| next()).collect::<io::Result<Vec<_>>>()?;
+    for (core, listener) in bound.cores.iter_mut().zip(std::iter::once(first).chain(others)) {
         core.push(listener);
     }
     bound.addresses.push(address);
@@ -244,4 +244,45 @@ fn share(listener: io::Result<BoundListener>, bound: &mut Bound) -> io::Result<(
     }
     bound.addresses.push(listener.address().clone());
     Ok(())
+}
+
+#[cfg(all(test, target_os = "linux", not(baiwan_portable)))]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::Barrier;
+
+    use super::*;
+
+    const CORES: usize = 3;
+
+    fn bind_here(address: &str) -> Result<Bound, Error> {
+        bind(vec![Source::Address(address.to_owned())], CORES, ListenOptions::default())
+    }
+
+    #[test]
+    fn of_servers_that_start_at_once_on_a_port_one_gets_it_and_each_of_its_cores_a_socket() {
+        const SERVERS: usize = 4;
+        // Nobody else's loopback address.
+        let Address::Tcp(address) = bind_here("127.83.41.7:0").unwrap().addresses.remove(0) else { panic!() };
+        for round in 0..100 {
+            let start = Barrier::new(SERVERS);
+            let bound: Vec<_> = std::thread::scope(|scope| {
+                let server = || scope.spawn(|| (start.wait(), bind_here(&address.to_string())).1);
+                let servers: Vec<_> = std::iter::repeat_with(server).take(SERVERS).collect();
+                servers.into_iter().map(|server| server.join().unwrap()).collect()
+            });
+            let (live, refused): (Vec<_>, Vec<_>) = bound.into_iter().partition(Result::is_ok);
+            let sockets = |bound: &Bound| -> HashSet<_> {
+                bound.cores.iter().flatten().map(|socket| socket.identity().unwrap()).collect()
+            };
+            let live: Vec<_> = live.iter().map(|bound| sockets(bound.as_ref().unwrap()).len()).collect();
+            assert_eq!(live, [CORES], "in round {round}");
+            for refused in refused {
+                let error = refused.unwrap_err();
+                let is_in_use =
+                    matches!(&error, Error::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse);
+                assert!(is_in_use, "in round {round}: {error}");
+            }
+        }
+    }
 }

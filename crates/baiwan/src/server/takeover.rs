@@ -25,7 +25,8 @@
 //! set (`SO_REUSEPORT`), because its backlog goes with it: so every socket that is handed over is served, by fewer cores (`claim`: one core
 //! then has several) or by more (cores then share one). A new socket in the set would have connections before the new process is sure to
 //! live, so none is added. The door is handed over like the others, so that its path leads to whoever serves, at every moment; and so are the
-//! files of Unix sockets, which the last process removes.
+//! files of Unix sockets, which the last process removes. A Unix socket to whose path another file has come is not handed over: the path is
+//! somebody else's, and the new process finds there what it would find at any start.
 //!
 //! A message is text: a line with the version and the kind, a line for each further word, and an empty line (`message`). Roles are in the
 //! order of the descriptors; addresses are not sent, because a socket knows its own.

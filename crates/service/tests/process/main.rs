@@ -29,6 +29,9 @@ mod kernel;
 mod limits;
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod load;
+// Only Linux hands sockets from process to process.
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
+mod main_process;
 // Abstract sockets and fd tables are Linux's.
 #[cfg(all(target_os = "linux", not(baiwan_portable)))]
 mod listening;
@@ -37,6 +40,7 @@ mod listening;
 mod metrics;
 // systemd is Linux's, and so are abstract sockets.
 #[cfg(target_os = "linux")]
+#[cfg_attr(baiwan_portable, allow(dead_code, reason = "the tests of a process that takes over need all of it"))]
 mod notify;
 #[path = "../stores/postgres.rs"]
 #[allow(dead_code, reason = "other tests need other parts of it")]

@@ -15,13 +15,13 @@ use crate::running::{Running, command, eventually};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// systemd's end.
-struct Manager {
+pub(crate) struct Manager {
     socket: UnixDatagram,
-    name: String,
+    pub(crate) name: String,
 }
 
 impl Manager {
-    fn in_directory(directory: &Path) -> Self {
+    pub(crate) fn in_directory(directory: &Path) -> Self {
         let path = directory.join("notify");
         Self::new(UnixDatagram::bind(&path).unwrap(), path.display().to_string())
     }
@@ -39,14 +39,14 @@ impl Manager {
     }
 
     /// The lines of the next message.
-    fn message(&self) -> Vec<String> {
+    pub(crate) fn message(&self) -> Vec<String> {
         let mut bytes = [0; 4096];
         let length = self.socket.recv(&mut bytes).expect("a message comes");
         String::from_utf8(bytes[..length].to_vec()).unwrap().lines().map(ToOwned::to_owned).collect()
     }
 
     /// The next message with this line.
-    fn message_with(&self, line: &str) -> Vec<String> {
+    pub(crate) fn message_with(&self, line: &str) -> Vec<String> {
         loop {
             let message = self.message();
             if message.iter().any(|other| other == line) {
@@ -57,7 +57,7 @@ impl Manager {
 }
 
 /// The service as a unit of that manager.
-fn unit(directory: &Path, manager: &str) -> Command {
+pub(crate) fn unit(directory: &Path, manager: &str) -> Command {
     let mut command = command(directory);
     command.env("NOTIFY_SOCKET", manager);
     command
@@ -181,33 +181,4 @@ fn a_manager_that_reads_nothing_stops_neither_the_server_nor_its_stop() {
     service.signal(Signal::TERM);
     let (status, log) = service.wait();
     assert_eq!(status.code(), Some(0), "{log}");
-}
-
-// Elsewhere no process takes over from another.
-#[cfg(not(baiwan_portable))]
-#[test]
-fn a_process_that_takes_over_becomes_the_main_one_and_the_one_before_ends_without_a_word() {
-    let directory = tempfile::tempdir().unwrap();
-    let manager = Manager::in_directory(directory.path());
-    let start = || {
-        let mut command = unit(directory.path(), &manager.name);
-        command.env("TAKEOVER", directory.path().join("takeover.sock"));
-        Running::start(command)
-    };
-    let first = start();
-    manager.message_with("READY=1");
-    let second = start();
-    let main = format!("MAINPID={}", second.pid().as_raw_nonzero());
-    let (status, log) = first.wait();
-    assert_eq!(status.code(), Some(0), "{log}");
-    // Both have said it by then, and the second one that it is ready.
-    let mut said: Vec<Vec<String>> = (0..3).map(|_| manager.message()).collect();
-    said.sort();
-    assert_eq!(said[..2], [[main.clone()], [main]], "{said:?}");
-    assert_eq!(said[2][0], "READY=1", "{said:?}");
-    // Nobody has told it of a watchdog.
-    assert_eq!(manager.message(), ["WATCHDOG=1"]);
-    second.signal(Signal::TERM);
-    assert_eq!(manager.message()[0], "STOPPING=1");
-    assert_eq!(second.wait().0.code(), Some(0));
 }

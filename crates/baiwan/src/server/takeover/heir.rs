@@ -7,12 +7,11 @@
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use baiwan_driver::{Address, BoundListener, effective_user, peer_user, receive_fds};
+use baiwan_driver::{Address, BoundListener, FileIdentity, SocketFile, effective_user, peer_user, receive_fds};
 
 use super::keeper::is_trusted;
 use super::message::{Message, Role, SOCKETS_MAX};
@@ -32,8 +31,8 @@ pub(super) struct Heir {
     /// That of the admin side.
     pub(super) admin: Option<BoundListener>,
     /// That of the door.
-    pub(super) door: Option<BoundListener>,
-    /// The files of the door, and of the Unix sockets that this process serves on in the place of binding them.
+    door: Option<BoundListener>,
+    /// The files of the door, and of the Unix sockets that were handed over.
     door_file: Standing,
     files: Vec<Standing>,
 }
@@ -41,9 +40,12 @@ pub(super) struct Heir {
 /// The file of a Unix socket, as it stood at its path while the other process served.
 #[derive(Debug)]
 struct Standing {
+    /// An absolute one.
     path: PathBuf,
-    /// Its device and number, which no other file has while the socket is open. None if nothing stood there.
-    identity: Option<(u64, u64)>,
+    /// No other file has it while the socket is open. None if nothing stood there.
+    identity: Option<FileIdentity>,
+    /// This process serves on the socket, in the place of binding one.
+    is_claimed: bool,
 }
 
 /// The connection to the other process.
@@ -112,7 +114,7 @@ impl Heir {
         for (role, fd) in roles.iter().zip(fds) {
             let taken = match role {
                 // With the options of this version.
-                Role::Server => BoundListener::from_fd(fd).map(|listener| heir.servers.push(listener)),
+                Role::Server => BoundListener::from_fd(fd).map(|listener| heir.add_server(listener)),
                 Role::Admin => BoundListener::moved(fd).map(|listener| heir.admin = Some(listener)),
                 Role::Door => BoundListener::moved(fd).map(|listener| heir.door = Some(listener)),
             };
@@ -126,12 +128,25 @@ impl Heir {
         Ok(heir)
     }
 
-    /// Notes the files of those of the addresses that are Unix sockets at a path.
+    fn add_server(&mut self, listener: BoundListener) {
+        if let Address::Unix(path) = listener.address() {
+            self.files.push(Standing::at(path));
+        }
+        self.servers.push(listener);
+    }
+
+    /// Notes which addresses this process serves on sockets that were handed over.
     pub(super) fn note_claimed<'a>(&mut self, addresses: impl Iterator<Item = &'a Address>) {
-        self.files.extend(addresses.filter_map(|address| match address {
-            Address::Unix(path) => Some(Standing::at(path)),
-            Address::Tcp(_) | Address::Abstract(_) => None,
-        }));
+        for address in addresses {
+            let Address::Unix(path) = address else { continue };
+            let path = absolute(path);
+            self.files.iter_mut().filter(|file| file.path == path).for_each(|file| file.is_claimed = true);
+        }
+    }
+
+    /// The door, and which file it is at its path.
+    pub(super) fn take_door(&mut self) -> Option<(BoundListener, Option<FileIdentity>)> {
+        Some((self.door.take()?, self.door_file.identity))
     }
 
     /// Gives up, and lets the other process know why.
@@ -139,14 +154,22 @@ impl Heir {
         self.way.refuse(why)
     }
 
-    /// Says that this process serves as soon as it may, and waits until it may: the other one accepts no more from here on. Returns where
-    /// the files of Unix sockets are that are left to this process.
+    /// Says that this process serves as soon as it may, and waits until it may: the other one accepts no more from here on. Returns the files
+    /// of the Unix sockets that this process serves on, which are its own from here on. Those that nobody serves on any more are removed.
     ///
     /// # Errors
-    /// [`Error::Takeover`] when the other process has given this one up, and serves on or stops; and when it was killed, and a path does not lead
-    /// to the socket any more that it has left.
-    pub(super) fn finish(mut self) -> Result<Vec<PathBuf>, Error> {
+    /// [`Error::Takeover`] when a path does not lead to the socket any more that this process serves on, when the other process has given
+    /// this one up, and serves on or stops; and when that one was killed, and the path of its door leads elsewhere.
+    pub(super) fn finish(mut self) -> Result<Vec<SocketFile>, Error> {
         self.way.wait_at_most(RELEASE_MAX)?;
+        let lost = self.claimed().find(|file| !file.still_stands()).map(|file| file.path.display().to_string());
+        if let Some(path) = lost {
+            let why = format!("its socket at {path} was removed or replaced; start this one again");
+            let refusal = self.way.refuse(why);
+            // A process that stops removes its files, and has said so before.
+            let last_word = self.way.receive(&mut Vec::new());
+            return Err(last_word.map_or(refusal, |said| failed(&self.way.path, said.unexpected())));
+        }
         self.way.send(&Message::Ready);
         let pid = self.pid;
         let last_word = match self.way.receive(&mut Vec::new()) {
@@ -156,7 +179,7 @@ impl Heir {
         match last_word {
             Ok(Message::Released(files)) => {
                 say(|| tracing::info!(pid, "has taken over: that process finishes what it has, and ends"));
-                Ok(files.into_iter().map(PathBuf::from).collect())
+                Ok(self.take_files(&files))
             }
             // One that stops says so; this one was killed. Nobody else serves the sockets, so this process does.
             Err(Silence::Gone) => {
@@ -169,33 +192,50 @@ impl Heir {
         }
     }
 
-    /// Where the files are that a process which was killed has left.
-    fn left_behind(&self) -> Result<Vec<PathBuf>, Error> {
-        match self.files.iter().chain([&self.door_file]).find(|file| !file.still_stands()) {
-            Some(Standing { path, .. }) => {
-                let path = path.display();
-                let why = format!(
-                    "the process that served has ended, and its socket at {path} was removed or replaced; start this one again"
-                );
-                Err(failed(&self.way.path, why))
-            }
-            None => Ok(self.files.iter().map(|file| file.path.clone()).collect()),
+    fn claimed(&self) -> impl Iterator<Item = &Standing> {
+        self.files.iter().filter(|file| file.is_claimed)
+    }
+
+    /// Those of the sockets that this process serves on, of which the other process says that they still stand at the paths `released`. Its other
+    /// ones are removed. A file that has gone meanwhile is among them, so that whoever comes next is not sent to what stands in its place.
+    fn take_files(self, released: &[String]) -> Vec<SocketFile> {
+        let is_released = |file: &Standing| released.iter().any(|path| *file.path == **path);
+        let taken = self.files.into_iter().filter(|file| is_released(file) || !file.still_stands());
+        let (served, left): (Vec<_>, Vec<_>) = taken.partition(|file| file.is_claimed);
+        drop(left.into_iter().filter_map(Standing::into_file).collect::<Vec<_>>());
+        served.into_iter().filter_map(Standing::into_file).collect()
+    }
+
+    /// The files that a process which was killed has left.
+    fn left_behind(self) -> Result<Vec<SocketFile>, Error> {
+        if let Some(Standing { path, .. }) = self.claimed().chain([&self.door_file]).find(|file| !file.still_stands()) {
+            let path = path.display();
+            let why = format!(
+                "the process that served has ended, and its socket at {path} was removed or replaced; start this one again"
+            );
+            return Err(failed(&self.way.path, why));
         }
+        Ok(self.files.into_iter().filter(|file| file.is_claimed).filter_map(Standing::into_file).collect())
     }
 }
 
 impl Standing {
     fn at(path: &Path) -> Self {
-        Self { path: path.to_owned(), identity: identity(path) }
+        Self { path: absolute(path), identity: FileIdentity::at(path).ok(), is_claimed: false }
     }
 
     fn still_stands(&self) -> bool {
-        self.identity.is_some() && identity(&self.path) == self.identity
+        self.identity.is_some_and(|identity| identity.is_at(&self.path))
+    }
+
+    fn into_file(self) -> Option<SocketFile> {
+        Some(SocketFile::taken_over(&self.path, self.identity?))
     }
 }
 
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    std::fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
+/// A process whose working directory is gone has no paths but those that it was given.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 impl Way {

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use baiwan_driver::{Address, BoundListener, FileAccess, ListenOptions, SocketFile};
+use baiwan_driver::{Address, BoundListener, FileAccess, ListenOptions};
 
 use super::super::listen::{self, Bound, Source};
 use super::heir::Heir;
@@ -25,8 +25,6 @@ pub(in super::super) struct Inheritance {
     heir: Option<Heir>,
     /// A handle on each socket that listens, for the next process, until the keeper has them.
     kept: Vec<(Role, BoundListener)>,
-    /// Where the server listens.
-    addresses: Vec<Address>,
     /// Who may connect to Unix sockets that were bound at a path.
     access: FileAccess,
 }
@@ -56,8 +54,7 @@ pub(in super::super) fn listen(
         return Err(Error::Takeover { path: path.display().to_string(), why });
     }
     let kept = kept.into_iter().map(|listener| (Role::Server, listener)).collect();
-    let addresses = bound.addresses.clone();
-    Ok((bound, Some(Inheritance { path: path.to_owned(), heir, kept, addresses, access: options.file })))
+    Ok((bound, Some(Inheritance { path: path.to_owned(), heir, kept, access: options.file })))
 }
 
 /// One handle on each socket, in the order of the cores. Some cores share one.
@@ -95,16 +92,20 @@ impl Inheritance {
         fd_tables: FdTables,
         status: &Arc<Status>,
     ) -> Result<Keeper, Error> {
-        let door = match self.heir.as_mut().and_then(|heir| heir.door.take()) {
-            Some(door) => door,
-            None => bind_door(&self.path).map_err(|error| Error::Takeover {
-                path: self.path.display().to_string(),
-                why: format!("cannot listen there: {}", bind_hint(&error)),
-            })?,
+        let (door, door_file) = match self.heir.as_mut().and_then(Heir::take_door) {
+            Some(taken) => taken,
+            None => {
+                let door = bind_door(&self.path).map_err(|error| Error::Takeover {
+                    path: self.path.display().to_string(),
+                    why: format!("cannot listen there: {}", bind_hint(&error)),
+                })?;
+                let file = door.file_identity();
+                (door, file)
+            }
         };
         let mut kept = std::mem::take(&mut self.kept);
         kept.push((Role::Door, door));
-        Keeper::begin(self.path.clone(), kept, fd_tables, status)
+        Keeper::begin(self.path.clone(), door_file, kept, fd_tables, status)
     }
 
     /// The process before, which serves until this one does, so that cores may not accept yet.
@@ -112,20 +113,14 @@ impl Inheritance {
         self.heir.as_ref().map(|heir| heir.pid)
     }
 
-    /// Every core is up: has the process before accept no more. The files of its Unix sockets are this server's from here on; those that it does
-    /// not listen at are removed. The others get the mode, owner and group that were asked for only now, because until here the process before
+    /// Every core is up: has the process before accept no more. The files of the Unix sockets that this server took over are its own from here
+    /// on. They get the mode, owner and group that were asked for only now, because until here the process before
     /// may go on.
     ///
     /// # Errors
     /// [`Error::Takeover`] when it serves on.
     pub(in super::super) fn finish(self, status: &Status) -> Result<(), Error> {
         let files = self.heir.map_or(Ok(Vec::new()), Heir::finish)?;
-        let files = files.into_iter().filter_map(|path| SocketFile::taken_over(&path).ok());
-        let is_served = |file: &SocketFile| {
-            let at_path = Address::Unix(file.path().to_owned());
-            self.addresses.iter().any(|address| listen::is_same(address, &at_path))
-        };
-        let files: Vec<SocketFile> = files.filter(is_served).collect();
         for file in &files {
             // There is no way back: this process serves.
             if let Err(error) = file.set_access(self.access) {

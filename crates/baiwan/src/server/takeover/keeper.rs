@@ -22,7 +22,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use baiwan_driver::{BoundListener, MESSAGE_FDS_MAX, SocketFile, effective_user, send_fds};
+use baiwan_driver::{Address, BoundListener, FileIdentity, MESSAGE_FDS_MAX, SocketFile, effective_user, send_fds};
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::{Builder, LocalRuntime};
@@ -44,6 +44,8 @@ use crate::status::{Phase, Status};
 #[derive(Debug)]
 pub(in super::super) struct Keeper {
     path: PathBuf,
+    /// Of the door's file. None if nothing stood at the path when this process got the door.
+    door_file: Option<FileIdentity>,
     roles: Vec<Role>,
     /// The sockets, until the server serves, and so every core has the table that it will have.
     on_its_way: Vec<Listeners>,
@@ -64,9 +66,11 @@ struct Sockets {
 }
 
 impl Keeper {
-    /// Starts the thread, which waits until the server [serves](Self::handle_serving). The door is at `path`.
+    /// Starts the thread, which waits until the server [serves](Self::handle_serving). The door is at `path`, and is
+    /// `door_file` there.
     pub(super) fn begin(
         path: PathBuf,
+        door_file: Option<FileIdentity>,
         kept: Vec<(Role, BoundListener)>,
         fd_tables: FdTables,
         status: &Arc<Status>,
@@ -92,7 +96,7 @@ impl Keeper {
         });
         let thread = thread.map_err(Error::Thread)?;
         reports.recv().unwrap_or(Ok(()))?;
-        Ok(Self { path, roles, on_its_way, arrival: Some(arrival), end, thread })
+        Ok(Self { path, door_file, roles, on_its_way, arrival: Some(arrival), end, thread })
     }
 
     /// The server serves: from here on another process may take over. One that came this far does not fail.
@@ -105,7 +109,8 @@ impl Keeper {
             }
         }
         let all = self.roles.iter().copied().zip(sockets).collect();
-        let sockets = Sockets { file: SocketFile::taken_over(&self.path).ok(), all };
+        let file = self.door_file.map(|identity| SocketFile::taken_over(&self.path, identity));
+        let sockets = Sockets { file, all };
         if let Some(arrival) = self.arrival.take() {
             // A thread that has ended by a panic hands over nothing.
             let _ = arrival.send(sockets);
@@ -235,11 +240,12 @@ async fn attempt(peer: &mut Peer, sockets: &Sockets, files: &SocketFiles) -> Res
         Failure::Gone if peer.received.is_empty() => Failure::Silent,
         failure => failure,
     })?;
-    let (pid, count) = (peer.pid, sockets.all.len());
+    let to_hand_over = sockets.to_hand_over(files);
+    let (pid, count) = (peer.pid, to_hand_over.len());
     say(|| {
         tracing::info!(pid, sockets = count, "another process takes over: this one serves on until that one is ready")
     });
-    for chunk in sockets.all.chunks(MESSAGE_FDS_MAX) {
+    for chunk in to_hand_over.chunks(MESSAGE_FDS_MAX) {
         let roles = chunk.iter().map(|(role, _)| *role).collect();
         let fds: Vec<_> = chunk.iter().map(|(_, listener)| listener.as_fd()).collect();
         peer.send(&Message::Sockets { pid: std::process::id(), total: count, roles }, &fds).await?;
@@ -268,6 +274,19 @@ pub(super) fn is_trusted(user: u32, own: u32) -> bool {
 }
 
 impl Sockets {
+    /// All but the Unix sockets to which their paths do not lead any more. The other process finds there what it would find at any start.
+    fn to_hand_over(&self, files: &SocketFiles) -> Vec<&(Role, BoundListener)> {
+        let leads_to = |(role, listener): &&(Role, BoundListener)| match listener.address() {
+            Address::Unix(path) if *role == Role::Server && files.has_lost(path) => {
+                let path = path.display();
+                say(|| tracing::warn!(%path, "does not hand over a Unix socket: its file was removed or replaced"));
+                false
+            }
+            _ => true,
+        };
+        self.all.iter().filter(leads_to).collect()
+    }
+
     /// The door, to accept at.
     fn door(&self) -> io::Result<UnixListener> {
         let mut doors = self.all.iter().filter(|(role, _)| *role == Role::Door);

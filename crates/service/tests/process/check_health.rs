@@ -91,7 +91,9 @@ fn the_health_of_another_service_on_the_default_port_of_the_admin_side_is_not_on
     assert_eq!(ask(&ports[0]).0, Some(0));
 }
 
+// The portable event loop does not speak that protocol.
 #[test]
+#[cfg(all(target_os = "linux", not(baiwan_portable)))]
 fn a_service_that_expects_the_proxy_protocol_from_this_machine_is_asked_in_it() {
     let directory = tempfile::tempdir().unwrap();
     for (proxies, is_trusted) in [("127.0.0.0/8", true), ("192.0.2.0/24", false)] {

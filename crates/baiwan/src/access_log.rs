@@ -58,9 +58,9 @@ const SAMPLE_ABOVE_DEFAULT: u64 = 10_000;
 /// What is not known is left out. A line is printable ASCII, whatever a client has sent: everything else is escaped. Queries, cookies,
 /// credentials and other fields are never written.
 ///
-/// Nothing waits for the log. When an output is slow, full or closed, each core keeps a megabyte of records at most, and all
-/// together about eight; what does not fit is lost and counted, and a line `{"timestamp":..,"dropped":12}` says how many lines are missing where it stands. What is there at the
-/// server's end is written within a second.
+/// Nothing waits for the log. When an output is slow, full or closed, each core keeps a megabyte of records at most, and all together about
+/// seven; what does not fit is lost and counted, and a line `{"timestamp":..,"dropped":12}` says how many lines are missing where it stands.
+/// What is there at the server's end is written within a second.
 ///
 /// # Example
 /// ```

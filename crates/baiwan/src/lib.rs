@@ -1,7 +1,7 @@
 //! Serves an axum app, or any tower service, to very many connections.
 //!
 //! Change one line, keep the app: handlers, extractors, layers, sqlx, reqwest, tracing and everything else made for Tokio work
-//! as before. An idle connection costs 64 bytes of the process's memory instead of some 21 kilobytes on axum's own server.
+//! as before. An idle connection costs 64 bytes of the process's memory instead of more than 20 kilobytes on axum's own server.
 //!
 //! ```no_run
 //! use axum::{Router, routing::get};

@@ -139,9 +139,10 @@ fn prepare(path: &Path, connection: &mut Connection) -> Result<(), OpenError> {
 fn identify(path: &Path, connection: &Connection) -> Result<(), OpenError> {
     let failed = |error: rusqlite::Error| OpenError::at_start(path, &error);
     let header = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(failed);
-    let (owner, version) = (header("application_id")?, header("user_version")?);
+    // In this order: another process may make the file between two of these reads, and signs what it makes.
     let objects: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
+    let (version, owner) = (header("user_version")?, header("application_id")?);
     let is_new = owner == 0 && version == 0 && objects == 0;
     if owner != APPLICATION_ID && !is_new {
         return Err(OpenError::Foreign(path.to_owned()));
